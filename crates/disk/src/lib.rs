@@ -1,0 +1,1 @@
+//! desc → layout plan → MBR/GPT → mkfs → mount tree.

@@ -1,0 +1,1 @@
+//! The machine: programs, mounts, loop devices, ioctls. The only crate with `unsafe` or exec.

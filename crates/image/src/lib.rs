@@ -1,0 +1,1 @@
+//! Golden tree → stream → restored tree; raw partitions; block adapters.

@@ -1,0 +1,1 @@
+//! Messages, codec and state machines of KA, without sockets, files, threads or clocks.

@@ -1,0 +1,1 @@
+//! Sockets and clocks around `ka_proto`.
