@@ -1,0 +1,296 @@
+//! What a node hands in: its plan before the start ([`NodePlan`]) and its report at the end ([`NodeReport`]).
+//!
+//! Both travel as JSON in opaque payloads. The server compares [`StreamReport::digest`] with the golden node's.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+
+use crate::event::{Step, printable};
+
+/// Longest plan or report on the wire, bytes: a few hundred warnings and partitions fit, a screen-filler does not.
+pub const MAX_REPORT_BYTES: usize = 1 << 20;
+
+/// Most problems a stream report names; the rest is only counted.
+pub const MAX_NAMED_PROBLEMS: usize = 100;
+
+/// A BLAKE3 digest, 32 bytes; hexadecimal in JSON and for users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+/// What a node is about to do, sent with `Prepared` before anything is written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodePlan {
+    /// The disk chosen for each golden drive; empty in the generic mode.
+    pub disks: Vec<DiskPlan>,
+    /// The actions in order, one line each, as `ka-client --dry-run` prints them.
+    #[serde(default)]
+    pub actions: Vec<String>,
+    /// What the operator should know before the start.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// The disk of a node that takes a golden drive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskPlan {
+    /// Golden drive name, `sda`.
+    pub drive: String,
+    /// The node's disk, `/dev/nvme0n1`.
+    pub device: String,
+    /// Size of that disk, bytes.
+    pub disk_bytes: u64,
+    /// Its logical sector size, bytes.
+    pub sector_size_bytes: u32,
+    /// Model and serial, where the kernel knows them.
+    #[serde(default)]
+    pub identity: String,
+}
+
+/// What a node did, sent once at its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// The disks written.
+    pub disks: Vec<DiskPlan>,
+    /// One entry for each stream received, in order.
+    pub streams: Vec<StreamReport>,
+    /// The steps with their durations.
+    pub steps: Vec<StepReport>,
+    /// What the operator should read; the clone is good all the same.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// Most memory the client held, bytes (`ru_maxrss`); 0 when unknown.
+    #[serde(default)]
+    pub peak_memory_bytes: u64,
+}
+
+/// One received stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamReport {
+    /// The stream's name, `kainstall2`.
+    pub name: String,
+    /// Files restored; 0 for a raw partition or a command.
+    pub files: u64,
+    /// Bytes of content restored (not of the stream).
+    pub bytes: u64,
+    /// Tree digest, raw digest, or none for a command.
+    pub digest: Option<Digest>,
+    /// What could not be restored exactly as it was (an attribute that this file system has no room for), at most
+    /// [`MAX_NAMED_PROBLEMS`].
+    #[serde(default)]
+    pub problems: Vec<String>,
+    /// All problems, named or not.
+    #[serde(default)]
+    pub problem_count: u64,
+}
+
+/// One step and its duration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// The step.
+    pub step: Step,
+    /// How long it took, milliseconds.
+    pub took_ms: u64,
+}
+
+/// Why a plan or a report was refused.
+#[derive(Debug, Error)]
+pub enum ReportError {
+    /// Longer than [`MAX_REPORT_BYTES`].
+    #[error("{what} of {bytes} bytes is longer than the {MAX_REPORT_BYTES} allowed")]
+    TooLong {
+        /// "plan" or "report".
+        what: &'static str,
+        /// Its length.
+        bytes: usize,
+    },
+    /// Not readable as such.
+    #[error("{what} is not readable: {source}")]
+    Malformed {
+        /// "plan" or "report".
+        what: &'static str,
+        /// What the JSON reader says.
+        source: serde_json::Error,
+    },
+}
+
+impl NodePlan {
+    /// The plan as it travels.
+    pub fn encode(&self) -> Vec<u8> {
+        // Strings, numbers and lists always serialize.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads a plan that came from a node; its texts are made safe for a terminal.
+    ///
+    /// # Errors
+    /// Too long or malformed.
+    pub fn decode(payload: &[u8]) -> Result<Self, ReportError> {
+        let mut plan: Self = decode("plan", payload)?;
+        for text in plan.actions.iter_mut().chain(&mut plan.warnings) {
+            *text = printable(text);
+        }
+        plan.disks.iter_mut().for_each(DiskPlan::make_printable);
+        Ok(plan)
+    }
+}
+
+impl NodeReport {
+    /// The report as it travels.
+    pub fn encode(&self) -> Vec<u8> {
+        // Strings, numbers and lists always serialize.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads a report that came from a node; its texts are made safe for a terminal.
+    ///
+    /// # Errors
+    /// Too long or malformed.
+    pub fn decode(payload: &[u8]) -> Result<Self, ReportError> {
+        let mut report: Self = decode("report", payload)?;
+        for text in &mut report.warnings {
+            *text = printable(text);
+        }
+        report.disks.iter_mut().for_each(DiskPlan::make_printable);
+        for stream in &mut report.streams {
+            stream.name = printable(&stream.name);
+            stream.problems.truncate(MAX_NAMED_PROBLEMS);
+            for text in &mut stream.problems {
+                *text = printable(text);
+            }
+        }
+        Ok(report)
+    }
+
+    /// The report of one stream by name.
+    pub fn stream(&self, name: &str) -> Option<&StreamReport> {
+        self.streams.iter().find(|stream| stream.name == name)
+    }
+}
+
+impl DiskPlan {
+    fn make_printable(&mut self) {
+        for text in [&mut self.drive, &mut self.device, &mut self.identity] {
+            *text = printable(text);
+        }
+    }
+}
+
+impl Digest {
+    /// The first eight hexadecimal digits: enough to compare two lines by eye.
+    pub fn short(&self) -> String {
+        self.to_string()[..8].to_owned()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The text is not 64 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a digest is 64 hexadecimal digits")]
+pub struct DigestError;
+
+impl FromStr for Digest {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(DigestError);
+        }
+        let mut digest = [0; 32];
+        for (index, byte) in digest.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).map_err(|_| DigestError)?;
+        }
+        Ok(Self(digest))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+fn decode<T: for<'de> Deserialize<'de>>(what: &'static str, payload: &[u8]) -> Result<T, ReportError> {
+    if payload.len() > MAX_REPORT_BYTES {
+        return Err(ReportError::TooLong {
+            what,
+            bytes: payload.len(),
+        });
+    }
+    serde_json::from_slice(payload).map_err(|source| ReportError::Malformed { what, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Digest, DiskPlan, MAX_REPORT_BYTES, NodePlan, NodeReport, StepReport, StreamReport};
+    use crate::event::Step;
+
+    fn report() -> NodeReport {
+        NodeReport {
+            disks: vec![DiskPlan {
+                drive: "sda".into(),
+                device: "/dev/loop3".into(),
+                disk_bytes: 4 << 30,
+                sector_size_bytes: 4096,
+                identity: String::new(),
+            }],
+            streams: vec![StreamReport {
+                name: "kainstall2".into(),
+                files: 3,
+                bytes: 9,
+                digest: Some(Digest([0xab; 32])),
+                problems: vec!["/a\u{7}: no room for user.x".into()],
+                problem_count: 1,
+            }],
+            steps: vec![StepReport {
+                step: Step::Format,
+                took_ms: 12,
+            }],
+            warnings: vec![],
+            peak_memory_bytes: 1 << 20,
+        }
+    }
+
+    #[test]
+    fn a_report_comes_back_with_its_texts_made_safe() {
+        let back = NodeReport::decode(&report().encode()).unwrap();
+        assert_eq!(back.streams[0].problems[0], "/a?: no room for user.x");
+        assert_eq!(
+            back.stream("kainstall2").and_then(|stream| stream.digest),
+            Some(Digest([0xab; 32]))
+        );
+        assert_eq!(back.disks, report().disks);
+    }
+
+    #[test]
+    fn a_digest_is_64_hexadecimal_digits_and_nothing_else() {
+        let text = "ab".repeat(32);
+        assert_eq!(text.parse(), Ok(Digest([0xab; 32])));
+        for wrong in [&text[1..], "", &"zz".repeat(32), &format!("+{}", &text[1..])] {
+            assert!(wrong.parse::<Digest>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn truncated_and_oversized_payloads_are_refused() {
+        let good = report().encode();
+        for len in 0..good.len() {
+            assert!(NodeReport::decode(&good[..len]).is_err(), "{len} bytes");
+        }
+        assert!(NodePlan::decode(&vec![b' '; MAX_REPORT_BYTES + 1]).is_err());
+    }
+}
