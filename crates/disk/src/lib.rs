@@ -1,1 +1,8 @@
 //! desc → layout plan → MBR/GPT → mkfs → mount tree.
+//!
+//! [`desc`] is the operator's file, [`table`] what stands on a disk, [`layout`] the plan that leads
+//! from one to the other.
+
+pub mod desc;
+pub mod layout;
+pub mod table;
