@@ -1,0 +1,169 @@
+//! What the server tells about a run, as it happens: [`RunEvent`]. Every view shows the same events.
+//!
+//! The JSON form (one object a line, `docs/events.md`) is [`Stamped`]. The join code is in no event: events end
+//! up in logs.
+
+use std::{fmt, time::Duration};
+
+use serde::Serialize;
+
+use crate::{
+    event::NodeEvent,
+    report::{NodePlan, NodeReport},
+    summary::{RunSummary, StreamTotals},
+};
+
+/// A node as the operator knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeRef {
+    /// Number the server gave it in this run.
+    pub id: u32,
+    /// Its host name.
+    pub name: String,
+    /// The address of its data port's interface, as text.
+    pub addr: String,
+    /// Its place in the chain, 1 is next to the server; 0 before the chain is ordered.
+    pub position: u32,
+}
+
+impl fmt::Display for NodeRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.position == 0 {
+            write!(f, "{} ({})", self.name, self.addr)
+        } else {
+            write!(f, "node {} {} ({})", self.position, self.name, self.addr)
+        }
+    }
+}
+
+/// How far one node is in the stream that is running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct NodeProgress {
+    /// The node's number.
+    pub id: u32,
+    /// Bytes of the stream it has received and verified.
+    pub received_bytes: u64,
+    /// Bytes its own consumer has taken.
+    pub consumed_bytes: u64,
+    /// Bytes it holds for itself or its successor.
+    pub buffered_bytes: u64,
+}
+
+/// One thing that happened in a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum RunEvent {
+    /// The golden node has been read and the server listens.
+    Listening {
+        /// Session name that nodes must give.
+        session: String,
+        /// Addresses with control port.
+        addrs: Vec<String>,
+        /// Nodes waited for (`-n`).
+        wanted: Option<u32>,
+        /// Seconds after which the run starts with whoever is there (`--wait`).
+        wait_secs: Option<u64>,
+    },
+    /// A node arrived.
+    NodeJoined {
+        /// The node; `position` is its place so far.
+        node: NodeRef,
+        /// Nodes present now.
+        present: usize,
+        /// Nodes waited for.
+        wanted: Option<u32>,
+    },
+    /// Somebody was turned away.
+    NodeRefused {
+        /// Where from.
+        addr: String,
+        /// Why.
+        reason: String,
+    },
+    /// The start rule holds: the seed's "Let's go".
+    LetsGo {
+        /// The nodes in chain order.
+        nodes: Vec<NodeRef>,
+    },
+    /// A session of the run begins: `kainstall1` (the plan), `kainstall2` (the tree), …
+    SessionStarted {
+        /// Name with its number.
+        session: String,
+        /// What it does, for a human.
+        what: String,
+        /// Content bytes expected to go through, if it is a stream whose size is known.
+        expected_bytes: Option<u64>,
+    },
+    /// A node has checked everything and will do this.
+    NodePrepared {
+        /// The node.
+        node: NodeRef,
+        /// Its plan.
+        plan: NodePlan,
+    },
+    /// A node said something about its work.
+    NodeStep {
+        /// The node.
+        node: NodeRef,
+        /// What it said.
+        step: NodeEvent,
+    },
+    /// Where the running stream stands, about once a second.
+    Progress {
+        /// Bytes given to the chain.
+        sent_bytes: u64,
+        /// Bytes of content they hold (before compression); the unit of `expected_bytes`.
+        content_bytes: u64,
+        /// The nodes in chain order.
+        nodes: Vec<NodeProgress>,
+    },
+    /// The stream is through: every node has taken all of it, or failed.
+    SessionEnded {
+        /// The seed's totals.
+        totals: StreamTotals,
+    },
+    /// A node is out of the run.
+    NodeFailed {
+        /// The node.
+        node: NodeRef,
+        /// What it was doing.
+        stage: String,
+        /// Why.
+        reason: String,
+    },
+    /// A node finished and its digests are the golden node's.
+    NodeDone {
+        /// The node.
+        node: NodeRef,
+        /// Its report.
+        report: NodeReport,
+    },
+    /// Something about the golden node that the operator should read.
+    Warning {
+        /// The text.
+        text: String,
+    },
+    /// The run is over; nothing comes after this.
+    Ended {
+        /// Everything about it.
+        summary: RunSummary,
+    },
+}
+
+/// An event with its time, as it is written to a JSON line.
+#[derive(Debug, Serialize)]
+pub struct Stamped<'a> {
+    at_ms: u128,
+    #[serde(flatten)]
+    event: &'a RunEvent,
+}
+
+impl<'a> Stamped<'a> {
+    /// An event `at` this long after the run began.
+    pub fn new(at: Duration, event: &'a RunEvent) -> Self {
+        Self {
+            at_ms: at.as_millis(),
+            event,
+        }
+    }
+}

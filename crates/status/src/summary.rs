@@ -1,0 +1,349 @@
+//! The end of a run: totals of each stream and what became of each node. Its [`fmt::Display`] is the text that
+//! `ka-server` prints last; the failed nodes come at the very end, where nobody misses them.
+
+use std::{fmt, time::Duration};
+
+use serde::Serialize;
+
+use crate::{
+    report::{Digest, NodeReport},
+    run::NodeRef,
+    text::{clock, count, mib, seconds, size, throughput},
+};
+
+/// Most golden problems (changed, vanished, unreadable files) named in the totals; the rest is counted and in
+/// the log.
+pub const MAX_SHOWN_PROBLEMS: usize = 20;
+
+/// What one stream carried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StreamTotals {
+    /// The session's name, `kainstall2`.
+    pub name: String,
+    /// Bytes sent, compressed as they were.
+    pub bytes: u64,
+    /// Blocks they were sent in.
+    pub blocks: u64,
+    /// From the first block to the last given to the chain, milliseconds.
+    pub sending_ms: u64,
+    /// From the last block given to the chain until the last node had taken it, milliseconds.
+    pub emptied_in_ms: u64,
+    /// What the golden node put in; none where only the bytes are known (`-e`).
+    pub golden: Option<GoldenTotals>,
+}
+
+/// The golden side of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct GoldenTotals {
+    /// Files, directories, links and devices sent; 0 for a raw partition.
+    pub files: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// Digest each node must report.
+    pub digest: Digest,
+}
+
+/// What became of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum NodeOutcome {
+    /// All there, digests compared.
+    Done {
+        /// What the node handed in.
+        report: NodeReport,
+    },
+    /// Out of the run.
+    Failed {
+        /// What it was doing.
+        stage: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A node and its outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeSummary {
+    /// The node.
+    pub node: NodeRef,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: NodeOutcome,
+}
+
+/// A whole run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct RunSummary {
+    /// Session name without number.
+    pub session: String,
+    /// Why the run ended before its time, if it did.
+    pub ended_by: Option<String>,
+    /// The streams in order.
+    pub streams: Vec<StreamTotals>,
+    /// Every node that was ever accepted, in chain order.
+    pub nodes: Vec<NodeSummary>,
+    /// Golden files that changed, vanished or could not be read, named as far as they were kept.
+    pub golden_problems: Vec<String>,
+    /// All of them.
+    pub golden_problem_count: u64,
+    /// The whole run, milliseconds.
+    pub took_ms: u64,
+}
+
+impl RunSummary {
+    /// Nodes that are done.
+    pub fn done(&self) -> usize {
+        self.nodes
+            .iter()
+            .filter(|node| matches!(node.outcome, NodeOutcome::Done { .. }))
+            .count()
+    }
+
+    /// 0 all nodes done; 1 nothing done; 3 some nodes failed (issue 2, section 2).
+    pub fn exit_code(&self) -> u8 {
+        match self.done() {
+            0 => 1,
+            done if done == self.nodes.len() && self.ended_by.is_none() => 0,
+            _ => 3,
+        }
+    }
+}
+
+impl fmt::Display for RunSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for stream in &self.streams {
+            write_stream(f, stream)?;
+        }
+        write_problems(f, self)?;
+        for node in &self.nodes {
+            if let NodeOutcome::Done { report } = &node.outcome {
+                write_done(f, &node.node, report)?;
+            }
+        }
+        write_verdict(f, self)
+    }
+}
+
+fn write_stream(f: &mut fmt::Formatter<'_>, stream: &StreamTotals) -> fmt::Result {
+    let name = &stream.name;
+    let sending = Duration::from_millis(stream.sending_ms);
+    if let Some(golden) = &stream.golden {
+        let files = if golden.files == 0 {
+            String::new()
+        } else {
+            format!("{} files, ", golden.files)
+        };
+        writeln!(
+            f,
+            "{name}: golden node: {files}{}, digest {}",
+            size(golden.bytes),
+            golden.digest.short()
+        )?;
+    }
+    writeln!(
+        f,
+        "{name}: Total data sent = {} MiB ({} bytes), in {} blocks",
+        mib(stream.bytes),
+        stream.bytes,
+        stream.blocks
+    )?;
+    writeln!(
+        f,
+        "{name}: Transfer time = {} seconds, throughput = {} MiB/second",
+        seconds(sending),
+        throughput(stream.bytes, sending)
+    )?;
+    let emptied = Duration::from_millis(stream.emptied_in_ms);
+    writeln!(
+        f,
+        "{name}: The pipeline was emptied in {} seconds",
+        seconds(emptied)
+    )
+}
+
+fn write_problems(f: &mut fmt::Formatter<'_>, summary: &RunSummary) -> fmt::Result {
+    if summary.golden_problem_count == 0 {
+        return Ok(());
+    }
+    let total = usize::try_from(summary.golden_problem_count).unwrap_or(usize::MAX);
+    writeln!(
+        f,
+        "{} of the golden node changed, vanished or could not be read:",
+        count(total, "file")
+    )?;
+    for problem in summary.golden_problems.iter().take(MAX_SHOWN_PROBLEMS) {
+        writeln!(f, "  {problem}")?;
+    }
+    match total.saturating_sub(summary.golden_problems.len().min(MAX_SHOWN_PROBLEMS)) {
+        0 => Ok(()),
+        more => writeln!(f, "  … and {more} more (--log-dir keeps them)"),
+    }
+}
+
+fn write_done(f: &mut fmt::Formatter<'_>, node: &NodeRef, report: &NodeReport) -> fmt::Result {
+    write!(f, "{node}: done")?;
+    for stream in &report.streams {
+        write!(f, "; {}: ", stream.name)?;
+        if stream.files > 0 {
+            write!(f, "{} files, ", stream.files)?;
+        }
+        write!(f, "{}", size(stream.bytes))?;
+        if let Some(digest) = &stream.digest {
+            write!(f, ", digest {}", digest.short())?;
+        }
+        if stream.problem_count > 0 {
+            write!(
+                f,
+                ", {} not kept in full",
+                count(
+                    usize::try_from(stream.problem_count).unwrap_or(usize::MAX),
+                    "file"
+                )
+            )?;
+        }
+    }
+    writeln!(f)?;
+    let problems = report.streams.iter().flat_map(|stream| &stream.problems);
+    for text in report.warnings.iter().chain(problems).take(MAX_SHOWN_PROBLEMS) {
+        writeln!(f, "  warning: {text}")?;
+    }
+    Ok(())
+}
+
+fn write_verdict(f: &mut fmt::Formatter<'_>, summary: &RunSummary) -> fmt::Result {
+    let took = clock(Duration::from_millis(summary.took_ms));
+    let total = summary.nodes.len();
+    if let Some(reason) = &summary.ended_by {
+        writeln!(f, "The run was ended after {took}: {reason}")?;
+    }
+    let failed: Vec<_> = summary
+        .nodes
+        .iter()
+        .filter_map(|node| match &node.outcome {
+            NodeOutcome::Failed { stage, reason } => Some((&node.node, stage, reason)),
+            NodeOutcome::Done { .. } => None,
+        })
+        .collect();
+    if failed.is_empty() {
+        return match total {
+            0 => writeln!(f, "Nothing done: there was no node"),
+            _ => writeln!(f, "{} done in {took}", count(total, "node")),
+        };
+    }
+    writeln!(
+        f,
+        "{} of {} failed, {} done in {took}",
+        failed.len(),
+        count(total, "node"),
+        summary.done()
+    )?;
+    for (node, stage, reason) in failed {
+        writeln!(f, "failed: {node} while {stage}: {reason}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GoldenTotals, NodeOutcome, NodeSummary, RunSummary, StreamTotals};
+    use crate::{
+        report::{Digest, NodeReport, StreamReport},
+        run::NodeRef,
+    };
+
+    fn node(position: u32, outcome: NodeOutcome) -> NodeSummary {
+        let node = NodeRef {
+            id: 10 + position,
+            name: format!("n{position}"),
+            addr: format!("10.0.1.{position}"),
+            position,
+        };
+        NodeSummary { node, outcome }
+    }
+
+    fn done() -> NodeOutcome {
+        let stream = StreamReport {
+            name: "kainstall2".into(),
+            files: 16_800,
+            bytes: 925 << 20,
+            digest: Some(Digest([0xab; 32])),
+            problems: vec![],
+            problem_count: 0,
+        };
+        NodeOutcome::Done {
+            report: NodeReport {
+                streams: vec![stream],
+                ..NodeReport::default()
+            },
+        }
+    }
+
+    fn failed() -> NodeOutcome {
+        NodeOutcome::Failed {
+            stage: "formatting".into(),
+            reason: "mkfs.xfs: no space".into(),
+        }
+    }
+
+    fn summary(nodes: Vec<NodeSummary>) -> RunSummary {
+        let golden = GoldenTotals {
+            files: 16_800,
+            bytes: 925 << 20,
+            digest: Digest([0xab; 32]),
+        };
+        let stream = StreamTotals {
+            name: "kainstall2".into(),
+            bytes: 792 << 20,
+            blocks: 1445,
+            sending_ms: 69_904,
+            emptied_in_ms: 4002,
+            golden: Some(golden),
+        };
+        RunSummary {
+            session: "kainstall".into(),
+            streams: vec![stream],
+            nodes,
+            took_ms: 80_000,
+            ..RunSummary::default()
+        }
+    }
+
+    #[test]
+    fn the_totals_are_the_seeds_and_failed_nodes_come_last() {
+        let mut summary = summary(vec![node(1, done()), node(2, failed())]);
+        summary.golden_problems = vec!["changed: /var/log/syslog".into()];
+        summary.golden_problem_count = 3;
+        let expected = "\
+kainstall2: golden node: 16800 files, 925.0 MiB, digest abababab
+kainstall2: Total data sent = 792 MiB (830472192 bytes), in 1445 blocks
+kainstall2: Transfer time = 69.904 seconds, throughput = 11.329 MiB/second
+kainstall2: The pipeline was emptied in 4.002 seconds
+3 files of the golden node changed, vanished or could not be read:
+  changed: /var/log/syslog
+  … and 2 more (--log-dir keeps them)
+node 1 n1 (10.0.1.1): done; kainstall2: 16800 files, 925.0 MiB, digest abababab
+1 of 2 nodes failed, 1 done in 1:20
+failed: node 2 n2 (10.0.1.2) while formatting: mkfs.xfs: no space
+";
+        assert_eq!(summary.to_string(), expected);
+    }
+
+    #[test]
+    fn the_exit_code_says_all_some_or_none() {
+        assert_eq!(summary(vec![node(1, done()), node(2, done())]).exit_code(), 0);
+        assert_eq!(summary(vec![node(1, done()), node(2, failed())]).exit_code(), 3);
+        assert_eq!(summary(vec![node(1, failed())]).exit_code(), 1);
+        assert_eq!(summary(vec![]).exit_code(), 1);
+    }
+
+    #[test]
+    fn a_run_that_was_ended_says_by_what() {
+        let mut summary = summary(vec![node(1, failed())]);
+        summary.ended_by = Some("SIGINT".into());
+        assert!(
+            summary
+                .to_string()
+                .contains("The run was ended after 1:20: SIGINT\n")
+        );
+    }
+}

@@ -1,0 +1,105 @@
+//! One event as one line of text, the same for terminal, log and pipe.
+
+use crate::{
+    report::NodePlan,
+    run::{NodeRef, RunEvent},
+    text::{count, mib, seconds, size},
+};
+
+/// The line for an event; none for those that are only counters, or whose text comes elsewhere.
+pub fn event_line(event: &RunEvent) -> Option<String> {
+    Some(match event {
+        RunEvent::Listening {
+            session,
+            addrs,
+            wanted,
+            wait_secs,
+        } => listening(session, addrs, *wanted, *wait_secs),
+        RunEvent::NodeJoined {
+            node,
+            present,
+            wanted,
+        } => joined(node, *present, *wanted),
+        RunEvent::NodeRefused { addr, reason } => format!("{addr} refused: {reason}"),
+        RunEvent::LetsGo { nodes } => {
+            let chain: Vec<_> = nodes
+                .iter()
+                .map(|node| format!("{} {}", node.position, node.name))
+                .collect();
+            format!(
+                "Let's go: {}, chain: {}",
+                count(nodes.len(), "node"),
+                chain.join(" → ")
+            )
+        }
+        RunEvent::SessionStarted {
+            session,
+            what,
+            expected_bytes,
+        } => match expected_bytes {
+            Some(bytes) => format!("{session}: {what}, about {}", size(*bytes)),
+            None => format!("{session}: {what}"),
+        },
+        RunEvent::NodePrepared { node, plan } => format!("{node}: ready to start{}", disks(plan)),
+        RunEvent::NodeStep { node, step } => format!("{}> {step}", node.addr),
+        RunEvent::SessionEnded { totals } => format!(
+            "{}: end of data flow, {} MiB in {} blocks, pipeline emptied in {} s",
+            totals.name,
+            mib(totals.bytes),
+            totals.blocks,
+            seconds(std::time::Duration::from_millis(totals.emptied_in_ms))
+        ),
+        RunEvent::NodeFailed { node, stage, reason } => format!("{node}: FAILED while {stage}: {reason}"),
+        RunEvent::NodeDone { node, .. } => format!("{node}: done"),
+        RunEvent::Warning { text } => format!("warning: {text}"),
+        RunEvent::Progress { .. } | RunEvent::Ended { .. } => return None,
+    })
+}
+
+/// What a node will do, one line each, with its address in front as the seed's status command has it.
+pub fn prepared_lines(node: &NodeRef, plan: &NodePlan) -> Vec<String> {
+    let warnings = plan.warnings.iter().map(|text| format!("warning: {text}"));
+    plan.actions
+        .iter()
+        .cloned()
+        .chain(warnings)
+        .map(|text| format!("{}> {text}", node.addr))
+        .collect()
+}
+
+fn listening(session: &str, addrs: &[String], wanted: Option<u32>, wait_secs: Option<u64>) -> String {
+    let until = match (wanted, wait_secs) {
+        (Some(wanted), None) => format!("waiting for {} nodes", wanted),
+        (Some(wanted), Some(secs)) => format!("waiting for {wanted} nodes, at most {secs} s"),
+        (None, Some(secs)) => format!("starting in {secs} s with whoever is there"),
+        (None, None) => "waiting until a node says go (-g)".into(),
+    };
+    format!("session {session} on {}: {until}", addrs.join(", "))
+}
+
+fn joined(node: &NodeRef, present: usize, wanted: Option<u32>) -> String {
+    let of = wanted.map_or_else(String::new, |wanted| format!(" of {wanted}"));
+    format!(
+        "{} ({}) is here, place {} in the chain, {present}{of} present",
+        node.name, node.addr, node.position
+    )
+}
+
+fn disks(plan: &NodePlan) -> String {
+    plan.disks
+        .iter()
+        .map(|disk| {
+            let identity = if disk.identity.is_empty() {
+                String::new()
+            } else {
+                format!(" {}", disk.identity)
+            };
+            format!(
+                "; {} to {} ({}{identity})",
+                disk.drive,
+                disk.device,
+                size(disk.disk_bytes)
+            )
+        })
+        .collect()
+}
