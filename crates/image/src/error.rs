@@ -1,0 +1,99 @@
+//! The two ways a stream ends badly.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::digest::TreeDigest;
+
+/// Why a stream could not be sent. Single entries that cannot be read are no error, see [`crate::Problems`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// A source's root directory or partition cannot be opened.
+    #[error("cannot open {}: {source}", path.display())]
+    Open {
+        /// The root of the source.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The partition cannot be read; a copy with a gap would be worthless, so the stream ends.
+    #[error("reading {what} at byte {offset}: {source}")]
+    Read {
+        /// What was being read.
+        what: String,
+        /// Where, in bytes from its start.
+        offset: u64,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The consumer of the blocks ended the stream.
+    #[error("handing a block over: {0}")]
+    Emit(#[source] io::Error),
+    /// A thread could not be started or died.
+    #[error("running the readers: {0}")]
+    Threads(String),
+}
+
+/// Why a stream could not be restored. What was already written stays, the target is incomplete.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// A target root cannot be opened.
+    #[error("cannot open the target {}: {source}", path.display())]
+    Open {
+        /// The target root.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The target is full.
+    #[error("no space left for {}: use a larger disk or a larger partition in the desc", path.display())]
+    Full {
+        /// What was being written.
+        path: PathBuf,
+    },
+    /// Writing failed otherwise.
+    #[error("{doing} {}: {source}", path.display())]
+    Write {
+        /// Gerund: what was being done (`creating`, `writing`).
+        doing: &'static str,
+        /// What was being written, beneath the target root.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The blocks say something that no sender says; nothing of it was carried out.
+    #[error("the stream is damaged: {0}")]
+    Stream(String),
+    /// The blocks ended before the stream's end record.
+    #[error("the stream ended before its end; the copy is incomplete")]
+    Truncated,
+    /// Everything was written, yet it is not what the sender read.
+    #[error("the restored content ({restored}) is not what was sent ({sent})")]
+    Digest {
+        /// The digest in the stream's end record.
+        sent: TreeDigest,
+        /// The digest over what was written.
+        restored: TreeDigest,
+    },
+    /// The stream holds a mount point that has no target here.
+    #[error("the stream holds mount {0}, which has no target here")]
+    UnknownMount(u32),
+    /// The device is not as large as the partition in the stream.
+    #[error(
+        "the target holds {target} bytes, the partition in the stream {stream}: make them equal in the desc"
+    )]
+    SizeMismatch {
+        /// Bytes of the target.
+        target: u64,
+        /// Bytes of the golden partition.
+        stream: u64,
+    },
+    /// Receiving the next block failed.
+    #[error("receiving a block: {0}")]
+    Next(#[source] io::Error),
+    /// A thread could not be started or died.
+    #[error("running the writers: {0}")]
+    Threads(String),
+}

@@ -1,0 +1,82 @@
+//! What could not be read as it was, by name: reported at the end, never a reason to break the stream.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// So many problems are kept by name; beyond it they are only counted. A whole tree that cannot be read must not
+/// grow the sender's memory, and nobody reads more lines than this.
+const MAX_KEPT: usize = 1000;
+
+/// One entry of the golden tree that did not travel as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The path as seen on the golden node.
+    pub path: PathBuf,
+    /// What happened.
+    pub kind: ProblemKind,
+}
+
+/// Why an entry did not travel as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProblemKind {
+    /// Its size or time changed between the first and the last look; what arrived may mix both.
+    Changed,
+    /// It was there when the directory was listed and gone when it was to be read.
+    Vanished,
+    /// It, or a part of it, could not be read; the text is the system's reason.
+    Unreadable(String),
+    /// It travelled without something that the stream cannot carry; the text says what.
+    Incomplete(String),
+    /// Another file is mounted over it; only its own file system travels.
+    MountedOver,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match &self.kind {
+            ProblemKind::Changed => write!(f, "{path}: changed while being read"),
+            ProblemKind::Vanished => write!(f, "{path}: vanished before it was read"),
+            ProblemKind::Unreadable(reason) => write!(f, "{path}: cannot be read: {reason}"),
+            ProblemKind::Incomplete(what) => write!(f, "{path}: sent without {what}"),
+            ProblemKind::MountedOver => write!(f, "{path}: hidden by a mount, not sent"),
+        }
+    }
+}
+
+/// The problems of one stream: the first ones by name, the others counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Problems {
+    kept: Vec<Problem>,
+    count: u64,
+}
+
+impl Problems {
+    /// The first problems, in the order in which they were met.
+    #[must_use]
+    pub fn kept(&self) -> &[Problem] {
+        &self.kept
+    }
+
+    /// How many there were, including those not kept by name.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether everything travelled as it was.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(crate) fn add(&mut self, path: &Path, kind: ProblemKind) {
+        self.count += 1;
+        if self.kept.len() < MAX_KEPT {
+            self.kept.push(Problem {
+                path: path.to_path_buf(),
+                kind,
+            });
+        }
+    }
+}
