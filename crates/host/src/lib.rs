@@ -1,1 +1,27 @@
-//! The machine: programs, mounts, loop devices, ioctls. The only crate with `unsafe` or exec.
+//! The machine under us: running programs, mounts, loop devices, ioctls, interfaces, reboot.
+//!
+//! This is the only crate of the project that contains `unsafe` code or starts other programs; everything
+//! above it works with safe types. It knows nothing about cloning, desc files or the network protocol.
+//!
+//! - [`run`]: one runner for external programs ([`run::Tool`]) and for what the operator typed ([`run::Shell`])
+//! - [`mount`], [`mountinfo`]: mounting with guards that unmount, and reading what is mounted
+//! - [`block`], [`blkpg`], [`loopdev`]: block device ioctls
+//! - [`netif`], [`system`]: interfaces, host name, limits, reboot
+//! - [`signals`], [`namespace`]: catching termination, mounts that end with the process
+
+#![expect(unsafe_code, reason = "ioctls, pre_exec and prctl have no safe form; every use has its SAFETY line")]
+
+pub mod blkpg;
+pub mod block;
+pub mod loopdev;
+pub mod mount;
+pub mod mountinfo;
+pub mod namespace;
+pub mod netif;
+pub mod run;
+pub mod signals;
+pub mod system;
+
+mod error;
+
+pub use error::HostError;

@@ -1,0 +1,181 @@
+//! Telling the kernel about partitions one by one (`BLKPG` of `linux/blkpg.h`, what `partx -a` does).
+//!
+//! Used instead of BLKRRPART, which needs the table on disk, fails with EBUSY as soon as one partition is in
+//! use, and does nothing on kernels without the table's parser. Partitions exist for the kernel while the disk
+//! has no table yet: that is how a disk stays unbootable until the end.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::libc::{c_char, c_int, c_longlong, c_void};
+
+use crate::HostError;
+
+const ADD_PARTITION: c_int = 1;
+const DEL_PARTITION: c_int = 2;
+/// devtmpfs makes the node before the ioctl returns; where udev alone makes it, this is plenty.
+const NODE_WAIT: Duration = Duration::from_secs(10);
+
+/// `struct blkpg_ioctl_arg`.
+#[repr(C)]
+struct BlkpgArg {
+    op: c_int,
+    flags: c_int,
+    data_len: c_int,
+    data: *mut c_void,
+}
+
+/// `struct blkpg_partition`: start and length in bytes.
+#[repr(C)]
+struct BlkpgPartition {
+    start: c_longlong,
+    length: c_longlong,
+    number: c_int,
+    /// Unused by the kernel since 2.6.
+    names: [c_char; 128],
+}
+
+mod ioctl {
+    nix::ioctl_write_ptr_bad!(blkpg, nix::request_code_none!(0x12, 105), super::BlkpgArg);
+}
+
+/// A partition as the kernel knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelPartition {
+    /// Its number in the table.
+    pub number: u32,
+    /// Its first byte on the disk.
+    pub start_bytes: u64,
+    /// Its length in bytes.
+    pub len_bytes: u64,
+    /// The kernel's name: `sda1`, `nvme0n1p1`.
+    pub name: String,
+    /// Its device node: `/dev/sda1`.
+    pub path: PathBuf,
+}
+
+/// Adds a partition to the kernel's view of `disk`; nothing is written.
+///
+/// # Errors
+/// `EBUSY` when it overlaps one that is there, `EINVAL` for a range that is not on the disk.
+pub fn add(disk: &File, number: u32, start_bytes: u64, len_bytes: u64) -> io::Result<()> {
+    let start = c_longlong::try_from(start_bytes).map_err(io::Error::other)?;
+    let length = c_longlong::try_from(len_bytes).map_err(io::Error::other)?;
+    call(disk, ADD_PARTITION, number, start, length)
+}
+
+/// Removes a partition from the kernel's view of `disk`; nothing is written.
+///
+/// # Errors
+/// `EBUSY` while it is in use, `ENXIO` when there is none of that number.
+pub fn del(disk: &File, number: u32) -> io::Result<()> {
+    call(disk, DEL_PARTITION, number, 0, 0)
+}
+
+/// Removes every partition of the disk from the kernel's view.
+///
+/// # Errors
+/// [`HostError`] naming the first partition that is in use.
+pub fn del_all(disk: &File, disk_path: &Path) -> Result<(), HostError> {
+    for partition in list(disk_path)? {
+        del(disk, partition.number)
+            .map_err(|source| HostError::new(format!("removing {} from the kernel", partition.name), source))?;
+    }
+    Ok(())
+}
+
+/// The partitions that the kernel knows of a disk, by number. Reads `/sys/class/block`.
+///
+/// # Errors
+/// [`HostError`] when the disk is not there or sysfs is not mounted.
+pub fn list(disk_path: &Path) -> Result<Vec<KernelPartition>, HostError> {
+    let node = disk_path
+        .canonicalize()
+        .map_err(|source| HostError::new(format!("looking at {}", disk_path.display()), source))?;
+    // Names with a slash (cciss/c0d0) have an exclamation mark in sysfs.
+    let name = node.strip_prefix("/dev").unwrap_or(&node).to_string_lossy().replace('/', "!");
+    let dir = Path::new("/sys/class/block").join(&name);
+    let entries = fs::read_dir(&dir)
+        .map_err(|source| HostError::new(format!("listing the partitions in {}", dir.display()), source))?;
+    let mut found: Vec<KernelPartition> =
+        entries.flatten().filter_map(|entry| read_partition(&entry.path())).collect();
+    found.sort_by_key(|partition| partition.number);
+    Ok(found)
+}
+
+/// The device node of partition `number` of `disk_path`, once it is there. Waits up to ten seconds for it.
+///
+/// # Errors
+/// [`HostError`] when the kernel does not know that partition or the node does not appear.
+pub fn node_of(disk_path: &Path, number: u32) -> Result<PathBuf, HostError> {
+    let what = || format!("looking for partition {number} of {}", disk_path.display());
+    let path = list(disk_path)?
+        .into_iter()
+        .find(|partition| partition.number == number)
+        .map(|partition| partition.path)
+        .ok_or_else(|| HostError::new(what(), io::Error::from(io::ErrorKind::NotFound)))?;
+    let deadline = Instant::now() + NODE_WAIT;
+    while !path.exists() {
+        if Instant::now() >= deadline {
+            return Err(HostError::new(what(), io::Error::from(io::ErrorKind::TimedOut)));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(path)
+}
+
+fn read_partition(dir: &Path) -> Option<KernelPartition> {
+    let number = |file: &str| fs::read_to_string(dir.join(file)).ok()?.trim().parse::<u64>().ok();
+    let name = dir.file_name()?.to_string_lossy().into_owned();
+    Some(KernelPartition {
+        number: u32::try_from(number("partition")?).ok()?,
+        // sysfs counts in units of 512 bytes whatever the sector size is (block/genhd.c).
+        start_bytes: number("start")? * 512,
+        len_bytes: number("size")? * 512,
+        path: Path::new("/dev").join(name.replace('!', "/")),
+        name,
+    })
+}
+
+fn call(disk: &File, op: c_int, number: u32, start: c_longlong, length: c_longlong) -> io::Result<()> {
+    let number = c_int::try_from(number).map_err(io::Error::other)?;
+    let mut partition = BlkpgPartition { start, length, number, names: [0; 128] };
+    let data_len = c_int::try_from(size_of::<BlkpgPartition>()).map_err(io::Error::other)?;
+    let arg = BlkpgArg { op, flags: 0, data_len, data: (&raw mut partition).cast() };
+    // SAFETY: BLKPG reads the argument and the partition it points to, both alive until the call returns;
+    // layouts are those of linux/blkpg.h.
+    unsafe { ioctl::blkpg(disk.as_raw_fd(), &raw const arg) }?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block;
+    use crate::loopdev::LoopDevice;
+
+    #[test]
+    fn partitions_appear_and_go_without_a_table_on_disk() {
+        let device = LoopDevice::scratch(64 << 20, 512).unwrap();
+        let disk = block::open_exclusive(device.path()).unwrap();
+        add(&disk, 1, 1 << 20, 8 << 20).unwrap();
+        add(&disk, 5, 16 << 20, 32 << 20).unwrap();
+        let seen = list(device.path()).unwrap();
+        assert_eq!(seen.len(), 2);
+        assert_eq!((seen[1].number, seen[1].start_bytes, seen[1].len_bytes), (5, 16 << 20, 32 << 20));
+        assert!(node_of(device.path(), 5).unwrap().exists());
+        assert!(add(&disk, 2, 2 << 20, 1 << 20).is_err(), "overlaps partition 1");
+        del_all(&disk, device.path()).unwrap();
+        assert_eq!(list(device.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_missing_partition_is_named() {
+        let device = LoopDevice::scratch(4 << 20, 512).unwrap();
+        let error = node_of(device.path(), 3).unwrap_err();
+        assert!(error.to_string().contains("partition 3 of /dev/loop"), "{error}");
+    }
+}

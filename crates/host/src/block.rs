@@ -1,0 +1,164 @@
+//! Block devices: size, sector size, flushing, zeroing. ioctls of `linux/fs.h`, blkdev ioctls.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use crate::HostError;
+
+/// Written at once where the device cannot zero by itself.
+const ZERO_CHUNK_BYTES: usize = 1 << 20;
+
+mod ioctl {
+    nix::ioctl_read_bad!(blksszget, nix::libc::BLKSSZGET, nix::libc::c_int);
+    nix::ioctl_read_bad!(blkpbszget, nix::request_code_none!(0x12, 123), nix::libc::c_uint);
+    nix::ioctl_read!(blkgetsize64, 0x12, 114, usize);
+    nix::ioctl_none!(blkflsbuf, 0x12, 97);
+    nix::ioctl_write_ptr_bad!(blkzeroout, nix::request_code_none!(0x12, 127), [u64; 2]);
+    nix::ioctl_write_ptr_bad!(blkdiscard, nix::request_code_none!(0x12, 119), [u64; 2]);
+}
+
+/// Opens a device for reading and writing, refused by the kernel (`EBUSY`) while it or one of its partitions
+/// is mounted, used as swap or held by another exclusive opener.
+///
+/// # Errors
+/// [`HostError`] naming the device.
+pub fn open_exclusive(path: &Path) -> Result<File, HostError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(nix::libc::O_EXCL | nix::libc::O_CLOEXEC);
+    options.open(path).map_err(|source| HostError::new(format!("opening {} exclusively", path.display()), source))
+}
+
+/// Size in bytes of a block device or a regular file.
+///
+/// # Errors
+/// What the kernel says; `InvalidInput` for anything that is neither.
+pub fn size_bytes(file: &File) -> io::Result<u64> {
+    let meta = file.metadata()?;
+    if meta.is_file() {
+        return Ok(meta.len());
+    }
+    if !meta.file_type().is_block_device() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a block device nor a regular file"));
+    }
+    let mut size = 0usize;
+    // SAFETY: BLKGETSIZE64 writes one u64, which `size_t` is on all 64-bit systems, into live memory.
+    unsafe { ioctl::blkgetsize64(file.as_raw_fd(), &raw mut size) }?;
+    Ok(size as u64)
+}
+
+/// Logical sector size in bytes: 512 or 4096. A regular file counts as 512.
+///
+/// # Errors
+/// What the kernel says.
+pub fn sector_size(file: &File) -> io::Result<u32> {
+    if file.metadata()?.is_file() {
+        return Ok(512);
+    }
+    let mut size = 0;
+    // SAFETY: BLKSSZGET writes one int into live memory.
+    unsafe { ioctl::blksszget(file.as_raw_fd(), &raw mut size) }?;
+    u32::try_from(size).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "negative sector size"))
+}
+
+/// Physical sector size in bytes: 4096 on a disk that emulates 512.
+///
+/// # Errors
+/// What the kernel says.
+pub fn physical_sector_size(file: &File) -> io::Result<u32> {
+    let mut size = 0;
+    // SAFETY: BLKPBSZGET writes one unsigned int into live memory.
+    unsafe { ioctl::blkpbszget(file.as_raw_fd(), &raw mut size) }?;
+    Ok(size)
+}
+
+/// Writes out and forgets the kernel's cached copy of the device, so that the next read comes from the disk.
+///
+/// # Errors
+/// What the kernel says.
+pub fn flush(file: &File) -> io::Result<()> {
+    file.sync_all()?;
+    if file.metadata()?.file_type().is_block_device() {
+        // SAFETY: BLKFLSBUF takes no argument.
+        unsafe { ioctl::blkflsbuf(file.as_raw_fd()) }?;
+    }
+    Ok(())
+}
+
+/// Makes a range read as zeros, by the device itself when it can, else by writing. Bytes, both multiples of
+/// the sector size.
+///
+/// # Errors
+/// What the kernel says.
+pub fn zero_out(file: &File, start_bytes: u64, len_bytes: u64) -> io::Result<()> {
+    if file.metadata()?.file_type().is_block_device() {
+        let range = [start_bytes, len_bytes];
+        // SAFETY: BLKZEROOUT reads two u64 from live memory; the kernel checks the range.
+        if unsafe { ioctl::blkzeroout(file.as_raw_fd(), &raw const range) }.is_ok() {
+            return Ok(());
+        }
+    }
+    write_zeros(file, start_bytes, len_bytes)
+}
+
+/// Tells the device that a range is no longer needed. What it reads afterwards is undefined.
+///
+/// # Errors
+/// `EOPNOTSUPP` when the device cannot.
+pub fn discard(file: &File, start_bytes: u64, len_bytes: u64) -> io::Result<()> {
+    let range = [start_bytes, len_bytes];
+    // SAFETY: BLKDISCARD reads two u64 from live memory; the kernel checks the range.
+    unsafe { ioctl::blkdiscard(file.as_raw_fd(), &raw const range) }?;
+    Ok(())
+}
+
+fn write_zeros(file: &File, start_bytes: u64, len_bytes: u64) -> io::Result<()> {
+    let zeros = vec![0u8; ZERO_CHUNK_BYTES];
+    let end = start_bytes + len_bytes;
+    let mut at = start_bytes;
+    while at < end {
+        let chunk = usize::try_from(end - at).unwrap_or(usize::MAX).min(ZERO_CHUNK_BYTES);
+        file.write_all_at(&zeros[..chunk], at)?;
+        at += chunk as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loopdev::LoopDevice;
+
+    #[test]
+    fn size_and_sector_size_are_those_of_the_device() {
+        for sector in [512, 4096] {
+            let device = LoopDevice::scratch(8 << 20, sector).unwrap();
+            let file = open_exclusive(device.path()).unwrap();
+            assert_eq!(size_bytes(&file).unwrap(), 8 << 20);
+            assert_eq!(sector_size(&file).unwrap(), sector);
+            assert!(physical_sector_size(&file).unwrap() >= 512);
+        }
+    }
+
+    #[test]
+    fn zeroed_ranges_read_as_zeros_and_their_neighbours_stay() {
+        let device = LoopDevice::scratch(8 << 20, 512).unwrap();
+        let file = open_exclusive(device.path()).unwrap();
+        file.write_all_at(&vec![0xAA; 3 << 20], 0).unwrap();
+        flush(&file).unwrap();
+        zero_out(&file, 1 << 20, 1 << 20).unwrap();
+        flush(&file).unwrap();
+        let mut read = vec![0; 3 << 20];
+        file.read_exact_at(&mut read, 0).unwrap();
+        assert!(read[..1 << 20].iter().all(|&byte| byte == 0xAA));
+        assert!(read[1 << 20..2 << 20].iter().all(|&byte| byte == 0));
+        assert!(read[2 << 20..].iter().all(|&byte| byte == 0xAA));
+    }
+
+    #[test]
+    fn a_directory_has_no_size() {
+        assert!(size_bytes(&File::open("/").unwrap()).is_err());
+    }
+}

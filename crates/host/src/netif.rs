@@ -1,0 +1,121 @@
+//! Network interfaces: addresses, broadcast addresses and hardware addresses (getifaddrs(3)).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
+
+use crate::HostError;
+
+/// A hardware address of six bytes. Displays as `52:54:00:12:34:56`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MacAddr(pub [u8; 6]);
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// One address of one interface that is up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfaceAddr {
+    /// The interface: `eth0`.
+    pub name: String,
+    /// The address.
+    pub addr: IpAddr,
+    /// Where a datagram for everybody on that wire goes; IPv4 interfaces that can broadcast only.
+    pub broadcast: Option<Ipv4Addr>,
+    /// The interface's hardware address; loopback and tunnels have none.
+    pub mac: Option<MacAddr>,
+    /// The interface is loopback.
+    pub loopback: bool,
+}
+
+/// Every address of every interface that is up.
+///
+/// # Errors
+/// When the kernel does not answer.
+pub fn addresses() -> Result<Vec<InterfaceAddr>, HostError> {
+    let all: Vec<_> = getifaddrs().map_err(|errno| HostError::new("listing interfaces", errno))?.collect();
+    let macs: HashMap<&str, MacAddr> = all
+        .iter()
+        .filter_map(|entry| {
+            let mac = entry.address?.as_link_addr()?.addr()?;
+            (mac != [0; 6]).then_some((entry.interface_name.as_str(), MacAddr(mac)))
+        })
+        .collect();
+    let up = all.iter().filter(|entry| entry.flags.contains(InterfaceFlags::IFF_UP));
+    let found = up.filter_map(|entry| {
+        let storage = entry.address?;
+        let v4 = storage.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        let addr = v4.or_else(|| storage.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))?;
+        let broadcast = entry.broadcast.and_then(|address| address.as_sockaddr_in().map(|found| found.ip()));
+        Some(InterfaceAddr {
+            name: entry.interface_name.clone(),
+            addr,
+            broadcast: broadcast.filter(|_| entry.flags.contains(InterfaceFlags::IFF_BROADCAST)),
+            mac: macs.get(entry.interface_name.as_str()).copied(),
+            loopback: entry.flags.contains(InterfaceFlags::IFF_LOOPBACK),
+        })
+    });
+    Ok(found.collect())
+}
+
+/// The broadcast addresses of all interfaces that have one.
+///
+/// # Errors
+/// As [`addresses`].
+pub fn broadcast_addrs() -> Result<Vec<Ipv4Addr>, HostError> {
+    let mut found: Vec<Ipv4Addr> = addresses()?.into_iter().filter_map(|entry| entry.broadcast).collect();
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
+/// The hardware address of the interface that has `addr`; `None` when no interface has it, or it has no MAC.
+///
+/// # Errors
+/// As [`addresses`].
+pub fn mac_of(addr: IpAddr) -> Result<Option<MacAddr>, HostError> {
+    let unscoped = |addr: IpAddr| match addr {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4),
+        IpAddr::V4(_) => addr,
+    };
+    Ok(addresses()?.into_iter().find(|entry| entry.addr == unscoped(addr)).and_then(|entry| entry.mac))
+}
+
+/// Whether an address is of the kind that another machine can reach: neither loopback nor link-local IPv6.
+#[must_use]
+pub fn is_reachable(addr: IpAddr) -> bool {
+    let link_local = |v6: Ipv6Addr| v6.segments()[0] & 0xffc0 == 0xfe80;
+    !addr.is_loopback() && !addr.is_unspecified() && !matches!(addr, IpAddr::V6(v6) if link_local(v6))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_listed_without_a_hardware_address() {
+        let found = addresses().unwrap();
+        let lo = found.iter().find(|entry| entry.addr == IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
+        assert!(lo.loopback && lo.mac.is_none() && lo.broadcast.is_none());
+        assert_eq!(mac_of(IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap(), None);
+    }
+
+    #[test]
+    fn hardware_addresses_are_written_as_usual() {
+        assert_eq!(MacAddr([0x52, 0x54, 0, 1, 2, 0xff]).to_string(), "52:54:00:01:02:ff");
+    }
+
+    #[test]
+    fn link_local_and_loopback_addresses_are_not_reachable() {
+        assert!(!is_reachable("fe80::1".parse().unwrap()));
+        assert!(!is_reachable("127.0.0.1".parse().unwrap()));
+        assert!(is_reachable("10.0.1.1".parse().unwrap()));
+    }
+}

@@ -1,0 +1,42 @@
+//! What every child gets: a process group, the death signal, the C locale; and how a group is killed.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::sys::prctl;
+use nix::sys::signal::{self, Signal};
+use nix::unistd::{Pid, getppid};
+
+/// Sets what every child of ours has in common.
+///
+/// The kernel sends the death signal when the *thread* that started the child ends (prctl(2)), so a thread
+/// that starts a child must outlive it.
+pub(super) fn prepare(command: &mut Command) {
+    command.process_group(0);
+    command.env("LC_ALL", "C").env("PATH", super::path::search_path()).env_remove("LANGUAGE");
+    let parent = nix::unistd::getpid();
+    let die_with_parent = move || -> io::Result<()> {
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        // The parent may have died between fork and prctl; then no signal would ever come.
+        if getppid() != parent {
+            return Err(io::Error::from_raw_os_error(nix::libc::ESRCH));
+        }
+        Ok(())
+    };
+    // SAFETY: the closure runs between fork and exec and makes only two system calls, prctl and getppid,
+    // which are async-signal-safe; it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(die_with_parent) };
+}
+
+/// Kills the process group that the child leads. The child must not have been waited for yet, so that its
+/// process id cannot have been given to somebody else.
+pub(super) fn kill_group(child_id: u32) {
+    let Ok(pid) = i32::try_from(child_id) else { return };
+    // ESRCH means that all of them are gone already, which is what we want.
+    if let Err(errno) = signal::killpg(Pid::from_raw(pid), Signal::SIGKILL)
+        && errno != nix::errno::Errno::ESRCH
+    {
+        tracing::warn!(pid, %errno, "killing a process group");
+    }
+}

@@ -1,0 +1,289 @@
+//! A program with an argument list, run to its end within a time limit.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{RunError, child, find};
+
+/// Long enough for mkfs on the largest disks, short enough that a node that hangs is named within the hour.
+const DEFAULT_LIMIT: Duration = Duration::from_secs(600);
+/// lsblk --json of a machine with a thousand disks is under one MiB; more than this is a program gone wild.
+const MAX_STDOUT_BYTES: usize = 16 << 20;
+/// What is kept of stderr: enough for the last few lines of any tool.
+const STDERR_KEPT_BYTES: usize = 16 << 10;
+/// What an error quotes of it.
+const TAIL_LINES: usize = 4;
+/// How often we look whether the child has ended while a grandchild still holds its pipes.
+const LOOK_INTERVAL_MS: u16 = 50;
+
+/// An external program about to be run: never a shell string, stdin is `/dev/null`, locale is C.
+#[derive(Debug, Clone)]
+pub struct Tool {
+    program: OsString,
+    description: Option<String>,
+    args: Vec<OsString>,
+    envs: Vec<(OsString, OsString)>,
+    accepted_codes: Vec<i32>,
+    limit: Duration,
+}
+
+/// What a program that succeeded left behind.
+#[derive(Debug, Clone)]
+pub struct ToolOutput {
+    /// All of its standard output.
+    pub stdout: Vec<u8>,
+    /// The end of its standard error: tools warn there even when they succeed.
+    pub stderr_tail: String,
+    /// Its exit code: 0, or one of [`Tool::accept`].
+    pub code: i32,
+}
+
+impl ToolOutput {
+    /// Standard output as text; invalid UTF-8 becomes U+FFFD.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+impl Tool {
+    /// A program by name (see [`find`]) or path.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self {
+            program: program.as_ref().to_owned(),
+            description: None,
+            args: Vec::new(),
+            envs: Vec::new(),
+            accepted_codes: vec![0],
+            limit: DEFAULT_LIMIT,
+        }
+    }
+
+    /// What it is run for, as gerund and object: `formatting /dev/sda1 as ext4`. Begins every error.
+    #[must_use]
+    pub fn describe(mut self, description: impl Into<String>) -> Self {
+        self.description = Some(description.into());
+        self
+    }
+
+    /// Adds one argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable of the child's environment.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.envs.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// An exit code besides 0 that is no failure (blkid: 2 is "nothing found").
+    #[must_use]
+    pub fn accept(mut self, code: i32) -> Self {
+        self.accepted_codes.push(code);
+        self
+    }
+
+    /// The time limit; 600 seconds unless told.
+    #[must_use]
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// The command as a person would type it, for logs and `--dry-run`.
+    #[must_use]
+    pub fn command_line(&self) -> String {
+        let words = std::iter::once(&self.program).chain(&self.args);
+        words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// [`RunError`]: not installed, cannot be started, ended with a code that was not accepted, did not end
+    /// within the limit (its process group is killed), or wrote too much.
+    pub fn run(&self) -> Result<ToolOutput, RunError> {
+        let path = find(&self.program).ok_or_else(|| RunError::Missing {
+            description: self.description(),
+            program: self.program_name(),
+        })?;
+        tracing::debug!(command = %self.command_line(), "running");
+        let mut command = Command::new(path);
+        command.args(&self.args).envs(self.envs.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        child::prepare(&mut command);
+        let mut running = Running::new(command.spawn().map_err(|source| self.io_error(source))?);
+        let outcome = running.collect(Instant::now() + self.limit).map_err(|source| self.io_error(source))?;
+        let stderr_tail = running.tail();
+        match outcome {
+            Outcome::Ended(status) => self.judge(status, mem::take(&mut running.stdout), stderr_tail),
+            Outcome::TooMuchOutput => Err(RunError::TooMuchOutput {
+                description: self.description(),
+                program: self.program_name(),
+                limit_bytes: MAX_STDOUT_BYTES,
+            }),
+            Outcome::TimedOut => Err(RunError::TimedOut {
+                description: self.description(),
+                program: self.program_name(),
+                limit: self.limit,
+                stderr_tail,
+            }),
+        }
+    }
+
+    fn judge(&self, status: ExitStatus, stdout: Vec<u8>, stderr_tail: String) -> Result<ToolOutput, RunError> {
+        match status.code() {
+            Some(code) if self.accepted_codes.contains(&code) => Ok(ToolOutput { stdout, stderr_tail, code }),
+            _ => Err(RunError::Failed {
+                description: self.description(),
+                program: self.program_name(),
+                status,
+                stderr_tail: if stderr_tail.trim().is_empty() { last_lines(&stdout) } else { stderr_tail },
+            }),
+        }
+    }
+
+    fn io_error(&self, source: io::Error) -> RunError {
+        RunError::Io { description: self.description(), program: self.program_name(), source }
+    }
+
+    fn program_name(&self) -> String {
+        self.program.to_string_lossy().into_owned()
+    }
+
+    fn description(&self) -> String {
+        self.description.clone().unwrap_or_else(|| format!("running {}", self.command_line()))
+    }
+}
+
+enum Outcome {
+    Ended(ExitStatus),
+    TimedOut,
+    TooMuchOutput,
+}
+
+/// A started child and what it has written so far. Dropping it kills and reaps the child.
+struct Running {
+    child: Child,
+    reaped: bool,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+impl Running {
+    fn new(child: Child) -> Self {
+        Self { child, reaped: false, stdout: Vec::new(), stderr: Vec::new() }
+    }
+
+    /// Reads both pipes until the child has ended, or the deadline has come.
+    fn collect(&mut self, deadline: Instant) -> io::Result<Outcome> {
+        let mut out = self.child.stdout.take();
+        let mut err = self.child.stderr.take();
+        for fd in [out.as_ref().map(AsFd::as_fd), err.as_ref().map(AsFd::as_fd)].into_iter().flatten() {
+            fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
+        loop {
+            wait_readable([out.as_ref().map(AsFd::as_fd), err.as_ref().map(AsFd::as_fd)])?;
+            // Looked at before reading: what the child wrote before it ended is then read below.
+            let ended = self.child.try_wait()?;
+            self.reaped = ended.is_some();
+            drain(&mut out, &mut self.stdout)?;
+            drain(&mut err, &mut self.stderr)?;
+            let surplus = self.stderr.len().saturating_sub(STDERR_KEPT_BYTES);
+            self.stderr.drain(..surplus);
+            if let Some(status) = ended {
+                return Ok(Outcome::Ended(status));
+            }
+            if self.stdout.len() > MAX_STDOUT_BYTES {
+                return Ok(Outcome::TooMuchOutput);
+            }
+            if Instant::now() >= deadline {
+                return Ok(Outcome::TimedOut);
+            }
+        }
+    }
+
+    fn tail(&self) -> String {
+        last_lines(&self.stderr)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.reaped {
+            return;
+        }
+        child::kill_group(self.child.id());
+        // SIGKILL has been sent: this returns as soon as the kernel has taken the child down.
+        if let Err(error) = self.child.wait() {
+            tracing::warn!(%error, "waiting for a killed program");
+        }
+    }
+}
+
+/// Waits until a pipe is readable or [`LOOK_INTERVAL_MS`] has passed. With no pipe left it is a short pause.
+fn wait_readable(fds: [Option<BorrowedFd<'_>>; 2]) -> io::Result<()> {
+    let mut polled: Vec<PollFd<'_>> =
+        fds.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    let pause_ms = if polled.is_empty() { 1 } else { LOOK_INTERVAL_MS };
+    match poll(&mut polled, PollTimeout::from(pause_ms)) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Reads what is there without waiting; `pipe` becomes `None` at its end.
+fn drain<R: Read>(pipe: &mut Option<R>, into: &mut Vec<u8>) -> io::Result<()> {
+    let Some(reader) = pipe else { return Ok(()) };
+    let mut buffer = [0u8; 16 << 10];
+    while into.len() <= MAX_STDOUT_BYTES {
+        match reader.read(&mut buffer) {
+            Ok(0) => {
+                *pipe = None;
+                return Ok(());
+            }
+            Ok(count) => into.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn last_lines(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%^".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+#[path = "tool_tests.rs"]
+mod tests;

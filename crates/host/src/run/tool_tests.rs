@@ -1,0 +1,76 @@
+//! Runs of real programs.
+
+use std::time::{Duration, Instant};
+
+use super::Tool;
+use crate::run::RunError;
+
+fn sh(script: &str) -> Tool {
+    Tool::new("sh").describe("testing the runner").args(["-c", script])
+}
+
+#[test]
+fn returns_the_whole_standard_output() {
+    let output = sh("seq 1 200000; echo late >&2").run().unwrap();
+    assert_eq!(output.text().lines().count(), 200_000);
+    assert_eq!(output.stderr_tail, "late");
+}
+
+#[test]
+fn a_failure_quotes_the_end_of_stderr_and_the_description() {
+    let error = sh("for i in 1 2 3 4 5 6; do echo line $i >&2; done; exit 7").run().unwrap_err();
+    let text = error.to_string();
+    assert!(text.starts_with("testing the runner: sh failed with exit status 7: line 3 / line 4"), "{text}");
+    assert!(text.ends_with("line 6") && !text.contains("line 2"), "{text}");
+}
+
+#[test]
+fn a_program_that_is_not_there_is_named() {
+    let error = Tool::new("mkfs.nothing").describe("formatting /dev/null").run().unwrap_err();
+    assert!(matches!(&error, RunError::Missing { .. }));
+    assert!(error.to_string().contains("mkfs.nothing is not installed"), "{error}");
+}
+
+#[test]
+fn the_whole_process_group_is_killed_at_the_time_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let pidfile = dir.path().join("pid");
+    let script = format!("sleep 60 & echo $! > {}; wait", pidfile.display());
+    let start = Instant::now();
+    let error = sh(&script).timeout(Duration::from_millis(400)).run().unwrap_err();
+    assert!(matches!(error, RunError::TimedOut { .. }), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(5));
+    let pid = std::fs::read_to_string(pidfile).unwrap().trim().to_owned();
+    let gone = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        // A killed orphan may stay as a zombie until its new parent collects it.
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z"))
+    });
+    assert!(gone, "the grandchild {pid} outlived the time limit");
+}
+
+#[test]
+fn a_daemon_that_keeps_the_pipes_open_does_not_hold_us() {
+    let start = Instant::now();
+    let output = sh("echo ready; sleep 3 & exit 0").run().unwrap();
+    assert_eq!(output.text(), "ready\n");
+    assert!(start.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn standard_input_is_empty_and_the_locale_is_c() {
+    let output = sh("cat; echo $LC_ALL").run().unwrap();
+    assert_eq!(output.text(), "C\n");
+}
+
+#[test]
+fn other_exit_codes_can_be_accepted() {
+    assert_eq!(sh("exit 2").accept(2).run().unwrap().code, 2);
+    assert!(sh("exit 3").accept(2).run().is_err());
+}
+
+#[test]
+fn command_lines_are_quoted_for_people() {
+    let tool = Tool::new("mkfs.ext4").args(["-L", "my disk", "/dev/sda1"]);
+    assert_eq!(tool.command_line(), "mkfs.ext4 -L 'my disk' /dev/sda1");
+}
