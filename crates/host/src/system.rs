@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 
 use crate::HostError;
 use crate::run::Tool;
@@ -60,6 +60,22 @@ pub fn kernel_mounts(name: &str) -> bool {
     }
 }
 
+/// Most memory this process has held so far, in bytes (`ru_maxrss` of getrusage(2)); 0 when the kernel does not say.
+#[must_use]
+pub fn peak_memory_bytes() -> u64 {
+    let kib = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.max_rss());
+    u64::try_from(kib).unwrap_or(0) * 1024
+}
+
+/// Memory that programs can still get without swapping, in bytes (`MemAvailable` of proc_meminfo(5)); `None` when
+/// the kernel does not say.
+#[must_use]
+pub fn available_memory_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
 /// Writes everything cached to the disks.
 pub fn sync() {
     nix::unistd::sync();
@@ -95,6 +111,12 @@ mod tests {
     fn the_kernel_mounts_ext4_but_no_invention() {
         assert!(kernel_mounts("ext4"));
         assert!(!kernel_mounts("ka-no-such-fs"));
+    }
+
+    #[test]
+    fn memory_is_known_in_bytes() {
+        assert!(peak_memory_bytes() > 1 << 20);
+        assert!(available_memory_bytes().unwrap() > 1 << 20);
     }
 
     #[test]
