@@ -1,1 +1,26 @@
-//! Sockets and clocks around `ka_proto`.
+//! Sockets, threads and clocks around `ka_proto`, behind a blocking facade.
+//!
+//! Here: the join code and the server's key, the control connection (TLS 1.3, raw public keys), discovery, and the
+//! chain's data connections with one pump thread per stream. [`Server`] and [`Node`] are all that binaries see; tokio
+//! stays inside. Not here: what decides (the machines of `ka_proto`) and what the payloads and streams mean.
+//!
+//! Specification: issue 2 §2, §6, §7, §9 and `docs/protocol.md`.
+
+mod code;
+mod error;
+mod key;
+mod net;
+mod node;
+mod server;
+mod stream;
+mod tls;
+
+pub use code::{JoinCode, JoinCodeError};
+pub use error::TransportError;
+pub use key::ServerKey;
+pub use node::{EventSender, JoinEvent, Joined, Node, NodeConfig, Order};
+pub use server::{
+    Failure, LocalAddrs, NodeInfo, Outcome, Server, ServerConfig, ServerEvent, StreamSummary, Timeouts,
+    types::{CONTROL_PORT, DATA_PORT, DEFAULT_WINDOW_BYTES},
+};
+pub use stream::{Block, StreamReader, StreamWriter};

@@ -1,0 +1,124 @@
+//! What can go wrong in transport, one variant for each thing a caller can do about it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::code::JoinCodeError;
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// A file of ours cannot be read or written.
+    #[error("{action} {}: {source}", path.display())]
+    File {
+        /// What was being done, as "writing the join code to".
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A secret lies in a file that others may read.
+    #[error("{} has mode {mode:o}: others may read its secret; run: chmod 600 {}", path.display(), path.display())]
+    ExposedFile {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The state directory's key file holds something else.
+    #[error("{} is not a server key; restore it, or move it away for a new key (old join codes end then)", path.display())]
+    Key {
+        /// The key file.
+        path: PathBuf,
+    },
+    /// The kernel gave no random bytes, or the crypto library refused them.
+    #[error("making a key: no random bytes from the kernel")]
+    Random,
+    /// A text is no join code.
+    #[error(transparent)]
+    JoinCode(#[from] JoinCodeError),
+    /// TLS could not be set up.
+    #[error("setting up TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// A port cannot be had.
+    #[error(
+        "listening on {addr} ({purpose}): {source}; choose another address with --listen, or end what uses it"
+    )]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// What it is for.
+        purpose: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Any other system call on a socket, thread or timer.
+    #[error("{action}: {source}")]
+    System {
+        /// What was being done.
+        action: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A node found no server that it may trust.
+    #[error("Can't reach a valid KA server for session {session}: {tried}")]
+    NoServer {
+        /// The session looked for.
+        session: String,
+        /// What was tried and what came of it.
+        tried: String,
+    },
+    /// The server knows this node's code and says no.
+    #[error("the server at {server} refuses this node: {reason}")]
+    Refused {
+        /// The server.
+        server: SocketAddr,
+        /// Its reason.
+        reason: String,
+    },
+    /// The server ended the run.
+    #[error("the server ended the run: {reason}")]
+    Aborted {
+        /// Its reason.
+        reason: String,
+    },
+    /// The control connection ended or went silent.
+    #[error("lost the server: {reason}")]
+    ServerLost {
+        /// How it showed.
+        reason: String,
+    },
+    /// No node is left that could go on.
+    #[error("no node is left{reason}")]
+    NoNodes {
+        /// Which ones failed, and how; begins with a separator.
+        reason: String,
+    },
+    /// A stream cannot be completed on this node.
+    #[error("stream {stream}: {reason}")]
+    Stream {
+        /// Name of the stream.
+        stream: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The caller did things in the wrong order, or sent more than a limit allows.
+    #[error("{0}")]
+    Misuse(&'static str),
+}
+
+impl TransportError {
+    pub(crate) fn file(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::File {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    pub(crate) const fn system(action: &'static str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::System { action, source }
+    }
+}

@@ -1,0 +1,155 @@
+//! The server's side: a blocking facade over one task that owns the run.
+//!
+//! Here: starting, and one method for each stage of a run. Not here: what decides (`ka_proto::run`, driven by
+//! [`core`]), and what the payloads mean. Issue 2 §6, `docs/protocol.md`.
+
+mod core;
+pub(crate) mod types;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+use ka_proto::StreamName;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+use crate::code::JoinCode;
+use crate::error::TransportError;
+use crate::stream::StreamWriter;
+
+pub(crate) use core::Command;
+pub use types::{Failure, NodeInfo, Outcome, ServerConfig, ServerEvent, StreamSummary, Timeouts};
+
+/// A running server. Dropping it ends the run for every node.
+#[derive(Debug)]
+pub struct Server {
+    commands: mpsc::UnboundedSender<core::Command>,
+    events: Receiver<ServerEvent>,
+    join: JoinCode,
+    local: LocalAddrs,
+    runtime: Option<Runtime>,
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone)]
+pub struct LocalAddrs {
+    /// Control connections.
+    pub control: SocketAddr,
+    /// The data connection of the first node.
+    pub data: SocketAddr,
+    /// Addresses that nodes may be told with `-h`: the listening one, or those of every interface.
+    pub reachable: Vec<IpAddr>,
+}
+
+impl Server {
+    /// Binds all ports and begins to answer nodes.
+    ///
+    /// # Errors
+    /// [`TransportError::Listen`] when the control or discovery port is taken.
+    pub fn start(config: ServerConfig) -> Result<Self, TransportError> {
+        core::start(config)
+    }
+
+    /// What nodes need to join this run.
+    #[must_use]
+    pub const fn join_code(&self) -> &JoinCode {
+        &self.join
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn local_addrs(&self) -> &LocalAddrs {
+        &self.local
+    }
+
+    /// What happens, for one user interface: events go to whoever receives first. When nobody reads, the oldest
+    /// stay and new ones are dropped after some thousands.
+    #[must_use]
+    pub fn events(&self) -> Receiver<ServerEvent> {
+        self.events.clone()
+    }
+
+    /// Waits until the run may start: enough nodes, one that says go, or time is up with at least one node. No more
+    /// nodes are taken then. The chain is in the order of the returned list.
+    ///
+    /// # Errors
+    /// [`TransportError::Aborted`] after [`Server::abort`] from another thread.
+    pub fn gather(&self) -> Result<Vec<NodeInfo>, TransportError> {
+        self.ask(|reply| core::Command::Gather { reply })?
+    }
+
+    /// Gives every node `payload` and waits until each has answered with its plan, failed, or used up its time.
+    ///
+    /// # Errors
+    /// [`TransportError::Misuse`] out of order or with a payload over the protocol's limit.
+    pub fn prepare(&self, payload: Vec<u8>) -> Result<Vec<(NodeInfo, Outcome<Vec<u8>>)>, TransportError> {
+        self.ask(|reply| core::Command::Prepare { payload, reply })?
+    }
+
+    /// Tells the nodes that are still in to do the destructive part, and waits for each to be ready, to have failed,
+    /// or to have used up its time.
+    ///
+    /// # Errors
+    /// [`TransportError::Misuse`] out of order.
+    pub fn go(&self) -> Result<Vec<(NodeInfo, Outcome<()>)>, TransportError> {
+        self.ask(|reply| core::Command::Go { reply })?
+    }
+
+    /// Opens a stream along the chain of nodes that are still in. One stream at a time.
+    ///
+    /// # Errors
+    /// [`TransportError::NoNodes`] when none is in, [`TransportError::Misuse`] while another stream is open.
+    pub fn open_stream(&self, name: &StreamName) -> Result<StreamWriter, TransportError> {
+        let head = self.ask(|reply| core::Command::OpenStream {
+            name: name.clone(),
+            reply,
+        })??;
+        Ok(StreamWriter::new(head, self.commands.clone()))
+    }
+
+    /// Tells the nodes that all streams are through, and waits until each has reported, failed, or used up its time.
+    ///
+    /// # Errors
+    /// [`TransportError::Misuse`] while a stream is open.
+    pub fn collect_reports(&self) -> Result<Vec<(NodeInfo, Outcome<Vec<u8>>)>, TransportError> {
+        self.ask(|reply| core::Command::CollectReports { reply })?
+    }
+
+    /// Lets the nodes go, one after another `stagger` apart, and waits until they have left.
+    ///
+    /// # Errors
+    /// [`TransportError::Aborted`] after [`Server::abort`].
+    pub fn release(&self, stagger: Duration) -> Result<(), TransportError> {
+        self.ask(|reply| core::Command::Release { stagger, reply })?
+    }
+
+    /// Ends the run on every node; blocked calls of other threads return.
+    pub fn abort(&self, reason: &str) {
+        // A core that is gone has nobody left to tell.
+        self.ask(|reply| core::Command::Abort {
+            reason: reason.to_owned(),
+            reply,
+        })
+        .ok();
+    }
+
+    /// Sends a command to the core and waits for its answer. The core bounds every wait, or goes away and closes
+    /// the channel.
+    fn ask<T>(
+        &self,
+        command: impl FnOnce(crossbeam_channel::Sender<T>) -> core::Command,
+    ) -> Result<T, TransportError> {
+        core::ask(&self.commands, command)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.abort("the server has ended");
+        if let Some(runtime) = self.runtime.take() {
+            // Tasks hold sockets only; what they would still send has been sent by the abort.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! What the server's user configures and is told.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ka_proto::{ChainPosition, MacAddr, NodeId, SessionName, StreamId};
+
+use crate::code::SECRET_LEN;
+use crate::key::ServerKey;
+
+/// TCP and UDP port of the control connection and of discovery, as in the original.
+pub const CONTROL_PORT: u16 = 30765;
+/// TCP port of the chain's data connections, as in the original.
+pub const DATA_PORT: u16 = 30764;
+/// Bytes a node or the server retains for its successor. With block buffers, kernel buffers and the consumer's own
+/// memory this stays far below the 256 MiB a node may use.
+pub const DEFAULT_WINDOW_BYTES: usize = 64 << 20;
+
+/// How a server behaves. [`ServerConfig::new`] gives the defaults.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Address to listen on; `0.0.0.0` is every IPv4 address, `::` every address.
+    pub listen: IpAddr,
+    /// TCP port of control connections and UDP port of discovery; 0 takes any free one.
+    pub control_port: u16,
+    /// TCP port of the data connection to the first node; an ephemeral one is taken when it is in use.
+    pub data_port: u16,
+    /// Only nodes that ask for this session are taken.
+    pub session: SessionName,
+    /// The long-lived key that nodes pin.
+    pub key: ServerKey,
+    /// The run's secret, part of the join code.
+    pub secret: [u8; SECRET_LEN],
+    /// Start when this many nodes are there (`-n`).
+    pub wanted: Option<u32>,
+    /// Start with whoever is there after this time (`--wait`), given that someone is.
+    pub wait: Option<Duration>,
+    /// Bytes retained for the first node, see [`DEFAULT_WINDOW_BYTES`].
+    pub window_bytes: usize,
+    /// Bounds on waiting.
+    pub timeouts: Timeouts,
+}
+
+impl ServerConfig {
+    /// Listens everywhere on the original's ports with default limits; a caller changes fields from there.
+    #[must_use]
+    pub fn new(session: SessionName, key: ServerKey, secret: [u8; SECRET_LEN]) -> Self {
+        Self {
+            listen: IpAddr::from([0, 0, 0, 0]),
+            control_port: CONTROL_PORT,
+            data_port: DATA_PORT,
+            session,
+            key,
+            secret,
+            wanted: None,
+            wait: None,
+            window_bytes: DEFAULT_WINDOW_BYTES,
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// Bounds on waiting. A node that exceeds one is dropped and named.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// From accepting a connection to its valid `Join`: a stranger gets no more of our time.
+    pub handshake: Duration,
+    /// Silence on a control connection after which its other end counts as lost.
+    pub silence: Duration,
+    /// For checking and planning on a node.
+    pub prepare: Duration,
+    /// For partitioning, formatting and mounting on a node: mke2fs on a slow, large disk takes minutes.
+    pub go: Duration,
+    /// For the chain's connections to stand after a stream was opened.
+    pub link: Duration,
+    /// For the finishing steps of a node, after its last stream: a sync of gigabytes to a slow disk.
+    pub report: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(5),
+            silence: Duration::from_secs(20),
+            prepare: Duration::from_secs(60),
+            go: Duration::from_secs(30 * 60),
+            link: Duration::from_secs(15),
+            report: Duration::from_secs(30 * 60),
+        }
+    }
+}
+
+/// A node as the server knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// Its number in this run.
+    pub id: NodeId,
+    /// The host name it gave; not trusted for anything but display.
+    pub name: String,
+    /// The address its control connection comes from; the chain is ordered by it.
+    pub addr: IpAddr,
+    /// Hardware address, if it gave one.
+    pub mac: Option<MacAddr>,
+    /// Place in the chain: 1 is next to the server. 0 as long as there is no order yet.
+    pub position: ChainPosition,
+    /// Whether it asked to be released by the server (`-w`).
+    pub wants_release: bool,
+}
+
+impl fmt::Display for NodeInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.addr, self.name)
+    }
+}
+
+/// How a step ended on one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome<T> {
+    /// Done, with what the node gave.
+    Done(T),
+    /// The node gave up, was lost, or took too long; it takes no further part.
+    Failed(Failure),
+}
+
+/// Why a node takes no further part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What it was at, as "formatting" or "waiting for its report".
+    pub stage: String,
+    /// One line.
+    pub reason: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.stage, self.reason)
+    }
+}
+
+/// What happens at the server, for its user interface. Events are dropped when nobody reads them for long.
+#[derive(Debug, Clone)]
+pub enum ServerEvent {
+    /// A node was taken into the run.
+    NodeJoined {
+        /// Who.
+        node: NodeInfo,
+        /// Nodes present now.
+        present: u32,
+    },
+    /// Someone was turned away: a stranger, garbage, or a node with a wrong session or version.
+    Turned {
+        /// Where it came from.
+        from: SocketAddr,
+        /// One line.
+        reason: String,
+    },
+    /// A node takes no further part.
+    NodeFailed {
+        /// Who.
+        node: NodeInfo,
+        /// At what, and why.
+        failure: Failure,
+    },
+    /// A node passed what it was asked to do (prepare, go) in good order.
+    NodeReady {
+        /// Who.
+        node: NodeId,
+    },
+    /// An opaque event that the node's program sent.
+    NodeEvent {
+        /// Who.
+        node: NodeId,
+        /// As given to `Node::event`.
+        payload: Vec<u8>,
+    },
+    /// How far a node is in a stream, about once a second.
+    Progress {
+        /// Who; the server itself is no node and has no such event.
+        node: NodeId,
+        /// Which stream.
+        stream: StreamId,
+        /// Bytes verified and taken from the predecessor.
+        received: u64,
+        /// Bytes the node's consumer is done with.
+        consumed: u64,
+        /// Bytes retained in its window.
+        buffered: u64,
+    },
+    /// A stream starts.
+    StreamOpened {
+        /// Which.
+        stream: StreamId,
+        /// Its name, as `kainstall2`.
+        name: String,
+        /// The nodes in chain order.
+        chain: Vec<NodeInfo>,
+    },
+    /// A node has the whole stream, verified, and its consumer took it.
+    StreamDone {
+        /// Who.
+        node: NodeId,
+        /// Which.
+        stream: StreamId,
+    },
+    /// A node's report is there.
+    Reported {
+        /// Who.
+        node: NodeId,
+    },
+    /// A released node closed its connection in good order.
+    NodeLeft {
+        /// Who.
+        node: NodeId,
+    },
+}
+
+/// Totals of one stream.
+#[derive(Debug, Clone)]
+pub struct StreamSummary {
+    /// Which.
+    pub stream: StreamId,
+    /// Its name.
+    pub name: String,
+    /// Payload bytes sent.
+    pub bytes: u64,
+    /// Blocks sent.
+    pub blocks: u64,
+    /// From the first block to the last one handed to the chain.
+    pub sending: Duration,
+    /// From the end of sending until the last node had everything.
+    pub emptied_in: Duration,
+    /// How it went on each node that was in the chain.
+    pub nodes: Vec<(NodeInfo, Outcome<()>)>,
+}

@@ -1,0 +1,210 @@
+//! One stream of blocks along the chain: what the producer at the server and the consumer on a node hold.
+//!
+//! Here: [`StreamWriter`], [`StreamReader`], [`Block`]. The work is done by one [`pump`] thread per stream and node;
+//! what it decides is decided by `ka_proto::relay`. Not here: what the bytes mean. `docs/protocol.md`.
+
+mod buffer;
+mod pump;
+pub(crate) mod shared;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use ka_proto::limits::MAX_BLOCK;
+use ka_proto::{StreamId, StreamName};
+use tokio::sync::mpsc;
+
+use crate::error::TransportError;
+use crate::server::types::StreamSummary;
+use buffer::SealedBlock;
+pub(crate) use pump::Head;
+use shared::Shared;
+
+/// The server's end of a stream. Dropping it unfinished ends the stream as failed for every node.
+#[derive(Debug)]
+pub struct StreamWriter {
+    head: Option<pump::Head>,
+    commands: mpsc::UnboundedSender<crate::server::Command>,
+}
+
+impl StreamWriter {
+    pub(crate) const fn new(
+        head: pump::Head,
+        commands: mpsc::UnboundedSender<crate::server::Command>,
+    ) -> Self {
+        Self {
+            head: Some(head),
+            commands,
+        }
+    }
+
+    /// Sends one block; nodes get it with the same boundaries. Blocks while the window is full. An empty block is
+    /// not sent.
+    ///
+    /// # Errors
+    /// [`TransportError::Misuse`] over [`MAX_BLOCK`] bytes, [`TransportError::Stream`] when no node is left or the
+    /// run was aborted.
+    pub fn send(&mut self, block: Vec<u8>) -> Result<(), TransportError> {
+        if block.len() > MAX_BLOCK {
+            return Err(TransportError::Misuse(
+                "a block is longer than the protocol allows (1 MiB)",
+            ));
+        }
+        match &mut self.head {
+            Some(head) if !block.is_empty() => head.send(block),
+            _ => Ok(()),
+        }
+    }
+
+    /// An empty vector to fill for [`StreamWriter::send`]: memory of a block that is through, still warm.
+    #[must_use]
+    pub fn buffer(&self, capacity: usize) -> Vec<u8> {
+        self.head
+            .as_ref()
+            .map_or_else(|| Vec::with_capacity(capacity), |head| head.buffer(capacity))
+    }
+
+    /// Ends the stream and waits until every node has it, failed or is lost.
+    ///
+    /// # Errors
+    /// [`TransportError::Stream`] when no node has it; [`TransportError::Aborted`].
+    pub fn finish(mut self) -> Result<StreamSummary, TransportError> {
+        let Some(head) = self.head.take() else {
+            return Err(TransportError::Misuse("the stream is finished already"));
+        };
+        head.finish(&self.commands)
+    }
+}
+
+impl Drop for StreamWriter {
+    fn drop(&mut self) {
+        if let Some(head) = self.head.take() {
+            head.give_up("the server stopped sending before the end of the stream");
+        }
+    }
+}
+
+/// A node's end of a stream: verified blocks in order. Dropping it unfinished counts as a failed consumer; the node
+/// goes on relaying to its successors either way.
+#[derive(Debug)]
+pub struct StreamReader {
+    shared: Arc<Shared>,
+    stream: StreamId,
+    pending: VecDeque<Arc<SealedBlock>>,
+    is_complete: bool,
+    is_finished: bool,
+}
+
+impl StreamReader {
+    pub(crate) const fn new(shared: Arc<Shared>, stream: StreamId) -> Self {
+        Self {
+            shared,
+            stream,
+            pending: VecDeque::new(),
+            is_complete: false,
+            is_finished: false,
+        }
+    }
+
+    /// The stream's name, as `kainstall2`.
+    #[must_use]
+    pub fn name(&self) -> &StreamName {
+        &self.shared.name
+    }
+
+    /// Its number in the run.
+    #[must_use]
+    pub const fn stream(&self) -> StreamId {
+        self.stream
+    }
+
+    /// Waits for the next block; `None` once everything has arrived and the end of the stream agrees with it.
+    ///
+    /// # Errors
+    /// [`TransportError::Stream`] when the stream will not be completed here: the chain broke, or the run ended.
+    pub fn recv(&mut self) -> Result<Option<Block>, TransportError> {
+        if self.pending.is_empty() && !self.is_complete {
+            self.shared
+                .receive(&mut self.pending)
+                .map_err(|reason| self.failed(reason))?;
+            self.is_complete = self.pending.is_empty();
+        }
+        Ok(self.pending.pop_front().map(|block| Block {
+            block,
+            shared: Arc::clone(&self.shared),
+        }))
+    }
+
+    /// Says how the consumer fared. `Ok` is for a consumer that took the whole stream and used it; with `Err` the
+    /// server drops and names this node. Returns at once: relaying to the successors goes on meanwhile.
+    ///
+    /// # Errors
+    /// [`TransportError::Misuse`] for `Ok` before [`StreamReader::recv`] gave `None`.
+    pub fn finish(mut self, result: Result<(), String>) -> Result<(), TransportError> {
+        self.is_finished = true;
+        if result.is_ok() && !self.is_complete {
+            self.give_up("the consumer stopped before the end of the stream".to_owned());
+            return Err(TransportError::Misuse(
+                "finish(Ok) before the end of the stream was received",
+            ));
+        }
+        match result {
+            Ok(()) => self.shared.post(pump::Input::ConsumerDone),
+            Err(reason) => self.give_up(reason),
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, reason: String) {
+        self.shared.abandon(&mut self.pending);
+        self.shared.post(pump::Input::ConsumerFailed(reason));
+    }
+
+    fn failed(&self, reason: String) -> TransportError {
+        TransportError::Stream {
+            stream: self.shared.name.to_string(),
+            reason,
+        }
+    }
+}
+
+impl Drop for StreamReader {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            self.give_up("the consumer went away".to_owned());
+        }
+    }
+}
+
+/// A verified block. Its memory is shared with the chain; dropping it tells that the consumer is done with it.
+pub struct Block {
+    block: Arc<SealedBlock>,
+    shared: Arc<Shared>,
+}
+
+impl Block {
+    /// Payload bytes of the stream before this block.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.block.offset
+    }
+}
+
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        self.block.payload.as_slice()
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.shared.consume(&self.block);
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Block({} bytes at {})", self.as_ref().len(), self.block.offset)
+    }
+}

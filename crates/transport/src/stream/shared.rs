@@ -1,0 +1,259 @@
+//! What a stream's pump thread shares with the threads around it: its inbox, the queue to the consumer, the queue
+//! from the producer, and the eventfd that wakes it.
+//!
+//! Every wake costs two system calls and a context switch, so the pump says what it waits for and the others wake it
+//! for that only.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use ka_proto::StreamName;
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::buffer::{Pool, SealedBlock};
+use super::pump::Input;
+use crate::error::TransportError;
+
+/// State shared around one stream.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) name: StreamName,
+    pub(crate) pool: Arc<Pool>,
+    event: OwnedFd,
+    asleep: AtomicBool,
+    inbox: Mutex<Vec<Input>>,
+    consumed: AtomicU64,
+    wake_at_consumed: AtomicU64,
+    delivery: Mutex<Delivery>,
+    delivered: Condvar,
+    production: Mutex<Production>,
+    room: Condvar,
+}
+
+/// From the pump to the consumer.
+#[derive(Debug, Default)]
+struct Delivery {
+    blocks: VecDeque<Arc<SealedBlock>>,
+    end: Option<Ended>,
+    reader_waits: bool,
+    /// The consumer gave up: blocks count as consumed at once, so that the chain goes on without it.
+    abandoned: bool,
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Everything arrived and the end block agrees.
+    Complete,
+    /// It will not be completed here.
+    Failed(String),
+}
+
+/// From the producer to the pump of the head.
+#[derive(Debug, Default)]
+struct Production {
+    blocks: VecDeque<Arc<SealedBlock>>,
+    /// Bytes queued or retained, by [`SealedBlock::cost`].
+    held: usize,
+    ended: Option<Ended>,
+    pump_waits: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(name: StreamName, pool: Arc<Pool>) -> Result<Arc<Self>, TransportError> {
+        let event = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
+            .map_err(|errno| TransportError::system("making an eventfd")(errno.into()))?;
+        Ok(Arc::new(Self {
+            name,
+            pool,
+            event,
+            asleep: AtomicBool::new(false),
+            inbox: Mutex::default(),
+            consumed: AtomicU64::new(0),
+            wake_at_consumed: AtomicU64::new(u64::MAX),
+            delivery: Mutex::default(),
+            delivered: Condvar::new(),
+            production: Mutex::default(),
+            room: Condvar::new(),
+        }))
+    }
+
+    /// Gives the pump something to handle, and wakes it.
+    pub(crate) fn post(&self, input: Input) {
+        lock(&self.inbox).push(input);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if self.asleep.swap(false, Ordering::SeqCst) {
+            // Fails only when the counter is full, and then the pump is awake anyway.
+            rustix::io::write(&self.event, &1u64.to_ne_bytes()).ok();
+        }
+    }
+}
+
+/// The pump's side.
+impl Shared {
+    pub(crate) fn event_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
+    }
+
+    pub(crate) fn take_inbox(&self) -> Vec<Input> {
+        std::mem::take(&mut *lock(&self.inbox))
+    }
+
+    /// Announces that the pump is about to poll, to be woken when `wake_at_consumed` bytes are consumed and, if it
+    /// `wants_blocks`, by the next one produced. False when something came in meanwhile and it must look again first.
+    pub(crate) fn fall_asleep(&self, wake_at_consumed: u64, wants_blocks: bool) -> bool {
+        self.wake_at_consumed.store(wake_at_consumed, Ordering::SeqCst);
+        self.asleep.store(true, Ordering::SeqCst);
+        let mut nothing_new =
+            lock(&self.inbox).is_empty() && self.consumed.load(Ordering::SeqCst) < wake_at_consumed;
+        if wants_blocks {
+            let mut production = lock(&self.production);
+            nothing_new &= production.blocks.is_empty();
+            production.pump_waits = true;
+        }
+        if !nothing_new {
+            self.asleep.store(false, Ordering::SeqCst);
+        }
+        nothing_new
+    }
+
+    /// After polling: takes the wake-up back if one was on its way.
+    pub(crate) fn wake_up(&self, event_is_readable: bool) {
+        self.asleep.store(false, Ordering::SeqCst);
+        if event_is_readable {
+            let mut counter = [0; 8];
+            // Non-blocking; whatever it gives, the pump now looks at everything.
+            rustix::io::read(&self.event, &mut counter).ok();
+        }
+    }
+
+    /// Bytes the consumer is done with, in whatever order.
+    pub(crate) fn consumed(&self) -> u64 {
+        self.consumed.load(Ordering::SeqCst)
+    }
+
+    /// Hands verified blocks to the consumer.
+    pub(crate) fn deliver(&self, blocks: &mut Vec<Arc<SealedBlock>>) {
+        if blocks.is_empty() {
+            return;
+        }
+        let mut delivery = lock(&self.delivery);
+        if delivery.abandoned {
+            blocks.drain(..).for_each(|block| self.consume(&block));
+            return;
+        }
+        delivery.blocks.extend(blocks.drain(..));
+        if std::mem::take(&mut delivery.reader_waits) {
+            self.delivered.notify_one();
+        }
+    }
+
+    /// Ends both queues. The first ending counts.
+    pub(crate) fn end(&self, ended: &Ended) {
+        let mut delivery = lock(&self.delivery);
+        delivery.end.get_or_insert_with(|| ended.clone());
+        self.delivered.notify_all();
+        drop(delivery);
+        let mut production = lock(&self.production);
+        production.ended.get_or_insert_with(|| ended.clone());
+        self.room.notify_all();
+    }
+
+    /// Takes what the producer has sealed so far.
+    pub(crate) fn take_produced(&self, into: &mut VecDeque<Arc<SealedBlock>>) {
+        let mut production = lock(&self.production);
+        into.append(&mut production.blocks);
+    }
+
+    /// Makes room for the producer: `cost` bytes are held no more.
+    pub(crate) fn release_produced(&self, cost: usize) {
+        let mut production = lock(&self.production);
+        production.held = production.held.saturating_sub(cost);
+        self.room.notify_one();
+    }
+}
+
+/// The consumer's side.
+impl Shared {
+    /// Waits for verified blocks and takes all there are; none at the end.
+    pub(crate) fn receive(&self, into: &mut VecDeque<Arc<SealedBlock>>) -> Result<(), String> {
+        let mut delivery = lock(&self.delivery);
+        loop {
+            if !delivery.blocks.is_empty() {
+                std::mem::swap(into, &mut delivery.blocks);
+                return Ok(());
+            }
+            match &delivery.end {
+                Some(Ended::Complete) => return Ok(()),
+                Some(Ended::Failed(reason)) => return Err(reason.clone()),
+                None => {}
+            }
+            delivery.reader_waits = true;
+            delivery = self
+                .delivered
+                .wait(delivery)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The consumer wants nothing more.
+    pub(crate) fn abandon(&self, taken: &mut VecDeque<Arc<SealedBlock>>) {
+        let mut delivery = lock(&self.delivery);
+        delivery.abandoned = true;
+        taken
+            .drain(..)
+            .chain(delivery.blocks.drain(..))
+            .for_each(|block| self.consume(&block));
+    }
+
+    /// The consumer is done with `block`.
+    pub(crate) fn consume(&self, block: &SealedBlock) {
+        block.consumed.store(true, Ordering::Release);
+        let len = block.end() - block.offset;
+        let total = self.consumed.fetch_add(len, Ordering::SeqCst) + len;
+        if total >= self.wake_at_consumed.load(Ordering::SeqCst) {
+            self.wake_at_consumed.store(u64::MAX, Ordering::SeqCst);
+            self.wake();
+        }
+    }
+}
+
+/// The producer's side.
+impl Shared {
+    /// Waits until less than `window` bytes are held, then queues `block`.
+    pub(crate) fn produce(&self, block: Arc<SealedBlock>, window: usize) -> Result<(), String> {
+        let cost = block.cost();
+        let mut production = lock(&self.production);
+        loop {
+            if let Some(ended) = &production.ended {
+                return Err(match ended {
+                    Ended::Failed(reason) => reason.clone(),
+                    Ended::Complete => "the stream has ended".to_owned(),
+                });
+            }
+            // One block always fits, or a block larger than the window would wait for ever.
+            if production.held == 0 || production.held + cost <= window {
+                break;
+            }
+            production = self.room.wait(production).unwrap_or_else(PoisonError::into_inner);
+        }
+        production.held += cost;
+        production.blocks.push_back(block);
+        let wake = std::mem::take(&mut production.pump_waits);
+        drop(production);
+        if wake {
+            self.wake();
+        }
+        Ok(())
+    }
+}
+
+/// A panic elsewhere leaves these queues usable: each change is complete before its lock is released.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
