@@ -1,0 +1,250 @@
+//! Disks for tests: loop devices over sparse files of our own, and nothing else, ever.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::fs::Mode;
+
+use crate::process::Program;
+use crate::scratch::Scratch;
+
+/// One MiB in bytes.
+pub const MIB: u64 = 1 << 20;
+/// One GiB in bytes.
+pub const GIB: u64 = 1 << 30;
+
+/// A loop device over a sparse file; detached and deleted on drop.
+#[derive(Debug)]
+pub struct Disk {
+    file: PathBuf,
+    device: PathBuf,
+    sector_size: u32,
+}
+
+impl Disk {
+    /// Makes a disk of `size` bytes with sectors of 512 or 4096 bytes.
+    ///
+    /// # Errors
+    /// No space, no free loop device, or not root.
+    pub fn new(scratch: &Scratch, name: &str, size: u64, sector_size: u32) -> Result<Self> {
+        let file = scratch.path().join(format!("{name}.img"));
+        File::create_new(&file)
+            .with_context(|| format!("making {}", file.display()))?
+            .set_len(size)?;
+        let device = Program::new("losetup")
+            .args(["--find", "--show", "--sector-size", &sector_size.to_string()])
+            .arg(&file)
+            .run()
+            .with_context(|| format!("attaching {}", file.display()))?;
+        let disk = Self {
+            file,
+            device: PathBuf::from(device.trim()),
+            sector_size,
+        };
+        disk.checked()?;
+        Ok(disk)
+    }
+
+    /// The device, such as `/dev/loop7`. Fails when it is not ours any more: no caller may ever write elsewhere.
+    ///
+    /// # Errors
+    /// The device is no loop device over our own file.
+    pub fn checked(&self) -> Result<&Path> {
+        check_is_ours(&self.device, &self.file)?;
+        Ok(&self.device)
+    }
+
+    /// The device without a check, for messages and reading.
+    #[must_use]
+    pub fn device(&self) -> &Path {
+        &self.device
+    }
+
+    /// The device's kernel name, such as `loop7`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.device
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    }
+
+    /// The file beneath.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Bytes of one sector.
+    #[must_use]
+    pub fn sector_size(&self) -> u32 {
+        self.sector_size
+    }
+
+    /// A partition's device node, such as `/dev/loop7p2`.
+    #[must_use]
+    pub fn partition(&self, number: u32) -> PathBuf {
+        PathBuf::from(format!("{}p{number}", self.device.display()))
+    }
+
+    /// Writes a partition table with `sfdisk` and tells the kernel of it.
+    ///
+    /// # Errors
+    /// What `sfdisk` or `partx` says.
+    pub fn write_table(&self, script: &str) -> Result<()> {
+        let device = self.checked()?;
+        Program::new("sfdisk")
+            .args(["--quiet", "--no-reread", "--no-tell-kernel"])
+            .arg(device)
+            .input(script)
+            .run()
+            .context("writing a partition table")?;
+        self.show_partitions()
+    }
+
+    /// Tells the kernel what the table on the disk says: it has no parser of its own for loop devices here.
+    ///
+    /// # Errors
+    /// What `partx` says.
+    pub fn show_partitions(&self) -> Result<()> {
+        self.hide_partitions();
+        let device = self.checked()?;
+        Program::new("partx").arg("--add").arg(device).run()?;
+        // Nodes of partitions that the kernel had before udev or devtmpfs made them new: wait for the first.
+        for _ in 0..50 {
+            if fs::read_dir("/sys/block").is_ok() && self.listed_partitions()? == self.nodes()? {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        bail!("{}: partition nodes do not appear in /dev", self.device.display());
+    }
+
+    /// Makes the kernel forget the partitions.
+    pub fn hide_partitions(&self) {
+        let _ = Program::new("partx").arg("--delete").arg(&self.device).run();
+    }
+
+    /// How many partitions the kernel knows of this disk.
+    ///
+    /// # Errors
+    /// sysfs cannot be read.
+    pub fn listed_partitions(&self) -> Result<usize> {
+        let name = self.name();
+        let entries = fs::read_dir(Path::new("/sys/block").join(&name))?.flatten();
+        Ok(entries
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(&name))
+            .count())
+    }
+
+    /// A digest of every byte of the disk, to see that nothing was written.
+    ///
+    /// # Errors
+    /// The device cannot be flushed or read.
+    pub fn fingerprint(&self) -> Result<String> {
+        Program::new("blockdev")
+            .arg("--flushbufs")
+            .arg(&self.device)
+            .run()?;
+        File::open(&self.device)?.sync_all()?;
+        let line = Program::new("sha256sum").arg(&self.file).run()?;
+        Ok(line.split_whitespace().next().unwrap_or_default().to_owned())
+    }
+
+    /// The first bytes of the disk, read past every cache of ours.
+    ///
+    /// # Errors
+    /// The device cannot be read.
+    pub fn first_bytes(&self, length: usize) -> Result<Vec<u8>> {
+        use std::os::unix::fs::FileExt as _;
+        let mut bytes = vec![0; length];
+        File::open(&self.device)?.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    /// Whether a machine or an operator would take the disk for an installed one: a boot signature or a GPT header.
+    ///
+    /// # Errors
+    /// The device cannot be read.
+    pub fn looks_finished(&self) -> Result<bool> {
+        let sector = self.sector_size as usize;
+        let start = self.first_bytes(2 * sector)?;
+        Ok(start[510..512] == [0x55, 0xaa] || start[sector..].starts_with(b"EFI PART"))
+    }
+
+    fn nodes(&self) -> Result<usize> {
+        let prefix = format!("{}p", self.name());
+        let entries = fs::read_dir("/dev")?.flatten();
+        Ok(entries
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+            .count())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.hide_partitions();
+        for _ in 0..20 {
+            if Program::new("losetup")
+                .arg("--detach")
+                .arg(&self.device)
+                .run()
+                .is_ok()
+            {
+                let _ = fs::remove_file(&self.file);
+                return;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        eprintln!("lab: {} stays attached", self.device.display());
+    }
+}
+
+/// The lab's one safety catch.
+fn check_is_ours(device: &Path, file: &Path) -> Result<()> {
+    let name = device
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    ensure!(
+        device.parent() == Some(Path::new("/dev")) && name.starts_with("loop"),
+        "{} is no loop device: the lab writes to no other",
+        device.display()
+    );
+    let backing = fs::read_to_string(format!("/sys/block/{name}/loop/backing_file"))
+        .with_context(|| format!("{} is not attached", device.display()))?;
+    ensure!(
+        Path::new(backing.trim_end()) == file,
+        "{} belongs to {}: the lab writes to its own only",
+        device.display(),
+        backing.trim_end()
+    );
+    Ok(())
+}
+
+/// Makes a file that can be sparse of this many bytes, for payloads.
+///
+/// # Errors
+/// It cannot be made.
+pub fn sparse_file(path: &Path, size: u64) -> Result<()> {
+    let file = File::create(path).with_context(|| format!("making {}", path.display()))?;
+    file.set_len(size)?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_is_no_loop_device_is_refused() {
+        let err = check_is_ours(Path::new("/dev/vda"), Path::new("/var/tmp/x.img")).unwrap_err();
+        assert!(err.to_string().contains("no loop device"), "{err}");
+    }
+}

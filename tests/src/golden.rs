@@ -1,0 +1,279 @@
+//! Golden systems on loop disks: partitioned with `sfdisk`, formatted with the usual tools, mounted as `fstab` says.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::disk::Disk;
+use crate::mounts::Mounted;
+use crate::process::Program;
+use crate::scratch::Scratch;
+
+/// How `fstab` names a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// `UUID=`.
+    Uuid,
+    /// `PARTUUID=`.
+    PartUuid,
+    /// `LABEL=`.
+    Label,
+    /// `/dev/loopNpM`.
+    Device,
+}
+
+/// One line of the golden `fstab`.
+#[derive(Debug, Clone)]
+pub struct Volume {
+    /// Partition number.
+    pub partition: u32,
+    /// `ext4`, `xfs`, `btrfs`, `swap`…
+    pub fs: &'static str,
+    /// Mount point, `none` for swap.
+    pub mount: &'static str,
+    /// Btrfs subvolume, made when it is not there.
+    pub subvolume: Option<&'static str>,
+    /// File system label, if any.
+    pub label: Option<&'static str>,
+    /// How `fstab` names it.
+    pub by: By,
+}
+
+impl Volume {
+    /// A file system named by its UUID, without label.
+    #[must_use]
+    pub fn new(partition: u32, fs: &'static str, mount: &'static str) -> Self {
+        Self {
+            partition,
+            fs,
+            mount,
+            subvolume: None,
+            label: None,
+            by: By::Uuid,
+        }
+    }
+
+    /// Names it in another way.
+    #[must_use]
+    pub fn by(mut self, by: By) -> Self {
+        self.by = by;
+        self
+    }
+
+    /// Gives it a label.
+    #[must_use]
+    pub fn label(mut self, label: &'static str) -> Self {
+        self.label = Some(label);
+        self
+    }
+
+    /// Takes a btrfs subvolume of it.
+    #[must_use]
+    pub fn subvolume(mut self, name: &'static str) -> Self {
+        self.subvolume = Some(name);
+        self
+    }
+
+    fn options(&self) -> String {
+        self.subvolume
+            .map_or_else(|| "defaults".to_owned(), |name| format!("subvol={name}"))
+    }
+}
+
+/// A golden system to be made.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Bytes of the disk.
+    pub size: u64,
+    /// Bytes of a sector.
+    pub sector_size: u32,
+    /// What `sfdisk` reads.
+    pub table: &'static str,
+    /// The lines of `fstab`, root first.
+    pub volumes: Vec<Volume>,
+    /// Lines of `fstab` that are none of ours: comments, tmpfs, network.
+    pub foreign_fstab: &'static str,
+}
+
+/// A golden system, mounted.
+#[derive(Debug)]
+pub struct Golden {
+    tree: MountedTree,
+    disk: Disk,
+    fstab: String,
+}
+
+impl Golden {
+    /// Partitions, formats and mounts; the tree is empty but for its mount points.
+    ///
+    /// # Errors
+    /// What the tools say.
+    pub fn new(scratch: &Scratch, name: &str, plan: &Plan) -> Result<Self> {
+        let disk = Disk::new(scratch, name, plan.size, plan.sector_size)?;
+        disk.write_table(plan.table)?;
+        format_all(scratch, &disk, &plan.volumes)
+            .with_context(|| format!("making the golden system {name}"))?;
+        let tree = MountedTree::new(&disk, &plan.volumes, &scratch.dir(&format!("{name}-root"))?)?;
+        let fstab = fstab(&disk, plan)?;
+        Ok(Self { tree, disk, fstab })
+    }
+
+    /// Where the tree is.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.tree.root()
+    }
+
+    /// Its disk.
+    #[must_use]
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// The text its `etc/fstab` should have.
+    #[must_use]
+    pub fn fstab(&self) -> &str {
+        &self.fstab
+    }
+}
+
+/// The file systems of a disk, mounted as one tree; unmounted on drop, innermost first.
+#[derive(Debug)]
+pub struct MountedTree {
+    /// Innermost first: fields are dropped in order.
+    mounts: Vec<Mounted>,
+    root: PathBuf,
+}
+
+impl MountedTree {
+    /// Mounts everything that is no swap, in the order given (root first).
+    ///
+    /// # Errors
+    /// What `mount` says.
+    pub fn new(disk: &Disk, volumes: &[Volume], root: &Path) -> Result<Self> {
+        let mut tree = Self {
+            mounts: Vec::new(),
+            root: root.to_owned(),
+        };
+        for volume in volumes.iter().filter(|volume| volume.fs != "swap") {
+            let point = root.join(volume.mount.trim_start_matches('/'));
+            let mounted = Mounted::new(&disk.partition(volume.partition), &point, &volume.options())?;
+            tree.mounts.insert(0, mounted);
+        }
+        Ok(tree)
+    }
+
+    /// The directory of the root file system.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+}
+
+/// What `blkid` finds on a device: `UUID`, `LABEL`, `TYPE`, `PARTUUID`…; empty when there is none.
+///
+/// # Errors
+/// `blkid` cannot be run.
+pub fn tag(device: &Path, tag: &str) -> Result<String> {
+    // PARTUUID is only known to the probing of the whole device with the table in view (blkid(8), -p).
+    let ended = Program::new("blkid")
+        .args(["-p", "-o", "value", "-s"])
+        .arg(blkid_name(tag))
+        .arg(device)
+        .finish()?;
+    Ok(ended.stdout.trim().to_owned())
+}
+
+/// How `fstab` should name a volume of this disk.
+///
+/// # Errors
+/// The device has no such name.
+pub fn spec(disk: &Disk, volume: &Volume, by: By) -> Result<String> {
+    let device = disk.partition(volume.partition);
+    let named = |key: &str| -> Result<String> {
+        let value = tag(&device, key)?;
+        if value.is_empty() {
+            bail!("{} has no {key}", device.display());
+        }
+        Ok(format!("{key}={value}"))
+    };
+    match by {
+        By::Uuid => named("UUID"),
+        By::PartUuid => named("PARTUUID"),
+        By::Label => named("LABEL"),
+        By::Device => Ok(device.display().to_string()),
+    }
+}
+
+fn blkid_name(tag: &str) -> &str {
+    if tag == "PARTUUID" { "PART_ENTRY_UUID" } else { tag }
+}
+
+fn fstab(disk: &Disk, plan: &Plan) -> Result<String> {
+    let mut text = plan.foreign_fstab.to_owned();
+    for volume in &plan.volumes {
+        let pass = if volume.mount == "/" { 1 } else { 2 };
+        let options = if volume.fs == "swap" {
+            "sw".to_owned()
+        } else {
+            volume.options()
+        };
+        let spec = spec(disk, volume, volume.by)?;
+        text.push_str(&format!(
+            "{spec}\t{}  {} {options} 0 {pass}\n",
+            volume.mount, volume.fs
+        ));
+    }
+    Ok(text)
+}
+
+fn format_all(scratch: &Scratch, disk: &Disk, volumes: &[Volume]) -> Result<()> {
+    disk.checked()?;
+    let mut done = Vec::new();
+    for volume in volumes {
+        if !done.contains(&volume.partition) {
+            format(&disk.partition(volume.partition), volume)?;
+            done.push(volume.partition);
+        }
+        if let Some(name) = volume.subvolume {
+            let top = Mounted::new(
+                &disk.partition(volume.partition),
+                &scratch.dir("top")?,
+                "subvolid=5",
+            )?;
+            Program::new("btrfs")
+                .args(["subvolume", "create"])
+                .arg(top.point().join(name))
+                .run()?;
+        }
+    }
+    Ok(())
+}
+
+fn format(device: &Path, volume: &Volume) -> Result<()> {
+    let (program, force) = match volume.fs {
+        "ext2" => ("mkfs.ext2", "-qF"),
+        "ext3" => ("mkfs.ext3", "-qF"),
+        "ext4" => ("mkfs.ext4", "-qF"),
+        "xfs" => ("mkfs.xfs", "-qf"),
+        "btrfs" => ("mkfs.btrfs", "-qf"),
+        "swap" => ("mkswap", "-q"),
+        other => bail!("the lab cannot make {other}"),
+    };
+    let mut make = Program::new(program).arg(force);
+    if let Some(label) = volume.label {
+        make = make.args(["-L", label]);
+    }
+    make.arg(device).run().map(drop)
+}
+
+/// Writes the golden `fstab` and the small tree.
+///
+/// # Errors
+/// The tree cannot be written.
+pub fn fill(golden: &Golden) -> Result<()> {
+    crate::tree::small_system(golden.root(), golden.fstab())?;
+    fs::write(golden.root().join("home/data"), crate::tree::noise(2_000_000, 42))?;
+    Ok(())
+}

@@ -1,0 +1,270 @@
+//! Network namespaces: hosts on a switch, all of it inside this machine, none of it visible outside.
+//!
+//! Addresses and shaping are those of `bench/lab.sh` of the project's shared notes: golden node 10.77.0.1, node *i*
+//! (from 1) 10.77.0.(101 + i), one bridge, MTU 1500. `netem` is not needed.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use anyhow::{Context as _, Result, anyhow};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::process::Program;
+
+/// Bytes of an Ethernet frame as `tbf` counts them, and as the wire does (preamble, FCS and gap are 24 more).
+const FRAME_SEEN: u64 = 1514;
+const FRAME_WIRE: u64 = 1538;
+/// Queue of a host: sockets wait, nothing is dropped. Queue of a switch port: drops beyond. In bytes.
+const HOST_QUEUE: u64 = 2_097_152;
+const SWITCH_QUEUE: u64 = 524_288;
+/// Two GSO frames must fit one burst of `tbf`, in bytes.
+const MIN_BURST: u64 = 131_072;
+
+/// One namespace with its own host name. Clones share it; the last one deletes it with every process in it.
+#[derive(Debug, Clone)]
+pub struct Namespace(Arc<Owned>);
+
+#[derive(Debug)]
+struct Owned {
+    name: String,
+    host: String,
+}
+
+impl Namespace {
+    /// Makes a namespace with a loopback device that is up.
+    ///
+    /// # Errors
+    /// Not root, or no iproute2.
+    pub fn new(host: &str) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "ka-{}-{}-{host}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        Program::new("ip").args(["netns", "add", &name]).run()?;
+        let made = Self(Arc::new(Owned {
+            name,
+            host: host.to_owned(),
+        }));
+        made.ip("link set lo up")?;
+        // Kernel defaults, whatever this machine's own tuning is (it is inherited in part).
+        made.sysctl("net.ipv6.conf.all.disable_ipv6=1")?;
+        made.sysctl("net.ipv4.tcp_rmem=4096 131072 6291456")?;
+        made.sysctl("net.ipv4.tcp_wmem=4096 16384 4194304")?;
+        // Refused where cubic is not among the machine's allowed ones; then the machine's own is used by all alike.
+        let _ = made.sysctl("net.ipv4.tcp_congestion_control=cubic");
+        Ok(made)
+    }
+
+    /// The namespace's name, as `ip netns` shows it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The host name seen inside.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.0.host
+    }
+
+    /// Does something in a thread that lives inside the namespace: sockets opened and programs started there stay there.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered, or the thread panics.
+    pub fn enter<T: Send>(&self, action: impl FnOnce() -> T + Send) -> Result<T> {
+        let joined = thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    let handle = File::open(format!("/run/netns/{}", self.0.name))?;
+                    setns(&handle, CloneFlags::CLONE_NEWNET)?;
+                    // The mount namespace stays the common one: what a node leaves mounted must be seen.
+                    unshare(CloneFlags::CLONE_NEWUTS)?;
+                    nix::unistd::sethostname(&self.0.host)?;
+                    Ok(action())
+                })
+                .join()
+        });
+        let result: Result<T> = joined.map_err(|_| anyhow!("a thread in {} panicked", self.0.name))?;
+        result.with_context(|| format!("entering namespace {}", self.0.name))
+    }
+
+    /// Runs `ip -n NAMESPACE` with these words.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn ip(&self, words: &str) -> Result<String> {
+        Program::new("ip")
+            .args(["-n", &self.0.name])
+            .args(words.split_whitespace())
+            .run()
+    }
+
+    /// Runs a program inside and returns its output.
+    ///
+    /// # Errors
+    /// What the program says.
+    pub fn run(&self, words: &str) -> Result<String> {
+        let mut words = words.split_whitespace();
+        Program::new(words.next().unwrap_or_default())
+            .args(words)
+            .inside(self)
+            .run()
+    }
+
+    fn sysctl(&self, setting: &str) -> Result<()> {
+        Program::new("sysctl")
+            .args(["-qew", setting])
+            .inside(self)
+            .run()
+            .map(drop)
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        for pid in pids_in(&self.name) {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        if let Err(err) = Program::new("ip").args(["netns", "del", &self.name]).run() {
+            eprintln!("lab: namespace {} stays behind: {err:#}", self.name);
+        }
+    }
+}
+
+/// Kills what runs in a namespace of ours and deletes it. For [`crate::scratch::sweep`].
+pub(crate) fn remove_stale(name: &str) {
+    drop(Owned {
+        name: name.to_owned(),
+        host: String::new(),
+    });
+}
+
+fn pids_in(name: &str) -> Vec<Pid> {
+    let listed = Program::new("ip")
+        .args(["netns", "pids", name])
+        .run()
+        .unwrap_or_default();
+    listed
+        .lines()
+        .filter_map(|line| line.trim().parse().ok())
+        .map(Pid::from_raw)
+        .collect()
+}
+
+/// A golden node and some nodes on one switch.
+#[derive(Debug)]
+pub struct Network {
+    switch: Namespace,
+    golden: Namespace,
+    nodes: Vec<Namespace>,
+}
+
+impl Network {
+    /// Builds the network; `rate` in bits a second shapes every line both ways, as Ethernet of that rate would.
+    ///
+    /// # Errors
+    /// Not root, or the kernel lacks veth, bridge or `sch_tbf`.
+    pub fn new(nodes: usize, rate: Option<u64>) -> Result<Self> {
+        let switch = Namespace::new("sw")?;
+        switch.ip("link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 1 mcast_querier 1")?;
+        switch.ip("link set br0 up")?;
+        let golden = Namespace::new("golden")?;
+        let nodes = (1..=nodes)
+            .map(|index| Namespace::new(&format!("n{index}")))
+            .collect::<Result<Vec<_>>>()?;
+        let network = Self {
+            switch,
+            golden,
+            nodes,
+        };
+        network.plug(&network.golden, "pg", GOLDEN_ADDRESS, rate)?;
+        for (index, node) in network.nodes.iter().enumerate() {
+            network.plug(node, &format!("p{}", index + 1), &node_address(index + 1), rate)?;
+        }
+        Ok(network)
+    }
+
+    /// The namespace of the golden node.
+    #[must_use]
+    pub fn golden(&self) -> &Namespace {
+        &self.golden
+    }
+
+    /// The namespace of a node, counted from 1.
+    ///
+    /// # Panics
+    /// There is no such node.
+    #[must_use]
+    pub fn node(&self, number: usize) -> &Namespace {
+        &self.nodes[number - 1]
+    }
+
+    /// How many nodes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is no node at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Pulls a node's plug (its switch port goes down: packets vanish, no connection closes) or puts it back.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn set_plugged(&self, number: usize, plugged: bool) -> Result<()> {
+        let state = if plugged { "up" } else { "down" };
+        self.switch.ip(&format!("link set p{number} {state}")).map(drop)
+    }
+
+    fn plug(&self, host: &Namespace, port: &str, address: &str, rate: Option<u64>) -> Result<()> {
+        let (name, switch) = (host.name(), self.switch.name());
+        Program::new("ip")
+            .args(format!("link add eth0 netns {name} type veth peer name {port} netns {switch}").split(' '))
+            .run()?;
+        host.ip(&format!("addr add {address}/24 brd + dev eth0"))?;
+        host.ip("link set eth0 up")?;
+        host.ip("route add default dev eth0")?;
+        self.switch.ip(&format!("link set {port} master br0 up"))?;
+        if let Some(rate) = rate {
+            shape(host, "eth0", rate, HOST_QUEUE)?;
+            shape(&self.switch, port, rate, SWITCH_QUEUE)?;
+        }
+        Ok(())
+    }
+}
+
+/// The golden node's address in every network.
+pub const GOLDEN_ADDRESS: &str = "10.77.0.1";
+
+/// A node's address, counted from 1.
+#[must_use]
+pub fn node_address(number: usize) -> String {
+    format!("10.77.0.{}", 101 + number)
+}
+
+/// What one line of this rate (bits a second) can carry of TCP payload, in bytes a second: 1448 of 1538 bytes.
+#[must_use]
+pub fn payload_limit(rate: u64) -> u64 {
+    rate / 8 * 1448 / FRAME_WIRE
+}
+
+fn shape(namespace: &Namespace, device: &str, rate: u64, queue: u64) -> Result<()> {
+    let seen = rate * FRAME_SEEN / FRAME_WIRE;
+    let burst = (rate / 8 / 1000).max(MIN_BURST);
+    let words = format!("qdisc replace dev {device} root tbf rate {seen}bit burst {burst} limit {queue}");
+    Program::new("tc")
+        .args(["-n", namespace.name()])
+        .args(words.split(' '))
+        .run()
+        .map(drop)
+}

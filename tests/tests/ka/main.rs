@@ -1,0 +1,8 @@
+//! The real binaries, driven in namespaces on loop disks. One target, so that it links once.
+//!
+//! Needs root and the packages of `xtask/packages.txt`: `cargo xtask test` sees to both. Every program started has a
+//! time limit, everything made carries this process's id and is undone by a guard.
+
+mod architecture;
+mod lab;
+mod licences;
