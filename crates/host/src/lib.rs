@@ -6,6 +6,7 @@
 //! - [`run`]: one runner for external programs ([`run::Tool`]) and for what the operator typed ([`run::Shell`])
 //! - [`mount`], [`mountinfo`]: mounting with guards that unmount, and reading what is mounted
 //! - [`block`], [`blkpg`], [`loopdev`]: block device ioctls
+//! - [`inode_flags`], [`subvolume`]: project ids, btrfs subvolumes
 //! - [`netif`], [`system`]: interfaces, host name, limits, reboot
 //! - [`signals`], [`namespace`]: catching termination, mounts that end with the process
 
@@ -13,6 +14,7 @@
 
 pub mod blkpg;
 pub mod block;
+pub mod inode_flags;
 pub mod loopdev;
 pub mod mount;
 pub mod mountinfo;
@@ -20,6 +22,7 @@ pub mod namespace;
 pub mod netif;
 pub mod run;
 pub mod signals;
+pub mod subvolume;
 pub mod system;
 
 mod error;
