@@ -1,0 +1,73 @@
+//! Proofs that a peer holds the run's secret or a stream's key. All are keyed BLAKE3 over exactly what they vouch for,
+//! under keys derived for one purpose each, so that a proof made for one place is worth nothing in another.
+//!
+//! Not here: TLS and the server's own key (transport). Specification: `docs/protocol.md`, "Proofs".
+
+use blake3::Hash;
+
+use crate::control::Join;
+use crate::ids::{RunId, StreamId};
+
+/// The run's secret, part of the join code.
+pub type Secret = [u8; 16];
+
+/// Keying material of one TLS connection (RFC 5705 exporter), the same on both ends and on no other connection.
+pub type Exporter = [u8; 32];
+
+/// Label under which both ends export the keying material of a control connection, with an empty context.
+pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-ka-join-v1";
+
+const JOIN_CONTEXT: &str = "KA 2026-11 v1 join proof";
+const DISCOVERY_CONTEXT: &str = "KA 2026-11 v1 discovery";
+const STREAM_CONTEXT: &str = "KA 2026-11 v1 stream key";
+
+/// The proof that goes into `join`: the sender knows `secret` and is at the end of this very TLS connection.
+/// Covers every other field of the Join.
+#[must_use]
+pub fn join_proof(secret: &Secret, exporter: &Exporter, join: &Join) -> [u8; 32] {
+    *join_hash(secret, exporter, join).as_bytes()
+}
+
+/// Whether `join` carries the right proof; takes the same time whatever is wrong with it.
+#[must_use]
+pub fn join_is_proved(secret: &Secret, exporter: &Exporter, join: &Join) -> bool {
+    join_hash(secret, exporter, join) == join.proof
+}
+
+fn join_hash(secret: &Secret, exporter: &Exporter, join: &Join) -> Hash {
+    let key = blake3::derive_key(JOIN_CONTEXT, secret);
+    let unproved = Join {
+        proof: [0; 32],
+        ..join.clone()
+    };
+    let mut hasher = blake3::Hasher::new_keyed(&key);
+    hasher.update(exporter);
+    hasher.update(&unproved.body());
+    hasher.finalize()
+}
+
+/// The key of discovery datagrams: the secret and the session name, so that a server of another session cannot even
+/// read which one is looked for.
+pub(crate) fn discovery_key(secret: &Secret, session: &str) -> [u8; 32] {
+    let mut material = secret.to_vec();
+    material.extend_from_slice(session.as_bytes());
+    blake3::derive_key(DISCOVERY_CONTEXT, &material)
+}
+
+/// The key of one stream, from the run's random key. The server derives it and gives it to the nodes one by one.
+#[must_use]
+pub fn stream_key(run_key: &[u8; 32], run: RunId, stream: StreamId) -> [u8; 32] {
+    let mut material = run_key.to_vec();
+    material.extend_from_slice(&run.0);
+    material.extend_from_slice(&stream.0.to_le_bytes());
+    blake3::derive_key(STREAM_CONTEXT, &material)
+}
+
+/// Keyed hash over several pieces, in constant-time comparable form.
+pub(crate) fn mac(key: &[u8; 32], pieces: &[&[u8]]) -> Hash {
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    for piece in pieces {
+        hasher.update(piece);
+    }
+    hasher.finalize()
+}

@@ -1,0 +1,340 @@
+//! Messages of the control connection: rare, small, inside TLS.
+//!
+//! A node's first frame is a [`Join`]; its first bytes never change, so that any two versions can tell each other
+//! which they are. Everything later is a [`ToServer`] or a [`ToNode`].
+//! Specification: `docs/protocol.md`, "Control messages".
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ChainPosition, MacAddr, NodeId, PROTOCOL_VERSION, RunId, StreamId, StreamOffset};
+use crate::limits::{MAX_CONTROL_FRAME, MAX_JOIN_FRAME};
+use crate::text::{NodeName, Reason, SessionName, StreamName};
+use crate::wire::{self, Fields, Payload, WireError};
+
+const JOIN_MAGIC: [u8; 4] = *b"KAJN";
+
+/// The first frame of a node: who it is, which session it wants, and the proof that it may.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// The session that it wants to join.
+    pub session: SessionName,
+    /// Its host name.
+    pub name: NodeName,
+    /// The hardware address of the interface it uses, if it knows.
+    pub mac: Option<MacAddr>,
+    /// Where its successor can reach it. An unspecified address stands for the one this connection comes from.
+    pub data_addr: SocketAddr,
+    /// `-g`: start now with whoever is there.
+    pub start_now: bool,
+    /// `-w`: wait for the server's release at the end.
+    pub wants_release: bool,
+    /// Fresh random bytes of this attempt.
+    pub nonce: [u8; 16],
+    /// [`crate::auth::join_proof`].
+    pub proof: [u8; 32],
+}
+
+impl Join {
+    /// The frame's body: `KAJN`, the version as `u16` little-endian (both frozen), then the fields in postcard.
+    pub(crate) fn body(&self) -> Vec<u8> {
+        let mut body = JOIN_MAGIC.to_vec();
+        body.extend_from_slice(&PROTOCOL_VERSION.number().to_le_bytes());
+        // Writing these types into a growing vector has no way to fail.
+        body.extend(postcard::to_stdvec(self).unwrap_or_default());
+        body
+    }
+
+    /// The whole frame, length included.
+    ///
+    /// # Errors
+    /// [`WireError::FrameTooLong`], which names within their bounds cannot cause.
+    pub fn encode(&self) -> Result<Vec<u8>, WireError> {
+        wire::frame(self.body(), MAX_JOIN_FRAME)
+    }
+
+    /// Decodes the body of a connection's first frame.
+    ///
+    /// # Errors
+    /// [`WireError::Version`]: answer with [`ToNode::refused`]; anything else: close without a word.
+    pub fn decode(body: &[u8]) -> Result<Self, WireError> {
+        let mut fields = Fields::new("join", body);
+        fields.magic(JOIN_MAGIC)?;
+        let theirs = fields.u16()?;
+        let ours = PROTOCOL_VERSION.number();
+        if theirs != ours {
+            return Err(WireError::Version { theirs, ours });
+        }
+        if body.len() > MAX_JOIN_FRAME {
+            return Err(WireError::FrameTooLong {
+                length: body.len(),
+                limit: MAX_JOIN_FRAME,
+            });
+        }
+        wire::decode(body.get(6..).unwrap_or_default(), "join")
+    }
+}
+
+/// A part of the run, as both sides name it in failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Stage {
+    /// Waiting for nodes.
+    Gather,
+    /// Planning and checking; nothing is written.
+    Prepare,
+    /// Partitioning, making file systems, mounting.
+    Go,
+    /// Receiving a stream.
+    Stream(StreamId),
+    /// Finishing steps and report.
+    Report,
+    /// Waiting to be released.
+    Release,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gather => f.write_str("waiting for nodes"),
+            Self::Prepare => f.write_str("planning"),
+            Self::Go => f.write_str("preparing disks"),
+            Self::Stream(stream) => write!(f, "stream {stream}"),
+            Self::Report => f.write_str("finishing"),
+            Self::Release => f.write_str("release"),
+        }
+    }
+}
+
+/// Which neighbour of a node, in one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Side {
+    /// The predecessor, from which data comes.
+    Upstream,
+    /// The successor, to which data goes.
+    Downstream,
+}
+
+/// Where a node is with a stream; sent every [`crate::limits::HEARTBEAT`] while something moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Which stream.
+    pub stream: StreamId,
+    /// Everything before this has arrived and is verified.
+    pub received: StreamOffset,
+    /// Everything before this has been used by the node's own consumer.
+    pub consumed: StreamOffset,
+    /// Payload bytes held in the window now.
+    pub buffered: u64,
+}
+
+/// From a node to the server, after its [`Join`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToServer {
+    /// Answer to [`ToNode::Ping`], with its number.
+    Pong(u64),
+    /// The plan is made and everything that can fail was checked; the payload is the plan.
+    Prepared(Payload),
+    /// The disks are ready for data.
+    Ready,
+    /// This node cannot go on.
+    StepFailed {
+        /// In which stage.
+        stage: Stage,
+        /// Why, for the operator.
+        reason: Reason,
+    },
+    /// Something for the operator to see; the payload belongs to the status layer.
+    Event(Payload),
+    /// Where it is with a stream.
+    Progress(Progress),
+    /// A data connection stands.
+    LinkUp {
+        /// Which stream.
+        stream: StreamId,
+        /// Which neighbour.
+        side: Side,
+        /// Where data goes on.
+        offset: StreamOffset,
+    },
+    /// A data connection broke or could not be made. The node keeps what it has and waits for a [`ToNode::Relink`].
+    LinkLost {
+        /// Which stream.
+        stream: StreamId,
+        /// Which neighbour.
+        side: Side,
+        /// What was received (upstream) or acknowledged (downstream) when it broke.
+        offset: StreamOffset,
+        /// What was seen, for the operator.
+        reason: Reason,
+    },
+    /// The whole stream has arrived, is verified, and the node's consumer took all of it.
+    StreamDone {
+        /// Which stream.
+        stream: StreamId,
+        /// Payload bytes.
+        bytes: u64,
+        /// [`crate::block::StreamDigest`] of what arrived.
+        digest: [u8; 32],
+    },
+    /// The node is finished; the payload is its report.
+    Report(Payload),
+    /// The node goes away (operator's Ctrl-C).
+    Leaving {
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// A neighbour in the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Which node; [`NodeId::SERVER`] is the head.
+    pub node: NodeId,
+    /// Where it listens for data connections.
+    pub addr: SocketAddr,
+}
+
+/// A node's place in one stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenStream {
+    /// Which stream.
+    pub stream: StreamId,
+    /// Its name, for people.
+    pub name: StreamName,
+    /// Its key: seals blocks, opens links. Only nodes of this run are given it.
+    pub key: [u8; 32],
+    /// Place in the chain.
+    pub position: ChainPosition,
+    /// From whom to get it.
+    pub predecessor: Peer,
+    /// Who will come for it; `None` at the tail.
+    pub successor: Option<NodeId>,
+    /// Where to begin.
+    pub resume_from: StreamOffset,
+    /// How many vanished nodes in a row a node's retained data must bridge.
+    pub tolerance: u8,
+}
+
+/// New neighbours in a running stream; what is `None` stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relink {
+    /// Which stream.
+    pub stream: StreamId,
+    /// Connect to this one and go on where the stream stopped.
+    pub predecessor: Option<Peer>,
+    /// Expect this one, or nobody any more.
+    pub successor: Option<Successor>,
+}
+
+/// Who comes after a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Successor {
+    /// Nobody: this node is the tail now.
+    Nobody,
+    /// This node will connect.
+    Node(NodeId),
+}
+
+/// From the server to a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToNode {
+    /// Not let in, or sent away before the run began. Frozen byte for byte, so that any version understands it.
+    Refused {
+        /// The server's protocol version.
+        version: u16,
+        /// Why.
+        reason: Reason,
+    },
+    /// Let in.
+    Accepted {
+        /// Its number in this run.
+        node: NodeId,
+        /// The run.
+        run: RunId,
+        /// A Ping comes at least this often, in milliseconds.
+        heartbeat_ms: u32,
+        /// Either side gives the other up after this much silence, in milliseconds.
+        silence_ms: u32,
+    },
+    /// How far gathering is, whenever it changes.
+    Gathering {
+        /// Nodes that are there.
+        present: u32,
+        /// Nodes wanted (`-n`), if a number was given.
+        wanted: Option<u32>,
+    },
+    /// Plan and check everything, write nothing; the payload is the install specification.
+    Prepare(Payload),
+    /// Write: partitions, file systems, mounts.
+    Go,
+    /// A stream begins.
+    OpenStream(OpenStream),
+    /// New neighbours.
+    Relink(Relink),
+    /// Everybody who will ever have this stream has it: drop what is retained.
+    EndStream {
+        /// Which stream.
+        stream: StreamId,
+    },
+    /// Finish and report: no more streams will come.
+    Finish,
+    /// The run is over for this node, all is well; go on after the delay.
+    Release {
+        /// Milliseconds to wait, so that nodes do not all reboot at once (`-d`).
+        delay_ms: u32,
+    },
+    /// The run is over for this node, not well.
+    Abort {
+        /// Why.
+        reason: Reason,
+    },
+    /// Are you there? Answered with [`ToServer::Pong`].
+    Ping(u64),
+}
+
+impl ToNode {
+    /// A refusal that carries our version.
+    #[must_use]
+    pub fn refused(reason: impl AsRef<str>) -> Self {
+        Self::Refused {
+            version: PROTOCOL_VERSION.number(),
+            reason: Reason::new(reason),
+        }
+    }
+
+    /// The whole frame, length included.
+    ///
+    /// # Errors
+    /// [`WireError::FrameTooLong`] when the payload is over [`crate::limits::MAX_PAYLOAD`].
+    pub fn encode(&self) -> Result<Vec<u8>, WireError> {
+        wire::encode(self, "message to a node", MAX_CONTROL_FRAME)
+    }
+
+    /// Decodes a frame's body.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`]: close the connection.
+    pub fn decode(body: &[u8]) -> Result<Self, WireError> {
+        wire::decode(body, "message from the server")
+    }
+}
+
+impl ToServer {
+    /// The whole frame, length included.
+    ///
+    /// # Errors
+    /// [`WireError::FrameTooLong`] when the payload is over [`crate::limits::MAX_PAYLOAD`].
+    pub fn encode(&self) -> Result<Vec<u8>, WireError> {
+        wire::encode(self, "message to the server", MAX_CONTROL_FRAME)
+    }
+
+    /// Decodes a frame's body.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`]: close the connection.
+    pub fn decode(body: &[u8]) -> Result<Self, WireError> {
+        wire::decode(body, "message from a node")
+    }
+}

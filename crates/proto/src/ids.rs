@@ -1,0 +1,130 @@
+//! Numbers that must not be mixed up, each its own type, and the protocol version.
+//!
+//! Not here: names and free text ([`crate::text`]). Specification: `docs/protocol.md`, "Names and numbers".
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Versions of everything that this crate puts on a wire. The documentation of each variant is the changelog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u16)]
+pub enum ProtocolVersion {
+    /// First version: Join with proof, prepare, go, streams over the chain, report, release; messages for healing
+    /// (`LinkLost`, `Relink`, offsets in the link handshake) are there and are used when the server heals.
+    V1 = 1,
+}
+
+/// The version that this build speaks. A peer with another one is refused by name, see [`crate::control::Join`].
+pub const PROTOCOL_VERSION: ProtocolVersion = ProtocolVersion::V1;
+
+impl ProtocolVersion {
+    /// The number on the wire.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+}
+
+impl fmt::Display for ProtocolVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.number())
+    }
+}
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number! {
+    /// A node within one run, given by the server when it accepts a Join; [`NodeId::SERVER`] is the server itself.
+    NodeId(u32)
+}
+number! {
+    /// Place in the chain of one stream: 1 is the server's successor, 2 the next one.
+    ChainPosition(u32)
+}
+number! {
+    /// A stream within one run, counted from 1 in the order in which streams are opened.
+    StreamId(u32)
+}
+number! {
+    /// A position in a stream: payload bytes before it.
+    StreamOffset(u64)
+}
+number! {
+    /// An amount of payload, in bytes.
+    ByteCount(u64)
+}
+
+impl NodeId {
+    /// The head of every chain.
+    pub const SERVER: Self = Self(0);
+}
+
+impl StreamOffset {
+    /// The offset `bytes` further on. Saturates: a stream of 2^64 bytes does not exist, a hostile header may say so.
+    #[must_use]
+    pub const fn plus(self, bytes: u64) -> Self {
+        Self(self.0.saturating_add(bytes))
+    }
+
+    /// Bytes from `earlier` to here, 0 when `earlier` is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// One run of the server: 16 random bytes, in every block and every link handshake.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RunId(pub [u8; 16]);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RunId({self})")
+    }
+}
+
+/// A hardware address of a network interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MacAddr(pub [u8; 6]);
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_saturate_instead_of_wrapping() {
+        assert_eq!(StreamOffset(u64::MAX).plus(1), StreamOffset(u64::MAX));
+        assert_eq!(StreamOffset(1).since(StreamOffset(2)), 0);
+    }
+
+    #[test]
+    fn a_hardware_address_prints_with_colons() {
+        assert_eq!(MacAddr([2, 0, 0xab, 0, 0, 1]).to_string(), "02:00:ab:00:00:01");
+    }
+}

@@ -1,0 +1,84 @@
+//! Every bound of the protocol, with the reason for its number.
+//!
+//! Timers that an operator may change are fields of the machines' configurations; the defaults are here.
+//! Specification: `docs/protocol.md`, "Bounds" and "Timers".
+
+use std::time::Duration;
+
+/// Longest control frame after a node is accepted, in bytes. The largest payload is the install specification
+/// (≤ 4 MiB); a report with a node's log comes next.
+pub const MAX_CONTROL_FRAME: usize = 8 << 20;
+
+/// Longest payload inside a control message: a frame less room for the fields around it.
+pub const MAX_PAYLOAD: usize = MAX_CONTROL_FRAME - 1024;
+
+/// Longest first frame (Join), in bytes. A stranger can make the server hold this much and no more; the longest
+/// legal Join is under 300 bytes, the rest is room for later versions.
+pub const MAX_JOIN_FRAME: usize = 1024;
+
+/// Longest payload of one block, in bytes. One block is the unit of hashing and of forwarding: every hop adds the
+/// time of one block to the pipeline, so larger is slower to fill, smaller costs more system calls.
+pub const MAX_BLOCK: usize = 1 << 20;
+
+/// Longest session, node or stream name in bytes: a Linux host name is at most 64 (`HOST_NAME_MAX`).
+pub const MAX_NAME: usize = 64;
+
+/// Longest reason text in bytes: a few lines of a tool's error output.
+pub const MAX_REASON: usize = 2048;
+
+/// Most nodes of one run. The simulator goes to 1000; memory on the server is about 1 KiB a node.
+pub const MAX_NODES: usize = 4096;
+
+/// Most nodes in a row that may vanish at once and still be healed over: acknowledgements carry the offsets of this
+/// many descendants beyond the direct one.
+pub const MAX_TOLERANCE: usize = 3;
+
+/// Least window that works, in blocks of [`MAX_BLOCK`]: one on its way in, one on its way out, and one for each
+/// descendant that is waited for ([`MAX_TOLERANCE`] + 1), so that the pipeline never waits for an acknowledgement
+/// of the block it could not yet send.
+pub const MIN_WINDOW_BLOCKS: usize = 2 + MAX_TOLERANCE + 1;
+
+/// Default window of one stream at one node, in bytes. The original used 35 MiB; 64 MiB ride out half a second of a
+/// busy disk at 1 Gbit/s and still fit a node with 512 MiB of memory.
+pub const DEFAULT_WINDOW: usize = 64 << 20;
+
+/// A control connection that has not joined after this long is closed: half-open connections cost a descriptor each.
+pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A data connection that has not finished its handshake after this long is closed.
+pub const LINK_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest time to wait for a successor to connect or a predecessor to answer at the start of a stream and in a heal.
+/// Nodes open a stream within a round trip of each other; the rest is for a node busy with its last mount.
+pub const LINK_ESTABLISH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Something is sent this often on every connection, both ways, when there is nothing else to send.
+pub const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// A peer on the data link that gave no byte for this long is lost. Ten heartbeats: loaded two-core test machines
+/// with 32 nodes were late by seconds, never by five.
+pub const LINK_SILENCE: Duration = Duration::from_secs(5);
+
+/// A control connection silent for this long is lost. Longer than [`LINK_SILENCE`], so that the link, which knows
+/// more, speaks first.
+pub const CONTROL_SILENCE: Duration = Duration::from_secs(15);
+
+/// An acknowledgement is sent after this many newly received bytes, or after [`HEARTBEAT`], whichever comes first.
+/// A fraction of the smallest window, so that acknowledgements never hold up a sender.
+pub const ACK_BYTES: u64 = 1 << 20;
+
+/// Preparing only plans and checks; a node with many slow disks needs some seconds for it.
+pub const PREPARE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Partitioning and making file systems: mkfs of tens of TiB with full inode tables may take minutes.
+pub const GO_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// A stream in which nobody's offset moved for this long is given up, with those named that are behind. Longer than
+/// a disk that stalls, shorter than an operator's patience.
+pub const STREAM_STALL_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// Finishing steps after the last stream (sync of gigabytes to a slow disk, boot loader, initial RAM disk).
+pub const REPORT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// A node that was told to leave has this long to close before the server does.
+pub const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);

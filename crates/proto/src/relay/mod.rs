@@ -1,0 +1,411 @@
+//! One stream at one node: what arrives is held in a bounded window until the node's own consumer and enough
+//! descendants have it, and is passed on meanwhile.
+//!
+//! The machine handles descriptors (offset and length); its driver holds the payload and the sockets:
+//! - read upstream only while [`Relay::wants_upstream`]; verify a block, then [`Relay::handle_block`] and give the
+//!   payload to the consumer at once; the consumer gives it back with [`Relay::handle_consumed`], in any order;
+//! - write downstream what [`Relay::next_to_send`] names, then [`Relay::handle_sent`];
+//! - write upstream what [`Relay::take_ack`] gives;
+//! - after every call, drain [`Relay::poll_output`], and call [`Relay::handle_timeout`] at [`Relay::poll_timeout`].
+//!
+//! A lost neighbour does not end the stream here: the machine says [`RelayOutput::LinkLost`], keeps what it has, and
+//! waits a bounded time for the server to name another one ([`Relay::set_predecessor`], [`Relay::set_successor`]).
+//! Not here: hashes ([`crate::block`]), handshakes ([`crate::link`]), and who is whose neighbour ([`crate::run`]).
+//! Specification: `docs/protocol.md`, "Relay".
+
+mod downstream;
+mod timing;
+mod upstream;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::control::{Peer, Side, Successor};
+use crate::ids::{NodeId, StreamOffset};
+use crate::limits;
+use crate::link::{Ack, Goodbye};
+use crate::text::Reason;
+
+use downstream::Downstream;
+use upstream::Upstream;
+use window::Window;
+
+/// Where a node's blocks come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The server's own producer: this is the head of the chain.
+    Producer,
+    /// This predecessor.
+    Predecessor(Peer),
+}
+
+/// What a relay is made of. `Default` is a head without successor.
+#[derive(Debug, Clone)]
+pub struct RelayConfig {
+    /// Where blocks come from.
+    pub source: Source,
+    /// Whether this node uses the stream itself; the head does not.
+    pub has_consumer: bool,
+    /// Who will connect.
+    pub successor: Option<NodeId>,
+    /// Where the stream begins for this node.
+    pub start: StreamOffset,
+    /// Most payload bytes held; raised to [`limits::MIN_WINDOW_BLOCKS`] blocks when less.
+    pub window_bytes: u64,
+    /// How many vanished descendants in a row the retained data must bridge, at most [`limits::MAX_TOLERANCE`].
+    pub tolerance: u8,
+    /// Something goes each way at least this often.
+    pub heartbeat: Duration,
+    /// A neighbour silent for this long is lost.
+    pub silence: Duration,
+    /// A neighbour must be there within this long, and the server must name another one within it after a loss.
+    pub establish: Duration,
+}
+
+impl Default for RelayConfig {
+    fn default() -> Self {
+        Self {
+            source: Source::Producer,
+            has_consumer: false,
+            successor: None,
+            start: StreamOffset(0),
+            window_bytes: limits::DEFAULT_WINDOW as u64,
+            tolerance: 0,
+            heartbeat: limits::HEARTBEAT,
+            silence: limits::LINK_SILENCE,
+            establish: limits::LINK_ESTABLISH_TIMEOUT,
+        }
+    }
+}
+
+/// What the driver must write downstream next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Send {
+    /// The data block at this offset, header and payload as they came.
+    Data {
+        /// Where it begins.
+        offset: StreamOffset,
+        /// Payload bytes.
+        length: u32,
+    },
+    /// The end block at this offset.
+    End {
+        /// Payload bytes of the stream.
+        offset: StreamOffset,
+    },
+    /// An idle block at this offset, sealed afresh.
+    Idle {
+        /// Where the next block will begin.
+        offset: StreamOffset,
+    },
+}
+
+/// What the driver must do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RelayOutput {
+    /// Connect and shake hands; then [`Relay::handle_upstream_joined`] or [`Relay::handle_upstream_lost`].
+    Connect {
+        /// To whom.
+        peer: Peer,
+        /// The offset to ask for.
+        resume: StreamOffset,
+    },
+    /// Send this farewell and close; there will be no `handle_upstream_lost` for it.
+    CloseUpstream(Goodbye),
+    /// Close the successor's connection; there will be no `handle_downstream_lost` for it.
+    CloseDownstream,
+    /// Payload before this offset may be freed.
+    Release {
+        /// The first byte still needed.
+        below: StreamOffset,
+    },
+    /// Tell the server.
+    LinkUp {
+        /// Which neighbour.
+        side: Side,
+        /// Where data goes on.
+        offset: StreamOffset,
+    },
+    /// Tell the server.
+    LinkLost {
+        /// Which neighbour.
+        side: Side,
+        /// How far it was.
+        offset: StreamOffset,
+        /// What happened.
+        reason: Reason,
+    },
+    /// Everything has arrived and the consumer took all of it: tell the server. Descendants may still need this node.
+    Done,
+    /// Nothing more to do, for anyone: flush what was queued upwards, close everything, drop the machine.
+    Closed,
+    /// The stream cannot be completed here: close everything, drop the machine, tell the server.
+    Failed {
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// What a neighbour or the driver did wrong; the link it came over must be closed and reported lost.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RelayError {
+    /// A block that is not the next one.
+    #[error("a block at offset {got}, expected {expected}")]
+    WrongOffset {
+        /// Where it says it belongs.
+        got: StreamOffset,
+        /// What comes next.
+        expected: StreamOffset,
+    },
+    /// A block while the window has no room, or after the end: the driver read without being asked to.
+    #[error("a block that nobody asked for at offset {0}")]
+    Unasked(StreamOffset),
+    /// Not the successor that the server named.
+    #[error("node {got} connected, expected {expected:?}")]
+    WrongSuccessor {
+        /// Who connected.
+        got: NodeId,
+        /// Who should.
+        expected: Option<NodeId>,
+    },
+    /// The successor wants data that is gone or was never here.
+    #[error("node {node} wants to go on at {resume}, this node has {retained_from} to {received}")]
+    CannotResume {
+        /// Who.
+        node: NodeId,
+        /// What it asked for.
+        resume: StreamOffset,
+        /// The first byte here.
+        retained_from: StreamOffset,
+        /// The first byte not yet here.
+        received: StreamOffset,
+    },
+    /// An acknowledgement of something that was not sent, or that takes an earlier one back.
+    #[error("an acknowledgement up to {received}, sent were {sent}")]
+    FalseAck {
+        /// What it claims.
+        received: StreamOffset,
+        /// What is possible.
+        sent: StreamOffset,
+    },
+}
+
+/// How far the own consumer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Consumer {
+    /// There is none, or it failed: nothing waits for it.
+    Absent,
+    /// Taking blocks.
+    Working,
+    /// Took everything and said so.
+    Finished,
+}
+
+/// The machine's own life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Running,
+    /// [`RelayOutput::Done`] was given.
+    Done,
+    /// [`RelayOutput::Closed`] or [`RelayOutput::Failed`] was given.
+    Over,
+}
+
+/// One stream at one node. See the module's documentation for how to drive it.
+#[derive(Debug)]
+pub struct Relay {
+    config: RelayConfig,
+    window: Window,
+    upstream: Upstream,
+    downstream: Downstream,
+    consumer: Consumer,
+    life: Life,
+    clock: timing::Clock,
+    outputs: VecDeque<RelayOutput>,
+}
+
+impl Relay {
+    /// Starts: a node asks for its predecessor at once.
+    #[must_use]
+    pub fn new(config: RelayConfig, now: Duration) -> Self {
+        let window = Window::new(config.window_bytes, config.start);
+        let consumer = if config.has_consumer {
+            Consumer::Working
+        } else {
+            Consumer::Absent
+        };
+        let downstream = Downstream::new(config.successor, config.start, now + config.establish);
+        let mut relay = Self {
+            window,
+            upstream: Upstream::Producer,
+            downstream,
+            consumer,
+            life: Life::Running,
+            clock: timing::Clock::new(now),
+            outputs: VecDeque::new(),
+            config,
+        };
+        if let Source::Predecessor(peer) = relay.config.source {
+            relay.set_predecessor(now, peer);
+        }
+        relay
+    }
+
+    /// The next thing to do, until `None`.
+    pub fn poll_output(&mut self) -> Option<RelayOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// Whether the next block (of any size up to [`limits::MAX_BLOCK`]) may be read from upstream, or produced.
+    #[must_use]
+    pub fn wants_upstream(&self) -> bool {
+        self.life != Life::Over && self.window.has_room()
+    }
+
+    /// A verified block arrived, or was produced. The consumer gets its payload now.
+    ///
+    /// # Errors
+    /// [`RelayError::WrongOffset`], [`RelayError::Unasked`].
+    pub fn handle_block(
+        &mut self,
+        now: Duration,
+        offset: StreamOffset,
+        length: u32,
+    ) -> Result<(), RelayError> {
+        self.tick(now);
+        self.window.push(offset, length)?;
+        self.upstream.heard(now);
+        if self.consumer == Consumer::Absent {
+            self.window.consume_all();
+        }
+        self.settle(now);
+        Ok(())
+    }
+
+    /// The verified end of the stream arrived, or was produced. A repeat after a new link is fine.
+    ///
+    /// # Errors
+    /// [`RelayError::WrongOffset`].
+    pub fn handle_end(&mut self, now: Duration, offset: StreamOffset) -> Result<(), RelayError> {
+        self.tick(now);
+        self.window.end(offset)?;
+        self.upstream.heard(now);
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Bytes came from upstream, be it a part of a block or an idle one: it is alive.
+    pub fn handle_upstream_alive(&mut self, now: Duration) {
+        self.tick(now);
+        self.upstream.heard(now);
+    }
+
+    /// The consumer has no more use for the block at `offset`; any order.
+    pub fn handle_consumed(&mut self, now: Duration, offset: StreamOffset) {
+        self.tick(now);
+        self.window.consume(offset);
+        self.settle(now);
+    }
+
+    /// The consumer took the whole stream and is satisfied.
+    pub fn handle_consumer_finished(&mut self, now: Duration) {
+        self.tick(now);
+        self.consumer = Consumer::Finished;
+        self.window.consume_all();
+        self.settle(now);
+    }
+
+    /// The consumer takes nothing more. The stream goes on for the descendants; there will be no `Done`.
+    pub fn handle_consumer_failed(&mut self, now: Duration) {
+        self.tick(now);
+        self.consumer = Consumer::Absent;
+        self.window.consume_all();
+        self.settle(now);
+    }
+
+    /// The server says that nobody needs this stream any more.
+    pub fn handle_end_stream(&mut self, now: Duration) {
+        self.tick(now);
+        if self.life != Life::Over {
+            self.life = Life::Over;
+            self.outputs.push_back(RelayOutput::Closed);
+        }
+    }
+
+    /// Everything before this has arrived.
+    #[must_use]
+    pub fn received(&self) -> StreamOffset {
+        self.window.received()
+    }
+
+    /// Everything before this was used by the own consumer.
+    #[must_use]
+    pub fn consumed(&self) -> StreamOffset {
+        self.window.consumed()
+    }
+
+    /// The first byte that is still here, for the link handshake.
+    #[must_use]
+    pub fn retained_from(&self) -> StreamOffset {
+        self.window.retained_from()
+    }
+
+    /// Payload bytes held now.
+    #[must_use]
+    pub fn buffered(&self) -> u64 {
+        self.window.bytes()
+    }
+
+    /// Whether the end has arrived here.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.window.has_ended()
+    }
+
+    /// Who may connect as the successor now.
+    #[must_use]
+    pub fn expected_successor(&self) -> Option<NodeId> {
+        self.downstream.node()
+    }
+
+    /// Everything before this has arrived at this node and all its descendants.
+    #[must_use]
+    pub fn tail(&self) -> StreamOffset {
+        self.downstream
+            .tail()
+            .map_or(self.received(), |tail| tail.min(self.received()))
+    }
+
+    /// After any change: frees what nobody needs, and says what has become true.
+    fn settle(&mut self, now: Duration) {
+        if self.life == Life::Over {
+            return;
+        }
+        let needed = self.downstream.needed_from(self.config.tolerance);
+        let below = needed.map_or(self.consumed(), |offset| offset.min(self.consumed()));
+        if let Some(below) = self.window.release(below) {
+            self.outputs.push_back(RelayOutput::Release { below });
+        }
+        self.upstream.reading(now, self.window.has_room());
+        if self.life == Life::Running && self.window.has_ended() && self.consumer == Consumer::Finished {
+            self.life = Life::Done;
+            self.outputs.push_back(RelayOutput::Done);
+        }
+        if self.is_complete() {
+            self.life = Life::Over;
+            self.outputs.push_back(RelayOutput::Closed);
+        }
+    }
+
+    /// Nothing is missing here, no descendant misses anything, and the predecessor knows.
+    fn is_complete(&self) -> bool {
+        self.window.has_ended()
+            && self.consumer != Consumer::Working
+            && self.downstream.has_ended()
+            && self.upstream.knows_the_end()
+    }
+}

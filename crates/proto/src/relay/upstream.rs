@@ -1,0 +1,271 @@
+//! The predecessor's side of a relay: connect, hear, acknowledge, lose, connect again.
+
+use std::time::Duration;
+
+use super::{Ack, Goodbye, Life, Peer, Reason, Relay, RelayOutput, Side};
+use crate::ids::StreamOffset;
+use crate::limits::ACK_BYTES;
+
+/// Pause between attempts to connect to the same predecessor: it may still be opening the stream.
+const RETRY: Duration = Duration::from_millis(250);
+
+#[derive(Debug)]
+pub(super) enum Upstream {
+    /// The head: blocks come from the producer.
+    Producer,
+    /// A connection is being made; `retry_at` is set while there is a pause between attempts.
+    Connecting {
+        peer: Peer,
+        deadline: Duration,
+        retry_at: Option<Duration>,
+    },
+    /// The link stands. While the window is full it is not read, and an unread peer cannot be heard. An
+    /// acknowledgement is due when something was said, and at `ack_at`.
+    Up {
+        heard: Duration,
+        reading: bool,
+        told: Option<Ack>,
+        ack_due: bool,
+        ack_at: Duration,
+    },
+    /// Lost and reported; the server names another predecessor before `deadline`.
+    Lost { deadline: Duration },
+    /// No longer needed: the end is here, and the link went away.
+    Finished,
+}
+
+impl Upstream {
+    pub(super) const fn heard(&mut self, now: Duration) {
+        if let Self::Up { heard, .. } = self {
+            *heard = now;
+        }
+    }
+
+    /// The silence of a peer counts from the moment that it is read again.
+    pub(super) const fn reading(&mut self, now: Duration, reads: bool) {
+        if let Self::Up { heard, reading, .. } = self {
+            if reads && !*reading {
+                *heard = now;
+            }
+            *reading = reads;
+        }
+    }
+
+    /// Whether nobody upstream waits to hear that this node and all below it have the end.
+    pub(super) fn knows_the_end(&self) -> bool {
+        match self {
+            Self::Producer | Self::Finished => true,
+            Self::Up { told, .. } => told.is_some_and(|told| told.tail_ended),
+            Self::Connecting { .. } | Self::Lost { .. } => false,
+        }
+    }
+
+    pub(super) fn deadline(&self, silence: Duration) -> Option<Duration> {
+        match self {
+            Self::Producer | Self::Finished => None,
+            Self::Connecting {
+                deadline, retry_at, ..
+            } => Some(retry_at.map_or(*deadline, |retry| retry.min(*deadline))),
+            Self::Up {
+                heard,
+                reading: true,
+                ack_at,
+                ..
+            } => Some((*ack_at).min(*heard + silence)),
+            Self::Up { ack_at, .. } => Some(*ack_at),
+            Self::Lost { deadline } => Some(*deadline),
+        }
+    }
+}
+
+impl Relay {
+    /// The server names a (new) predecessor: connect to it and go on at the first byte that is missing here.
+    pub fn set_predecessor(&mut self, now: Duration, peer: Peer) {
+        self.tick(now);
+        if self.life == Life::Over {
+            return;
+        }
+        if matches!(self.upstream, Upstream::Up { .. } | Upstream::Connecting { .. }) {
+            self.outputs
+                .push_back(RelayOutput::CloseUpstream(Goodbye::Relinked));
+        }
+        let deadline = now + self.config.establish;
+        self.upstream = Upstream::Connecting {
+            peer,
+            deadline,
+            retry_at: None,
+        };
+        self.outputs.push_back(RelayOutput::Connect {
+            peer,
+            resume: self.received(),
+        });
+    }
+
+    /// The handshake with the predecessor is done.
+    pub fn handle_upstream_joined(&mut self, now: Duration) {
+        self.tick(now);
+        if !matches!(self.upstream, Upstream::Connecting { .. }) {
+            return;
+        }
+        let reading = self.window.has_room();
+        self.upstream = Upstream::Up {
+            heard: now,
+            reading,
+            told: None,
+            ack_due: true,
+            ack_at: now,
+        };
+        self.outputs.push_back(RelayOutput::LinkUp {
+            side: Side::Upstream,
+            offset: self.received(),
+        });
+    }
+
+    /// The connection failed or broke, or a block over it was bad; the driver has closed it.
+    pub fn handle_upstream_lost(&mut self, now: Duration, reason: Reason) {
+        self.tick(now);
+        match self.upstream {
+            Upstream::Connecting { peer, deadline, .. } if now + RETRY < deadline => {
+                let retry_at = Some(now + RETRY);
+                self.upstream = Upstream::Connecting {
+                    peer,
+                    deadline,
+                    retry_at,
+                };
+            }
+            Upstream::Connecting { .. } | Upstream::Up { .. } => self.lose_upstream(now, reason),
+            Upstream::Producer | Upstream::Lost { .. } | Upstream::Finished => {}
+        }
+    }
+
+    /// The predecessor no longer has what is missing here: no use trying it again.
+    pub fn handle_upstream_gap(&mut self, now: Duration, retained_from: StreamOffset) {
+        self.tick(now);
+        let received = self.received();
+        let reason = format!("the predecessor keeps data from {retained_from} on, {received} is needed");
+        self.lose_upstream(now, Reason::new(reason));
+    }
+
+    /// What to tell the predecessor now, if it is time: after every [`ACK_BYTES`], at every heartbeat, and at once
+    /// when an end is reached. Ask when the link can take it; what is not taken is not queued.
+    pub fn take_ack(&mut self, now: Duration) -> Option<Ack> {
+        let ack = self.ack();
+        let Upstream::Up {
+            told,
+            ack_due,
+            ack_at,
+            ..
+        } = &mut self.upstream
+        else {
+            return None;
+        };
+        if !*ack_due && told.is_some_and(|told| !is_news(&told, &ack)) {
+            return None;
+        }
+        *told = Some(ack);
+        *ack_due = false;
+        *ack_at = now + self.config.heartbeat;
+        self.settle(now);
+        Some(ack)
+    }
+
+    fn ack(&self) -> Ack {
+        let ended = self.window.has_ended();
+        Ack {
+            received: self.received(),
+            consumed: self.consumed(),
+            tail: self.tail(),
+            retained_from: self.retained_from(),
+            below: self.downstream.below(),
+            ended,
+            tail_ended: ended && self.downstream.has_ended(),
+        }
+    }
+
+    pub(super) fn upstream_timeout(&mut self, now: Duration) {
+        if let Upstream::Up { ack_due, ack_at, .. } = &mut self.upstream
+            && now >= *ack_at
+        {
+            *ack_due = true;
+            *ack_at = now + self.config.heartbeat;
+        }
+        match self.upstream {
+            Upstream::Connecting { deadline, .. } if now >= deadline => {
+                self.outputs
+                    .push_back(RelayOutput::CloseUpstream(Goodbye::Relinked));
+                self.lose_upstream(now, Reason::new("no connection to the predecessor in time"));
+            }
+            Upstream::Connecting {
+                peer,
+                deadline,
+                retry_at: Some(retry),
+            } if now >= retry => {
+                self.upstream = Upstream::Connecting {
+                    peer,
+                    deadline,
+                    retry_at: None,
+                };
+                self.outputs.push_back(RelayOutput::Connect {
+                    peer,
+                    resume: self.received(),
+                });
+            }
+            Upstream::Up {
+                heard, reading: true, ..
+            } if now >= heard + self.config.silence => {
+                self.outputs
+                    .push_back(RelayOutput::CloseUpstream(Goodbye::Relinked));
+                let silence = self.config.silence.as_secs_f32();
+                self.lose_upstream(now, Reason::new(format!("nothing heard for {silence} s")));
+            }
+            Upstream::Lost { deadline } if now >= deadline => {
+                self.fail("the predecessor was lost and the server named no other in time");
+            }
+            _ => {}
+        }
+    }
+
+    /// With the end here, nothing more is needed from upstream and its loss is no loss.
+    fn lose_upstream(&mut self, now: Duration, reason: Reason) {
+        if self.window.has_ended() {
+            self.upstream = Upstream::Finished;
+            self.settle(now);
+            return;
+        }
+        self.upstream = Upstream::Lost {
+            deadline: now + self.config.establish,
+        };
+        let offset = self.received();
+        self.outputs.push_back(RelayOutput::LinkLost {
+            side: Side::Upstream,
+            offset,
+            reason,
+        });
+    }
+
+    pub(super) fn fail(&mut self, why: &str) {
+        if self.life != Life::Over {
+            self.life = Life::Over;
+            self.outputs.push_back(RelayOutput::Failed {
+                reason: Reason::new(why),
+            });
+        }
+    }
+}
+
+/// Whether `new` says enough more than `old` to be sent before the next heartbeat.
+fn is_news(old: &Ack, new: &Ack) -> bool {
+    let further = |old: Option<StreamOffset>, new: Option<StreamOffset>| match (old, new) {
+        (Some(old), Some(new)) => new.since(old),
+        (None, None) => 0,
+        _ => ACK_BYTES,
+    };
+    let below = old
+        .below
+        .iter()
+        .zip(new.below)
+        .map(|(old, new)| further(*old, new))
+        .sum::<u64>();
+    new.received.since(old.received) + new.tail.since(old.tail) + below >= ACK_BYTES
+        || (old.ended, old.tail_ended) != (new.ended, new.tail_ended)
+}

@@ -1,0 +1,142 @@
+//! The blocks that a node holds, by offset: what arrived, what its consumer has used, what may go.
+
+use std::collections::VecDeque;
+
+use super::RelayError;
+use crate::ids::StreamOffset;
+use crate::limits::{MAX_BLOCK, MIN_WINDOW_BLOCKS};
+
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    offset: StreamOffset,
+    length: u32,
+    consumed: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Window {
+    blocks: VecDeque<Held>,
+    bytes: u64,
+    capacity: u64,
+    received: StreamOffset,
+    consumed: StreamOffset,
+    retained_from: StreamOffset,
+    ended: bool,
+}
+
+impl Window {
+    pub(super) fn new(capacity: u64, start: StreamOffset) -> Self {
+        let least = (MIN_WINDOW_BLOCKS * MAX_BLOCK) as u64;
+        Self {
+            blocks: VecDeque::new(),
+            bytes: 0,
+            capacity: capacity.max(least),
+            received: start,
+            consumed: start,
+            retained_from: start,
+            ended: false,
+        }
+    }
+
+    /// A block's size is not known before it is read, so there must be room for the largest.
+    pub(super) fn has_room(&self) -> bool {
+        !self.ended && self.bytes + MAX_BLOCK as u64 <= self.capacity
+    }
+
+    pub(super) fn push(&mut self, offset: StreamOffset, length: u32) -> Result<(), RelayError> {
+        if offset != self.received {
+            return Err(RelayError::WrongOffset {
+                got: offset,
+                expected: self.received,
+            });
+        }
+        if !self.has_room() || length as usize > MAX_BLOCK {
+            return Err(RelayError::Unasked(offset));
+        }
+        self.blocks.push_back(Held {
+            offset,
+            length,
+            consumed: false,
+        });
+        self.bytes += u64::from(length);
+        self.received = offset.plus(u64::from(length));
+        Ok(())
+    }
+
+    pub(super) fn end(&mut self, offset: StreamOffset) -> Result<(), RelayError> {
+        if offset != self.received {
+            return Err(RelayError::WrongOffset {
+                got: offset,
+                expected: self.received,
+            });
+        }
+        self.ended = true;
+        Ok(())
+    }
+
+    /// Marks one block; the prefix that is used grows as far as it can.
+    pub(super) fn consume(&mut self, offset: StreamOffset) {
+        let Ok(index) = self.index_of(offset) else { return };
+        self.blocks[index].consumed = true;
+        let Ok(mut next) = self.index_of(self.consumed) else {
+            return;
+        };
+        while let Some(block) = self.blocks.get(next).filter(|block| block.consumed) {
+            self.consumed = block.offset.plus(u64::from(block.length));
+            next += 1;
+        }
+    }
+
+    pub(super) fn consume_all(&mut self) {
+        self.consumed = self.received;
+    }
+
+    /// Drops whole blocks that end at or before `below`; says where the window begins now, when that changed.
+    pub(super) fn release(&mut self, below: StreamOffset) -> Option<StreamOffset> {
+        let before = self.retained_from;
+        while let Some(block) = self.blocks.front() {
+            let end = block.offset.plus(u64::from(block.length));
+            if end > below {
+                break;
+            }
+            self.bytes -= u64::from(block.length);
+            self.retained_from = end;
+            self.blocks.pop_front();
+        }
+        (self.retained_from != before).then_some(self.retained_from)
+    }
+
+    /// Length of the block that begins at `offset`.
+    pub(super) fn length_at(&self, offset: StreamOffset) -> Option<u32> {
+        self.index_of(offset).ok().map(|index| self.blocks[index].length)
+    }
+
+    /// Whether a block begins at `offset`, or would be the next to arrive.
+    pub(super) fn is_boundary(&self, offset: StreamOffset) -> bool {
+        offset == self.received || self.index_of(offset).is_ok()
+    }
+
+    fn index_of(&self, offset: StreamOffset) -> Result<usize, usize> {
+        self.blocks.binary_search_by_key(&offset, |block| block.offset)
+    }
+
+    pub(super) const fn received(&self) -> StreamOffset {
+        self.received
+    }
+
+    pub(super) const fn consumed(&self) -> StreamOffset {
+        self.consumed
+    }
+
+    pub(super) const fn retained_from(&self) -> StreamOffset {
+        self.retained_from
+    }
+
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) const fn has_ended(&self) -> bool {
+        self.ended
+    }
+}
