@@ -4,5 +4,10 @@
 //! from one to the other.
 
 pub mod desc;
+pub mod fs;
+pub mod golden;
+pub mod inventory;
 pub mod layout;
+pub mod mounts;
+pub mod spec;
 pub mod table;

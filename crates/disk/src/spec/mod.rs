@@ -1,0 +1,280 @@
+//! What a run installs: everything a node must know about the golden node before the first byte of data.
+//!
+//! The server makes an [`InstallSpec`] with [`crate::golden::survey`] and sends it as JSON to every node; the
+//! node makes its plans from it. Nothing here reads a disk. The transport carries it as opaque bytes.
+
+mod features;
+mod fit;
+mod fs_type;
+
+use serde::{Deserialize, Serialize};
+
+pub use features::{BtrfsFeatures, ExtFeatures, F2fsFeatures, FatFeatures, FsFeatures, Subvolume, XfsFeatures};
+pub use fit::{FitError, check_fit, needed_bytes};
+pub use fs_type::{FsType, UnknownFsType};
+
+use crate::layout;
+use crate::table::TableKind;
+
+/// Version of the JSON; a node refuses another one.
+pub const SPEC_VERSION: u32 = 1;
+/// The JSON is at most this long: a control frame may be 8 MiB, and a spec of a thousand mounts is under one.
+pub const MAX_SPEC_BYTES: usize = 4 << 20;
+
+/// The whole of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InstallSpec {
+    /// [`SPEC_VERSION`].
+    pub version: u32,
+    /// The golden node's host name.
+    pub golden_host: String,
+    /// The drives that a clone has, in the order of their golden names.
+    pub drives: Vec<DriveSpec>,
+    /// The file systems and swap areas to make, in order of their ids.
+    pub filesystems: Vec<FsSpec>,
+    /// What is copied file by file, parents before children.
+    pub trees: Vec<TreeSpec>,
+    /// Swap files to make anew.
+    pub swap_files: Vec<SwapFileSpec>,
+    /// Partitions copied byte by byte (`-D`).
+    pub raw: Vec<RawSpec>,
+    /// Directories whose contents stay at home (`-x`), as absolute paths below the golden root, raw bytes.
+    pub excluded: Vec<Vec<u8>>,
+    /// Clones get the golden UUIDs (`--keep-uuids`).
+    pub keep_uuids: bool,
+    /// What `-r` asked for.
+    pub boot_loader: Option<String>,
+    /// The data streams of the run, in order: `kainstall2`, `kainstall3`, …
+    pub streams: Vec<StreamPlan>,
+    /// What the operator should know: what was left out of the clone and why.
+    pub notes: Vec<String>,
+}
+
+/// A drive of the clone, by its golden name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DriveSpec {
+    /// The golden name without `/dev/`: `sda`, `nvme0n1`.
+    pub name: String,
+    /// Where its partitions come from.
+    pub source: layout::Source,
+    /// The kind of the golden drive's table; MBR where a desc file names a drive that the golden node has not.
+    pub golden_table: TableKind,
+    /// Size of the golden drive in bytes; 0 where there is none.
+    pub golden_bytes: u64,
+    /// Logical sector size of the golden drive in bytes.
+    pub golden_sector_size: u32,
+    /// The 446 bytes before the partition table (`-m`, `-M`).
+    pub boot_code: Option<Vec<u8>>,
+}
+
+impl DriveSpec {
+    /// The boot code, where there is one of the right length.
+    #[must_use]
+    pub fn boot_code_array(&self) -> Option<&[u8; 446]> {
+        self.boot_code.as_deref()?.try_into().ok()
+    }
+}
+
+/// A partition of a clone: drive by golden name, and number.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Place {
+    /// Golden name of the drive.
+    pub drive: String,
+    /// Number in the table, from 1.
+    pub partition: u32,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&partition_name(&self.drive, self.partition))
+    }
+}
+
+/// The kernel's name of a partition: `sda1`, but `nvme0n1p1` after a digit.
+#[must_use]
+pub fn partition_name(drive: &str, number: u32) -> String {
+    let separator = if drive.ends_with(|last: char| last.is_ascii_digit()) { "p" } else { "" };
+    format!("{drive}{separator}{number}")
+}
+
+/// How the golden node knows the device of a file system: everything that a reference to it may use.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoldenDevice {
+    /// Its device node: `/dev/sda2`, `/dev/mapper/vg-home`.
+    pub path: String,
+    /// UUID of the file system.
+    pub uuid: Option<String>,
+    /// GUID of the partition, or `signature-number` on MBR.
+    pub partuuid: Option<String>,
+    /// Label of the file system.
+    pub label: Option<String>,
+    /// GPT name of the partition.
+    pub partlabel: Option<String>,
+    /// Other ways in which fstab names it, as they stand there (escapes undone):
+    /// `/dev/disk/by-id/ata-X-part2`, `/dev/vg/home`.
+    pub aliases: Vec<String>,
+}
+
+/// A file system or swap area of the clone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FsSpec {
+    /// Its number within the spec.
+    pub id: u32,
+    /// The partition it lives on.
+    pub place: Place,
+    /// What is made.
+    pub fstype: FsType,
+    /// What the golden node has in its stead; `None` for one that only the desc file asks for.
+    pub golden: Option<GoldenDevice>,
+    /// What the golden node's type is, where it differs from [`FsSpec::fstype`].
+    pub golden_fstype: Option<FsType>,
+    /// Its label.
+    pub label: Option<String>,
+    /// The UUID to give it; `None`: a new one.
+    pub uuid: Option<String>,
+    /// What of the golden file system's features matters.
+    pub features: FsFeatures,
+    /// Bytes in use on the golden node; 0 for swap.
+    pub used_bytes: u64,
+    /// Inodes in use on the golden node; 0 where the type does not count them.
+    pub used_inodes: u64,
+    /// Where it is mounted; empty for swap.
+    pub mounts: Vec<MountSpec>,
+}
+
+/// One mount point of a file system. Only btrfs has several, one a subvolume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountSpec {
+    /// Absolute path in the clone: `/`, `/home`.
+    pub path: String,
+    /// The clone's options, as fstab has them (fourth field).
+    pub options: String,
+    /// The desc line's `options=` replaces the golden ones in the clone's fstab.
+    pub options_changed: bool,
+    /// The btrfs subvolume, without a leading slash: `@home`. `None`: the default one.
+    pub subvol: Option<String>,
+    /// Mode bits of the mounted directory.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// One tree of files, walked without crossing into another file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeSpec {
+    /// Its number in the stream: the image's mount id.
+    pub id: u32,
+    /// Absolute path below the golden root, and below the clone's mount directory.
+    pub path: String,
+    /// The file system it is on.
+    pub filesystem: u32,
+    /// Bytes in use on it, for progress; 0 where it shares a file system that another tree counts.
+    pub used_bytes: u64,
+}
+
+/// A swap file that fstab names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwapFileSpec {
+    /// Absolute path in the clone.
+    pub path: String,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Mode bits.
+    pub mode: u32,
+}
+
+/// A partition copied raw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RawSpec {
+    /// Where it goes.
+    pub place: Place,
+    /// Its golden size in bytes; the clone's partition must be at least as large.
+    pub bytes: u64,
+    /// Where it comes from.
+    pub golden: GoldenDevice,
+}
+
+/// One data stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamPlan {
+    /// Its session name: `kainstall2`.
+    pub name: String,
+    /// What it carries.
+    pub kind: StreamKind,
+}
+
+/// What a stream carries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamKind {
+    /// All of [`InstallSpec::trees`].
+    Tree,
+    /// The partition at this index of [`InstallSpec::raw`].
+    Raw {
+        /// Index into [`InstallSpec::raw`].
+        index: u32,
+    },
+}
+
+/// A spec that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SpecError {
+    /// It is of another version.
+    #[error("the server's install spec has version {found}, this client knows {SPEC_VERSION}: use the same release on both sides")]
+    Version {
+        /// What it says.
+        found: u32,
+    },
+    /// It is longer than [`MAX_SPEC_BYTES`].
+    #[error("the install spec is {bytes} bytes long, more than {MAX_SPEC_BYTES}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// It is no spec at all.
+    #[error("the install spec cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl InstallSpec {
+    /// As JSON bytes.
+    ///
+    /// # Errors
+    /// [`SpecError::TooLong`].
+    pub fn to_json(&self) -> Result<Vec<u8>, SpecError> {
+        let bytes = serde_json::to_vec(self)?;
+        if bytes.len() > MAX_SPEC_BYTES { Err(SpecError::TooLong { bytes: bytes.len() }) } else { Ok(bytes) }
+    }
+
+    /// From JSON bytes; another version is refused before anything else is looked at.
+    ///
+    /// # Errors
+    /// [`SpecError`].
+    pub fn from_json(bytes: &[u8]) -> Result<Self, SpecError> {
+        #[derive(Deserialize)]
+        struct OnlyVersion {
+            version: u32,
+        }
+        if bytes.len() > MAX_SPEC_BYTES {
+            return Err(SpecError::TooLong { bytes: bytes.len() });
+        }
+        let found = serde_json::from_slice::<OnlyVersion>(bytes)?.version;
+        if found != SPEC_VERSION {
+            return Err(SpecError::Version { found });
+        }
+        Ok(serde_json::from_slice(bytes)?)
+    }
+
+    /// The drive of that golden name.
+    #[must_use]
+    pub fn drive(&self, name: &str) -> Option<&DriveSpec> {
+        self.drives.iter().find(|drive| drive.name == name)
+    }
+
+    /// The file systems and swap areas of one drive.
+    pub fn filesystems_of<'a>(&'a self, drive: &'a str) -> impl Iterator<Item = &'a FsSpec> {
+        self.filesystems.iter().filter(move |fs| fs.place.drive == drive)
+    }
+}
