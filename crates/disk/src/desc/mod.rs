@@ -1,17 +1,38 @@
 //! The desc file: one partition a line, as the original KA method wrote it, and what was added.
 //!
 //! Parsing here is pure and knows no disk: what a line becomes on a given disk is decided by
-//! [`crate::layout`]. The grammar is told in `docs/desc.md`.
+//! [`crate::layout`]. The grammar is told in `docs/desc.md` (issue "Clone a golden node", §3).
 
+mod check;
 mod error;
+mod from_table;
+mod keys;
+mod parse;
 mod size;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 pub use error::{DescError, Problem};
-pub use size::{Percent, Size};
+pub use size::{MIB, Percent, Size};
 
-use crate::table::{PartType, TableKind};
+pub(crate) use keys::LEGACY_BOOT_BIT;
+
+use crate::table::{KnownType, PartType, TableKind};
+
+/// Partitions a desc file may ask for: what a GPT of the usual size has entries for.
+pub const MAX_PARTITIONS: u32 = 128;
+
+/// UTF-16 units in a GPT partition name (UEFI 2.10 table 5.6).
+pub const MAX_NAME_UNITS: usize = 36;
+
+/// Above this size a disk gets a GPT unless the desc file says otherwise: an MBR with 512-byte
+/// sectors ends there, and firmware and boot loaders stumble beyond it with larger ones.
+pub const GPT_ABOVE_BYTES: u64 = 2 << 40;
 
 /// A desc file, checked as far as that is possible without a disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,15 +80,100 @@ impl Desc {
     /// # Errors
     /// [`DescError`] for the first line that is wrong.
     pub fn parse(text: &str, origin: &str) -> Result<Self, DescError> {
-        let _ = text;
-        Err(DescError { origin: origin.to_owned(), line: 1, problem: Problem::UnknownType(String::new()) })
+        parse::parse(text, origin)
+    }
+
+    /// The same for the bytes of a file, which may turn out to be no text.
+    ///
+    /// # Errors
+    /// [`DescError`] for the first line that is wrong.
+    pub fn parse_bytes(bytes: &[u8], origin: &str) -> Result<Self, DescError> {
+        parse::parse_bytes(bytes, origin)
     }
 
     /// Each line with the number its partition will have, in the order of the lines.
     ///
     /// Numbers do not depend on the disk or the kind of table: logical partitions count from 5 also
-    /// where they become plain GPT partitions.
+    /// where they become plain GPT partitions, and the extended one keeps its number to itself.
     pub fn numbered(&self) -> Vec<(u32, &DescEntry)> {
-        Vec::new()
+        check::numbered(&self.entries)
+    }
+
+    /// Checks the lines together, and for what a `kind` table cannot hold.
+    ///
+    /// # Errors
+    /// [`DescError`] for the first line that is impossible there.
+    pub fn check_for(&self, kind: TableKind) -> Result<(), DescError> {
+        let checked = check::together(&self.entries).and_then(|()| check::on_table(self, kind));
+        checked.map_err(|(line, problem)| self.error(line, problem))
+    }
+
+    /// The kind of table this file leads to on a disk of `disk_bytes`, where the golden drive has a
+    /// `golden` one.
+    pub fn table_for(&self, golden: TableKind, disk_bytes: u64) -> TableKind {
+        let default = if disk_bytes > GPT_ABOVE_BYTES { TableKind::Gpt } else { golden };
+        self.table.unwrap_or(default)
+    }
+
+    /// An error at one of this file's lines.
+    pub fn error(&self, line: u32, problem: Problem) -> DescError {
+        DescError { origin: self.origin.clone(), line, problem }
+    }
+}
+
+impl DescEntry {
+    /// A line with nothing but a type and a size.
+    pub fn new(line: u32, kind: PartType, size: Size) -> Self {
+        Self {
+            line,
+            logical: false,
+            kind,
+            size,
+            number: None,
+            fs: None,
+            mount: None,
+            label: None,
+            options: None,
+            name: None,
+            boot: false,
+            attrs: 0,
+        }
+    }
+
+    /// Whether the type column says swap space, whichever way it is written.
+    pub fn is_swap(&self) -> bool {
+        self.kind.known() == Some(KnownType::Swap)
+    }
+}
+
+impl fmt::Display for Desc {
+    /// Writes the desc file that [`Desc::parse`] reads back.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(table) = self.table {
+            writeln!(f, "table {table}")?;
+        }
+        self.entries.iter().try_for_each(|entry| writeln!(f, "{entry}"))
+    }
+}
+
+impl fmt::Display for DescEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let logical = if self.logical { "logical " } else { "" };
+        write!(f, "{logical}{} {}", self.kind, self.size)?;
+        let values = [
+            ("fs", self.fs.clone()),
+            ("mount", self.mount.clone()),
+            ("label", self.label.clone()),
+            ("options", self.options.clone()),
+            ("name", self.name.clone()),
+            ("number", self.number.map(|number| number.to_string())),
+            ("attrs", Some(keys::attribute_words(self.attrs)).filter(|words| !words.is_empty())),
+        ];
+        for (key, value) in values {
+            if let Some(value) = value {
+                write!(f, " {key}={}", words::quote(&value))?;
+            }
+        }
+        if self.boot { f.write_str(" boot") } else { Ok(()) }
     }
 }

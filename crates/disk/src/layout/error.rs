@@ -14,8 +14,19 @@ pub enum LayoutError {
     #[error(transparent)]
     Desc(#[from] DescError),
     /// The golden table cannot be copied as it is onto this disk.
-    #[error("{0}")]
-    AsIs(String),
+    #[error(
+        "the golden partition table cannot be copied as it is: {flaw}{sectors}; write a desc file (ka-desc makes \
+         one) and give it with -p"
+    )]
+    AsIs {
+        /// What is impossible, naming the partition.
+        flaw: String,
+        /// The sector sizes, where they differ; otherwise empty.
+        sectors: String,
+    },
+    /// A plan that came from elsewhere contradicts itself.
+    #[error("the plan is impossible: {0}")]
+    Impossible(String),
     /// Reading or writing the disk failed.
     #[error("{doing}: {source}")]
     Io {
@@ -23,6 +34,14 @@ pub enum LayoutError {
         doing: &'static str,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// The disk is not the one the plan was made for.
+    #[error("the disk has {found} bytes and the plan is for {planned}: plan again")]
+    OtherDisk {
+        /// Size of the disk at hand.
+        found: u64,
+        /// Size in the plan.
+        planned: u64,
     },
     /// What stands on the disk after writing is not what was planned.
     #[error("the partition table read back differs from the plan: {0}")]

@@ -1,12 +1,14 @@
 //! The plan of one disk: what `--dry-run` prints, and what is written.
 
-use std::fs::File;
-
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Geometry, LayoutError, Source};
+use super::{Geometry, LayoutError, Source, as_is, from_desc};
+use crate::desc::MIB;
 use crate::table::{Partition, PartitionTable, TableKind};
+
+/// The largest disk that [`minimum_bytes`] looks at: beyond every disk and file system.
+const MAX_DISK_MIB: u64 = 1 << 40;
 
 /// The partition table that one disk is going to have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,8 +32,51 @@ pub fn plan(
     keep_ids: bool,
     fresh: &mut dyn FnMut() -> Uuid,
 ) -> Result<PartitionPlan, LayoutError> {
-    let _ = (source, geometry, golden, keep_ids, fresh);
-    Err(LayoutError::AsIs("planning is not written yet".to_owned()))
+    let table = match source {
+        Source::Desc(desc) => {
+            from_desc::plan(desc, geometry, desc.table_for(golden, geometry.disk_bytes), fresh)?
+        }
+        Source::AsIs(table) => as_is::plan(table, geometry, keep_ids, fresh)?,
+    };
+    // Everything that could keep the table from being written has to come out now, not on the disk.
+    table.encode().map_err(LayoutError::Impossible)?;
+    Ok(PartitionPlan { table })
+}
+
+/// The size in bytes of the smallest disk, in whole MiB, that `source` fits on.
+///
+/// # Errors
+/// The error of the largest disk, where no disk would do.
+pub fn minimum_bytes(source: &Source, sector_size: u32, golden: TableKind) -> Result<u64, LayoutError> {
+    let mut next_id = 0;
+    let mut fits = |mib: u64| {
+        let mut fresh = || {
+            next_id += 1;
+            Uuid::from_u128(next_id)
+        };
+        let geometry = Geometry { disk_bytes: mib * MIB, sector_size };
+        plan(source, &geometry, golden, true, &mut fresh)
+    };
+    // Doubling first: an MBR fits on small disks and, with `fill`, not on those beyond its reach.
+    let mut enough = 1;
+    while let Err(error) = fits(enough) {
+        enough *= 2;
+        if enough > MAX_DISK_MIB {
+            return Err(error);
+        }
+    }
+    let mut too_small = enough / 2;
+    while enough - too_small > 1 {
+        let middle = too_small + (enough - too_small) / 2;
+        if fits(middle).is_ok() { enough = middle } else { too_small = middle }
+    }
+    Ok(enough * MIB)
+}
+
+/// A disk signature: 32 bits, not 0, which would mean none.
+pub(super) fn fresh_mbr_id(fresh: &mut dyn FnMut() -> Uuid) -> u32 {
+    let [a, b, c, d, ..] = *fresh().as_bytes();
+    u32::from_le_bytes([a, b, c, d]).max(1)
 }
 
 impl PartitionPlan {
@@ -42,28 +87,6 @@ impl PartitionPlan {
 
     /// The partition with this number.
     pub fn find(&self, number: u32) -> Option<&Partition> {
-        self.table.partitions.iter().find(|partition| partition.number == number)
-    }
-
-    /// Makes the disk unbootable and forgets what was on it: zeroes its first and last MiB, and the
-    /// first and last MiB of each planned partition, where old file systems and RAID members have
-    /// their signatures.
-    ///
-    /// # Errors
-    /// [`LayoutError::Io`].
-    pub fn wipe(&self, disk: &File) -> Result<(), LayoutError> {
-        let _ = disk;
-        Err(LayoutError::AsIs("wiping is not written yet".to_owned()))
-    }
-
-    /// Writes the table: everything else first, then, after a sync, sector 0, then a sync.
-    ///
-    /// Bytes 440 to 443 of `boot_code` are the golden disk's signature and are not written.
-    ///
-    /// # Errors
-    /// [`LayoutError::Io`].
-    pub fn write(&self, disk: &File, boot_code: Option<&[u8; 446]>) -> Result<(), LayoutError> {
-        let _ = (disk, boot_code);
-        Err(LayoutError::AsIs("writing is not written yet".to_owned()))
+        self.table.find(number)
     }
 }

@@ -1,19 +1,39 @@
 //! Partition tables as they stand on a disk: MBR with its chain of extended boot records, and GPT.
 //!
 //! This module knows how a table looks in bytes, both ways. It does not decide where a partition
-//! goes; that is [`crate::layout`]. Specification: UEFI 2.10 chapter 5 (GPT, protective MBR);
-//! for MBR and EBR the description that `fdisk` and the kernel's `block/partitions/msdos.c` agree on.
+//! goes; that is [`crate::layout`]. Specification: UEFI 2.10 chapter 5 (GPT, protective MBR); for
+//! MBR and EBR what util-linux and the kernel's `block/partitions/msdos.c` agree on.
 
+mod chs;
+mod crc32;
+mod ebr;
 mod error;
+mod flaws;
+mod gpt;
+mod gpt_read;
+mod mbr;
 mod part_type;
+mod read;
+#[cfg(test)]
+mod tests;
 
-use std::fs::File;
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use error::TableError;
 pub use part_type::{KnownType, PartType, UnknownType};
+pub use read::{read, read_from};
+
+pub(crate) use gpt::usable_end_bytes;
+
+/// Bytes of the master boot record that hold boot code, disk signature included.
+pub const BOOT_CODE_LEN: usize = 446;
+
+/// Sectors that the 32-bit numbers of an MBR can address.
+pub(crate) const MBR_SECTORS: u64 = 1 << 32;
 
 /// The two kinds of partition table that KA reads and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -73,13 +93,103 @@ pub struct Partition {
     pub logical: bool,
 }
 
-/// Reads the partition table of a disk or image; `None` where there is none.
-///
-/// A GPT whose primary header is damaged is read from its backup.
-///
-/// # Errors
-/// [`TableError`] where there is a table that cannot be trusted, or reading fails.
-pub fn read(disk: &File, sector_size: u32) -> Result<Option<PartitionTable>, TableError> {
-    let _ = (disk, sector_size);
-    Err(TableError::Damaged("reading is not written yet".to_owned()))
+impl Partition {
+    /// The first byte behind the partition; saturates where a table from elsewhere lies.
+    pub fn end_bytes(&self) -> u64 {
+        self.start_bytes.saturating_add(self.len_bytes)
+    }
+}
+
+impl PartitionTable {
+    /// The partition with this number.
+    pub fn find(&self, number: u32) -> Option<&Partition> {
+        self.partitions.iter().find(|part| part.number == number)
+    }
+
+    /// What the kernel and blkid call the partition's PARTUUID: its GUID, or on an MBR the disk
+    /// signature and the number in hexadecimal.
+    pub fn partuuid(&self, part: &Partition) -> Option<String> {
+        match self.disk_id {
+            DiskId::Mbr(id) => Some(format!("{id:08x}-{:02x}", part.number)),
+            DiskId::Gpt(_) => part.uuid.map(|uuid| uuid.to_string()),
+        }
+    }
+
+    /// The extended partition of an MBR.
+    pub(crate) fn extended(&self) -> Option<&Partition> {
+        self.partitions.iter().find(|part| self.kind == TableKind::Mbr && part.kind.is_extended())
+    }
+
+    /// Checks that the table contradicts neither itself nor its disk, and can be written.
+    ///
+    /// # Errors
+    /// The first flaw in words, naming the partition.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        flaws::check(self)
+    }
+
+    /// The bytes of the table: what goes where.
+    ///
+    /// # Errors
+    /// The first flaw in words, as from [`PartitionTable::check`].
+    pub(crate) fn encode(&self) -> Result<Encoded, String> {
+        self.check()?;
+        match self.kind {
+            TableKind::Mbr => mbr::encode(self),
+            TableKind::Gpt => gpt::encode(self),
+        }
+    }
+}
+
+/// A partition table in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Encoded {
+    /// The end of sector 0, from the disk signature at byte 440 to the 0x55AA at byte 510.
+    pub(crate) head: [u8; 72],
+    /// Everything else, whole sectors each, in the order in which it is to be written.
+    pub(crate) rest: Vec<Chunk>,
+}
+
+/// Bytes for one place on a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    /// Byte offset from the start of the disk, a multiple of the sector size.
+    pub(crate) offset: u64,
+    /// Whole sectors.
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl fmt::Display for TableKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mbr => "mbr",
+            Self::Gpt => "gpt",
+        })
+    }
+}
+
+/// A word that is no kind of table.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a kind of partition table: write mbr or gpt")]
+pub struct UnknownTable(pub String);
+
+impl FromStr for TableKind {
+    type Err = UnknownTable;
+
+    fn from_str(word: &str) -> Result<Self, UnknownTable> {
+        match word {
+            "mbr" => Ok(Self::Mbr),
+            "gpt" => Ok(Self::Gpt),
+            _ => Err(UnknownTable(word.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for DiskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mbr(id) => write!(f, "{id:#010x}"),
+            Self::Gpt(guid) => write!(f, "{guid}"),
+        }
+    }
 }

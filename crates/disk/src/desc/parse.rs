@@ -1,0 +1,82 @@
+//! From the text of a desc file to its lines.
+
+use super::{Desc, DescEntry, DescError, Problem, Size, check, keys, words};
+use crate::table::{PartType, TableKind};
+
+/// Reads bytes; the line with the first byte that is no UTF-8 is named.
+pub(super) fn parse_bytes(bytes: &[u8], origin: &str) -> Result<Desc, DescError> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let before = &bytes[..error.valid_up_to()];
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        DescError { origin: origin.to_owned(), line: line_number(line), problem: Problem::NotUtf8 }
+    })?;
+    parse(text, origin)
+}
+
+pub(super) fn parse(text: &str, origin: &str) -> Result<Desc, DescError> {
+    let mut desc = Desc { origin: origin.to_owned(), table: None, entries: Vec::new() };
+    // Editors on Windows put a byte order mark in front; it is no part of the first word.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut last_line = 1;
+    for (index, line) in text.lines().enumerate() {
+        last_line = line_number(index + 1);
+        take_line(&mut desc, last_line, line).map_err(|problem| desc.error(last_line, problem))?;
+    }
+    if desc.entries.is_empty() {
+        return Err(desc.error(last_line, Problem::Empty));
+    }
+    match desc.table {
+        Some(kind) => desc.check_for(kind)?,
+        None => check::together(&desc.entries).map_err(|(line, problem)| desc.error(line, problem))?,
+    }
+    Ok(desc)
+}
+
+fn line_number(line: usize) -> u32 {
+    u32::try_from(line).unwrap_or(u32::MAX)
+}
+
+/// Takes one line into `desc`: nothing, the table's kind, or a partition.
+fn take_line(desc: &mut Desc, number: u32, line: &str) -> Result<(), Problem> {
+    let words = words::split(line)?;
+    let mut words = words.iter().map(String::as_str);
+    match words.next() {
+        None => Ok(()),
+        Some("table") => {
+            if desc.table.is_some() || !desc.entries.is_empty() {
+                return Err(Problem::LateTable);
+            }
+            let kind = words.next().unwrap_or_default();
+            desc.table = Some(kind.parse::<TableKind>().map_err(|_| Problem::UnknownTable(kind.to_owned()))?);
+            words.next().map_or(Ok(()), |word| Err(Problem::Trailing(word.to_owned())))
+        }
+        Some(first) => {
+            desc.entries.push(parse_entry(number, first, words)?);
+            Ok(())
+        }
+    }
+}
+
+fn parse_entry<'a>(
+    line: u32,
+    first: &str,
+    mut words: impl Iterator<Item = &'a str>,
+) -> Result<DescEntry, Problem> {
+    let logical = first == "logical";
+    let kind = if logical { words.next().unwrap_or_default() } else { first };
+    let kind = parse_type(kind)?;
+    let size = Size::parse(words.next().ok_or(Problem::MissingSize)?)?;
+    let mut entry = DescEntry { logical, ..DescEntry::new(line, kind, size) };
+    words.try_for_each(|word| keys::apply(&mut entry, word))?;
+    keys::check_line(&entry)?;
+    Ok(entry)
+}
+
+fn parse_type(word: &str) -> Result<PartType, Problem> {
+    match word.parse().map_err(|_| Problem::UnknownType(word.to_owned()))? {
+        PartType::Mbr(0) => Err(Problem::EmptyType),
+        PartType::Gpt(guid) if guid.is_nil() => Err(Problem::EmptyType),
+        PartType::Mbr(0xee) => Err(Problem::ProtectiveType),
+        kind => Ok(kind),
+    }
+}

@@ -1,0 +1,125 @@
+//! Reading whichever table a disk has.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+
+use super::{DiskId, PartType, Partition, PartitionTable, TableError, TableKind};
+use super::{ebr, flaws, gpt_read, mbr};
+
+/// The type of the entry that marks a GPT disk in its protective MBR.
+const PROTECTIVE: u8 = 0xee;
+
+/// Reads the partition table of a disk or image; `None` where there is none.
+///
+/// As for the kernel, sector 0 decides: with a protective entry the disk has a GPT (a hybrid MBR's
+/// other entries are ignored), without one an old GPT's remains mean nothing. A GPT whose primary
+/// copy is damaged is read from its backup. An MBR without a single partition is no table: an empty
+/// one cannot be told from a FAT boot sector.
+///
+/// # Errors
+/// [`TableError`] where there is a table that cannot be trusted, or reading fails.
+pub fn read(disk: &File, sector_size: u32) -> Result<Option<PartitionTable>, TableError> {
+    let mut disk = disk;
+    let disk_bytes = disk.seek(SeekFrom::End(0))?;
+    read_from(&mut disk, disk_bytes, sector_size)
+}
+
+/// The same for anything that can be read like a disk of `disk_bytes`.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_from<R: Read + Seek>(
+    source: &mut R,
+    disk_bytes: u64,
+    sector_size: u32,
+) -> Result<Option<PartitionTable>, TableError> {
+    if !flaws::SECTOR_SIZES.contains(&sector_size) || !sector_size.is_power_of_two() {
+        return Err(TableError::Damaged(format!("a sector size of {sector_size} bytes")));
+    }
+    let mut disk = Disk { source, disk_bytes, sector_size };
+    if disk.sectors() == 0 {
+        return Ok(None);
+    }
+    let sector = disk.sector(0)?;
+    let Some(entries) = mbr::decode_entries(&sector) else { return Ok(None) };
+    let table = if entries.iter().any(|entry| entry.kind == PROTECTIVE) {
+        gpt_read::read(&mut disk)?
+    } else if entries.iter().any(mbr::Entry::is_used) {
+        read_mbr(&mut disk, &sector, &entries)?
+    } else {
+        return Ok(None);
+    };
+    flaws::check_read(&table).map_err(TableError::Damaged)?;
+    Ok(Some(table))
+}
+
+fn read_mbr<R: Read + Seek>(
+    disk: &mut Disk<'_, R>,
+    sector: &[u8],
+    entries: &[mbr::Entry; 4],
+) -> Result<PartitionTable, TableError> {
+    let sector_bytes = u64::from(disk.sector_size);
+    let mut partitions = Vec::new();
+    for (number, entry) in (1..).zip(entries).filter(|(_, entry)| entry.is_used()) {
+        partitions.push(Partition {
+            number,
+            start_bytes: u64::from(entry.start) * sector_bytes,
+            len_bytes: u64::from(entry.sectors) * sector_bytes,
+            kind: PartType::Mbr(entry.kind),
+            name: None,
+            attrs: 0,
+            uuid: None,
+            bootable: entry.active,
+            logical: false,
+        });
+    }
+    let extended: Vec<Partition> =
+        partitions.iter().filter(|part| part.kind.is_extended()).cloned().collect();
+    match extended.as_slice() {
+        [] => {}
+        [extended] => partitions.extend(ebr::decode(extended, disk.sector_size, |lba| disk.sector(lba))?),
+        _ => return Err(TableError::Damaged("more than one extended partition".to_owned())),
+    }
+    let id = u32::from_le_bytes([sector[440], sector[441], sector[442], sector[443]]);
+    Ok(PartitionTable {
+        kind: TableKind::Mbr,
+        disk_id: DiskId::Mbr(id),
+        sector_size: disk.sector_size,
+        disk_bytes: disk.disk_bytes,
+        partitions,
+    })
+}
+
+/// A disk that sectors are read from.
+pub(super) struct Disk<'a, R> {
+    source: &'a mut R,
+    pub(super) disk_bytes: u64,
+    pub(super) sector_size: u32,
+}
+
+impl<R: Read + Seek> Disk<'_, R> {
+    pub(super) fn sectors(&self) -> u64 {
+        self.disk_bytes / u64::from(self.sector_size)
+    }
+
+    /// One sector.
+    pub(super) fn sector(&mut self, lba: u64) -> io::Result<Vec<u8>> {
+        let sector = self.bytes(lba, u64::from(self.sector_size))?;
+        sector.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, format!("no sector {lba} on the disk")))
+    }
+
+    /// `len` bytes from the start of a sector; `None` where they are not all on the disk.
+    pub(super) fn bytes(&mut self, lba: u64, len: u64) -> io::Result<Option<Vec<u8>>> {
+        let start = lba.checked_mul(u64::from(self.sector_size));
+        let end = start.and_then(|start| start.checked_add(len));
+        let (Some(start), Ok(len), true) = (start, usize::try_from(len), end.is_some_and(|end| end <= self.disk_bytes))
+        else {
+            return Ok(None);
+        };
+        let mut bytes = vec![0; len];
+        self.source.seek(SeekFrom::Start(start))?;
+        self.source.read_exact(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+}
+
