@@ -62,8 +62,17 @@ fn one_level<'a>(entries: impl Iterator<Item = &'a DescEntry>) -> AtLine<()> {
 fn mounts(entries: &[DescEntry]) -> AtLine<()> {
     for (index, entry) in entries.iter().enumerate() {
         let Some(mount) = &entry.mount else { continue };
-        if let Some(first) = entries[..index].iter().find(|other| other.mount.as_ref() == Some(mount)) {
-            return Err((entry.line, Problem::SecondMount { mount: mount.clone(), first: first.line }));
+        if let Some(first) = entries[..index]
+            .iter()
+            .find(|other| other.mount.as_ref() == Some(mount))
+        {
+            return Err((
+                entry.line,
+                Problem::SecondMount {
+                    mount: mount.clone(),
+                    first: first.line,
+                },
+            ));
         }
     }
     Ok(())
@@ -77,8 +86,18 @@ fn numbers(entries: &[DescEntry]) -> AtLine<()> {
         }
         if let Some((_, first)) = numbered[..index].iter().find(|(other, _)| other == number) {
             // Numbers that KA gives never clash, so one of the two has number=.
-            let (at, other) = if entry.number.is_some() { (entry, first) } else { (first, entry) };
-            return Err((at.line, Problem::NumberClash { number: *number, first: other.line }));
+            let (at, other) = if entry.number.is_some() {
+                (entry, first)
+            } else {
+                (first, entry)
+            };
+            return Err((
+                at.line,
+                Problem::NumberClash {
+                    number: *number,
+                    first: other.line,
+                },
+            ));
         }
     }
     Ok(())
@@ -88,7 +107,11 @@ fn numbers(entries: &[DescEntry]) -> AtLine<()> {
 pub(super) fn numbered(entries: &[DescEntry]) -> Vec<(u32, &DescEntry)> {
     let logicals = entries.iter().filter(|entry| entry.logical).count();
     let logical_numbers = (MBR_PRIMARIES + 1..).take(logicals);
-    let mut taken: Vec<u32> = entries.iter().filter_map(|entry| entry.number).chain(logical_numbers).collect();
+    let mut taken: Vec<u32> = entries
+        .iter()
+        .filter_map(|entry| entry.number)
+        .chain(logical_numbers)
+        .collect();
     let mut next_logical = MBR_PRIMARIES + 1;
     let mut number_of = |entry: &DescEntry| {
         if entry.logical {

@@ -2,8 +2,9 @@
 
 use thiserror::Error;
 
-use super::keys::{ATTRIBUTES, FILE_SYSTEMS, KEYS};
+use super::keys::{ATTRIBUTES, KEYS};
 use super::{MAX_NAME_UNITS, MAX_PARTITIONS};
+use crate::spec::FsType;
 use crate::table::KnownType;
 
 /// A refusal of a desc file: `FILE:LINE: what is wrong, what to do`.
@@ -42,7 +43,9 @@ pub enum Problem {
     ProtectiveType,
     #[error("the size is missing: add whole MiB, a number with K, M, G or T, a percentage, or `fill`")]
     MissingSize,
-    #[error("bad size `{0}`: write whole MiB, a number with K, M, G or T (1024 each), a percentage, or `fill`")]
+    #[error(
+        "bad size `{0}`: write whole MiB, a number with K, M, G or T (1024 each), a percentage, or `fill`"
+    )]
     BadSize(String),
     #[error("bad size `{word}`: write it with {unit}, which is 1024 to the next unit")]
     DecimalUnit { word: String, unit: String },
@@ -63,8 +66,10 @@ pub enum Problem {
     #[error("unknown file system `{0}`: write one of {known}", known = file_system_names())]
     UnknownFs(String),
     #[error("label `{label}` is longer than the {max} bytes that {fs} can keep: shorten it")]
-    LongLabel { label: String, fs: String, max: usize },
-    #[error("mount point `{0}` is not an absolute path without `..`: write it as in fstab, for example /home")]
+    LongLabel { label: String, fs: FsType, max: usize },
+    #[error(
+        "mount point `{0}` is not an absolute path without `..`: write it as in fstab, for example /home"
+    )]
     BadMount(String),
     #[error("partition name `{0}` is longer than GPT's {MAX_NAME_UNITS} UTF-16 units: shorten it")]
     LongName(String),
@@ -100,15 +105,21 @@ pub enum Problem {
     NumberedLogical,
 
     // The lines on one kind of table.
-    #[error("a fifth primary partition, and an mbr holds four: make one `extended` and the rest `logical`, or \
-             write `table gpt` as the first line")]
+    #[error(
+        "a fifth primary partition, and an mbr holds four: make one `extended` and the rest `logical`, or \
+             write `table gpt` as the first line"
+    )]
     FifthPrimary,
-    #[error("partition number {0} is not possible for a primary partition of an mbr: use 1 to 4, or write `table \
-             gpt` as the first line")]
+    #[error(
+        "partition number {0} is not possible for a primary partition of an mbr: use 1 to 4, or write `table \
+             gpt` as the first line"
+    )]
     MbrNumber(u32),
     #[error("an mbr has no type `{0}`: write another type, or `table gpt` as the first line")]
     NotOnMbr(String),
-    #[error("gpt has no counterpart of `{0}`: write a GPT type name or GUID, or `table mbr` as the first line")]
+    #[error(
+        "gpt has no counterpart of `{0}`: write a GPT type name or GUID, or `table mbr` as the first line"
+    )]
     NotOnGpt(String),
     #[error("an mbr keeps no {0}: remove it, or write `table gpt` as the first line")]
     GptOnly(&'static str),
@@ -116,25 +127,43 @@ pub enum Problem {
     SecondBoot(u32),
 
     // The lines on one disk.
-    #[error("does not fit: {wanted} MiB wanted, {left} MiB of {whole} are left{inside}; make this or another line \
-             smaller, or take a larger disk")]
-    DoesNotFit { wanted: u64, left: u64, whole: u64, inside: &'static str },
-    #[error("nothing is left to fill: the other lines take all {whole} MiB{inside}; make one of them smaller")]
+    #[error(
+        "does not fit: {wanted} MiB wanted, {left} MiB of {whole} are left{inside}; make this or another line \
+             smaller, or take a larger disk"
+    )]
+    DoesNotFit {
+        wanted: u64,
+        left: u64,
+        whole: u64,
+        inside: &'static str,
+    },
+    #[error(
+        "nothing is left to fill: the other lines take all {whole} MiB{inside}; make one of them smaller"
+    )]
     NothingLeft { whole: u64, inside: &'static str },
-    #[error("ends at {end_mib} MiB, and an mbr with {sector_size}-byte sectors reaches {limit_mib} MiB: write `table \
-             gpt` as the first line, or a smaller size")]
-    BeyondMbr { end_mib: u64, sector_size: u32, limit_mib: u64 },
+    #[error(
+        "ends at {end_mib} MiB, and an mbr with {sector_size}-byte sectors reaches {limit_mib} MiB: write `table \
+             gpt` as the first line, or a smaller size"
+    )]
+    BeyondMbr {
+        end_mib: u64,
+        sector_size: u32,
+        limit_mib: u64,
+    },
     #[error("the disk of {disk_mib} MiB is too small for any partition: take a larger disk")]
     TinyDisk { disk_mib: u64 },
 }
 
 fn type_names() -> String {
     let others = KnownType::ALL.into_iter().map(KnownType::name);
-    others.filter(|name| !matches!(*name, "linux" | "swap")).collect::<Vec<_>>().join(", ")
+    others
+        .filter(|name| !matches!(*name, "linux" | "swap"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn file_system_names() -> String {
-    FILE_SYSTEMS.map(|(name, _)| name).join(", ")
+    FsType::ALL.map(FsType::name).join(", ")
 }
 
 fn attribute_names() -> String {

@@ -17,7 +17,9 @@ impl Desc {
         let mut entries = Vec::new();
         let end_bytes = usable_end_bytes(table);
         for part in &primaries {
-            let last = primaries.iter().all(|other| other.start_bytes <= part.start_bytes);
+            let last = primaries
+                .iter()
+                .all(|other| other.start_bytes <= part.start_bytes);
             let extended = part.kind.is_extended();
             let size = if last && reaches(part, end_bytes) {
                 Size::Fill
@@ -35,7 +37,11 @@ impl Desc {
         for (line, entry) in (2..).zip(&mut entries) {
             entry.line = line;
         }
-        Self { origin: origin.to_owned(), table: Some(table.kind), entries }
+        Self {
+            origin: origin.to_owned(),
+            table: Some(table.kind),
+            entries,
+        }
     }
 }
 
@@ -72,7 +78,10 @@ fn keep_numbers(entries: &mut [DescEntry]) {
         entry.number = None;
     }
     let in_order = (1..).zip(entries.iter().filter(|entry| !entry.logical));
-    if in_order.into_iter().all(|(number, entry)| entry.number == Some(number)) {
+    if in_order
+        .into_iter()
+        .all(|(number, entry)| entry.number == Some(number))
+    {
         for entry in entries {
             entry.number = None;
         }

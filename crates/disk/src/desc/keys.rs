@@ -1,24 +1,10 @@
 //! The `key=value` words at the end of a desc line.
 
 use super::{DescEntry, MAX_NAME_UNITS, MAX_PARTITIONS, Problem};
+use crate::spec::FsType;
 
 /// Every key, in the order in which a line is written.
 pub(super) const KEYS: [&str; 7] = ["fs", "mount", "label", "options", "name", "number", "attrs"];
-
-/// File systems that a line may ask for, with the longest label each keeps, in bytes
-/// (mke2fs(8), mkfs.xfs(8), mkfs.btrfs(8), mkfs.fat(8), mkfs.jfs(8), mkreiserfs(8), mkfs.f2fs(8), mkswap(8)).
-pub(super) const FILE_SYSTEMS: [(&str, usize); 10] = [
-    ("ext2", 16),
-    ("ext3", 16),
-    ("ext4", 16),
-    ("xfs", 12),
-    ("btrfs", 255),
-    ("vfat", 11),
-    ("jfs", 16),
-    ("reiserfs", 16),
-    ("f2fs", 512),
-    ("swap", 15),
-];
 
 /// GPT attributes by name: UEFI 2.10 table 5.8, and the Discoverable Partitions Specification.
 pub(super) const ATTRIBUTES: [(&str, u32); 7] = [
@@ -41,7 +27,11 @@ pub(super) fn apply(entry: &mut DescEntry, word: &str) -> Result<(), Problem> {
             return Err(Problem::Trailing(word.to_owned()));
         }
         let again = std::mem::replace(&mut entry.boot, true);
-        return if again { Err(Problem::RepeatedKey("boot".to_owned())) } else { Ok(()) };
+        return if again {
+            Err(Problem::RepeatedKey("boot".to_owned()))
+        } else {
+            Ok(())
+        };
     };
     if !KEYS.contains(&key) {
         return Err(Problem::UnknownKey(key.to_owned()));
@@ -58,7 +48,11 @@ pub(super) fn apply(entry: &mut DescEntry, word: &str) -> Result<(), Problem> {
         "number" => entry.number.replace(number(value)?).is_some(),
         _ => std::mem::replace(&mut entry.attrs, attributes(value)?) != 0,
     };
-    if repeated { Err(Problem::RepeatedKey(format!("{key}="))) } else { Ok(()) }
+    if repeated {
+        Err(Problem::RepeatedKey(format!("{key}=")))
+    } else {
+        Ok(())
+    }
 }
 
 /// Checks what the words of one line mean together.
@@ -76,27 +70,33 @@ pub(super) fn check_line(entry: &DescEntry) -> Result<(), Problem> {
             return Err(Problem::OnExtended(key));
         }
     }
-    let swap = entry.fs.as_deref().map_or(entry.is_swap(), |fs| fs == "swap");
+    let swap = entry.fs.map_or(entry.is_swap(), |fs| !fs.is_mountable());
     if swap && entry.mount.is_some() {
         return Err(Problem::MountedSwap);
     }
-    if let (Some(fs), Some(label)) = (&entry.fs, &entry.label) {
-        let max = FILE_SYSTEMS.iter().find(|(name, _)| name == fs).map_or(usize::MAX, |(_, max)| *max);
+    if let (Some(fs), Some(label)) = (entry.fs, &entry.label) {
+        let max = fs.max_label_bytes();
         if label.len() > max {
-            return Err(Problem::LongLabel { label: label.clone(), fs: fs.clone(), max });
+            return Err(Problem::LongLabel {
+                label: label.clone(),
+                fs,
+                max,
+            });
         }
     }
     Ok(())
 }
 
-fn file_system(value: &str) -> Result<String, Problem> {
-    let known = FILE_SYSTEMS.iter().any(|(name, _)| *name == value);
-    if known { Ok(value.to_owned()) } else { Err(Problem::UnknownFs(value.to_owned())) }
+fn file_system(value: &str) -> Result<FsType, Problem> {
+    value.parse().map_err(|_| Problem::UnknownFs(value.to_owned()))
 }
 
 /// An absolute path without `.` and `..`, in one spelling, so that two lines can be compared.
 fn mount_point(value: &str) -> Result<String, Problem> {
-    let parts = value.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>();
+    let parts = value
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>();
     if !value.starts_with('/') || parts.iter().any(|part| matches!(*part, "." | "..")) {
         return Err(Problem::BadMount(value.to_owned()));
     }
@@ -112,15 +112,22 @@ fn partition_name(value: &str) -> Result<String, Problem> {
 
 fn number(value: &str) -> Result<u32, Problem> {
     let plain = value.bytes().all(|b| b.is_ascii_digit());
-    let number = value.parse().ok().filter(|number| plain && (1..=MAX_PARTITIONS).contains(number));
+    let number = value
+        .parse()
+        .ok()
+        .filter(|number| plain && (1..=MAX_PARTITIONS).contains(number));
     number.ok_or_else(|| Problem::BadNumber(value.to_owned()))
 }
 
 fn attributes(value: &str) -> Result<u64, Problem> {
     value.split(',').try_fold(0, |bits, word| {
-        let named = ATTRIBUTES.iter().find(|(name, _)| *name == word).map(|(_, bit)| *bit);
+        let named = ATTRIBUTES
+            .iter()
+            .find(|(name, _)| *name == word)
+            .map(|(_, bit)| *bit);
         let bit = named.or_else(|| word.parse().ok().filter(|bit| *bit < 64));
-        bit.map(|bit| bits | 1 << bit).ok_or_else(|| Problem::UnknownAttribute(word.to_owned()))
+        bit.map(|bit| bits | 1 << bit)
+            .ok_or_else(|| Problem::UnknownAttribute(word.to_owned()))
     })
 }
 
@@ -130,5 +137,9 @@ pub(super) fn attribute_words(bits: u64) -> String {
         let named = ATTRIBUTES.iter().find(|(_, named)| *named == bit);
         named.map_or_else(|| bit.to_string(), |(name, _)| (*name).to_owned())
     };
-    (0..64).filter(|bit| bits >> bit & 1 == 1).map(word).collect::<Vec<_>>().join(",")
+    (0..64)
+        .filter(|bit| bits >> bit & 1 == 1)
+        .map(word)
+        .collect::<Vec<_>>()
+        .join(",")
 }

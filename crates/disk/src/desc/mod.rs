@@ -22,6 +22,7 @@ pub use size::{MIB, Percent, Size};
 
 pub(crate) use keys::LEGACY_BOOT_BIT;
 
+use crate::spec::FsType;
 use crate::table::{KnownType, PartType, TableKind};
 
 /// Partitions a desc file may ask for: what a GPT of the usual size has entries for.
@@ -59,7 +60,7 @@ pub struct DescEntry {
     /// `number=`: the partition's number, where it is not to be the lowest free one.
     pub number: Option<u32>,
     /// `fs=`: the file system to make, instead of the golden node's.
-    pub fs: Option<String>,
+    pub fs: Option<FsType>,
     /// `mount=`: the golden mount point that comes to live here.
     pub mount: Option<String>,
     /// `label=`: the file system's label, instead of the golden one's.
@@ -111,13 +112,21 @@ impl Desc {
     /// The kind of table this file leads to on a disk of `disk_bytes`, where the golden drive has a
     /// `golden` one.
     pub fn table_for(&self, golden: TableKind, disk_bytes: u64) -> TableKind {
-        let default = if disk_bytes > GPT_ABOVE_BYTES { TableKind::Gpt } else { golden };
+        let default = if disk_bytes > GPT_ABOVE_BYTES {
+            TableKind::Gpt
+        } else {
+            golden
+        };
         self.table.unwrap_or(default)
     }
 
     /// An error at one of this file's lines.
     pub fn error(&self, line: u32, problem: Problem) -> DescError {
-        DescError { origin: self.origin.clone(), line, problem }
+        DescError {
+            origin: self.origin.clone(),
+            line,
+            problem,
+        }
     }
 }
 
@@ -161,13 +170,16 @@ impl fmt::Display for DescEntry {
         let logical = if self.logical { "logical " } else { "" };
         write!(f, "{logical}{} {}", self.kind, self.size)?;
         let values = [
-            ("fs", self.fs.clone()),
+            ("fs", self.fs.map(|fs| fs.to_string())),
             ("mount", self.mount.clone()),
             ("label", self.label.clone()),
             ("options", self.options.clone()),
             ("name", self.name.clone()),
             ("number", self.number.map(|number| number.to_string())),
-            ("attrs", Some(keys::attribute_words(self.attrs)).filter(|words| !words.is_empty())),
+            (
+                "attrs",
+                Some(keys::attribute_words(self.attrs)).filter(|words| !words.is_empty()),
+            ),
         ];
         for (key, value) in values {
             if let Some(value) = value {

@@ -8,13 +8,21 @@ pub(super) fn parse_bytes(bytes: &[u8], origin: &str) -> Result<Desc, DescError>
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = &bytes[..error.valid_up_to()];
         let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-        DescError { origin: origin.to_owned(), line: line_number(line), problem: Problem::NotUtf8 }
+        DescError {
+            origin: origin.to_owned(),
+            line: line_number(line),
+            problem: Problem::NotUtf8,
+        }
     })?;
     parse(text, origin)
 }
 
 pub(super) fn parse(text: &str, origin: &str) -> Result<Desc, DescError> {
-    let mut desc = Desc { origin: origin.to_owned(), table: None, entries: Vec::new() };
+    let mut desc = Desc {
+        origin: origin.to_owned(),
+        table: None,
+        entries: Vec::new(),
+    };
     // Editors on Windows put a byte order mark in front; it is no part of the first word.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut last_line = 1;
@@ -47,8 +55,13 @@ fn take_line(desc: &mut Desc, number: u32, line: &str) -> Result<(), Problem> {
                 return Err(Problem::LateTable);
             }
             let kind = words.next().unwrap_or_default();
-            desc.table = Some(kind.parse::<TableKind>().map_err(|_| Problem::UnknownTable(kind.to_owned()))?);
-            words.next().map_or(Ok(()), |word| Err(Problem::Trailing(word.to_owned())))
+            desc.table = Some(
+                kind.parse::<TableKind>()
+                    .map_err(|_| Problem::UnknownTable(kind.to_owned()))?,
+            );
+            words
+                .next()
+                .map_or(Ok(()), |word| Err(Problem::Trailing(word.to_owned())))
         }
         Some(first) => {
             desc.entries.push(parse_entry(number, first, words)?);
@@ -63,10 +76,17 @@ fn parse_entry<'a>(
     mut words: impl Iterator<Item = &'a str>,
 ) -> Result<DescEntry, Problem> {
     let logical = first == "logical";
-    let kind = if logical { words.next().unwrap_or_default() } else { first };
+    let kind = if logical {
+        words.next().unwrap_or_default()
+    } else {
+        first
+    };
     let kind = parse_type(kind)?;
     let size = Size::parse(words.next().ok_or(Problem::MissingSize)?)?;
-    let mut entry = DescEntry { logical, ..DescEntry::new(line, kind, size) };
+    let mut entry = DescEntry {
+        logical,
+        ..DescEntry::new(line, kind, size)
+    };
     words.try_for_each(|word| keys::apply(&mut entry, word))?;
     keys::check_line(&entry)?;
     Ok(entry)

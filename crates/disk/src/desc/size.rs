@@ -56,12 +56,17 @@ impl Size {
         if let Some(number) = word.strip_suffix('%') {
             return Self::parse_percent(word, number);
         }
-        let digits_end = word.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(word.len());
+        let digits_end = word
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(word.len());
         let (number, unit) = word.split_at(digits_end);
         let bad = || Problem::BadSize(word.to_owned());
         let Some(unit_bytes) = unit_bytes(unit) else {
             return Err(if matches!(unit, "KB" | "MB" | "GB" | "TB" | "kB") {
-                Problem::DecimalUnit { word: word.to_owned(), unit: unit[..1].to_uppercase() }
+                Problem::DecimalUnit {
+                    word: word.to_owned(),
+                    unit: unit[..1].to_uppercase(),
+                }
             } else {
                 bad()
             });
@@ -73,17 +78,23 @@ impl Size {
         if scaled == 0 {
             return Err(Problem::ZeroSize(word.to_owned()));
         }
-        let bytes =
-            u64::try_from(scaled).ok().filter(|bytes| *bytes <= MAX_BYTES).ok_or_else(|| {
-                Problem::HugeSize(word.to_owned())
-            })?;
-        Ok(if unit.is_empty() { Self::Mib(bytes / MIB) } else { Self::Bytes(bytes) })
+        let bytes = u64::try_from(scaled)
+            .ok()
+            .filter(|bytes| *bytes <= MAX_BYTES)
+            .ok_or_else(|| Problem::HugeSize(word.to_owned()))?;
+        Ok(if unit.is_empty() {
+            Self::Mib(bytes / MIB)
+        } else {
+            Self::Bytes(bytes)
+        })
     }
 
     fn parse_percent(word: &str, number: &str) -> Result<Self, Problem> {
         let bad = || Problem::BadSize(word.to_owned());
         let hundredths = scale(number, 100).ok_or_else(bad)?;
-        let exact = number.split_once('.').is_none_or(|(_, fraction)| fraction.len() <= 2);
+        let exact = number
+            .split_once('.')
+            .is_none_or(|(_, fraction)| fraction.len() <= 2);
         let hundredths = u32::try_from(hundredths).ok().filter(|_| exact).ok_or_else(bad)?;
         match hundredths {
             0 => Err(Problem::ZeroSize(word.to_owned())),
@@ -140,9 +151,17 @@ impl fmt::Display for Size {
         match *self {
             Self::Mib(mib) => write!(f, "{mib}"),
             Self::Bytes(bytes) => {
-                let units = [(1 << 40, "T"), (1 << 30, "G"), (MIB, "M"), (1 << 10, "K"), (1, "B")];
-                let (unit, name) =
-                    units.into_iter().find(|(unit, _)| bytes.is_multiple_of(*unit)).unwrap_or((1, "B"));
+                let units = [
+                    (1 << 40, "T"),
+                    (1 << 30, "G"),
+                    (MIB, "M"),
+                    (1 << 10, "K"),
+                    (1, "B"),
+                ];
+                let (unit, name) = units
+                    .into_iter()
+                    .find(|(unit, _)| bytes.is_multiple_of(*unit))
+                    .unwrap_or((1, "B"));
                 write!(f, "{}{name}", bytes / unit)
             }
             Self::Percent(Percent { hundredths }) => {
@@ -168,7 +187,10 @@ mod tests {
         assert_eq!(Size::parse("512M"), Ok(Size::Bytes(512 * MIB)));
         assert_eq!(Size::parse("20GiB"), Ok(Size::Bytes(20 << 30)));
         assert_eq!(Size::parse("1.5T"), Ok(Size::Bytes(3 << 39)));
-        assert_eq!(Size::parse("12.5%"), Ok(Size::Percent(Percent { hundredths: 1250 })));
+        assert_eq!(
+            Size::parse("12.5%"),
+            Ok(Size::Percent(Percent { hundredths: 1250 }))
+        );
         assert_eq!(Size::parse("fill"), Ok(Size::Fill));
     }
 
@@ -180,19 +202,30 @@ mod tests {
 
     #[test]
     fn what_is_no_size_is_refused() {
-        for word in ["", "x", "-5", "1.5", "5X", ".5G", "5.G", "1.2345G", "Fill", "1e3", "5 G", "iB", "%", "1.234%"] {
-            assert_eq!(Size::parse(word), Err(Problem::BadSize(word.to_owned())), "{word}");
+        for word in [
+            "", "x", "-5", "1.5", "5X", ".5G", "5.G", "1.2345G", "Fill", "1e3", "5 G", "iB", "%", "1.234%",
+        ] {
+            assert_eq!(
+                Size::parse(word),
+                Err(Problem::BadSize(word.to_owned())),
+                "{word}"
+            );
         }
         assert!(matches!(Size::parse("0"), Err(Problem::ZeroSize(_))));
         assert!(matches!(Size::parse("0.0%"), Err(Problem::ZeroSize(_))));
         assert!(matches!(Size::parse("100.01%"), Err(Problem::PercentOver100(_))));
         assert!(matches!(Size::parse("5GB"), Err(Problem::DecimalUnit { .. })));
-        assert!(matches!(Size::parse("99999999999999999999"), Err(Problem::HugeSize(_))));
+        assert!(matches!(
+            Size::parse("99999999999999999999"),
+            Err(Problem::HugeSize(_))
+        ));
     }
 
     #[test]
     fn a_size_reads_back_as_it_was_written() {
-        for word in ["1", "29996", "512M", "1536G", "3T", "7K", "9B", "35%", "0.5%", "12.05%", "fill"] {
+        for word in [
+            "1", "29996", "512M", "1536G", "3T", "7K", "9B", "35%", "0.5%", "12.05%", "fill",
+        ] {
             assert_eq!(Size::parse(word).unwrap().to_string(), word);
         }
     }

@@ -34,7 +34,11 @@ fn take_word(text: &str) -> Result<(String, &str), Problem> {
             _ => word.push(c),
         }
     }
-    if quoted { Err(Problem::OpenQuote) } else { Ok((word, "")) }
+    if quoted {
+        Err(Problem::OpenQuote)
+    } else {
+        Ok((word, ""))
+    }
 }
 
 /// Writes a value so that [`split`] reads it back as one word.
@@ -71,7 +75,10 @@ mod tests {
     #[test]
     fn quoting_is_read_back() {
         for value in ["a", "a b", "a\"b", "a\\b", "#a", "a\\", ""] {
-            assert_eq!(split(&format!("k={}", quote(value))).unwrap(), [format!("k={value}")]);
+            assert_eq!(
+                split(&format!("k={}", quote(value))).unwrap(),
+                [format!("k={value}")]
+            );
         }
     }
 }

@@ -15,8 +15,15 @@ pub(super) fn plan(
     keep_ids: bool,
     fresh: &mut dyn FnMut() -> Uuid,
 ) -> Result<PartitionTable, LayoutError> {
-    let &Geometry { disk_bytes, sector_size } = geometry;
-    let mut table = PartitionTable { sector_size, disk_bytes, ..golden.clone() };
+    let &Geometry {
+        disk_bytes,
+        sector_size,
+    } = geometry;
+    let mut table = PartitionTable {
+        sector_size,
+        disk_bytes,
+        ..golden.clone()
+    };
     if !keep_ids {
         table.disk_id = match table.disk_id {
             DiskId::Mbr(_) => DiskId::Mbr(super::plan::fresh_mbr_id(fresh)),
@@ -27,7 +34,10 @@ pub(super) fn plan(
         }
     }
     give_missing_ids(&mut table, fresh);
-    table.check().map_err(|flaw| LayoutError::AsIs { flaw, sectors: sectors(golden, sector_size) })?;
+    table.check().map_err(|flaw| LayoutError::AsIs {
+        flaw,
+        sectors: sectors(golden, sector_size),
+    })?;
     Ok(table)
 }
 
@@ -47,5 +57,8 @@ fn sectors(golden: &PartitionTable, sector_size: u32) -> String {
     if golden.sector_size == sector_size {
         return String::new();
     }
-    format!(" (golden sectors are {} bytes, this disk's {sector_size})", golden.sector_size)
+    format!(
+        " (golden sectors are {} bytes, this disk's {sector_size})",
+        golden.sector_size
+    )
 }

@@ -43,8 +43,17 @@ pub(super) fn plan(
     for part in partitions.iter_mut().filter(|_| kind == TableKind::Gpt) {
         part.uuid = Some(fresh());
     }
-    let &Geometry { disk_bytes, sector_size } = geometry;
-    Ok(PartitionTable { kind, disk_id, sector_size, disk_bytes, partitions })
+    let &Geometry {
+        disk_bytes,
+        sector_size,
+    } = geometry;
+    Ok(PartitionTable {
+        kind,
+        disk_id,
+        sector_size,
+        disk_bytes,
+        partitions,
+    })
 }
 
 fn partition(
@@ -81,19 +90,38 @@ struct Placing<'a> {
 impl Placing<'_> {
     /// The place of each line, in their order.
     fn spans(&self) -> Result<Vec<Span>, DescError> {
-        let &Geometry { disk_bytes, sector_size } = self.geometry;
+        let &Geometry {
+            disk_bytes,
+            sector_size,
+        } = self.geometry;
         let end = usable_end_mib(self.kind, disk_bytes, sector_size);
         let Some(whole) = end.checked_sub(FIRST_MIB).filter(|whole| *whole > 0) else {
             let line = self.desc.entries.first().map_or(1, |entry| entry.line);
-            return Err(self.desc.error(line, Problem::TinyDisk { disk_mib: disk_bytes / MIB }));
+            return Err(self.desc.error(
+                line,
+                Problem::TinyDisk {
+                    disk_mib: disk_bytes / MIB,
+                },
+            ));
         };
-        let disk = Span { start: FIRST_MIB, len: whole };
+        let disk = Span {
+            start: FIRST_MIB,
+            len: whole,
+        };
         let mut primary = self.level(false, disk, whole)?.into_iter();
         let extended = self.desc.entries.iter().filter(|entry| !entry.logical);
-        let container = extended.zip(primary.clone()).find(|(entry, _)| entry.kind.is_extended());
+        let container = extended
+            .zip(primary.clone())
+            .find(|(entry, _)| entry.kind.is_extended());
         let container = container.map_or(disk, |(_, span)| span);
         let mut logical = self.level(true, container, whole)?.into_iter();
-        let own = |entry: &DescEntry| if entry.logical { logical.next() } else { primary.next() };
+        let own = |entry: &DescEntry| {
+            if entry.logical {
+                logical.next()
+            } else {
+                primary.next()
+            }
+        };
         let spans: Vec<Span> = self.desc.entries.iter().filter_map(own).collect();
         self.check_reach(&spans)?;
         Ok(spans)
@@ -103,7 +131,9 @@ impl Placing<'_> {
     fn level(&self, logical: bool, room: Span, whole: u64) -> Result<Vec<Span>, DescError> {
         let lead = u64::from(logical && self.kind == TableKind::Mbr);
         let entries = || self.desc.entries.iter().filter(|entry| entry.logical == logical);
-        let sizes: Vec<Option<u64>> = entries().map(|entry| wanted_mib(entry.size, whole, lead)).collect();
+        let sizes: Vec<Option<u64>> = entries()
+            .map(|entry| wanted_mib(entry.size, whole, lead))
+            .collect();
         let mut left = room.len;
         // Lines with a size come first, wherever they stand: fill gets what they leave.
         for (entry, wanted) in entries().zip(&sizes) {
@@ -123,7 +153,10 @@ impl Placing<'_> {
         for (entry, wanted) in entries().zip(sizes) {
             let len = wanted.unwrap_or(left);
             if len == 0 {
-                let problem = Problem::NothingLeft { whole: room.len, inside: inside(logical) };
+                let problem = Problem::NothingLeft {
+                    whole: room.len,
+                    inside: inside(logical),
+                };
                 return Err(self.desc.error(entry.line, problem));
             }
             at += lead;
@@ -141,7 +174,14 @@ impl Placing<'_> {
         match self.desc.entries.iter().zip(spans).find(beyond) {
             Some((entry, span)) if self.kind == TableKind::Mbr => {
                 let end_mib = span.start + span.len;
-                Err(self.desc.error(entry.line, Problem::BeyondMbr { end_mib, sector_size, limit_mib }))
+                Err(self.desc.error(
+                    entry.line,
+                    Problem::BeyondMbr {
+                        end_mib,
+                        sector_size,
+                        limit_mib,
+                    },
+                ))
             }
             _ => Ok(()),
         }

@@ -54,7 +54,10 @@ pub fn minimum_bytes(source: &Source, sector_size: u32, golden: TableKind) -> Re
             next_id += 1;
             Uuid::from_u128(next_id)
         };
-        let geometry = Geometry { disk_bytes: mib * MIB, sector_size };
+        let geometry = Geometry {
+            disk_bytes: mib * MIB,
+            sector_size,
+        };
         plan(source, &geometry, golden, true, &mut fresh)
     };
     // Doubling first: an MBR fits on small disks and, with `fill`, not on those beyond its reach.
@@ -68,7 +71,11 @@ pub fn minimum_bytes(source: &Source, sector_size: u32, golden: TableKind) -> Re
     let mut too_small = enough / 2;
     while enough - too_small > 1 {
         let middle = too_small + (enough - too_small) / 2;
-        if fits(middle).is_ok() { enough = middle } else { too_small = middle }
+        if fits(middle).is_ok() {
+            enough = middle
+        } else {
+            too_small = middle
+        }
     }
     Ok(enough * MIB)
 }

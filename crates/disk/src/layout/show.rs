@@ -17,9 +17,16 @@ impl fmt::Display for PartitionPlan {
             table.sector_size,
             table.disk_id
         )?;
-        writeln!(f, "{:>4} {:>12} {:>12} {:>12}  type", "no", "start MiB", "end MiB", "size MiB")?;
+        writeln!(
+            f,
+            "{:>4} {:>12} {:>12} {:>12}  type",
+            "no", "start MiB", "end MiB", "size MiB"
+        )?;
         for part in &table.partitions {
-            let kind = part.kind.known().map_or_else(|| part.kind.to_string(), |known| known.name().to_owned());
+            let kind = part
+                .kind
+                .known()
+                .map_or_else(|| part.kind.to_string(), |known| known.name().to_owned());
             write!(f, "{:>4}", part.number)?;
             for bytes in [part.start_bytes, part.end_bytes(), part.len_bytes] {
                 write!(f, " {:>12}", in_mib(bytes))?;
@@ -43,5 +50,9 @@ impl fmt::Display for PartitionPlan {
 /// Whole MiB, or three digits more for a copied table that does not lie on them.
 fn in_mib(bytes: u64) -> String {
     let (whole, rest) = (bytes / MIB, bytes % MIB);
-    if rest == 0 { whole.to_string() } else { format!("{whole}.{:03}", rest * 1000 / MIB) }
+    if rest == 0 {
+        whole.to_string()
+    } else {
+        format!("{whole}.{:03}", rest * 1000 / MIB)
+    }
 }

@@ -41,7 +41,8 @@ impl PartitionPlan {
                 disk.sync_all().map_err(doing("wiping the start of the disk"))?;
             }
         }
-        disk.sync_all().map_err(doing("wiping old partition tables and signatures"))
+        disk.sync_all()
+            .map_err(doing("wiping old partition tables and signatures"))
     }
 
     /// Writes the table: everything else first, then, after a sync, sector 0, then a sync.
@@ -56,9 +57,11 @@ impl PartitionPlan {
         self.check_disk(disk)?;
         let encoded = self.table.encode().map_err(LayoutError::Impossible)?;
         let mut sector = [0; 512];
-        disk.read_exact_at(&mut sector, 0).map_err(doing("reading sector 0"))?;
+        disk.read_exact_at(&mut sector, 0)
+            .map_err(doing("reading sector 0"))?;
         for chunk in &encoded.rest {
-            disk.write_all_at(&chunk.bytes, chunk.offset).map_err(doing("writing the partition table"))?;
+            disk.write_all_at(&chunk.bytes, chunk.offset)
+                .map_err(doing("writing the partition table"))?;
         }
         disk.sync_all().map_err(doing("writing the partition table"))?;
         if let Some(code) = boot_code {
@@ -90,9 +93,15 @@ impl PartitionPlan {
     }
 
     fn check_disk(&self, mut disk: &File) -> Result<(), LayoutError> {
-        let found = disk.seek(SeekFrom::End(0)).map_err(doing("finding the size of the disk"))?;
+        let found = disk
+            .seek(SeekFrom::End(0))
+            .map_err(doing("finding the size of the disk"))?;
         let planned = self.table.disk_bytes;
-        if found == planned { Ok(()) } else { Err(LayoutError::OtherDisk { found, planned }) }
+        if found == planned {
+            Ok(())
+        } else {
+            Err(LayoutError::OtherDisk { found, planned })
+        }
     }
 }
 

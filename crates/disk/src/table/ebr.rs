@@ -19,7 +19,9 @@ const LINK_TYPE: u8 = 0x05;
 
 /// The boot records of all logical partitions.
 pub(super) fn encode(table: &PartitionTable) -> Result<Vec<Chunk>, String> {
-    let Some(extended) = table.extended() else { return Ok(Vec::new()) };
+    let Some(extended) = table.extended() else {
+        return Ok(Vec::new());
+    };
     let sector_bytes = u64::from(table.sector_size);
     let base = extended.start_bytes / sector_bytes;
     let logicals: Vec<&Partition> = table.partitions.iter().filter(|part| part.logical).collect();
@@ -42,24 +44,40 @@ pub(super) fn encode(table: &PartitionTable) -> Result<Vec<Chunk>, String> {
 
 /// The link to the record at `at`, whose partition ends before `end`.
 fn link(base: u64, at: u64, end: u64) -> Result<Entry, String> {
-    let narrow = |value: u64| u32::try_from(value).map_err(|_| "an EBR beyond 32-bit sector numbers".to_owned());
-    Ok(Entry { active: false, kind: LINK_TYPE, start: narrow(at - base)?, sectors: narrow(end - at)? })
+    let narrow =
+        |value: u64| u32::try_from(value).map_err(|_| "an EBR beyond 32-bit sector numbers".to_owned());
+    Ok(Entry {
+        active: false,
+        kind: LINK_TYPE,
+        start: narrow(at - base)?,
+        sectors: narrow(end - at)?,
+    })
 }
 
 /// The sector of each logical partition's record: a MiB before it, or less where there is less room.
 ///
 /// The first record of the chain is at the start of the extended partition, where the kernel looks
 /// for it. Partitions of a copied table may stand in another order than they are numbered in.
-fn record_places(extended: &Partition, logicals: &[&Partition], sector_bytes: u64) -> Result<Vec<u64>, String> {
+fn record_places(
+    extended: &Partition,
+    logicals: &[&Partition],
+    sector_bytes: u64,
+) -> Result<Vec<u64>, String> {
     let first_free = extended.start_bytes + sector_bytes;
     let place = |(index, part): (usize, &&Partition)| {
         if index == 0 {
             return Ok(extended.start_bytes / sector_bytes);
         }
-        let ends = logicals.iter().map(|other| other.end_bytes()).filter(|end| *end <= part.start_bytes);
+        let ends = logicals
+            .iter()
+            .map(|other| other.end_bytes())
+            .filter(|end| *end <= part.start_bytes);
         let room = ends.fold(first_free, u64::max);
         if room + sector_bytes > part.start_bytes {
-            return Err(format!("partition {} leaves no sector before it for its EBR", part.number));
+            return Err(format!(
+                "partition {} leaves no sector before it for its EBR",
+                part.number
+            ));
         }
         Ok(room.max(part.start_bytes.saturating_sub(MIB)) / sector_bytes)
     };
@@ -81,17 +99,23 @@ pub(super) fn decode(
     let mut next = Some(base);
     while let Some(at) = next {
         if seen.contains(&at) {
-            return damaged(format!("the chain of logical partitions runs in a circle at sector {at}"));
+            return damaged(format!(
+                "the chain of logical partitions runs in a circle at sector {at}"
+            ));
         }
         if at < base || at >= end || at >= MBR_SECTORS {
-            return damaged(format!("the chain of logical partitions leaves the extended one to sector {at}"));
+            return damaged(format!(
+                "the chain of logical partitions leaves the extended one to sector {at}"
+            ));
         }
         if seen.len() >= MAX_LOGICALS {
             return damaged(format!("more than {MAX_LOGICALS} logical partitions"));
         }
         seen.push(at);
         let Some([first, second, ..]) = mbr::decode_entries(&read_sector(at)?) else {
-            return damaged(format!("sector {at} in the chain of logical partitions is no boot record"));
+            return damaged(format!(
+                "sector {at} in the chain of logical partitions is no boot record"
+            ));
         };
         let mut link = None;
         for entry in [first, second].into_iter().filter(Entry::is_used) {

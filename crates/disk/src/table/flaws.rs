@@ -38,7 +38,13 @@ pub(super) fn check_read(table: &PartitionTable) -> Checked {
         TableKind::Gpt => {}
     }
     for logical in [false, true] {
-        overlaps(table.partitions.iter().filter(|part| part.logical == logical).collect())?;
+        overlaps(
+            table
+                .partitions
+                .iter()
+                .filter(|part| part.logical == logical)
+                .collect(),
+        )?;
     }
     Ok(())
 }
@@ -47,7 +53,10 @@ fn bounds(table: &PartitionTable, part: &Partition) -> Checked {
     let sector_bytes = u64::from(table.sector_size);
     let whole = |bytes: u64| bytes.is_multiple_of(sector_bytes);
     if part.len_bytes == 0 || part.start_bytes == 0 {
-        return Err(format!("partition {} is empty or starts at the very beginning of the disk", part.number));
+        return Err(format!(
+            "partition {} is empty or starts at the very beginning of the disk",
+            part.number
+        ));
     }
     if !whole(part.start_bytes) || !whole(part.len_bytes) {
         return Err(format!(
@@ -68,8 +77,14 @@ fn bounds(table: &PartitionTable, part: &Partition) -> Checked {
 
 fn overlaps(mut parts: Vec<&Partition>) -> Checked {
     parts.sort_by_key(|part| part.start_bytes);
-    match parts.windows(2).find(|pair| pair[0].end_bytes() > pair[1].start_bytes) {
-        Some(pair) => Err(format!("partitions {} and {} overlap", pair[0].number, pair[1].number)),
+    match parts
+        .windows(2)
+        .find(|pair| pair[0].end_bytes() > pair[1].start_bytes)
+    {
+        Some(pair) => Err(format!(
+            "partitions {} and {} overlap",
+            pair[0].number, pair[1].number
+        )),
         None => Ok(()),
     }
 }
@@ -81,18 +96,30 @@ fn mbr_shape(table: &PartitionTable) -> Checked {
         return Err("more than one extended partition".to_owned());
     }
     if let Some(part) = primaries().find(|part| part.number > 4) {
-        return Err(format!("primary partition {} on an mbr, which has four", part.number));
+        return Err(format!(
+            "primary partition {} on an mbr, which has four",
+            part.number
+        ));
     }
     for (expected, part) in (5..).zip(table.partitions.iter().filter(|part| part.logical)) {
         let Some(extended) = table.extended() else {
-            return Err(format!("logical partition {} without an extended one", part.number));
+            return Err(format!(
+                "logical partition {} without an extended one",
+                part.number
+            ));
         };
         if part.number != expected || part.kind.is_extended() {
-            return Err(format!("partition {} where logical partition {expected} belongs", part.number));
+            return Err(format!(
+                "partition {} where logical partition {expected} belongs",
+                part.number
+            ));
         }
         // The sector at the start of the extended partition is the first boot record's.
         if part.start_bytes <= extended.start_bytes || part.end_bytes() > extended.end_bytes() {
-            return Err(format!("logical partition {} is not inside the extended one", part.number));
+            return Err(format!(
+                "logical partition {} is not inside the extended one",
+                part.number
+            ));
         }
     }
     Ok(())
@@ -116,7 +143,10 @@ fn writable_mbr(table: &PartitionTable) -> Checked {
             ));
         }
         if part.name.is_some() || part.attrs != 0 || part.uuid.is_some() {
-            return Err(format!("partition {} has a name, attributes or GUID that an mbr cannot keep", part.number));
+            return Err(format!(
+                "partition {} has a name, attributes or GUID that an mbr cannot keep",
+                part.number
+            ));
         }
     }
     Ok(())
@@ -126,8 +156,16 @@ fn writable_gpt(table: &PartitionTable) -> Checked {
     if !matches!(table.disk_id, DiskId::Gpt(_)) {
         return Err("a gpt without a disk GUID".to_owned());
     }
-    if let Some(part) = table.partitions.last().filter(|part| part.number > gpt::MAX_ENTRIES) {
-        return Err(format!("partition {} on a gpt, which has {}", part.number, gpt::MAX_ENTRIES));
+    if let Some(part) = table
+        .partitions
+        .last()
+        .filter(|part| part.number > gpt::MAX_ENTRIES)
+    {
+        return Err(format!(
+            "partition {} on a gpt, which has {}",
+            part.number,
+            gpt::MAX_ENTRIES
+        ));
     }
     let first = gpt::first_usable_bytes(table.sector_size, gpt::entry_count(table));
     let end = gpt::usable_end_bytes(table.disk_bytes, table.sector_size, gpt::entry_count(table));
@@ -137,15 +175,24 @@ fn writable_gpt(table: &PartitionTable) -> Checked {
             return refuse("has no GPT type");
         }
         if part.start_bytes < first || part.end_bytes() > end {
-            return refuse(&format!("is not within bytes {first} to {end}, between the two copies of the gpt"));
+            return refuse(&format!(
+                "is not within bytes {first} to {end}, between the two copies of the gpt"
+            ));
         }
         if part.uuid.is_none_or(|uuid| uuid.is_nil()) {
             return refuse("has no GUID of its own");
         }
-        if table.partitions[..index].iter().any(|other| other.uuid == part.uuid) {
+        if table.partitions[..index]
+            .iter()
+            .any(|other| other.uuid == part.uuid)
+        {
             return refuse("has the same GUID as another partition");
         }
-        if part.name.as_ref().is_some_and(|name| name.encode_utf16().count() > MAX_NAME_UNITS) {
+        if part
+            .name
+            .as_ref()
+            .is_some_and(|name| name.encode_utf16().count() > MAX_NAME_UNITS)
+        {
             return refuse("has a name of more than 36 UTF-16 units");
         }
         if part.logical {

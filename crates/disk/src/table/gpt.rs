@@ -54,7 +54,9 @@ pub(super) fn encode(table: &PartitionTable) -> Result<Encoded, String> {
     let entries = entry_count(table);
     let mut array = vec![0; usize::try_from(array_bytes(entries)).map_err(|error| error.to_string())?];
     for part in &table.partitions {
-        let at = usize::try_from(part.number - 1).unwrap_or(usize::MAX).saturating_mul(ENTRY_LEN);
+        let at = usize::try_from(part.number - 1)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(ENTRY_LEN);
         let slot = array.get_mut(at..).and_then(|rest| rest.get_mut(..ENTRY_LEN));
         let slot = slot.ok_or_else(|| format!("partition {} on a gpt", part.number))?;
         encode_entry(part, sector_bytes, slot);
@@ -71,22 +73,39 @@ pub(super) fn encode(table: &PartitionTable) -> Result<Encoded, String> {
         entries,
         array_crc: crc32(&array),
     };
-    let backup = Header { here_lba: last_lba, other_lba: 1, array_lba: end / sector_bytes, ..header };
-    let chunk = |lba: u64, bytes: Vec<u8>| Chunk { offset: lba * sector_bytes, bytes };
+    let backup = Header {
+        here_lba: last_lba,
+        other_lba: 1,
+        array_lba: end / sector_bytes,
+        ..header
+    };
+    let chunk = |lba: u64, bytes: Vec<u8>| Chunk {
+        offset: lba * sector_bytes,
+        bytes,
+    };
     let rest = vec![
         chunk(backup.array_lba, array.clone()),
         chunk(last_lba, backup.encode(table.sector_size)),
         chunk(2, array),
         chunk(1, header.encode(table.sector_size)),
     ];
-    Ok(Encoded { head: mbr::encode_head(0, &[protective_entry(last_lba)]), rest })
+    Ok(Encoded {
+        head: mbr::encode_head(0, &[protective_entry(last_lba)]),
+        rest,
+    })
 }
 
 /// The one entry that tells MBR tools to keep off: UEFI 2.10 table 5.4, where the first sector's CHS
 /// is fixed whatever the geometry.
 fn protective_entry(last_lba: u64) -> [u8; mbr::ENTRY_LEN] {
     let sectors = u32::try_from(last_lba).unwrap_or(u32::MAX);
-    let mut entry = mbr::Entry { active: false, kind: 0xee, start: 1, sectors: sectors.max(1) }.encode(0);
+    let mut entry = mbr::Entry {
+        active: false,
+        kind: 0xee,
+        start: 1,
+        sectors: sectors.max(1),
+    }
+    .encode(0);
     entry[1..4].copy_from_slice(&[0x00, 0x02, 0x00]);
     entry[5..8].copy_from_slice(&match chs::encode(last_lba) {
         [0xfe, 0xff, 0xff] => [0xff, 0xff, 0xff],
@@ -129,7 +148,12 @@ impl Header {
         bytes.extend(MAGIC);
         bytes.extend(HEADER_LEN.to_le_bytes());
         bytes.extend([0; 8]); // the header's own sum, filled in below, and four reserved bytes
-        for lba in [self.here_lba, self.other_lba, self.first_usable_lba, self.last_usable_lba] {
+        for lba in [
+            self.here_lba,
+            self.other_lba,
+            self.first_usable_lba,
+            self.last_usable_lba,
+        ] {
             bytes.extend(lba.to_le_bytes());
         }
         bytes.extend(self.disk_guid);

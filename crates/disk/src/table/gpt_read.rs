@@ -25,17 +25,24 @@ pub(super) fn read<R: Read + Seek>(disk: &mut Disk<'_, R>) -> Result<PartitionTa
         Err(Bad::Io(error)) => return Err(error.into()),
         Err(Bad::Because { what, other_lba }) => {
             // A disk that has grown keeps its backup where its end was; only the header knows.
-            let places = [Some(last_lba), other_lba.filter(|lba| *lba > 1 && *lba < last_lba)];
+            let places = [
+                Some(last_lba),
+                other_lba.filter(|lba| *lba > 1 && *lba < last_lba),
+            ];
             for lba in places.into_iter().flatten() {
                 if let Ok(table) = read_copy(disk, lba) {
-                    tracing::warn!("the primary gpt is damaged ({what}); read from its backup at sector {lba}");
+                    tracing::warn!(
+                        "the primary gpt is damaged ({what}); read from its backup at sector {lba}"
+                    );
                     return Ok(table);
                 }
             }
             what
         }
     };
-    Err(TableError::Damaged(format!("the primary gpt has {reason}, and no backup could be read")))
+    Err(TableError::Damaged(format!(
+        "the primary gpt has {reason}, and no backup could be read"
+    )))
 }
 
 /// Why one copy could not be used.
@@ -55,7 +62,10 @@ impl From<std::io::Error> for Bad {
 }
 
 fn read_copy<R: Read + Seek>(disk: &mut Disk<'_, R>, lba: u64) -> Result<PartitionTable, Bad> {
-    let bad = |what| Bad::Because { what, other_lba: None };
+    let bad = |what| Bad::Because {
+        what,
+        other_lba: None,
+    };
     if lba == 0 || lba >= disk.sectors() {
         return Err(bad("no sector for its header"));
     }
@@ -73,10 +83,14 @@ fn read_copy<R: Read + Seek>(disk: &mut Disk<'_, R>, lba: u64) -> Result<Partiti
     if crc32(&summed) != header.u32(16) || header.u64(24) != lba {
         return Err(bad("a header with a wrong checksum or place"));
     }
-    let bad = |what| Bad::Because { what, other_lba: Some(header.u64(32)) };
+    let bad = |what| Bad::Because {
+        what,
+        other_lba: Some(header.u64(32)),
+    };
     let (entries, entry_len) = (header.u32(80), header.u32(84));
     let array_bytes = u64::from(entries) * u64::from(entry_len);
-    let sane_entry = entry_len >= ENTRY_LEN as u32 && entry_len <= MAX_ENTRY_LEN && entry_len.is_power_of_two();
+    let sane_entry =
+        entry_len >= ENTRY_LEN as u32 && entry_len <= MAX_ENTRY_LEN && entry_len.is_power_of_two();
     if !sane_entry || entries == 0 || entries > MAX_ENTRIES || array_bytes > MAX_ARRAY_BYTES {
         return Err(bad("a strange number of entries"));
     }
@@ -88,7 +102,9 @@ fn read_copy<R: Read + Seek>(disk: &mut Disk<'_, R>, lba: u64) -> Result<Partiti
     }
     let entries = (1..).zip(array.chunks_exact(entry_len as usize));
     let partitions = entries.filter_map(|(number, entry)| decode_entry(number, entry, disk.sector_size));
-    let partitions = partitions.collect::<Option<Vec<_>>>().ok_or_else(|| bad("a partition of impossible length"))?;
+    let partitions = partitions
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(|| bad("a partition of impossible length"))?;
     Ok(PartitionTable {
         kind: TableKind::Gpt,
         disk_id: DiskId::Gpt(header.guid(56)),
@@ -107,9 +123,14 @@ fn decode_entry(number: u32, entry: &[u8], sector_size: u32) -> Option<Option<Pa
     }
     let (first, last) = (fields.u64(32), fields.u64(40));
     let bytes = |lba: u64| lba.checked_mul(u64::from(sector_size));
-    let span = last.checked_sub(first).and_then(|span| span.checked_add(1)).and_then(bytes);
+    let span = last
+        .checked_sub(first)
+        .and_then(|span| span.checked_add(1))
+        .and_then(bytes);
     let attrs = fields.u64(48);
-    let units = entry[56..128].chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+    let units = entry[56..128]
+        .chunks_exact(2)
+        .map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
     let name = char::decode_utf16(units.take_while(|unit| *unit != 0));
     let name: String = name.map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
     Some(bytes(first).zip(span).map(|(start_bytes, len_bytes)| Partition {

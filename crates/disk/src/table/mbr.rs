@@ -53,10 +53,17 @@ pub(super) fn decode_entries(sector: &[u8]) -> Option<[Entry; 4]> {
     if (0..4).any(|index| !matches!(slot(index)[0], 0 | 0x80)) {
         return None;
     }
-    let word = |bytes: &[u8], at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let word = |bytes: &[u8], at: usize| {
+        u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+    };
     Some([0, 1, 2, 3].map(|index| {
         let bytes = slot(index);
-        Entry { active: bytes[0] == 0x80, kind: bytes[4], start: word(bytes, 8), sectors: word(bytes, 12) }
+        Entry {
+            active: bytes[0] == 0x80,
+            kind: bytes[4],
+            start: word(bytes, 8),
+            sectors: word(bytes, 12),
+        }
     }))
 }
 
@@ -79,10 +86,15 @@ pub(super) fn encode(table: &PartitionTable) -> Result<Encoded, String> {
     let mut entries = [[0; ENTRY_LEN]; 4];
     for part in table.partitions.iter().filter(|part| !part.logical) {
         let slot = usize::try_from(part.number - 1).unwrap_or(usize::MAX);
-        let slot = entries.get_mut(slot).ok_or_else(|| format!("partition {} on an mbr", part.number))?;
+        let slot = entries
+            .get_mut(slot)
+            .ok_or_else(|| format!("partition {} on an mbr", part.number))?;
         *slot = entry(part, 0, table.sector_size)?.encode(0);
     }
-    Ok(Encoded { head: encode_head(disk_id, &entries), rest: ebr::encode(table)? })
+    Ok(Encoded {
+        head: encode_head(disk_id, &entries),
+        rest: ebr::encode(table)?,
+    })
 }
 
 /// The entry of a partition in a boot record that counts from `base` sectors.
@@ -92,15 +104,24 @@ pub(super) fn entry(part: &Partition, base: u64, sector_size: u32) -> Result<Ent
     };
     let sectors = |bytes: u64| bytes / u64::from(sector_size);
     let narrow = |value: u64| {
-        u32::try_from(value).map_err(|_| format!("partition {} lies beyond 32-bit sector numbers", part.number))
+        u32::try_from(value)
+            .map_err(|_| format!("partition {} lies beyond 32-bit sector numbers", part.number))
     };
     let start = narrow(sectors(part.start_bytes).saturating_sub(base))?;
-    Ok(Entry { active: part.bootable, kind, start, sectors: narrow(sectors(part.len_bytes))? })
+    Ok(Entry {
+        active: part.bootable,
+        kind,
+        start,
+        sectors: narrow(sectors(part.len_bytes))?,
+    })
 }
 
 /// A boot record that is a sector of its own.
 pub(super) fn record(lba: u64, sector_size: u32, entries: &[[u8; ENTRY_LEN]]) -> Chunk {
     let mut bytes = vec![0; usize::try_from(sector_size).unwrap_or(0).max(512)];
     bytes[440..512].copy_from_slice(&encode_head(0, entries));
-    Chunk { offset: lba * u64::from(sector_size), bytes }
+    Chunk {
+        offset: lba * u64::from(sector_size),
+        bytes,
+    }
 }

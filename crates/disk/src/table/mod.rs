@@ -117,7 +117,9 @@ impl PartitionTable {
 
     /// The extended partition of an MBR.
     pub(crate) fn extended(&self) -> Option<&Partition> {
-        self.partitions.iter().find(|part| self.kind == TableKind::Mbr && part.kind.is_extended())
+        self.partitions
+            .iter()
+            .find(|part| self.kind == TableKind::Mbr && part.kind.is_extended())
     }
 
     /// Checks that the table contradicts neither itself nor its disk, and can be written.

@@ -86,7 +86,11 @@ impl FromStr for PartType {
         }
         if let Some(hex) = word.strip_prefix("type") {
             let plain = (1..=2).contains(&hex.len()) && hex.bytes().all(|b| b.is_ascii_hexdigit());
-            return u8::from_str_radix(hex, 16).ok().filter(|_| plain).map(Self::Mbr).ok_or_else(unknown);
+            return u8::from_str_radix(hex, 16)
+                .ok()
+                .filter(|_| plain)
+                .map(Self::Mbr)
+                .ok_or_else(unknown);
         }
         // Only the hyphenated form: `Uuid` would also take braces and URNs.
         if word.len() == 36 {
@@ -212,11 +216,31 @@ impl KnownType {
             Self::Swap => ("swap", Some(0x82), uuid!("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f")),
             Self::Esp => ("esp", Some(0xef), uuid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")),
             Self::Bios => ("bios", None, uuid!("21686148-6449-6e6f-744e-656564454649")),
-            Self::Xbootldr => ("xbootldr", Some(0xea), uuid!("bc13c2ff-59e6-4262-a352-b275fd6f7172")),
-            Self::RootX8664 => ("root-x86-64", Some(0x83), uuid!("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")),
-            Self::RootX86 => ("root-x86", Some(0x83), uuid!("44479540-f297-41b2-9af7-d131d5f0458a")),
-            Self::RootArm64 => ("root-arm64", Some(0x83), uuid!("b921b045-1df0-41c3-af44-4c6f280d3fae")),
-            Self::UsrX8664 => ("usr-x86-64", Some(0x83), uuid!("8484680c-9521-48c6-9c11-b0720656f69e")),
+            Self::Xbootldr => (
+                "xbootldr",
+                Some(0xea),
+                uuid!("bc13c2ff-59e6-4262-a352-b275fd6f7172"),
+            ),
+            Self::RootX8664 => (
+                "root-x86-64",
+                Some(0x83),
+                uuid!("4f68bce3-e8cd-4db1-96e7-fbcaf984b709"),
+            ),
+            Self::RootX86 => (
+                "root-x86",
+                Some(0x83),
+                uuid!("44479540-f297-41b2-9af7-d131d5f0458a"),
+            ),
+            Self::RootArm64 => (
+                "root-arm64",
+                Some(0x83),
+                uuid!("b921b045-1df0-41c3-af44-4c6f280d3fae"),
+            ),
+            Self::UsrX8664 => (
+                "usr-x86-64",
+                Some(0x83),
+                uuid!("8484680c-9521-48c6-9c11-b0720656f69e"),
+            ),
             Self::Home => ("home", Some(0x83), uuid!("933ac7e1-2eb4-4f13-b844-0e14e2aef915")),
             Self::Srv => ("srv", Some(0x83), uuid!("3b8f8425-20e0-4f3b-907f-1a25a76f98e8")),
             Self::Var => ("var", Some(0x83), uuid!("4d21b016-b534-45c2-a9fb-5c16e091fd2d")),
@@ -224,7 +248,11 @@ impl KnownType {
             Self::Raid => ("raid", Some(0xfd), uuid!("a19d880f-05fc-4d3b-a006-743f0f84911e")),
             Self::Lvm => ("lvm", Some(0x8e), uuid!("e6d6d379-f507-44c2-a23c-238f2a3df928")),
             Self::Luks => ("luks", Some(0xe8), uuid!("ca7d7ccb-63ed-4c53-861c-1742536059cc")),
-            Self::MsData => ("msdata", Some(0x07), uuid!("ebd0a0a2-b9e5-4433-87c0-68b6b72699c7")),
+            Self::MsData => (
+                "msdata",
+                Some(0x07),
+                uuid!("ebd0a0a2-b9e5-4433-87c0-68b6b72699c7"),
+            ),
             Self::Msr => ("msr", None, uuid!("e3c9e316-0b5c-4db8-817d-f92df00215ae")),
             Self::WinRe => ("winre", Some(0x27), uuid!("de94bba4-06d1-4d40-a16a-bfd50179d6ac")),
             Self::Prep => ("prep", Some(0x41), uuid!("9e1a2d38-c612-4316-aa26-8b49521e5a8b")),

@@ -34,14 +34,22 @@ pub fn read_from<R: Read + Seek>(
     sector_size: u32,
 ) -> Result<Option<PartitionTable>, TableError> {
     if !flaws::SECTOR_SIZES.contains(&sector_size) || !sector_size.is_power_of_two() {
-        return Err(TableError::Damaged(format!("a sector size of {sector_size} bytes")));
+        return Err(TableError::Damaged(format!(
+            "a sector size of {sector_size} bytes"
+        )));
     }
-    let mut disk = Disk { source, disk_bytes, sector_size };
+    let mut disk = Disk {
+        source,
+        disk_bytes,
+        sector_size,
+    };
     if disk.sectors() == 0 {
         return Ok(None);
     }
     let sector = disk.sector(0)?;
-    let Some(entries) = mbr::decode_entries(&sector) else { return Ok(None) };
+    let Some(entries) = mbr::decode_entries(&sector) else {
+        return Ok(None);
+    };
     let table = if entries.iter().any(|entry| entry.kind == PROTECTIVE) {
         gpt_read::read(&mut disk)?
     } else if entries.iter().any(mbr::Entry::is_used) {
@@ -73,8 +81,11 @@ fn read_mbr<R: Read + Seek>(
             logical: false,
         });
     }
-    let extended: Vec<Partition> =
-        partitions.iter().filter(|part| part.kind.is_extended()).cloned().collect();
+    let extended: Vec<Partition> = partitions
+        .iter()
+        .filter(|part| part.kind.is_extended())
+        .cloned()
+        .collect();
     match extended.as_slice() {
         [] => {}
         [extended] => partitions.extend(ebr::decode(extended, disk.sector_size, |lba| disk.sector(lba))?),
@@ -105,15 +116,23 @@ impl<R: Read + Seek> Disk<'_, R> {
     /// One sector.
     pub(super) fn sector(&mut self, lba: u64) -> io::Result<Vec<u8>> {
         let sector = self.bytes(lba, u64::from(self.sector_size))?;
-        sector.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, format!("no sector {lba} on the disk")))
+        sector.ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("no sector {lba} on the disk"),
+            )
+        })
     }
 
     /// `len` bytes from the start of a sector; `None` where they are not all on the disk.
     pub(super) fn bytes(&mut self, lba: u64, len: u64) -> io::Result<Option<Vec<u8>>> {
         let start = lba.checked_mul(u64::from(self.sector_size));
         let end = start.and_then(|start| start.checked_add(len));
-        let (Some(start), Ok(len), true) = (start, usize::try_from(len), end.is_some_and(|end| end <= self.disk_bytes))
-        else {
+        let (Some(start), Ok(len), true) = (
+            start,
+            usize::try_from(len),
+            end.is_some_and(|end| end <= self.disk_bytes),
+        ) else {
             return Ok(None);
         };
         let mut bytes = vec![0; len];
@@ -122,4 +141,3 @@ impl<R: Read + Seek> Disk<'_, R> {
         Ok(Some(bytes))
     }
 }
-
