@@ -71,7 +71,7 @@ pub struct Subvolume {
 }
 
 /// Of a FAT file system.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FatFeatures {
     /// Width of a FAT entry in bits: 12, 16 or 32.
     pub fat_bits: u8,

@@ -1,0 +1,72 @@
+//! What a node must have before it may touch a disk.
+
+use ka_host::{run, system};
+use serde::{Deserialize, Serialize};
+
+use super::{FsError, mkfs};
+use crate::spec::{FsFeatures, FsSpec, FsType, InstallSpec};
+
+/// A tool that a node needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequiredTool {
+    /// Its name.
+    pub program: String,
+    /// The Debian package that has it.
+    pub package: String,
+    /// What for: `/home (xfs)`.
+    pub needed_for: String,
+}
+
+/// All tools that a node needs for the spec, each once.
+#[must_use]
+pub fn required_tools(spec: &InstallSpec) -> Vec<RequiredTool> {
+    let mut tools: Vec<RequiredTool> = Vec::new();
+    let mut need = |program: &str, package: &str, needed_for: String| {
+        if !tools.iter().any(|known| known.program == program) {
+            tools.push(RequiredTool { program: program.to_owned(), package: package.to_owned(), needed_for });
+        }
+    };
+    for fs in &spec.filesystems {
+        need(fs.fstype.mkfs_program(), fs.fstype.package(), needed_for(fs));
+        match (fs.fstype, &fs.features) {
+            (FsType::Jfs, _) if fs.uuid.is_some() => need("jfs_tune", "jfsutils", needed_for(fs)),
+            (_, FsFeatures::Ext(_)) => need("tune2fs", "e2fsprogs", needed_for(fs)),
+            (_, FsFeatures::Btrfs(_)) => need("btrfs", "btrfs-progs", needed_for(fs)),
+            _ => {}
+        }
+    }
+    if let Some(file) = spec.swap_files.first() {
+        need("mkswap", "util-linux", format!("the swap file {}", file.path));
+    }
+    if !spec.filesystems.is_empty() || !spec.raw.is_empty() {
+        need("blkid", "util-linux", "the clone's fstab".to_owned());
+    }
+    tools
+}
+
+/// Checks that this machine has the tools and kernel drivers for the spec, and that every label fits its type.
+///
+/// # Errors
+/// [`FsError`] for the first that does not hold.
+pub fn check_node(spec: &InstallSpec) -> Result<(), FsError> {
+    for tool in required_tools(spec) {
+        if run::find(&tool.program).is_none() {
+            let RequiredTool { program, package, needed_for } = tool;
+            return Err(FsError::MissingTool { program, package, needed_for });
+        }
+    }
+    for fs in &spec.filesystems {
+        mkfs::check_label(fs)?;
+        if fs.fstype.is_mountable() && !fs.mounts.is_empty() && !system::kernel_mounts(fs.fstype.name()) {
+            return Err(FsError::NoDriver { fstype: fs.fstype.to_string(), needed_for: needed_for(fs) });
+        }
+    }
+    Ok(())
+}
+
+fn needed_for(fs: &FsSpec) -> String {
+    match fs.mounts.first() {
+        Some(mount) => format!("{} ({})", mount.path, fs.fstype),
+        None => format!("{} ({})", fs.place, fs.fstype),
+    }
+}

@@ -1,0 +1,103 @@
+//! What a device is known by, as blkid(8) finds it on the device itself.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ka_host::run::Tool;
+use serde::{Deserialize, Serialize};
+
+use super::FsError;
+use crate::table::{DiskId, PartitionTable};
+
+/// A disk that does not answer within this time is broken.
+const BLKID_LIMIT: Duration = Duration::from_secs(60);
+/// blkid's exit code for "nothing found", also on an empty device.
+const NOTHING_FOUND: i32 = 2;
+/// blkid's exit code for "several signatures contradict each other".
+const AMBIVALENT: i32 = 8;
+
+/// What a device is known by.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceIdentity {
+    /// Its device node.
+    pub path: PathBuf,
+    /// UUID of the file system.
+    pub uuid: Option<String>,
+    /// Label of the file system.
+    pub label: Option<String>,
+    /// Type in blkid's word: `ext4`, `swap`, `LVM2_member`, `crypto_LUKS`.
+    pub fstype: Option<String>,
+    /// Its version, where blkid tells one: `FAT32`.
+    pub version: Option<String>,
+}
+
+/// Asks blkid, without its cache and without udev, what is on a device.
+///
+/// # Errors
+/// [`FsError::Run`] when blkid is missing or cannot read the device.
+pub fn probe(device: &Path) -> Result<DeviceIdentity, FsError> {
+    let tool = Tool::new("blkid").describe(format!("looking for a file system on {}", device.display()));
+    // Without -d, odd characters of a label come as hexadecimal escapes.
+    let tool = tool.args(["-p", "-d", "-o", "export", "--"]).arg(device);
+    let output = tool.accept(NOTHING_FOUND).accept(AMBIVALENT).timeout(BLKID_LIMIT).run()?;
+    Ok(parse_export(device, &output.text()))
+}
+
+/// The PARTUUID that blkid and the kernel give a partition of `table` once the table is on the disk: the
+/// partition's GUID, or disk signature and number on MBR (`block/partitions/msdos.c`).
+#[must_use]
+pub fn partuuid_of(table: &PartitionTable, number: u32) -> Option<String> {
+    let partition = table.partitions.iter().find(|partition| partition.number == number)?;
+    match (table.disk_id, partition.uuid) {
+        (_, Some(guid)) => Some(guid.hyphenated().to_string()),
+        (DiskId::Mbr(signature), None) => Some(format!("{signature:08x}-{number:02x}")),
+        (DiskId::Gpt(_), None) => None,
+    }
+}
+
+fn parse_export(device: &Path, text: &str) -> DeviceIdentity {
+    let values: HashMap<&str, String> = text
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| (name, unquoted(value)))
+        .collect();
+    let value = |name: &str| values.get(name).filter(|value| !value.is_empty()).cloned();
+    DeviceIdentity {
+        path: device.to_owned(),
+        uuid: value("UUID"),
+        label: value("LABEL"),
+        fstype: value("TYPE"),
+        version: value("VERSION"),
+    }
+}
+
+/// The export format escapes for the shell: a backslash before every odd character.
+fn unquoted(value: &str) -> String {
+    let mut plain = String::with_capacity(value.len());
+    let mut chars = value.chars();
+    while let Some(c) = chars.next() {
+        plain.push(if c == '\\' { chars.next().unwrap_or('\\') } else { c });
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_blkid_exports_is_understood() {
+        let text = "DEVNAME=/dev/loop0\nLABEL=my\\ disk\nUUID=973A-AFD3\nVERSION=FAT16\nTYPE=vfat\n";
+        let found = parse_export(Path::new("/dev/loop0"), text);
+        assert_eq!(found.label.as_deref(), Some("my disk"));
+        assert_eq!(found.uuid.as_deref(), Some("973A-AFD3"));
+        assert_eq!((found.fstype.as_deref(), found.version.as_deref()), (Some("vfat"), Some("FAT16")));
+    }
+
+    #[test]
+    fn an_empty_device_has_no_identity() {
+        let found = parse_export(Path::new("/dev/loop0"), "");
+        assert_eq!(found, DeviceIdentity { path: PathBuf::from("/dev/loop0"), ..DeviceIdentity::default() });
+    }
+}
