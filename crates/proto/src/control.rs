@@ -278,8 +278,6 @@ pub enum ToNode {
         /// Which stream.
         stream: StreamId,
     },
-    /// Finish and report: no more streams will come.
-    Finish,
     /// The run is over for this node, all is well; go on after the delay.
     Release {
         /// Milliseconds to wait, so that nodes do not all reboot at once (`-d`).

@@ -18,7 +18,9 @@ pub mod discovery;
 pub mod ids;
 pub mod limits;
 pub mod link;
+pub mod node;
 pub mod relay;
+pub mod run;
 pub mod text;
 pub mod wire;
 

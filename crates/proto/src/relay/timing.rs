@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Life, Relay};
 
-/// Remembers when the machine was last called, to tell the own process's absence from a neighbour's.
+/// Remembers when the machine was last called.
 #[derive(Debug)]
 pub(super) struct Clock {
     last_call: Duration,
@@ -40,10 +40,14 @@ impl Relay {
         self.downstream_timeout(now);
     }
 
-    /// Every call passes here. When the driver itself was away for long (stopped, swapped out, a debugger), what the
-    /// neighbours sent meanwhile is waiting unread: their silence starts anew instead of ending the links.
+    /// Every call passes here. When it comes long after the time that was asked for, the driver itself was away
+    /// (stopped, swapped out, a debugger) and what the neighbours sent meanwhile is waiting unread: their silence
+    /// starts anew instead of ending the links.
     pub(super) fn tick(&mut self, now: Duration) {
-        if now.saturating_sub(self.clock.last_call) >= self.config.silence.mul_f32(0.75) {
+        let away = self
+            .poll_timeout()
+            .is_some_and(|due| now >= due + self.config.silence / 2);
+        if away {
             self.upstream.heard(now);
             self.downstream.forgive(now);
         }

@@ -1,0 +1,186 @@
+//! Gathering: who is let in, who replaces whom, and when it is enough.
+
+use super::member::MemberState;
+use super::{
+    ChainPosition, ConnId, Duration, IpAddr, Join, Member, NodeId, NodeInfo, Phase, Reason, Run, RunEvent,
+    RunOutput, SocketAddr, ToNode, limits,
+};
+
+impl Run {
+    /// A proved Join. `local` is the server's address that the node reached, `remote` the node's.
+    pub fn handle_join(
+        &mut self,
+        now: Duration,
+        conn: ConnId,
+        join: Join,
+        local: IpAddr,
+        remote: SocketAddr,
+    ) {
+        if let Err(reason) = self.admit(&join) {
+            self.refuse(conn, &join, remote, reason);
+            return;
+        }
+        let addr = data_addr(&join, remote);
+        self.replace_earlier(&join, addr);
+        self.last_node += 1;
+        let id = NodeId(self.last_node);
+        let info = NodeInfo {
+            id,
+            name: join.name,
+            addr,
+            mac: join.mac,
+            position: ChainPosition(0),
+        };
+        let member = Member {
+            info: info.clone(),
+            conn: Some(conn),
+            server_addr: local,
+            wants_release: join.wants_release,
+            heard: now,
+            state: MemberState::Waiting,
+        };
+        self.members.insert(id, member);
+        self.send(id, self.accepted(id));
+        let (present, wanted) = (self.present(), self.config.wanted);
+        self.event(RunEvent::NodeJoined {
+            node: info,
+            present,
+            wanted,
+        });
+        self.announce();
+        if join.start_now || wanted.is_some_and(|wanted| present >= wanted) {
+            self.start();
+        }
+    }
+
+    fn admit(&self, join: &Join) -> Result<(), String> {
+        if join.session != self.config.session {
+            return Err(format!(
+                "this is session {}, not {}",
+                self.config.session, join.session
+            ));
+        }
+        match (&self.phase, self.config.wanted) {
+            (Phase::Gathering { .. }, _) if self.members.len() >= limits::MAX_NODES => {
+                Err(format!("{} nodes are here, more cannot join", limits::MAX_NODES))
+            }
+            (Phase::Gathering { .. }, _) => Ok(()),
+            (Phase::Over | Phase::Leaving { .. }, _) => Err("the run is over".to_owned()),
+            (_, Some(wanted)) if self.order.len() >= wanted as usize => Err(format!(
+                "the run has begun with the {wanted} nodes that were wanted (-n {wanted})"
+            )),
+            _ => Err(format!(
+                "the run has begun with {} nodes; late nodes cannot join it",
+                self.order.len()
+            )),
+        }
+    }
+
+    fn refuse(&mut self, conn: ConnId, join: &Join, addr: SocketAddr, reason: String) {
+        self.outputs.push_back(RunOutput::Send {
+            conn,
+            message: ToNode::refused(&reason),
+        });
+        self.outputs.push_back(RunOutput::Close { conn });
+        let reason = Reason::new(reason);
+        self.event(RunEvent::NodeRefused {
+            addr,
+            name: join.name.clone(),
+            reason,
+        });
+    }
+
+    /// A node that comes again with the same name and data address is the same node after a restart: two cannot
+    /// listen at one address. The old connection may be half open and never say a word again.
+    fn replace_earlier(&mut self, join: &Join, addr: SocketAddr) {
+        let same = |member: &&Member| member.info.name == join.name && member.info.addr == addr;
+        let Some(old) = self.members.values().find(same).map(|member| member.info.id) else {
+            return;
+        };
+        let reason = Reason::new("a node with the same name and address has joined in its place");
+        self.send(
+            old,
+            ToNode::Abort {
+                reason: reason.clone(),
+            },
+        );
+        self.close(old);
+        self.leave_gathering(old, reason);
+    }
+
+    /// A node went before the start: it is forgotten, not failed.
+    pub(super) fn leave_gathering(&mut self, node: NodeId, reason: Reason) {
+        let Some(member) = self.members.remove(&node) else {
+            return;
+        };
+        let present = self.present();
+        self.event(RunEvent::NodeLeft {
+            node: member.info,
+            reason,
+            present,
+        });
+        self.announce();
+    }
+
+    fn accepted(&self, node: NodeId) -> ToNode {
+        let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        ToNode::Accepted {
+            node,
+            run: self.config.run,
+            heartbeat_ms: millis(self.config.heartbeat),
+            silence_ms: millis(self.config.silence),
+        }
+    }
+
+    fn present(&self) -> u32 {
+        u32::try_from(self.members.len()).unwrap_or(u32::MAX)
+    }
+
+    fn announce(&mut self) {
+        let message = ToNode::Gathering {
+            present: self.present(),
+            wanted: self.config.wanted,
+        };
+        let nodes: Vec<NodeId> = self.members.keys().copied().collect();
+        for node in nodes {
+            self.send(node, message.clone());
+        }
+    }
+
+    /// Fixes the order: by address, then port, as numbers, so that neighbours in the chain are neighbours on the
+    /// switch.
+    fn start(&mut self) {
+        self.order = self.members.keys().copied().collect();
+        let members = &self.members;
+        self.order
+            .sort_by_key(|node| members.get(node).map(|member| (member.info.addr, member.info.id)));
+        for (position, node) in (1..).zip(&self.order) {
+            if let Some(member) = self.members.get_mut(node) {
+                member.info.position = ChainPosition(position);
+            }
+        }
+        self.phase = Phase::Idle;
+        let nodes = self.nodes().into_iter().map(|(info, _)| info).collect();
+        self.event(RunEvent::Gathered(nodes));
+    }
+
+    /// `--wait` is over.
+    pub(super) fn gather_timeout(&mut self, now: Duration) {
+        if self.members.is_empty() {
+            self.event(RunEvent::NobodyCame);
+            self.be_over(now);
+        } else {
+            self.start();
+        }
+    }
+}
+
+/// A node that does not know its address leaves it open: it is the one that its connection comes from.
+fn data_addr(join: &Join, remote: SocketAddr) -> SocketAddr {
+    let ip = if join.data_addr.ip().is_unspecified() {
+        remote.ip()
+    } else {
+        join.data_addr.ip()
+    };
+    SocketAddr::new(ip.to_canonical(), join.data_addr.port())
+}

@@ -1,0 +1,46 @@
+//! One node, as the server keeps it.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{ConnId, Failure, NodeInfo};
+use crate::wire::Payload;
+
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) info: NodeInfo,
+    /// `None` once it is closed.
+    pub(super) conn: Option<ConnId>,
+    /// The server's address as this node reaches it.
+    pub(super) server_addr: IpAddr,
+    pub(super) wants_release: bool,
+    pub(super) heard: Duration,
+    pub(super) state: MemberState,
+}
+
+#[derive(Debug)]
+pub(super) enum MemberState {
+    /// In the run, nothing to answer.
+    Waiting,
+    /// Asked, not answered.
+    Asked,
+    /// Answered the last question.
+    Answered(Payload),
+    /// Finished; the report is kept for [`super::Run::collect_reports`].
+    Reported { report: Payload, released: bool },
+    /// Out. It may still be connected, as a relay of a stream for those below.
+    Failed(Failure),
+}
+
+impl Member {
+    pub(super) const fn is_active(&self) -> bool {
+        !matches!(self.state, MemberState::Failed(_))
+    }
+
+    pub(super) const fn failure(&self) -> Option<&Failure> {
+        match &self.state {
+            MemberState::Failed(failure) => Some(failure),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! What a run does, seen from its driver.

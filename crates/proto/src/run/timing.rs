@@ -1,0 +1,65 @@
+//! A run's timers.
+
+use super::{Duration, NodeId, Phase, Reason, Run, ToNode};
+
+impl Run {
+    /// When [`Self::handle_timeout`] wants to be called; `None` only when all is over.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let phase = match &self.phase {
+            Phase::Over => return None,
+            Phase::Gathering { until } => *until,
+            Phase::Idle => None,
+            Phase::Asking { deadline, .. } | Phase::Leaving { deadline } => Some(*deadline),
+            Phase::Streaming(run) => run.deadline(),
+        };
+        // Lost nodes are found at the next ping at the latest, so that a thousand nodes need no timer each.
+        Some(phase.map_or(self.next_ping, |phase| phase.min(self.next_ping)))
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        if let Some(due) = self.poll_timeout()
+            && now >= due + self.config.silence / 2
+        {
+            // The server itself was away: what the nodes sent meanwhile is still unread.
+            self.members.values_mut().for_each(|member| member.heard = now);
+        }
+        if now >= self.next_ping {
+            self.next_ping = now + self.config.heartbeat;
+            self.ping(now);
+        }
+        match &self.phase {
+            Phase::Gathering { until: Some(until) } if now >= *until => self.gather_timeout(now),
+            Phase::Asking {
+                stage,
+                asked,
+                deadline,
+            } if now >= *deadline => {
+                let (stage, asked) = (*stage, asked.clone());
+                self.stage_timeout(now, stage, &asked);
+            }
+            Phase::Leaving { deadline } if now >= *deadline => self.leave_timeout(now),
+            Phase::Streaming(run) if run.deadline().is_some_and(|deadline| now >= deadline) => {
+                self.stream_timeout(now);
+            }
+            _ => {}
+        }
+    }
+
+    fn ping(&mut self, now: Duration) {
+        let silence = self.config.silence;
+        let connected = self.members.values().filter(|member| member.conn.is_some());
+        let (silent, alive): (Vec<_>, Vec<_>) = connected.partition(|member| now >= member.heard + silence);
+        let silent: Vec<NodeId> = silent.into_iter().map(|member| member.info.id).collect();
+        let alive: Vec<NodeId> = alive.into_iter().map(|member| member.info.id).collect();
+        let number = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        for node in alive {
+            self.send(node, ToNode::Ping(number));
+        }
+        for node in silent {
+            let reason = format!("nothing heard from it for {} s", silence.as_secs_f32());
+            self.lose(now, node, &Reason::new(reason));
+        }
+    }
+}
