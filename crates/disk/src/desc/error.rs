@@ -41,6 +41,8 @@ pub enum Problem {
     EmptyType,
     #[error("typeee marks a GPT disk and is no partition: write `table gpt` as the first line instead")]
     ProtectiveType,
+    #[error("the type is missing: write it after `logical`, as in `logical linux 500`")]
+    MissingType,
     #[error("the size is missing: add whole MiB, a number with K, M, G or T, a percentage, or `fill`")]
     MissingSize,
     #[error(
