@@ -103,9 +103,7 @@ enum Phase {
     Going,
     Streaming(StreamId),
     /// It said that it cannot go on; the server may still want it as a relay until the stream ends.
-    Failed {
-        stream: Option<StreamId>,
-    },
+    Failed,
     Reported,
     Over,
 }
