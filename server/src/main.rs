@@ -1,2 +1,61 @@
-//! TBD
-fn main() {}
+//! `ka-server`: streams the golden node to its clones. Parse, run, exit code; the work is in the modules.
+
+mod cli;
+mod clone;
+mod dry_run;
+mod failure;
+mod feed;
+mod generic;
+mod join;
+mod log_dir;
+mod monitor;
+mod roster;
+mod run;
+mod settings;
+mod size;
+mod stop;
+mod verdict;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let options = match cli::parse(std::env::args_os()) {
+        cli::Parsed::Options(options) => options,
+        cli::Parsed::Text(text) => return print(text.as_bytes()),
+        cli::Parsed::Wrong(text) => {
+            eprintln!("error: {text}");
+            return ExitCode::from(2);
+        }
+    };
+    if options.man {
+        let mut page = Vec::new();
+        // Writing to memory does not fail.
+        clap_mangen::Man::new(cli::Options::command())
+            .render(&mut page)
+            .ok();
+        return print(&page);
+    }
+    // What libraries log is for whoever looks for a fault: KA_LOG=debug.
+    let filter = EnvFilter::try_from_env("KA_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
+    match run::run(&options) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// A closed pipe is no failure: whoever reads has read enough.
+fn print(text: &[u8]) -> ExitCode {
+    io::stdout().write_all(text).ok();
+    ExitCode::SUCCESS
+}

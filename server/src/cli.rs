@@ -1,0 +1,333 @@
+//! The command line of `ka-server`: names, letters and meaning (issue 2 §2), nothing done yet.
+//!
+//! The letters are the original's. What clap cannot decide alone (files, names, what contradicts what in
+//! content) is decided in [`crate::settings`].
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::builder::RangedU64ValueParser;
+use clap::error::ErrorKind;
+use clap::{Parser, ValueEnum};
+
+use crate::size::{BlockSize, BufferSize};
+
+/// Default session name, the original's.
+pub(crate) const DEFAULT_SESSION: &str = "kainstall";
+/// Where the server's key lives by default.
+pub(crate) const DEFAULT_STATE_DIR: &str = "/var/lib/ka";
+/// Longest pause between two released nodes, in tenths of a second: ten minutes. More is a typing error.
+const MAX_RELEASE_TENTHS: u64 = 6000;
+/// Longest `--wait`, in seconds: a week.
+const MAX_WAIT_SECS: u64 = 7 * 24 * 3600;
+
+/// Options that mean nothing when a stream of the operator's own is sent.
+const CLONE_ONLY: [&str; 9] = [
+    "partitions",
+    "exclude",
+    "exclude_disks",
+    "boot_code",
+    "boot_code_file",
+    "raw",
+    "boot_loader",
+    "root",
+    "keep_uuids",
+];
+
+/// Clone this machine, the golden node, onto every node that joins the session.
+///
+/// ALL DATA on the disks of the nodes that join is ERASED. Try --dry-run first: it prints what would be sent and
+/// done, and neither opens a port nor writes anything.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "ka-server", version)]
+#[command(
+    after_help = "During the run everything for people goes to standard error; the totals at the end go to \
+                        standard output. With --json standard output holds JSON lines only (docs/events.md).\n\n\
+                        Exit codes: 0 all nodes done; 1 nothing done; 2 wrong usage; 3 some nodes failed, named on \
+                        the last lines."
+)]
+pub(crate) struct Options {
+    /// Number of nodes to wait for; without it, until a node says go (ka-client -g) or --wait is over
+    #[arg(short = 'n', long = "nodes", value_name = "NUM", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) nodes: Option<u32>,
+
+    /// Use the desc file DESC for the partition table of DRIVE, instead of the drive's own table (repeatable)
+    #[arg(short = 'p', long = "partitions", num_args = 2, value_names = ["DRIVE", "DESC"])]
+    pub(crate) partitions: Vec<OsString>,
+
+    /// Leave out the contents of DIR; the clone gets the empty directory (repeatable, or 'DIR|DIR')
+    #[arg(short = 'x', long = "exclude", value_name = "DIR")]
+    pub(crate) exclude: Vec<OsString>,
+
+    /// Leave these disks out: 'sdb|sdc'
+    #[arg(short = 'X', long = "exclude-disks", value_name = "DRIVES")]
+    pub(crate) exclude_disks: Vec<String>,
+
+    /// Also copy the boot code (446 bytes) of DRIVE's master boot record (repeatable)
+    #[arg(short = 'm', long = "boot-code", value_name = "DRIVE")]
+    pub(crate) boot_code: Vec<String>,
+
+    /// Use FILE (446 bytes) as the boot code of DRIVE's master boot record (repeatable)
+    #[arg(short = 'M', long = "boot-code-file", num_args = 2, value_names = ["DRIVE", "FILE"])]
+    pub(crate) boot_code_file: Vec<OsString>,
+
+    /// Also copy partition PART raw, byte for byte: sda2 (repeatable)
+    #[arg(short = 'D', long = "raw", value_name = "PART")]
+    pub(crate) raw: Vec<String>,
+
+    /// Release the nodes one after another, this many tenths of a second apart
+    #[arg(short = 'd', long = "release-delay", value_name = "TENTHS", default_value_t = 0,
+          value_parser = RangedU64ValueParser::<u32>::new().range(..=MAX_RELEASE_TENTHS))]
+    pub(crate) release_delay: u32,
+
+    /// Boot loader to reinstall, with options for the initrd tool: 'grub --with=ata_piix'
+    #[arg(short = 'r', long = "boot-loader", value_name = "LOADER")]
+    pub(crate) boot_loader: Option<String>,
+
+    /// Session name; a node joins only a session of the same name
+    #[arg(short = 's', long = "session", value_name = "SESSION", default_value = DEFAULT_SESSION)]
+    pub(crate) session: String,
+
+    /// Generic mode: send what COMMAND writes (sh -c); the nodes pipe it into their own command
+    #[arg(short = 'e', long = "exec", value_name = "COMMAND", conflicts_with = "input",
+          conflicts_with_all = CLONE_ONLY)]
+    pub(crate) exec: Option<String>,
+
+    /// Generic mode: send FILE (a file, a device, a named pipe) instead of a command's output
+    #[arg(long, value_name = "FILE", conflicts_with_all = CLONE_ONLY)]
+    pub(crate) input: Option<PathBuf>,
+
+    /// Golden tree, when it is not this machine's own: DIR/etc/fstab says what is mounted where
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) root: PathBuf,
+
+    /// Address to listen on [default: every address of this machine]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<IpAddr>,
+
+    /// Start after SECS with whoever is there, even if it is fewer than -n
+    #[arg(long, value_name = "SECS", value_parser = RangedU64ValueParser::<u64>::new().range(..=MAX_WAIT_SECS))]
+    pub(crate) wait: Option<u64>,
+
+    /// Print everything that would be sent and done, touch nothing, open no port
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// JSON on standard output: events as lines, or the plan of --dry-run
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Give the clones the golden file systems' and partitions' own UUIDs
+    #[arg(long)]
+    pub(crate) keep_uuids: bool,
+
+    /// Memory for data on its way to the first node
+    #[arg(long, value_name = "SIZE", default_value = "64M")]
+    pub(crate) buffer: BufferSize,
+
+    /// Size of the blocks that data travels in
+    #[arg(long, value_name = "SIZE", default_value = "256K")]
+    pub(crate) block_size: BlockSize,
+
+    /// When to compress blocks (generic mode never does)
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    pub(crate) compress: CompressWhen,
+
+    /// Write a log of the run, one of each node, and the report as JSON into DIR
+    #[arg(long, value_name = "DIR")]
+    pub(crate) log_dir: Option<PathBuf>,
+
+    /// Write the join code to FILE, readable by its owner only; an existing FILE is replaced
+    #[arg(long, value_name = "FILE")]
+    pub(crate) join_file: Option<PathBuf>,
+
+    /// Where the server's key lives
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
+    pub(crate) state_dir: PathBuf,
+
+    /// TCP port of the control connections and UDP port of discovery; 0 takes any free one
+    #[arg(long, value_name = "PORT", default_value_t = ka_transport::CONTROL_PORT)]
+    pub(crate) control_port: u16,
+
+    /// TCP port of the data connection to the first node; another one is taken when it is in use
+    #[arg(long, value_name = "PORT", default_value_t = ka_transport::DATA_PORT)]
+    pub(crate) data_port: u16,
+
+    /// Show failures and totals only
+    #[arg(short = 'q', long)]
+    pub(crate) quiet: bool,
+
+    /// Print the manual page (roff)
+    #[arg(long, hide = true)]
+    pub(crate) man: bool,
+}
+
+/// When blocks are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum CompressWhen {
+    /// While the network is slower than compression and there is processor time to spare.
+    #[default]
+    Auto,
+    /// Never.
+    Never,
+    /// Every block that becomes smaller.
+    Always,
+}
+
+/// What the command line came to.
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    /// Options to work with.
+    Options(Box<Options>),
+    /// Help or version, to be printed as it is.
+    Text(String),
+    /// Wrong usage, on one line.
+    Wrong(String),
+}
+
+/// Reads the command line.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
+    match Options::try_parse_from(args) {
+        Ok(options) => Parsed::Options(Box::new(options)),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            Parsed::Text(error.render().to_string())
+        }
+        Err(error) => Parsed::Wrong(one_line(&error.render().to_string())),
+    }
+}
+
+/// clap's message without usage and tips: its first paragraph on one line, and where to read more.
+fn one_line(rendered: &str) -> String {
+    let paragraph = rendered
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .map(str::trim);
+    let message = paragraph.collect::<Vec<_>>().join(" ");
+    format!("{}; see ka-server --help", message.trim_start_matches("error: "))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::{CompressWhen, Options, Parsed, parse};
+
+    fn options(line: &[&str]) -> Options {
+        match parse(["ka-server"].iter().chain(line).map(Into::into)) {
+            Parsed::Options(options) => *options,
+            other => panic!("{line:?}: {other:?}"),
+        }
+    }
+
+    fn wrong(line: &[&str]) -> String {
+        match parse(["ka-server"].iter().chain(line).map(Into::into)) {
+            Parsed::Wrong(text) => text,
+            other => panic!("{line:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_definition_is_sound() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn the_users_own_example_is_understood() {
+        let options = options(&["-n", "3", "-p", "sda", "desc", "-x", "/tmp"]);
+        assert_eq!(options.nodes, Some(3));
+        assert_eq!(options.partitions, ["sda", "desc"]);
+        assert_eq!(options.exclude, ["/tmp"]);
+    }
+
+    #[test]
+    fn every_letter_of_the_original_is_there() {
+        let options = options(&[
+            "-n",
+            "60",
+            "-p",
+            "sda",
+            "a.desc",
+            "-p",
+            "sdb",
+            "b.desc",
+            "-x",
+            "/tmp|/var/tmp",
+            "-x",
+            "/srv",
+            "-X",
+            "sdc|sdd",
+            "-m",
+            "sda",
+            "-M",
+            "sdb",
+            "mbr.bin",
+            "-D",
+            "sda1",
+            "-D",
+            "sdb3",
+            "-d",
+            "15",
+            "-r",
+            "grub --with=ata_piix",
+            "-s",
+            "room12",
+        ]);
+        assert_eq!(options.partitions, ["sda", "a.desc", "sdb", "b.desc"]);
+        assert_eq!(options.exclude, ["/tmp|/var/tmp", "/srv"]);
+        assert_eq!(options.exclude_disks, ["sdc|sdd"]);
+        assert_eq!(
+            (options.boot_code, options.raw),
+            (vec!["sda".to_owned()], vec!["sda1".into(), "sdb3".into()])
+        );
+        assert_eq!(options.boot_code_file, ["sdb", "mbr.bin"]);
+        assert_eq!(options.release_delay, 15);
+        assert_eq!(options.boot_loader.as_deref(), Some("grub --with=ata_piix"));
+        assert_eq!(options.session, "room12");
+    }
+
+    #[test]
+    fn defaults_are_the_originals() {
+        let options = options(&[]);
+        assert_eq!((options.nodes, options.wait, options.listen), (None, None, None));
+        assert_eq!(
+            (options.session.as_str(), options.control_port, options.data_port),
+            ("kainstall", 30765, 30764)
+        );
+        assert_eq!((options.buffer.0, options.block_size.0), (64 << 20, 256 << 10));
+        assert_eq!(options.compress, CompressWhen::Auto);
+    }
+
+    #[test]
+    fn wrong_usage_is_one_line_that_names_the_option() {
+        for (line, named) in [
+            (&["-n", "0"][..], "--nodes"),
+            (&["-n", "many"], "--nodes"),
+            (&["-e", "tar c /", "-p", "sda", "desc"], "--partitions"),
+            (&["-e", "true", "-D", "sda1"], "--raw"),
+            (&["-e", "true", "--input", "file"], "--input"),
+            (&["--input", "file", "-m", "sda"], "--boot-code"),
+            (&["-e", "true", "--root", "/mnt"], "--root"),
+            (&["-p", "sda"], "--partitions"),
+            (&["-d", "99999999"], "--release-delay"),
+            (&["--buffer", "1"], "--buffer"),
+            (&["--block-size", "2M"], "--block-size"),
+            (&["--listen", "eth0"], "--listen"),
+            (&["stray"], "stray"),
+        ] {
+            let text = wrong(line);
+            assert!(text.contains(named), "{line:?}: {text}");
+            assert_eq!(text.lines().count(), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn dash_h_is_help() {
+        let Parsed::Text(help) = parse(["ka-server".into(), "-h".into()]) else {
+            panic!("no help")
+        };
+        for letter in ["-n", "-p", "-x", "-X", "-m", "-M", "-D", "-d", "-r", "-s", "-e"] {
+            assert!(help.contains(&format!("  {letter}, --")), "{letter} in {help}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The stages of a clone: survey, plan on every node, disks made ready, data, finishing. Each is a function; what
+//! they share is [`Run`].
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use ka_disk::golden::{self, SurveyOptions};
+use ka_disk::spec::{InstallSpec, RawSpec, StreamKind, StreamPlan};
+use ka_image::raw::{self, RawSendOptions};
+use ka_image::tree::{self, SendOptions, TreeSource};
+use ka_proto::StreamName;
+use ka_status::report::{Digest, NodePlan};
+use ka_status::run::RunEvent;
+use ka_status::summary::GoldenTotals;
+
+use crate::failure::{Failure, OrFail};
+use crate::feed::Sink;
+use crate::run::Run;
+use crate::settings::Settings;
+
+/// Looks at the golden node and names the streams after the session.
+///
+/// # Errors
+/// Not root, or the golden node cannot be cloned as asked: each names the line, device or option.
+pub(crate) fn survey(options: &SurveyOptions, settings: &Settings) -> Result<InstallSpec, Failure> {
+    if !ka_host::system::is_root() {
+        let reason = "cloning reads every file and partition of this machine; run ka-server as root";
+        return Err(Failure::NothingDone(anyhow!(reason)));
+    }
+    let mut spec = golden::survey(options).or_usage()?;
+    // Session 1 is the plan itself, as in the original; the data streams count from 2.
+    for (number, stream) in (2..).zip(&mut spec.streams) {
+        stream.name = format!("{}{number}", settings.session);
+    }
+    Ok(spec)
+}
+
+/// Clones the golden node that `spec` describes.
+///
+/// # Errors
+/// The golden node cannot be read, no node is left, or the run is stopped.
+pub(crate) fn run(run: &mut Run<'_>, spec: &InstallSpec) -> Result<()> {
+    for note in &spec.notes {
+        run.monitor.emit(&RunEvent::Warning { text: note.clone() });
+    }
+    run.gather()?;
+    prepare(run, spec)?;
+    make_disks_ready(run)?;
+    for stream in &spec.streams {
+        run.enter(&format!("receiving {}", stream.name))?;
+        match stream.kind {
+            StreamKind::Tree => send_tree(run, spec, stream)?,
+            StreamKind::Raw { index } => {
+                let raw = usize::try_from(index).ok().and_then(|index| spec.raw.get(index));
+                send_raw(run, raw.context("a stream without its partition")?, stream)?;
+            }
+        }
+    }
+    run.collect_reports()?;
+    run.release();
+    Ok(())
+}
+
+/// Every node plans and checks; nothing is written anywhere.
+fn prepare(run: &mut Run<'_>, spec: &InstallSpec) -> Result<()> {
+    run.enter("checking")?;
+    run.monitor.emit(&RunEvent::SessionStarted {
+        session: format!("{}1", run.settings.session),
+        what: "sending partitions, file systems and mounts".into(),
+        expected_bytes: None,
+    });
+    for (node, payload) in run.survivors(run.server.prepare(spec.to_json()?)?)? {
+        let Some(node) = run.monitor.node(node.id.0) else {
+            continue;
+        };
+        run.monitor.emit(&match NodePlan::decode(&payload) {
+            Ok(plan) => RunEvent::NodePrepared { node, plan },
+            // It has checked its own plan; that we cannot show it is no reason to leave it out.
+            Err(error) => RunEvent::Warning {
+                text: format!("{node}: {error}"),
+            },
+        });
+    }
+    Ok(())
+}
+
+/// The destructive part: partitions, file systems, mounts.
+fn make_disks_ready(run: &mut Run<'_>) -> Result<()> {
+    run.enter("partitioning and formatting")?;
+    run.survivors(run.server.go()?)?;
+    Ok(())
+}
+
+fn send_tree(run: &mut Run<'_>, spec: &InstallSpec, stream: &StreamPlan) -> Result<()> {
+    let root = golden_root(run.settings);
+    let sources: Vec<_> = spec
+        .trees
+        .iter()
+        .map(|tree| TreeSource {
+            mount_id: tree.id,
+            root: below(&root, Path::new(&tree.path)),
+        })
+        .collect();
+    let options = send_options(run, spec, &root);
+    let expected = spec.trees.iter().map(|tree| tree.used_bytes).sum();
+    let mut sink = open(run, stream, "sending files", Some(expected))?;
+    let progress = sink.progress();
+    let sent = tree::send(&sources, &options, |block| sink.emit(block), &progress.content)?;
+    let golden = GoldenTotals {
+        files: sent.totals.files,
+        bytes: sent.totals.bytes,
+        digest: Digest(sent.totals.digest.to_bytes()),
+    };
+    run.note_problems(&sent.problems);
+    run.finish_stream(sink.into_writer(), Some(golden))
+}
+
+fn send_raw(run: &mut Run<'_>, partition: &RawSpec, stream: &StreamPlan) -> Result<()> {
+    let path = &partition.golden.path;
+    let device = File::open(path).with_context(|| format!("opening {path}"))?;
+    let options = RawSendOptions {
+        compress: run.settings.compress,
+        ..RawSendOptions::default()
+    };
+    let mut sink = open(run, stream, &format!("sending {path} raw"), Some(partition.bytes))?;
+    let progress = sink.progress();
+    let sent = raw::send(
+        &device,
+        partition.bytes,
+        &options,
+        |block| sink.emit(block),
+        &progress.content,
+    )?;
+    let golden = GoldenTotals {
+        files: 0,
+        bytes: sent.bytes,
+        digest: Digest(sent.digest.to_bytes()),
+    };
+    run.finish_stream(sink.into_writer(), Some(golden))
+}
+
+fn open(run: &Run<'_>, stream: &StreamPlan, what: &str, expected_bytes: Option<u64>) -> Result<Sink> {
+    let name = StreamName::new(&stream.name).context("naming the stream")?;
+    let writer = run.server.open_stream(&name)?;
+    let progress = run.monitor.stream_started(&stream.name, what, expected_bytes);
+    Ok(Sink::new(writer, progress))
+}
+
+fn send_options(run: &Run<'_>, spec: &InstallSpec, root: &Path) -> SendOptions {
+    let excluded = spec
+        .excluded
+        .iter()
+        .map(|path| PathBuf::from(OsString::from_vec(path.clone())));
+    let swap_files = spec
+        .swap_files
+        .iter()
+        .map(|file| below(root, Path::new(&file.path)));
+    SendOptions {
+        golden_root: root.to_owned(),
+        excluded: excluded.map(|path| below(root, &path)).collect(),
+        // A clone that shared the server's key could pose as the server; logs and join code are this run's.
+        skip: swap_files.chain(run.own_files()).collect(),
+        compress: run.settings.compress,
+        block_bytes: run.settings.block_bytes,
+        ..SendOptions::default()
+    }
+}
+
+fn golden_root(settings: &Settings) -> PathBuf {
+    match &settings.job {
+        crate::settings::Job::Clone(survey) => survey.root.clone(),
+        crate::settings::Job::Generic(_) => PathBuf::from("/"),
+    }
+}
+
+/// An absolute path of the golden system as it is found below its root.
+fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::below;
+
+    #[test]
+    fn golden_paths_stay_below_the_golden_root() {
+        assert_eq!(
+            below(Path::new("/mnt/golden"), Path::new("/home")),
+            Path::new("/mnt/golden/home")
+        );
+        assert_eq!(below(Path::new("/"), Path::new("/")), Path::new("/"));
+        assert_eq!(below(Path::new("/mnt"), Path::new("/")), Path::new("/mnt/"));
+    }
+}

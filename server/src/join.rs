@@ -1,0 +1,101 @@
+//! The line an operator pastes on a node.
+
+use std::net::IpAddr;
+
+use ka_proto::SessionName;
+use ka_transport::{CONTROL_PORT, JoinCode, LocalAddrs};
+
+/// `ka-client -s kainstall --join KA1-…`; with `-h` where a node's broadcast would not find us.
+pub(crate) fn join_line(
+    session: &SessionName,
+    code: &JoinCode,
+    local: &LocalAddrs,
+    listen: Option<IpAddr>,
+) -> String {
+    format!(
+        "ka-client{} -s {} --join {code}",
+        host_option(local, listen),
+        quoted(session.as_str())
+    )
+}
+
+fn host_option(local: &LocalAddrs, listen: Option<IpAddr>) -> String {
+    let port = local.control.port();
+    let chosen = listen.filter(|addr| !addr.is_unspecified());
+    match chosen.or_else(|| {
+        (port != CONTROL_PORT)
+            .then(|| local.reachable.first().copied())
+            .flatten()
+    }) {
+        None => String::new(),
+        Some(addr) if port == CONTROL_PORT => format!(" -h {addr}"),
+        Some(IpAddr::V4(addr)) => format!(" -h {addr}:{port}"),
+        Some(IpAddr::V6(addr)) => format!(" -h [{addr}]:{port}"),
+    }
+}
+
+/// The text as one word of a shell.
+fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@%+,".contains(c);
+    if text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ka_proto::SessionName;
+    use ka_transport::{JoinCode, LocalAddrs};
+
+    use super::join_line;
+
+    fn line(session: &str, port: u16, listen: Option<&str>) -> String {
+        let local = LocalAddrs {
+            control: ([0, 0, 0, 0], port).into(),
+            data: ([0, 0, 0, 0], 30764).into(),
+            reachable: vec![[10, 0, 1, 9].into()],
+        };
+        let code = JoinCode {
+            fingerprint: [1; 32],
+            secret: [2; 16],
+        };
+        let session = SessionName::new(session).unwrap();
+        let line = join_line(&session, &code, &local, listen.map(|addr| addr.parse().unwrap()));
+        line.replace(&code.to_string(), "CODE")
+    }
+
+    #[test]
+    fn the_line_to_paste_is_the_documented_one() {
+        assert_eq!(
+            line("kainstall", 30765, None),
+            "ka-client -s kainstall --join CODE"
+        );
+    }
+
+    #[test]
+    fn a_server_that_a_broadcast_would_not_find_is_named() {
+        assert_eq!(
+            line("k", 30765, Some("127.0.0.2")),
+            "ka-client -h 127.0.0.2 -s k --join CODE"
+        );
+        assert_eq!(
+            line("k", 4000, None),
+            "ka-client -h 10.0.1.9:4000 -s k --join CODE"
+        );
+        assert_eq!(
+            line("k", 4000, Some("::1")),
+            "ka-client -h [::1]:4000 -s k --join CODE"
+        );
+        assert_eq!(line("k", 30765, Some("0.0.0.0")), "ka-client -s k --join CODE");
+    }
+
+    #[test]
+    fn a_session_name_with_spaces_survives_the_shell() {
+        assert_eq!(
+            line("room 12's", 30765, None),
+            r"ka-client -s 'room 12'\''s' --join CODE"
+        );
+    }
+}

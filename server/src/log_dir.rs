@@ -1,0 +1,241 @@
+//! What `--log-dir` keeps of a run: a directory with the run's log, one log a node, and the report as JSON.
+//!
+//! No join code is ever in there: no event holds it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use ka_status::run::{NodeRef, RunEvent};
+use ka_status::text::clock;
+use ka_status::view::{PlainView, Verbosity, View, event_line, prepared_lines};
+
+/// Runs of one session that begin in the same second get a number behind the time; more than this is a loop.
+const MAX_SAME_SECOND: u32 = 100;
+
+/// A run's own directory.
+pub(crate) struct LogDir {
+    /// `DIR/SESSION-TIME`.
+    pub(crate) path: PathBuf,
+    /// What writes there.
+    pub(crate) views: Vec<Box<dyn View>>,
+}
+
+impl LogDir {
+    /// Makes the directory and the views that write there.
+    ///
+    /// # Errors
+    /// The directory or a file in it cannot be made.
+    pub(crate) fn make(parent: &Path, session: &str) -> Result<Self> {
+        let path = make_dir(parent, session, SystemTime::now())
+            .with_context(|| format!("making a log directory in {} (--log-dir)", parent.display()))?;
+        let log = path.join("run.log");
+        let log = File::create(&log).with_context(|| format!("making {}", log.display()))?;
+        let views: Vec<Box<dyn View>> = vec![
+            Box::new(PlainView::new(log, Verbosity::Full)),
+            Box::new(NodeLogs { dir: path.clone() }),
+            Box::new(ReportFile {
+                path: path.join("report.json"),
+            }),
+        ];
+        Ok(Self { path, views })
+    }
+}
+
+/// `node-ADDRESS-NAME.log` for each node: what it said about its work, its plan and its end.
+struct NodeLogs {
+    dir: PathBuf,
+}
+
+impl NodeLogs {
+    /// Opened for each of the rare lines, so that a thousand nodes need no thousand descriptors.
+    fn append(&self, at: Duration, node: &NodeRef, lines: &[String]) -> io::Result<()> {
+        let path = self.dir.join(format!(
+            "node-{}-{}.log",
+            file_name(&node.addr),
+            file_name(&node.name)
+        ));
+        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        let text: String =
+            lines
+                .iter()
+                .flat_map(|line| line.lines())
+                .fold(String::new(), |mut text, line| {
+                    text += &format!("[{}] {line}\n", clock(at));
+                    text
+                });
+        file.write_all(text.as_bytes())
+    }
+}
+
+impl View for NodeLogs {
+    fn handle(&mut self, at: Duration, event: &RunEvent) -> io::Result<()> {
+        let (RunEvent::NodeJoined { node, .. }
+        | RunEvent::NodePrepared { node, .. }
+        | RunEvent::NodeStep { node, .. }
+        | RunEvent::NodeFailed { node, .. }
+        | RunEvent::NodeDone { node, .. }) = event
+        else {
+            return Ok(());
+        };
+        let mut lines: Vec<_> = event_line(event).into_iter().collect();
+        match event {
+            RunEvent::NodePrepared { plan, .. } => lines.extend(prepared_lines(node, plan)),
+            RunEvent::NodeDone { report, .. } => {
+                lines.extend(report.warnings.iter().map(|text| format!("warning: {text}")));
+                let problems = report.streams.iter().flat_map(|stream| &stream.problems);
+                lines.extend(problems.map(|text| format!("warning: {text}")));
+            }
+            _ => {}
+        }
+        self.append(at, node, &lines)
+    }
+}
+
+/// `report.json`: the run's summary, written at its end.
+struct ReportFile {
+    path: PathBuf,
+}
+
+impl View for ReportFile {
+    fn handle(&mut self, _: Duration, event: &RunEvent) -> io::Result<()> {
+        let RunEvent::Ended { summary } = event else {
+            return Ok(());
+        };
+        let mut text = serde_json::to_vec_pretty(summary)?;
+        text.push(b'\n');
+        fs::write(&self.path, text)
+    }
+}
+
+fn make_dir(parent: &Path, session: &str, now: SystemTime) -> io::Result<PathBuf> {
+    fs::create_dir_all(parent)?;
+    let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let name = format!("{}-{}", file_name(session), utc(seconds));
+    // Others need not read which files of the golden node could not be read.
+    let mut builder = DirBuilder::new();
+    builder.mode(0o750);
+    let mut made = Err(io::ErrorKind::AlreadyExists.into());
+    for number in 1..=MAX_SAME_SECOND {
+        let suffix = if number == 1 {
+            String::new()
+        } else {
+            format!("-{number}")
+        };
+        let dir = parent.join(format!("{name}{suffix}"));
+        made = builder.create(&dir).map(|()| dir);
+        if !matches!(&made, Err(error) if error.kind() == io::ErrorKind::AlreadyExists) {
+            break;
+        }
+    }
+    made
+}
+
+/// Letters, digits and `.:_-` of a text that comes from elsewhere; `_` for the rest, and in front of a dot.
+fn file_name(text: &str) -> String {
+    let safe = |c: char| {
+        if c.is_ascii_alphanumeric() || ".:_-".contains(c) {
+            c
+        } else {
+            '_'
+        }
+    };
+    let name: String = text.chars().map(safe).collect();
+    if name.starts_with('.') {
+        format!("_{name}")
+    } else {
+        name
+    }
+}
+
+/// `20261120T163012Z` of seconds since 1970. The days are counted as in Hinnant's `civil_from_days`.
+fn utc(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!(
+        "{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z",
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use ka_status::event::{NodeEvent, Step};
+    use ka_status::run::{NodeRef, RunEvent};
+    use ka_status::summary::RunSummary;
+
+    use super::{LogDir, file_name, utc};
+
+    #[test]
+    fn each_node_has_its_log_and_the_run_a_report() {
+        let parent = tempfile::tempdir().unwrap();
+        let LogDir { path: dir, mut views } = LogDir::make(&parent.path().join("logs"), "room 12").unwrap();
+        let node = NodeRef {
+            id: 1,
+            name: "../n1".into(),
+            addr: "10.0.1.1".into(),
+            position: 1,
+        };
+        let step = NodeEvent::news(Step::Format, "/dev/vda1 as ext4");
+        for event in [
+            RunEvent::NodeStep { node, step },
+            RunEvent::Ended {
+                summary: RunSummary::default(),
+            },
+        ] {
+            for view in &mut views {
+                view.handle(Duration::from_secs(65), &event).unwrap();
+            }
+        }
+        let text = fs::read_to_string(dir.join("node-10.0.1.1-_.._n1.log")).unwrap();
+        assert_eq!(text, "[1:05] 10.0.1.1> formatting: /dev/vda1 as ext4\n");
+        assert!(
+            fs::read_to_string(dir.join("run.log"))
+                .unwrap()
+                .contains("/dev/vda1 as ext4")
+        );
+        let report: serde_json::Value =
+            serde_json::from_slice(&fs::read(dir.join("report.json")).unwrap()).unwrap();
+        assert_eq!(report["nodes"], serde_json::json!([]));
+    }
+
+    #[test]
+    fn two_runs_in_one_second_do_not_share_a_directory() {
+        let parent = tempfile::tempdir().unwrap();
+        let first = LogDir::make(parent.path(), "k").unwrap().path;
+        let second = LogDir::make(parent.path(), "k").unwrap().path;
+        assert_ne!(first, second);
+    }
+
+    #[test]
+    fn no_name_leads_out_of_the_directory() {
+        assert_eq!(file_name("../../etc/passwd"), "_.._.._etc_passwd");
+        assert_eq!(file_name("fe80::1%eth0"), "fe80::1_eth0");
+    }
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        assert_eq!(utc(0), "19700101T000000Z");
+        assert_eq!(utc(951_827_696), "20000229T123456Z");
+        assert_eq!(utc(1_795_192_212), "20261120T163012Z");
+    }
+}
