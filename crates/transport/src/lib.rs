@@ -7,6 +7,8 @@
 //! Specification: issue 2 §2, §6, §7, §9 and `docs/protocol.md`.
 
 mod code;
+mod control;
+mod discovery;
 mod error;
 mod key;
 mod net;

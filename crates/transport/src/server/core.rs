@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use ka_proto::StreamName;
+use ka_proto::{StreamId, StreamName};
 use tokio::sync::mpsc;
 
 use super::Server;
@@ -30,6 +30,8 @@ pub(crate) enum Command {
         name: StreamName,
         reply: Reply<Head>,
     },
+    FinishStream { stream: StreamId, reply: Reply<Vec<(NodeInfo, Outcome<()>)>> },
+    FailStream { stream: StreamId, reason: String },
     CollectReports {
         reply: Reply<Vec<(NodeInfo, Outcome<Vec<u8>>)>>,
     },

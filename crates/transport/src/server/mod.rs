@@ -18,7 +18,7 @@ use crate::code::JoinCode;
 use crate::error::TransportError;
 use crate::stream::StreamWriter;
 
-pub(crate) use core::Command;
+pub(crate) use core::{Command, ask};
 pub use types::{Failure, NodeInfo, Outcome, ServerConfig, ServerEvent, StreamSummary, Timeouts};
 
 /// A running server. Dropping it ends the run for every node.

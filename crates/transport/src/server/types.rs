@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ka_proto::{ChainPosition, MacAddr, NodeId, SessionName, StreamId};
+use ka_proto::{ChainPosition, MacAddr, NodeId, SessionName, StreamId, StreamName};
 
 use crate::code::SECRET_LEN;
 use crate::key::ServerKey;
@@ -221,7 +221,7 @@ pub struct StreamSummary {
     /// Which.
     pub stream: StreamId,
     /// Its name.
-    pub name: String,
+    pub name: StreamName,
     /// Payload bytes sent.
     pub bytes: u64,
     /// Blocks sent.

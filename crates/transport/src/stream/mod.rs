@@ -4,8 +4,15 @@
 //! what it decides is decided by `ka_proto::relay`. Not here: what the bytes mean. `docs/protocol.md`.
 
 mod buffer;
+pub(crate) mod link;
+mod downstream;
+mod flow;
+mod head;
 mod pump;
 pub(crate) mod shared;
+#[cfg(test)]
+mod tests;
+mod upstream;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,19 +25,19 @@ use tokio::sync::mpsc;
 use crate::error::TransportError;
 use crate::server::types::StreamSummary;
 use buffer::SealedBlock;
-pub(crate) use pump::Head;
+pub(crate) use head::Head;
 use shared::Shared;
 
 /// The server's end of a stream. Dropping it unfinished ends the stream as failed for every node.
 #[derive(Debug)]
 pub struct StreamWriter {
-    head: Option<pump::Head>,
+    head: Option<Head>,
     commands: mpsc::UnboundedSender<crate::server::Command>,
 }
 
 impl StreamWriter {
     pub(crate) const fn new(
-        head: pump::Head,
+        head: Head,
         commands: mpsc::UnboundedSender<crate::server::Command>,
     ) -> Self {
         Self {
@@ -80,7 +87,7 @@ impl StreamWriter {
 impl Drop for StreamWriter {
     fn drop(&mut self) {
         if let Some(head) = self.head.take() {
-            head.give_up("the server stopped sending before the end of the stream");
+            head.give_up("the server stopped sending before the end of the stream", &self.commands);
         }
     }
 }

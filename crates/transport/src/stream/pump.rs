@@ -1,36 +1,422 @@
-//! The pump thread: sockets of one stream at one node.
+//! The pump thread: all sockets of one stream at one node, and the memory of its window.
+//!
+//! It does what `ka_proto::relay` decides. Here: the loop, the inbox, the machine's outputs; [`super::flow`] moves
+//! blocks. One thread does everything, so a block that was received is hashed, passed on and handed out while it is
+//! in the processor's cache, and no lock is taken per byte.
 
+use std::collections::VecDeque;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ka_proto::block::StreamDigest;
+use ka_proto::control::{Peer, Side, Successor};
+use ka_proto::link::{Goodbye, UpFrame};
+use ka_proto::relay::{Relay, RelayConfig, RelayOutput, Source};
+use ka_proto::{Reason, StreamId, StreamOffset};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
+use super::buffer::SealedBlock;
+use super::downstream::Downstream;
+use super::link::{Door, LinkTarget, Predecessor, connect};
+use super::shared::{Ended, Shared};
+use super::upstream::Upstream;
 use crate::error::TransportError;
-use crate::server::Command;
-use crate::server::types::StreamSummary;
+
+/// At the end, how long to wait for the predecessor to take the last acknowledgement.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What other threads tell the pump.
 #[derive(Debug)]
 pub(crate) enum Input {
+    /// The connection to the predecessor stands.
+    Predecessor { link: Upstream, attempt: u64 },
+    /// It could not be made.
+    NoPredecessor { reason: String, attempt: u64 },
+    /// The predecessor no longer has what is needed.
+    Gap { retained_from: StreamOffset, attempt: u64 },
+    /// A successor has proved itself.
+    Successor { link: Downstream, resume_from: StreamOffset },
+    /// The server names new neighbours.
+    Relink { predecessor: Option<Peer>, successor: Option<Successor> },
+    /// The server says that nobody needs the stream any more.
+    EndStream,
+    /// The producer has sent everything.
+    ProducerDone,
     /// The consumer took and used everything.
     ConsumerDone,
     /// The consumer gave up.
     ConsumerFailed(String),
+    /// The run is over.
+    Abort(String),
 }
 
-/// The producer's hold on the pump of the head.
+/// What the pump tells the task that holds the control connection(s).
 #[derive(Debug)]
-pub(crate) struct Head;
+pub(crate) struct Report {
+    pub(crate) stream: StreamId,
+    pub(crate) what: Happened,
+}
 
-impl Head {
-    pub(crate) fn send(&mut self, _block: Vec<u8>) -> Result<(), TransportError> {
-        Err(TransportError::Misuse("the chain is being written"))
+/// See [`Report`].
+#[derive(Debug)]
+pub(crate) enum Happened {
+    /// A data connection stands.
+    LinkUp { side: Side, offset: StreamOffset },
+    /// A data connection broke.
+    LinkLost { side: Side, offset: StreamOffset, reason: Reason },
+    /// Everything arrived, is verified, and the consumer took it.
+    Done { bytes: u64, digest: [u8; 32] },
+    /// The consumer gave up; the relay goes on.
+    ConsumerFailed { reason: String },
+    /// The pump has ended in good order.
+    Closed { bytes: u64, blocks: u64 },
+    /// The pump has ended: the stream cannot be completed here.
+    Failed { reason: String },
+}
+
+/// What a pump is made of.
+#[derive(Debug)]
+pub(crate) struct PumpConfig {
+    pub(crate) relay: RelayConfig,
+    pub(crate) target: LinkTarget,
+    /// Most bytes of memory held in blocks.
+    pub(crate) window_bytes: usize,
+    /// Own address to connect from.
+    pub(crate) local: Option<IpAddr>,
+    pub(crate) door: Door,
+    pub(crate) reports: mpsc::UnboundedSender<Report>,
+}
+
+/// State of the pump thread.
+#[derive(Debug)]
+pub(super) struct Pump {
+    pub(super) relay: Relay,
+    pub(super) target: LinkTarget,
+    pub(super) shared: Arc<Shared>,
+    pub(super) upstream: Option<Upstream>,
+    pub(super) downstream: Option<Downstream>,
+    /// Everything in the window, in order.
+    pub(super) retained: VecDeque<Arc<SealedBlock>>,
+    /// The end block, once it is here.
+    pub(super) end: Option<Arc<SealedBlock>>,
+    /// Handed to the consumer and not yet known to the machine as consumed.
+    pub(super) unconsumed: VecDeque<Arc<SealedBlock>>,
+    /// Verified in this round, to be handed to the consumer at its end.
+    pub(super) fresh: Vec<Arc<SealedBlock>>,
+    /// Sealed by the producer, not yet in the window.
+    pub(super) produced: VecDeque<Arc<SealedBlock>>,
+    pub(super) producer_done: bool,
+    pub(super) digest: StreamDigest,
+    /// Memory of the window, by [`SealedBlock::cost`].
+    pub(super) held: usize,
+    pub(super) window_bytes: usize,
+    pub(super) is_head: bool,
+    has_consumer: bool,
+    epoch: Instant,
+    local: Option<IpAddr>,
+    door: Door,
+    runtime: Handle,
+    reports: mpsc::UnboundedSender<Report>,
+    connecting: Option<JoinHandle<()>>,
+    attempt: u64,
+    over: Option<Ended>,
+}
+
+/// Starts the pump thread of one stream; must be called inside the runtime that makes its connections.
+pub(crate) fn spawn(config: PumpConfig) -> Result<(), TransportError> {
+    let runtime = Handle::current();
+    let epoch = Instant::now();
+    config.door.open(config.target.clone());
+    let stream = config.target.key.stream();
+    let door = config.door.clone();
+    let pump = Pump {
+        is_head: config.relay.source == Source::Producer,
+        has_consumer: config.relay.has_consumer,
+        relay: Relay::new(config.relay, Duration::ZERO),
+        shared: Arc::clone(&config.target.shared),
+        target: config.target,
+        upstream: None,
+        downstream: None,
+        retained: VecDeque::new(),
+        end: None,
+        unconsumed: VecDeque::new(),
+        fresh: Vec::new(),
+        produced: VecDeque::new(),
+        producer_done: false,
+        digest: StreamDigest::new(),
+        held: 0,
+        window_bytes: config.window_bytes,
+        epoch,
+        local: config.local,
+        door: config.door,
+        runtime,
+        reports: config.reports,
+        connecting: None,
+        attempt: 0,
+        over: None,
+    };
+    let thread = std::thread::Builder::new().name(format!("ka-pump-{stream}"));
+    thread.spawn(move || pump.run()).map(drop).map_err(|source| {
+        door.close(stream);
+        TransportError::system("starting the pump thread")(source)
+    })
+}
+
+impl Pump {
+    fn run(mut self) {
+        let mut ready = Ready::default();
+        while self.over.is_none() {
+            self.handle_inbox();
+            self.note_consumption();
+            self.take_produced();
+            if ready.upstream {
+                self.read_upstream();
+            }
+            if ready.downstream {
+                self.read_downstream();
+            }
+            self.forward();
+            self.acknowledge();
+            self.obey();
+            self.publish();
+            if self.over.is_none() {
+                ready = self.wait();
+                let now = self.now();
+                if self.relay.poll_timeout().is_some_and(|at| at <= now) {
+                    self.relay.handle_timeout(now);
+                }
+            }
+        }
+        self.close();
     }
-    pub(crate) fn buffer(&self, capacity: usize) -> Vec<u8> {
-        Vec::with_capacity(capacity)
+
+    pub(super) fn now(&self) -> Duration {
+        self.epoch.elapsed()
     }
-    pub(crate) fn finish(
-        self,
-        _commands: &mpsc::UnboundedSender<Command>,
-    ) -> Result<StreamSummary, TransportError> {
-        Err(TransportError::Misuse("the chain is being written"))
+
+    fn handle_inbox(&mut self) {
+        for input in self.shared.take_inbox() {
+            self.handle(input);
+        }
     }
-    pub(crate) fn give_up(self, _reason: &str) {}
+
+    fn handle(&mut self, input: Input) {
+        let now = self.now();
+        match input {
+            Input::Predecessor { link, attempt } if attempt == self.attempt => {
+                self.upstream = Some(link);
+                self.relay.handle_upstream_joined(now);
+            }
+            Input::NoPredecessor { reason, attempt } if attempt == self.attempt => {
+                self.relay.handle_upstream_lost(now, Reason::new(reason));
+            }
+            Input::Gap { retained_from, attempt } if attempt == self.attempt => {
+                self.relay.handle_upstream_gap(now, retained_from);
+            }
+            // Results of an attempt that was given up meanwhile.
+            Input::Predecessor { .. } | Input::NoPredecessor { .. } | Input::Gap { .. } => {}
+            Input::Successor { link, resume_from } => {
+                match self.relay.handle_downstream_joined(now, link.node, resume_from) {
+                    Ok(()) => self.downstream = Some(link),
+                    Err(error) => tracing::warn!(stream = %self.shared.name, %error, "successor turned away"),
+                }
+            }
+            Input::Relink { predecessor, successor } => {
+                if let Some(successor) = successor {
+                    self.relay.set_successor(now, successor);
+                }
+                if let Some(peer) = predecessor {
+                    self.relay.set_predecessor(now, peer);
+                }
+            }
+            Input::EndStream => self.relay.handle_end_stream(now),
+            Input::ProducerDone => self.producer_done = true,
+            Input::ConsumerDone => self.relay.handle_consumer_finished(now),
+            Input::ConsumerFailed(reason) => {
+                self.relay.handle_consumer_failed(now);
+                self.report(Happened::ConsumerFailed { reason });
+            }
+            Input::Abort(reason) => {
+                self.say_goodbye(Goodbye::Aborted);
+                self.over.get_or_insert(Ended::Failed(reason));
+            }
+        }
+        self.obey();
+    }
+
+    /// Does what the machine wants done.
+    pub(super) fn obey(&mut self) {
+        while let Some(output) = self.relay.poll_output() {
+            match output {
+                RelayOutput::Connect { peer, resume } => self.connect(peer, resume),
+                RelayOutput::CloseUpstream(why) => {
+                    self.attempt += 1;
+                    self.say_goodbye(why);
+                }
+                RelayOutput::CloseDownstream => self.downstream = None,
+                RelayOutput::Release { below } => self.release(below),
+                RelayOutput::LinkUp { side, offset } => self.report(Happened::LinkUp { side, offset }),
+                RelayOutput::LinkLost { side, offset, reason } => {
+                    self.report(Happened::LinkLost { side, offset, reason });
+                }
+                RelayOutput::Done => {
+                    let end = self.digest.end();
+                    self.report(Happened::Done { bytes: end.bytes, digest: end.digest });
+                }
+                RelayOutput::Closed => drop(self.over.get_or_insert(Ended::Complete)),
+                RelayOutput::Failed { reason } => {
+                    self.over.get_or_insert(Ended::Failed(reason.as_str().to_owned()));
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, peer: Peer, resume_from: StreamOffset) {
+        self.attempt += 1;
+        let predecessor =
+            Predecessor { node: peer.node, addr: peer.addr, local: self.local, resume_from, attempt: self.attempt };
+        self.connecting = Some(self.runtime.spawn(connect(self.target.clone(), predecessor)));
+    }
+
+    fn release(&mut self, below: StreamOffset) {
+        while self.retained.front().is_some_and(|block| block.end() <= below.0) {
+            let Some(block) = self.retained.pop_front() else { break };
+            self.held -= block.cost();
+            if self.is_head {
+                self.shared.release_produced(block.cost());
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        self.shared.deliver(&mut self.fresh);
+        self.shared.publish_progress(
+            self.relay.received().0,
+            self.relay.consumed().0,
+            self.relay.buffered(),
+            self.relay.retained_from().0,
+        );
+    }
+
+    /// Closes the predecessor's link with a farewell, as far as the socket takes it at once.
+    fn say_goodbye(&mut self, why: Goodbye) {
+        if let Some(mut upstream) = self.upstream.take() {
+            upstream.push_up(&UpFrame::Goodbye(why));
+            upstream.flush_up().ok();
+        }
+    }
+
+    pub(super) fn fail(&mut self, reason: String) {
+        self.over.get_or_insert(Ended::Failed(reason));
+    }
+
+    pub(super) fn report(&self, what: Happened) {
+        // A task that is gone has nobody left to tell.
+        self.reports.send(Report { stream: self.target.key.stream(), what }).ok();
+    }
+
+    /// Sleeps until something is to be done.
+    fn wait(&mut self) -> Ready {
+        let wants_blocks = self.wants_produced();
+        if !self.shared.fall_asleep(self.wake_at_consumed(), wants_blocks) {
+            return Ready { upstream: self.wants_upstream(), downstream: true };
+        }
+        let reads_upstream = self.wants_upstream();
+        let pause = self.relay.poll_timeout().unwrap_or_default().saturating_sub(self.now());
+        let mut fds = vec![PollFd::from_borrowed_fd(self.shared.event_fd(), PollFlags::IN)];
+        if let Some(upstream) = &self.upstream {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, reads_upstream);
+            flags.set(PollFlags::OUT, upstream.wants_write());
+            fds.push(PollFd::from_borrowed_fd(upstream.fd(), flags));
+        }
+        if let Some(downstream) = &self.downstream {
+            let mut flags = PollFlags::IN;
+            flags.set(PollFlags::OUT, downstream.wants_write());
+            fds.push(PollFd::from_borrowed_fd(downstream.fd(), flags));
+        }
+        let timeout = Timespec { tv_sec: pause.as_secs().cast_signed(), tv_nsec: pause.subsec_nanos().into() };
+        // An interrupted poll is a short one.
+        poll(&mut fds, Some(&timeout)).ok();
+        let mut events = fds.iter().map(PollFd::revents);
+        let event = events.next().unwrap_or(PollFlags::empty());
+        let upstream = self.upstream.as_ref().and_then(|_| events.next()).unwrap_or(PollFlags::empty());
+        let downstream = self.downstream.as_ref().and_then(|_| events.next()).unwrap_or(PollFlags::empty());
+        drop(fds);
+        self.shared.wake_up(event.contains(PollFlags::IN));
+        let ended = PollFlags::HUP | PollFlags::ERR;
+        if let Some(link) = &mut self.downstream
+            && downstream.contains(PollFlags::OUT)
+        {
+            link.unblock();
+        }
+        Ready {
+            upstream: upstream.intersects(PollFlags::IN | ended),
+            downstream: downstream.intersects(PollFlags::IN | ended),
+        }
+    }
+
+    /// Bytes consumed at which the pump wants to be woken: when it waits for room, by an eighth of the window at a
+    /// time; at the end of the stream, when all is consumed.
+    fn wake_at_consumed(&self) -> u64 {
+        let outstanding: u64 = self.unconsumed.back().map_or(0, |last| last.end() - self.relay.consumed().0);
+        if outstanding == 0 || !self.has_consumer {
+            return u64::MAX;
+        }
+        let consumed = self.shared.consumed().min(self.relay.received().0);
+        if self.relay.has_ended() {
+            return self.relay.received().0.max(consumed + 1);
+        }
+        if self.wants_upstream() {
+            return u64::MAX;
+        }
+        consumed + (self.window_bytes as u64 / 8).min(outstanding).max(1)
+    }
+
+    fn close(&mut self) {
+        self.door.close(self.target.key.stream());
+        if let Some(connecting) = self.connecting.take() {
+            connecting.abort();
+        }
+        let end = self.digest.end();
+        let ended = self.over.take().unwrap_or(Ended::Complete);
+        self.shared.deliver(&mut self.fresh);
+        self.shared.end(&ended);
+        self.farewell();
+        self.report(match ended {
+            Ended::Complete => Happened::Closed { bytes: end.bytes, blocks: end.blocks },
+            Ended::Failed(reason) => Happened::Failed { reason },
+        });
+    }
+
+    /// Lets the predecessor read the last acknowledgement: closing with blocks unread would reset the connection
+    /// under it.
+    fn farewell(&mut self) {
+        let deadline = Instant::now() + FAREWELL;
+        self.downstream = None;
+        let Some(mut upstream) = self.upstream.take() else { return };
+        while let Some(rest) = deadline.checked_duration_since(Instant::now()) {
+            match upstream.linger(rest) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => return log_farewell(&error),
+            }
+        }
+    }
+}
+
+fn log_farewell(error: &io::Error) {
+    tracing::debug!(%error, "closing the link to the predecessor");
+}
+
+/// What poll(2) said.
+#[derive(Debug, Default, Clone, Copy)]
+struct Ready {
+    upstream: bool,
+    downstream: bool,
 }

@@ -24,12 +24,22 @@ pub(crate) struct Shared {
     event: OwnedFd,
     asleep: AtomicBool,
     inbox: Mutex<Vec<Input>>,
+    progress: Progress,
     consumed: AtomicU64,
     wake_at_consumed: AtomicU64,
     delivery: Mutex<Delivery>,
     delivered: Condvar,
     production: Mutex<Production>,
     room: Condvar,
+}
+
+/// How far the stream is here, for other threads to look at.
+#[derive(Debug, Default)]
+struct Progress {
+    received: AtomicU64,
+    consumed: AtomicU64,
+    buffered: AtomicU64,
+    retained_from: AtomicU64,
 }
 
 /// From the pump to the consumer.
@@ -71,6 +81,7 @@ impl Shared {
             event,
             asleep: AtomicBool::new(false),
             inbox: Mutex::default(),
+            progress: Progress::default(),
             consumed: AtomicU64::new(0),
             wake_at_consumed: AtomicU64::new(u64::MAX),
             delivery: Mutex::default(),
@@ -84,6 +95,21 @@ impl Shared {
     pub(crate) fn post(&self, input: Input) {
         lock(&self.inbox).push(input);
         self.wake();
+    }
+
+    /// The first byte that a successor can still get here.
+    pub(crate) fn retained_from(&self) -> u64 {
+        self.progress.retained_from.load(Ordering::Relaxed)
+    }
+
+    /// Bytes received, consumed, and retained now. Each is exact, together they may be a moment apart.
+    pub(crate) fn progress(&self) -> (u64, u64, u64) {
+        let progress = &self.progress;
+        (
+            progress.received.load(Ordering::Relaxed),
+            progress.consumed.load(Ordering::Relaxed),
+            progress.buffered.load(Ordering::Relaxed),
+        )
     }
 
     fn wake(&self) {
@@ -130,6 +156,13 @@ impl Shared {
             // Non-blocking; whatever it gives, the pump now looks at everything.
             rustix::io::read(&self.event, &mut counter).ok();
         }
+    }
+
+    pub(crate) fn publish_progress(&self, received: u64, consumed: u64, buffered: u64, retained_from: u64) {
+        self.progress.received.store(received, Ordering::Relaxed);
+        self.progress.consumed.store(consumed, Ordering::Relaxed);
+        self.progress.buffered.store(buffered, Ordering::Relaxed);
+        self.progress.retained_from.store(retained_from, Ordering::Relaxed);
     }
 
     /// Bytes the consumer is done with, in whatever order.

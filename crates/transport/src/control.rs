@@ -1,0 +1,84 @@
+//! Frames of the control connection on an asynchronous stream, both sides.
+//!
+//! Here: reading with bounds on size and silence, writing in order. Not here: what the messages mean.
+//! `ka_proto::control`, `docs/protocol.md` "Control frames".
+
+use std::io;
+use std::time::Duration;
+
+use ka_proto::WireError;
+use ka_proto::wire::{FRAME_PREFIX, frame_length};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// Messages waiting for one peer. The largest burst is an order with its payload and some heartbeats; a peer that
+/// lets this many pile up does not read.
+pub(crate) const MAX_QUEUED_FRAMES: usize = 256;
+
+/// Why a control connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ControlError {
+    #[error("the connection was closed")]
+    Closed,
+    #[error("silent for {} s", .0.as_secs())]
+    Silent(Duration),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Wire(#[from] WireError),
+}
+
+/// Reads one frame's body. Not cancel-safe.
+///
+/// # Errors
+/// [`ControlError::Silent`] when no byte comes for `silence`; [`ControlError::Closed`] at the end of the stream, also
+/// in the middle of a frame.
+pub(crate) async fn read_frame<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    limit: usize,
+    silence: Duration,
+) -> Result<Vec<u8>, ControlError> {
+    let mut prefix = [0; FRAME_PREFIX];
+    read_alive(reader, &mut prefix, silence).await?;
+    let mut body = vec![0; frame_length(prefix, limit)?];
+    read_alive(reader, &mut body, silence).await?;
+    Ok(body)
+}
+
+async fn read_alive<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    buffer: &mut [u8],
+    silence: Duration,
+) -> Result<(), ControlError> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        let read = timeout(silence, reader.read(&mut buffer[filled..])).await;
+        match read.map_err(|_| ControlError::Silent(silence))? {
+            Ok(0) => return Err(ControlError::Closed),
+            Ok(count) => filled += count,
+            // rustls reports a TCP end without close_notify this way: a killed process.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(ControlError::Closed),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Writes encoded frames in order until the queue is closed, then closes the connection in good order.
+///
+/// # Errors
+/// [`ControlError::Io`]; a peer that does not read is noticed by TCP_USER_TIMEOUT.
+pub(crate) async fn write_frames<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    mut frames: mpsc::Receiver<Vec<u8>>,
+) -> Result<(), ControlError> {
+    while let Some(frame) = frames.recv().await {
+        writer.write_all(&frame).await?;
+        if frames.is_empty() {
+            writer.flush().await?;
+        }
+    }
+    writer.shutdown().await?;
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! The connection to the successor: blocks go down it, acknowledgements come up.
+//!
+//! Headers and payloads of several blocks leave in one `sendmsg`, from the memory they were received into.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use ka_proto::NodeId;
+use ka_proto::WireError;
+use ka_proto::block::HEADER_LEN;
+use ka_proto::link::{UP_LEN, UpFrame, UpOpener};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+
+use super::buffer::SealedBlock;
+
+/// Blocks in one system call: 16 of the default size are 2 MiB, more than a socket takes at once.
+const MAX_BLOCKS_PER_CALL: usize = 16;
+/// Acknowledgements read in one system call.
+const MAX_FRAMES_PER_READ: usize = 16;
+
+/// Why the successor is of no use any more.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DownstreamError {
+    #[error("the successor closed the connection")]
+    Closed,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Frame(#[from] WireError),
+}
+
+/// The predecessor's end of a data connection.
+#[derive(Debug)]
+pub(super) struct Downstream {
+    pub(super) node: NodeId,
+    socket: TcpStream,
+    opener: UpOpener,
+    queue: VecDeque<Arc<SealedBlock>>,
+    /// Bytes of the first queued block (header included) that are sent.
+    sent_of_first: usize,
+    /// The socket took no more; poll(2) says when it does again.
+    blocked: bool,
+    frames: [u8; UP_LEN * MAX_FRAMES_PER_READ],
+    frames_filled: usize,
+}
+
+impl Downstream {
+    pub(super) const fn new(node: NodeId, socket: TcpStream, opener: UpOpener) -> Self {
+        Self {
+            node,
+            socket,
+            opener,
+            queue: VecDeque::new(),
+            sent_of_first: 0,
+            blocked: false,
+            frames: [0; UP_LEN * MAX_FRAMES_PER_READ],
+            frames_filled: 0,
+        }
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    pub(super) fn push(&mut self, block: Arc<SealedBlock>) {
+        self.queue.push_back(block);
+    }
+
+    /// Whether blocks wait to be sent.
+    pub(super) fn wants_write(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    pub(super) const fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// poll(2) says that the socket takes more.
+    pub(super) const fn unblock(&mut self) {
+        self.blocked = false;
+    }
+
+    /// Sends queued blocks as far as the socket takes them.
+    pub(super) fn write(&mut self) -> io::Result<()> {
+        while !self.queue.is_empty() && !self.blocked {
+            match self.write_once() {
+                Ok(sent) => self.mark_sent(sent),
+                Err(Errno::AGAIN) => self.blocked = true,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_once(&self) -> rustix::io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); 2 * MAX_BLOCKS_PER_CALL];
+        let mut skip = self.sent_of_first;
+        let mut used = 0;
+        for block in self.queue.iter().take(MAX_BLOCKS_PER_CALL) {
+            for part in [block.header.as_slice(), block.payload.as_slice()] {
+                let skipped = skip.min(part.len());
+                skip -= skipped;
+                if skipped < part.len() {
+                    slices[used] = IoSlice::new(&part[skipped..]);
+                    used += 1;
+                }
+            }
+        }
+        sendmsg(&self.socket, &slices[..used], &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
+    }
+
+    fn mark_sent(&mut self, sent: usize) {
+        self.sent_of_first += sent;
+        while let Some(first) = self.queue.front() {
+            let len = HEADER_LEN + first.payload.as_slice().len();
+            if self.sent_of_first < len {
+                break;
+            }
+            self.sent_of_first -= len;
+            self.queue.pop_front();
+        }
+    }
+
+    /// Reads the acknowledgements that are there.
+    pub(super) fn read(&mut self, mut handle: impl FnMut(UpFrame)) -> Result<(), DownstreamError> {
+        loop {
+            match rustix::io::read(&self.socket, &mut self.frames[self.frames_filled..]) {
+                Ok(0) => return Err(DownstreamError::Closed),
+                Ok(count) => self.frames_filled += count,
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+                Err(errno) => return Err(io::Error::from(errno).into()),
+            }
+            let whole = self.frames_filled / UP_LEN * UP_LEN;
+            for frame in self.frames[..whole].as_chunks::<UP_LEN>().0 {
+                handle(self.opener.open(frame)?);
+            }
+            self.frames.copy_within(whole..self.frames_filled, 0);
+            self.frames_filled -= whole;
+        }
+    }
+}

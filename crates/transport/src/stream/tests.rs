@@ -1,0 +1,267 @@
+//! Chains of real pumps over loopback sockets, without control connections.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ka_proto::block::StreamKey;
+use ka_proto::control::Peer;
+use ka_proto::relay::{RelayConfig, Source};
+use ka_proto::{NodeId, RunId, StreamId, StreamName};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+use super::buffer::Pool;
+use super::head::Head;
+use super::link::{Door, LinkTarget, Stranger};
+use super::pump::{Happened, Input, PumpConfig, Report, spawn};
+use super::shared::Shared;
+use super::{Block, StreamReader};
+use crate::net::listen_tcp;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const STREAM: StreamId = StreamId(1);
+
+struct Chain {
+    runtime: Runtime,
+    head: Option<Head>,
+    readers: Vec<Option<StreamReader>>,
+    shared: Vec<Arc<Shared>>,
+    doors: Vec<SocketAddr>,
+    reports: Vec<mpsc::UnboundedReceiver<Report>>,
+    strangers: mpsc::Receiver<Stranger>,
+}
+
+fn key() -> StreamKey {
+    StreamKey::new([3; 32], RunId([1; 16]), STREAM)
+}
+
+/// A head and `nodes` nodes, each retaining up to `window_bytes`.
+fn chain(nodes: u32, window_bytes: usize) -> Chain {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (stranger, strangers) = mpsc::channel(16);
+    let mut chain = Chain {
+        runtime,
+        head: None,
+        readers: Vec::new(),
+        shared: Vec::new(),
+        doors: Vec::new(),
+        reports: Vec::new(),
+        strangers,
+    };
+    let guard = chain.runtime.enter();
+    for me in 0..=nodes {
+        let pool = Pool::new(1024);
+        let shared = Shared::new(StreamName::new("test").unwrap(), pool).unwrap();
+        let door = Door::new(stranger.clone());
+        let listener = listen_tcp(SocketAddr::from(([127, 0, 0, 1], 0)), "test").unwrap();
+        let addr = listener.local_addr().unwrap();
+        tokio::spawn(door.clone().serve(tokio::net::TcpListener::from_std(listener).unwrap()));
+        let source = match me {
+            0 => Source::Producer,
+            _ => Source::Predecessor(Peer { node: NodeId(me - 1), addr: chain.doors[me as usize - 1] }),
+        };
+        let relay = RelayConfig {
+            source,
+            has_consumer: me > 0,
+            successor: (me < nodes).then_some(NodeId(me + 1)),
+            window_bytes: window_bytes as u64,
+            establish: Duration::from_secs(3),
+            ..RelayConfig::default()
+        };
+        let (reports, received) = mpsc::unbounded_channel();
+        let target = LinkTarget { key: key(), me: NodeId(me), shared: Arc::clone(&shared) };
+        spawn(PumpConfig { relay, target, window_bytes, local: None, door, reports }).unwrap();
+        match me {
+            0 => chain.head = Some(Head::new(Arc::clone(&shared), key(), window_bytes)),
+            _ => chain.readers.push(Some(StreamReader::new(Arc::clone(&shared), STREAM))),
+        }
+        chain.shared.push(shared);
+        chain.doors.push(addr);
+        chain.reports.push(received);
+    }
+    drop(guard);
+    chain
+}
+
+impl Chain {
+    /// Consumes node `node` (from 1) on a thread; gives its bytes' hash.
+    fn consume(
+        &mut self,
+        node: usize,
+        mut each: impl FnMut(&Block) + Send + 'static,
+    ) -> std::thread::JoinHandle<Result<(u64, blake3::Hash), String>> {
+        let mut reader = self.readers[node - 1].take().unwrap();
+        std::thread::spawn(move || {
+            let mut hasher = blake3::Hasher::new();
+            let mut bytes = 0;
+            while let Some(block) = reader.recv().map_err(|error| error.to_string())? {
+                assert_eq!(block.offset(), bytes);
+                each(&block);
+                hasher.update(block.as_ref());
+                bytes += block.as_ref().len() as u64;
+            }
+            reader.finish(Ok(())).map_err(|error| error.to_string())?;
+            Ok((bytes, hasher.finalize()))
+        })
+    }
+
+    /// Sends blocks of `lens` bytes and ends the stream; gives the hash of what was sent.
+    fn produce(&mut self, lens: impl IntoIterator<Item = usize>) -> blake3::Hash {
+        let mut head = self.head.take().unwrap();
+        let mut hasher = blake3::Hasher::new();
+        for (number, len) in lens.into_iter().enumerate() {
+            let mut block = head.buffer(len);
+            block.resize(len, u8::try_from(number % 251).unwrap());
+            hasher.update(&block);
+            head.send(block).unwrap();
+        }
+        self.shared[0].post(Input::ProducerDone);
+        hasher.finalize()
+    }
+
+    /// Waits for the last report of the pump of `node` (0: the head).
+    fn last_report(&mut self, node: usize) -> Happened {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            assert!(Instant::now() < deadline, "node {node} never ended");
+            match self.reports[node].try_recv() {
+                Ok(Report { what: what @ (Happened::Closed { .. } | Happened::Failed { .. }), .. }) => return what,
+                Ok(_) => {}
+                Err(_) => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    }
+
+    fn assert_closed(&mut self, node: usize) {
+        let last = self.last_report(node);
+        assert!(matches!(last, Happened::Closed { .. }), "node {node}: {last:?}");
+    }
+}
+
+#[test]
+fn four_nodes_get_what_the_head_sends() {
+    let mut chain = chain(4, 8 << 20);
+    let consumers: Vec<_> = (1..=4).map(|node| chain.consume(node, |_| ())).collect();
+    let lens = (0..512).map(|number| if number % 7 == 3 { number * 31 + 1 } else { 128 << 10 });
+    let sent = chain.produce(lens);
+    for consumer in consumers {
+        assert_eq!(consumer.join().unwrap().unwrap().1, sent);
+    }
+    for node in (0..=4).rev() {
+        chain.assert_closed(node);
+    }
+}
+
+#[test]
+fn empty_and_one_byte_streams_end_well() {
+    for lens in [vec![], vec![1], vec![1, 1 << 20, 1]] {
+        let mut chain = chain(2, 8 << 20);
+        let consumers = [chain.consume(1, |_| ()), chain.consume(2, |_| ())];
+        let total: usize = lens.iter().sum();
+        let sent = chain.produce(lens);
+        for consumer in consumers {
+            assert_eq!(consumer.join().unwrap().unwrap(), (total as u64, sent));
+        }
+        chain.assert_closed(0);
+    }
+}
+
+#[test]
+fn slow_consumer_holds_up_the_producer_and_memory_stays_bounded() {
+    let window = 8 << 20;
+    let mut chain = chain(2, window);
+    let fast = chain.consume(1, |_| ());
+    let slow = chain.consume(2, |_| std::thread::sleep(Duration::from_millis(2)));
+    let shared = chain.shared.clone();
+    let watcher = std::thread::spawn(move || {
+        let mut most = 0;
+        for _ in 0..200 {
+            most = shared.iter().map(|shared| shared.progress().2).fold(most, u64::max);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        most
+    });
+    let sent = chain.produce(std::iter::repeat_n(128 << 10, 400));
+    assert_eq!(slow.join().unwrap().unwrap().1, sent);
+    assert_eq!(fast.join().unwrap().unwrap().1, sent);
+    let most = watcher.join().unwrap();
+    assert!(most <= window as u64, "{most} bytes retained");
+    assert!(most > window as u64 / 2, "the window was never used: {most}");
+}
+
+#[test]
+fn window_of_tiny_blocks_is_bounded_by_its_memory() {
+    let mut chain = chain(1, 6 << 20);
+    let consumer = chain.consume(1, |_| ());
+    let sent = chain.produce(std::iter::repeat_n(1, 100_000));
+    assert_eq!(consumer.join().unwrap().unwrap(), (100_000, sent));
+    chain.assert_closed(0);
+}
+
+#[test]
+fn consumer_that_gives_up_does_not_stop_its_successor() {
+    let mut chain = chain(2, 8 << 20);
+    let mut reader = chain.readers[0].take().unwrap();
+    let gives_up = std::thread::spawn(move || {
+        reader.recv().unwrap();
+        reader.finish(Err("disk full".to_owned())).unwrap();
+    });
+    let other = chain.consume(2, |_| ());
+    let sent = chain.produce(std::iter::repeat_n(128 << 10, 400));
+    gives_up.join().unwrap();
+    assert_eq!(other.join().unwrap().unwrap().1, sent);
+    chain.assert_closed(0);
+    let mut reasons = Vec::new();
+    while let Ok(report) = chain.reports[1].try_recv() {
+        if let Happened::ConsumerFailed { reason } = report.what {
+            reasons.push(reason);
+        }
+    }
+    assert_eq!(reasons, ["disk full"]);
+}
+
+#[test]
+fn lost_middle_node_ends_the_stream_of_its_neighbours_in_bounded_time() {
+    let mut chain = chain(3, 8 << 20);
+    let consumers: Vec<_> = (1..=3)
+        .map(|node| chain.consume(node, |_| std::thread::sleep(Duration::from_millis(1))))
+        .collect();
+    let mut head = chain.head.take().unwrap();
+    for _ in 0..100 {
+        head.send(vec![7; 128 << 10]).unwrap();
+    }
+    chain.shared[2].post(Input::Abort("killed by the test".to_owned()));
+    // Nobody names other neighbours here: the tail fails in its time, the others go on as the whole chain.
+    for _ in 0..100 {
+        head.send(vec![8; 128 << 10]).unwrap();
+    }
+    chain.shared[0].post(Input::ProducerDone);
+    let ended: Vec<_> = consumers.into_iter().map(|consumer| consumer.join().unwrap()).collect();
+    assert_eq!(ended[0].as_ref().map(|(bytes, _)| *bytes), Ok(200 * (128 << 10)));
+    assert_eq!(ended[1], Err("stream test: killed by the test".to_owned()));
+    assert!(ended[2].as_ref().is_err_and(|reason| reason.contains("predecessor")), "{ended:?}");
+    chain.assert_closed(0);
+}
+
+#[test]
+fn strangers_at_the_data_port_get_no_byte_and_do_not_disturb_the_stream() {
+    use std::io::{Read, Write};
+    let mut chain = chain(1, 8 << 20);
+    let mut garbage = std::net::TcpStream::connect(chain.doors[0]).unwrap();
+    garbage.write_all(&[0x55; 4096]).ok();
+    let mut silent = std::net::TcpStream::connect(chain.doors[0]).unwrap();
+    silent.set_read_timeout(Some(LIMIT)).unwrap();
+    let consumer = chain.consume(1, |_| ());
+    let sent = chain.produce([1000, 1000]);
+    assert_eq!(consumer.join().unwrap().unwrap().1, sent);
+    let mut answer = Vec::new();
+    // A reset is as good as an end: what counts is that nothing was said.
+    garbage.read_to_end(&mut answer).ok();
+    silent.read_to_end(&mut answer).ok();
+    assert!(answer.is_empty());
+    let mut reasons = [(); 2].map(|()| chain.strangers.blocking_recv().unwrap().reason);
+    reasons.sort();
+    assert!(reasons[0].contains("malformed"), "{reasons:?}");
+    assert!(reasons[1].contains("said nothing valid"), "{reasons:?}");
+}
