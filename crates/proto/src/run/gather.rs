@@ -40,6 +40,7 @@ impl Run {
             state: MemberState::Waiting,
         };
         self.members.insert(id, member);
+        self.connections.insert(conn, id);
         self.send(id, self.accepted(id));
         let (present, wanted) = (self.present(), self.config.wanted);
         self.event(RunEvent::NodeJoined {
@@ -47,7 +48,7 @@ impl Run {
             present,
             wanted,
         });
-        self.announce();
+        self.count_changed = true;
         if join.start_now || wanted.is_some_and(|wanted| present >= wanted) {
             self.start();
         }
@@ -119,7 +120,7 @@ impl Run {
             reason,
             present,
         });
-        self.announce();
+        self.count_changed = true;
     }
 
     fn accepted(&self, node: NodeId) -> ToNode {
@@ -136,7 +137,12 @@ impl Run {
         u32::try_from(self.members.len()).unwrap_or(u32::MAX)
     }
 
-    fn announce(&mut self) {
+    /// Tells everybody how many are there, once a heartbeat: a thousand nodes that come together must not cause a
+    /// million messages.
+    pub(super) fn announce(&mut self) {
+        if !std::mem::take(&mut self.count_changed) || !matches!(self.phase, Phase::Gathering { .. }) {
+            return;
+        }
         let message = ToNode::Gathering {
             present: self.present(),
             wanted: self.config.wanted,

@@ -304,6 +304,8 @@ pub struct Run {
     config: RunConfig,
     phase: Phase,
     members: BTreeMap<NodeId, Member>,
+    connections: BTreeMap<ConnId, NodeId>,
+    count_changed: bool,
     order: Vec<NodeId>,
     streams_opened: u32,
     last_node: u32,
@@ -322,6 +324,8 @@ impl Run {
             config,
             phase: Phase::Gathering { until },
             members: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            count_changed: false,
             order: Vec::new(),
             streams_opened: 0,
             last_node: 0,
@@ -418,7 +422,8 @@ impl Run {
     }
 
     fn member_of(&mut self, conn: ConnId) -> Option<&mut Member> {
-        self.members.values_mut().find(|member| member.conn == Some(conn))
+        let node = self.connections.get(&conn)?;
+        self.members.get_mut(node)
     }
 
     /// Nodes that have not failed, in order.
@@ -440,7 +445,10 @@ impl Run {
     }
 
     fn forget_connection(&mut self, node: NodeId) -> Option<ConnId> {
-        self.members.get_mut(&node).and_then(|member| member.conn.take())
+        let conn = self.members.get_mut(&node).and_then(|member| member.conn.take());
+        conn.inspect(|conn| {
+            self.connections.remove(conn);
+        })
     }
 
     fn event(&mut self, event: RunEvent) {

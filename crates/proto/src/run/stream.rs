@@ -30,7 +30,6 @@ pub(super) struct StreamRun {
     head_ended: bool,
     moved_at: Duration,
     stall: Duration,
-    pending: bool,
 }
 
 impl StreamRun {
@@ -42,10 +41,9 @@ impl StreamRun {
         self.done.contains_key(&node)
     }
 
-    /// When nothing has moved for too long. While nobody has anything left to do, it is the producer that is slow,
-    /// and it may be.
-    pub(super) fn deadline(&self) -> Option<Duration> {
-        self.pending.then(|| self.moved_at + self.stall)
+    /// When to look whether anything has moved.
+    pub(super) fn deadline(&self) -> Duration {
+        self.moved_at + self.stall
     }
 
     fn note_progress(&mut self, now: Duration, node: NodeId, consumed: StreamOffset) {
@@ -53,15 +51,15 @@ impl StreamRun {
             self.moved_at = now;
             self.retries.remove(&node);
         }
-        self.weigh();
     }
 
-    fn weigh(&mut self) {
-        let behind = |node: &&NodeId| {
-            let consumed = self.consumed.get(node).copied().unwrap_or_default();
-            !self.done.contains_key(node) && (self.head_ended || consumed < self.produced)
-        };
-        self.pending = self.participants.iter().any(|node| behind(&node));
+    fn consumed(&self, node: NodeId) -> StreamOffset {
+        self.consumed.get(&node).copied().unwrap_or_default()
+    }
+
+    /// Whether a node has something left to do. While nobody has, it is the producer that is slow, and it may be.
+    fn is_behind(&self, node: NodeId) -> bool {
+        !self.is_done(node) && (self.head_ended || self.consumed(node) < self.produced)
     }
 
     fn index_of(&self, node: NodeId) -> Option<usize> {
@@ -116,7 +114,6 @@ impl Run {
             head_ended: false,
             moved_at: now,
             stall: self.config.timeouts.stall,
-            pending: false,
         });
         for (index, (&node, position)) in chain.iter().zip(1..).enumerate() {
             let before = index.checked_sub(1).and_then(|before| chain.get(before)).copied();
@@ -172,7 +169,6 @@ impl Run {
         if (run.produced, run.head_ended) != (produced, ended) {
             (run.produced, run.head_ended) = (produced, ended);
             run.moved_at = now;
-            run.weigh();
         }
     }
 
@@ -204,7 +200,6 @@ impl Run {
         if let Some(run) = self.streaming(stream) {
             run.moved_at = now;
             run.done.insert(node, received);
-            run.weigh();
             self.finish_stream();
         }
     }
@@ -382,18 +377,18 @@ impl Run {
         Some((member.info.clone(), outcome))
     }
 
-    /// Nothing moved for too long: those that are not done are out, each with the place where it stopped.
+    /// Nothing moved for too long: those that are behind are out, each with the place where it stopped.
     pub(super) fn stream_timeout(&mut self, now: Duration) {
-        let Phase::Streaming(run) = &self.phase else {
+        let Phase::Streaming(run) = &mut self.phase else {
             return;
         };
+        run.moved_at = now;
         let behind = run
             .participants
             .iter()
-            .filter(|node| !run.done.contains_key(node));
-        let behind: Vec<_> = behind
-            .map(|node| (*node, run.consumed.get(node).copied().unwrap_or_default()))
-            .collect();
+            .copied()
+            .filter(|node| run.is_behind(*node));
+        let behind: Vec<_> = behind.map(|node| (node, run.consumed(node))).collect();
         let stall = run.stall.as_secs_f32();
         for (node, consumed) in behind {
             let reason = format!("nothing moved for {stall} s; it was at byte {consumed} of the stream");

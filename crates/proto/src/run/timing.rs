@@ -11,7 +11,7 @@ impl Run {
             Phase::Gathering { until } => *until,
             Phase::Idle => None,
             Phase::Asking { deadline, .. } | Phase::Leaving { deadline } => Some(*deadline),
-            Phase::Streaming(run) => run.deadline(),
+            Phase::Streaming(run) => Some(run.deadline()),
         };
         // Lost nodes are found at the next ping at the latest, so that a thousand nodes need no timer each.
         Some(phase.map_or(self.next_ping, |phase| phase.min(self.next_ping)))
@@ -27,6 +27,7 @@ impl Run {
         }
         if now >= self.next_ping {
             self.next_ping = now + self.config.heartbeat;
+            self.announce();
             self.ping(now);
         }
         match &self.phase {
@@ -40,9 +41,7 @@ impl Run {
                 self.stage_timeout(now, stage, &asked);
             }
             Phase::Leaving { deadline } if now >= *deadline => self.leave_timeout(now),
-            Phase::Streaming(run) if run.deadline().is_some_and(|deadline| now >= deadline) => {
-                self.stream_timeout(now);
-            }
+            Phase::Streaming(run) if now >= run.deadline() => self.stream_timeout(now),
             _ => {}
         }
     }
