@@ -1,0 +1,274 @@
+//! The command line of `ka-client`: names, letters and meaning (issue 2 §2), nothing done yet.
+//!
+//! `-h` is the server's host, as in the original tool; help is `--help` only. What clap cannot decide
+//! alone (where the join code comes from, which mode the node is in) is decided in [`crate::settings`].
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{ArgAction, CommandFactory, Parser};
+
+/// Default session name, the original's.
+pub(crate) const DEFAULT_SESSION: &str = "kainstall";
+/// Default mount directory, the original's.
+pub(crate) const DEFAULT_MOUNT_DIR: &str = "/mnt/disk";
+/// Data a node retains for its successor and its own disk, in bytes: with the image's own buffers the node
+/// stays below 256 MiB, and a machine with 512 MiB of memory can be cloned (issue 2 §6).
+const DEFAULT_BUFFER_BYTES: usize = ka_transport::DEFAULT_WINDOW_BYTES;
+/// Below this a single slow disk write stalls the chain (a block is up to 1 MiB).
+const MIN_BUFFER_BYTES: usize = 4 << 20;
+/// Above this the default promise about memory means nothing; it is a typing error.
+const MAX_BUFFER_BYTES: usize = 16 << 30;
+
+/// Turn this node into a clone of the golden node.
+///
+/// ALL DATA on the chosen disks is ERASED. Try --dry-run first: it joins, gets the golden node's
+/// specification, prints what would be done to which disk, and leaves without writing anything.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "ka-client", version, disable_help_flag = true)]
+#[command(
+    after_help = "Exit codes: 0 done; 1 nothing done (no server, refused, or a check failed \
+                        before anything was written); 2 wrong usage; 3 failed after it began."
+)]
+pub(crate) struct Options {
+    /// Server to join, instead of searching for the session by broadcast
+    #[arg(short = 'h', long = "host", value_name = "HOST")]
+    pub(crate) host: Option<String>,
+
+    /// Session to join; server and node must use the same name
+    #[arg(short = 's', long = "session", value_name = "SESSION", default_value = DEFAULT_SESSION)]
+    pub(crate) session: String,
+
+    /// Generic mode: pipe the stream into COMMAND (sh -c); no disk is touched
+    #[arg(short = 'e', long = "exec", value_name = "COMMAND", conflicts_with = "output")]
+    pub(crate) exec: Option<String>,
+
+    /// Generic mode: write the stream to FILE, a device or /dev/null
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Wait for the server's release before rebooting
+    #[arg(short = 'w', long = "wait-release")]
+    pub(crate) wait_release: bool,
+
+    /// Tell the server to start now, with the nodes that are there
+    #[arg(short = 'g', long = "go")]
+    pub(crate) go: bool,
+
+    /// Join code printed by ka-server; also read from the environment variable KA_JOIN, which unlike
+    /// the command line other users of this machine cannot see
+    #[arg(long, value_name = "CODE", conflicts_with = "join_file")]
+    pub(crate) join: Option<String>,
+
+    /// File with the join code, readable by its owner only
+    #[arg(long, value_name = "FILE")]
+    pub(crate) join_file: Option<PathBuf>,
+
+    /// Disk of this node that becomes the golden node's DRIVE: sda=/dev/nvme0n1 (repeatable)
+    #[arg(long = "disk", value_name = "DRIVE=DEVICE")]
+    pub(crate) disks: Vec<DiskOption>,
+
+    /// Directory under which the new file systems are mounted during the run
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_MOUNT_DIR)]
+    pub(crate) mount_dir: PathBuf,
+
+    /// Do not reboot at the end
+    #[arg(long)]
+    pub(crate) no_reboot: bool,
+
+    /// How often to look for a server before giving up
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) retries: u32,
+
+    /// Address of this node to use, when it has several (several nodes on one machine: one each)
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<IpAddr>,
+
+    /// Memory for data on its way to the disk and to the next node, bytes or 64M, 1G
+    #[arg(long, value_name = "SIZE", default_value_t = DEFAULT_BUFFER_BYTES, value_parser = parse_buffer)]
+    pub(crate) buffer: usize,
+
+    /// Also write the log to DIR/ka-client-NAME.log
+    #[arg(long, value_name = "DIR")]
+    pub(crate) log_dir: Option<PathBuf>,
+
+    /// Join, print what would be done, write nothing, leave
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Events (and the plan of --dry-run) as JSON lines on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Name this node reports, instead of its host name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    pub(crate) help: Option<bool>,
+
+    /// Print the manual page (roff)
+    #[arg(long, hide = true)]
+    pub(crate) man: bool,
+}
+
+/// One `--disk DRIVE=DEVICE`: which of the golden node's drives goes to which disk of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DiskOption {
+    /// Name of the golden node's drive, as in the desc: `sda`.
+    pub(crate) drive: String,
+    /// Device of this node, a path: `/dev/nvme0n1`.
+    pub(crate) device: PathBuf,
+}
+
+impl std::str::FromStr for DiskOption {
+    type Err = String;
+
+    /// `sda=/dev/nvme0n1`; `sda=nvme0n1` means the same; a leading `/dev/` of the drive is dropped.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wanted = "expected DRIVE=DEVICE, for example sda=/dev/nvme0n1";
+        let (drive, device) = text.split_once('=').ok_or(wanted)?;
+        let drive = drive.trim_start_matches("/dev/");
+        if drive.is_empty() || drive.contains('/') || device.is_empty() {
+            return Err(wanted.to_owned());
+        }
+        let device = if device.starts_with('/') {
+            PathBuf::from(device)
+        } else {
+            PathBuf::from("/dev").join(device)
+        };
+        Ok(Self {
+            drive: drive.to_owned(),
+            device,
+        })
+    }
+}
+
+/// Writes the manual page of `ka-client` (roff) to `out`.
+///
+/// # Errors
+/// What `out` says.
+pub(crate) fn write_manual(out: &mut impl std::io::Write) -> std::io::Result<()> {
+    clap_mangen::Man::new(Options::command()).render(out)
+}
+
+/// A size of memory in bytes: digits with an optional K, M or G (powers of 1024).
+fn parse_buffer(text: &str) -> Result<usize, String> {
+    let (digits, shift) = match text.trim_end_matches(['b', 'B', 'i']) {
+        t if t.ends_with(['k', 'K']) => (&t[..t.len() - 1], 10),
+        t if t.ends_with(['m', 'M']) => (&t[..t.len() - 1], 20),
+        t if t.ends_with(['g', 'G']) => (&t[..t.len() - 1], 30),
+        t => (t, 0),
+    };
+    let number: usize = digits
+        .parse()
+        .map_err(|_| "expected a size such as 64M or 1G".to_owned())?;
+    let bytes = number.saturating_mul(1 << shift);
+    if !(MIN_BUFFER_BYTES..=MAX_BUFFER_BYTES).contains(&bytes) {
+        return Err("the buffer must be between 4M and 16G".to_owned());
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Options, clap::Error> {
+        Options::try_parse_from([&["ka-client"], args].concat())
+    }
+
+    #[test]
+    fn the_command_definition_is_sound() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn dash_h_is_the_host_and_not_help() {
+        let options = parse(&["-h", "10.0.1.1", "-w", "-g", "-s", "room"]).unwrap();
+        assert_eq!(options.host.as_deref(), Some("10.0.1.1"));
+        assert_eq!(options.session, "room");
+        assert!(options.wait_release && options.go);
+        assert_eq!(
+            parse(&["--help"]).unwrap_err().kind(),
+            clap::error::ErrorKind::DisplayHelp
+        );
+    }
+
+    #[test]
+    fn defaults_are_the_originals() {
+        let options = parse(&[]).unwrap();
+        assert_eq!(options.session, "kainstall");
+        assert_eq!(options.mount_dir, PathBuf::from("/mnt/disk"));
+        assert_eq!(options.retries, 5);
+        assert_eq!(options.buffer, DEFAULT_BUFFER_BYTES);
+        assert!(!options.no_reboot && !options.dry_run && !options.json);
+    }
+
+    #[test]
+    fn disks_are_repeatable_and_dev_may_be_left_out() {
+        let options = parse(&["--disk", "sda=/dev/nvme0n1", "--disk", "/dev/sdb=vdb"]).unwrap();
+        let pairs: Vec<_> = options
+            .disks
+            .iter()
+            .map(|d| (d.drive.as_str(), d.device.to_str().unwrap()))
+            .collect();
+        assert_eq!(pairs, [("sda", "/dev/nvme0n1"), ("sdb", "/dev/vdb")]);
+    }
+
+    #[test]
+    fn a_disk_option_without_both_sides_is_refused() {
+        for bad in ["sda", "=x", "sda=", "a/b=/dev/x"] {
+            let error = parse(&["--disk", bad]).unwrap_err().to_string();
+            assert!(error.contains("sda=/dev/nvme0n1"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn buffer_takes_units_and_has_bounds() {
+        for (text, bytes) in [
+            ("64M", 64 << 20),
+            ("1GiB", 1 << 30),
+            ("8388608", 8 << 20),
+            ("8192k", 8 << 20),
+        ] {
+            assert_eq!(parse_buffer(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "M", "1", "99999999999G", "-1M", "64T"] {
+            assert!(parse_buffer(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_manual_page_names_every_visible_option_and_no_hidden_one() {
+        let mut page = Vec::new();
+        write_manual(&mut page).unwrap();
+        let page = String::from_utf8(page).unwrap();
+        for option in [
+            "host",
+            "session",
+            "exec",
+            "join\\-file",
+            "mount\\-dir",
+            "dry\\-run",
+        ] {
+            assert!(page.contains(&format!("\\-\\-{option}")), "{option} is missing");
+        }
+        assert!(!page.contains("\\-\\-man"));
+    }
+
+    #[test]
+    fn contradictions_are_wrong_usage() {
+        for bad in [
+            &["-e", "cat", "--output", "f"][..],
+            &["--join", "KA1-X", "--join-file", "f"],
+            &["--retries", "0"],
+            &["--listen", "eth0"],
+            &["stray"],
+        ] {
+            let error = parse(bad).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The destructive part before the data: wipe, partition, format, mount. Each step is a function over the
+//! [`Installation`]; dropping that undoes what would be in the way of a next try.
+
+use anyhow::{Context, bail};
+use ka_disk::fs::{self, DeviceIdentity};
+use ka_disk::mounts::MountTree;
+use ka_status::event::Step;
+use ka_status::report::StreamReport;
+
+use super::held::HeldDisk;
+use super::plan::ClonePlan;
+use crate::journal::Journal;
+use crate::steps::StepDef;
+
+/// What the order to go sets in motion.
+pub(crate) const BUILD: [StepDef<Installation>; 3] = [
+    StepDef {
+        step: Step::Partition,
+        run: partition,
+    },
+    StepDef {
+        step: Step::Format,
+        run: format,
+    },
+    StepDef {
+        step: Step::Mount,
+        run: mount,
+    },
+];
+
+/// A clone in the making.
+///
+/// Fields are dropped in this order: file systems are unmounted before their partitions go.
+#[derive(Debug)]
+pub(crate) struct Installation {
+    mounts: Option<MountTree>,
+    /// The disks, in the order of the plan's.
+    pub(crate) disks: Vec<HeldDisk>,
+    /// What is to be done.
+    pub(crate) plan: ClonePlan,
+    /// What the new file systems are known by, in the order of the plan's.
+    pub(crate) identities: Vec<(u32, DeviceIdentity)>,
+    /// What was received.
+    pub(crate) streams: Vec<StreamReport>,
+}
+
+impl Installation {
+    /// Nothing done yet.
+    pub(crate) fn new(plan: ClonePlan, disks: Vec<HeldDisk>) -> Self {
+        Self {
+            mounts: None,
+            disks,
+            plan,
+            identities: Vec::new(),
+            streams: Vec::new(),
+        }
+    }
+
+    /// Takes the mounts out, to unmount them and hear whether that worked.
+    pub(crate) fn take_mounts(&mut self) -> Option<MountTree> {
+        self.mounts.take()
+    }
+}
+
+fn partition(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
+    // What can still fail harmlessly comes before the first write to the first disk.
+    let dir = &work.plan.mount_dir;
+    std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    work.disks.iter().try_for_each(HeldDisk::recheck)?;
+    for (held, planned) in work.disks.iter_mut().zip(&work.plan.disks) {
+        let path = held.path().display().to_string();
+        journal.news(
+            Step::Partition,
+            format!("{path} as {} ({})", planned.drive, planned.partitions.table.kind),
+        );
+        held.partition(&planned.partitions)?;
+        for partition in planned.partitions.partitions() {
+            held.node_of(partition.number)?;
+        }
+    }
+    for fs in &work.plan.filesystems {
+        if !fs.device.exists() {
+            bail!("the kernel made no device node {}", fs.device.display());
+        }
+    }
+    Ok(())
+}
+
+fn format(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
+    for planned in &work.plan.filesystems {
+        for run in &planned.runs {
+            journal.news(Step::Format, &run.description);
+            run.run()?;
+        }
+        work.identities.push((planned.id, fs::probe(&planned.device)?));
+    }
+    Ok(())
+}
+
+fn mount(work: &mut Installation, _journal: &Journal) -> anyhow::Result<()> {
+    work.mounts = Some(work.plan.mounts.mount_all(&work.plan.mount_dir)?);
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! Everything that can fail, tried before the first byte is written (issue 2 §4).
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use ka_disk::fs;
+use ka_disk::inventory::{self, Choice};
+use ka_disk::spec::InstallSpec;
+use ka_host::{mountinfo, system};
+
+use super::held::HeldDisk;
+use super::plan::{ClonePlan, PlannedDisk, gib};
+use crate::cli::Options;
+
+/// Memory that a node needs beside its buffer, in bytes: writers with a block each, the tools, the kernel.
+const WORKING_MEMORY_BYTES: u64 = 48 << 20;
+
+/// Chooses a disk for every drive of the spec.
+///
+/// # Errors
+/// No disk, or more than one, may be taken; with the candidates and the option that decides.
+pub(crate) fn choose_disks(spec: &InstallSpec, options: &Options) -> anyhow::Result<Vec<Choice>> {
+    let device = |path: &Path| path.to_string_lossy().into_owned();
+    let named: Vec<String> = options
+        .disks
+        .iter()
+        .map(|option| device(&option.device))
+        .collect();
+    let overrides: Vec<_> = options
+        .disks
+        .iter()
+        .map(|option| (option.drive.clone(), device(&option.device)))
+        .collect();
+    let disks = inventory::disks(&named)?;
+    Ok(inventory::choose(spec, &disks, &overrides)?)
+}
+
+/// Checks this machine against the plan and takes the disks, so that nobody else does.
+///
+/// # Errors
+/// The first thing that is missing or in the way.
+pub(crate) fn check(plan: &ClonePlan, options: &Options) -> anyhow::Result<Vec<HeldDisk>> {
+    fs::check_node(&plan.spec)?;
+    check_mount_dir(&plan.mount_dir)?;
+    check_memory(system::available_memory_bytes(), options.buffer as u64)?;
+    plan.disks.iter().map(hold).collect()
+}
+
+/// Only root may do any of it; without this the first message would be about some device's permissions.
+///
+/// # Errors
+/// Not root.
+pub(crate) fn check_root() -> anyhow::Result<()> {
+    if system::is_root() {
+        return Ok(());
+    }
+    bail!("cloning needs root: run ka-client as root")
+}
+
+fn hold(planned: &PlannedDisk) -> anyhow::Result<HeldDisk> {
+    let held = HeldDisk::hold(&planned.disk.path)?;
+    if (held.bytes(), held.sector_size()) != (planned.disk.bytes, planned.disk.sector_size) {
+        bail!(
+            "{} changed while it was looked at: try again",
+            planned.disk.path.display()
+        );
+    }
+    Ok(held)
+}
+
+fn check_mount_dir(dir: &Path) -> anyhow::Result<()> {
+    if !dir.is_absolute() {
+        bail!("--mount-dir {}: give an absolute path", dir.display());
+    }
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return check_parent(dir),
+        Err(error) => return Err(error).with_context(|| format!("--mount-dir {}", dir.display())),
+    };
+    let resolved = dir
+        .canonicalize()
+        .with_context(|| format!("--mount-dir {}", dir.display()))?;
+    if mountinfo::find_at(&mountinfo::read()?, &resolved).is_some() {
+        bail!(
+            "{} is a mount point already: unmount it, or choose another with --mount-dir",
+            dir.display()
+        );
+    }
+    if entries.count() > 0 {
+        bail!(
+            "{} is not empty: empty it, or choose another with --mount-dir",
+            dir.display()
+        );
+    }
+    Ok(())
+}
+
+/// The directory is made when the run begins; here only that its nearest parent is a directory.
+fn check_parent(dir: &Path) -> anyhow::Result<()> {
+    match dir.ancestors().find(|ancestor| ancestor.exists()) {
+        Some(parent) if parent.is_dir() => Ok(()),
+        _ => bail!("--mount-dir {}: a parent of it is not a directory", dir.display()),
+    }
+}
+
+fn check_memory(available_bytes: Option<u64>, buffer_bytes: u64) -> anyhow::Result<()> {
+    let needed_bytes = buffer_bytes + WORKING_MEMORY_BYTES;
+    match available_bytes {
+        Some(available_bytes) if available_bytes < needed_bytes => bail!(
+            "{} of memory are available and {} are needed: free some, or use a smaller --buffer",
+            gib(available_bytes),
+            gib(needed_bytes)
+        ),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_little_memory_names_the_option_that_helps() {
+        let error = check_memory(Some(100 << 20), 64 << 20).unwrap_err().to_string();
+        assert!(error.contains("100 MiB") && error.contains("--buffer"), "{error}");
+        assert!(check_memory(Some(512 << 20), 64 << 20).is_ok());
+        assert!(check_memory(None, 64 << 20).is_ok());
+    }
+
+    #[test]
+    fn a_mount_directory_in_use_or_with_contents_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(check_mount_dir(dir.path()).is_ok());
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let error = check_mount_dir(dir.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("not empty") && error.contains("--mount-dir"),
+            "{error}"
+        );
+        let error = check_mount_dir(Path::new("/proc")).unwrap_err().to_string();
+        assert!(error.contains("mount point already"), "{error}");
+        assert!(check_mount_dir(Path::new("relative")).is_err());
+        assert!(check_mount_dir(&dir.path().join("file")).is_err());
+    }
+
+    #[test]
+    fn a_mount_directory_that_is_not_there_is_fine_and_not_made_yet() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("mnt/disk");
+        check_mount_dir(&deep).unwrap();
+        assert!(!deep.exists());
+        std::fs::write(dir.path().join("mnt"), "").unwrap();
+        assert!(check_mount_dir(&deep).is_err());
+    }
+}

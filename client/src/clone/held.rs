@@ -1,0 +1,265 @@
+//! A disk that this run holds: locked, checked again before the first write, with partitions that only the
+//! kernel knows until the table is written.
+//!
+//! The lock is flock(2) on the whole disk, the one that udev respects
+//! (<https://systemd.io/BLOCK_DEVICE_LOCKING>): without it udev would read the disk again after our first
+//! write, find no table, and remove the partitions from under us.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use ka_disk::layout::PartitionPlan;
+use ka_disk::table::Partition;
+use ka_host::{blkpg, block};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+/// udev holds the lock for the moment of a probe: wait for that, not for another clone run.
+const LOCK_TRIES: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(200);
+
+/// A freshly made file system may still be looked at (udev, a scanner) when its partition is to go.
+const REMOVE_TRIES: u32 = 25;
+const REMOVE_PAUSE: Duration = Duration::from_millis(200);
+
+/// A whole disk, locked by this run until it is dropped.
+#[derive(Debug)]
+pub(crate) struct HeldDisk {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    sector_size: u32,
+    state: State,
+}
+
+/// How far the disk is.
+#[derive(Debug)]
+enum State {
+    /// Untouched.
+    AsFound,
+    /// Wiped; the kernel knows the partitions with these numbers, and the disk has no table for them.
+    Partitioned { plan: PartitionPlan, numbers: Vec<u32> },
+    /// The table is on the disk, but the run has not come to its good end.
+    Written { plan: PartitionPlan, numbers: Vec<u32> },
+    /// The clone is complete: nothing is undone any more.
+    Finished,
+}
+
+impl HeldDisk {
+    /// Takes the disk and makes sure that nobody uses it, in any mount namespace. Nothing is written.
+    ///
+    /// # Errors
+    /// In use, read-only, locked by another run, not a block device.
+    pub(crate) fn hold(path: &Path) -> anyhow::Result<Self> {
+        let opened = OpenOptions::new().read(true).write(true).open(path);
+        let file = opened.with_context(|| format!("opening {}", path.display()))?;
+        lock(&file, path)?;
+        check_unused(path)?;
+        let (bytes, sector_size) = measure(&file, path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            bytes,
+            sector_size,
+            state: State::AsFound,
+        })
+    }
+
+    /// Its device node.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Size in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Logical sector size in bytes.
+    pub(crate) fn sector_size(&self) -> u32 {
+        self.sector_size
+    }
+
+    /// Makes sure that the disk is still the one that was checked, and still unused. Nothing is written.
+    ///
+    /// # Errors
+    /// What changed.
+    pub(crate) fn recheck(&self) -> anyhow::Result<()> {
+        check_unused(&self.path)?;
+        let now = measure(&self.file, &self.path)?;
+        let before = (self.bytes, self.sector_size);
+        if now != before {
+            bail!(
+                "{} changed since it was checked: {} bytes in sectors of {}, now {} in sectors of {}",
+                self.path.display(),
+                before.0,
+                before.1,
+                now.0,
+                now.1
+            );
+        }
+        Ok(())
+    }
+
+    /// Takes the disk's old partitions from the kernel, wipes it, and gives the kernel the planned ones. The disk
+    /// itself stays without a table.
+    ///
+    /// # Errors
+    /// An old partition is in use (nothing was written then), or writing failed.
+    pub(crate) fn partition(&mut self, plan: &PartitionPlan) -> anyhow::Result<()> {
+        blkpg::del_all(&self.file, &self.path)
+            .with_context(|| format!("{} is in use", self.path.display()))?;
+        plan.wipe(&self.file)
+            .with_context(|| format!("wiping {}", self.path.display()))?;
+        let mut numbers = Vec::new();
+        let mut added = Ok(());
+        for partition in plan.partitions() {
+            added = blkpg::add(
+                &self.file,
+                partition.number,
+                partition.start_bytes,
+                self.kernel_len(partition),
+            );
+            if added.is_err() {
+                break;
+            }
+            numbers.push(partition.number);
+        }
+        let failed = plan
+            .partitions()
+            .get(numbers.len())
+            .map_or(0, |partition| partition.number);
+        self.state = State::Partitioned {
+            plan: plan.clone(),
+            numbers,
+        };
+        added.with_context(|| {
+            format!(
+                "adding partition {failed} of {} to the kernel",
+                self.path.display()
+            )
+        })
+    }
+
+    /// Device node of a partition that the kernel was given, waited for where udev makes it.
+    ///
+    /// # Errors
+    /// A node that does not appear.
+    pub(crate) fn node_of(&self, number: u32) -> anyhow::Result<PathBuf> {
+        Ok(blkpg::node_of(&self.path, number)?)
+    }
+
+    /// Writes the table, sector 0 last. From here on the disk looks finished, until it is dropped without
+    /// [`Self::finish`].
+    ///
+    /// # Errors
+    /// Writing failed, or the disk was not partitioned before.
+    pub(crate) fn write_table(&mut self, boot_code: Option<&[u8; 446]>) -> anyhow::Result<()> {
+        let State::Partitioned { plan, numbers } = std::mem::replace(&mut self.state, State::AsFound) else {
+            bail!("{} has no partitions to write a table for", self.path.display());
+        };
+        let written = plan.write(&self.file, boot_code);
+        // Also after an error: some of the table may be there.
+        self.state = State::Written { plan, numbers };
+        written.with_context(|| format!("writing partition table to {}", self.path.display()))
+    }
+
+    /// Reads the table back from the disk itself, not from the cache, and compares it with the plan.
+    ///
+    /// # Errors
+    /// The first difference.
+    pub(crate) fn verify_table(&self) -> anyhow::Result<()> {
+        let State::Written { plan, .. } = &self.state else {
+            bail!("{} has no new table to verify", self.path.display());
+        };
+        block::flush(&self.file).with_context(|| format!("flushing {}", self.path.display()))?;
+        plan.verify(&self.file)
+            .with_context(|| format!("verifying {}", self.path.display()))
+    }
+
+    /// The clone is complete: what is on the disk stays, and the kernel knows the same partitions.
+    pub(crate) fn finish(&mut self) {
+        self.state = State::Finished;
+    }
+
+    /// Length under which the kernel gets a partition: for an extended one only its first KiB or sector, as the
+    /// kernel's own parser does (`block/partitions/msdos.c`); its logical partitions lie in the rest.
+    fn kernel_len(&self, partition: &Partition) -> u64 {
+        if partition.kind.is_extended() {
+            return u64::from(self.sector_size).max(1024).min(partition.len_bytes);
+        }
+        partition.len_bytes
+    }
+
+    fn remove(&self, number: u32) -> io::Result<()> {
+        let mut tries_left = REMOVE_TRIES;
+        loop {
+            match blkpg::del(&self.file, number) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && tries_left > 0 => {
+                    tries_left -= 1;
+                    thread::sleep(REMOVE_PAUSE);
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+impl Drop for HeldDisk {
+    /// A run that did not come to its good end leaves no table, and no partitions in the kernel.
+    fn drop(&mut self) {
+        let disk = self.path.display();
+        let numbers = match &self.state {
+            State::AsFound | State::Finished => return,
+            State::Partitioned { numbers, .. } => numbers,
+            State::Written { plan, numbers } => {
+                if let Err(error) = plan.wipe(&self.file) {
+                    tracing::error!(%error, %disk, "wiping the table of an incomplete clone");
+                }
+                numbers
+            }
+        };
+        for &number in numbers {
+            if let Err(error) = self.remove(number) {
+                tracing::error!(%error, %disk, number, "left a partition in the kernel");
+            }
+        }
+    }
+}
+
+/// The kernel refuses an exclusive opener while the disk or a partition of it is mounted (anywhere), swap, or
+/// held by device mapper, md or another exclusive opener.
+fn check_unused(path: &Path) -> anyhow::Result<()> {
+    match block::open_exclusive(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.source.kind() == io::ErrorKind::ResourceBusy => bail!(
+            "{} is in use (mounted, swap, or part of RAID or LVM); free it, or choose another disk with --disk",
+            path.display()
+        ),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Size of the disk and of its logical sectors, in bytes.
+fn measure(file: &File, path: &Path) -> anyhow::Result<(u64, u32)> {
+    let measured = block::size_bytes(file).and_then(|bytes| Ok((bytes, block::sector_size(file)?)));
+    measured.with_context(|| format!("measuring {}", path.display()))
+}
+
+fn lock(file: &File, path: &Path) -> anyhow::Result<()> {
+    for _ in 0..LOCK_TRIES {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) => thread::sleep(LOCK_PAUSE),
+            Err(errno) => return Err(errno).with_context(|| format!("locking {}", path.display())),
+        }
+    }
+    bail!(
+        "{} is locked by another program (another ka-client?); choose another disk with --disk",
+        path.display()
+    )
+}

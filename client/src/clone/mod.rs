@@ -1,0 +1,181 @@
+//! Becoming a clone: the server's orders, one after the other, each met with a list of steps (issue 2 §4).
+//!
+//! Prepare plans and checks and writes nothing; go wipes, partitions, formats and mounts; streams bring the data;
+//! finish makes the tree this node's own and the disk bootable, last of all. Whatever ends the run before that
+//! leaves a disk without a partition table, nothing mounted, no partition in the kernel.
+
+mod beneath;
+mod build;
+mod checks;
+mod finish;
+mod held;
+mod plan;
+mod show;
+mod streams;
+
+use anyhow::{Context, anyhow};
+use ka_disk::fs::ToolVersions;
+use ka_disk::spec::InstallSpec;
+use ka_status::event::Step;
+use ka_status::report::NodeReport;
+use ka_transport::Order;
+
+use self::build::{BUILD, Installation};
+use self::finish::FINISH;
+use self::held::HeldDisk;
+use self::plan::ClonePlan;
+use crate::failure::Failure;
+use crate::session::Session;
+use crate::steps::{StepError, run_step, run_steps};
+
+/// How far this node is.
+enum Stage {
+    /// Joined, waiting for the specification.
+    Waiting,
+    /// Planned and checked, the disks taken, nothing written.
+    Prepared(Box<ClonePlan>, Vec<HeldDisk>),
+    /// The disks are ready for data.
+    Ready(Box<Installation>),
+    /// Complete and reported.
+    Reported,
+}
+
+/// What must come before any thread is started: being root, and mounts that nobody else sees and that end with
+/// this process, however it ends.
+///
+/// # Errors
+/// Not root.
+pub(crate) fn enter() -> anyhow::Result<()> {
+    checks::check_root()?;
+    Ok(ka_host::namespace::own_mounts()?)
+}
+
+/// Follows the server's orders to the release.
+///
+/// # Errors
+/// How it ended, with the exit code that follows from how far it was.
+pub(crate) fn run(session: &Session<'_>) -> Result<(), Failure> {
+    let mut stage = Stage::Waiting;
+    loop {
+        let order = match session.next_order() {
+            Ok(order) => order,
+            Err(error) => return lost(session, &stage, error),
+        };
+        stage = match (order, stage) {
+            (Order::Prepare(payload), Stage::Waiting) => {
+                let (plan, disks) = prepare(session, &payload).map_err(Failure::NothingDone)?;
+                if session.options.dry_run {
+                    return show::plan(session, &plan).map_err(Failure::NothingDone);
+                }
+                session
+                    .prepared(plan.summary().encode())
+                    .map_err(Failure::NothingDone)?;
+                Stage::Prepared(Box::new(plan), disks)
+            }
+            (Order::Go, Stage::Prepared(plan, disks)) => {
+                Stage::Ready(Box::new(build(session, *plan, disks).map_err(Failure::Began)?))
+            }
+            (Order::Stream(reader), Stage::Ready(mut work)) => {
+                if let Err(error) = streams::receive(session, &mut work, reader) {
+                    drop(work);
+                    session.linger();
+                    return Err(Failure::Began(anyhow!(error)));
+                }
+                Stage::Ready(work)
+            }
+            (Order::Finish, Stage::Ready(work)) => {
+                finish(session, work).map_err(Failure::Began)?;
+                Stage::Reported
+            }
+            (Order::Release, Stage::Reported) => return Ok(()),
+            (Order::Aborted { reason }, stage) => {
+                return Err(Failure::after(
+                    stage.has_begun(),
+                    anyhow!("the server ended the run: {reason}"),
+                ));
+            }
+            (order, stage) => return Err(unexpected(session, &order, &stage)),
+        };
+    }
+}
+
+impl Stage {
+    fn has_begun(&self) -> bool {
+        matches!(self, Self::Ready(_) | Self::Reported)
+    }
+}
+
+/// The server is gone: after the report that costs nothing but the release.
+fn lost(session: &Session<'_>, stage: &Stage, error: anyhow::Error) -> Result<(), Failure> {
+    if matches!(stage, Stage::Reported) && !session.stop.is_requested() {
+        session
+            .journal
+            .warning(Step::Report, format!("{error:#}; the clone is complete"));
+        return Ok(());
+    }
+    Err(Failure::after(stage.has_begun(), error))
+}
+
+fn unexpected(session: &Session<'_>, order: &Order, stage: &Stage) -> Failure {
+    let reason = match (order, stage) {
+        (Order::Stream(_), Stage::Waiting) => {
+            "the server sends a plain stream; give this node -e COMMAND or --output FILE"
+        }
+        _ => "the server gave an order out of turn",
+    };
+    session.give_up("order", reason);
+    Failure::after(stage.has_begun(), anyhow!(reason))
+}
+
+fn prepare(session: &Session<'_>, payload: &[u8]) -> anyhow::Result<(ClonePlan, Vec<HeldDisk>)> {
+    let prepared = try_prepare(session, payload);
+    prepared.map_err(|error| refuse(session, error))
+}
+
+fn try_prepare(session: &Session<'_>, payload: &[u8]) -> Result<(ClonePlan, Vec<HeldDisk>), StepError> {
+    let (journal, stop, options) = (session.journal, session.stop, session.options);
+    let (spec, choices) = run_step(Step::ChooseDisks, journal, stop, || {
+        let spec = InstallSpec::from_json(payload)?;
+        let choices = checks::choose_disks(&spec, options)?;
+        for choice in &choices {
+            journal.news(
+                Step::ChooseDisks,
+                format!("{} for {}", show::disk(&choice.disk), choice.drive),
+            );
+        }
+        Ok((spec, choices))
+    })?;
+    run_step(Step::Check, journal, stop, || {
+        let plan = ClonePlan::new(spec, choices, &options.mount_dir, &ToolVersions::detect())?;
+        let disks = checks::check(&plan, options)?;
+        Ok((plan, disks))
+    })
+}
+
+fn build(session: &Session<'_>, plan: ClonePlan, disks: Vec<HeldDisk>) -> anyhow::Result<Installation> {
+    let mut work = Installation::new(plan, disks);
+    run_steps(&BUILD, &mut work, session.journal, session.stop).map_err(|error| refuse(session, error))?;
+    session.ready()?;
+    Ok(work)
+}
+
+fn finish(session: &Session<'_>, mut work: Box<Installation>) -> anyhow::Result<()> {
+    run_steps(&FINISH, &mut *work, session.journal, session.stop).map_err(|error| refuse(session, error))?;
+    let record = session.journal.record();
+    let report = NodeReport {
+        disks: work.plan.disks.iter().map(plan::PlannedDisk::summary).collect(),
+        streams: std::mem::take(&mut work.streams),
+        steps: record.steps,
+        warnings: record.warnings,
+        peak_memory_bytes: ka_host::system::peak_memory_bytes(),
+    };
+    session
+        .report(&report)
+        .context("the clone is complete, but could not be reported")
+}
+
+/// Tells the server, and keeps the reason for our own last line.
+fn refuse(session: &Session<'_>, error: StepError) -> anyhow::Error {
+    session.give_up(error.step.doing(), &format!("{:#}", error.reason));
+    error.into()
+}

@@ -1,0 +1,292 @@
+//! What this node is going to do, as a value: made from the golden node's specification and the chosen disks,
+//! printed by `--dry-run`, sent to the server, then carried out. Nothing here touches a disk.
+
+use std::collections::HashSet;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, bail};
+use ka_disk::fs::{self, Target, ToolRun, ToolVersions};
+use ka_disk::inventory::{Choice, Disk};
+use ka_disk::layout::{self, Geometry, PartitionPlan};
+use ka_disk::mounts::{self, MountPlan};
+use ka_disk::spec::{FsSpec, InstallSpec, Place, RawSpec, StreamKind, check_fit, partition_name};
+use ka_status::report::{DiskPlan, NodePlan};
+use uuid::Uuid;
+
+/// Everything this node will do.
+#[derive(Debug)]
+pub(crate) struct ClonePlan {
+    /// What the server wants installed.
+    pub(crate) spec: InstallSpec,
+    /// The disks, in the order of the spec's drives.
+    pub(crate) disks: Vec<PlannedDisk>,
+    /// The file systems and swap areas, in the order of the spec.
+    pub(crate) filesystems: Vec<PlannedFs>,
+    /// How they are mounted.
+    pub(crate) mounts: MountPlan,
+    /// Under which directory.
+    pub(crate) mount_dir: PathBuf,
+}
+
+/// A disk of this node and what it becomes.
+#[derive(Debug)]
+pub(crate) struct PlannedDisk {
+    /// Golden name of the drive.
+    pub(crate) drive: String,
+    /// The disk.
+    pub(crate) disk: Disk,
+    /// Its partitions.
+    pub(crate) partitions: PartitionPlan,
+    /// The boot code of `-m` or `-M`.
+    pub(crate) boot_code: Option<[u8; 446]>,
+}
+
+/// A file system or swap area to make.
+#[derive(Debug)]
+pub(crate) struct PlannedFs {
+    /// Its number in the spec.
+    pub(crate) id: u32,
+    /// The partition's device node, `/dev/nvme0n1p2`.
+    pub(crate) device: PathBuf,
+    /// The programs to run, in order.
+    pub(crate) runs: Vec<ToolRun>,
+}
+
+impl ClonePlan {
+    /// Plans `spec` on the chosen disks, for mkfs tools of the versions `tools`.
+    ///
+    /// # Errors
+    /// A layout that is not possible on a disk, data that does not fit, a specification that contradicts itself.
+    pub(crate) fn new(
+        spec: InstallSpec,
+        choices: Vec<Choice>,
+        mount_dir: &Path,
+        tools: &ToolVersions,
+    ) -> anyhow::Result<Self> {
+        check_spec(&spec)?;
+        let disks = choices
+            .into_iter()
+            .map(|choice| plan_disk(&spec, choice))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let filesystems = spec
+            .filesystems
+            .iter()
+            .map(|fs| plan_fs(&disks, fs, tools))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let devices: Vec<_> = filesystems.iter().map(|fs| (fs.id, fs.device.clone())).collect();
+        let mounts = mounts::plan(&spec, &devices)?;
+        Ok(Self {
+            spec,
+            disks,
+            filesystems,
+            mounts,
+            mount_dir: mount_dir.to_owned(),
+        })
+    }
+
+    /// The planned disk that becomes golden drive `drive`.
+    ///
+    /// # Errors
+    /// The spec names a drive that it does not have.
+    pub(crate) fn disk(&self, drive: &str) -> anyhow::Result<&PlannedDisk> {
+        find_disk(&self.disks, drive)
+    }
+
+    /// Device node and length in bytes of a raw partition's target.
+    ///
+    /// # Errors
+    /// As [`Self::disk`].
+    pub(crate) fn raw_target(&self, raw: &RawSpec) -> anyhow::Result<(PathBuf, u64)> {
+        locate(&self.disks, &raw.place)
+    }
+
+    /// The plan as the server and the operator see it.
+    pub(crate) fn summary(&self) -> NodePlan {
+        NodePlan {
+            disks: self.disks.iter().map(PlannedDisk::summary).collect(),
+            actions: self.actions(),
+            warnings: self.spec.notes.clone(),
+        }
+    }
+
+    /// What will be done, one line each, in order.
+    fn actions(&self) -> Vec<String> {
+        let mut actions = Vec::new();
+        for disk in &self.disks {
+            let count = disk.partitions.partitions().len();
+            let path = disk.disk.path.display();
+            actions.push(format!(
+                "erase {path} ({}), which becomes {}",
+                gib(disk.disk.bytes),
+                disk.drive
+            ));
+            actions.push(format!(
+                "make {count} partitions on {path} ({})",
+                disk.partitions.table.kind
+            ));
+        }
+        actions.extend(
+            self.filesystems
+                .iter()
+                .flat_map(|fs| &fs.runs)
+                .map(ToolRun::command_line),
+        );
+        for tree in &self.spec.trees {
+            actions.push(format!(
+                "restore {} under {}",
+                tree.path,
+                self.mount_dir.display()
+            ));
+        }
+        for raw in &self.spec.raw {
+            actions.push(format!(
+                "write the raw copy of {} ({})",
+                raw.golden.path,
+                gib(raw.bytes)
+            ));
+        }
+        actions.extend(
+            self.spec
+                .swap_files
+                .iter()
+                .map(|file| format!("make the swap file {} ({})", file.path, gib(file.size_bytes))),
+        );
+        actions.push("rewrite etc/fstab for the new devices".to_owned());
+        for disk in self.disks.iter().rev() {
+            let code = if disk.boot_code.is_some() {
+                " with the golden boot code"
+            } else {
+                ""
+            };
+            actions.push(format!(
+                "write the partition table of {}{code}",
+                disk.disk.path.display()
+            ));
+        }
+        actions
+    }
+}
+
+impl PlannedDisk {
+    /// As the server and the operator see it.
+    pub(crate) fn summary(&self) -> DiskPlan {
+        let identity = format!("{} {}", self.disk.model, self.disk.serial);
+        DiskPlan {
+            drive: self.drive.clone(),
+            device: self.disk.path.display().to_string(),
+            disk_bytes: self.disk.bytes,
+            sector_size_bytes: self.disk.sector_size,
+            identity: identity.trim().to_owned(),
+        }
+    }
+}
+
+fn plan_disk(spec: &InstallSpec, choice: Choice) -> anyhow::Result<PlannedDisk> {
+    let Choice { drive, disk } = choice;
+    let golden = spec
+        .drive(&drive)
+        .with_context(|| format!("the specification has no drive {drive}"))?;
+    let geometry = Geometry {
+        disk_bytes: disk.bytes,
+        sector_size: disk.sector_size,
+    };
+    let partitions = layout::plan(
+        &golden.source,
+        &geometry,
+        golden.golden_table,
+        spec.keep_uuids,
+        &mut Uuid::new_v4,
+    )
+    .with_context(|| format!("planning {drive} on {}", disk.path.display()))?;
+    check_fit(spec, &drive, &partitions)
+        .with_context(|| format!("planning {drive} on {}", disk.path.display()))?;
+    if golden.boot_code.is_some() && golden.boot_code_array().is_none() {
+        bail!("the boot code of {drive} is not 446 bytes long");
+    }
+    let boot_code = golden.boot_code_array().copied();
+    Ok(PlannedDisk {
+        drive,
+        disk,
+        partitions,
+        boot_code,
+    })
+}
+
+fn plan_fs(disks: &[PlannedDisk], fs: &FsSpec, tools: &ToolVersions) -> anyhow::Result<PlannedFs> {
+    let (device, len_bytes) = locate(disks, &fs.place)?;
+    let sector_size = find_disk(disks, &fs.place.drive)?.disk.sector_size;
+    let runs = fs::mkfs_plan(
+        fs,
+        &Target {
+            device: device.clone(),
+            len_bytes,
+            sector_size,
+        },
+        tools,
+    )?;
+    Ok(PlannedFs {
+        id: fs.id,
+        device,
+        runs,
+    })
+}
+
+fn find_disk<'a>(disks: &'a [PlannedDisk], drive: &str) -> anyhow::Result<&'a PlannedDisk> {
+    disks
+        .iter()
+        .find(|disk| disk.drive == drive)
+        .with_context(|| format!("no disk was chosen for {drive}"))
+}
+
+/// Device node and length in bytes of a place.
+fn locate(disks: &[PlannedDisk], place: &Place) -> anyhow::Result<(PathBuf, u64)> {
+    let disk = find_disk(disks, &place.drive)?;
+    let partition = disk
+        .partitions
+        .find(place.partition)
+        .with_context(|| format!("the plan has no partition {place}"))?;
+    let device = partition_name(&disk.disk.path.display().to_string(), place.partition);
+    Ok((PathBuf::from(device), partition.len_bytes))
+}
+
+/// What no honest server sends: paths that lead out of the mount directory, streams without a subject.
+fn check_spec(spec: &InstallSpec) -> anyhow::Result<()> {
+    let mounts = spec
+        .filesystems
+        .iter()
+        .flat_map(|fs| &fs.mounts)
+        .map(|mount| &mount.path);
+    let trees = spec.trees.iter().map(|tree| &tree.path);
+    let swap_files = spec.swap_files.iter().map(|file| &file.path);
+    for path in mounts.chain(trees).chain(swap_files) {
+        let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+        if !path.starts_with('/') || !Path::new(path).components().all(plain) {
+            bail!("the specification holds the path {path:?}, which is not a plain absolute one");
+        }
+    }
+    let mut ids = HashSet::new();
+    if !spec.filesystems.iter().all(|fs| ids.insert(fs.id)) {
+        bail!("the specification has two file systems of one number");
+    }
+    for stream in &spec.streams {
+        if let StreamKind::Raw { index } = stream.kind
+            && spec.raw.get(index as usize).is_none()
+        {
+            bail!(
+                "stream {} carries raw partition {index}, which the specification does not have",
+                stream.name
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A size for people, in GiB or MiB.
+pub(crate) fn gib(bytes: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    if bytes >= 10 << 30 {
+        format!("{} GiB", bytes >> 30)
+    } else {
+        format!("{} MiB", bytes / MIB)
+    }
+}

@@ -1,0 +1,69 @@
+//! How a run of `ka-client` can end badly, and the exit code of each ending (issue 2 §2).
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// A bad ending. The difference matters to whoever runs rooms of nodes: after [`Self::NothingDone`] the disks are
+/// as they were and the command can simply be repeated; after [`Self::Began`] they are not.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// No server, refused, or a check failed before anything was written: exit code 1.
+    NothingDone(anyhow::Error),
+    /// The command line asks for something impossible: exit code 2, as clap's own errors.
+    Usage(anyhow::Error),
+    /// A disk (or the operator's command) was touched before it failed: exit code 3.
+    Began(anyhow::Error),
+}
+
+impl Failure {
+    /// The process's exit code.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::NothingDone(_) => ExitCode::from(1),
+            Self::Usage(_) => ExitCode::from(2),
+            Self::Began(_) => ExitCode::from(3),
+        }
+    }
+
+    /// [`Self::Began`] when `began`, else [`Self::NothingDone`].
+    pub(crate) fn after(began: bool, error: anyhow::Error) -> Self {
+        if began {
+            Self::Began(error)
+        } else {
+            Self::NothingDone(error)
+        }
+    }
+
+    fn error(&self) -> &anyhow::Error {
+        match self {
+            Self::NothingDone(error) | Self::Usage(error) | Self::Began(error) => error,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    /// The whole chain of causes on one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn the_whole_cause_is_on_one_line() {
+        let failure = Failure::NothingDone(anyhow!("no such file").context("reading /x"));
+        assert_eq!(failure.to_string(), "reading /x: no such file");
+    }
+
+    #[test]
+    fn a_touched_disk_is_exit_code_three_and_an_untouched_one() {
+        assert_eq!(Failure::after(true, anyhow!("x")).exit_code(), ExitCode::from(3));
+        assert_eq!(Failure::after(false, anyhow!("x")).exit_code(), ExitCode::from(1));
+        assert_eq!(Failure::Usage(anyhow!("x")).exit_code(), ExitCode::from(2));
+    }
+}

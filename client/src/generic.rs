@@ -1,0 +1,248 @@
+//! The generic mode (`-e COMMAND`, `--output FILE`): any stream, any consumer, no disks.
+//!
+//! Only verified blocks reach the consumer. A stream that breaks must not look complete: the command is killed
+//! before its input ends, and a file of ours gets its name only when it is whole.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use ka_host::run::{Shell, ShellChild};
+use ka_status::event::Step;
+use ka_status::report::{NodeReport, StreamReport};
+use ka_transport::{Order, StreamReader};
+
+use crate::failure::Failure;
+use crate::session::Session;
+use crate::settings::Consumer;
+use crate::steps::run_step;
+
+/// Pipe to the command, bytes: a whole block fits, so that writer and command are not woken for every 64 KiB.
+const PIPE_BYTES: usize = 1 << 20;
+
+/// Takes streams for `consumer` until the server releases this node.
+///
+/// # Errors
+/// [`Failure::Began`] once the consumer got a byte, else [`Failure::NothingDone`].
+pub(crate) fn run(session: &Session<'_>, consumer: &Consumer) -> Result<(), Failure> {
+    let mut streams = Vec::new();
+    let mut reported = false;
+    loop {
+        let began = !streams.is_empty();
+        let order = match session.next_order() {
+            Ok(order) => order,
+            Err(error) if reported => {
+                session
+                    .journal
+                    .warning(Step::Report, format!("{error:#}; the stream is complete"));
+                return Ok(());
+            }
+            Err(error) => return Err(Failure::after(began, error)),
+        };
+        match order {
+            Order::Stream(reader) => {
+                streams.push(take_stream(session, consumer, reader).map_err(Failure::Began)?)
+            }
+            Order::Finish => {
+                let report = NodeReport {
+                    streams: std::mem::take(&mut streams),
+                    peak_memory_bytes: ka_host::system::peak_memory_bytes(),
+                    steps: session.journal.record().steps,
+                    ..NodeReport::default()
+                };
+                session.report(&report).map_err(Failure::Began)?;
+                reported = true;
+            }
+            Order::Release => return Ok(()),
+            Order::Aborted { reason } => {
+                return Err(Failure::after(
+                    began || reported,
+                    anyhow!("the server ended the run: {reason}"),
+                ));
+            }
+            Order::Prepare(_) | Order::Go => {
+                let reason = "the server clones disks; start this node without -e and --output";
+                session.give_up("prepare", reason);
+                return Err(Failure::NothingDone(anyhow!(reason)));
+            }
+        }
+    }
+}
+
+fn take_stream(
+    session: &Session<'_>,
+    consumer: &Consumer,
+    mut reader: StreamReader,
+) -> anyhow::Result<StreamReport> {
+    let name = reader.name().to_string();
+    let taken = run_step(Step::Command, session.journal, session.stop, || match consumer {
+        Consumer::Command(command) => feed_command(&mut reader, command),
+        Consumer::File(path) => write_file(&mut reader, path),
+    });
+    match taken {
+        Ok(bytes) => {
+            reader
+                .finish(Ok(()))
+                .with_context(|| format!("ending stream {name}"))?;
+            Ok(StreamReport {
+                name,
+                files: 0,
+                bytes,
+                digest: None,
+                problems: Vec::new(),
+                problem_count: 0,
+            })
+        }
+        Err(error) => {
+            // The server may be what failed: then there is nobody left to tell.
+            drop(reader.finish(Err(error.to_string())));
+            session.linger();
+            Err(error.into())
+        }
+    }
+}
+
+/// Gives every block to `write`; returns the bytes of the whole stream.
+fn pump(
+    reader: &mut StreamReader,
+    mut write: impl FnMut(&[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<u64> {
+    let mut bytes = 0;
+    while let Some(block) = reader.recv()? {
+        write(block.as_ref())?;
+        bytes += block.as_ref().len() as u64;
+    }
+    Ok(bytes)
+}
+
+fn feed_command(reader: &mut StreamReader, command: &str) -> anyhow::Result<u64> {
+    // Dropping the child on any early return kills it before its input ends.
+    let mut child = Shell::new(command).spawn_consumer()?;
+    let mut stdin = child.take_stdin().context("connecting to the command")?;
+    // A smaller pipe (unprivileged limit in /proc/sys/fs/pipe-max-size) only costs speed.
+    let _ = rustix::pipe::fcntl_setpipe_size(&stdin, PIPE_BYTES);
+    let fed = pump(reader, |block| match stdin.write_all(block) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(input_closed(&mut child)),
+        other => other.context("writing to the command"),
+    })?;
+    drop(stdin);
+    child.wait(None)?;
+    Ok(fed)
+}
+
+/// Why the command no longer reads: its own failure says more than a broken pipe.
+fn input_closed(child: &mut ShellChild) -> anyhow::Error {
+    match child.wait(None) {
+        Err(error) => error.into(),
+        Ok(()) => anyhow!("the command ended before it had read the whole stream"),
+    }
+}
+
+fn write_file(reader: &mut StreamReader, path: &Path) -> anyhow::Result<u64> {
+    let mut target = Target::open(path)?;
+    let bytes = pump(reader, |block| {
+        target
+            .file
+            .write_all(block)
+            .with_context(|| format!("writing to {}", path.display()))
+    })?;
+    target.complete()?;
+    Ok(bytes)
+}
+
+/// An output file. A regular one is written beside its name and renamed when it is whole.
+struct Target {
+    file: File,
+    path: PathBuf,
+    staged: Option<PathBuf>,
+}
+
+impl Target {
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        let kind = path.metadata().ok().map(|meta| meta.file_type());
+        let (file, staged) = match kind {
+            Some(kind) if kind.is_dir() => bail!("--output {}: is a directory", path.display()),
+            Some(kind) if kind.is_block_device() => (ka_host::block::open_exclusive(path)?, None),
+            Some(kind) if !kind.is_file() => (
+                OpenOptions::new()
+                    .write(true)
+                    .open(path)
+                    .with_context(|| format!("opening {}", path.display()))?,
+                None,
+            ),
+            _ => {
+                let mut name = path.as_os_str().to_owned();
+                name.push(format!(".part{}", std::process::id()));
+                let staged = PathBuf::from(name);
+                let file = OpenOptions::new().write(true).create_new(true).open(&staged);
+                (
+                    file.with_context(|| format!("making {}", staged.display()))?,
+                    Some(staged),
+                )
+            }
+        };
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            staged,
+        })
+    }
+
+    fn complete(&mut self) -> anyhow::Result<()> {
+        match self.file.sync_all() {
+            // Pipes and /dev/null have nothing to sync (fsync(2): EINVAL).
+            Err(error) if error.kind() != io::ErrorKind::InvalidInput => {
+                return Err(error).with_context(|| format!("syncing {}", self.path.display()));
+            }
+            _ => {}
+        }
+        if let Some(staged) = &self.staged {
+            std::fs::rename(staged, &self.path)
+                .with_context(|| format!("renaming to {}", self.path.display()))?;
+            self.staged = None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if let Some(staged) = &self.staged
+            && let Err(error) = std::fs::remove_file(staged)
+        {
+            tracing::warn!(%error, file = %staged.display(), "removing an incomplete file");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_incomplete_file_never_gets_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        let mut target = Target::open(&path).unwrap();
+        target.file.write_all(b"half").unwrap();
+        drop(target);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+
+        let mut target = Target::open(&path).unwrap();
+        target.file.write_all(b"whole").unwrap();
+        target.complete().unwrap();
+        drop(target);
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn dev_null_is_an_output_and_a_directory_is_not() {
+        let mut target = Target::open(Path::new("/dev/null")).unwrap();
+        target.file.write_all(b"gone").unwrap();
+        target.complete().unwrap();
+        assert!(Target::open(Path::new("/")).is_err());
+    }
+}

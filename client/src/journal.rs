@@ -1,0 +1,194 @@
+//! Where a node's events go: standard error as lines (or standard output as JSON lines), the log file, and, once
+//! joined, the server.
+//!
+//! It also keeps what the final report needs: the steps with their durations, and the warnings.
+//! Events never fail the run: a full log partition or a closed terminal is no reason to stop cloning.
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ka_status::event::{NodeEvent, Step};
+use ka_status::report::StepReport;
+
+/// Most warnings kept for the report; the log has them all.
+const MAX_WARNINGS: usize = 200;
+
+/// How events are shown on the node itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// One line for people on standard error.
+    Lines,
+    /// One JSON object a line on standard output.
+    Json,
+}
+
+/// Sends an encoded event to the server; errors are the control connection's own matter.
+type ServerSink = Box<dyn Fn(Vec<u8>) + Send + Sync>;
+
+/// The node's log. Shared by reference; every method may be called from any thread.
+pub(crate) struct Journal {
+    format: Format,
+    started: Instant,
+    file: Option<Mutex<File>>,
+    server: Mutex<Option<ServerSink>>,
+    record: Mutex<Record>,
+}
+
+/// What the report wants to know.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Record {
+    /// Finished steps, in order.
+    pub(crate) steps: Vec<StepReport>,
+    /// Warnings so far.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Journal {
+    /// A journal that shows events as `format` and also writes lines to `file`.
+    pub(crate) fn new(format: Format, file: Option<File>) -> Self {
+        Self {
+            format,
+            started: Instant::now(),
+            file: file.map(Mutex::new),
+            server: Mutex::new(None),
+            record: Mutex::default(),
+        }
+    }
+
+    /// From now on events also go to the server.
+    pub(crate) fn connect(&self, sink: ServerSink) {
+        *lock(&self.server) = Some(sink);
+    }
+
+    /// Events stay on this node again (the control connection is gone).
+    pub(crate) fn disconnect(&self) {
+        *lock(&self.server) = None;
+    }
+
+    /// A step begins.
+    pub(crate) fn started(&self, step: Step) {
+        self.emit(&NodeEvent::started(step));
+    }
+
+    /// Something worth a line inside a step.
+    pub(crate) fn news(&self, step: Step, text: impl Into<String>) {
+        self.emit(&NodeEvent::news(step, text));
+    }
+
+    /// A line for this node's own screen or JSON reader only: the server has its own counters.
+    pub(crate) fn here(&self, step: Step, text: impl Into<String>) {
+        self.show(&NodeEvent::news(step, text));
+    }
+
+    /// Something the operator should read, also at the end; the run goes on.
+    pub(crate) fn warning(&self, step: Step, text: impl Into<String>) {
+        let text = text.into();
+        let mut record = lock(&self.record);
+        if record.warnings.len() < MAX_WARNINGS {
+            record.warnings.push(text.clone());
+        }
+        drop(record);
+        self.emit(&NodeEvent::warning(step, text));
+    }
+
+    /// A step ended well.
+    pub(crate) fn done(&self, step: Step, took: Duration) {
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        lock(&self.record).steps.push(StepReport { step, took_ms });
+        self.emit(&NodeEvent::done(step, took_ms));
+    }
+
+    /// A step failed, and with it the node.
+    pub(crate) fn failed(&self, step: Step, reason: &str) {
+        self.emit(&NodeEvent::failed(step, reason));
+    }
+
+    /// Steps and warnings so far.
+    pub(crate) fn record(&self) -> Record {
+        lock(&self.record).clone()
+    }
+
+    fn emit(&self, event: &NodeEvent) {
+        self.show(event);
+        if let Some(file) = &self.file {
+            // A full log partition is no reason to stop cloning.
+            drop(writeln!(
+                lock(file),
+                "[{:10.3}] {event}",
+                self.started.elapsed().as_secs_f64()
+            ));
+        }
+        if let Some(sink) = lock(&self.server).as_ref() {
+            sink(event.encode());
+        }
+    }
+
+    fn show(&self, event: &NodeEvent) {
+        match self.format {
+            // Nor is a closed terminal or pipe.
+            Format::Lines => drop(writeln!(std::io::stderr(), "{event}")),
+            Format::Json => {
+                let mut line = event.encode();
+                line.push(b'\n');
+                drop(std::io::stdout().write_all(&line));
+            }
+        }
+    }
+}
+
+/// A poisoned lock only means that another thread panicked between two pushes: the data is still good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek};
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn events_reach_the_file_and_the_server_and_the_record() {
+        let mut file = tempfile::tempfile().unwrap();
+        let journal = Journal::new(Format::Lines, Some(file.try_clone().unwrap()));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&seen);
+        journal.started(Step::Check);
+        journal.connect(Box::new(move |event| sink.lock().unwrap().push(event)));
+        journal.warning(Step::Check, "tight");
+        journal.done(Step::Check, Duration::from_millis(1500));
+        journal.disconnect();
+        journal.started(Step::Format);
+
+        let events: Vec<_> = seen
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|e| NodeEvent::decode(e).unwrap())
+            .collect();
+        assert_eq!(
+            events,
+            [
+                NodeEvent::warning(Step::Check, "tight"),
+                NodeEvent::done(Step::Check, 1500)
+            ]
+        );
+        let record = journal.record();
+        assert_eq!(record.warnings, ["tight"]);
+        assert_eq!(
+            record.steps,
+            [StepReport {
+                step: Step::Check,
+                took_ms: 1500
+            }]
+        );
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text.lines().count(), 4, "{text}");
+        assert!(text.contains("checking...OK (1.5 s)"), "{text}");
+    }
+}

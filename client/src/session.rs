@@ -1,0 +1,162 @@
+//! One run of `ka-client`: find the server, do what the mode asks for, end with one clear line.
+
+use std::time::Instant;
+
+use anyhow::Context;
+use ka_status::event::Step;
+use ka_status::report::NodeReport;
+use ka_transport::{JoinEvent, Node, NodeConfig, Order};
+
+use crate::cli::Options;
+use crate::failure::Failure;
+use crate::journal::Journal;
+use crate::settings::{self, Mode};
+use crate::stop::Stop;
+use crate::{clone, generic};
+
+/// What every part of a joined node needs.
+pub(crate) struct Session<'a> {
+    /// The command line.
+    pub(crate) options: &'a Options,
+    /// Where events go.
+    pub(crate) journal: &'a Journal,
+    /// Whether somebody asked us to end.
+    pub(crate) stop: &'a Stop,
+    node: &'a Node,
+}
+
+/// Runs the whole node.
+///
+/// # Errors
+/// The ending, with its exit code.
+pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    let mode = Mode::of(options).map_err(Failure::Usage)?;
+    let config = settings::node_config(options).map_err(Failure::Usage)?;
+    let log = settings::log_file(options).map_err(Failure::Usage)?;
+    if mode == Mode::Clone {
+        clone::enter().map_err(Failure::NothingDone)?;
+    }
+    let journal = Journal::new(settings::format(options), log);
+    let stop = Stop::on_signals().map_err(Failure::NothingDone)?;
+    let node = find_server(config, &journal, &stop).map_err(Failure::NothingDone)?;
+    let session = Session {
+        options,
+        journal: &journal,
+        stop: &stop,
+        node: &node,
+    };
+    let ended = match &mode {
+        Mode::Clone => clone::run(&session),
+        Mode::Generic(consumer) => generic::run(&session, consumer),
+    };
+    journal.disconnect();
+    drop(node);
+    ended?;
+    if mode == Mode::Clone && !options.no_reboot && !options.dry_run {
+        reboot(&journal).map_err(Failure::Began)?;
+    }
+    Ok(())
+}
+
+fn find_server(config: NodeConfig, journal: &Journal, stop: &Stop) -> anyhow::Result<Node> {
+    let began = Instant::now();
+    journal.started(Step::FindServer);
+    // Nothing has been done that would need cleaning up, and no connection could carry a farewell.
+    stop.when_requested(|cause| {
+        eprintln!("error: stopped by {cause}");
+        std::process::exit(1);
+    });
+    let session = config.session.clone();
+    let node = Node::join(config, |event| tell_try(journal, event)).inspect_err(|error| {
+        journal.failed(Step::FindServer, &error.to_string());
+    })?;
+    let events = node.event_sender();
+    stop.when_requested({
+        let sender = node.event_sender();
+        move |cause| sender.leave(&format!("stopped by {cause}"))
+    });
+    let joined = node.joined();
+    journal.connect(Box::new(move |event| {
+        // An event that cannot be sent is the smaller half of the problem that follows: the server is lost.
+        drop(events.event(event));
+    }));
+    journal.done(Step::FindServer, began.elapsed());
+    journal.news(
+        Step::FindServer,
+        format!("joined session {session} at {} as {}", joined.server, joined.id),
+    );
+    Ok(node)
+}
+
+fn tell_try(journal: &Journal, event: &JoinEvent) {
+    match event {
+        JoinEvent::Trying { attempt, what } => {
+            journal.news(Step::FindServer, format!("try {attempt}: {what}"))
+        }
+        JoinEvent::Failed {
+            attempt,
+            reason,
+            pause,
+        } => {
+            let next = pause.map_or(String::new(), |pause| format!("; again in {} s", pause.as_secs()));
+            journal.news(Step::FindServer, format!("try {attempt}: {reason}{next}"));
+        }
+    }
+}
+
+fn reboot(journal: &Journal) -> anyhow::Result<()> {
+    journal.started(Step::Reboot);
+    ka_host::system::reboot().context("the clone is complete, but the machine did not reboot")
+}
+
+impl Session<'_> {
+    /// The server's next order.
+    ///
+    /// # Errors
+    /// The server is lost, or somebody asked us to end.
+    pub(crate) fn next_order(&self) -> anyhow::Result<Order> {
+        self.stop.check()?;
+        let order = self.node.next_order();
+        self.stop.check()?;
+        Ok(order?)
+    }
+
+    /// Answers with the plan.
+    ///
+    /// # Errors
+    /// The server is lost.
+    pub(crate) fn prepared(&self, plan: Vec<u8>) -> anyhow::Result<()> {
+        Ok(self.node.prepared(plan)?)
+    }
+
+    /// Answers that the disks are ready for data.
+    ///
+    /// # Errors
+    /// The server is lost.
+    pub(crate) fn ready(&self) -> anyhow::Result<()> {
+        Ok(self.node.ready()?)
+    }
+
+    /// Hands in the report.
+    ///
+    /// # Errors
+    /// The server is lost.
+    pub(crate) fn report(&self, report: &NodeReport) -> anyhow::Result<()> {
+        Ok(self.node.report(report.encode())?)
+    }
+
+    /// Tells the server that this node is out, and why. The server may be gone: then the node's own exit tells.
+    pub(crate) fn give_up(&self, stage: &str, reason: &str) {
+        if let Err(error) = self.node.step_failed(stage, reason) {
+            tracing::debug!(%error, "the failure could not be reported");
+        }
+    }
+    /// This node is out of the run but still part of the chain: relays until the server lets it go.
+    pub(crate) fn linger(&self) {
+        while let Ok(order) = self.next_order() {
+            if matches!(order, Order::Release | Order::Aborted { .. }) {
+                return;
+            }
+        }
+    }
+}

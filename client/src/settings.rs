@@ -1,0 +1,231 @@
+//! From command line options to what the run needs: mode, join code, node configuration, log file.
+//!
+//! Everything that fails here is wrong usage: nothing has been sent or opened yet.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use ka_host::netif;
+use ka_proto::{MacAddr, NodeName, SessionName};
+use ka_transport::{JoinCode, NodeConfig};
+
+use crate::cli::Options;
+use crate::journal::Format;
+
+/// Name of the environment variable with the join code.
+const JOIN_VARIABLE: &str = "KA_JOIN";
+
+/// What this node is there for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Become a clone of the golden node.
+    Clone,
+    /// Give the stream to a consumer of the operator's; no disk is chosen, no file system made.
+    Generic(Consumer),
+}
+
+/// Who takes the stream in the generic mode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Consumer {
+    /// A command string for `sh -c`, fed through its standard input.
+    Command(String),
+    /// A file or device, written directly.
+    File(PathBuf),
+}
+
+impl Mode {
+    /// The mode that the options ask for.
+    ///
+    /// # Errors
+    /// Options of the one mode given with the other.
+    pub(crate) fn of(options: &Options) -> anyhow::Result<Self> {
+        let consumer = match (&options.exec, &options.output) {
+            (Some(command), _) => Consumer::Command(command.clone()),
+            (None, Some(path)) => Consumer::File(path.clone()),
+            (None, None) => return Ok(Self::Clone),
+        };
+        if options.dry_run {
+            bail!("--dry-run shows the plan of a clone; with -e or --output there is none");
+        }
+        if !options.disks.is_empty() {
+            bail!("--disk chooses the disks of a clone; with -e or --output no disk is cloned");
+        }
+        Ok(Self::Generic(consumer))
+    }
+}
+
+/// The name this node reports: `--name`, else the host name. A host name that cannot be shown (too long for the
+/// protocol, say) is no reason to stay out: then it is `node`, and the address tells.
+///
+/// # Errors
+/// `--name` cannot be used.
+fn node_name(options: &Options) -> anyhow::Result<NodeName> {
+    match &options.name {
+        Some(name) => NodeName::new(name).context("--name"),
+        None => NodeName::new(&ka_host::system::hostname())
+            .or_else(|_| NodeName::new("node"))
+            .context("host name"),
+    }
+}
+
+/// How events are shown.
+pub(crate) fn format(options: &Options) -> Format {
+    if options.json { Format::Json } else { Format::Lines }
+}
+
+/// How to look for the server and take part.
+///
+/// # Errors
+/// No or a malformed join code, a malformed session name.
+pub(crate) fn node_config(options: &Options) -> anyhow::Result<NodeConfig> {
+    let session = SessionName::new(&options.session).context("-s: the session name cannot be used")?;
+    let join = join_code(options, std::env::var(JOIN_VARIABLE).ok())?;
+    Ok(NodeConfig {
+        server: options.host.clone(),
+        listen: options.listen,
+        retries: options.retries,
+        start_now: options.go,
+        wants_release: options.wait_release,
+        window_bytes: options.buffer,
+        mac: own_mac(options),
+        ..NodeConfig::new(session, join, node_name(options)?)
+    })
+}
+
+/// The log file of `--log-dir`, appended to.
+///
+/// # Errors
+/// The directory or file cannot be made.
+pub(crate) fn log_file(options: &Options) -> anyhow::Result<Option<File>> {
+    let Some(dir) = &options.log_dir else {
+        return Ok(None);
+    };
+    std::fs::create_dir_all(dir).with_context(|| format!("--log-dir: making {}", dir.display()))?;
+    let path = dir.join(log_name(node_name(options)?.as_str()));
+    let file = OpenOptions::new().create(true).append(true).open(&path);
+    file.map(Some)
+        .with_context(|| format!("--log-dir: opening {}", path.display()))
+}
+
+/// `ka-client-NAME.log`; a slash in the name must not lead elsewhere.
+fn log_name(node: &str) -> String {
+    format!("ka-client-{}.log", node.replace('/', "_"))
+}
+
+/// The join code: from the command line, else from the environment.
+fn join_code(options: &Options, environment: Option<String>) -> anyhow::Result<JoinCode> {
+    if let Some(path) = &options.join_file {
+        return read_join_file(path);
+    }
+    if let Some(code) = &options.join {
+        return code.trim().parse().context("--join");
+    }
+    match environment.filter(|code| !code.trim().is_empty()) {
+        Some(code) => code.trim().parse().context(JOIN_VARIABLE),
+        None => bail!(
+            "no join code: copy the ka-client line that ka-server printed, or give --join CODE, --join-file FILE or {JOIN_VARIABLE}"
+        ),
+    }
+}
+
+fn read_join_file(path: &Path) -> anyhow::Result<JoinCode> {
+    JoinCode::read_file(path).context("--join-file")
+}
+
+/// The hardware address by which the server may know this node: that of `--listen`, else that of the only
+/// interface that has one. With several, only the connection will tell which one is used.
+fn own_mac(options: &Options) -> Option<MacAddr> {
+    if let Some(addr) = options.listen {
+        return netif::mac_of(addr).ok().flatten().map(|mac| MacAddr(mac.0));
+    }
+    let mut macs: Vec<_> = netif::addresses()
+        .ok()?
+        .into_iter()
+        .filter_map(|entry| entry.mac)
+        .collect();
+    macs.dedup();
+    match macs.as_slice() {
+        [only] => Some(MacAddr(only.0)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn options(args: &[&str]) -> Options {
+        Options::try_parse_from([&["ka-client"], args].concat()).unwrap()
+    }
+
+    fn code() -> String {
+        JoinCode {
+            fingerprint: [1; 32],
+            secret: [2; 16],
+        }
+        .to_string()
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_environment() {
+        let other = JoinCode {
+            fingerprint: [3; 32],
+            secret: [4; 16],
+        };
+        let given = join_code(&options(&["--join", &code()]), Some(other.to_string())).unwrap();
+        assert_eq!(given.fingerprint, [1; 32]);
+        let found = join_code(&options(&[]), Some(other.to_string())).unwrap();
+        assert_eq!(found.fingerprint, [3; 32]);
+    }
+
+    #[test]
+    fn a_missing_code_says_where_to_get_one() {
+        let error = format!("{:#}", join_code(&options(&[]), None).unwrap_err());
+        assert!(
+            error.contains("ka-server printed") && error.contains("--join-file"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_bad_code_names_its_option() {
+        let error = format!(
+            "{:#}",
+            join_code(&options(&["--join", "hello"]), None).unwrap_err()
+        );
+        assert!(error.starts_with("--join: "), "{error}");
+        let error = format!(
+            "{:#}",
+            join_code(&options(&["--join-file", "/nonexistent"]), None).unwrap_err()
+        );
+        assert!(
+            error.starts_with("--join-file: ") && error.contains("/nonexistent"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn options_of_a_clone_do_not_go_with_the_generic_mode() {
+        assert_eq!(Mode::of(&options(&[])).unwrap(), Mode::Clone);
+        assert_eq!(
+            Mode::of(&options(&["-e", "cat"])).unwrap(),
+            Mode::Generic(Consumer::Command("cat".into()))
+        );
+        assert!(Mode::of(&options(&["-e", "cat", "--dry-run"])).is_err());
+        assert!(Mode::of(&options(&["--output", "/dev/null", "--disk", "sda=vda"])).is_err());
+    }
+
+    #[test]
+    fn an_unprintable_session_name_is_refused() {
+        let error = node_config(&options(&["-s", "a\nb", "--join", &code()])).unwrap_err();
+        assert!(format!("{error:#}").contains("-s"), "{error:#}");
+    }
+
+    #[test]
+    fn a_node_name_cannot_leave_the_log_directory() {
+        assert_eq!(log_name("../../etc/x"), "ka-client-.._.._etc_x.log");
+    }
+}

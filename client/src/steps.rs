@@ -1,0 +1,122 @@
+//! Steps as values: a phase of the node's work is a list of named steps, each a function over the phase's bench.
+//!
+//! The runner times them, tells the journal, and looks for a stop request between two of them.
+
+use std::time::Instant;
+
+use ka_status::event::Step;
+use thiserror::Error;
+
+use crate::journal::Journal;
+use crate::stop::Stop;
+
+/// One named step of a phase whose state is a `B`.
+pub(crate) struct StepDef<B> {
+    /// Its name, for the server, the operator and the report.
+    pub(crate) step: Step,
+    /// What it does.
+    pub(crate) run: fn(&mut B, &Journal) -> anyhow::Result<()>,
+}
+
+/// A step that failed, and why.
+#[derive(Debug, Error)]
+#[error("{step}: {reason:#}")]
+pub(crate) struct StepError {
+    /// The step.
+    pub(crate) step: Step,
+    /// The reason, with its causes.
+    pub(crate) reason: anyhow::Error,
+}
+
+/// Runs `steps` in order on `bench` and ends at the first that fails.
+///
+/// # Errors
+/// The failing step and its reason; a stop request counts as a failure of the step that would have been next,
+/// and as the reason for a failure that it caused (Ctrl-C also reaches a running mkfs).
+pub(crate) fn run_steps<B>(
+    steps: &[StepDef<B>],
+    bench: &mut B,
+    journal: &Journal,
+    stop: &Stop,
+) -> Result<(), StepError> {
+    for def in steps {
+        run_step(def.step, journal, stop, || (def.run)(bench, journal))?;
+    }
+    Ok(())
+}
+
+/// Runs one step; see [`run_steps`].
+pub(crate) fn run_step<T>(
+    step: Step,
+    journal: &Journal,
+    stop: &Stop,
+    run: impl FnOnce() -> anyhow::Result<T>,
+) -> Result<T, StepError> {
+    let started = Instant::now();
+    journal.started(step);
+    let result = stop
+        .check()
+        .and_then(|()| run())
+        .map_err(|error| stop.check().err().unwrap_or(error));
+    match result {
+        Ok(value) => {
+            journal.done(step, started.elapsed());
+            Ok(value)
+        }
+        Err(reason) => {
+            journal.failed(step, &format!("{reason:#}"));
+            Err(StepError { step, reason })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::bail;
+
+    use super::*;
+    use crate::journal::Format;
+
+    fn note(bench: &mut Vec<&'static str>, text: &'static str) -> anyhow::Result<()> {
+        bench.push(text);
+        Ok(())
+    }
+
+    const STEPS: [StepDef<Vec<&'static str>>; 3] = [
+        StepDef {
+            step: Step::Partition,
+            run: |bench, _| note(bench, "partition"),
+        },
+        StepDef {
+            step: Step::Format,
+            run: |_, _| bail!("mkfs.ext4 said no"),
+        },
+        StepDef {
+            step: Step::Mount,
+            run: |bench, _| note(bench, "mount"),
+        },
+    ];
+
+    #[test]
+    fn a_failing_step_is_named_and_the_following_ones_do_not_run() {
+        let journal = Journal::new(Format::Lines, None);
+        let mut bench = Vec::new();
+        let error = run_steps(&STEPS, &mut bench, &journal, &Stop::never()).unwrap_err();
+        assert_eq!(error.step, Step::Format);
+        assert_eq!(error.to_string(), "formatting: mkfs.ext4 said no");
+        assert_eq!(bench, ["partition"]);
+        assert_eq!(journal.record().steps.len(), 1);
+    }
+
+    #[test]
+    fn a_stop_request_ends_the_run_before_the_next_step() {
+        let journal = Journal::new(Format::Lines, None);
+        let stop = Stop::never();
+        stop.request("SIGTERM");
+        let mut bench = Vec::new();
+        let error = run_steps(&STEPS, &mut bench, &journal, &stop).unwrap_err();
+        assert_eq!(error.step, Step::Partition);
+        assert!(error.to_string().contains("SIGTERM"), "{error}");
+        assert!(bench.is_empty());
+    }
+}
