@@ -49,7 +49,7 @@ const CLONE_ONLY: [&str; 9] = [
 )]
 pub(crate) struct Options {
     /// Number of nodes to wait for; without it, until a node says go (ka-client -g) or --wait is over
-    #[arg(short = 'n', long = "nodes", value_name = "NUM", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'n', long = "nodes", value_name = "NUM", value_parser = nodes())]
     pub(crate) nodes: Option<u32>,
 
     /// Use the desc file DESC for the partition table of DRIVE, instead of the drive's own table (repeatable)
@@ -184,6 +184,11 @@ pub(crate) enum Parsed {
     Text(String),
     /// Wrong usage, on one line.
     Wrong(String),
+}
+
+/// From one to the most that a run takes.
+fn nodes() -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::new().range(1..=ka_proto::limits::MAX_NODES as u64)
 }
 
 /// Reads the command line.
