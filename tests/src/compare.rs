@@ -27,12 +27,16 @@ const CHUNK: usize = 1 << 18;
 pub struct Allowed {
     /// Directories (relative) whose contents stay at home; the directory itself is compared.
     pub emptied: Vec<PathBuf>,
+    /// Directories (relative) left out with `-x`: the clone's must be empty.
+    pub excluded: Vec<PathBuf>,
     /// Paths (relative) that may differ in contents, size, time and allocation: `etc/fstab`.
     pub rewritten: Vec<PathBuf>,
     /// Paths (relative) that are not compared at all.
     pub ignored: Vec<PathBuf>,
     /// The file systems differ, so `chattr` flags that one of them lacks are not compared.
     pub other_filesystem: bool,
+    /// Times are compared in whole seconds, for copies made with plain tar.
+    pub whole_seconds: bool,
 }
 
 impl Allowed {
@@ -173,11 +177,7 @@ impl Walk<'_> {
         ];
         if !rewritten {
             pairs.push(("size", golden.size.to_string(), clone.size.to_string()));
-            pairs.push((
-                "time",
-                format!("{:?}", golden.mtime),
-                format!("{:?}", clone.mtime),
-            ));
+            pairs.push(("time", self.time(golden), self.time(clone)));
         }
         if !self.allowed.other_filesystem {
             pairs.push((
@@ -202,6 +202,15 @@ impl Walk<'_> {
         }
     }
 
+    fn time(&self, facts: &Facts) -> String {
+        let (seconds, nanos) = facts.mtime;
+        if self.allowed.whole_seconds {
+            seconds.to_string()
+        } else {
+            format!("{seconds}.{nanos:09}")
+        }
+    }
+
     fn hard_link(&mut self, path: &Path, golden: &Facts, clone: &Facts) {
         if golden.links < 2 {
             return;
@@ -222,9 +231,10 @@ impl Walk<'_> {
         // Children are reached through the open directory: a path may be longer than the kernel's 4096 bytes.
         let (golden_dir, clone_dir) = (File::open(golden)?, File::open(clone)?);
         let (mut was, mut is) = (names(&golden_dir)?, names(&clone_dir)?);
-        if self.allowed.emptied.iter().any(|emptied| emptied == path) {
-            // Mount points beneath are made again; anything else must stay at home.
-            is.retain(|_, kind| *kind != Kind::Directory);
+        let excluded = self.allowed.excluded.iter().any(|excluded| excluded == path);
+        if excluded || self.allowed.emptied.iter().any(|emptied| emptied == path) {
+            // Mount points beneath /dev and the like are made again; anything else must stay at home.
+            is.retain(|_, kind| excluded || *kind != Kind::Directory);
             for name in is.keys() {
                 self.found
                     .note(&path.join(as_path(name)), "should have stayed at home");

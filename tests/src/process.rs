@@ -36,6 +36,7 @@ pub struct Program {
     limit: Duration,
     namespace: Option<Namespace>,
     cgroup: Option<PathBuf>,
+    shown: bool,
 }
 
 impl Program {
@@ -48,6 +49,7 @@ impl Program {
             limit: TOOL_LIMIT,
             namespace: None,
             cgroup: None,
+            shown: false,
         }
     }
 
@@ -99,6 +101,13 @@ impl Program {
     #[must_use]
     pub fn cgroup(mut self, group: impl Into<PathBuf>) -> Self {
         self.cgroup = Some(group.into());
+        self
+    }
+
+    /// Lets the operator see the program's output as it comes, instead of keeping it.
+    #[must_use]
+    pub fn shown(mut self) -> Self {
+        self.shown = true;
         self
     }
 

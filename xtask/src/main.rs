@@ -1,2 +1,38 @@
-//! TBD
-fn main() {}
+//! `cargo xtask`: everything around the product that is more than one cargo command. See `cargo xtask --help`.
+
+mod bench;
+mod cli;
+mod demo;
+mod man;
+mod packages;
+mod root;
+mod splice;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    match run(&Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("error: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::Setup => packages::install_missing(),
+        Command::Test(options) => test::run(options),
+        Command::Demo(options) => demo::run(options),
+        Command::Bench(options) => bench::run(options),
+        Command::Man { dir } => man::write(dir),
+        Command::Ci => test::ci(),
+        Command::Splice(options) => splice::run(options),
+    }
+}

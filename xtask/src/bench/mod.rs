@@ -1,0 +1,92 @@
+//! `cargo xtask bench`: one golden node to N nodes over shaped links inside this machine, ours beside peers.
+//!
+//! The lab is that of the project's `bench/lab.sh`: namespaces on a bridge, each line shaped both ways with tbf at
+//! RATE × 1514/1538, wall time from the start of the transfer (all receivers ready) to the exit of the last receiver,
+//! processor time from control groups, every received byte compared outside the clock. For ours the start is the
+//! launch of the last node, the one that lets the server begin: discovery, TLS and the reports are inside the clock.
+
+mod cases;
+mod measure;
+mod peers;
+mod report;
+mod tree;
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use ka_tests::{binaries, interrupt, scratch};
+
+use crate::bench::cases::{Case, Kind};
+use crate::bench::report::{Measured, Outcome};
+use crate::cli::BenchOptions;
+use crate::{packages, root};
+
+/// Runs the chosen cases and prints one table; the figures also go to a JSON file.
+pub(crate) fn run(options: &BenchOptions) -> Result<()> {
+    interrupt::catch()?;
+    if !options.no_setup {
+        packages::install_missing()?;
+    }
+    let release = match std::env::var_os(binaries::DIR_VARIABLE) {
+        Some(dir) => dir.into(),
+        None => binaries::own_dir()?.with_file_name("release"),
+    };
+    if std::env::var_os(binaries::DIR_VARIABLE).is_none() {
+        binaries::build(&release, true)?;
+    }
+    root::become_root("bench", &release)?;
+    scratch::sweep();
+    let mut measured = Vec::new();
+    for case in cases::all(options.quick)
+        .iter()
+        .filter(|case| is_chosen(case, &options.only))
+    {
+        let outcomes = match case.kind {
+            Kind::Stream => measure::stream_case(case, &release, options)?,
+            Kind::Tree => tree::tree_case(case, &release, options)?,
+        };
+        let done = Measured {
+            case: case.clone(),
+            outcomes,
+        };
+        report::print(&done);
+        measured.push(done);
+        save(options, &measured)?;
+    }
+    report::print_verdicts(&measured);
+    Ok(())
+}
+
+impl BenchOptions {
+    fn rounds(&self) -> usize {
+        if self.quick { 1 } else { self.runs.max(1) }
+    }
+}
+
+fn save(options: &BenchOptions, measured: &[Measured]) -> Result<()> {
+    if let Some(dir) = options.json.parent() {
+        fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    }
+    let text = serde_json::to_string_pretty(measured)?;
+    fs::write(&options.json, text).with_context(|| format!("writing {}", options.json.display()))
+}
+
+fn is_chosen(case: &Case, only: &[String]) -> bool {
+    only.is_empty() || only.iter().any(|wanted| case.name.starts_with(wanted.as_str()))
+}
+
+/// The middle one of several outcomes, by wall time.
+fn median(mut outcomes: Vec<Outcome>) -> Option<Outcome> {
+    outcomes.sort_by(|one, other| one.wall_seconds.total_cmp(&other.wall_seconds));
+    let middle = outcomes.len() / 2;
+    let spread = match (outcomes.first(), outcomes.last()) {
+        (Some(first), Some(last)) => (first.wall_seconds, last.wall_seconds),
+        _ => return None,
+    };
+    let runs = outcomes.len();
+    outcomes.into_iter().nth(middle).map(|outcome| Outcome {
+        spread,
+        runs,
+        ..outcome
+    })
+}

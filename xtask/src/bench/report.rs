@@ -1,0 +1,190 @@
+//! Figures as a table for people and as JSON for machines, and the verdicts of issue 2 §7.
+
+use comfy_table::{Table, presets};
+use ka_tests::netns::payload_limit;
+use serde::Serialize;
+
+use crate::bench::cases::{Case, Kind};
+use crate::bench::peers::Peer;
+
+/// What one peer did in one case: the median run.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Outcome {
+    /// Who.
+    pub(crate) peer: String,
+    /// From the start to the last receiver's exit.
+    pub(crate) wall_seconds: f64,
+    /// Fastest and slowest run.
+    pub(crate) spread: (f64, f64),
+    /// How many runs.
+    pub(crate) runs: usize,
+    /// Payload bytes a second, of one copy.
+    pub(crate) goodput: f64,
+    /// User and system time of all processes.
+    pub(crate) cpu_seconds: f64,
+    /// The golden node's share of it.
+    pub(crate) cpu_sender_seconds: f64,
+    /// Processor seconds for a GiB and a hop.
+    pub(crate) cpu_per_gib_hop: f64,
+    /// Largest resident size of a process of the golden node, in bytes.
+    pub(crate) peak_sender_bytes: u64,
+    /// Largest resident size of a process of a node, in bytes.
+    pub(crate) peak_receiver_bytes: u64,
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{:<16} {:7.2} s  {:7.1} MB/s  cpu {:6.2} s",
+            self.peer,
+            self.wall_seconds,
+            self.goodput / 1e6,
+            self.cpu_seconds
+        )
+    }
+}
+
+/// One case with all its outcomes.
+#[derive(Debug, Serialize)]
+pub(crate) struct Measured {
+    pub(crate) case: Case,
+    pub(crate) outcomes: Vec<Outcome>,
+}
+
+impl Measured {
+    fn of(&self, peer: Peer) -> Option<&Outcome> {
+        self.outcomes.iter().find(|outcome| outcome.peer == peer.name())
+    }
+}
+
+/// One case as a table.
+pub(crate) fn print(measured: &Measured) {
+    let case = &measured.case;
+    let rate = case.rate.map_or_else(
+        || "unshaped".to_owned(),
+        |rate| format!("{} Mbit/s", rate / 1_000_000),
+    );
+    println!(
+        "\n{}: {} nodes, {rate}, {} MiB",
+        case.name,
+        case.nodes,
+        case.bytes >> 20
+    );
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN).set_header([
+        "who",
+        "wall s",
+        "min–max",
+        "MB/s",
+        "of line",
+        "of socat",
+        "cpu s",
+        "golden cpu s",
+        "cpu s/GiB/hop",
+        "golden MiB",
+        "node MiB",
+    ]);
+    let plain = measured.of(Peer::Socat).map(|outcome| outcome.goodput);
+    for outcome in &measured.outcomes {
+        let share = |whole: Option<f64>| {
+            whole.map_or("–".to_owned(), |whole| {
+                format!("{:.3}", outcome.goodput / whole)
+            })
+        };
+        table.add_row([
+            outcome.peer.clone(),
+            format!("{:.2}", outcome.wall_seconds),
+            format!("{:.2}–{:.2}", outcome.spread.0, outcome.spread.1),
+            format!("{:.1}", outcome.goodput / 1e6),
+            share(case.rate.map(|rate| payload_limit(rate) as f64)),
+            share(plain),
+            format!("{:.2}", outcome.cpu_seconds),
+            format!("{:.2}", outcome.cpu_sender_seconds),
+            format!("{:.2}", outcome.cpu_per_gib_hop),
+            (outcome.peak_sender_bytes >> 20).to_string(),
+            (outcome.peak_receiver_bytes >> 20).to_string(),
+        ]);
+    }
+    println!("{table}");
+}
+
+/// What the issue asks for, and whether it was reached.
+pub(crate) fn print_verdicts(all: &[Measured]) {
+    println!("\nAsked for, and reached:");
+    for measured in all {
+        for (asked, reached, holds) in verdicts(measured) {
+            println!(
+                "  {:<14} {asked:<52} {reached:>8}  {}",
+                measured.case.name,
+                if holds { "yes" } else { "NO" }
+            );
+        }
+    }
+}
+
+fn verdicts(measured: &Measured) -> Vec<(&'static str, String, bool)> {
+    let Some(ours) = measured.of(Peer::Ka) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    let mut ratio = |asked, ours: f64, theirs: f64, holds: &dyn Fn(f64) -> bool| {
+        let ratio = ours / theirs;
+        found.push((asked, format!("{ratio:.3}"), holds(ratio)));
+    };
+    let mbuffer = measured.of(Peer::Mbuffer);
+    let shaped = measured.case.rate.is_some();
+    match measured.case.kind {
+        Kind::Stream => {
+            if let (true, Some(plain)) = (shaped, measured.of(Peer::Socat)) {
+                ratio(
+                    "goodput ≥ 0.98 of one plain TCP stream",
+                    ours.goodput,
+                    plain.goodput,
+                    &|ratio| ratio >= 0.98,
+                );
+            }
+            if let (true, Some(splice)) = (shaped, measured.of(Peer::Splice)) {
+                let asked = "cpu per GiB and hop ≤ 1.5 × the splice relay's";
+                ratio(asked, ours.cpu_per_gib_hop, splice.cpu_per_gib_hop, &|ratio| {
+                    ratio <= 1.5
+                });
+            }
+            if let (true, Some(mbuffer)) = (shaped, mbuffer) {
+                ratio(
+                    "cpu below mbuffer's",
+                    ours.cpu_seconds,
+                    mbuffer.cpu_seconds,
+                    &|ratio| ratio < 1.0,
+                );
+            }
+            if let (false, Some(mbuffer)) = (shaped, mbuffer) {
+                ratio(
+                    "unshaped goodput above mbuffer's",
+                    ours.goodput,
+                    mbuffer.goodput,
+                    &|ratio| ratio > 1.0,
+                );
+            }
+        }
+        Kind::Tree => {
+            if let Some(mbuffer) = mbuffer {
+                let (asked, least) = match (shaped, measured.case.nodes) {
+                    (true, _) => ("never slower than tar | mbuffer | tar", 1.0),
+                    (false, 1) => ("1.3 × as fast as tar | mbuffer | tar", 1.3),
+                    (false, _) => ("faster than tar | mbuffer | tar", 1.0),
+                };
+                ratio(asked, mbuffer.wall_seconds, ours.wall_seconds, &|ratio| {
+                    ratio >= least
+                });
+                ratio(
+                    "cpu beside tar | mbuffer | tar",
+                    ours.cpu_seconds,
+                    mbuffer.cpu_seconds,
+                    &|_| true,
+                );
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,234 @@
+//! A golden tree to N nodes: ours beside `tar | mbuffer chain | tar -x`, on the same links and the same disks.
+//!
+//! Both end with everything on disk and unmounted. Ours partitions and makes file systems inside its clock, compares
+//! digests and says what it did; tar finds its file systems ready. Every copy is compared with the golden tree.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use ka_tests::cgroup::Cgroup;
+use ka_tests::compare::{self, Allowed};
+use ka_tests::disk::{Disk, GIB, MIB};
+use ka_tests::golden::{Golden, MountedTree, Plan, Volume};
+use ka_tests::netns::{GOLDEN_ADDRESS, Network, node_address};
+use ka_tests::process::Program;
+use ka_tests::scratch::Scratch;
+
+use crate::bench::cases::Case;
+use crate::bench::measure::{MEMORY, ensure_room, transfer};
+use crate::bench::median;
+use crate::bench::peers::{Job, KA_PORT, MBUFFER, Peer, Prepared, RELAY_PORT, sent_by, wait_connections};
+use crate::bench::report::Outcome;
+use crate::cli::BenchOptions;
+
+/// What the golden tree must have at least.
+const FILES: u64 = 50_000;
+/// Directories with more than this are left out: one huge package is no tree of small files.
+const MAX_DIR_BYTES: u64 = 250 * MIB;
+/// Size of every disk.
+const DISK_BYTES: u64 = 4 * GIB;
+/// Where real trees are found.
+const PLACES: [&str; 4] = ["/usr/share", "/usr/include", "/usr/lib", "/usr/src"];
+
+/// Who can carry a tree.
+const PEERS: [Peer; 2] = [Peer::Mbuffer, Peer::Ka];
+
+struct Bed<'a> {
+    case: &'a Case,
+    golden: Golden,
+    network: Network,
+    scratch: Scratch,
+    release: &'a Path,
+    bytes: u64,
+}
+
+/// Runs both `runs` times in turns and takes the medians.
+pub(crate) fn tree_case(case: &Case, release: &Path, options: &BenchOptions) -> Result<Vec<Outcome>> {
+    let scratch = Scratch::below(Path::new(MEMORY), "bench")?;
+    ensure_room(scratch.path(), (case.nodes as u64 + 1) * DISK_BYTES / 2)?;
+    let golden = Golden::new(&scratch, "golden", &plan()).context("making the golden tree")?;
+    fs::create_dir_all(golden.root().join("etc"))?;
+    fs::write(golden.root().join("etc/fstab"), golden.fstab())?;
+    let (files, bytes) = gather(golden.root())?;
+    ensure!(
+        files >= FILES,
+        "only {files} files in {PLACES:?}: the tree bench needs {FILES}"
+    );
+    println!("\ngolden tree: {files} files, {} MiB", bytes >> 20);
+    let network = Network::new(case.nodes, case.rate)?;
+    let bed = Bed {
+        case,
+        golden,
+        network,
+        scratch,
+        release,
+        bytes,
+    };
+    let peers: Vec<Peer> = Peer::available(&options.peers)
+        .into_iter()
+        .filter(|peer| PEERS.contains(peer))
+        .collect();
+    let mut outcomes: Vec<Vec<Outcome>> = vec![Vec::new(); peers.len()];
+    for round in 0..options.rounds() {
+        for (peer, outcomes) in peers.iter().zip(&mut outcomes) {
+            let outcome = bed
+                .run(*peer)
+                .with_context(|| format!("{}: {}", case.name, peer.name()))?;
+            eprintln!("  {} round {}: {outcome}", case.name, round + 1);
+            outcomes.push(outcome);
+        }
+    }
+    Ok(outcomes.into_iter().filter_map(median).collect())
+}
+
+impl Bed<'_> {
+    fn run(&self, peer: Peer) -> Result<Outcome> {
+        let (sender, receivers) = (Cgroup::new("send")?, Cgroup::new("receive")?);
+        let disks = (1..=self.case.nodes)
+            .map(|number| Disk::new(&self.scratch, &format!("n{number}"), DISK_BYTES, 512))
+            .collect::<Result<Vec<_>>>()?;
+        let job = Job {
+            network: &self.network,
+            sender: &sender,
+            receivers: &receivers,
+            release: self.release,
+            work: self.scratch.path(),
+            source: self.golden.root().to_owned(),
+            sinks: disks.iter().map(|disk| disk.device().to_owned()).collect(),
+        };
+        let mut outcome = match peer {
+            Peer::Ka => transfer(&job, self.ours(&job)?)?,
+            _ => self.with_tar(&job, &disks)?,
+        };
+        for (index, disk) in disks.iter().enumerate() {
+            self.compare(disk, peer)
+                .with_context(|| format!("node {}", index + 1))?;
+        }
+        outcome.peer = peer.name().to_owned();
+        outcome.goodput = self.bytes as f64 / outcome.wall_seconds;
+        outcome.cpu_per_gib_hop =
+            outcome.cpu_seconds / (self.bytes as f64 / f64::from(1 << 30)) / self.case.nodes as f64;
+        Ok(outcome)
+    }
+
+    fn ours(&self, job: &Job<'_>) -> Result<Prepared> {
+        let root = self.golden.root().to_string_lossy().into_owned();
+        let (server, join) = job.ka_server(&["--root", &root])?;
+        let drive = self.golden.disk().name();
+        let node = |number: usize| {
+            job.on_node(number, self.release.join("ka-client"))
+                .args(["-h", GOLDEN_ADDRESS, "-s", "bench", "--no-reboot", "--join-file"])
+                .arg(&join)
+                .arg("--disk")
+                .arg(format!("{drive}={}", job.sinks[number - 1].display()))
+                .arg("--mount-dir")
+                .arg(self.scratch.path().join(format!("mnt{number}")))
+        };
+        let receivers = (1..job.nodes())
+            .map(|number| node(number).spawn())
+            .collect::<Result<Vec<_>>>()?;
+        wait_connections(&server, KA_PORT, job.nodes() - 1)?;
+        Ok(Prepared {
+            receivers,
+            senders: vec![server],
+            last: node(job.nodes()),
+            last_receives: true,
+        })
+    }
+
+    /// The file systems are made before the clock starts; writing them out is inside, as it is for ours.
+    fn with_tar(&self, job: &Job<'_>, disks: &[Disk]) -> Result<Outcome> {
+        let mut trees = Vec::new();
+        for (index, disk) in disks.iter().enumerate() {
+            disk.write_table(TABLE)?;
+            Program::new("mkfs.ext4")
+                .arg("-qF")
+                .arg(disk.partition(1))
+                .run()?;
+            trees.push(MountedTree::new(
+                disk,
+                &plan().volumes,
+                &self.scratch.dir(&format!("tar{index}"))?,
+            )?);
+        }
+        let receivers = job.chain_from_the_end(|number, next| {
+            let onward = next.map(|next| format!("-O {next}")).unwrap_or_default();
+            let to = trees[number - 1].root().display().to_string();
+            let words = MBUFFER.join(" ");
+            let line =
+                format!("mbuffer {words} -I {RELAY_PORT} {onward} -o - | tar -C {to} -xpf - && sync -f {to}");
+            Ok(job.on_node(number, "sh").args(["-c", &line]))
+        })?;
+        let from = self.golden.root().display();
+        let words = MBUFFER.join(" ");
+        let to = format!("{}:{RELAY_PORT}", node_address(1));
+        let line = format!("tar -C {from} --one-file-system --sparse -cf - . | mbuffer {words} -O {to}");
+        transfer(job, sent_by(job.on_golden("sh").args(["-c", &line]), receivers))
+    }
+
+    fn compare(&self, disk: &Disk, peer: Peer) -> Result<()> {
+        disk.show_partitions()?;
+        let clone = MountedTree::new(disk, &plan().volumes, &self.scratch.dir("compared")?)?;
+        // Plain tar keeps neither nanoseconds nor flags.
+        let loses = peer != Peer::Ka;
+        let allowed = Allowed {
+            whole_seconds: loses,
+            other_filesystem: loses,
+            ..Allowed::for_system()
+        };
+        compare::trees(self.golden.root(), clone.root(), &allowed)?
+            .expect_same()
+            .map(drop)
+    }
+}
+
+const TABLE: &str = "label: dos\ntype=83\n";
+
+fn plan() -> Plan {
+    Plan {
+        size: DISK_BYTES,
+        sector_size: 512,
+        table: TABLE,
+        volumes: vec![Volume::new(1, "ext4", "/")],
+        foreign_fstab: "",
+    }
+}
+
+/// Copies directories of this machine until there are enough files; returns files and bytes.
+fn gather(root: &Path) -> Result<(u64, u64)> {
+    let (mut files, mut bytes) = (0, 0);
+    for place in PLACES {
+        let Ok(entries) = fs::read_dir(place) else {
+            continue;
+        };
+        let mut dirs: Vec<PathBuf> = entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.is_dir())
+            .collect();
+        dirs.sort();
+        for dir in dirs {
+            if files >= FILES {
+                return Ok((files, bytes));
+            }
+            let sizes = Program::new("find")
+                .arg(&dir)
+                .args(["-xdev", "-type", "f", "-printf", "%s\\n"])
+                .run()?;
+            let sum: u64 = sizes.lines().filter_map(|line| line.parse::<u64>().ok()).sum();
+            if sum <= MAX_DIR_BYTES && !dir.is_symlink() {
+                let to = root.join(place.trim_start_matches('/'));
+                fs::create_dir_all(&to)?;
+                Program::new("cp")
+                    .args(["-a", "--one-file-system"])
+                    .arg(&dir)
+                    .arg(&to)
+                    .run()?;
+                files += sizes.lines().count() as u64;
+                bytes += sum;
+            }
+        }
+    }
+    Ok((files, bytes))
+}

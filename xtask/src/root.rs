@@ -1,0 +1,45 @@
+//! Being root: namespaces, loop devices and mounts need it, builds must not have it.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use ka_tests::binaries;
+use ka_tests::process::{Program, is_installed};
+
+/// Whether this process may do all that.
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// A program run as root.
+pub(crate) fn command(words: &[&str]) -> Program {
+    if is_root() {
+        Program::new(words[0]).args(&words[1..])
+    } else {
+        Program::new("sudo").args(words)
+    }
+}
+
+/// Goes on as root, with the binaries that were just built; returns at once when this already is root.
+///
+/// # Errors
+/// Neither root nor sudo.
+pub(crate) fn become_root(what: &str, bin_dir: &Path) -> Result<()> {
+    if is_root() {
+        return Ok(());
+    }
+    if !is_installed("sudo") {
+        bail!("{what} needs root (namespaces, loop disks, mounts) and there is no sudo here: run it as root");
+    }
+    println!("{what} needs root (namespaces, loop disks, mounts): going on through sudo");
+    let exe = std::env::current_exe().context("finding this program")?;
+    let home = std::env::var("HOME").unwrap_or_default();
+    let mut sudo = Command::new("sudo");
+    sudo.arg("env")
+        .arg(format!("{}={}", binaries::DIR_VARIABLE, bin_dir.display()))
+        .arg(format!("HOME={home}"));
+    let err = sudo.arg(exe).args(std::env::args_os().skip(1)).exec();
+    Err(err).context("running sudo")
+}

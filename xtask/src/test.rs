@@ -1,0 +1,78 @@
+//! `cargo xtask test` and `cargo xtask ci`.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use ka_tests::process::is_installed;
+use ka_tests::{binaries, scratch};
+
+use crate::cli::TestOptions;
+use crate::{packages, root};
+
+/// Builds the binaries, then runs every test as root, cargo itself as whoever calls.
+pub(crate) fn run(options: &TestOptions) -> Result<()> {
+    packages::install_missing()?;
+    let bin_dir = binaries::own_dir()?;
+    binaries::build(&bin_dir, false)?;
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .arg("test")
+        .current_dir(binaries::workspace())
+        .env(binaries::DIR_VARIABLE, &bin_dir);
+    if !options
+        .rest
+        .iter()
+        .any(|arg| arg == "-p" || arg.starts_with("--package"))
+    {
+        cargo.arg("--workspace");
+    }
+    if options.locked {
+        cargo.arg("--locked");
+    }
+    if root::is_root() {
+        scratch::sweep();
+    } else {
+        let runner = sudo_runner(&bin_dir.display().to_string())?;
+        cargo.env(runner.0, runner.1);
+    }
+    let status = cargo.args(&options.rest).status().context("running cargo test")?;
+    ensure!(status.success(), "some tests failed: see above");
+    Ok(())
+}
+
+/// Runs `.ci/run`.
+pub(crate) fn ci() -> Result<()> {
+    let script = binaries::workspace().join(".ci/run");
+    let status = Command::new(&script)
+        .status()
+        .with_context(|| format!("running {}", script.display()))?;
+    ensure!(status.success(), "{}: {status}", script.display());
+    Ok(())
+}
+
+/// Lets cargo start test programs, and nothing else, through sudo (`target.<triple>.runner` of cargo's configuration).
+fn sudo_runner(bin_dir: &str) -> Result<(String, String)> {
+    if !is_installed("sudo") {
+        bail!(
+            "the tests need root (namespaces, loop disks, mounts) and there is no sudo here: run them as root"
+        );
+    }
+    let said = Command::new("rustc")
+        .arg("-vV")
+        .output()
+        .context("running rustc")?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let triple = said
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .context("rustc -vV names no host")?;
+    let name = format!("CARGO_TARGET_{}_RUNNER", triple.to_uppercase().replace('-', "_"));
+    Ok((
+        name,
+        format!(
+            "sudo env PATH={} {}={bin_dir}",
+            std::env::var("PATH")?,
+            binaries::DIR_VARIABLE
+        ),
+    ))
+}
