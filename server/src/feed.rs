@@ -1,23 +1,33 @@
 //! Where the bytes of a stream come from: the golden tree, a partition, the operator's command or file. Each feed
 //! gives blocks to one sink and knows nothing of the chain behind it.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use anyhow::{Context, Result};
 use ka_host::run::Shell;
 use ka_transport::{StreamWriter, TransportError};
+use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Advice, OFlags, fadvise, fcntl_setfl};
+use rustix::io::Errno;
+use rustix::pipe::fcntl_setpipe_size;
 
 use crate::monitor::FeedProgress;
 use crate::settings::Input;
 use crate::stop::Stop;
 
-/// Blocks read ahead of the chain. The chain's own window does the rest.
-const READ_AHEAD_BLOCKS: usize = 4;
+/// Pipe from the command, bytes: several blocks, so that neither side is woken for every 64 KiB.
+const PIPE_BYTES: usize = 1 << 20;
+
+/// A command that has closed its output gets this long to end with its status. The nodes wait meanwhile.
+const COMMAND_END_LIMIT: Duration = Duration::from_secs(60);
 
 /// A stream that is being sent, counted.
 pub(crate) struct Sink {
@@ -50,6 +60,11 @@ impl Sink {
         self.send(block).map_err(io::Error::other)
     }
 
+    /// An empty vector for the next block: memory of one that is through, where there is some.
+    fn buffer(&self, capacity: usize) -> Vec<u8> {
+        self.writer.buffer(capacity)
+    }
+
     /// The counters.
     pub(crate) fn progress(&self) -> Arc<FeedProgress> {
         Arc::clone(&self.progress)
@@ -73,116 +88,120 @@ pub(crate) fn generic(input: &Input, block_bytes: usize, stop: &Stop, sink: &mut
 }
 
 fn from_command(command: &str, block_bytes: usize, stop: &Stop, sink: &mut Sink) -> Result<()> {
-    // This thread stays until the child has ended: the kernel kills the child with the thread that started it.
+    // Dropped on any early return, which kills it; and this thread outlives it, as the kernel's death signal wants.
     let mut child = Shell::new(command).spawn_producer()?;
     let stdout = child.take_stdout().context("connecting to the command")?;
-    read_ahead(stdout, "the command's output", block_bytes, stop, sink)?;
-    child.wait(None)?;
-    Ok(())
+    // A smaller pipe (the unprivileged limit of /proc/sys/fs/pipe-max-size) only costs speed.
+    fcntl_setpipe_size(&stdout, PIPE_BYTES).ok();
+    fcntl_setfl(&stdout, OFlags::NONBLOCK).context("preparing the command's output")?;
+    send_all(&stdout, "the command's output", block_bytes, stop, sink)?;
+    Ok(child.wait(Some(COMMAND_END_LIMIT))?)
 }
 
 fn from_file(path: &Path, block_bytes: usize, stop: &Stop, sink: &mut Sink) -> Result<()> {
-    let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-    // Only advice; a pipe has no read-ahead (ESPIPE).
-    nix::fcntl::posix_fadvise(&file, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL).ok();
-    read_ahead(file, &path.display().to_string(), block_bytes, stop, sink)
+    // Without waiting, so that a named pipe nobody writes to does not keep the run from being stopped.
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = opened.with_context(|| format!("opening {}", path.display()))?;
+    // Only advice; a pipe does not take it.
+    fadvise(&file, 0, None, Advice::Sequential).ok();
+    send_all(&file, &path.display().to_string(), block_bytes, stop, sink)
 }
 
-/// Reads on a thread of its own, so that a source that says nothing does not keep the run from being stopped.
-/// That thread is left behind then: it ends with its source, or with the process.
-fn read_ahead<R: Read + Send + 'static>(
-    source: R,
-    what: &str,
-    block_bytes: usize,
-    stop: &Stop,
-    sink: &mut Sink,
-) -> Result<()> {
-    let (filled, blocks) = bounded(READ_AHEAD_BLOCKS);
-    let read = move || read_blocks(source, block_bytes, &filled);
-    std::thread::Builder::new()
-        .name("reader".into())
-        .spawn(read)
-        .context("starting the reader")?;
-    while let Some(block) = next_block(&blocks, stop)? {
-        sink.send(block.with_context(|| format!("reading {what}"))?)?;
-    }
-    Ok(())
-}
-
-fn next_block(blocks: &Receiver<io::Result<Vec<u8>>>, stop: &Stop) -> Result<Option<io::Result<Vec<u8>>>> {
-    select! {
-        recv(blocks) -> block => Ok(block.ok()),
-        recv(stop.stopped()) -> _ => Err(stop.check().err().unwrap_or_else(|| anyhow!("stopped"))),
-    }
-}
-
-/// Full blocks, whatever pieces the source comes in. Ends at its end, its first error, or when nobody listens.
-fn read_blocks(mut source: impl Read, block_bytes: usize, filled: &Sender<io::Result<Vec<u8>>>) {
+fn send_all(source: impl AsFd, what: &str, block_bytes: usize, stop: &Stop, sink: &mut Sink) -> Result<()> {
     loop {
-        let mut block = Vec::with_capacity(block_bytes);
-        let read = source.by_ref().take(block_bytes as u64).read_to_end(&mut block);
-        let is_last = block.len() < block_bytes || read.is_err();
-        if !block.is_empty() && filled.send(Ok(block)).is_err() {
-            return;
+        let mut block = sink.buffer(block_bytes);
+        let more =
+            fill(source.as_fd(), &mut block, block_bytes, stop).with_context(|| format!("reading {what}"))?;
+        if !block.is_empty() {
+            sink.send(block)?;
         }
-        if let Err(error) = read {
-            // Nobody listens any more: then nobody needs to know.
-            filled.send(Err(error)).ok();
+        if !more {
+            return Ok(());
         }
-        if is_last {
-            return;
+    }
+}
+
+/// Fills `block` up to `block_bytes`, whatever pieces the source comes in; false at the source's end.
+fn fill(source: BorrowedFd<'_>, block: &mut Vec<u8>, block_bytes: usize, stop: &Stop) -> Result<bool> {
+    block.clear();
+    block.reserve_exact(block_bytes);
+    while block.len() < block_bytes {
+        match rustix::io::read(source, spare_capacity(block)) {
+            Ok(0) => return Ok(false),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => wait(source, stop)?,
+            Err(errno) => return Err(io::Error::from(errno).into()),
         }
+    }
+    Ok(true)
+}
+
+/// Until the source has something, or has ended.
+fn wait(source: BorrowedFd<'_>, stop: &Stop) -> Result<()> {
+    let mut fds = [
+        PollFd::from_borrowed_fd(source, PollFlags::IN),
+        PollFd::from_borrowed_fd(stop.fd(), PollFlags::IN),
+    ];
+    match poll(&mut fds, None) {
+        Ok(_) | Err(Errno::INTR) => stop.check(),
+        Err(errno) => Err(io::Error::from(errno).into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Read};
+    use std::io::{PipeReader, Write};
+    use std::os::fd::AsFd;
 
-    use crossbeam_channel::bounded;
+    use rustix::fs::{OFlags, fcntl_setfl};
 
-    use super::read_blocks;
+    use super::fill;
+    use crate::stop::Stop;
 
-    /// Gives its bytes in pieces of three and then, maybe, an error.
-    struct Dripping(Vec<u8>, Option<io::ErrorKind>);
-
-    impl Read for Dripping {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let len = self.0.len().min(3).min(buffer.len());
-            if len == 0
-                && let Some(kind) = self.1.take()
-            {
-                return Err(kind.into());
+    fn dripping(pieces: &'static [usize]) -> PipeReader {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        fcntl_setfl(&reader, OFlags::NONBLOCK).unwrap();
+        std::thread::spawn(move || {
+            for len in pieces {
+                writer.write_all(&vec![7; *len]).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(2));
             }
-            buffer[..len].copy_from_slice(&self.0[..len]);
-            self.0.drain(..len);
-            Ok(len)
-        }
+        });
+        reader
     }
 
-    fn blocks(bytes: usize, fails: Option<io::ErrorKind>) -> Vec<io::Result<usize>> {
-        let (filled, blocks) = bounded(100);
-        read_blocks(Dripping(vec![7; bytes], fails), 10, &filled);
-        drop(filled);
-        blocks
-            .iter()
-            .map(|block| block.map(|block| block.len()))
-            .collect()
+    fn lens(pieces: &'static [usize]) -> Vec<usize> {
+        let (source, stop) = (dripping(pieces), Stop::new().unwrap());
+        let mut lens = Vec::new();
+        loop {
+            // As a used buffer comes back: full of something else, and of another capacity.
+            let mut block = vec![9; 3];
+            let more = fill(source.as_fd(), &mut block, 10, &stop).unwrap();
+            assert!(block.iter().all(|byte| *byte == 7));
+            lens.push(block.len());
+            if !more {
+                return lens;
+            }
+        }
     }
 
     #[test]
     fn blocks_are_full_whatever_pieces_the_command_writes() {
-        let lens: Vec<_> = blocks(25, None).into_iter().map(Result::unwrap).collect();
-        assert_eq!(lens, [10, 10, 5]);
-        let lens: Vec<_> = blocks(20, None).into_iter().map(Result::unwrap).collect();
-        assert_eq!(lens, [10, 10]);
-        assert!(blocks(0, None).is_empty());
+        assert_eq!(lens(&[3, 3, 19]), [10, 10, 5]);
+        assert_eq!(lens(&[20]), [10, 10, 0]);
+        assert_eq!(lens(&[]), [0]);
     }
 
     #[test]
-    fn an_error_comes_after_what_was_read_before_it() {
-        let blocks = blocks(15, Some(io::ErrorKind::ConnectionReset));
-        assert_eq!(blocks.len(), 3);
-        assert!(blocks[2].is_err());
+    fn a_source_that_says_nothing_does_not_keep_the_run_from_being_stopped() {
+        let (reader, _silent) = std::io::pipe().unwrap();
+        fcntl_setfl(&reader, OFlags::NONBLOCK).unwrap();
+        let stop = Stop::new().unwrap();
+        let other = stop.clone();
+        let stopper = std::thread::spawn(move || other.stop("SIGINT"));
+        let error = fill(reader.as_fd(), &mut Vec::new(), 10, &stop).unwrap_err();
+        assert_eq!(error.to_string(), "stopped by SIGINT");
+        assert!(stopper.join().unwrap());
     }
 }

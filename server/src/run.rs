@@ -314,7 +314,7 @@ fn server_config(options: &Options, settings: &Settings) -> Result<ServerConfig>
 
 fn totals(summary: &StreamSummary, golden: Option<GoldenTotals>) -> StreamTotals {
     StreamTotals {
-        name: summary.name.clone(),
+        name: summary.name.to_string(),
         bytes: summary.bytes,
         blocks: summary.blocks,
         sending_ms: milliseconds(summary.sending),

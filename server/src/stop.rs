@@ -1,10 +1,11 @@
 //! Ending a run early: SIGINT, SIGTERM and SIGHUP tell every node, end the operator's command and leave the exit
 //! code of a run that failed.
 
+use std::io::{self, PipeReader, PipeWriter};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use anyhow::{Context, Result, bail};
-use crossbeam_channel::{Receiver, Sender, bounded};
 use ka_host::signals::Termination;
 use ka_transport::Server;
 
@@ -15,14 +16,14 @@ const IMPATIENT_EXIT: i32 = 1;
 #[derive(Debug, Clone)]
 pub(crate) struct Stop {
     shared: Arc<Shared>,
-    stopped: Receiver<()>,
 }
 
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Dropped at the first signal: every receiver of the channel wakes then.
-    waker: Mutex<Option<Sender<()>>>,
+    /// Nothing ever comes through this pipe; its end comes when `waker` is dropped, at the first signal.
+    wakes: PipeReader,
+    waker: Mutex<Option<PipeWriter>>,
 }
 
 #[derive(Debug, Default)]
@@ -38,11 +39,11 @@ impl Stop {
     /// No thread or descriptor can be had.
     pub(crate) fn on_signals() -> Result<Self> {
         let mut termination = Termination::catch().context("catching termination signals")?;
-        let stop = Self::new();
-        let shared = Arc::clone(&stop.shared);
+        let stop = Self::new()?;
+        let watched = stop.clone();
         let watch = move || {
             while let Ok(signal) = termination.wait() {
-                if !shared.stop(signal) {
+                if !watched.stop(signal) {
                     // Children of ours die with us (PR_SET_PDEATHSIG), nodes notice the closed connection.
                     std::process::exit(IMPATIENT_EXIT);
                 }
@@ -55,16 +56,20 @@ impl Stop {
         Ok(stop)
     }
 
-    fn new() -> Self {
-        let (waker, stopped) = bounded(0);
+    /// One that no signal reaches.
+    ///
+    /// # Errors
+    /// No descriptor can be had.
+    pub(crate) fn new() -> Result<Self> {
+        let (wakes, waker) = io::pipe().context("making a pipe")?;
         let shared = Shared {
             state: Mutex::default(),
+            wakes,
             waker: Mutex::new(Some(waker)),
         };
-        Self {
+        Ok(Self {
             shared: Arc::new(shared),
-            stopped,
-        }
+        })
     }
 
     /// From now on the end of the run is told to the nodes of `server`.
@@ -86,23 +91,21 @@ impl Stop {
         }
     }
 
-    /// A channel on which nothing ever comes, and which closes when somebody asks for the end of the run.
-    pub(crate) fn stopped(&self) -> &Receiver<()> {
-        &self.stopped
+    /// A descriptor that becomes readable (at its end) when somebody asks for the end of the run.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.shared.wakes.as_fd()
     }
-}
 
-impl Shared {
-    /// Notes the first cause and tells the nodes; false for a second one.
-    fn stop(&self, cause: &str) -> bool {
-        let mut state = lock(&self.state);
+    /// Notes the first cause, wakes whoever waits, and tells the nodes; false for a second cause.
+    pub(crate) fn stop(&self, cause: &str) -> bool {
+        let mut state = lock(&self.shared.state);
         if state.cause.is_some() {
             return false;
         }
         state.cause = Some(cause.to_owned());
         let server = state.server.upgrade();
         drop(state);
-        lock(&self.waker).take();
+        lock(&self.shared.waker).take();
         if let Some(server) = server {
             server.abort(&format!("the server was stopped by {cause}"));
         }
@@ -119,13 +122,11 @@ mod tests {
     use super::Stop;
 
     #[test]
-    fn the_first_cause_wakes_everybody_and_the_second_is_told_apart() {
-        let stop = Stop::new();
+    fn the_first_cause_counts_and_the_second_is_told_apart() {
+        let stop = Stop::new().unwrap();
         assert!(stop.check().is_ok());
-        assert!(stop.stopped().try_recv().is_err_and(|error| error.is_empty()));
-        assert!(stop.shared.stop("SIGINT"));
-        assert!(!stop.shared.stop("SIGTERM"));
-        assert!(stop.stopped().recv().is_err());
+        assert!(stop.stop("SIGINT"));
+        assert!(!stop.stop("SIGTERM"));
         assert_eq!(stop.check().unwrap_err().to_string(), "stopped by SIGINT");
     }
 }
