@@ -7,6 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -59,6 +60,12 @@ impl HeldDisk {
         let file = opened.with_context(|| format!("opening {}", path.display()))?;
         lock(&file, path)?;
         check_unused(path)?;
+        if !file
+            .metadata()
+            .is_ok_and(|meta| meta.file_type().is_block_device())
+        {
+            bail!("{} is not a block device", path.display());
+        }
         let (bytes, sector_size) = measure(&file, path)?;
         Ok(Self {
             path: path.to_owned(),
@@ -263,3 +270,7 @@ fn lock(file: &File, path: &Path) -> anyhow::Result<()> {
         path.display()
     )
 }
+
+#[cfg(test)]
+#[path = "held_tests.rs"]
+mod tests;

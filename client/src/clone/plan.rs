@@ -290,3 +290,7 @@ pub(crate) fn gib(bytes: u64) -> String {
         format!("{} MiB", bytes / MIB)
     }
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
