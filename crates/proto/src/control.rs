@@ -290,6 +290,8 @@ pub enum ToNode {
     },
     /// Are you there? Answered with [`ToServer::Pong`].
     Ping(u64),
+    /// No more streams will come: finish and report. A node that knows by itself may have reported before.
+    Finish,
 }
 
 impl ToNode {

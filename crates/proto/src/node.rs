@@ -53,6 +53,8 @@ pub enum Order {
     Relink(Relink),
     /// End the stream's relay.
     EndStream(StreamId),
+    /// No more streams will come; answer with [`Node::report`] or [`Node::step_failed`].
+    Finish,
 }
 
 /// How the run ended for this node.
@@ -217,6 +219,9 @@ impl Node {
                 }
                 self.order(Order::EndStream(stream));
             }
+            (ToNode::Finish, Phase::Waiting) => self.order(Order::Finish),
+            // It crossed with the report of a node that knew by itself.
+            (ToNode::Finish, Phase::Reported) => {}
             // What crossed with this node's own failure is void.
             (_, Phase::Failed) => {}
             (message, _) => self.protocol_error(order_name(&message)),

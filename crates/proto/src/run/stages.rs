@@ -51,6 +51,11 @@ impl Run {
     /// [`RunError`] when something else is going on or nobody is left.
     pub fn collect_reports(&mut self, now: Duration) -> Result<(), RunError> {
         let asked = self.ready_for("collect_reports")?;
+        for &node in &asked {
+            if self.outcome(node, Stage::Report).is_none() {
+                self.send(node, ToNode::Finish);
+            }
+        }
         self.phase = Phase::Asking {
             stage: Stage::Report,
             asked,
