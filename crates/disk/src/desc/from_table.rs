@@ -1,7 +1,7 @@
 //! From a disk's partition table to the desc file that makes such a disk again.
 
 use super::{Desc, DescEntry, LEGACY_BOOT_BIT, MIB, Size};
-use crate::table::{PartType, Partition, PartitionTable};
+use crate::table::{PartType, Partition, PartitionTable, TableKind};
 
 impl Desc {
     /// The desc file that reproduces `table`.
@@ -32,6 +32,9 @@ impl Desc {
             if extended {
                 entries.extend(logical_entries(&logicals, part.end_bytes()));
             }
+        }
+        if table.kind == TableKind::Mbr {
+            keep_one_boot(&mut entries);
         }
         keep_numbers(&mut entries);
         for (line, entry) in (2..).zip(&mut entries) {
@@ -69,6 +72,13 @@ fn entry(part: &Partition, size: Size) -> DescEntry {
         boot: part.bootable,
         attrs: part.attrs & !(1 << LEGACY_BOOT_BIT),
         ..DescEntry::new(0, kind, size)
+    }
+}
+
+/// A BIOS starts the first active partition it finds; a desc line refuses a second one.
+fn keep_one_boot(entries: &mut [DescEntry]) {
+    for entry in entries.iter_mut().filter(|entry| entry.boot).skip(1) {
+        entry.boot = false;
     }
 }
 

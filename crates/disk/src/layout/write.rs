@@ -12,7 +12,7 @@ use crate::table::{self, BOOT_CODE_LEN};
 const SIGNATURE_AT: usize = 440;
 
 /// Zeroes are written in pieces of this size.
-const ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
 impl PartitionPlan {
     /// Makes the disk unbootable and forgets what was on it: zeroes its first and last MiB, and the

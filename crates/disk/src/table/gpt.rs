@@ -14,7 +14,7 @@ const USUAL_ENTRIES: u32 = 128;
 pub(super) const MAX_ENTRIES: u32 = 2048;
 
 /// Bytes of an entry.
-pub(super) const ENTRY_LEN: usize = 128;
+pub(super) const ENTRY_LEN: u32 = 128;
 
 /// Bytes of the header that mean something and are summed.
 pub(super) const HEADER_LEN: u32 = 92;
@@ -30,7 +30,7 @@ pub(super) fn entry_count(table: &PartitionTable) -> u32 {
 }
 
 fn array_bytes(entries: u32) -> u64 {
-    u64::from(entries) * ENTRY_LEN as u64
+    u64::from(entries) * u64::from(ENTRY_LEN)
 }
 
 /// The first byte a partition may use: behind sector 0, the header and the entries.
@@ -54,10 +54,8 @@ pub(super) fn encode(table: &PartitionTable) -> Result<Encoded, String> {
     let entries = entry_count(table);
     let mut array = vec![0; usize::try_from(array_bytes(entries)).map_err(|error| error.to_string())?];
     for part in &table.partitions {
-        let at = usize::try_from(part.number - 1)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(ENTRY_LEN);
-        let slot = array.get_mut(at..).and_then(|rest| rest.get_mut(..ENTRY_LEN));
+        let mut slots = array.chunks_exact_mut(ENTRY_LEN as usize);
+        let slot = slots.nth((part.number - 1) as usize);
         let slot = slot.ok_or_else(|| format!("partition {} on a gpt", part.number))?;
         encode_entry(part, sector_bytes, slot);
     }
@@ -158,7 +156,7 @@ impl Header {
         }
         bytes.extend(self.disk_guid);
         bytes.extend(self.array_lba.to_le_bytes());
-        for word in [self.entries, ENTRY_LEN as u32, self.array_crc] {
+        for word in [self.entries, ENTRY_LEN, self.array_crc] {
             bytes.extend(word.to_le_bytes());
         }
         let sum = crc32(&bytes);

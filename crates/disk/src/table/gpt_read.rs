@@ -89,8 +89,7 @@ fn read_copy<R: Read + Seek>(disk: &mut Disk<'_, R>, lba: u64) -> Result<Partiti
     };
     let (entries, entry_len) = (header.u32(80), header.u32(84));
     let array_bytes = u64::from(entries) * u64::from(entry_len);
-    let sane_entry =
-        entry_len >= ENTRY_LEN as u32 && entry_len <= MAX_ENTRY_LEN && entry_len.is_power_of_two();
+    let sane_entry = (ENTRY_LEN..=MAX_ENTRY_LEN).contains(&entry_len) && entry_len.is_power_of_two();
     if !sane_entry || entries == 0 || entries > MAX_ENTRIES || array_bytes > MAX_ARRAY_BYTES {
         return Err(bad("a strange number of entries"));
     }

@@ -1,0 +1,76 @@
+//! Disks to write to: sparse files, as they are or behind a loop device with 4096-byte sectors.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use ka_disk::layout::{Geometry, PartitionPlan};
+use ka_host::loopdev::{LoopDevice, LoopOptions};
+use tempfile::NamedTempFile;
+
+/// Sectors that only a loop device gives a file.
+pub(crate) const BIG_SECTOR: u32 = 4096;
+
+/// A disk of a geometry, gone when dropped.
+pub(crate) struct Disk {
+    file: NamedTempFile,
+    device: Option<LoopDevice>,
+}
+
+impl Disk {
+    /// An empty one.
+    pub(crate) fn new(geometry: &Geometry) -> Self {
+        // tmpfs takes files of any length, and its fsync costs nothing.
+        let shm = Path::new("/dev/shm");
+        let dir = if shm.is_dir() {
+            shm.to_owned()
+        } else {
+            std::env::temp_dir()
+        };
+        let file = NamedTempFile::new_in(dir).unwrap();
+        file.as_file().set_len(geometry.disk_bytes).unwrap();
+        let device = (geometry.sector_size == BIG_SECTOR).then(|| {
+            let options = LoopOptions {
+                sector_size: BIG_SECTOR,
+                read_only: false,
+            };
+            LoopDevice::attach(file.path(), options).unwrap()
+        });
+        Self { file, device }
+    }
+
+    /// One that `plan` stands on.
+    pub(crate) fn with(plan: &PartitionPlan) -> Self {
+        let table = &plan.table;
+        let disk = Self::new(&Geometry {
+            disk_bytes: table.disk_bytes,
+            sector_size: table.sector_size,
+        });
+        let file = disk.open();
+        plan.wipe(&file).unwrap();
+        plan.write(&file, None).unwrap();
+        plan.verify(&file).unwrap();
+        disk
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        let path = self.device.as_ref().map_or(self.file.path(), LoopDevice::path);
+        path.to_owned()
+    }
+
+    pub(crate) fn open(&self) -> File {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.path())
+            .unwrap()
+    }
+}
+
+/// Whether disks of this sector size can be had here; says so where not.
+pub(crate) fn can_have(sector_size: u32) -> bool {
+    let can = sector_size != BIG_SECTOR || ka_host::system::is_root();
+    if !can {
+        eprintln!("skipped: {sector_size}-byte sectors need a loop device, which needs root");
+    }
+    can
+}
