@@ -21,6 +21,7 @@ pub mod link;
 pub mod node;
 pub mod relay;
 pub mod run;
+pub mod sim;
 pub mod text;
 pub mod wire;
 

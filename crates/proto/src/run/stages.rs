@@ -259,12 +259,12 @@ impl Run {
         Some((member.info.clone(), outcome))
     }
 
-    /// The stage took too long: those that did not answer are out.
+    /// The stage took too long: those that did not answer are out. They are listed first, because the loss of the
+    /// last of them ends the stage and with it the answers of the others.
     pub(super) fn stage_timeout(&mut self, now: Duration, stage: Stage, asked: &[NodeId]) {
-        for &node in asked {
-            if self.outcome(node, stage).is_none() {
-                self.lose(now, node, &Reason::new("no answer in the time for this stage"));
-            }
+        let missing = asked.iter().filter(|node| self.outcome(**node, stage).is_none());
+        for node in missing.copied().collect::<Vec<_>>() {
+            self.lose(now, node, &Reason::new("no answer in the time for this stage"));
         }
     }
 

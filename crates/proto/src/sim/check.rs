@@ -1,0 +1,94 @@
+//! The invariants: some after every event, some at the end.
+
+use super::Violation;
+use super::event::SERVER;
+use super::scenario::Fault;
+use super::world::World;
+use crate::node::Ending;
+
+impl World {
+    /// No host holds more than its window, nor anything that its machine does not know of.
+    pub(super) fn check_host(&self, host: usize) -> Result<(), Violation> {
+        let Some(endpoint) = &self.hosts[host].endpoint else {
+            return Ok(());
+        };
+        let held: u64 = endpoint.ring.values().map(|(length, _)| u64::from(*length)).sum();
+        let known = endpoint.relay.buffered();
+        if held != known {
+            return Err(self.violation(
+                host,
+                format!("{held} bytes are held, the machine knows of {known}"),
+            ));
+        }
+        if held > self.scenario.window_bytes {
+            return Err(self.violation(host, format!("{held} bytes are held, over the window")));
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_end(&self) -> Result<(), Violation> {
+        if !self.server_over {
+            return Err(self.violation(
+                SERVER,
+                "nothing happens any more, and the run is not over".to_owned(),
+            ));
+        }
+        let nodes = self.server.nodes();
+        for host in 1..self.hosts.len() {
+            let entry = nodes
+                .iter()
+                .find(|(info, _)| Some(info.id) == self.hosts[host].id);
+            match entry {
+                Some((_, None)) => self.check_done(host)?,
+                Some((_, Some(failure))) if self.must_be_done(host) => {
+                    return Err(self.violation(host, format!("nothing happened to it, but: {failure}")));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A node that the server counts as done has all of every stream and knows it.
+    fn check_done(&self, host: usize) -> Result<(), Violation> {
+        let slot = &self.hosts[host];
+        if slot.streams_done != self.scenario.streams {
+            let (done, all) = (slot.streams_done, self.scenario.streams);
+            return Err(self.violation(host, format!("counted as done with {done} of {all} streams")));
+        }
+        let released = matches!(slot.ending, Some(Ending::Released { .. }));
+        if !released && self.scenario.is_spared(host) {
+            return Err(self.violation(host, format!("counted as done, but it saw {:?}", slot.ending)));
+        }
+        Ok(())
+    }
+
+    /// Nothing happened to it, and what happened to others must not reach it: without healing, faults above it in
+    /// the chain do; with healing, only more lost neighbours in a row than tolerated.
+    fn must_be_done(&self, host: usize) -> bool {
+        if !self.scenario.is_spared(host) {
+            return false;
+        }
+        if self.scenario.heal {
+            return self.longest_gap() <= usize::from(self.scenario.tolerance);
+        }
+        (1..host).all(|above| self.scenario.is_spared(above) || self.only_stays_as_relay(above))
+    }
+
+    /// A node whose disk fails in a stream goes on as a relay; outside one it is simply gone, which is not known
+    /// beforehand: so nothing is claimed.
+    fn only_stays_as_relay(&self, host: usize) -> bool {
+        let mut faults = self.scenario.faults.iter().filter(|planned| planned.host == host);
+        faults.all(|planned| matches!(planned.fault, Fault::DiskFails | Fault::DiskStall(_)))
+    }
+
+    fn longest_gap(&self) -> usize {
+        let mut longest = 0;
+        let mut gap = 0;
+        for host in 1..self.hosts.len() {
+            gap = if self.scenario.is_spared(host) { 0 } else { gap + 1 };
+            longest = longest.max(gap);
+        }
+        longest
+    }
+}

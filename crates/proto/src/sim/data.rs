@@ -1,0 +1,585 @@
+//! The data path of a host: what a transport's pump does, with descriptors for payload.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::event::{Answer, Event, SERVER};
+use super::host::{Disk, Endpoint, WRITERS};
+use super::net::{Item, Link, LinkId, tag};
+use super::world::{ESTABLISH, HEARTBEAT, LINK_SILENCE, World};
+use super::{Violation, end_of};
+use crate::control::{OpenStream, Relink, Stage};
+use crate::ids::{NodeId, StreamId, StreamOffset};
+use crate::limits::LINK_HANDSHAKE_TIMEOUT;
+use crate::relay::{Relay, RelayConfig, RelayError, RelayOutput, Send, Source};
+use crate::text::Reason;
+
+impl World {
+    pub(super) fn open_endpoint(&mut self, host: usize, open: &OpenStream) {
+        let source = Source::Predecessor(open.predecessor);
+        self.new_endpoint(host, open.stream, source, open.successor, open.tolerance);
+    }
+
+    pub(super) fn new_endpoint(
+        &mut self,
+        host: usize,
+        stream: StreamId,
+        source: Source,
+        successor: Option<NodeId>,
+        tolerance: u8,
+    ) {
+        let config = RelayConfig {
+            source,
+            has_consumer: host != SERVER,
+            successor,
+            start: StreamOffset(0),
+            window_bytes: self.scenario.window_bytes,
+            tolerance: if host == SERVER {
+                self.scenario.tolerance
+            } else {
+                tolerance
+            },
+            heartbeat: HEARTBEAT,
+            silence: LINK_SILENCE,
+            establish: ESTABLISH,
+        };
+        let rate = host
+            .checked_sub(1)
+            .map_or(0, |index| self.scenario.disk_rates[index]);
+        self.drop_endpoint(host);
+        self.hosts[host].endpoint = Some(Endpoint {
+            stream,
+            relay: Relay::new(config, self.now),
+            ring: BTreeMap::new(),
+            up: None,
+            dialing: None,
+            down: None,
+            disk: Disk {
+                rate,
+                ..Disk::default()
+            },
+            over: false,
+        });
+        for link in std::mem::take(&mut self.hosts[host].waiting_dials) {
+            self.push(host, None, Duration::ZERO, Event::Dial { link });
+        }
+    }
+
+    pub(super) fn relink(&mut self, host: usize, relink: &Relink) {
+        let now = self.now;
+        let endpoint = self.hosts[host]
+            .endpoint
+            .as_mut()
+            .filter(|endpoint| endpoint.stream == relink.stream);
+        let Some(endpoint) = endpoint else { return };
+        if let Some(successor) = relink.successor {
+            endpoint.relay.set_successor(now, successor);
+        }
+        if let Some(peer) = relink.predecessor {
+            endpoint.relay.set_predecessor(now, peer);
+        }
+    }
+
+    pub(super) fn end_endpoint(&mut self, host: usize, stream: StreamId) {
+        let endpoint = self.hosts[host]
+            .endpoint
+            .as_mut()
+            .filter(|endpoint| endpoint.stream == stream);
+        if let Some(endpoint) = endpoint {
+            endpoint.relay.handle_end_stream(self.now);
+        }
+    }
+
+    fn drop_endpoint(&mut self, host: usize) {
+        let Some(endpoint) = self.hosts[host].endpoint.take() else {
+            return;
+        };
+        for link in [endpoint.up, endpoint.dialing, endpoint.down]
+            .into_iter()
+            .flatten()
+        {
+            self.close_link(link, host);
+        }
+    }
+
+    pub(super) fn fail_disk(&mut self, host: usize) {
+        let now = self.now;
+        let slot = &mut self.hosts[host];
+        let Some(node) = &mut slot.node else { return };
+        let stage = slot
+            .endpoint
+            .as_ref()
+            .map_or(Stage::Report, |endpoint| Stage::Stream(endpoint.stream));
+        node.step_failed(stage, Reason::new("the disk gives errors"));
+        if let Some(endpoint) = &mut slot.endpoint {
+            endpoint.disk.failed = true;
+            endpoint.relay.handle_consumer_failed(now);
+        }
+    }
+
+    pub(super) fn handle_data(&mut self, host: usize, event: &Event) -> Result<(), Violation> {
+        let now = self.now;
+        match *event {
+            Event::Dial { link } => self.dialed(host, link),
+            Event::Dialed { link, answer } => self.dial_answered(host, link, answer),
+            Event::DialTimeout { link } => self.dial_timeout(host, link),
+            Event::Arrive { link, item } => self.links[link.0].arrived.push_back(item),
+            Event::Acked { link, ack } => {
+                let endpoint = self.hosts[host]
+                    .endpoint
+                    .as_mut()
+                    .filter(|endpoint| endpoint.down == Some(link));
+                let done = endpoint.map_or(Ok(()), |endpoint| endpoint.relay.handle_ack(now, &ack));
+                done.map_err(|err| self.violation(host, err.to_string()))?;
+            }
+            Event::LinkClosed { link } => self.link_closed(host, link),
+            Event::Consumed { stream, offset } => self.consumed(host, stream, offset),
+            Event::Synced { stream } => {
+                let endpoint = self.hosts[host]
+                    .endpoint
+                    .as_mut()
+                    .filter(|endpoint| endpoint.stream == stream);
+                if let Some(endpoint) = endpoint.filter(|endpoint| !endpoint.disk.failed) {
+                    endpoint.relay.handle_consumer_finished(now);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn dial_timeout(&mut self, host: usize, link: LinkId) {
+        if self.hosts[host]
+            .endpoint
+            .as_ref()
+            .is_some_and(|endpoint| endpoint.dialing == Some(link))
+        {
+            self.close_link(link, host);
+            self.dial_answered(host, link, Answer::Closed);
+        }
+    }
+
+    /// A greeting at the predecessor. One for a stream that is not open here yet waits in the listening socket.
+    fn dialed(&mut self, host: usize, link: LinkId) {
+        let (successor, stream, resume) = {
+            let link = &self.links[link.0];
+            (link.successor, link.stream, link.resume)
+        };
+        if self.links[link.0].is_closed_by(successor) {
+            return;
+        }
+        let node = self.hosts[successor].id.unwrap_or_default();
+        let Some(endpoint) = self.hosts[host].endpoint.as_mut() else {
+            self.hosts[host].waiting_dials.push(link);
+            return;
+        };
+        if endpoint.stream < stream {
+            self.hosts[host].waiting_dials.push(link);
+            return;
+        }
+        let joined = if endpoint.stream == stream {
+            endpoint.relay.handle_downstream_joined(self.now, node, resume)
+        } else {
+            Err(RelayError::WrongSuccessor {
+                got: node,
+                expected: None,
+            })
+        };
+        let old = if joined.is_ok() {
+            endpoint.down.replace(link)
+        } else {
+            None
+        };
+        if let Some(old) = old {
+            self.close_link(old, host);
+        }
+        match joined {
+            Ok(()) => self.answer_dial(link, Answer::Joined),
+            Err(RelayError::CannotResume { retained_from, .. }) => {
+                self.answer_dial(link, Answer::Gap(retained_from));
+            }
+            Err(_) => self.answer_dial(link, Answer::Closed),
+        }
+    }
+
+    pub(super) fn answer_dial(&mut self, link: LinkId, answer: Answer) {
+        let (successor, predecessor) = (self.links[link.0].successor, self.links[link.0].predecessor);
+        self.push(
+            successor,
+            Some(predecessor),
+            self.scenario.latency,
+            Event::Dialed { link, answer },
+        );
+    }
+
+    fn dial_answered(&mut self, host: usize, link: LinkId, answer: Answer) {
+        let now = self.now;
+        let endpoint = self.hosts[host]
+            .endpoint
+            .as_mut()
+            .filter(|endpoint| endpoint.dialing == Some(link));
+        let Some(endpoint) = endpoint else { return };
+        endpoint.dialing = None;
+        match answer {
+            Answer::Joined => {
+                endpoint.up = Some(link);
+                endpoint.relay.handle_upstream_joined(now);
+            }
+            Answer::Closed => endpoint
+                .relay
+                .handle_upstream_lost(now, Reason::new("no answer to the greeting")),
+            Answer::Gap(retained_from) => endpoint.relay.handle_upstream_gap(now, retained_from),
+        }
+    }
+
+    /// The far end closed. What it wrote before has arrived, and is read first.
+    fn link_closed(&mut self, host: usize, link: LinkId) {
+        let (now, reason) = (self.now, Reason::new("closed by the other side"));
+        let Some(endpoint) = self.hosts[host].endpoint.as_mut() else {
+            return;
+        };
+        if endpoint.down == Some(link) {
+            endpoint.down = None;
+            endpoint.relay.handle_downstream_lost(now, reason);
+        } else if endpoint.dialing == Some(link) {
+            self.dial_answered(host, link, Answer::Closed);
+        } else if endpoint.up == Some(link) {
+            if self.links[link.0].arrived.is_empty() {
+                endpoint.up = None;
+                endpoint.relay.handle_upstream_lost(now, reason);
+            } else {
+                // Still something to read: look again soon.
+                self.push(host, None, Duration::from_millis(20), Event::LinkClosed { link });
+            }
+        }
+    }
+
+    pub(super) fn close_link(&mut self, link: LinkId, host: usize) {
+        if !self.links[link.0].close(host) {
+            return;
+        }
+        let peer = self.links[link.0].peer_of(host);
+        let wait = if host == self.links[link.0].predecessor {
+            self.links[link.0].drained_at(self.now) - self.now
+        } else {
+            Duration::ZERO
+        };
+        self.push(
+            peer,
+            Some(host),
+            wait + self.scenario.latency,
+            Event::LinkClosed { link },
+        );
+    }
+
+    /// Moves everything that can move now; true when something did.
+    pub(super) fn pump(&mut self, host: usize) -> Result<bool, Violation> {
+        let Some(mut endpoint) = self.hosts[host].endpoint.take() else {
+            return Ok(false);
+        };
+        let mut busy = false;
+        loop {
+            let mut moved = self.drain_relay(host, &mut endpoint);
+            if !endpoint.over {
+                moved |= if host == SERVER {
+                    self.produce(&mut endpoint)
+                } else {
+                    self.read(host, &mut endpoint)?
+                };
+                moved |= self.write(host, &mut endpoint)?;
+                moved |= self.acknowledge(host, &mut endpoint);
+            }
+            if !moved {
+                break;
+            }
+            busy = true;
+        }
+        self.start_disk(host, &mut endpoint);
+        let over = endpoint.over;
+        self.hosts[host].endpoint = Some(endpoint);
+        if over {
+            self.drop_endpoint(host);
+        }
+        Ok(busy)
+    }
+
+    fn drain_relay(&mut self, host: usize, endpoint: &mut Endpoint) -> bool {
+        let mut moved = false;
+        while let Some(output) = endpoint.relay.poll_output() {
+            moved = true;
+            if !matches!(output, RelayOutput::Release { .. }) {
+                self.note(host, || format!("{output:?}"));
+            }
+            self.apply(host, endpoint, output);
+        }
+        moved
+    }
+
+    fn apply(&mut self, host: usize, endpoint: &mut Endpoint, output: RelayOutput) {
+        match output {
+            RelayOutput::Connect { peer, resume } => self.dial(host, endpoint, peer.node, resume),
+            RelayOutput::CloseUpstream(_) => {
+                for link in [endpoint.up.take(), endpoint.dialing.take()]
+                    .into_iter()
+                    .flatten()
+                {
+                    self.close_link(link, host);
+                }
+            }
+            RelayOutput::CloseDownstream => {
+                if let Some(link) = endpoint.down.take() {
+                    self.close_link(link, host);
+                }
+            }
+            RelayOutput::Release { below } => endpoint.ring = endpoint.ring.split_off(&below),
+            RelayOutput::Closed => endpoint.over = true,
+            output => self.tell(host, endpoint, output),
+        }
+    }
+
+    fn tell(&mut self, host: usize, endpoint: &mut Endpoint, output: RelayOutput) {
+        let (now, stream) = (self.now, endpoint.stream);
+        let slot = &mut self.hosts[host];
+        match (output, &mut slot.node) {
+            (RelayOutput::LinkLost { offset, reason, .. }, _) if host == SERVER => {
+                self.server.handle_head_link_lost(now, stream, offset, &reason);
+            }
+            (RelayOutput::LinkUp { side, offset }, Some(node)) => node.link_up(stream, side, offset),
+            (RelayOutput::LinkLost { side, offset, reason }, Some(node)) => {
+                node.link_lost(stream, side, offset, reason);
+            }
+            (RelayOutput::Done, Some(node)) => {
+                let done = node.stream_done(stream, endpoint.disk.next.0, [0; 32]);
+                slot.streams_done += u32::from(done.is_ok());
+                if stream.0 == self.scenario.streams && slot.hangs_in != Some(super::Step::Report) {
+                    let at = now + self.rng.millis(10, 2000);
+                    self.queue.push(
+                        at,
+                        host,
+                        None,
+                        Event::StepDone {
+                            step: super::Step::Report,
+                        },
+                    );
+                }
+            }
+            (RelayOutput::Failed { reason }, node) => {
+                endpoint.over = true;
+                if let Some(node) = node {
+                    node.step_failed(Stage::Stream(stream), reason);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn dial(&mut self, host: usize, endpoint: &mut Endpoint, node: NodeId, resume: StreamOffset) {
+        let peer = if node == NodeId::SERVER {
+            SERVER
+        } else {
+            self.by_id.get(&node).copied().unwrap_or(SERVER)
+        };
+        let link = LinkId(self.links.len());
+        self.links.push(Link::new(peer, host, endpoint.stream, resume));
+        endpoint.dialing = Some(link);
+        self.push(peer, Some(host), self.scenario.latency * 3, Event::Dial { link });
+        self.push(host, None, LINK_HANDSHAKE_TIMEOUT, Event::DialTimeout { link });
+    }
+
+    /// The head's producer is as fast as the window lets it.
+    fn produce(&mut self, endpoint: &mut Endpoint) -> bool {
+        let mut moved = false;
+        let total = self.scenario.stream_bytes;
+        while endpoint.relay.wants_upstream() {
+            moved = true;
+            let offset = StreamOffset(self.produced);
+            let left = total - self.produced;
+            if left == 0 {
+                let _ = endpoint.relay.handle_end(self.now, offset);
+                break;
+            }
+            let largest = u64::from(self.scenario.block_bytes).min(left);
+            let smallest = if self.rng.chance(90) {
+                largest
+            } else {
+                1.max(largest / 16)
+            };
+            let length = u32::try_from(self.rng.between(smallest, largest)).unwrap_or(1);
+            if endpoint.relay.handle_block(self.now, offset, length).is_err() {
+                break;
+            }
+            endpoint
+                .ring
+                .insert(offset, (length, tag(endpoint.stream, offset, length)));
+            self.produced += u64::from(length);
+        }
+        let (produced, ended) = (StreamOffset(self.produced), endpoint.relay.has_ended());
+        self.server
+            .handle_head_progress(self.now, endpoint.stream, produced, ended);
+        moved
+    }
+
+    fn read(&mut self, host: usize, endpoint: &mut Endpoint) -> Result<bool, Violation> {
+        let Some(link) = endpoint.up else { return Ok(false) };
+        let mut moved = false;
+        while let Some(item) = self.links[link.0].arrived.front().copied() {
+            if matches!(item, Item::Block { .. }) && !endpoint.relay.wants_upstream() {
+                break;
+            }
+            let _ = self.links[link.0].read();
+            moved = true;
+            self.read_item(host, endpoint, item)?;
+        }
+        if moved {
+            let peer = self.links[link.0].predecessor;
+            self.push(peer, Some(host), self.scenario.latency, Event::Writable);
+        }
+        Ok(moved)
+    }
+
+    fn read_item(&mut self, host: usize, endpoint: &mut Endpoint, item: Item) -> Result<(), Violation> {
+        let taken = match item {
+            Item::Block {
+                offset,
+                length,
+                tag: found,
+            } => {
+                if found != tag(endpoint.stream, offset, length) {
+                    return Err(self.violation(host, format!("wrong bytes at {offset}")));
+                }
+                self.give_to_disk(host, endpoint, offset, length)?;
+                endpoint.ring.insert(offset, (length, found));
+                endpoint.relay.handle_block(self.now, offset, length)
+            }
+            Item::End { offset } => {
+                endpoint.disk.ended = true;
+                if offset != end_of(self.scenario.stream_bytes) {
+                    return Err(self.violation(host, format!("the stream ends at {offset}")));
+                }
+                endpoint.relay.handle_end(self.now, offset)
+            }
+            Item::Idle => {
+                endpoint.relay.handle_upstream_alive(self.now);
+                Ok(())
+            }
+        };
+        taken.map_err(|err| self.violation(host, err.to_string()))
+    }
+
+    fn give_to_disk(
+        &self,
+        host: usize,
+        endpoint: &mut Endpoint,
+        offset: StreamOffset,
+        length: u32,
+    ) -> Result<(), Violation> {
+        if offset != endpoint.disk.next {
+            let what = format!(
+                "the consumer is given {offset}, it expects {}",
+                endpoint.disk.next
+            );
+            return Err(self.violation(host, what));
+        }
+        endpoint.disk.next = offset.plus(u64::from(length));
+        if !endpoint.disk.failed {
+            endpoint.disk.queue.push_back((offset, length));
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, host: usize, endpoint: &mut Endpoint) -> Result<bool, Violation> {
+        let Some(link) = endpoint.down else {
+            return Ok(false);
+        };
+        let mut moved = false;
+        while self.links[link.0].is_writable() {
+            let Some(send) = endpoint.relay.next_to_send() else {
+                break;
+            };
+            let item = match send {
+                Send::Data { offset, length } => match endpoint.ring.get(&offset) {
+                    Some(&(held, tag)) if held == length => Item::Block { offset, length, tag },
+                    _ => {
+                        return Err(
+                            self.violation(host, format!("asked to send {offset}, which is not held"))
+                        );
+                    }
+                },
+                Send::End { offset } => Item::End { offset },
+                Send::Idle { .. } => Item::Idle,
+            };
+            moved = true;
+            let leaves = self.links[link.0].write(self.now, &item, self.scenario.link_rate);
+            let successor = self.links[link.0].successor;
+            self.queue.push(
+                leaves + self.scenario.latency,
+                successor,
+                Some(host),
+                Event::Arrive { link, item },
+            );
+            endpoint.relay.handle_sent(self.now, send);
+        }
+        Ok(moved)
+    }
+
+    fn acknowledge(&mut self, host: usize, endpoint: &mut Endpoint) -> bool {
+        let Some(link) = endpoint.up else { return false };
+        let Some(ack) = endpoint.relay.take_ack(self.now) else {
+            return false;
+        };
+        let predecessor = self.links[link.0].predecessor;
+        self.push(
+            predecessor,
+            Some(host),
+            self.scenario.latency,
+            Event::Acked { link, ack },
+        );
+        true
+    }
+
+    /// Parallel writers: each takes a block, and they finish in any order.
+    fn start_disk(&mut self, host: usize, endpoint: &mut Endpoint) {
+        let stalled = self.hosts[host].disk_stalled_until;
+        let disk = &mut endpoint.disk;
+        while disk.busy < WRITERS {
+            let Some((offset, length)) = disk.queue.pop_front() else {
+                break;
+            };
+            disk.busy += 1;
+            let takes = Duration::from_nanos(u64::from(length) * 1_000_000_000 / disk.rate.max(1));
+            disk.free_at = disk.free_at.max(self.now).max(stalled) + takes;
+            let at = disk.free_at + self.rng.millis(0, 3);
+            self.queue.push(
+                at,
+                host,
+                None,
+                Event::Consumed {
+                    stream: endpoint.stream,
+                    offset,
+                },
+            );
+        }
+        if disk.ended && disk.is_idle() && !disk.syncing && !disk.failed {
+            disk.syncing = true;
+            self.push(
+                host,
+                None,
+                Duration::from_millis(20),
+                Event::Synced {
+                    stream: endpoint.stream,
+                },
+            );
+        }
+    }
+
+    fn consumed(&mut self, host: usize, stream: StreamId, offset: StreamOffset) {
+        let endpoint = self.hosts[host]
+            .endpoint
+            .as_mut()
+            .filter(|endpoint| endpoint.stream == stream);
+        if let Some(endpoint) = endpoint.filter(|endpoint| !endpoint.disk.failed) {
+            endpoint.disk.busy -= 1;
+            endpoint.relay.handle_consumed(self.now, offset);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The simulator: the same machines that run on the wire, with up to a thousand nodes, in virtual time, from a seed.
+//!
+//! Processes are killed, machines lose power, freeze or are cut off, disks stall and fail, in any stage. The driver
+//! here does what the transport does, with descriptors for payload. It checks all the time that no consumer gets a
+//! wrong byte or one out of order, that nobody holds more than its window, that every machine that is not finished
+//! has a timer; and at the end that every node is done or named, and that those that nothing happened to are done.
+//! A seed that fails is named in the [`Violation`] and replays exactly: `KA_SIM_SEED=… cargo test -p ka-proto sim`.
+//! Not here: codecs of the data path, which have their own tests (control messages do go through theirs).
+//! Specification: `docs/protocol.md`, "Simulator".
+
+mod check;
+mod data;
+mod event;
+mod host;
+mod net;
+mod rng;
+mod scenario;
+mod server;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use crate::ids::StreamOffset;
+use crate::node::Ending;
+use crate::run::{Failure, NodeInfo};
+
+pub use rng::Rng;
+pub use scenario::{Fault, Planned, Scenario, Step};
+
+/// What came of a simulation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Virtual time until the run was over.
+    pub took: Duration,
+    /// The server's list: every node that was counted in, with its failure.
+    pub nodes: Vec<(NodeInfo, Option<Failure>)>,
+    /// What each host saw, host 1 first: how its run ended, if its process lived to know.
+    pub endings: Vec<Option<Ending>>,
+    /// Events simulated.
+    pub events: u64,
+    /// What happened, line by line, when it was asked for.
+    pub trace: Vec<String>,
+}
+
+/// An invariant that did not hold.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("at {at:?} on host {host}: {what}")]
+pub struct Violation {
+    /// Virtual time.
+    pub at: Duration,
+    /// Where; 0 is the server.
+    pub host: usize,
+    /// What is wrong.
+    pub what: String,
+    /// What happened before, when it was asked for.
+    pub trace: Vec<String>,
+}
+
+/// Runs a scenario to its end.
+///
+/// # Errors
+/// [`Violation`] names the invariant that did not hold.
+pub fn run(scenario: &Scenario, trace: bool) -> Result<Report, Violation> {
+    world::World::new(scenario.clone(), trace).run()
+}
+
+/// Where a stream of this many bytes ends.
+const fn end_of(bytes: u64) -> StreamOffset {
+    StreamOffset(bytes)
+}

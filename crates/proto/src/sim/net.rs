@@ -1,0 +1,123 @@
+//! Data connections with a rate, a latency and a socket buffer.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::block::HEADER_LEN;
+use crate::ids::{StreamId, StreamOffset};
+
+/// What a connection holds between the two processes: both kernels' buffers.
+const SOCKET_BUFFER: u64 = 400 << 10;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LinkId(pub(super) usize);
+
+/// What travels down a link. The tag stands for the payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Item {
+    Block {
+        offset: StreamOffset,
+        length: u32,
+        tag: u64,
+    },
+    End {
+        offset: StreamOffset,
+    },
+    Idle,
+}
+
+impl Item {
+    pub(super) const fn bytes(&self) -> u64 {
+        let payload = match self {
+            Self::Block { length, .. } => *length as u64,
+            Self::End { .. } => crate::block::END_LEN as u64,
+            Self::Idle => 0,
+        };
+        payload + HEADER_LEN as u64
+    }
+}
+
+/// Payload that no other place in any stream has.
+pub(super) const fn tag(stream: StreamId, offset: StreamOffset, length: u32) -> u64 {
+    let mut rng = super::rng::Rng::new((stream.0 as u64) << 56 ^ offset.0 << 8 ^ length as u64);
+    rng.next()
+}
+
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) predecessor: usize,
+    pub(super) successor: usize,
+    pub(super) stream: StreamId,
+    pub(super) resume: StreamOffset,
+    /// What arrived and is not read yet.
+    pub(super) arrived: VecDeque<Item>,
+    /// Written and not read yet.
+    unread: u64,
+    free_at: Duration,
+    closed_by: [bool; 2],
+}
+
+impl Link {
+    pub(super) const fn new(
+        predecessor: usize,
+        successor: usize,
+        stream: StreamId,
+        resume: StreamOffset,
+    ) -> Self {
+        Self {
+            predecessor,
+            successor,
+            stream,
+            resume,
+            arrived: VecDeque::new(),
+            unread: 0,
+            free_at: Duration::ZERO,
+            closed_by: [false; 2],
+        }
+    }
+
+    pub(super) const fn peer_of(&self, host: usize) -> usize {
+        if host == self.predecessor {
+            self.successor
+        } else {
+            self.predecessor
+        }
+    }
+
+    pub(super) const fn is_writable(&self) -> bool {
+        self.unread < SOCKET_BUFFER
+    }
+
+    /// Takes an item onto the wire; says when its last byte leaves.
+    pub(super) fn write(&mut self, now: Duration, item: &Item, rate: u64) -> Duration {
+        self.unread += item.bytes();
+        let nanos = item.bytes().saturating_mul(1_000_000_000) / rate.max(1);
+        self.free_at = self.free_at.max(now) + Duration::from_nanos(nanos);
+        self.free_at
+    }
+
+    pub(super) fn read(&mut self) -> Option<Item> {
+        let item = self.arrived.pop_front()?;
+        self.unread -= item.bytes();
+        Some(item)
+    }
+
+    /// A close follows what was written.
+    pub(super) fn drained_at(&self, now: Duration) -> Duration {
+        self.free_at.max(now)
+    }
+
+    /// Marks an end closed; true when it was open.
+    pub(super) fn close(&mut self, host: usize) -> bool {
+        let end = usize::from(host == self.successor);
+        !std::mem::replace(&mut self.closed_by[end], true)
+    }
+
+    pub(super) const fn is_closed_by(&self, host: usize) -> bool {
+        if host == self.predecessor {
+            self.closed_by[0]
+        } else {
+            self.closed_by[1]
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What is simulated: how many nodes, how fast, and what goes wrong when; all of it drawn from one seed.
+
+use std::time::Duration;
+
+use super::rng::Rng;
+use crate::limits::{MAX_BLOCK, MIN_WINDOW_BLOCKS};
+
+const LARGEST_BLOCK: u32 = 1 << 20;
+const _: () = assert!(LARGEST_BLOCK as usize == MAX_BLOCK);
+
+/// Something that goes wrong with a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The process dies; its kernel closes all connections.
+    Kill,
+    /// The machine is gone; nobody is told.
+    PowerCut,
+    /// The process does nothing for a while (SIGSTOP, swapped out); its kernel goes on.
+    Freeze(Duration),
+    /// Nothing comes in or goes out for a while; what was sent arrives afterwards, as TCP does it.
+    Partition(Duration),
+    /// The disk takes nothing for a while.
+    DiskStall(Duration),
+    /// The disk gives an error: the consumer fails.
+    DiskFails,
+    /// Planning, preparing disks or finishing fails.
+    StepFails(Step),
+    /// The node does not answer in that stage, though it lives.
+    StepHangs(Step),
+    /// The operator presses Ctrl-C on the node.
+    Leaves,
+}
+
+/// Local work of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Planning.
+    Prepare,
+    /// Partitioning and file systems.
+    Go,
+    /// Finishing and reporting.
+    Report,
+}
+
+/// A fault, where and when. Step faults have no time of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Planned {
+    /// Which host: 1 is the first node.
+    pub host: usize,
+    /// When, from the start of the simulation.
+    pub at: Duration,
+    /// What.
+    pub fault: Fault,
+}
+
+/// All that a simulation depends on.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// Draws everything that is not fixed here, such as the size of each block.
+    pub seed: u64,
+    /// How many nodes.
+    pub nodes: usize,
+    /// How many streams, each of this many bytes.
+    pub streams: u32,
+    /// Payload of each stream.
+    pub stream_bytes: u64,
+    /// Largest block.
+    pub block_bytes: u32,
+    /// Window of each node.
+    pub window_bytes: u64,
+    /// Every link's rate, in bytes a second.
+    pub link_rate: u64,
+    /// Every link's one-way latency.
+    pub latency: Duration,
+    /// Each consumer's rate, in bytes a second; the first entry is host 1's.
+    pub disk_rates: Vec<u64>,
+    /// Whether the server heals the chain.
+    pub heal: bool,
+    /// Lost nodes in a row that retained data bridges.
+    pub tolerance: u8,
+    /// Streams only: no prepare, no go.
+    pub generic: bool,
+    /// Whether nodes wait for the staggered release.
+    pub hold_release: bool,
+    /// Nodes wanted; with fewer than `nodes` the rest comes too late.
+    pub wanted: usize,
+    /// What goes wrong.
+    pub faults: Vec<Planned>,
+}
+
+impl Scenario {
+    /// Nothing goes wrong: `nodes` nodes, two streams.
+    #[must_use]
+    pub fn quiet(seed: u64, nodes: usize) -> Self {
+        Self {
+            seed,
+            nodes,
+            streams: 2,
+            stream_bytes: 24 << 20,
+            block_bytes: LARGEST_BLOCK,
+            window_bytes: (MIN_WINDOW_BLOCKS * MAX_BLOCK) as u64,
+            link_rate: 125_000_000,
+            latency: Duration::from_micros(200),
+            disk_rates: vec![200_000_000; nodes],
+            heal: false,
+            tolerance: 2,
+            generic: false,
+            hold_release: false,
+            wanted: nodes,
+            faults: Vec::new(),
+        }
+    }
+
+    /// Anything may go wrong, up to `most_nodes` nodes.
+    #[must_use]
+    pub fn from_seed(seed: u64, most_nodes: u32) -> Self {
+        let mut rng = Rng::new(seed);
+        let nodes = rng.count(1, most_nodes) as usize;
+        let mut scenario = Self::quiet(rng.next(), nodes);
+        scenario.streams = rng.count(1, 3);
+        scenario.stream_bytes = rng.pick(&[0, 1, 1000, 100_000, 8 << 20, 40 << 20, 40 << 20, 100 << 20]);
+        scenario.block_bytes = if scenario.stream_bytes > 1 << 20 {
+            rng.pick(&[128 << 10, 256 << 10, LARGEST_BLOCK])
+        } else {
+            rng.pick(&[256, 4 << 10, LARGEST_BLOCK])
+        };
+        scenario.window_bytes = rng.between(6, 40) << 20;
+        scenario.link_rate = rng.pick(&[5_000_000, 12_500_000, 125_000_000]);
+        scenario.latency = rng.pick(&[50, 300, 5_000, 40_000].map(Duration::from_micros));
+        for rate in &mut scenario.disk_rates {
+            *rate = rng.pick(&[3_000_000, 20_000_000, 200_000_000, 200_000_000]);
+        }
+        scenario.heal = rng.chance(50);
+        scenario.tolerance = rng.pick(&[0, 1, 2, 3]);
+        scenario.generic = rng.chance(20);
+        scenario.hold_release = rng.chance(30);
+        scenario.wanted = nodes.saturating_sub(usize::from(rng.chance(10))).max(1);
+        let faults = rng.pick(&[0, 0, 1, 1, 1, 2, 3, 1 + nodes / 3]);
+        scenario.faults = (0..faults).map(|_| Planned::draw(&mut rng, nodes)).collect();
+        scenario
+    }
+
+    /// Whether this host is never touched by a fault that may cost it the run.
+    #[must_use]
+    pub fn is_spared(&self, host: usize) -> bool {
+        !self
+            .faults
+            .iter()
+            .any(|planned| planned.host == host && !planned.fault.is_harmless())
+    }
+}
+
+impl Planned {
+    fn draw(rng: &mut Rng, nodes: usize) -> Self {
+        let host = rng.count(1, u32::try_from(nodes).unwrap_or(u32::MAX)) as usize;
+        let at = rng.millis(0, 12_000);
+        let step = rng.pick(&[Step::Prepare, Step::Go, Step::Report]);
+        let fault = match rng.between(0, 11) {
+            0..=2 => Fault::Kill,
+            3 | 4 => Fault::PowerCut,
+            5 => Fault::Freeze(rng.millis(10, 12_000)),
+            6 => Fault::Partition(rng.millis(10, 12_000)),
+            7 => Fault::DiskStall(rng.millis(10, 12_000)),
+            8 => Fault::DiskFails,
+            9 => Fault::StepFails(step),
+            10 => Fault::StepHangs(step),
+            _ => Fault::Leaves,
+        };
+        Self { host, at, fault }
+    }
+}
+
+impl Fault {
+    /// Faults that every node must survive: shorter than any silence that costs it the link, or a disk that is slow.
+    fn is_harmless(self) -> bool {
+        match self {
+            Self::DiskStall(_) => true,
+            Self::Freeze(time) | Self::Partition(time) => time < Duration::from_millis(500),
+            _ => false,
+        }
+    }
+}

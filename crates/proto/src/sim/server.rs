@@ -1,0 +1,134 @@
+//! What the server above the run machine does: one command after another.
+
+use std::time::Duration;
+
+use super::event::{Event, SERVER};
+use super::scenario::Scenario;
+use super::world::{CONTROL_SILENCE, HEARTBEAT, World};
+use super::{Violation, host::Host};
+use crate::control::{Stage, Successor};
+use crate::ids::{RunId, StreamId};
+use crate::relay::Source;
+use crate::run::{RunConfig, RunError, RunEvent, RunOutput, StageTimeouts};
+use crate::text::{Reason, SessionName, StreamName};
+use crate::wire::{FRAME_PREFIX, Payload};
+
+pub(super) fn config(scenario: &Scenario) -> RunConfig {
+    RunConfig {
+        run: RunId([1; 16]),
+        run_key: [2; 32],
+        session: SessionName::new("kainstall").unwrap_or_else(|_| unreachable!("a good name")),
+        wanted: u32::try_from(scenario.wanted).ok(),
+        wait: Some(Duration::from_secs(15)),
+        data_port: 30764,
+        hold_release: scenario.hold_release,
+        heal: scenario.heal,
+        tolerance: scenario.tolerance,
+        heartbeat: HEARTBEAT,
+        silence: CONTROL_SILENCE,
+        timeouts: StageTimeouts {
+            prepare: Duration::from_secs(20),
+            go: Duration::from_secs(30),
+            stall: Duration::from_secs(60),
+            report: Duration::from_secs(30),
+            leave: Duration::from_secs(10),
+        },
+    }
+}
+
+impl World {
+    pub(super) fn drain_server(&mut self) -> Result<bool, Violation> {
+        let mut busy = false;
+        while let Some(output) = self.server.poll_output() {
+            busy = true;
+            match output {
+                RunOutput::Send { conn, message } => {
+                    let host = host_of(conn.0, &self.hosts);
+                    let frame = message
+                        .encode()
+                        .map_err(|err| self.violation(SERVER, err.to_string()))?;
+                    let body = frame[FRAME_PREFIX..].to_vec();
+                    self.push(
+                        host,
+                        Some(SERVER),
+                        self.scenario.latency,
+                        Event::Control { from: SERVER, body },
+                    );
+                }
+                RunOutput::Close { conn } => {
+                    let host = host_of(conn.0, &self.hosts);
+                    self.push(
+                        host,
+                        Some(SERVER),
+                        self.scenario.latency,
+                        Event::ControlClosed { from: SERVER },
+                    );
+                }
+                RunOutput::Event(event) => self.follow_event(&event),
+            }
+        }
+        Ok(busy)
+    }
+
+    fn follow_event(&mut self, event: &RunEvent) {
+        if !matches!(event, RunEvent::Progress { .. }) {
+            self.note(SERVER, || format!("{event:?}"));
+        }
+        let now = self.now;
+        let next = match *event {
+            RunEvent::Gathered(_) if self.scenario.generic => self.next_stream(),
+            RunEvent::Gathered(_) => self.server.prepare(now, Payload(vec![1; 1000])),
+            RunEvent::StageDone {
+                stage: Stage::Prepare,
+                ..
+            } => self.server.go(now),
+            RunEvent::StageDone { stage: Stage::Go, .. } => self.next_stream(),
+            RunEvent::StageDone { .. } => self.server.release(now, Duration::from_millis(300)),
+            RunEvent::StreamDone { stream, .. } => {
+                self.end_endpoint(SERVER, stream);
+                if stream.0 < self.scenario.streams {
+                    self.next_stream()
+                } else {
+                    self.server.collect_reports(now)
+                }
+            }
+            RunEvent::HeadSuccessor { stream, successor } => {
+                self.name_head_successor(stream, successor);
+                Ok(())
+            }
+            RunEvent::Over => {
+                self.server_over = true;
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        if let Err(err) = next {
+            // Nobody is left, or the abort of that is under way.
+            if err == RunError::NobodyLeft {
+                self.server.abort(now, &Reason::new("no node is left"));
+            }
+        }
+    }
+
+    fn next_stream(&mut self) -> Result<(), RunError> {
+        let name = StreamName::new("stream").unwrap_or_else(|_| unreachable!("a good name"));
+        let head = self.server.open_stream(self.now, &name)?;
+        self.produced = 0;
+        self.new_endpoint(SERVER, head.stream, Source::Producer, Some(head.successor), 0);
+        Ok(())
+    }
+
+    fn name_head_successor(&mut self, stream: StreamId, successor: Successor) {
+        let endpoint = self.hosts[SERVER]
+            .endpoint
+            .as_mut()
+            .filter(|endpoint| endpoint.stream == stream);
+        if let Some(endpoint) = endpoint {
+            endpoint.relay.set_successor(self.now, successor);
+        }
+    }
+}
+
+fn host_of(conn: u64, hosts: &[Host]) -> usize {
+    usize::try_from(conn).unwrap_or(hosts.len() - 1)
+}

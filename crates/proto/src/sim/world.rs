@@ -1,0 +1,433 @@
+//! The loop: takes events in order of time, gives them to the host they are for, lets faults strike.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::event::{Event, Queue, SERVER, Scheduled};
+use super::host::{Alive, Host};
+use super::net::Link;
+use super::rng::Rng;
+use super::scenario::{Fault, Scenario, Step};
+use super::{Report, Violation};
+use crate::control::{Join, Progress, Stage, ToNode, ToServer};
+use crate::ids::NodeId;
+use crate::node::{Node, NodeOutput, Order};
+use crate::run::{ConnId, Run};
+use crate::text::{NodeName, Reason, SessionName};
+use crate::wire::{FRAME_PREFIX, Payload};
+
+/// Timers of all machines: faults last up to 12 s, so that some are survived and some are not.
+pub(super) const HEARTBEAT: Duration = Duration::from_millis(250);
+pub(super) const LINK_SILENCE: Duration = Duration::from_secs(2);
+pub(super) const CONTROL_SILENCE: Duration = Duration::from_secs(5);
+pub(super) const ESTABLISH: Duration = Duration::from_secs(10);
+/// A run that is not over by then hangs. The slowest legal one moves 3 × 100 MiB at 3 MB/s and waits out every stage
+/// timeout.
+const LIMIT: Duration = Duration::from_secs(900);
+/// Events at one moment that no working machine needs.
+const MOST_AT_ONCE: u64 = 2_000_000;
+
+pub(super) struct World {
+    pub(super) now: Duration,
+    pub(super) scenario: Scenario,
+    pub(super) rng: Rng,
+    pub(super) queue: Queue,
+    pub(super) hosts: Vec<Host>,
+    pub(super) links: Vec<Link>,
+    pub(super) server: Run,
+    pub(super) by_id: BTreeMap<NodeId, usize>,
+    pub(super) server_over: bool,
+    pub(super) produced: u64,
+    trace: Option<Vec<String>>,
+    events: u64,
+}
+
+impl World {
+    pub(super) fn new(scenario: Scenario, trace: bool) -> Self {
+        let mut world = Self {
+            now: Duration::ZERO,
+            rng: Rng::new(scenario.seed),
+            queue: Queue::default(),
+            hosts: (0..=scenario.nodes).map(|_| Host::new()).collect(),
+            links: Vec::new(),
+            server: Run::new(super::server::config(&scenario), Duration::ZERO),
+            by_id: BTreeMap::new(),
+            server_over: false,
+            produced: 0,
+            trace: trace.then(Vec::new),
+            events: 0,
+            scenario,
+        };
+        world.start();
+        world
+    }
+
+    fn start(&mut self) {
+        for host in 1..self.hosts.len() {
+            let at = self.rng.millis(0, 400);
+            self.queue
+                .push(at, SERVER, Some(host), Event::Join { from: host });
+            self.hosts[host].node = Some(Node::new(at));
+            self.queue.push(at, host, None, Event::Wake);
+        }
+        for (number, planned) in self.scenario.faults.clone().into_iter().enumerate() {
+            match planned.fault {
+                Fault::StepFails(step) => self.hosts[planned.host].fails_in = Some(step),
+                Fault::StepHangs(step) => self.hosts[planned.host].hangs_in = Some(step),
+                _ => self
+                    .queue
+                    .push(planned.at, planned.host, None, Event::Fault { number }),
+            }
+        }
+        self.queue.push(Duration::ZERO, SERVER, None, Event::Wake);
+    }
+
+    pub(super) fn run(mut self) -> Result<Report, Violation> {
+        let mut at_once = 0;
+        while let Some(scheduled) = self.queue.pop() {
+            if self.server_over && self.everybody_ended() {
+                break;
+            }
+            at_once = if scheduled.at == self.now { at_once + 1 } else { 0 };
+            self.now = scheduled.at;
+            if self.now > LIMIT || at_once > MOST_AT_ONCE {
+                return Err(self.violation(scheduled.host, "the run hangs".to_owned()));
+            }
+            self.take(scheduled)?;
+        }
+        self.check_end()?;
+        let endings = self
+            .hosts
+            .iter()
+            .skip(1)
+            .map(|host| host.ending.clone())
+            .collect();
+        let trace = self.trace.take().unwrap_or_default();
+        Ok(Report {
+            took: self.now,
+            nodes: self.server.nodes(),
+            endings,
+            events: self.events,
+            trace,
+        })
+    }
+
+    fn everybody_ended(&self) -> bool {
+        let ended = |host: &Host| matches!(host.alive, Alive::Dead | Alive::Gone) || host.ending.is_some();
+        self.hosts.iter().skip(1).all(ended)
+    }
+
+    fn take(&mut self, scheduled: Scheduled) -> Result<(), Violation> {
+        let host = scheduled.host;
+        let cut_off = |host: usize| self.hosts[host].cut_off_until;
+        let reaches = scheduled
+            .other
+            .map_or(Duration::ZERO, |other| cut_off(host).max(cut_off(other)));
+        let thaws = match self.hosts[host].alive {
+            Alive::Up => Duration::ZERO,
+            Alive::Frozen(until) => until,
+            Alive::Dead | Alive::Gone => {
+                self.reach_the_dead(host, &scheduled.event);
+                return Ok(());
+            }
+        };
+        let until = reaches.max(thaws);
+        if until > self.now {
+            self.queue.postpone(scheduled, until);
+            return Ok(());
+        }
+        self.hosts[host].alive = Alive::Up;
+        self.events += 1;
+        self.handle(host, scheduled.event)?;
+        self.settle(host)
+    }
+
+    /// A dead process's kernel refuses connections; a machine without power does not even do that.
+    fn reach_the_dead(&mut self, host: usize, event: &Event) {
+        if let Event::Dial { link } = *event
+            && self.hosts[host].alive == Alive::Dead
+        {
+            self.answer_dial(link, super::event::Answer::Closed);
+        }
+    }
+
+    fn handle(&mut self, host: usize, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::Wake => self.wake(host),
+            Event::Join { from } => self.join(from),
+            Event::Control { from, body } => self.handle_control(host, from, &body)?,
+            Event::ControlClosed { from } => self.handle_control_closed(host, from),
+            Event::StepDone { step } => self.step_done(host, step),
+            Event::Fault { number } => self.strike(host, self.scenario.faults[number].fault),
+            event => self.handle_data(host, &event)?,
+        }
+        Ok(())
+    }
+
+    fn wake(&mut self, host: usize) {
+        self.hosts[host].wake_at = None;
+        let now = self.now;
+        if host == SERVER {
+            self.server.handle_timeout(now);
+        }
+        let due = now >= self.hosts[host].next_progress;
+        let slot = &mut self.hosts[host];
+        if let Some(node) = &mut slot.node {
+            node.handle_timeout(now);
+        }
+        let Some(endpoint) = &mut slot.endpoint else {
+            return;
+        };
+        endpoint.relay.handle_timeout(now);
+        if due {
+            slot.next_progress = now + HEARTBEAT * 2;
+            let relay = &endpoint.relay;
+            let (received, consumed, buffered) = (relay.received(), relay.consumed(), relay.buffered());
+            let progress = Progress {
+                stream: endpoint.stream,
+                received,
+                consumed,
+                buffered,
+            };
+            if let Some(node) = &mut slot.node {
+                node.progress(progress);
+            }
+        }
+    }
+
+    fn join(&mut self, host: usize) {
+        let name = format!("node{host}");
+        let ip = node_ip(host);
+        let join = Join {
+            session: SessionName::new("kainstall").unwrap_or_else(|_| unreachable!("a good name")),
+            name: NodeName::new(&name).unwrap_or_else(|_| unreachable!("a good name")),
+            mac: None,
+            data_addr: SocketAddr::new(ip, 30764),
+            start_now: false,
+            wants_release: false,
+            nonce: [0; 16],
+            proof: [0; 32],
+        };
+        let remote = SocketAddr::new(ip, 40_000);
+        self.server.handle_join(
+            self.now,
+            conn_of(host),
+            join,
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            remote,
+        );
+    }
+
+    fn handle_control(&mut self, host: usize, from: usize, body: &[u8]) -> Result<(), Violation> {
+        if host == SERVER {
+            let message = ToServer::decode(body).map_err(|err| self.violation(host, err.to_string()))?;
+            self.server.handle_message(self.now, conn_of(from), message);
+        } else {
+            let message = ToNode::decode(body).map_err(|err| self.violation(host, err.to_string()))?;
+            if let Some(node) = &mut self.hosts[host].node {
+                node.handle_message(self.now, message);
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_control_closed(&mut self, host: usize, from: usize) {
+        let reason = Reason::new("closed by the other side");
+        if host == SERVER {
+            self.server.handle_closed(self.now, conn_of(from), &reason);
+        } else if let Some(node) = &mut self.hosts[host].node {
+            node.handle_closed(&reason);
+        }
+    }
+
+    fn step_done(&mut self, host: usize, step: Step) {
+        let fails = self.hosts[host].fails_in == Some(step);
+        let Some(node) = &mut self.hosts[host].node else {
+            return;
+        };
+        let payload = Payload(vec![7; 100]);
+        // The order may have been overtaken by the end of the run; that is no fault of the machines.
+        let _ = match step {
+            _ if fails => {
+                let stage = match step {
+                    Step::Prepare => Stage::Prepare,
+                    Step::Go => Stage::Go,
+                    Step::Report => Stage::Report,
+                };
+                node.step_failed(stage, Reason::new("the simulated step failed"));
+                Ok(())
+            }
+            Step::Prepare => node.prepared(payload),
+            Step::Go => node.ready(),
+            Step::Report => node.report(payload),
+        };
+    }
+
+    fn strike(&mut self, host: usize, fault: Fault) {
+        self.note(host, || format!("{fault:?}"));
+        let now = self.now;
+        match fault {
+            Fault::Kill => {
+                self.close_everything(host);
+                self.hosts[host].alive = Alive::Dead;
+            }
+            Fault::PowerCut => self.hosts[host].alive = Alive::Gone,
+            Fault::Freeze(time) => self.hosts[host].alive = Alive::Frozen(now + time),
+            Fault::Partition(time) => self.hosts[host].cut_off_until = now + time,
+            Fault::DiskStall(time) => self.hosts[host].disk_stalled_until = now + time,
+            Fault::DiskFails => self.fail_disk(host),
+            Fault::Leaves => {
+                if let Some(node) = &mut self.hosts[host].node {
+                    node.leave(Reason::new("interrupted by the operator"));
+                }
+            }
+            Fault::StepFails(_) | Fault::StepHangs(_) => {}
+        }
+    }
+
+    /// What the kernel does for a process that ends.
+    pub(super) fn close_everything(&mut self, host: usize) {
+        if let Some(endpoint) = self.hosts[host].endpoint.take() {
+            for link in [endpoint.up, endpoint.dialing, endpoint.down]
+                .into_iter()
+                .flatten()
+            {
+                self.close_link(link, host);
+            }
+        }
+        for link in std::mem::take(&mut self.hosts[host].waiting_dials) {
+            self.close_link(link, host);
+        }
+        self.push(
+            SERVER,
+            Some(host),
+            self.scenario.latency,
+            Event::ControlClosed { from: host },
+        );
+    }
+
+    /// After every event: everything that follows from it at this host, then the timers.
+    fn settle(&mut self, host: usize) -> Result<(), Violation> {
+        loop {
+            let mut busy = self.pump(host)?;
+            busy |= if host == SERVER {
+                self.drain_server()?
+            } else {
+                self.drain_node(host)?
+            };
+            if !busy {
+                break;
+            }
+        }
+        self.check_host(host)?;
+        self.schedule_wake(host)
+    }
+
+    fn drain_node(&mut self, host: usize) -> Result<bool, Violation> {
+        let mut busy = false;
+        while let Some(output) = self.hosts[host].node.as_mut().and_then(Node::poll_output) {
+            busy = true;
+            match output {
+                NodeOutput::Send(message) => {
+                    let frame = message
+                        .encode()
+                        .map_err(|err| self.violation(host, err.to_string()))?;
+                    let body = frame[FRAME_PREFIX..].to_vec();
+                    self.push(
+                        SERVER,
+                        Some(host),
+                        self.scenario.latency,
+                        Event::Control { from: host, body },
+                    );
+                }
+                NodeOutput::Order(order) => self.follow(host, order),
+                NodeOutput::Over(ending) => {
+                    self.note(host, || format!("over: {ending:?}"));
+                    self.hosts[host].ending = Some(ending);
+                    self.hosts[host].node = None;
+                    self.close_everything(host);
+                    self.hosts[host].alive = Alive::Dead;
+                }
+            }
+        }
+        Ok(busy)
+    }
+
+    fn follow(&mut self, host: usize, order: Order) {
+        let mut work = |step, low, high| {
+            if self.hosts[host].hangs_in != Some(step) {
+                let at = self.now + self.rng.millis(low, high);
+                self.queue.push(at, host, None, Event::StepDone { step });
+            }
+        };
+        match order {
+            Order::Accepted { node, .. } => {
+                self.hosts[host].id = Some(node);
+                self.by_id.insert(node, host);
+            }
+            Order::Gathering { .. } | Order::Finish => {}
+            Order::Prepare(_) => work(Step::Prepare, 5, 500),
+            Order::Go => work(Step::Go, 50, 3000),
+            Order::OpenStream(open) => self.open_endpoint(host, &open),
+            Order::Relink(relink) => self.relink(host, &relink),
+            Order::EndStream(stream) => self.end_endpoint(host, stream),
+        }
+    }
+
+    fn schedule_wake(&mut self, host: usize) -> Result<(), Violation> {
+        let mut due = Vec::new();
+        if host == SERVER && !self.server_over {
+            let timer = self.server.poll_timeout();
+            due.push(timer.ok_or_else(|| self.violation(host, "a run without a timer".to_owned()))?);
+        }
+        if let Some(node) = &self.hosts[host].node {
+            let timer = node.poll_timeout();
+            due.push(timer.ok_or_else(|| self.violation(host, "a node without a timer".to_owned()))?);
+        }
+        if let Some(endpoint) = &self.hosts[host].endpoint {
+            let timer = endpoint.relay.poll_timeout();
+            due.push(timer.ok_or_else(|| self.violation(host, "a relay without a timer".to_owned()))?);
+            due.push(self.hosts[host].next_progress.max(self.now));
+        }
+        let Some(due) = due.into_iter().min() else {
+            return Ok(());
+        };
+        let slot = &mut self.hosts[host];
+        if slot.wake_at.is_none_or(|at| due < at) {
+            slot.wake_at = Some(due);
+            self.queue.push(due.max(self.now), host, None, Event::Wake);
+        }
+        Ok(())
+    }
+
+    pub(super) fn push(&mut self, host: usize, other: Option<usize>, delay: Duration, event: Event) {
+        self.queue.push(self.now + delay, host, other, event);
+    }
+
+    pub(super) fn note(&mut self, host: usize, what: impl FnOnce() -> String) {
+        let now = self.now;
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>10.4} host {host}: {}", now.as_secs_f64(), what()));
+        }
+    }
+
+    pub(super) fn violation(&self, host: usize, what: String) -> Violation {
+        Violation {
+            at: self.now,
+            host,
+            what,
+            trace: self.trace.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// Hosts are in the chain in the order of their numbers.
+fn node_ip(host: usize) -> IpAddr {
+    let [.., c, d] = host.to_be_bytes();
+    IpAddr::V4(Ipv4Addr::new(10, 0, c, d))
+}
+
+pub(super) const fn conn_of(host: usize) -> ConnId {
+    ConnId(host as u64)
+}
