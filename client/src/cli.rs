@@ -3,9 +3,11 @@
 //! `-h` is the server's host, as in the original tool; help is `--help` only. What clap cannot decide
 //! alone (where the join code comes from, which mode the node is in) is decided in [`crate::settings`].
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser};
 
 /// Default session name, the original's.
@@ -15,8 +17,8 @@ pub(crate) const DEFAULT_MOUNT_DIR: &str = "/mnt/disk";
 /// Data a node retains for its successor and its own disk, in bytes: with the image's own buffers the node
 /// stays below 256 MiB, and a machine with 512 MiB of memory can be cloned (issue 2 §6).
 const DEFAULT_BUFFER_BYTES: usize = ka_transport::DEFAULT_WINDOW_BYTES;
-/// Below this a single slow disk write stalls the chain (a block is up to 1 MiB).
-const MIN_BUFFER_BYTES: usize = 4 << 20;
+/// Below this the window does not hold the blocks a chain needs under way (`ka_proto::limits::MIN_WINDOW_BLOCKS`).
+const MIN_BUFFER_BYTES: usize = 8 << 20;
 /// Above this the default promise about memory means nothing; it is a typing error.
 const MAX_BUFFER_BYTES: usize = 16 << 30;
 
@@ -145,12 +147,44 @@ impl std::str::FromStr for DiskOption {
     }
 }
 
-/// Writes the manual page of `ka-client` (roff) to `out`.
-///
-/// # Errors
-/// What `out` says.
-pub(crate) fn write_manual(out: &mut impl std::io::Write) -> std::io::Result<()> {
-    clap_mangen::Man::new(Options::command()).render(out)
+/// What the command line came to.
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    /// Options to work with.
+    Options(Box<Options>),
+    /// Help or version, to be printed as it is.
+    Text(String),
+    /// Wrong usage, on one line.
+    Wrong(String),
+}
+
+/// Reads the command line.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
+    match Options::try_parse_from(args) {
+        Ok(options) => Parsed::Options(Box::new(options)),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            Parsed::Text(error.render().to_string())
+        }
+        Err(error) => Parsed::Wrong(one_line(&error.render().to_string())),
+    }
+}
+
+/// clap's message without usage and tips: its first paragraph on one line, and where to read more.
+fn one_line(rendered: &str) -> String {
+    let paragraph = rendered
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .map(str::trim);
+    let message = paragraph.collect::<Vec<_>>().join(" ");
+    format!("{}; see ka-client --help", message.trim_start_matches("error: "))
+}
+
+/// The manual page of `ka-client` (roff).
+pub(crate) fn manual() -> Vec<u8> {
+    let mut page = Vec::new();
+    // Writing to memory does not fail.
+    clap_mangen::Man::new(Options::command()).render(&mut page).ok();
+    page
 }
 
 /// A size of memory in bytes: digits with an optional K, M or G (powers of 1024).
@@ -166,7 +200,7 @@ fn parse_buffer(text: &str) -> Result<usize, String> {
         .map_err(|_| "expected a size such as 64M or 1G".to_owned())?;
     let bytes = number.saturating_mul(1 << shift);
     if !(MIN_BUFFER_BYTES..=MAX_BUFFER_BYTES).contains(&bytes) {
-        return Err("the buffer must be between 4M and 16G".to_owned());
+        return Err("the buffer must be between 8M and 16G".to_owned());
     }
     Ok(bytes)
 }
@@ -175,8 +209,18 @@ fn parse_buffer(text: &str) -> Result<usize, String> {
 mod tests {
     use super::*;
 
-    fn parse(args: &[&str]) -> Result<Options, clap::Error> {
-        Options::try_parse_from([&["ka-client"], args].concat())
+    fn options(line: &[&str]) -> Options {
+        match parse(["ka-client"].iter().chain(line).map(Into::into)) {
+            Parsed::Options(options) => *options,
+            other => panic!("{line:?}: {other:?}"),
+        }
+    }
+
+    fn wrong(line: &[&str]) -> String {
+        match parse(["ka-client"].iter().chain(line).map(Into::into)) {
+            Parsed::Wrong(text) => text,
+            other => panic!("{line:?}: {other:?}"),
+        }
     }
 
     #[test]
@@ -186,19 +230,19 @@ mod tests {
 
     #[test]
     fn dash_h_is_the_host_and_not_help() {
-        let options = parse(&["-h", "10.0.1.1", "-w", "-g", "-s", "room"]).unwrap();
+        let options = options(&["-h", "10.0.1.1", "-w", "-g", "-s", "room"]);
         assert_eq!(options.host.as_deref(), Some("10.0.1.1"));
         assert_eq!(options.session, "room");
         assert!(options.wait_release && options.go);
-        assert_eq!(
-            parse(&["--help"]).unwrap_err().kind(),
-            clap::error::ErrorKind::DisplayHelp
-        );
+        assert!(matches!(
+            parse(["ka-client", "--help"].map(Into::into)),
+            Parsed::Text(_)
+        ));
     }
 
     #[test]
     fn defaults_are_the_originals() {
-        let options = parse(&[]).unwrap();
+        let options = options(&[]);
         assert_eq!(options.session, "kainstall");
         assert_eq!(options.mount_dir, PathBuf::from("/mnt/disk"));
         assert_eq!(options.retries, 5);
@@ -208,7 +252,7 @@ mod tests {
 
     #[test]
     fn disks_are_repeatable_and_dev_may_be_left_out() {
-        let options = parse(&["--disk", "sda=/dev/nvme0n1", "--disk", "/dev/sdb=vdb"]).unwrap();
+        let options = options(&["--disk", "sda=/dev/nvme0n1", "--disk", "/dev/sdb=vdb"]);
         let pairs: Vec<_> = options
             .disks
             .iter()
@@ -220,7 +264,7 @@ mod tests {
     #[test]
     fn a_disk_option_without_both_sides_is_refused() {
         for bad in ["sda", "=x", "sda=", "a/b=/dev/x"] {
-            let error = parse(&["--disk", bad]).unwrap_err().to_string();
+            let error = wrong(&["--disk", bad]);
             assert!(error.contains("sda=/dev/nvme0n1"), "{bad}: {error}");
         }
     }
@@ -242,9 +286,7 @@ mod tests {
 
     #[test]
     fn the_manual_page_names_every_visible_option_and_no_hidden_one() {
-        let mut page = Vec::new();
-        write_manual(&mut page).unwrap();
-        let page = String::from_utf8(page).unwrap();
+        let page = String::from_utf8(manual()).unwrap();
         for option in [
             "host",
             "session",
@@ -267,8 +309,11 @@ mod tests {
             &["--listen", "eth0"],
             &["stray"],
         ] {
-            let error = parse(bad).unwrap_err();
-            assert_eq!(error.exit_code(), 2, "{bad:?}");
+            let error = wrong(bad);
+            assert!(
+                error.contains("ka-client --help") && !error.contains('\n'),
+                "{bad:?}: {error}"
+            );
         }
     }
 }

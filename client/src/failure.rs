@@ -44,7 +44,7 @@ impl Failure {
 impl fmt::Display for Failure {
     /// The whole chain of causes on one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.error())
+        f.write_str(&format!("{:#}", self.error()).replace('\n', " / "))
     }
 }
 
@@ -56,8 +56,8 @@ mod tests {
 
     #[test]
     fn the_whole_cause_is_on_one_line() {
-        let failure = Failure::NothingDone(anyhow!("no such file").context("reading /x"));
-        assert_eq!(failure.to_string(), "reading /x: no such file");
+        let failure = Failure::NothingDone(anyhow!("no such file\nat all").context("reading /x"));
+        assert_eq!(failure.to_string(), "reading /x: no such file / at all");
     }
 
     #[test]

@@ -14,15 +14,29 @@ mod settings;
 mod steps;
 mod stop;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
+use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let options = cli::Options::parse();
+    let options = match cli::parse(std::env::args_os()) {
+        cli::Parsed::Options(options) => options,
+        cli::Parsed::Text(text) => return print(text.as_bytes()),
+        cli::Parsed::Wrong(text) => {
+            eprintln!("error: {text}");
+            return ExitCode::from(2);
+        }
+    };
     if options.man {
-        return print_manual();
+        return print(&cli::manual());
     }
+    // What libraries log is for whoever looks for a fault: KA_LOG=debug.
+    let filter = EnvFilter::try_from_env("KA_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
     match session::run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -32,12 +46,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn print_manual() -> ExitCode {
-    match cli::write_manual(&mut std::io::stdout()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: printing the manual page: {error}");
-            ExitCode::FAILURE
-        }
-    }
+/// A closed pipe is no failure: whoever reads has read enough.
+fn print(text: &[u8]) -> ExitCode {
+    io::stdout().write_all(text).ok();
+    ExitCode::SUCCESS
 }

@@ -7,9 +7,10 @@ use ka_disk::fs;
 use ka_disk::inventory::{self, Choice};
 use ka_disk::spec::InstallSpec;
 use ka_host::{mountinfo, system};
+use ka_status::text::size;
 
 use super::held::HeldDisk;
-use super::plan::{ClonePlan, PlannedDisk, gib};
+use super::plan::{ClonePlan, PlannedDisk};
 use crate::cli::Options;
 
 /// Memory that a node needs beside its buffer, in bytes: writers with a block each, the tools, the kernel.
@@ -108,8 +109,8 @@ fn check_memory(available_bytes: Option<u64>, buffer_bytes: u64) -> anyhow::Resu
     match available_bytes {
         Some(available_bytes) if available_bytes < needed_bytes => bail!(
             "{} of memory are available and {} are needed: free some, or use a smaller --buffer",
-            gib(available_bytes),
-            gib(needed_bytes)
+            size(available_bytes),
+            size(needed_bytes)
         ),
         _ => Ok(()),
     }
@@ -122,7 +123,10 @@ mod tests {
     #[test]
     fn too_little_memory_names_the_option_that_helps() {
         let error = check_memory(Some(100 << 20), 64 << 20).unwrap_err().to_string();
-        assert!(error.contains("100 MiB") && error.contains("--buffer"), "{error}");
+        assert!(
+            error.contains("100.0 MiB") && error.contains("--buffer"),
+            "{error}"
+        );
         assert!(check_memory(Some(512 << 20), 64 << 20).is_ok());
         assert!(check_memory(None, 64 << 20).is_ok());
     }

@@ -11,6 +11,7 @@ use ka_disk::layout::{self, Geometry, PartitionPlan};
 use ka_disk::mounts::{self, MountPlan};
 use ka_disk::spec::{FsSpec, InstallSpec, Place, RawSpec, StreamKind, check_fit, partition_name};
 use ka_status::report::{DiskPlan, NodePlan};
+use ka_status::text::size;
 use uuid::Uuid;
 
 /// Everything this node will do.
@@ -117,7 +118,7 @@ impl ClonePlan {
             let path = disk.disk.path.display();
             actions.push(format!(
                 "erase {path} ({}), which becomes {}",
-                gib(disk.disk.bytes),
+                size(disk.disk.bytes),
                 disk.drive
             ));
             actions.push(format!(
@@ -142,14 +143,14 @@ impl ClonePlan {
             actions.push(format!(
                 "write the raw copy of {} ({})",
                 raw.golden.path,
-                gib(raw.bytes)
+                size(raw.bytes)
             ));
         }
         actions.extend(
             self.spec
                 .swap_files
                 .iter()
-                .map(|file| format!("make the swap file {} ({})", file.path, gib(file.size_bytes))),
+                .map(|file| format!("make the swap file {} ({})", file.path, size(file.size_bytes))),
         );
         actions.push("rewrite etc/fstab for the new devices".to_owned());
         for disk in self.disks.iter().rev() {
@@ -279,16 +280,6 @@ fn check_spec(spec: &InstallSpec) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// A size for people, in GiB or MiB.
-pub(crate) fn gib(bytes: u64) -> String {
-    const MIB: u64 = 1 << 20;
-    if bytes >= 10 << 30 {
-        format!("{} GiB", bytes >> 30)
-    } else {
-        format!("{} MiB", bytes / MIB)
-    }
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@ use anyhow::Context;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use ka_disk::inventory::Disk;
+use ka_status::text::size;
 use serde::Serialize;
 
-use super::plan::{ClonePlan, gib};
+use super::plan::ClonePlan;
 use crate::session::Session;
 
 /// The JSON of `--dry-run --json`.
@@ -41,7 +42,7 @@ pub(crate) fn plan(session: &Session<'_>, plan: &ClonePlan) -> anyhow::Result<()
 
 /// `/dev/sda (466 GiB, 512-byte sectors, Model, serial S123)`.
 pub(crate) fn disk(disk: &Disk) -> String {
-    let mut parts = vec![gib(disk.bytes), format!("{}-byte sectors", disk.sector_size)];
+    let mut parts = vec![size(disk.bytes), format!("{}-byte sectors", disk.sector_size)];
     if !disk.model.is_empty() {
         parts.push(disk.model.clone());
     }

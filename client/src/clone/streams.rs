@@ -10,10 +10,10 @@ use ka_disk::spec::{RawSpec, StreamKind};
 use ka_image::{Progress, raw, tree};
 use ka_status::event::Step;
 use ka_status::report::{Digest, MAX_NAMED_PROBLEMS, StreamReport};
+use ka_status::text::{size, throughput};
 use ka_transport::{Block, StreamReader};
 
 use super::build::Installation;
-use super::plan::gib;
 use crate::journal::Journal;
 use crate::session::Session;
 use crate::steps::{StepError, run_step};
@@ -100,7 +100,7 @@ fn restore_tree(
     let totals = summary.totals;
     session.journal.news(
         Step::Restore,
-        format!("{} files, {}", totals.files, gib(totals.bytes)),
+        format!("{} files, {}", totals.files, size(totals.bytes)),
     );
     Ok(StreamReport {
         name: String::new(),
@@ -182,10 +182,9 @@ impl<'a> Pace<'a> {
             return;
         }
         let (files, bytes) = (progress.files(), progress.bytes());
-        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
-        let rate = (bytes.saturating_sub(self.last_bytes) / elapsed_ms) * 1000 / 1_000_000;
+        let rate = throughput(bytes.saturating_sub(self.last_bytes), elapsed);
         self.journal
-            .here(self.step, format!("{files} files, {}, {rate} MB/s", gib(bytes)));
+            .here(self.step, format!("{files} files, {}, {rate} MiB/s", size(bytes)));
         (self.last, self.last_bytes) = (Instant::now(), bytes);
     }
 }
