@@ -1,11 +1,14 @@
 //! The destructive part before the data: wipe, partition, format, mount. Each step is a function over the
 //! [`Installation`]; dropping that undoes what would be in the way of a next try.
 
+use std::time::Instant;
+
 use anyhow::{Context, bail};
 use ka_disk::fs::{self, DeviceIdentity};
-use ka_disk::mounts::MountTree;
+use ka_disk::mounts::{MountStep, MountTree};
 use ka_status::event::Step;
 use ka_status::report::StreamReport;
+use ka_status::text::seconds;
 
 use super::held::HeldDisk;
 use super::plan::ClonePlan;
@@ -89,15 +92,29 @@ fn partition(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
 fn format(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
     for planned in &work.plan.filesystems {
         for run in &planned.runs {
-            journal.news(Step::Format, &run.description);
+            let started = Instant::now();
             run.run()?;
+            let what = run.description.trim_start_matches("Formatting ");
+            journal.news(
+                Step::Format,
+                format!("{what}...OK ({} s)", seconds(started.elapsed())),
+            );
         }
         work.identities.push((planned.id, fs::probe(&planned.device)?));
     }
     Ok(())
 }
 
-fn mount(work: &mut Installation, _journal: &Journal) -> anyhow::Result<()> {
-    work.mounts = Some(work.plan.mounts.mount_all(&work.plan.mount_dir)?);
+fn mount(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
+    let plan = &work.plan;
+    work.mounts = Some(plan.mounts.mount_all(&plan.mount_dir)?);
+    for step in &plan.mounts.steps {
+        if let MountStep::Mount {
+            device, path, fstype, ..
+        } = step
+        {
+            journal.news(Step::Mount, format!("{} on {path} as {fstype}", device.display()));
+        }
+    }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The finishing steps: what makes the restored tree a system of its own, then the table that makes it bootable.
 
-use std::io::{self, Read, Seek, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use ka_disk::spec::{FsSpec, InstallSpec, SwapFileSpec};
 use ka_host::system;
 use ka_postinstall::fstab::{self, CloneDevice, DeviceMap};
 use ka_status::event::Step;
-use rustix::fs::OFlags;
+use rustix::fs::{IFlags, OFlags, ioctl_getflags, ioctl_setflags};
 
 use super::beneath::Root;
 use super::build::Installation;
@@ -101,7 +102,7 @@ fn swap_files(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> 
 
 fn rewrite_fstab(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
     let root = open_root(&work.plan)?;
-    let mut file = match root.open_file(Path::new("/etc/fstab"), OFlags::RDWR) {
+    let mut file = match root.open_file(Path::new("/etc/fstab"), OFlags::RDONLY) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             journal.warning(Step::Fstab, "the clone has no /etc/fstab");
@@ -110,22 +111,35 @@ fn rewrite_fstab(work: &mut Installation, journal: &Journal) -> anyhow::Result<(
         Err(error) => return Err(error).context("opening the clone's /etc/fstab"),
     };
     let mut text = Vec::new();
-    Read::by_ref(&mut file)
+    let reading = Read::by_ref(&mut file)
         .take(MAX_FSTAB_BYTES)
-        .read_to_end(&mut text)
-        .context("reading the clone's /etc/fstab")?;
+        .read_to_end(&mut text);
+    reading.context("reading the clone's /etc/fstab")?;
     let plan = fstab::plan(&text, &device_maps(work)?)?;
     if plan.text != text {
-        file.rewind()
-            .and_then(|()| file.set_len(0))
-            .and_then(|()| file.write_all(&plan.text))
-            .context("writing the clone's /etc/fstab")?;
+        replace_content(&root, &file, &plan.text).context("writing the clone's /etc/fstab")?;
     }
     for change in &plan.changes {
         journal.news(
             Step::Fstab,
             format!("line {}: {} becomes {}", change.line, change.before, change.after),
         );
+    }
+    Ok(())
+}
+
+/// Writes into the existing file, which keeps its owner, mode, attributes and, when it has one, its immutable flag.
+fn replace_content(root: &Root, file: &File, text: &[u8]) -> io::Result<()> {
+    let locked = IFlags::IMMUTABLE | IFlags::APPEND;
+    let flags = ioctl_getflags(file).unwrap_or(IFlags::empty());
+    if flags.intersects(locked) {
+        ioctl_setflags(file, flags - locked)?;
+    }
+    let mut writable = root.open_file(Path::new("/etc/fstab"), OFlags::WRONLY | OFlags::TRUNC)?;
+    writable.write_all(text)?;
+    writable.sync_all()?;
+    if flags.intersects(locked) {
+        ioctl_setflags(file, flags)?;
     }
     Ok(())
 }
