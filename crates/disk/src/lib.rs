@@ -5,6 +5,7 @@
 
 pub mod desc;
 pub mod fs;
+pub mod fstab;
 pub mod golden;
 pub mod inventory;
 pub mod layout;

@@ -30,8 +30,11 @@ pub fn mkfs_plan(fs: &FsSpec, target: &Target, tools: &ToolVersions) -> Result<V
     Ok(runs)
 }
 
-/// Labels are counted in bytes, as the super blocks do.
-pub(super) fn check_label(fs: &FsSpec) -> Result<(), FsError> {
+/// Checks that the label fits the type. Counted in bytes, as the super blocks do.
+///
+/// # Errors
+/// [`FsError::LabelTooLong`].
+pub fn check_label(fs: &FsSpec) -> Result<(), FsError> {
     let max_bytes = fs.fstype.max_label_bytes();
     match &fs.label {
         Some(label) if label.len() > max_bytes => Err(FsError::LabelTooLong {

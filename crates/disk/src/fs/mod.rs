@@ -18,7 +18,7 @@ use ka_host::run::{RunError, Tool, ToolOutput};
 use serde::{Deserialize, Serialize};
 
 pub use check::{RequiredTool, check_node, required_tools};
-pub use mkfs::mkfs_plan;
+pub use mkfs::{check_label, mkfs_plan};
 pub use probe::{DeviceIdentity, partuuid_of, probe};
 pub use swap_file::{SwapFileError, make_swap_file};
 pub use tools::{ToolVersion, ToolVersions};

@@ -1,16 +1,30 @@
 //! The golden node: what is mounted where, on which partitions, with which file systems.
 //!
 //! [`survey`] reads `etc/fstab` below the golden root and checks everything that the server can check before a
-//! node is asked to do anything. It writes nothing.
+//! node is asked to do anything. It writes nothing. fstab says *what* belongs to the system; mountinfo and the
+//! devices themselves say what that really is, and where the two disagree the survey stops.
 
+mod assemble;
+mod classify;
+mod device;
+mod drives;
 mod error;
+mod features;
+mod found;
+mod options;
+mod place;
+mod usage;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 pub use error::SurveyError;
 
 use crate::desc::Desc;
 use crate::spec::InstallSpec;
+use device::BlockDevice;
+use found::Finder;
+use place::Placer;
 
 /// What the operator asked for.
 #[derive(Debug, Clone, Default)]
@@ -47,10 +61,78 @@ pub enum BootCodeSource {
     },
 }
 
+impl BootCodeSource {
+    fn option(&self) -> String {
+        match self {
+            Self::Drive(drive) => format!("-m {drive}"),
+            Self::File { drive, file } => format!("-M {drive} {}", file.display()),
+        }
+    }
+}
+
 /// Surveys the golden node.
 ///
 /// # Errors
-/// [`SurveyError`], each one line that names the fstab line, device or option and says what to do.
+/// [`SurveyError`], each one line that names the fstab line, desc line, device or option and says what to do.
 pub fn survey(options: &SurveyOptions) -> Result<InstallSpec, SurveyError> {
-    Err(SurveyError::Root { root: options.root.clone(), problem: "the survey is being written".to_owned() })
+    let root = resolved_root(&options.root)?;
+    let descs = descs_by_drive(&options.drives)?;
+    let excluded_disks = excluded_disks(&options.excluded_disks)?;
+    let raw: Vec<String> = options.raw.iter().map(|name| kernel_name(name)).collect();
+    let found = Finder::new(&root, &excluded_disks, &raw)?.find()?;
+
+    let mut placer = Placer::new(&descs);
+    placer.check_mount_lines(&found.mounts)?;
+    let mut spec = assemble::empty(options);
+    spec.notes.extend(found.notes.iter().cloned());
+    assemble::excluded(&mut spec, &root, &options.excluded_dirs)?;
+    assemble::filesystems(&mut spec, &mut placer, &found.mounts, &root)?;
+    assemble::swaps(&mut spec, &mut placer, &found.swaps)?;
+    assemble::raw(&mut spec, &mut placer, &raw)?;
+    assemble::extras(&mut spec, &placer)?;
+    spec.swap_files = found.swap_files;
+    drives::build(&mut spec, &descs, &placer, &options.boot_code)?;
+    assemble::streams(&mut spec);
+    Ok(spec)
+}
+
+fn resolved_root(root: &Path) -> Result<PathBuf, SurveyError> {
+    let failed = |problem: String| SurveyError::Root { root: root.to_owned(), problem };
+    let resolved = root.canonicalize().map_err(|error| failed(error.to_string()))?;
+    if resolved.is_dir() { Ok(resolved) } else { Err(failed("it is not a directory".to_owned())) }
+}
+
+fn descs_by_drive(drives: &[(String, Desc)]) -> Result<BTreeMap<String, Desc>, SurveyError> {
+    let mut descs = BTreeMap::new();
+    for (drive, desc) in drives {
+        let name = kernel_name(drive);
+        if let Some(device) = BlockDevice::from_name(&name).filter(|device| device.partition.is_some()) {
+            let problem = format!("{name} is a partition; -p takes a whole drive, such as {}", device.drive());
+            return Err(SurveyError::option(format!("-p {drive}"), problem));
+        }
+        if descs.insert(name, desc.clone()).is_some() {
+            return Err(SurveyError::option(format!("-p {drive}"), "the drive has a desc file already: give -p once for each drive"));
+        }
+    }
+    Ok(descs)
+}
+
+fn excluded_disks(options: &[String]) -> Result<Vec<String>, SurveyError> {
+    let names = options.iter().flat_map(|option| option.split('|')).map(str::trim).filter(|name| !name.is_empty());
+    let checked = names.map(|name| {
+        let disk = kernel_name(name);
+        match BlockDevice::from_name(&disk) {
+            Some(device) if device.partition.is_none() => Ok(disk),
+            Some(_) => Err(SurveyError::option(format!("-X {name}"), "it is a partition; -X takes whole disks")),
+            None => Err(SurveyError::option(format!("-X {name}"), "there is no such disk: name one that lsblk lists")),
+        }
+    });
+    checked.collect()
+}
+
+/// `/dev/sda` → `sda`; a link such as `/dev/disk/by-id/…` → what it points to.
+fn kernel_name(name: &str) -> String {
+    let path = Path::new(name);
+    let linked = path.is_absolute().then(|| BlockDevice::from_node(path)).flatten();
+    linked.map_or_else(|| name.strip_prefix("/dev/").unwrap_or(name).to_owned(), |device| device.name)
 }

@@ -55,19 +55,11 @@ pub struct XfsFeatures {
 pub struct BtrfsFeatures {
     /// Size of a metadata node in bytes.
     pub node_size: u32,
-    /// The subvolumes to make, parents first.
-    pub subvolumes: Vec<Subvolume>,
+    /// The subvolumes that fstab mounts, as paths from the top level without a leading slash, parents first.
+    /// Those nested in a mounted one travel with the tree.
+    pub subvolumes: Vec<String>,
     /// Path of the default subvolume, where it is not the top level.
     pub default_subvolume: Option<String>,
-}
-
-/// A btrfs subvolume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Subvolume {
-    /// Path from the top level, without a leading slash.
-    pub path: String,
-    /// It has the read-only property; set after the restore.
-    pub read_only: bool,
 }
 
 /// Of a FAT file system.

@@ -9,7 +9,7 @@ mod fs_type;
 
 use serde::{Deserialize, Serialize};
 
-pub use features::{BtrfsFeatures, ExtFeatures, F2fsFeatures, FatFeatures, FsFeatures, Subvolume, XfsFeatures};
+pub use features::{BtrfsFeatures, ExtFeatures, F2fsFeatures, FatFeatures, FsFeatures, XfsFeatures};
 pub use fit::{FitError, check_fit, needed_bytes};
 pub use fs_type::{FsType, UnknownFsType};
 
@@ -151,7 +151,7 @@ pub struct MountSpec {
     pub options: String,
     /// The desc line's `options=` replaces the golden ones in the clone's fstab.
     pub options_changed: bool,
-    /// The btrfs subvolume, without a leading slash: `@home`. `None`: the default one.
+    /// The btrfs subvolume, without a leading slash: `@home`; empty for the top level. `None` on other types.
     pub subvol: Option<String>,
     /// Mode bits of the mounted directory.
     pub mode: u32,

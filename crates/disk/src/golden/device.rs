@@ -1,0 +1,235 @@
+//! Golden block devices: which partition of which drive one is, and by what names fstab may call it.
+//!
+//! Everything comes from sysfs and from the device itself: `/dev/disk` is udev's work, and there may be no udev.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use ka_host::{HostError, block};
+
+use super::SurveyError;
+use crate::fs::{DeviceIdentity, partuuid_of, probe};
+use crate::spec::GoldenDevice;
+use crate::table::{self, PartitionTable};
+
+const SYS_BLOCK: &str = "/sys/class/block";
+
+/// A block device of the golden node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct BlockDevice {
+    /// The kernel's name: `sda2`, `dm-0`.
+    pub(super) name: String,
+    /// Its device node.
+    pub(super) node: PathBuf,
+    /// Drive and number, when it is a partition.
+    pub(super) partition: Option<(String, u32)>,
+}
+
+impl BlockDevice {
+    /// The device of that major and minor number.
+    pub(super) fn from_numbers((major, minor): (u32, u32)) -> Result<Self, HostError> {
+        let link = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+        let dir = link
+            .canonicalize()
+            .map_err(|source| HostError::new(format!("looking for block device {major}:{minor}"), source))?;
+        Ok(Self::from_sysfs(&dir))
+    }
+
+    /// The device behind a node or a link to one; `None` when the path is no block device.
+    pub(super) fn from_node(path: &Path) -> Option<Self> {
+        let meta = fs::metadata(path).ok().filter(|meta| meta.file_type().is_block_device())?;
+        let device = meta.rdev();
+        Self::from_numbers((rustix::fs::major(device), rustix::fs::minor(device))).ok()
+    }
+
+    /// The device that the kernel calls `name`; `None` when there is none.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        let dir = Path::new(SYS_BLOCK).join(name.replace('/', "!")).canonicalize().ok()?;
+        Some(Self::from_sysfs(&dir))
+    }
+
+    /// All block devices that have a size: drives without a disk in them have none.
+    pub(super) fn all() -> Result<Vec<Self>, HostError> {
+        let entries = fs::read_dir(SYS_BLOCK)
+            .map_err(|source| HostError::new(format!("listing block devices in {SYS_BLOCK}"), source))?;
+        let mut found: Vec<Self> = entries
+            .flatten()
+            .filter(|entry| read_number(&entry.path().join("size")).is_some_and(|size| size > 0))
+            .filter_map(|entry| entry.path().canonicalize().ok())
+            .map(|dir| Self::from_sysfs(&dir))
+            .collect();
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    /// The drive it is or is a partition of.
+    pub(super) fn drive(&self) -> &str {
+        self.partition.as_ref().map_or(&self.name, |(drive, _)| drive)
+    }
+
+    fn from_sysfs(dir: &Path) -> Self {
+        let name_of = |dir: &Path| dir.file_name().map(|name| name.to_string_lossy().replace('!', "/"));
+        let name = name_of(dir).unwrap_or_default();
+        let number = read_number(&dir.join("partition")).and_then(|number| u32::try_from(number).ok());
+        let partition = number.zip(dir.parent().and_then(name_of)).map(|(number, drive)| (drive, number));
+        Self { node: Path::new("/dev").join(&name), name, partition }
+    }
+}
+
+/// A golden drive with its table.
+#[derive(Debug, Clone)]
+pub(super) struct Drive {
+    pub(super) name: String,
+    pub(super) bytes: u64,
+    pub(super) sector_size: u32,
+    pub(super) table: Option<PartitionTable>,
+}
+
+impl Drive {
+    /// Opens and reads the drive; `None` when the golden node has no drive of that name.
+    pub(super) fn open(name: &str) -> Result<Option<Self>, SurveyError> {
+        let Some(device) = BlockDevice::from_name(name) else { return Ok(None) };
+        let failed = |what: &str, source| HostError::new(format!("{what} {}", device.node.display()), source);
+        let file = File::open(&device.node).map_err(|source| failed("opening", source))?;
+        let bytes = block::size_bytes(&file).map_err(|source| failed("asking the size of", source))?;
+        let sector_size = block::sector_size(&file).map_err(|source| failed("asking the sector size of", source))?;
+        let table = table::read(&file, sector_size).map_err(|error| SurveyError::Device {
+            device: device.node.clone(),
+            problem: format!("reading its partition table: {error}"),
+        })?;
+        Ok(Some(Self { name: name.to_owned(), bytes, sector_size, table }))
+    }
+}
+
+/// A device with all its names.
+#[derive(Debug, Clone)]
+pub(super) struct Named {
+    pub(super) block: BlockDevice,
+    pub(super) identity: DeviceIdentity,
+    pub(super) partuuid: Option<String>,
+    pub(super) partlabel: Option<String>,
+}
+
+impl Named {
+    /// Probes the device, and its drive's table for the names that a partition has.
+    pub(super) fn probe(block: BlockDevice) -> Result<Self, SurveyError> {
+        let identity = probe(&block.node)?;
+        let table = match &block.partition {
+            Some((drive, _)) => Drive::open(drive)?.and_then(|drive| drive.table),
+            None => None,
+        };
+        let number = block.partition.as_ref().map_or(0, |(_, number)| *number);
+        let partlabel = table.as_ref().and_then(|table| {
+            table.partitions.iter().find(|partition| partition.number == number)?.name.clone()
+        });
+        let partuuid = table.as_ref().and_then(|table| partuuid_of(table, number));
+        Ok(Self { block, identity, partuuid, partlabel })
+    }
+
+    /// Whether an fstab field means this device; `None` when that cannot be told here, as with
+    /// `/dev/disk/by-id/…` where no udev runs.
+    pub(super) fn is_meant_by(&self, spec: &str) -> Option<bool> {
+        let same = |wanted: &str, have: &Option<String>| {
+            have.as_ref().is_some_and(|have| have.eq_ignore_ascii_case(wanted.trim_matches('"')))
+        };
+        let exact = |wanted: &str, have: &Option<String>| have.as_deref() == Some(wanted.trim_matches('"'));
+        if let Some((tag, value)) = tag_of(spec) {
+            return match tag {
+                Tag::Uuid => Some(same(&value, &self.identity.uuid)),
+                Tag::PartUuid => Some(same(&value, &self.partuuid)),
+                Tag::Label => Some(exact(&value, &self.identity.label)),
+                Tag::PartLabel => Some(exact(&value, &self.partlabel)),
+            };
+        }
+        match BlockDevice::from_node(Path::new(spec)) {
+            Some(device) => Some(device.name == self.block.name),
+            None if spec.starts_with("/dev/disk/") || !spec.starts_with("/dev/") => None,
+            None => Some(false),
+        }
+    }
+
+    /// As the spec tells it to the nodes.
+    pub(super) fn golden(&self, alias: Option<&str>) -> GoldenDevice {
+        GoldenDevice {
+            path: self.block.node.to_string_lossy().into_owned(),
+            uuid: self.identity.uuid.clone(),
+            partuuid: self.partuuid.clone(),
+            label: self.identity.label.clone(),
+            partlabel: self.partlabel.clone(),
+            aliases: alias.map(str::to_owned).into_iter().collect(),
+        }
+    }
+}
+
+/// The kinds of names that are written on the device itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tag {
+    Uuid,
+    PartUuid,
+    Label,
+    PartLabel,
+}
+
+/// `UUID=x` and `/dev/disk/by-uuid/x` alike: the tag and its value.
+pub(super) fn tag_of(spec: &str) -> Option<(Tag, String)> {
+    const FORMS: [(Tag, &str, &str); 4] = [
+        (Tag::Uuid, "UUID=", "/dev/disk/by-uuid/"),
+        (Tag::PartUuid, "PARTUUID=", "/dev/disk/by-partuuid/"),
+        (Tag::Label, "LABEL=", "/dev/disk/by-label/"),
+        (Tag::PartLabel, "PARTLABEL=", "/dev/disk/by-partlabel/"),
+    ];
+    FORMS.iter().find_map(|(tag, equals, path)| {
+        if let Some(value) = spec.strip_prefix(equals) {
+            return Some((*tag, value.trim_matches('"').to_owned()));
+        }
+        spec.strip_prefix(path).map(|value| (*tag, udev_unescaped(value)))
+    })
+}
+
+/// udev writes odd characters of a label as `\x20` in the names of its links.
+fn udev_unescaped(name: &str) -> String {
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let escaped = after
+            .strip_prefix(b"x")
+            .and_then(|digits| std::str::from_utf8(digits.get(..2)?).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match (byte, escaped) {
+            (b'\\', Some(value)) => {
+                bytes.push(value);
+                rest = &after[3..];
+            }
+            _ => {
+                bytes.push(byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn read_number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_read_in_both_forms() {
+        assert_eq!(tag_of("UUID=\"aB\""), Some((Tag::Uuid, "aB".to_owned())));
+        assert_eq!(tag_of("/dev/disk/by-label/my\\x20disk"), Some((Tag::Label, "my disk".to_owned())));
+        assert_eq!(tag_of("/dev/sda1"), None);
+    }
+
+    #[test]
+    fn our_own_devices_are_listed_and_none_is_a_directory() {
+        for device in BlockDevice::all().unwrap() {
+            assert_eq!(BlockDevice::from_name(&device.name), Some(device.clone()));
+        }
+        assert_eq!(BlockDevice::from_node(Path::new("/")), None);
+    }
+}

@@ -1,0 +1,212 @@
+//! Which partition of the clone each golden file system comes to live on. Pure: no device is looked at.
+//!
+//! A desc line with `mount=` takes that mount point. Else a file system keeps its drive and number, as in the
+//! original method. What finds no partition is an error that says what to write.
+
+use std::collections::BTreeMap;
+
+use super::SurveyError;
+use super::found::{FoundMount, FoundSwap};
+use crate::desc::{Desc, DescEntry};
+use crate::spec::{FsType, Place};
+use crate::table::KnownType;
+
+/// The desc files by drive, and what has been placed so far.
+pub(super) struct Placer<'a> {
+    descs: &'a BTreeMap<String, Desc>,
+    taken: BTreeMap<Place, String>,
+}
+
+/// A desc line that makes something of its own, which the golden node has not.
+pub(super) struct Extra<'a> {
+    pub(super) place: Place,
+    pub(super) fstype: FsType,
+    pub(super) entry: &'a DescEntry,
+}
+
+impl<'a> Placer<'a> {
+    pub(super) fn new(descs: &'a BTreeMap<String, Desc>) -> Self {
+        Self { descs, taken: BTreeMap::new() }
+    }
+
+    /// The desc line of a place, where the drive has a desc file.
+    pub(super) fn entry(&self, place: &Place) -> Option<&'a DescEntry> {
+        let desc = self.descs.get(&place.drive)?;
+        desc.numbered().into_iter().find(|(number, _)| *number == place.partition).map(|(_, entry)| entry)
+    }
+
+    /// Places one mount point. Several subvolumes of one btrfs share their partition.
+    pub(super) fn mount(&mut self, mount: &FoundMount) -> Result<Place, SurveyError> {
+        let what = format!("{} ({})", mount.mount_point, mount.golden.path);
+        let place = match self.line_for(&mount.mount_point)? {
+            Some(place) => place,
+            None => self.by_number(&what, mount.on.as_ref(), &mount.mount_point)?,
+        };
+        let fstype = self.entry(&place).and_then(|entry| entry.fs).unwrap_or(mount.fstype);
+        self.check_line(&place, &what, fstype)?;
+        // One file system may be mounted several times only if it is btrfs.
+        let owner = if fstype == FsType::Btrfs && mount.fstype == FsType::Btrfs {
+            format!("the btrfs on {}", mount.golden.path)
+        } else {
+            what
+        };
+        self.take(place, owner)
+    }
+
+    /// Places a swap area: its own number, else the next free `swap` line; `None` when there is none.
+    pub(super) fn swap(&mut self, swap: &FoundSwap) -> Result<Option<Place>, SurveyError> {
+        let what = format!("the swap area {}", swap.golden.path);
+        let own = swap.on.as_ref().map(|(drive, partition)| Place { drive: drive.clone(), partition: *partition });
+        let own = own.filter(|place| match self.descs.get(&place.drive) {
+            Some(_) => self.entry(place).is_some_and(is_swap_line) && !self.taken.contains_key(place),
+            None => true,
+        });
+        match own.or_else(|| self.free_swap_lines().next().map(|(place, _)| place)) {
+            Some(place) => self.take(place, what).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Places a raw copy.
+    pub(super) fn raw(&mut self, name: &str, drive: &str, partition: u32) -> Result<Place, SurveyError> {
+        let place = Place { drive: drive.to_owned(), partition };
+        if let Some(desc) = self.descs.get(drive)
+            && self.entry(&place).is_none_or(|entry| entry.kind.is_extended())
+        {
+            let problem = format!("{} has no partition {partition} for it: add a line", desc.origin);
+            return Err(SurveyError::option(format!("-D {name}"), problem));
+        }
+        self.take(place, format!("the raw copy of {name} (-D)"))
+    }
+
+    /// What is left of the desc lines when everything golden has its place: swap lines, and lines with `fs=`.
+    pub(super) fn extras(&self) -> Vec<Extra<'a>> {
+        let with_fs = self.lines().filter_map(|(place, entry)| {
+            let swap = is_swap_line(entry).then_some(FsType::Swap);
+            entry.fs.or(swap).map(|fstype| Extra { place, fstype, entry })
+        });
+        with_fs.filter(|extra| !self.taken.contains_key(&extra.place)).collect()
+    }
+
+    /// Whether anything lives on that drive.
+    pub(super) fn uses(&self, drive: &str) -> bool {
+        self.taken.keys().any(|place| place.drive == drive)
+    }
+
+    /// Whether something lives on that partition.
+    pub(super) fn is_taken(&self, drive: &str, partition: u32) -> bool {
+        self.taken.contains_key(&Place { drive: drive.to_owned(), partition })
+    }
+
+    /// Refuses `mount=` lines that name no golden mount point: a typing error would lose a file system.
+    pub(super) fn check_mount_lines(&self, mounts: &[FoundMount]) -> Result<(), SurveyError> {
+        for (place, entry) in self.lines() {
+            let Some(path) = &entry.mount else { continue };
+            if !mounts.iter().any(|mount| same_path(&mount.mount_point, path)) {
+                let known: Vec<&str> = mounts.iter().map(|mount| mount.mount_point.as_str()).collect();
+                let problem = format!(
+                    "mount={path}: the golden node mounts nothing there; its mount points are {}",
+                    known.join(" ")
+                );
+                return Err(self.desc_error(&place, problem));
+            }
+        }
+        Ok(())
+    }
+
+    fn line_for(&self, mount_point: &str) -> Result<Option<Place>, SurveyError> {
+        let is_for = |entry: &DescEntry| entry.mount.as_deref().is_some_and(|path| same_path(path, mount_point));
+        let mut lines = self.lines().filter(|(_, entry)| is_for(entry)).map(|(place, _)| place);
+        let first = lines.next();
+        if let Some(second) = lines.next() {
+            return Err(self.desc_error(&second, format!("a second line says mount={mount_point}: leave one of them out")));
+        }
+        Ok(first)
+    }
+
+    fn by_number(&self, what: &str, on: Option<&(String, u32)>, mount_point: &str) -> Result<Place, SurveyError> {
+        let no_place = |remedy: String| SurveyError::NoPlace { what: what.to_owned(), remedy };
+        let Some((drive, partition)) = on else {
+            return Err(no_place(format!(
+                "it is on no plain partition of the golden node: give it a desc line (-p DRIVE DESC) with mount={mount_point}"
+            )));
+        };
+        let place = Place { drive: drive.clone(), partition: *partition };
+        let Some(desc) = self.descs.get(drive) else { return Ok(place) };
+        match self.entry(&place) {
+            Some(entry) if entry.mount.is_none() && !entry.kind.is_extended() => Ok(place),
+            Some(entry) => Err(no_place(format!(
+                "{}:{} gives partition {partition} to {}: add mount={mount_point} to the line that is to hold it",
+                desc.origin,
+                entry.line,
+                entry.mount.as_deref().unwrap_or("an extended partition")
+            ))),
+            None => Err(no_place(format!(
+                "{} has no partition {partition}: add a line for it, or mount={mount_point} to another",
+                desc.origin
+            ))),
+        }
+    }
+
+    fn check_line(&self, place: &Place, what: &str, fstype: FsType) -> Result<(), SurveyError> {
+        let Some(entry) = self.entry(place) else { return Ok(()) };
+        if entry.kind.is_extended() {
+            return Err(self.desc_error(place, format!("{what} cannot live in an extended partition")));
+        }
+        if is_swap_line(entry) || fstype == FsType::Swap {
+            let problem = format!(
+                "this line is swap, but partition {} is {what} on the golden node: change the order of the lines, or say mount= where it is to go",
+                place.partition
+            );
+            return Err(self.desc_error(place, problem));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, place: Place, owner: String) -> Result<Place, SurveyError> {
+        match self.taken.get(&place) {
+            Some(other) if *other != owner => Err(SurveyError::NoPlace {
+                what: owner,
+                remedy: format!("{place} is taken by {other}: give each a partition of its own with mount= in the desc file"),
+            }),
+            _ => {
+                self.taken.insert(place.clone(), owner);
+                Ok(place)
+            }
+        }
+    }
+
+    fn free_swap_lines(&self) -> impl Iterator<Item = (Place, &'a DescEntry)> {
+        self.lines().filter(|(place, entry)| is_swap_line(entry) && !self.taken.contains_key(place))
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (Place, &'a DescEntry)> {
+        let descs = self.descs;
+        descs.iter().flat_map(|(drive, desc)| {
+            let place = |partition| Place { drive: drive.clone(), partition };
+            desc.numbered().into_iter().map(move |(number, entry)| (place(number), entry))
+        })
+    }
+
+    fn desc_error(&self, place: &Place, problem: String) -> SurveyError {
+        let origin = self.descs.get(&place.drive).map(|desc| desc.origin.clone()).unwrap_or_default();
+        SurveyError::Desc { origin, line: self.entry(place).map_or(0, |entry| entry.line), problem }
+    }
+}
+
+/// A line for swap, by its partition type or by `fs=swap`.
+fn is_swap_line(entry: &DescEntry) -> bool {
+    match entry.fs {
+        Some(fstype) => fstype == FsType::Swap,
+        None => entry.mount.is_none() && entry.kind.known() == Some(KnownType::Swap),
+    }
+}
+
+/// `/home/` is `/home`.
+fn same_path(a: &str, b: &str) -> bool {
+    a.trim_end_matches('/') == b.trim_end_matches('/')
+}
+
+#[cfg(test)]
+#[path = "place_tests.rs"]
+mod tests;
