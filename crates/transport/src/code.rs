@@ -17,9 +17,9 @@ use data_encoding::{Encoding, Specification};
 use crate::error::TransportError;
 
 /// Length of a server key's fingerprint: BLAKE3 of the SubjectPublicKeyInfo.
-pub const FINGERPRINT_LEN: usize = 32;
+pub(crate) const FINGERPRINT_LEN: usize = 32;
 /// Length of a run's secret. 128 random bits cannot be guessed over a network.
-pub const SECRET_LEN: usize = 16;
+pub(crate) const SECRET_LEN: usize = 16;
 
 const PREFIX: &str = "KA1-";
 const CHECKSUM_LEN: usize = 2;

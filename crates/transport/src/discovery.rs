@@ -45,14 +45,23 @@ impl Responder {
         session: SessionName,
     ) -> Result<Self, TransportError> {
         let at = |addr: IpAddr| bind_udp(SocketAddr::new(addr, control_port));
-        let responder =
-            |sockets, answer_from| Self { sockets, answer_from, secret, session: session.clone(), control_port };
+        let responder = |sockets, answer_from| Self {
+            sockets,
+            answer_from,
+            secret,
+            session: session.clone(),
+            control_port,
+        };
         match listen {
             IpAddr::V4(addr) if !addr.is_unspecified() => {
-                let routes = broadcast_routes(Some(listen)).map_err(TransportError::system("listing interfaces"))?;
+                let routes =
+                    broadcast_routes(Some(listen)).map_err(TransportError::system("listing interfaces"))?;
                 let mut addrs: Vec<Ipv4Addr> = routes.iter().map(|route| route.broadcast).collect();
                 addrs.extend([Ipv4Addr::BROADCAST, addr]);
-                let sockets = addrs.into_iter().map(|addr| at(addr.into())).collect::<Result<_, _>>()?;
+                let sockets = addrs
+                    .into_iter()
+                    .map(|addr| at(addr.into()))
+                    .collect::<Result<_, _>>()?;
                 Ok(responder(sockets, Some(bind_udp(SocketAddr::new(listen, 0))?)))
             }
             IpAddr::V6(addr) if !addr.is_unspecified() => Ok(responder(vec![at(listen)?], None)),
@@ -61,8 +70,9 @@ impl Responder {
     }
 
     /// Answers until the task is dropped.
-    pub(crate) async fn serve(self) -> Result<(), TransportError> {
-        let convert = |socket| UdpSocket::from_std(socket).map_err(TransportError::system("opening discovery"));
+    pub(crate) fn serve(self) -> Result<(), TransportError> {
+        let convert =
+            |socket| UdpSocket::from_std(socket).map_err(TransportError::system("opening discovery"));
         let answer_from = self.answer_from.map(convert).transpose()?.map(Arc::new);
         for socket in self.sockets {
             let socket = Arc::new(convert(socket)?);
@@ -71,12 +81,22 @@ impl Responder {
             tokio::spawn(async move {
                 loop {
                     let mut buffer = [0; BUFFER_LEN];
-                    let Ok((len, from)) = socket.recv_from(&mut buffer).await else { continue };
+                    let Ok((len, from)) = socket.recv_from(&mut buffer).await else {
+                        continue;
+                    };
                     // Anything else is noise or a stranger, and broadcast noise is everywhere: no event.
-                    let Ok(probe) = Probe::decode(&buffer[..len], &secret, &session) else { continue };
-                    let offer = Offer { control_port, nonce: probe.nonce };
+                    let Ok(probe) = Probe::decode(&buffer[..len], &secret, &session) else {
+                        continue;
+                    };
+                    let offer = Offer {
+                        control_port,
+                        nonce: probe.nonce,
+                    };
                     // The node asks again when an answer is lost.
-                    answer_from.send_to(&offer.encode(&secret, &session), from).await.ok();
+                    answer_from
+                        .send_to(&offer.encode(&secret, &session), from)
+                        .await
+                        .ok();
                 }
             });
         }
@@ -101,7 +121,9 @@ impl Question<'_> {
 
     /// Broadcasts on `routes` and gives the control address of the first server that answers, if one does in time.
     pub(crate) async fn ask(&self, routes: &[BroadcastRoute]) -> Result<Option<SocketAddr>, String> {
-        let probe = Probe { nonce: fresh_nonce()? };
+        let probe = Probe {
+            nonce: fresh_nonce()?,
+        };
         let datagram = probe.encode(self.secret, self.session);
         let mut sockets = Vec::new();
         for route in routes {

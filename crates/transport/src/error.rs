@@ -71,8 +71,10 @@ pub enum TransportError {
         tried: String,
     },
     /// The server knows this node's code and says no.
-    #[error("the server at {server} refuses this node: {reason}")]
+    #[error("Can't reach a valid KA server for session {session}: the one at {server} says: {reason}")]
     Refused {
+        /// The session asked for.
+        session: String,
         /// The server.
         server: SocketAddr,
         /// Its reason.

@@ -4,6 +4,8 @@
 //! payloads mean. Issue 2 §4 and §6, `docs/protocol.md`.
 
 mod core;
+mod find;
+mod join;
 pub(crate) mod types;
 
 use std::net::SocketAddr;
@@ -67,8 +69,12 @@ impl Node {
     /// # Errors
     /// [`TransportError::NoServer`] after the last try, with what was tried; [`TransportError::Refused`] at once
     /// when the server has this run's key and says no; [`TransportError::Listen`] when no data port can be had.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a configuration is for one node; a join code is not left behind"
+    )]
     pub fn join(config: NodeConfig, on_try: impl FnMut(&JoinEvent)) -> Result<Self, TransportError> {
-        core::join(config, on_try)
+        join::join(&config, on_try)
     }
 
     /// Where it joined.
@@ -148,7 +154,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            core::leave(&self.commands);
+            core::leave(&self.commands, "the node ended");
             runtime.shutdown_timeout(Duration::from_secs(1));
         }
     }
@@ -169,18 +175,9 @@ impl EventSender {
         core::tell(&self.commands, core::Answer::Event(payload))
     }
 
-    /// Leaves from another thread (one that waits for signals): the server is told why, the connection closes, and
-    /// whoever waits for an order or a block gets an error.
+    /// Leaves the run: the server is told why, streams end, and [`Node::next_order`] gives [`Order::Aborted`]. Waits
+    /// until that is sent, at most two seconds. For an operator's Ctrl-C.
     pub fn leave(&self, reason: &str) {
-        // A server that is gone needs no farewell.
-        core::tell(
-            &self.commands,
-            core::Answer::StepFailed {
-                stage: "stopped".to_owned(),
-                reason: reason.to_owned(),
-            },
-        )
-        .ok();
-        core::leave(&self.commands);
+        core::leave(&self.commands, reason);
     }
 }

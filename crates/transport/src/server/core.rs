@@ -1,55 +1,432 @@
-//! The task that owns a run.
+//! The task that owns a run: it feeds `ka_proto::run` with messages, commands and time, and does what it says.
+//!
+//! Not here: accepting connections ([`super::accept`]), the head's data ([`crate::stream`]).
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use ka_proto::{StreamId, StreamName};
+use ka_proto::block::StreamKey;
+use ka_proto::control::{Join, Side, ToServer};
+use ka_proto::relay::{RelayConfig, Source};
+use ka_proto::run::{ConnId, HeadStream, Run, RunConfig, RunError};
+use ka_proto::wire::Payload;
+use ka_proto::{NodeId, Reason, RunId, StreamId, StreamName, StreamOffset};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-use super::Server;
-use super::types::{NodeInfo, Outcome, ServerConfig};
+use super::types::{NodeInfo, Outcome, ServerConfig, ServerEvent};
 use crate::error::TransportError;
-use crate::stream::Head;
+use crate::stream::{Door, Happened, Head, LinkTarget, Pool, PumpConfig, Report, Shared, Stranger, spawn};
 
-type Reply<T> = Sender<Result<T, TransportError>>;
+/// How often the machine hears how far the head has come.
+const HEAD_TICK: Duration = Duration::from_millis(500);
+/// How long an abort waits for its messages to leave; a node that takes none will notice the end by itself.
+const FLUSH_TIME: Duration = Duration::from_secs(1);
+
+/// Where a command's answer goes. The caller waits for it, so there is always room.
+pub(super) type Reply<T> = Sender<Result<T, TransportError>>;
+/// What each node answered to a stage.
+pub(super) type Answers = Vec<(NodeInfo, Outcome<Vec<u8>>)>;
+/// How a stage or stream ended on each node.
+pub(super) type Endings = Vec<(NodeInfo, Outcome<()>)>;
 
 /// What the facade asks of the core.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Gather {
-        reply: Reply<Vec<NodeInfo>>,
-    },
-    Prepare {
-        payload: Vec<u8>,
-        reply: Reply<Vec<(NodeInfo, Outcome<Vec<u8>>)>>,
-    },
-    Go {
-        reply: Reply<Vec<(NodeInfo, Outcome<()>)>>,
-    },
-    OpenStream {
-        name: StreamName,
-        reply: Reply<Head>,
-    },
-    FinishStream { stream: StreamId, reply: Reply<Vec<(NodeInfo, Outcome<()>)>> },
+    Gather { reply: Reply<Vec<NodeInfo>> },
+    Prepare { payload: Vec<u8>, reply: Reply<Answers> },
+    Go { reply: Reply<Endings> },
+    OpenStream { name: StreamName, reply: Reply<Head> },
+    FinishStream { stream: StreamId, reply: Reply<Endings> },
     FailStream { stream: StreamId, reason: String },
-    CollectReports {
-        reply: Reply<Vec<(NodeInfo, Outcome<Vec<u8>>)>>,
+    CollectReports { reply: Reply<Answers> },
+    Release { stagger: Duration, reply: Reply<()> },
+    Abort { reason: String, reply: Sender<()> },
+}
+
+/// What connections tell the core.
+#[derive(Debug)]
+pub(super) enum Input {
+    Joined {
+        conn: ConnId,
+        join: Box<Join>,
+        local: IpAddr,
+        remote: SocketAddr,
+        connection: Connection,
     },
-    Release {
-        stagger: Duration,
-        reply: Reply<()>,
+    Message {
+        conn: ConnId,
+        message: ToServer,
     },
-    Abort {
+    Closed {
+        conn: ConnId,
+        reason: Reason,
+    },
+    Turned {
+        from: SocketAddr,
         reason: String,
-        reply: Sender<()>,
     },
 }
 
-pub(super) fn start(_config: ServerConfig) -> Result<Server, TransportError> {
-    Err(TransportError::Misuse("the server's core is being written"))
+/// The way to one node.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) frames: mpsc::Sender<Vec<u8>>,
+    /// Ends when everything is sent and the connection is closed.
+    pub(super) writer: JoinHandle<()>,
 }
 
-/// Sends a command and waits for its answer.
+/// Who waits for the end of what goes on.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    Nobody,
+    Gather(Reply<Vec<NodeInfo>>),
+    Prepare(Reply<Answers>),
+    Go(Reply<Endings>),
+    Reports(Reply<Answers>),
+    Release(Reply<()>),
+}
+
+/// The stream that is open, or was last.
+#[derive(Debug)]
+pub(super) struct OpenStream {
+    pub(super) stream: StreamId,
+    pub(super) shared: Arc<Shared>,
+    pub(super) outcomes: Option<Endings>,
+    pub(super) waiting: Option<Reply<Endings>>,
+    /// The producer has handed everything over.
+    ended: bool,
+}
+
+/// Queues that the core listens to.
+#[derive(Debug)]
+pub(super) struct Queues {
+    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    pub(super) inputs: mpsc::Receiver<Input>,
+    pub(super) strangers: mpsc::Receiver<Stranger>,
+}
+
+/// State of the core.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) run: Run,
+    run_id: RunId,
+    window_bytes: usize,
+    link_timeout: Duration,
+    tolerance: u8,
+    epoch: Instant,
+    pub(super) connections: HashMap<ConnId, Connection>,
+    closing: Vec<JoinHandle<()>>,
+    /// Which nodes asked to be released, and whether the one that joins now does.
+    pub(super) wants_release: HashMap<NodeId, bool>,
+    pub(super) joining_wants_release: bool,
+    pub(super) gathered: Option<Result<Vec<NodeInfo>, &'static str>>,
+    pub(super) waiting: Waiting,
+    pub(super) open: Option<OpenStream>,
+    door: Door,
+    pump_reports: mpsc::UnboundedSender<Report>,
+    from_pump: mpsc::UnboundedReceiver<Report>,
+    pub(super) events: Sender<ServerEvent>,
+    pub(super) over: Option<String>,
+}
+
+impl Core {
+    pub(super) fn new(
+        config: &ServerConfig,
+        run_config: RunConfig,
+        door: Door,
+        events: Sender<ServerEvent>,
+    ) -> Self {
+        let (pump_reports, from_pump) = mpsc::unbounded_channel();
+        Self {
+            run_id: run_config.run,
+            tolerance: run_config.tolerance,
+            run: Run::new(run_config, Duration::ZERO),
+            window_bytes: config.window_bytes,
+            link_timeout: config.timeouts.link,
+            epoch: Instant::now(),
+            connections: HashMap::new(),
+            closing: Vec::new(),
+            wants_release: HashMap::new(),
+            joining_wants_release: false,
+            gathered: None,
+            waiting: Waiting::Nobody,
+            open: None,
+            door,
+            pump_reports,
+            from_pump,
+            events,
+            over: None,
+        }
+    }
+
+    /// Runs until the facade is gone.
+    pub(super) async fn serve(mut self, mut queues: Queues) {
+        let mut head_tick = tokio::time::interval(HEAD_TICK);
+        loop {
+            let timeout = self
+                .run
+                .poll_timeout()
+                .map(|at| tokio::time::Instant::from_std(self.epoch + at));
+            tokio::select! {
+                command = queues.commands.recv() => match command {
+                    Some(command) => self.handle_command(command),
+                    None => return,
+                },
+                Some(input) = queues.inputs.recv() => self.handle_input(input),
+                Some(report) = self.from_pump.recv() => self.handle_report(report),
+                Some(stranger) = queues.strangers.recv() => {
+                    self.event(ServerEvent::Turned { from: stranger.from, reason: stranger.reason });
+                }
+                _ = head_tick.tick() => self.tell_head_progress(),
+                () = sleep_until(timeout) => self.run.handle_timeout(self.epoch.elapsed()),
+            }
+            self.obey();
+        }
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::Gather { reply } => {
+                self.waiting = Waiting::Gather(reply);
+                self.answer_gather();
+            }
+            Command::Prepare { payload, reply } => {
+                let result = self.run.prepare(self.now(), Payload(payload));
+                self.wait_for(result, reply, Waiting::Prepare);
+            }
+            Command::Go { reply } => {
+                let result = self.run.go(self.now());
+                self.wait_for(result, reply, Waiting::Go);
+            }
+            Command::CollectReports { reply } => {
+                let result = self.run.collect_reports(self.now());
+                self.wait_for(result, reply, Waiting::Reports);
+            }
+            Command::Release { stagger, reply } => {
+                let result = self.run.release(self.now(), stagger);
+                self.wait_for(result, reply, Waiting::Release);
+            }
+            Command::OpenStream { name, reply } => {
+                let head = self.open_stream(&name);
+                reply.send(head).ok();
+            }
+            Command::FinishStream { stream, reply } => self.finish_stream(stream, reply),
+            Command::FailStream { stream, reason } => {
+                if self.open.as_ref().is_some_and(|open| open.stream == stream) {
+                    self.abort(&format!("stream {stream}: {reason}"));
+                }
+            }
+            Command::Abort { reason, reply } => {
+                self.abort(&reason);
+                self.obey();
+                let closing = std::mem::take(&mut self.closing);
+                tokio::spawn(async move {
+                    timeout(FLUSH_TIME, wait_for_all(closing)).await.ok();
+                    reply.send(()).ok();
+                });
+            }
+        }
+    }
+
+    /// Remembers who waits, or says at once why it is not possible.
+    fn wait_for<T>(
+        &mut self,
+        result: Result<(), RunError>,
+        reply: Reply<T>,
+        waiting: impl FnOnce(Reply<T>) -> Waiting,
+    ) {
+        match result {
+            Ok(()) => self.waiting = waiting(reply),
+            Err(error) => drop(reply.send(Err(self.describe(error)))),
+        }
+    }
+
+    fn describe(&self, error: RunError) -> TransportError {
+        match (error, &self.over) {
+            (_, Some(reason)) => TransportError::Aborted {
+                reason: reason.clone(),
+            },
+            (RunError::NobodyLeft, None) => TransportError::NoNodes {
+                reason: String::new(),
+            },
+            (RunError::WrongPhase { .. }, None) => {
+                TransportError::Misuse("the server's methods were called out of order")
+            }
+        }
+    }
+
+    pub(super) fn answer_gather(&mut self) {
+        if !matches!(self.waiting, Waiting::Gather(_)) {
+            return;
+        }
+        let aborted = self.over.clone();
+        let result = match (&self.gathered, aborted) {
+            (Some(Ok(nodes)), _) => Ok(nodes.clone()),
+            (Some(Err(reason)), _) => Err(TransportError::NoNodes {
+                reason: format!(": {reason}"),
+            }),
+            (None, Some(reason)) => Err(TransportError::Aborted { reason }),
+            (None, None) => return,
+        };
+        if let Waiting::Gather(reply) = std::mem::replace(&mut self.waiting, Waiting::Nobody) {
+            reply.send(result).ok();
+        }
+    }
+
+    fn handle_input(&mut self, input: Input) {
+        let now = self.now();
+        match input {
+            Input::Joined {
+                conn,
+                join,
+                local,
+                remote,
+                connection,
+            } => {
+                self.connections.insert(conn, connection);
+                self.joining_wants_release = join.wants_release;
+                self.run.handle_join(now, conn, *join, local, remote);
+            }
+            Input::Message { conn, message } => self.run.handle_message(now, conn, message),
+            Input::Closed { conn, reason } => {
+                self.close(conn);
+                self.run.handle_closed(now, conn, &reason);
+            }
+            Input::Turned { from, reason } => self.event(ServerEvent::Turned { from, reason }),
+        }
+    }
+
+    fn handle_report(&mut self, report: Report) {
+        let now = self.now();
+        match report.what {
+            Happened::LinkLost {
+                side: Side::Downstream,
+                offset,
+                reason,
+            } => {
+                self.run
+                    .handle_head_link_lost(now, report.stream, offset, &reason);
+            }
+            Happened::Failed { reason } if self.is_streaming(report.stream) => {
+                self.abort(&format!("stream {}: {reason}", report.stream));
+            }
+            _ => {}
+        }
+    }
+
+    fn is_streaming(&self, stream: StreamId) -> bool {
+        self.open
+            .as_ref()
+            .is_some_and(|open| open.stream == stream && open.outcomes.is_none())
+    }
+
+    fn tell_head_progress(&mut self) {
+        let now = self.now();
+        if let Some(open) = self.open.as_ref().filter(|open| open.outcomes.is_none()) {
+            let produced = StreamOffset(open.shared.progress().0);
+            self.run
+                .handle_head_progress(now, open.stream, produced, open.ended);
+        }
+    }
+
+    fn open_stream(&mut self, name: &StreamName) -> Result<Head, TransportError> {
+        let head = self
+            .run
+            .open_stream(self.now(), name)
+            .map_err(|error| self.describe(error))?;
+        let HeadStream {
+            stream,
+            key,
+            successor,
+        } = head;
+        let shared = Shared::new(name.clone(), Pool::for_window(self.window_bytes))?;
+        let key = StreamKey::new(key, self.run_id, stream);
+        let relay = RelayConfig {
+            source: Source::Producer,
+            successor: Some(successor),
+            window_bytes: self.window_bytes as u64,
+            tolerance: self.tolerance,
+            establish: self.link_timeout,
+            ..RelayConfig::default()
+        };
+        let target = LinkTarget {
+            key: key.clone(),
+            me: NodeId::SERVER,
+            shared: Arc::clone(&shared),
+        };
+        spawn(PumpConfig {
+            relay,
+            target,
+            window_bytes: self.window_bytes,
+            local: None,
+            door: self.door.clone(),
+            reports: self.pump_reports.clone(),
+        })?;
+        let opened = OpenStream {
+            stream,
+            shared: Arc::clone(&shared),
+            outcomes: None,
+            waiting: None,
+            ended: false,
+        };
+        self.open = Some(opened);
+        self.show_chain(stream, name);
+        Ok(Head::new(shared, key, self.window_bytes))
+    }
+
+    fn finish_stream(&mut self, stream: StreamId, reply: Reply<Endings>) {
+        let over = self.over.clone();
+        let Some(open) = self.open.as_mut().filter(|open| open.stream == stream) else {
+            return drop(reply.send(Err(TransportError::Misuse("this stream is not open"))));
+        };
+        open.ended = true;
+        match (open.outcomes.clone(), over) {
+            (Some(outcomes), _) => drop(reply.send(Ok(outcomes))),
+            (None, Some(reason)) => drop(reply.send(Err(TransportError::Aborted { reason }))),
+            (None, None) => open.waiting = Some(reply),
+        }
+        self.tell_head_progress();
+    }
+
+    fn abort(&mut self, reason: &str) {
+        self.over.get_or_insert_with(|| reason.to_owned());
+        self.run.abort(self.now(), &Reason::new(reason));
+    }
+
+    /// The writer sends what is queued and closes; the reader ends with the connection.
+    pub(super) fn close(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connections.remove(&conn) {
+            self.closing.retain(|writer| !writer.is_finished());
+            self.closing.push(connection.writer);
+        }
+    }
+}
+
+async fn wait_for_all(tasks: Vec<JoinHandle<()>>) {
+    for task in tasks {
+        // A writer that panicked is over as well.
+        task.await.ok();
+    }
+}
+
+/// Waits until then, or for ever.
+pub(crate) async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Sends a command and waits for its answer. The core bounds every wait, or goes away and closes the channel.
 pub(crate) fn ask<T>(
     commands: &mpsc::UnboundedSender<Command>,
     command: impl FnOnce(Sender<T>) -> Command,

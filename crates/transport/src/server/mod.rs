@@ -3,7 +3,10 @@
 //! Here: starting, and one method for each stage of a run. Not here: what decides (`ka_proto::run`, driven by
 //! [`core`]), and what the payloads mean. Issue 2 §6, `docs/protocol.md`.
 
+mod accept;
 mod core;
+mod outcome;
+mod start;
 pub(crate) mod types;
 
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +21,8 @@ use crate::code::JoinCode;
 use crate::error::TransportError;
 use crate::stream::StreamWriter;
 
-pub(crate) use core::{Command, ask};
+pub(crate) use core::{Command, ask, sleep_until};
+pub(crate) use start::runtime;
 pub use types::{Failure, NodeInfo, Outcome, ServerConfig, ServerEvent, StreamSummary, Timeouts};
 
 /// A running server. Dropping it ends the run for every node.
@@ -48,7 +52,7 @@ impl Server {
     /// # Errors
     /// [`TransportError::Listen`] when the control or discovery port is taken.
     pub fn start(config: ServerConfig) -> Result<Self, TransportError> {
-        core::start(config)
+        start::start(config)
     }
 
     /// What nodes need to join this run.

@@ -4,7 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ka_proto::{ChainPosition, MacAddr, NodeId, SessionName, StreamId, StreamName};
+use ka_proto::limits;
+use ka_proto::{ChainPosition, MacAddr, NodeId, SessionName, StreamId};
 
 use crate::code::SECRET_LEN;
 use crate::key::ServerKey;
@@ -38,6 +39,13 @@ pub struct ServerConfig {
     pub wait: Option<Duration>,
     /// Bytes retained for the first node, see [`DEFAULT_WINDOW_BYTES`].
     pub window_bytes: usize,
+    /// Nodes wait for [`crate::Server::release`] (`-d`); otherwise one that did not ask for that leaves as soon as
+    /// its report is there.
+    pub hold_release: bool,
+    /// Whether the neighbours of a lost node are joined to each other, so that the others go on.
+    pub heal: bool,
+    /// How many lost nodes in a row retained data bridges when healing.
+    pub tolerance: u8,
     /// Bounds on waiting.
     pub timeouts: Timeouts,
 }
@@ -56,6 +64,9 @@ impl ServerConfig {
             wanted: None,
             wait: None,
             window_bytes: DEFAULT_WINDOW_BYTES,
+            hold_release: false,
+            heal: true,
+            tolerance: 2,
             timeouts: Timeouts::default(),
         }
     }
@@ -72,8 +83,10 @@ pub struct Timeouts {
     pub prepare: Duration,
     /// For partitioning, formatting and mounting on a node: mke2fs on a slow, large disk takes minutes.
     pub go: Duration,
-    /// For the chain's connections to stand after a stream was opened.
+    /// For the chain's connections to stand after a stream was opened or a neighbour was lost.
     pub link: Duration,
+    /// For a stream in which nothing moves any more.
+    pub stall: Duration,
     /// For the finishing steps of a node, after its last stream: a sync of gigabytes to a slow disk.
     pub report: Duration,
 }
@@ -81,12 +94,13 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            handshake: Duration::from_secs(5),
-            silence: Duration::from_secs(20),
-            prepare: Duration::from_secs(60),
-            go: Duration::from_secs(30 * 60),
-            link: Duration::from_secs(15),
-            report: Duration::from_secs(30 * 60),
+            handshake: limits::JOIN_TIMEOUT,
+            silence: limits::CONTROL_SILENCE,
+            prepare: limits::PREPARE_TIMEOUT,
+            go: limits::GO_TIMEOUT,
+            link: limits::LINK_ESTABLISH_TIMEOUT,
+            stall: limits::STREAM_STALL_TIMEOUT,
+            report: limits::REPORT_TIMEOUT,
         }
     }
 }
@@ -208,10 +222,14 @@ pub enum ServerEvent {
         /// Who.
         node: NodeId,
     },
-    /// A released node closed its connection in good order.
+    /// A node went away before the run began; nothing is lost.
     NodeLeft {
         /// Who.
-        node: NodeId,
+        node: NodeInfo,
+        /// One line.
+        reason: String,
+        /// Nodes present now.
+        present: u32,
     },
 }
 
@@ -221,7 +239,7 @@ pub struct StreamSummary {
     /// Which.
     pub stream: StreamId,
     /// Its name.
-    pub name: StreamName,
+    pub name: String,
     /// Payload bytes sent.
     pub bytes: u64,
     /// Blocks sent.

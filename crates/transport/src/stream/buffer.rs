@@ -28,6 +28,11 @@ impl Pool {
         })
     }
 
+    /// A pool for a stream with a window of this many bytes: enough to take back all of it.
+    pub(crate) fn for_window(window_bytes: usize) -> Arc<Self> {
+        Self::new(window_bytes.div_ceil(SMALL_PAYLOAD))
+    }
+
     /// A payload of `len` bytes to be filled; what it holds before is left over from earlier blocks.
     pub(crate) fn payload(self: &Arc<Self>, len: usize) -> Payload {
         if len <= SMALL_PAYLOAD {

@@ -35,7 +35,7 @@ pub(super) enum DownstreamError {
 
 /// The predecessor's end of a data connection.
 #[derive(Debug)]
-pub(super) struct Downstream {
+pub(crate) struct Downstream {
     pub(super) node: NodeId,
     socket: TcpStream,
     opener: UpOpener,
@@ -111,7 +111,12 @@ impl Downstream {
                 }
             }
         }
-        sendmsg(&self.socket, &slices[..used], &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
+        sendmsg(
+            &self.socket,
+            &slices[..used],
+            &mut SendAncillaryBuffer::default(),
+            SendFlags::NOSIGNAL,
+        )
     }
 
     fn mark_sent(&mut self, sent: usize) {

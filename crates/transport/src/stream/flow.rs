@@ -62,7 +62,9 @@ impl Pump {
     }
 
     fn read_block(&mut self) -> Result<bool, BadUpstream> {
-        let Some(upstream) = &mut self.upstream else { return Ok(false) };
+        let Some(upstream) = &mut self.upstream else {
+            return Ok(false);
+        };
         let (key, expected) = (&self.target.key, self.relay.received());
         let check = |header: &BlockHeader| header.check_place(key.run(), key.stream(), expected);
         let received = upstream.read_block(&self.shared.pool, check)?;
@@ -71,7 +73,9 @@ impl Pump {
             self.relay.handle_upstream_alive(now);
             return Ok(false);
         };
-        self.target.key.verify(&received.header, received.payload.as_slice())?;
+        self.target
+            .key
+            .verify(&received.header, received.payload.as_slice())?;
         match received.header.kind {
             BlockKind::Data => self.take_data(received)?,
             BlockKind::End => self.take_end(received)?,
@@ -82,9 +86,15 @@ impl Pump {
 
     fn take_data(&mut self, received: Received) -> Result<(), RelayError> {
         let Received { header, raw, payload } = received;
-        self.relay.handle_block(self.now(), header.offset, header.length)?;
+        self.relay
+            .handle_block(self.now(), header.offset, header.length)?;
         self.digest.push(&header);
-        let block = SealedBlock { header: raw, offset: header.offset.0, payload, consumed: AtomicBool::new(false) };
+        let block = SealedBlock {
+            header: raw,
+            offset: header.offset.0,
+            payload,
+            consumed: AtomicBool::new(false),
+        };
         self.retain(Arc::new(block));
         self.obey();
         Ok(())
@@ -112,12 +122,16 @@ impl Pump {
     /// Closes the predecessor's link and tells the machine; what was half received is asked for again.
     fn drop_upstream(&mut self, error: &BadUpstream) {
         if let Some(mut upstream) = self.upstream.take()
-            && !matches!(error, BadUpstream::Link(UpstreamError::Closed | UpstreamError::Io(_)))
+            && !matches!(
+                error,
+                BadUpstream::Link(UpstreamError::Closed | UpstreamError::Io(_))
+            )
         {
             upstream.push_up(&UpFrame::Goodbye(Goodbye::BadBlock));
             upstream.flush_up().ok();
         }
-        self.relay.handle_upstream_lost(self.now(), Reason::new(error.to_string()));
+        self.relay
+            .handle_upstream_lost(self.now(), Reason::new(error.to_string()));
         self.obey();
     }
 
@@ -131,7 +145,9 @@ impl Pump {
             && let Some(block) = self.produced.pop_front()
         {
             // The header was sealed from exactly this; a refusal could only be a fault of ours.
-            let Ok(header) = BlockHeader::decode(&block.header) else { continue };
+            let Ok(header) = BlockHeader::decode(&block.header) else {
+                continue;
+            };
             let taken = self.relay.handle_block(self.now(), header.offset, header.length);
             if let Err(error) = taken {
                 return self.fail_head(&error.to_string());
@@ -198,12 +214,18 @@ impl Pump {
             return None;
         }
         let header = self.target.key.seal(BlockKind::Idle, offset, &[]).ok()?;
-        Some(end_block(header.encode(), offset, Payload::from_producer(Vec::new(), &self.shared.pool)))
+        Some(end_block(
+            header.encode(),
+            offset,
+            Payload::from_producer(Vec::new(), &self.shared.pool),
+        ))
     }
 
     pub(super) fn read_downstream(&mut self) {
         let now = self.now();
-        let Some(downstream) = &mut self.downstream else { return };
+        let Some(downstream) = &mut self.downstream else {
+            return;
+        };
         let mut refused = None;
         let mut goodbye = None;
         let read = downstream.read(|frame| match frame {
@@ -214,7 +236,9 @@ impl Pump {
             }
             UpFrame::Goodbye(why) => goodbye = Some(format!("the successor closed the link: {why:?}")),
         });
-        let reason = refused.or(goodbye).or_else(|| read.err().map(|error| error.to_string()));
+        let reason = refused
+            .or(goodbye)
+            .or_else(|| read.err().map(|error| error.to_string()));
         self.obey();
         if let Some(reason) = reason {
             self.downstream = None;
@@ -225,14 +249,17 @@ impl Pump {
 
     fn drop_downstream(&mut self, error: &DownstreamError) {
         self.downstream = None;
-        self.relay.handle_downstream_lost(self.now(), Reason::new(error.to_string()));
+        self.relay
+            .handle_downstream_lost(self.now(), Reason::new(error.to_string()));
         self.obey();
     }
 
     /// Sends the acknowledgement that is due, if one is and the predecessor's socket takes it.
     pub(super) fn acknowledge(&mut self) {
         let now = self.now();
-        let Some(upstream) = &mut self.upstream else { return };
+        let Some(upstream) = &mut self.upstream else {
+            return;
+        };
         if upstream.wants_write() {
             upstream.flush_up().ok();
         }
@@ -248,7 +275,9 @@ impl Pump {
     /// Tells the machine which blocks the consumer is done with.
     pub(super) fn note_consumption(&mut self) {
         while self.unconsumed.front().is_some_and(|block| block.is_consumed()) {
-            let Some(block) = self.unconsumed.pop_front() else { return };
+            let Some(block) = self.unconsumed.pop_front() else {
+                return;
+            };
             let now = self.now();
             self.relay.handle_consumed(now, StreamOffset(block.offset));
         }
@@ -256,6 +285,15 @@ impl Pump {
 }
 
 /// A block that carries nothing for a consumer.
-fn end_block(header: [u8; ka_proto::block::HEADER_LEN], offset: StreamOffset, payload: Payload) -> Arc<SealedBlock> {
-    Arc::new(SealedBlock { header, offset: offset.0, payload, consumed: AtomicBool::new(true) })
+fn end_block(
+    header: [u8; ka_proto::block::HEADER_LEN],
+    offset: StreamOffset,
+    payload: Payload,
+) -> Arc<SealedBlock> {
+    Arc::new(SealedBlock {
+        header,
+        offset: offset.0,
+        payload,
+        consumed: AtomicBool::new(true),
+    })
 }

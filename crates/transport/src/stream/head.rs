@@ -30,7 +30,14 @@ pub(crate) struct Head {
 
 impl Head {
     pub(crate) const fn new(shared: Arc<Shared>, key: StreamKey, window_bytes: usize) -> Self {
-        Self { shared, key, window_bytes, offset: StreamOffset(0), blocks: 0, first_block: None }
+        Self {
+            shared,
+            key,
+            window_bytes,
+            offset: StreamOffset(0),
+            blocks: 0,
+            first_block: None,
+        }
     }
 
     pub(super) fn buffer(&self, capacity: usize) -> Vec<u8> {
@@ -51,20 +58,27 @@ impl Head {
         };
         self.offset = StreamOffset(block.end());
         self.blocks += 1;
-        self.shared.produce(Arc::new(block), self.window_bytes).map_err(|reason| self.failed(reason))
+        self.shared
+            .produce(Arc::new(block), self.window_bytes)
+            .map_err(|reason| self.failed(reason))
     }
 
-    pub(super) fn finish(self, commands: &mpsc::UnboundedSender<Command>) -> Result<StreamSummary, TransportError> {
+    pub(super) fn finish(
+        self,
+        commands: &mpsc::UnboundedSender<Command>,
+    ) -> Result<StreamSummary, TransportError> {
         let sent = Instant::now();
         self.shared.post(Input::ProducerDone);
         let stream = self.key.stream();
         let nodes = ask(commands, |reply| Command::FinishStream { stream, reply })??;
         Ok(StreamSummary {
             stream,
-            name: self.shared.name.clone(),
+            name: self.shared.name.to_string(),
             bytes: self.offset.0,
             blocks: self.blocks,
-            sending: self.first_block.map_or_else(Default::default, |first| sent - first),
+            sending: self
+                .first_block
+                .map_or_else(Default::default, |first| sent - first),
             emptied_in: sent.elapsed(),
             nodes,
         })
@@ -75,10 +89,18 @@ impl Head {
         self.shared.post(Input::Abort(reason.to_owned()));
         let stream = self.key.stream();
         // A core that is gone has ended the stream already.
-        commands.send(Command::FailStream { stream, reason: reason.to_owned() }).ok();
+        commands
+            .send(Command::FailStream {
+                stream,
+                reason: reason.to_owned(),
+            })
+            .ok();
     }
 
     fn failed(&self, reason: String) -> TransportError {
-        TransportError::Stream { stream: self.shared.name.to_string(), reason }
+        TransportError::Stream {
+            stream: self.shared.name.to_string(),
+            reason,
+        }
     }
 }

@@ -59,12 +59,17 @@ pub(crate) struct Door {
 impl Door {
     pub(crate) fn new(strangers: mpsc::Sender<Stranger>) -> Self {
         let (streams, _) = watch::channel(HashMap::new());
-        Self { streams, strangers, unproved: Arc::new(Semaphore::new(MAX_UNPROVED)) }
+        Self {
+            streams,
+            strangers,
+            unproved: Arc::new(Semaphore::new(MAX_UNPROVED)),
+        }
     }
 
     /// Lets successors in for this stream.
     pub(crate) fn open(&self, target: LinkTarget) {
-        self.streams.send_modify(|streams| drop(streams.insert(target.key.stream(), target)));
+        self.streams
+            .send_modify(|streams| drop(streams.insert(target.key.stream(), target)));
     }
 
     /// No more successors for this stream.
@@ -75,7 +80,9 @@ impl Door {
     /// Accepts until the task is dropped.
     pub(crate) async fn serve(self, listener: TcpListener) {
         loop {
-            let Ok(permit) = Arc::clone(&self.unproved).acquire_owned().await else { return };
+            let Ok(permit) = Arc::clone(&self.unproved).acquire_owned().await else {
+                return;
+            };
             match listener.accept().await {
                 Ok((socket, from)) => {
                     let door = self.clone();
@@ -98,12 +105,20 @@ impl Door {
             Err(_) => format!("said nothing valid in {} s", LINK_HANDSHAKE_TIMEOUT.as_secs()),
         };
         // A flood of strangers loses its later events, not our memory.
-        self.strangers.try_send(Stranger { from, reason: format!("data port: {reason}") }).ok();
+        self.strangers
+            .try_send(Stranger {
+                from,
+                reason: format!("data port: {reason}"),
+            })
+            .ok();
     }
 
     async fn admit(&self, mut socket: TcpStream) -> Result<(), String> {
         let mut hello = [0; HELLO_LEN];
-        socket.read_exact(&mut hello).await.map_err(|error| describe_read(&error))?;
+        socket
+            .read_exact(&mut hello)
+            .await
+            .map_err(|error| describe_read(&error))?;
         let greeting = LinkHello::decode(&hello).map_err(|error| error.to_string())?;
         let target = self.target_of(greeting.stream).await?;
         let retained_from = StreamOffset(target.shared.retained_from());
@@ -111,14 +126,23 @@ impl Door {
         let (accepting, greeting, challenge) =
             Accepting::start(&target.key, target.me, &hello, nonce, retained_from)
                 .map_err(|error| error.to_string())?;
-        socket.write_all(&challenge).await.map_err(|error| error.to_string())?;
+        socket
+            .write_all(&challenge)
+            .await
+            .map_err(|error| error.to_string())?;
         let mut proof = [0; PROOF_LEN];
-        socket.read_exact(&mut proof).await.map_err(|error| describe_read(&error))?;
+        socket
+            .read_exact(&mut proof)
+            .await
+            .map_err(|error| describe_read(&error))?;
         let opener = accepting.finish(&proof).map_err(|error| error.to_string())?;
         tune_data(SockRef::from(&socket)).map_err(|error| error.to_string())?;
         let socket = socket.into_std().map_err(|error| error.to_string())?;
         let link = Downstream::new(greeting.from, socket, opener);
-        target.shared.post(Input::Successor { link, resume_from: greeting.resume_offset });
+        target.shared.post(Input::Successor {
+            link,
+            resume_from: greeting.resume_offset,
+        });
         Ok(())
     }
 
@@ -153,7 +177,10 @@ pub(crate) async fn connect(target: LinkTarget, predecessor: Predecessor) {
         Ok(Ok((link, retained_from))) if retained_from <= predecessor.resume_from => {
             Input::Predecessor { link, attempt }
         }
-        Ok(Ok((_, retained_from))) => Input::Gap { retained_from, attempt },
+        Ok(Ok((_, retained_from))) => Input::Gap {
+            retained_from,
+            attempt,
+        },
         Ok(Err(reason)) => no_predecessor(predecessor, &reason),
         Err(_) => no_predecessor(predecessor, "no answer"),
     };
@@ -161,20 +188,45 @@ pub(crate) async fn connect(target: LinkTarget, predecessor: Predecessor) {
 }
 
 fn no_predecessor(predecessor: Predecessor, reason: &str) -> Input {
-    let reason = format!("no connection to the predecessor at {}: {reason}", predecessor.addr);
-    Input::NoPredecessor { reason, attempt: predecessor.attempt }
+    let reason = format!(
+        "no connection to the predecessor at {}: {reason}",
+        predecessor.addr
+    );
+    Input::NoPredecessor {
+        reason,
+        attempt: predecessor.attempt,
+    }
 }
 
-async fn shake_hands(target: &LinkTarget, predecessor: Predecessor) -> Result<(Upstream, StreamOffset), String> {
-    let mut socket = dial(predecessor.addr, predecessor.local).await.map_err(|error| error.to_string())?;
-    let (connecting, hello) =
-        Connecting::start(&target.key, target.me, predecessor.node, fresh_nonce()?, predecessor.resume_from);
-    socket.write_all(&hello).await.map_err(|error| error.to_string())?;
+async fn shake_hands(
+    target: &LinkTarget,
+    predecessor: Predecessor,
+) -> Result<(Upstream, StreamOffset), String> {
+    let mut socket = dial(predecessor.addr, predecessor.local)
+        .await
+        .map_err(|error| error.to_string())?;
+    let (connecting, hello) = Connecting::start(
+        &target.key,
+        target.me,
+        predecessor.node,
+        fresh_nonce()?,
+        predecessor.resume_from,
+    );
+    socket
+        .write_all(&hello)
+        .await
+        .map_err(|error| error.to_string())?;
     let mut challenge = [0; CHALLENGE_LEN];
-    socket.read_exact(&mut challenge).await.map_err(|error| describe_read(&error))?;
+    socket
+        .read_exact(&mut challenge)
+        .await
+        .map_err(|error| describe_read(&error))?;
     let answer = connecting.answer(&challenge).map_err(|error| error.to_string())?;
     if answer.retained_from <= predecessor.resume_from {
-        socket.write_all(&answer.proof).await.map_err(|error| error.to_string())?;
+        socket
+            .write_all(&answer.proof)
+            .await
+            .map_err(|error| error.to_string())?;
     }
     tune_data(SockRef::from(&socket)).map_err(|error| error.to_string())?;
     let socket = socket.into_std().map_err(|error| error.to_string())?;
@@ -183,7 +235,11 @@ async fn shake_hands(target: &LinkTarget, predecessor: Predecessor) -> Result<(U
 
 /// Opens a TCP connection, from `local` where one is given.
 pub(crate) async fn dial(addr: SocketAddr, local: Option<IpAddr>) -> io::Result<TcpStream> {
-    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if addr.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     if let Some(local) = local.filter(|local| !local.is_unspecified() && local.is_ipv4() == addr.is_ipv4()) {
         socket.bind(SocketAddr::new(local, 0))?;
     }

@@ -4,10 +4,10 @@
 //! what it decides is decided by `ka_proto::relay`. Not here: what the bytes mean. `docs/protocol.md`.
 
 mod buffer;
-pub(crate) mod link;
 mod downstream;
 mod flow;
 mod head;
+pub(crate) mod link;
 mod pump;
 pub(crate) mod shared;
 #[cfg(test)]
@@ -24,9 +24,12 @@ use tokio::sync::mpsc;
 
 use crate::error::TransportError;
 use crate::server::types::StreamSummary;
+pub(crate) use buffer::Pool;
 use buffer::SealedBlock;
 pub(crate) use head::Head;
-use shared::Shared;
+pub(crate) use link::{Door, LinkTarget, Stranger};
+pub(crate) use pump::{Happened, Input, PumpConfig, Report, spawn};
+pub(crate) use shared::Shared;
 
 /// The server's end of a stream. Dropping it unfinished ends the stream as failed for every node.
 #[derive(Debug)]
@@ -36,10 +39,7 @@ pub struct StreamWriter {
 }
 
 impl StreamWriter {
-    pub(crate) const fn new(
-        head: Head,
-        commands: mpsc::UnboundedSender<crate::server::Command>,
-    ) -> Self {
+    pub(crate) const fn new(head: Head, commands: mpsc::UnboundedSender<crate::server::Command>) -> Self {
         Self {
             head: Some(head),
             commands,
@@ -72,10 +72,10 @@ impl StreamWriter {
             .map_or_else(|| Vec::with_capacity(capacity), |head| head.buffer(capacity))
     }
 
-    /// Ends the stream and waits until every node has it, failed or is lost.
+    /// Ends the stream and waits until every node has it, failed or is lost: see [`StreamSummary::nodes`].
     ///
     /// # Errors
-    /// [`TransportError::Stream`] when no node has it; [`TransportError::Aborted`].
+    /// [`TransportError::Aborted`] when the run ended meanwhile.
     pub fn finish(mut self) -> Result<StreamSummary, TransportError> {
         let Some(head) = self.head.take() else {
             return Err(TransportError::Misuse("the stream is finished already"));
@@ -87,7 +87,10 @@ impl StreamWriter {
 impl Drop for StreamWriter {
     fn drop(&mut self) {
         if let Some(head) = self.head.take() {
-            head.give_up("the server stopped sending before the end of the stream", &self.commands);
+            head.give_up(
+                "the server stopped sending before the end of the stream",
+                &self.commands,
+            );
         }
     }
 }

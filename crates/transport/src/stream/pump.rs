@@ -38,11 +38,20 @@ pub(crate) enum Input {
     /// It could not be made.
     NoPredecessor { reason: String, attempt: u64 },
     /// The predecessor no longer has what is needed.
-    Gap { retained_from: StreamOffset, attempt: u64 },
+    Gap {
+        retained_from: StreamOffset,
+        attempt: u64,
+    },
     /// A successor has proved itself.
-    Successor { link: Downstream, resume_from: StreamOffset },
+    Successor {
+        link: Downstream,
+        resume_from: StreamOffset,
+    },
     /// The server names new neighbours.
-    Relink { predecessor: Option<Peer>, successor: Option<Successor> },
+    Relink {
+        predecessor: Option<Peer>,
+        successor: Option<Successor>,
+    },
     /// The server says that nobody needs the stream any more.
     EndStream,
     /// The producer has sent everything.
@@ -68,13 +77,17 @@ pub(crate) enum Happened {
     /// A data connection stands.
     LinkUp { side: Side, offset: StreamOffset },
     /// A data connection broke.
-    LinkLost { side: Side, offset: StreamOffset, reason: Reason },
+    LinkLost {
+        side: Side,
+        offset: StreamOffset,
+        reason: Reason,
+    },
     /// Everything arrived, is verified, and the consumer took it.
     Done { bytes: u64, digest: [u8; 32] },
     /// The consumer gave up; the relay goes on.
     ConsumerFailed { reason: String },
     /// The pump has ended in good order.
-    Closed { bytes: u64, blocks: u64 },
+    Closed,
     /// The pump has ended: the stream cannot be completed here.
     Failed { reason: String },
 }
@@ -215,7 +228,10 @@ impl Pump {
             Input::NoPredecessor { reason, attempt } if attempt == self.attempt => {
                 self.relay.handle_upstream_lost(now, Reason::new(reason));
             }
-            Input::Gap { retained_from, attempt } if attempt == self.attempt => {
+            Input::Gap {
+                retained_from,
+                attempt,
+            } if attempt == self.attempt => {
                 self.relay.handle_upstream_gap(now, retained_from);
             }
             // Results of an attempt that was given up meanwhile.
@@ -226,7 +242,10 @@ impl Pump {
                     Err(error) => tracing::warn!(stream = %self.shared.name, %error, "successor turned away"),
                 }
             }
-            Input::Relink { predecessor, successor } => {
+            Input::Relink {
+                predecessor,
+                successor,
+            } => {
                 if let Some(successor) = successor {
                     self.relay.set_successor(now, successor);
                 }
@@ -266,7 +285,10 @@ impl Pump {
                 }
                 RelayOutput::Done => {
                     let end = self.digest.end();
-                    self.report(Happened::Done { bytes: end.bytes, digest: end.digest });
+                    self.report(Happened::Done {
+                        bytes: end.bytes,
+                        digest: end.digest,
+                    });
                 }
                 RelayOutput::Closed => drop(self.over.get_or_insert(Ended::Complete)),
                 RelayOutput::Failed { reason } => {
@@ -278,14 +300,21 @@ impl Pump {
 
     fn connect(&mut self, peer: Peer, resume_from: StreamOffset) {
         self.attempt += 1;
-        let predecessor =
-            Predecessor { node: peer.node, addr: peer.addr, local: self.local, resume_from, attempt: self.attempt };
+        let predecessor = Predecessor {
+            node: peer.node,
+            addr: peer.addr,
+            local: self.local,
+            resume_from,
+            attempt: self.attempt,
+        };
         self.connecting = Some(self.runtime.spawn(connect(self.target.clone(), predecessor)));
     }
 
     fn release(&mut self, below: StreamOffset) {
         while self.retained.front().is_some_and(|block| block.end() <= below.0) {
-            let Some(block) = self.retained.pop_front() else { break };
+            let Some(block) = self.retained.pop_front() else {
+                break;
+            };
             self.held -= block.cost();
             if self.is_head {
                 self.shared.release_produced(block.cost());
@@ -317,17 +346,29 @@ impl Pump {
 
     pub(super) fn report(&self, what: Happened) {
         // A task that is gone has nobody left to tell.
-        self.reports.send(Report { stream: self.target.key.stream(), what }).ok();
+        self.reports
+            .send(Report {
+                stream: self.target.key.stream(),
+                what,
+            })
+            .ok();
     }
 
     /// Sleeps until something is to be done.
     fn wait(&mut self) -> Ready {
         let wants_blocks = self.wants_produced();
         if !self.shared.fall_asleep(self.wake_at_consumed(), wants_blocks) {
-            return Ready { upstream: self.wants_upstream(), downstream: true };
+            return Ready {
+                upstream: self.wants_upstream(),
+                downstream: true,
+            };
         }
         let reads_upstream = self.wants_upstream();
-        let pause = self.relay.poll_timeout().unwrap_or_default().saturating_sub(self.now());
+        let pause = self
+            .relay
+            .poll_timeout()
+            .unwrap_or_default()
+            .saturating_sub(self.now());
         let mut fds = vec![PollFd::from_borrowed_fd(self.shared.event_fd(), PollFlags::IN)];
         if let Some(upstream) = &self.upstream {
             let mut flags = PollFlags::empty();
@@ -340,13 +381,24 @@ impl Pump {
             flags.set(PollFlags::OUT, downstream.wants_write());
             fds.push(PollFd::from_borrowed_fd(downstream.fd(), flags));
         }
-        let timeout = Timespec { tv_sec: pause.as_secs().cast_signed(), tv_nsec: pause.subsec_nanos().into() };
+        let timeout = Timespec {
+            tv_sec: pause.as_secs().cast_signed(),
+            tv_nsec: pause.subsec_nanos().into(),
+        };
         // An interrupted poll is a short one.
         poll(&mut fds, Some(&timeout)).ok();
         let mut events = fds.iter().map(PollFd::revents);
         let event = events.next().unwrap_or(PollFlags::empty());
-        let upstream = self.upstream.as_ref().and_then(|_| events.next()).unwrap_or(PollFlags::empty());
-        let downstream = self.downstream.as_ref().and_then(|_| events.next()).unwrap_or(PollFlags::empty());
+        let upstream = self
+            .upstream
+            .as_ref()
+            .and_then(|_| events.next())
+            .unwrap_or(PollFlags::empty());
+        let downstream = self
+            .downstream
+            .as_ref()
+            .and_then(|_| events.next())
+            .unwrap_or(PollFlags::empty());
         drop(fds);
         self.shared.wake_up(event.contains(PollFlags::IN));
         let ended = PollFlags::HUP | PollFlags::ERR;
@@ -364,7 +416,10 @@ impl Pump {
     /// Bytes consumed at which the pump wants to be woken: when it waits for room, by an eighth of the window at a
     /// time; at the end of the stream, when all is consumed.
     fn wake_at_consumed(&self) -> u64 {
-        let outstanding: u64 = self.unconsumed.back().map_or(0, |last| last.end() - self.relay.consumed().0);
+        let outstanding: u64 = self
+            .unconsumed
+            .back()
+            .map_or(0, |last| last.end() - self.relay.consumed().0);
         if outstanding == 0 || !self.has_consumer {
             return u64::MAX;
         }
@@ -383,13 +438,12 @@ impl Pump {
         if let Some(connecting) = self.connecting.take() {
             connecting.abort();
         }
-        let end = self.digest.end();
         let ended = self.over.take().unwrap_or(Ended::Complete);
         self.shared.deliver(&mut self.fresh);
         self.shared.end(&ended);
         self.farewell();
         self.report(match ended {
-            Ended::Complete => Happened::Closed { bytes: end.bytes, blocks: end.blocks },
+            Ended::Complete => Happened::Closed,
             Ended::Failed(reason) => Happened::Failed { reason },
         });
     }
@@ -399,7 +453,9 @@ impl Pump {
     fn farewell(&mut self) {
         let deadline = Instant::now() + FAREWELL;
         self.downstream = None;
-        let Some(mut upstream) = self.upstream.take() else { return };
+        let Some(mut upstream) = self.upstream.take() else {
+            return;
+        };
         while let Some(rest) = deadline.checked_duration_since(Instant::now()) {
             match upstream.linger(rest) {
                 Ok(true) => {}

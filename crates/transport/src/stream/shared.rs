@@ -162,7 +162,9 @@ impl Shared {
         self.progress.received.store(received, Ordering::Relaxed);
         self.progress.consumed.store(consumed, Ordering::Relaxed);
         self.progress.buffered.store(buffered, Ordering::Relaxed);
-        self.progress.retained_from.store(retained_from, Ordering::Relaxed);
+        self.progress
+            .retained_from
+            .store(retained_from, Ordering::Relaxed);
     }
 
     /// Bytes the consumer is done with, in whatever order.

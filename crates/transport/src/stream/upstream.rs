@@ -54,7 +54,7 @@ pub(super) enum UpstreamError {
 
 /// The successor's end of a data connection.
 #[derive(Debug)]
-pub(super) struct Upstream {
+pub(crate) struct Upstream {
     socket: TcpStream,
     sealer: UpSealer,
     header: [u8; HEADER_LEN],
@@ -104,7 +104,11 @@ impl Upstream {
                 let header = BlockHeader::decode(&self.header)?;
                 check(&header)?;
                 let payload = pool.payload(header.length as usize);
-                let received = Received { header, raw: self.header, payload };
+                let received = Received {
+                    header,
+                    raw: self.header,
+                    payload,
+                };
                 self.body = Some(Body { received, filled: 0 });
                 self.header_filled = 0;
                 continue;
@@ -146,9 +150,12 @@ impl Upstream {
     /// Sets SO_RCVLOWAT to what is missing of this block. The next header is not counted: with a slow producer it
     /// comes much later than this block must go on.
     fn ask_for_the_rest(&mut self) -> io::Result<()> {
-        let missing = self.body.as_ref().map_or(HEADER_LEN - self.header_filled, |body| {
-            body.received.header.length as usize - body.filled
-        });
+        let missing = self
+            .body
+            .as_ref()
+            .map_or(HEADER_LEN - self.header_filled, |body| {
+                body.received.header.length as usize - body.filled
+            });
         if missing != self.low_water {
             let value = i32::try_from(missing).unwrap_or(i32::MAX);
             nix::sys::socket::setsockopt(&self.socket, ReceiveLowWater, &value)?;
@@ -177,7 +184,8 @@ impl Upstream {
             self.socket.shutdown(Shutdown::Write)?;
         }
         self.socket.set_nonblocking(false)?;
-        self.socket.set_read_timeout(Some(time.max(Duration::from_millis(1))))?;
+        self.socket
+            .set_read_timeout(Some(time.max(Duration::from_millis(1))))?;
         let mut discarded = [0; 4096];
         let count = rustix::io::read(&self.socket, &mut discarded)?;
         Ok(count > 0)

@@ -1,0 +1,239 @@
+//! Finding a server and joining its run: one try, and what to say when it fails.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ka_proto::auth::join_proof;
+use ka_proto::control::{Join, ToNode};
+use ka_proto::limits::{JOIN_TIMEOUT, MAX_CONTROL_FRAME};
+use ka_proto::{PROTOCOL_VERSION, WireError};
+use rustls::pki_types::ServerName;
+use socket2::SockRef;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::types::NodeConfig;
+use crate::control::{ControlError, read_frame};
+use crate::discovery::Question;
+use crate::key::ServerKey;
+use crate::net::tune_control;
+use crate::stream::link::{dial, fresh_nonce};
+use crate::tls::{client_config, exported_secret, is_wrong_key};
+
+/// For a TCP connection to a server that is there; SYNs are repeated after 1 and 3 s.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// Why a try gave no server.
+#[derive(Debug)]
+pub(super) enum NotJoined {
+    /// Another try may do better.
+    Yet(String),
+    /// The server is there, knows the code, and says no.
+    Refused { server: SocketAddr, reason: String },
+}
+
+/// A connection on which a Join was sent and answered.
+#[derive(Debug)]
+pub(super) struct Met {
+    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) server: SocketAddr,
+    pub(super) local: SocketAddr,
+    /// The first message, an acceptance.
+    pub(super) accepted: ToNode,
+}
+
+/// Where to look, for display.
+pub(super) fn describe(config: &NodeConfig) -> String {
+    match &config.server {
+        Some(server) => format!("connecting to {server}"),
+        None => format!(
+            "asking for session {} by broadcast on {}",
+            config.session,
+            list_routes(config)
+        ),
+    }
+}
+
+/// The address of a server: the given one, or the one that answers a broadcast.
+pub(super) async fn locate(config: &NodeConfig) -> Result<SocketAddr, NotJoined> {
+    match &config.server {
+        Some(server) => resolve(server, config.control_port).await,
+        None => {
+            let question = question(config);
+            let routes = question.routes();
+            if routes.is_empty() {
+                let reason = "no IPv4 interface is up to broadcast on; name the server with -h".to_owned();
+                return Err(NotJoined::Yet(reason));
+            }
+            match question.ask(&routes).await.map_err(NotJoined::Yet)? {
+                Some(server) => Ok(server),
+                None => Err(NotJoined::Yet(format!(
+                    "no answer to broadcasts to UDP port {} on {} (server not started, another session name or join \
+                     code, or a network between; -h names it)",
+                    config.control_port,
+                    list_routes(config)
+                ))),
+            }
+        }
+    }
+}
+
+fn question(config: &NodeConfig) -> Question<'_> {
+    Question {
+        secret: &config.join.secret,
+        session: &config.session,
+        listen: config.listen,
+        port: config.control_port,
+    }
+}
+
+fn list_routes(config: &NodeConfig) -> String {
+    let routes = question(config).routes();
+    let names: Vec<String> = routes
+        .iter()
+        .map(|route| format!("{} ({})", route.interface, route.broadcast))
+        .collect();
+    if names.is_empty() {
+        "no interface".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+/// `HOST`, `HOST:PORT`, `ADDR`, `[ADDR]:PORT`. Names need the system's resolver, which a static binary lacks.
+async fn resolve(server: &str, port: u16) -> Result<SocketAddr, NotJoined> {
+    let bare = server.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, port));
+    }
+    if let Ok(addr) = server.parse::<SocketAddr>() {
+        return Ok(addr);
+    }
+    let has_port = server
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let query = if has_port {
+        server.to_owned()
+    } else {
+        format!("{server}:{port}")
+    };
+    let found = lookup_host(query).await;
+    found.ok().and_then(|mut addrs| addrs.next()).ok_or_else(|| {
+        NotJoined::Yet(format!(
+            "the name {server} is not known here; give the server's address with -h"
+        ))
+    })
+}
+
+/// Connects to `server`, checks its key, and asks to join.
+pub(super) async fn meet(config: &NodeConfig, server: SocketAddr, data_port: u16) -> Result<Met, NotJoined> {
+    let yet = |reason: String| NotJoined::Yet(format!("{server}: {reason}"));
+    let socket = match timeout(CONNECT_TIME, dial(server, config.listen)).await {
+        Ok(Ok(socket)) => socket,
+        Ok(Err(error)) => return Err(yet(format!("connecting: {error}"))),
+        Err(_) => {
+            return Err(yet(format!(
+                "connecting: no answer in {} s",
+                CONNECT_TIME.as_secs()
+            )));
+        }
+    };
+    let asked = timeout(JOIN_TIMEOUT, ask_to_join(config, socket, server, data_port)).await;
+    match asked {
+        Ok(result) => result.map_err(|not| match not {
+            NotJoined::Yet(reason) => yet(reason),
+            refused @ NotJoined::Refused { .. } => refused,
+        }),
+        Err(_) => Err(yet(format!(
+            "no answer to the join in {} s",
+            JOIN_TIMEOUT.as_secs()
+        ))),
+    }
+}
+
+async fn ask_to_join(
+    config: &NodeConfig,
+    socket: TcpStream,
+    server: SocketAddr,
+    data_port: u16,
+) -> Result<Met, NotJoined> {
+    let yet = |error: &dyn std::fmt::Display| NotJoined::Yet(error.to_string());
+    tune_control(SockRef::from(&socket), config.silence).map_err(|error| yet(&error))?;
+    let local = socket.local_addr().map_err(|error| yet(&error))?;
+    let own = ServerKey::ephemeral().map_err(|error| yet(&error))?;
+    let tls = client_config(config.join.fingerprint, &own).map_err(|error| yet(&error))?;
+    let connector = TlsConnector::from(tls);
+    // Raw keys have no names; the address only fills the place.
+    let name = ServerName::IpAddress(server.ip().into());
+    let mut stream = connector.connect(name, socket).await.map_err(|error| {
+        NotJoined::Yet(if is_wrong_key(&error) {
+            "the server there has another key than the join code says; use the code that it printed"
+                .to_owned()
+        } else {
+            format!("no TLS: {error}")
+        })
+    })?;
+    let exporter = exported_secret(stream.get_ref().1).map_err(|error| yet(&error))?;
+    let mut join = Join {
+        session: config.session.clone(),
+        name: config.name.clone(),
+        mac: config.mac,
+        data_addr: SocketAddr::new(config.listen.unwrap_or_else(|| unspecified(server)), data_port),
+        start_now: config.start_now,
+        wants_release: config.wants_release,
+        nonce: fresh_nonce().map_err(NotJoined::Yet)?,
+        proof: [0; 32],
+    };
+    join.proof = join_proof(&config.join.secret, &exporter, &join);
+    let frame = join.encode().map_err(|error| yet(&error))?;
+    stream.write_all(&frame).await.map_err(|error| yet(&error))?;
+    let answer = read_frame(&mut stream, MAX_CONTROL_FRAME, JOIN_TIMEOUT)
+        .await
+        .map_err(|error| {
+            match error {
+        ControlError::Closed => NotJoined::Yet(
+            "the server hung up without a word: this join code is of another run; ka-server prints a new one \
+             for each run"
+                .to_owned(),
+        ),
+        other => yet(&other),
+    }
+        })?;
+    match ToNode::decode(&answer) {
+        Ok(ToNode::Refused { version, reason }) => {
+            let ours = PROTOCOL_VERSION.number();
+            let reason = if version == ours {
+                reason.to_string()
+            } else {
+                WireError::Version {
+                    theirs: version,
+                    ours,
+                }
+                .to_string()
+            };
+            Err(NotJoined::Refused { server, reason })
+        }
+        Ok(accepted @ ToNode::Accepted { .. }) => Ok(Met {
+            stream,
+            server,
+            local,
+            accepted,
+        }),
+        Ok(_) => Err(NotJoined::Yet(
+            "the server answered a join with something else".to_owned(),
+        )),
+        Err(error) => Err(yet(&error)),
+    }
+}
+
+/// "Whatever address this connection comes from", in the server's family.
+fn unspecified(server: SocketAddr) -> IpAddr {
+    if server.is_ipv4() {
+        IpAddr::from([0; 4])
+    } else {
+        IpAddr::from([0; 16])
+    }
+}

@@ -1,0 +1,135 @@
+//! The tries of [`Node::join`], and what is started when one succeeds.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ka_proto::control::ToNode;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+use super::core::{Core, serve_connection};
+use super::find::{Met, NotJoined, describe, locate, meet};
+use super::{JoinEvent, Joined, Node, NodeConfig};
+use crate::error::TransportError;
+use crate::net::listen_tcp_or_ephemeral;
+use crate::server::runtime;
+use crate::stream::Door;
+
+/// Pause after the first failed try; it doubles with each.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Strangers waiting to be logged.
+const MAX_STRANGERS: usize = 64;
+
+/// See [`Node::join`].
+pub(super) fn join(config: &NodeConfig, mut on_try: impl FnMut(&JoinEvent)) -> Result<Node, TransportError> {
+    let runtime = runtime("ka-client-net")?;
+    let mut pause = FIRST_PAUSE;
+    for attempt in 1.. {
+        on_try(&JoinEvent::Trying {
+            attempt,
+            what: describe(config),
+        });
+        match try_once(config, &runtime) {
+            Ok((met, listener)) => return begin(config, runtime, met, listener),
+            Err(Failed::Fatal(error)) => return Err(error),
+            Err(Failed::Not(NotJoined::Refused { server, reason })) => {
+                on_try(&JoinEvent::Failed {
+                    attempt,
+                    reason: reason.clone(),
+                    pause: None,
+                });
+                return Err(TransportError::Refused {
+                    session: config.session.to_string(),
+                    server,
+                    reason,
+                });
+            }
+            Err(Failed::Not(NotJoined::Yet(reason))) => {
+                let is_last = attempt > config.retries;
+                let failed = JoinEvent::Failed {
+                    attempt,
+                    reason: reason.clone(),
+                    pause: (!is_last).then_some(pause),
+                };
+                on_try(&failed);
+                if is_last {
+                    let tried = format!("{reason} (tried {attempt} times)");
+                    return Err(TransportError::NoServer {
+                        session: config.session.to_string(),
+                        tried,
+                    });
+                }
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+    // The loop above ends by returning; u32 attempts take a century.
+    Err(TransportError::Misuse("tried for ever"))
+}
+
+enum Failed {
+    /// Trying again does not help.
+    Fatal(TransportError),
+    Not(NotJoined),
+}
+
+/// One try. The data port is bound before the server hears of it.
+fn try_once(config: &NodeConfig, runtime: &Runtime) -> Result<(Met, std::net::TcpListener), Failed> {
+    let server = runtime.block_on(locate(config)).map_err(Failed::Not)?;
+    let any: IpAddr = if server.is_ipv4() {
+        [0u8; 4].into()
+    } else {
+        [0u8; 16].into()
+    };
+    let addr = SocketAddr::new(config.listen.unwrap_or(any), config.data_port);
+    let listener = listen_tcp_or_ephemeral(addr, "data connections").map_err(Failed::Fatal)?;
+    let port = listener
+        .local_addr()
+        .map_err(|source| Failed::Fatal(TransportError::system("reading the own data port")(source)))?
+        .port();
+    let met = runtime
+        .block_on(meet(config, server, port))
+        .map_err(Failed::Not)?;
+    Ok((met, listener))
+}
+
+fn begin(
+    config: &NodeConfig,
+    runtime: Runtime,
+    met: Met,
+    listener: std::net::TcpListener,
+) -> Result<Node, TransportError> {
+    let ToNode::Accepted { node, .. } = met.accepted else {
+        return Err(TransportError::Misuse("joined without being accepted"));
+    };
+    let data = listener
+        .local_addr()
+        .map_err(TransportError::system("reading the own data port"))?;
+    let joined = Joined {
+        server: met.server,
+        local: met.local,
+        data,
+        id: node,
+    };
+    let (commands, command_queue) = mpsc::unbounded_channel();
+    let (orders, order_queue) = crossbeam_channel::unbounded();
+    let (strangers, stranger_queue) = mpsc::channel(MAX_STRANGERS);
+    let guard = runtime.enter();
+    let door = Door::new(strangers);
+    let listener =
+        tokio::net::TcpListener::from_std(listener).map_err(TransportError::system("listening for data"))?;
+    tokio::spawn(door.clone().serve(listener));
+    let (connection, messages) = serve_connection(met.stream, config.silence);
+    let core = Core::new(config, met.accepted, door, connection, orders);
+    tokio::spawn(core.serve(command_queue, messages, stranger_queue));
+    drop(guard);
+    Ok(Node {
+        commands,
+        orders: order_queue,
+        joined,
+        runtime: Some(runtime),
+    })
+}

@@ -1,0 +1,183 @@
+//! The control port's gate: TLS, then a Join with proof, within a time limit and a bounded number of strangers.
+//!
+//! A peer is given nothing but TLS's own handshake until its proof holds; one of another version is told so, because
+//! its proof cannot be read. Who is then taken into the run is decided by `ka_proto::run`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ka_proto::auth::{Secret, join_is_proved};
+use ka_proto::control::{Join, ToNode, ToServer};
+use ka_proto::limits::{MAX_CONTROL_FRAME, MAX_JOIN_FRAME};
+use ka_proto::run::ConnId;
+use ka_proto::{Reason, WireError};
+use socket2::SockRef;
+use tokio::io::{AsyncWriteExt, ReadHalf, split};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::core::{Connection, Input};
+use crate::control::{ControlError, MAX_QUEUED_FRAMES, read_frame, write_frames};
+use crate::net::tune_control;
+use crate::tls::exported_secret;
+
+/// Connections that have not proved themselves. A room of nodes that starts at once waits its turn in the kernel's
+/// queue; a handshake takes milliseconds.
+const MAX_UNPROVED: usize = 128;
+/// Pause after accept(2) failed: descriptors may be short for a moment.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Lets nodes in.
+#[derive(Clone)]
+pub(super) struct Gate {
+    pub(super) acceptor: TlsAcceptor,
+    pub(super) secret: Secret,
+    pub(super) handshake: Duration,
+    pub(super) silence: Duration,
+    pub(super) core: mpsc::Sender<Input>,
+    pub(super) connections: Arc<AtomicU64>,
+}
+
+/// A proved connection.
+struct Proved {
+    stream: TlsStream<TcpStream>,
+    join: Join,
+    local: IpAddr,
+}
+
+impl Gate {
+    /// Accepts until the task is dropped.
+    pub(super) async fn serve(self, listener: TcpListener) {
+        let unproved = Arc::new(Semaphore::new(MAX_UNPROVED));
+        loop {
+            let Ok(permit) = Arc::clone(&unproved).acquire_owned().await else {
+                return;
+            };
+            match listener.accept().await {
+                Ok((socket, remote)) => {
+                    let gate = self.clone();
+                    tokio::spawn(async move {
+                        let admitted = timeout(gate.handshake, gate.admit(socket)).await;
+                        drop(permit);
+                        match admitted {
+                            Ok(Ok(proved)) => gate.converse(proved, remote).await,
+                            Ok(Err(reason)) => gate.turn_away(remote, reason).await,
+                            Err(_) => {
+                                let reason =
+                                    format!("said nothing valid in {} s", gate.handshake.as_secs_f32());
+                                gate.turn_away(remote, reason).await;
+                            }
+                        }
+                    });
+                }
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    }
+
+    async fn turn_away(&self, from: SocketAddr, reason: String) {
+        // A core that is gone has no use for it.
+        self.core
+            .send(Input::Turned {
+                from,
+                reason: format!("control port: {reason}"),
+            })
+            .await
+            .ok();
+    }
+
+    async fn admit(&self, socket: TcpStream) -> Result<Proved, String> {
+        let local = socket
+            .local_addr()
+            .map_err(|error| error.to_string())?
+            .ip()
+            .to_canonical();
+        tune_control(SockRef::from(&socket), self.silence).map_err(|error| error.to_string())?;
+        let mut stream = self
+            .acceptor
+            .accept(socket)
+            .await
+            .map_err(|error| format!("no TLS: {error}"))?;
+        let exporter = exported_secret(stream.get_ref().1).map_err(|error| error.to_string())?;
+        let body = read_frame(&mut stream, MAX_JOIN_FRAME, self.handshake)
+            .await
+            .map_err(|error| format!("no valid join: {error}"))?;
+        let join = match Join::decode(&body) {
+            Ok(join) => join,
+            Err(error @ WireError::Version { .. }) => {
+                refuse(&mut stream, &error.to_string()).await;
+                return Err(error.to_string());
+            }
+            Err(error) => return Err(format!("no valid join: {error}")),
+        };
+        if join_is_proved(&self.secret, &exporter, &join) {
+            Ok(Proved { stream, join, local })
+        } else {
+            Err("its join code is not of this run".to_owned())
+        }
+    }
+
+    /// Carries messages between the connection and the core until it ends.
+    async fn converse(&self, proved: Proved, remote: SocketAddr) {
+        let conn = ConnId(self.connections.fetch_add(1, Ordering::Relaxed));
+        let (reader, mut writer) = split(proved.stream);
+        let (frames, queue) = mpsc::channel(MAX_QUEUED_FRAMES);
+        let writer = tokio::spawn(async move {
+            // A broken connection shows at the reader too, which tells the core.
+            write_frames(&mut writer, queue).await.ok();
+        });
+        let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+        let (join, connection) = (Box::new(proved.join), Connection { frames, writer });
+        let joined = Input::Joined {
+            conn,
+            join,
+            local: proved.local,
+            remote,
+            connection,
+        };
+        if self.core.send(joined).await.is_err() {
+            return;
+        }
+        let error = self.pass_on(conn, reader).await;
+        self.core
+            .send(Input::Closed {
+                conn,
+                reason: Reason::new(error.to_string()),
+            })
+            .await
+            .ok();
+    }
+
+    async fn pass_on(&self, conn: ConnId, mut reader: ReadHalf<TlsStream<TcpStream>>) -> ControlError {
+        loop {
+            let message = match read_frame(&mut reader, MAX_CONTROL_FRAME, self.silence).await {
+                Ok(body) => ToServer::decode(&body),
+                Err(error) => return error,
+            };
+            match message {
+                // The core holds at most a bounded number of messages; more wait in the socket.
+                Ok(message) => {
+                    if self.core.send(Input::Message { conn, message }).await.is_err() {
+                        return ControlError::Closed;
+                    }
+                }
+                Err(error) => return error.into(),
+            }
+        }
+    }
+}
+
+async fn refuse(stream: &mut TlsStream<TcpStream>, reason: &str) {
+    let Ok(frame) = ToNode::refused(reason).encode() else {
+        return;
+    };
+    // The peer may be gone; it was only a courtesy.
+    if stream.write_all(&frame).await.is_ok() {
+        stream.shutdown().await.ok();
+    }
+}

@@ -1,0 +1,264 @@
+//! What the run machine says, carried out: messages sent, waiting callers answered, events shown.
+
+use ka_proto::control::Stage;
+use ka_proto::run::{self, Received, RunEvent, RunOutput};
+use ka_proto::wire::Payload;
+use ka_proto::{Reason, StreamId, StreamName};
+
+use super::core::{Answers, Core, Endings, Waiting};
+use super::types::{Failure, NodeInfo, Outcome, ServerEvent};
+use crate::error::TransportError;
+use crate::stream::Input as PumpInput;
+
+type Outcomes<T> = Vec<(run::NodeInfo, Result<T, run::Failure>)>;
+
+impl Core {
+    /// Does what the machine says.
+    pub(super) fn obey(&mut self) {
+        while let Some(output) = self.run.poll_output() {
+            match output {
+                RunOutput::Send { conn, message } => {
+                    let Some(connection) = self.connections.get(&conn) else {
+                        continue;
+                    };
+                    let sent = message.encode().map(|frame| connection.frames.try_send(frame));
+                    if !matches!(sent, Ok(Ok(()))) {
+                        self.close(conn);
+                        self.run.handle_closed(
+                            self.now(),
+                            conn,
+                            &Reason::new("it does not read what it is sent"),
+                        );
+                    }
+                }
+                RunOutput::Close { conn } => self.close(conn),
+                RunOutput::Event(event) => self.handle_event(event),
+            }
+        }
+    }
+
+    fn handle_event(&mut self, event: RunEvent) {
+        match event {
+            RunEvent::Gathered(nodes) => {
+                self.gathered = Some(Ok(nodes.iter().map(|node| self.info(node)).collect()));
+                self.answer_gather();
+            }
+            RunEvent::NobodyCame => {
+                self.gathered = Some(Err("nobody came in the time given (--wait)"));
+                self.answer_gather();
+            }
+            RunEvent::StageDone { stage, outcomes } => self.end_stage(stage, outcomes),
+            RunEvent::HeadSuccessor { stream, successor } => {
+                if let Some(open) = self.open.as_ref().filter(|open| open.stream == stream) {
+                    open.shared.post(PumpInput::Relink {
+                        predecessor: None,
+                        successor: Some(successor),
+                    });
+                }
+            }
+            RunEvent::StreamDone { stream, outcomes } => self.end_stream(stream, outcomes),
+            RunEvent::Over => self.end_run(),
+            other => self.show(other),
+        }
+    }
+
+    fn end_stage(&mut self, stage: Stage, outcomes: Outcomes<Payload>) {
+        let outcomes: Answers = outcomes
+            .into_iter()
+            .map(|(node, outcome)| {
+                let node = self.info(&node);
+                if outcome.is_ok() && stage != Stage::Report {
+                    self.event(ServerEvent::NodeReady { node: node.id });
+                }
+                (node, outcome_of(outcome.map(|payload| payload.0)))
+            })
+            .collect();
+        match std::mem::replace(&mut self.waiting, Waiting::Nobody) {
+            Waiting::Prepare(reply) | Waiting::Reports(reply) => drop(reply.send(Ok(outcomes))),
+            Waiting::Go(reply) => drop(reply.send(Ok(without_payload(outcomes)))),
+            other => self.waiting = other,
+        }
+    }
+
+    fn end_stream(&mut self, stream: StreamId, outcomes: Outcomes<Received>) {
+        let outcomes: Endings = outcomes
+            .into_iter()
+            .map(|(node, outcome)| (self.info(&node), outcome_of(outcome.map(drop))))
+            .collect();
+        for (node, outcome) in &outcomes {
+            if matches!(outcome, Outcome::Done(())) {
+                self.event(ServerEvent::StreamDone {
+                    node: node.id,
+                    stream,
+                });
+            }
+        }
+        let Some(open) = self.open.as_mut().filter(|open| open.stream == stream) else {
+            return;
+        };
+        let someone_has_it = outcomes
+            .iter()
+            .any(|(_, outcome)| matches!(outcome, Outcome::Done(())));
+        open.shared.post(if someone_has_it {
+            PumpInput::EndStream
+        } else {
+            PumpInput::Abort("no node is left that takes it".to_owned())
+        });
+        if let Some(reply) = open.waiting.take() {
+            reply.send(Ok(outcomes.clone())).ok();
+        }
+        open.outcomes = Some(outcomes);
+    }
+
+    fn end_run(&mut self) {
+        let reason = self
+            .over
+            .get_or_insert_with(|| "the run is over".to_owned())
+            .clone();
+        let aborted = || TransportError::Aborted {
+            reason: reason.clone(),
+        };
+        if let Some(open) = &mut self.open {
+            open.shared.post(PumpInput::Abort(reason.clone()));
+            if let Some(reply) = open.waiting.take() {
+                reply.send(Err(aborted())).ok();
+            }
+        }
+        match std::mem::replace(&mut self.waiting, Waiting::Nobody) {
+            Waiting::Nobody => {}
+            Waiting::Gather(reply) => drop(reply.send(Err(aborted()))),
+            Waiting::Prepare(reply) | Waiting::Reports(reply) => drop(reply.send(Err(aborted()))),
+            Waiting::Go(reply) => drop(reply.send(Err(aborted()))),
+            // The end of the run is what a release waits for.
+            Waiting::Release(reply) => drop(reply.send(Ok(()))),
+        }
+    }
+
+    /// Passes on what is only for display.
+    fn show(&mut self, event: RunEvent) {
+        match event {
+            RunEvent::NodeJoined { node, present, .. } => {
+                self.wants_release.insert(node.id, self.joining_wants_release);
+                let node = self.info(&node);
+                self.event(ServerEvent::NodeJoined { node, present });
+            }
+            RunEvent::NodeLeft {
+                node,
+                reason,
+                present,
+            } => {
+                let node = self.info(&node);
+                self.event(ServerEvent::NodeLeft {
+                    node,
+                    reason: reason.to_string(),
+                    present,
+                });
+            }
+            RunEvent::NodeRefused { addr, name, reason } => {
+                self.event(ServerEvent::Turned {
+                    from: addr,
+                    reason: format!("node {name}: {reason}"),
+                });
+            }
+            RunEvent::NodeFailed { node, failure } => {
+                let node = self.info(&node);
+                self.event(ServerEvent::NodeFailed {
+                    node,
+                    failure: failure_of(&failure),
+                });
+            }
+            RunEvent::NodeEvent { node, payload } => {
+                self.event(ServerEvent::NodeEvent {
+                    node,
+                    payload: payload.0,
+                });
+            }
+            RunEvent::Progress { node, progress } => self.event(ServerEvent::Progress {
+                node,
+                stream: progress.stream,
+                received: progress.received.0,
+                consumed: progress.consumed.0,
+                buffered: progress.buffered,
+            }),
+            RunEvent::NodeReported { node } => self.event(ServerEvent::Reported { node }),
+            RunEvent::LinkUp {
+                node,
+                stream,
+                side,
+                offset,
+            } => {
+                tracing::debug!(%node, %stream, ?side, %offset, "data link up");
+            }
+            RunEvent::LinkLost {
+                node,
+                stream,
+                side,
+                offset,
+                reason,
+            } => {
+                tracing::warn!(%node, %stream, ?side, %offset, %reason, "data link lost");
+            }
+            // Handled before.
+            RunEvent::Gathered(_)
+            | RunEvent::NobodyCame
+            | RunEvent::StageDone { .. }
+            | RunEvent::HeadSuccessor { .. }
+            | RunEvent::StreamDone { .. }
+            | RunEvent::Over => {}
+        }
+    }
+
+    pub(super) fn show_chain(&self, stream: StreamId, name: &StreamName) {
+        let nodes = self.run.nodes();
+        let chain = nodes
+            .iter()
+            .filter(|(_, failure)| failure.is_none())
+            .map(|(node, _)| self.info(node))
+            .collect();
+        self.event(ServerEvent::StreamOpened {
+            stream,
+            name: name.to_string(),
+            chain,
+        });
+    }
+
+    /// Shows an event; when nobody reads them for long, new ones are dropped rather than kept without bound.
+    pub(super) fn event(&self, event: ServerEvent) {
+        self.events.try_send(event).ok();
+    }
+
+    fn info(&self, node: &run::NodeInfo) -> NodeInfo {
+        NodeInfo {
+            id: node.id,
+            name: node.name.to_string(),
+            addr: node.addr.ip(),
+            mac: node.mac,
+            position: node.position,
+            wants_release: self.wants_release.get(&node.id).copied().unwrap_or(false),
+        }
+    }
+}
+
+fn failure_of(failure: &run::Failure) -> Failure {
+    Failure {
+        stage: failure.stage.to_string(),
+        reason: failure.reason.to_string(),
+    }
+}
+
+fn outcome_of<T>(result: Result<T, run::Failure>) -> Outcome<T> {
+    match result {
+        Ok(value) => Outcome::Done(value),
+        Err(failure) => Outcome::Failed(failure_of(&failure)),
+    }
+}
+
+fn without_payload(answers: Answers) -> Endings {
+    answers
+        .into_iter()
+        .map(|(node, outcome)| match outcome {
+            Outcome::Done(_) => (node, Outcome::Done(())),
+            Outcome::Failed(failure) => (node, Outcome::Failed(failure)),
+        })
+        .collect()
+}

@@ -1,0 +1,140 @@
+//! Binding a server's ports and starting its tasks.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use ka_proto::RunId;
+use ka_proto::limits;
+use ka_proto::run::{RunConfig, StageTimeouts};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+
+use super::accept::Gate;
+use super::core::{Core, Queues};
+use super::types::ServerConfig;
+use super::{LocalAddrs, Server};
+use crate::code::JoinCode;
+use crate::discovery::Responder;
+use crate::error::TransportError;
+use crate::net::{listen_tcp, listen_tcp_or_ephemeral, reachable_addrs};
+use crate::stream::Door;
+use crate::tls;
+
+/// Events kept for a user interface that is slow to read them.
+const MAX_EVENTS: usize = 16 << 10;
+/// Messages of all nodes waiting for the core; more wait in their sockets.
+const MAX_INPUTS: usize = 1024;
+/// Strangers waiting to be shown.
+const MAX_STRANGERS: usize = 64;
+
+/// See [`Server::start`].
+pub(super) fn start(config: ServerConfig) -> Result<Server, TransportError> {
+    let control = listen_tcp(
+        SocketAddr::new(config.listen, config.control_port),
+        "control connections",
+    )?;
+    let data = listen_tcp_or_ephemeral(
+        SocketAddr::new(config.listen, config.data_port),
+        "data connections",
+    )?;
+    let (control_addr, data_addr) = (local_addr(&control)?, local_addr(&data)?);
+    let responder = Responder::bind(
+        config.listen,
+        control_addr.port(),
+        config.secret,
+        config.session.clone(),
+    )?;
+    let run_config = run_config(&config, data_addr.port())?;
+    let acceptor = TlsAcceptor::from(tls::server_config(&config.key)?);
+    let join = JoinCode {
+        fingerprint: config.key.fingerprint(),
+        secret: config.secret,
+    };
+
+    let runtime = runtime("ka-server-net")?;
+    let (commands, command_queue) = mpsc::unbounded_channel();
+    let (inputs, input_queue) = mpsc::channel(MAX_INPUTS);
+    let (strangers, stranger_queue) = mpsc::channel(MAX_STRANGERS);
+    let (events, event_queue) = crossbeam_channel::bounded(MAX_EVENTS);
+    let door = Door::new(strangers);
+    let gate = Gate {
+        acceptor,
+        secret: config.secret,
+        handshake: config.timeouts.handshake,
+        silence: config.timeouts.silence,
+        core: inputs,
+        connections: Arc::new(AtomicU64::new(1)),
+    };
+    let guard = runtime.enter();
+    let listening = TransportError::system("listening");
+    tokio::spawn(gate.serve(tokio::net::TcpListener::from_std(control).map_err(&listening)?));
+    tokio::spawn(
+        door.clone()
+            .serve(tokio::net::TcpListener::from_std(data).map_err(&listening)?),
+    );
+    responder.serve()?;
+    let queues = Queues {
+        commands: command_queue,
+        inputs: input_queue,
+        strangers: stranger_queue,
+    };
+    tokio::spawn(Core::new(&config, run_config, door, events).serve(queues));
+    drop(guard);
+    let reachable = reachable_addrs(config.listen);
+    let local = LocalAddrs {
+        control: control_addr,
+        data: data_addr,
+        reachable,
+    };
+    Ok(Server {
+        commands,
+        events: event_queue,
+        join,
+        local,
+        runtime: Some(runtime),
+    })
+}
+
+/// A small runtime: it carries control messages and handshakes, never data.
+pub(crate) fn runtime(name: &'static str) -> Result<Runtime, TransportError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .map_err(TransportError::system("starting the network threads"))
+}
+
+fn local_addr(listener: &TcpListener) -> Result<SocketAddr, TransportError> {
+    listener
+        .local_addr()
+        .map_err(TransportError::system("reading the own address"))
+}
+
+fn run_config(config: &ServerConfig, data_port: u16) -> Result<RunConfig, TransportError> {
+    let (mut run, mut run_key) = ([0; 16], [0; 32]);
+    getrandom::fill(&mut run).map_err(|_| TransportError::Random)?;
+    getrandom::fill(&mut run_key).map_err(|_| TransportError::Random)?;
+    Ok(RunConfig {
+        run: RunId(run),
+        run_key,
+        session: config.session.clone(),
+        wanted: config.wanted,
+        wait: config.wait,
+        data_port,
+        hold_release: config.hold_release,
+        heal: config.heal,
+        tolerance: config.tolerance,
+        heartbeat: limits::HEARTBEAT,
+        silence: config.timeouts.silence,
+        timeouts: StageTimeouts {
+            prepare: config.timeouts.prepare,
+            go: config.timeouts.go,
+            stall: config.timeouts.stall,
+            report: config.timeouts.report,
+            leave: limits::LEAVE_TIMEOUT,
+        },
+    })
+}
