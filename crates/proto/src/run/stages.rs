@@ -157,8 +157,9 @@ impl Run {
                 reason: reason.clone(),
             },
         );
-        if !self.is_relay(node) {
+        if !self.is_relay(node, stage) {
             self.dismiss(node, reason);
+            self.leave_chain(now, node);
         }
         self.after_failure(now);
     }

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use super::member::MemberState;
 use super::{
     ChainPosition, Duration, Failure, HeadStream, Member, NodeId, NodeInfo, Phase, Progress, Reason,
-    Received, Run, RunError, RunEvent, Side, SocketAddr, StreamId, StreamName, StreamOffset, Successor,
-    ToNode, ToServer,
+    Received, Run, RunError, RunEvent, Side, SocketAddr, Stage, StreamId, StreamName, StreamOffset,
+    Successor, ToNode, ToServer,
 };
 use crate::auth;
 use crate::control::{OpenStream, Peer, Relink};
 
 /// How often a broken link between two living nodes is made again before one of them has to go.
-const LINK_RETRIES: u8 = 2;
+const LINK_RETRIES: u8 = 1;
 
 #[derive(Debug)]
 pub(super) struct StreamRun {
@@ -24,6 +24,8 @@ pub(super) struct StreamRun {
     done: BTreeMap<NodeId, Received>,
     consumed: BTreeMap<NodeId, StreamOffset>,
     retries: BTreeMap<NodeId, u8>,
+    /// How many successors had to go because they could not be linked to this node.
+    strikes: BTreeMap<NodeId, u32>,
     /// Whose predecessor was lost and not replaced, and what it was called.
     orphans: BTreeMap<NodeId, String>,
     produced: StreamOffset,
@@ -109,6 +111,7 @@ impl Run {
             done: BTreeMap::new(),
             consumed: BTreeMap::new(),
             retries: BTreeMap::new(),
+            strikes: BTreeMap::new(),
             orphans: BTreeMap::new(),
             produced: StreamOffset(0),
             head_ended: false,
@@ -217,8 +220,13 @@ impl Run {
         }
     }
 
-    pub(super) fn is_relay(&self, node: NodeId) -> bool {
-        matches!(&self.phase, Phase::Streaming(run) if run.index_of(node).is_some())
+    /// Whether a node that says that it failed in `stage` has the running stream's relay open. One that failed before
+    /// it was told of this stream has not, and never will.
+    pub(super) fn is_relay(&self, node: NodeId, stage: Stage) -> bool {
+        let Phase::Streaming(run) = &self.phase else {
+            return false;
+        };
+        run.index_of(node).is_some() && (stage == Stage::Stream(run.stream) || run.is_done(node))
     }
 
     pub(super) fn handle_link_lost(
@@ -259,15 +267,20 @@ impl Run {
             self.join_neighbours(stream, before, node);
             return;
         }
-        let orphan_of = run.orphans.get(&node).cloned();
-        if heal && self.is_quiet(now, before) {
+        // One of the two must go, and which one is at fault is not known: it is the one above if it is silent or has
+        // cost a successor already, so that one bad node costs one good one at most.
+        let repeated = run.strikes.get(&before).is_some_and(|strikes| *strikes > 0);
+        if heal && (repeated || self.is_quiet(now, before)) && before != NodeId::SERVER {
             self.lose(
                 now,
                 before,
-                &Reason::new(format!("its successor hears nothing from it: {reason}")),
+                &Reason::new(format!("its successors cannot get data from it: {reason}")),
             );
             return;
         }
+        let Some(run) = self.streaming(stream) else { return };
+        *run.strikes.entry(before).or_insert(0) += 1;
+        let orphan_of = run.orphans.get(&node).cloned();
         let name = orphan_of.unwrap_or_else(|| self.name_of(before));
         self.lose(
             now,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::event::{Answer, Event, SERVER};
-use super::host::{Disk, Endpoint, WRITERS};
+use super::host::{Alive, Disk, Endpoint, WRITERS};
 use super::net::{Item, Link, LinkId, tag};
 use super::world::{ESTABLISH, HEARTBEAT, LINK_SILENCE, World};
 use super::{Violation, end_of};
@@ -123,7 +123,7 @@ impl World {
             Event::Dial { link } => self.dialed(host, link),
             Event::Dialed { link, answer } => self.dial_answered(host, link, answer),
             Event::DialTimeout { link } => self.dial_timeout(host, link),
-            Event::Arrive { link, item } => self.links[link.0].arrived.push_back(item),
+            Event::Arrive { link, item } => self.arrive(link, item),
             Event::Acked { link, ack } => {
                 let endpoint = self.hosts[host]
                     .endpoint
@@ -146,6 +146,14 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    /// What a killed sender had in its socket buffer is lost; the block on the wire may have come through.
+    fn arrive(&mut self, link: LinkId, item: Item) {
+        let sender = self.links[link.0].predecessor;
+        if !matches!(self.hosts[sender].alive, Alive::Dead | Alive::Gone) {
+            self.links[link.0].arrived.push_back(item);
+        }
     }
 
     fn dial_timeout(&mut self, host: usize, link: LinkId) {
@@ -509,8 +517,9 @@ impl World {
                 Send::Idle { .. } => Item::Idle,
             };
             moved = true;
-            let leaves = self.links[link.0].write(self.now, &item, self.scenario.link_rate);
             let successor = self.links[link.0].successor;
+            let rate = self.scenario.link_rates[successor - 1];
+            let leaves = self.links[link.0].write(self.now, &item, rate);
             self.queue.push(
                 leaves + self.scenario.latency,
                 successor,

@@ -17,7 +17,9 @@ pub(super) enum Alive {
     Up,
     /// Its process stands still until then.
     Frozen(Duration),
-    /// Its process is gone, its kernel answers.
+    /// It ended in order: what it wrote still arrives.
+    Left,
+    /// Its process was killed: its kernel answers, but what was not yet on the wire is lost.
     Dead,
     /// Nothing answers.
     Gone,

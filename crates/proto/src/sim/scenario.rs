@@ -68,8 +68,8 @@ pub struct Scenario {
     pub block_bytes: u32,
     /// Window of each node.
     pub window_bytes: u64,
-    /// Every link's rate, in bytes a second.
-    pub link_rate: u64,
+    /// Rate of the link to each host, in bytes a second; the first entry is host 1's.
+    pub link_rates: Vec<u64>,
     /// Every link's one-way latency.
     pub latency: Duration,
     /// Each consumer's rate, in bytes a second; the first entry is host 1's.
@@ -99,7 +99,7 @@ impl Scenario {
             stream_bytes: 24 << 20,
             block_bytes: LARGEST_BLOCK,
             window_bytes: (MIN_WINDOW_BLOCKS * MAX_BLOCK) as u64,
-            link_rate: 125_000_000,
+            link_rates: vec![125_000_000; nodes],
             latency: Duration::from_micros(200),
             disk_rates: vec![200_000_000; nodes],
             heal: false,
@@ -124,8 +124,15 @@ impl Scenario {
         } else {
             rng.pick(&[256, 4 << 10, LARGEST_BLOCK])
         };
-        scenario.window_bytes = rng.between(6, 40) << 20;
-        scenario.link_rate = rng.pick(&[5_000_000, 12_500_000, 125_000_000]);
+        scenario.window_bytes = rng.pick(&[6, 6, 8, 16, 40]) << 20;
+        let common = rng.pick(&[5_000_000, 12_500_000, 125_000_000]);
+        for rate in &mut scenario.link_rates {
+            *rate = if rng.chance(10) {
+                rng.pick(&[3_000_000, 20_000_000])
+            } else {
+                common
+            };
+        }
         scenario.latency = rng.pick(&[50, 300, 5_000, 40_000].map(Duration::from_micros));
         for rate in &mut scenario.disk_rates {
             *rate = rng.pick(&[3_000_000, 20_000_000, 200_000_000, 200_000_000]);
@@ -136,8 +143,41 @@ impl Scenario {
         scenario.hold_release = rng.chance(30);
         scenario.wanted = nodes.saturating_sub(usize::from(rng.chance(10))).max(1);
         let faults = rng.pick(&[0, 0, 1, 1, 1, 2, 3, 1 + nodes / 3]);
-        scenario.faults = (0..faults).map(|_| Planned::draw(&mut rng, nodes)).collect();
+        scenario.draw_faults(&mut rng, faults);
         scenario
+    }
+
+    /// Faults anywhere in the run; in some runs all at nearly the same time, on neighbours.
+    fn draw_faults(&mut self, rng: &mut Rng, faults: usize) {
+        let end_ms = u64::try_from(self.expected().as_millis()).unwrap_or(u64::MAX);
+        let together = rng
+            .chance(30)
+            .then(|| (rng.count(1, u32_of(self.nodes)) as usize, rng.millis(0, end_ms)));
+        for index in 0..faults {
+            let (host, at) = match together {
+                Some((host, at)) => ((host + index - 1) % self.nodes + 1, at + rng.millis(0, 1500)),
+                None => (rng.count(1, u32_of(self.nodes)) as usize, rng.millis(0, end_ms)),
+            };
+            self.faults.push(Planned {
+                host,
+                at,
+                fault: Fault::draw(rng),
+            });
+        }
+    }
+
+    /// About how long the run takes when nothing goes wrong.
+    fn expected(&self) -> Duration {
+        let rate = self
+            .disk_rates
+            .iter()
+            .chain(&self.link_rates)
+            .copied()
+            .fold(u64::MAX, u64::min)
+            .max(1);
+        let data = self.stream_bytes.saturating_mul(1000) / rate;
+        let stages = if self.generic { 2400 } else { 5900 };
+        Duration::from_millis(stages + u64::from(self.streams) * data)
     }
 
     /// Whether this host is never touched by a fault that may cost it the run.
@@ -150,27 +190,25 @@ impl Scenario {
     }
 }
 
-impl Planned {
-    fn draw(rng: &mut Rng, nodes: usize) -> Self {
-        let host = rng.count(1, u32::try_from(nodes).unwrap_or(u32::MAX)) as usize;
-        let at = rng.millis(0, 12_000);
-        let step = rng.pick(&[Step::Prepare, Step::Go, Step::Report]);
-        let fault = match rng.between(0, 11) {
-            0..=2 => Fault::Kill,
-            3 | 4 => Fault::PowerCut,
-            5 => Fault::Freeze(rng.millis(10, 12_000)),
-            6 => Fault::Partition(rng.millis(10, 12_000)),
-            7 => Fault::DiskStall(rng.millis(10, 12_000)),
-            8 => Fault::DiskFails,
-            9 => Fault::StepFails(step),
-            10 => Fault::StepHangs(step),
-            _ => Fault::Leaves,
-        };
-        Self { host, at, fault }
-    }
+fn u32_of(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 impl Fault {
+    fn draw(rng: &mut Rng) -> Self {
+        let step = rng.pick(&[Step::Prepare, Step::Go, Step::Report]);
+        match rng.between(0, 13) {
+            0..=3 => Self::Kill,
+            4 | 5 => Self::PowerCut,
+            6 | 7 => Self::Freeze(rng.millis(10, 12_000)),
+            8 | 9 => Self::Partition(rng.millis(10, 12_000)),
+            10 => Self::DiskStall(rng.millis(10, 12_000)),
+            11 => Self::DiskFails,
+            12 => rng.pick(&[Self::StepFails(step), Self::StepHangs(step)]),
+            _ => Self::Leaves,
+        }
+    }
+
     /// Faults that every node must survive: shorter than any silence that costs it the link, or a disk that is slow.
     fn is_harmless(self) -> bool {
         match self {

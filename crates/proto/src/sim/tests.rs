@@ -102,3 +102,30 @@ fn random_runs_with_few_nodes_keep_every_invariant() {
         check(seed, &Scenario::from_seed(seed, 9));
     }
 }
+
+#[test]
+#[ignore]
+fn stats() {
+    let mut c = std::collections::BTreeMap::new();
+    for seed in seeds(600) {
+        let sc = Scenario::from_seed(seed, 9);
+        let r = check(seed, &sc);
+        for (_, f) in &r.nodes {
+            let k = match f {
+                None => "ok".to_string(),
+                Some(f) => {
+                    let t: String = f
+                        .to_string()
+                        .chars()
+                        .map(|c| if c.is_ascii_digit() { '#' } else { c })
+                        .collect();
+                    t
+                }
+            };
+            *c.entry((sc.heal, k)).or_insert(0) += 1;
+        }
+    }
+    for (k, v) in c {
+        println!("{v:6} {k:?}");
+    }
+}

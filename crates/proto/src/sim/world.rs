@@ -114,7 +114,9 @@ impl World {
     }
 
     fn everybody_ended(&self) -> bool {
-        let ended = |host: &Host| matches!(host.alive, Alive::Dead | Alive::Gone) || host.ending.is_some();
+        let ended = |host: &Host| {
+            matches!(host.alive, Alive::Left | Alive::Dead | Alive::Gone) || host.ending.is_some()
+        };
         self.hosts.iter().skip(1).all(ended)
     }
 
@@ -127,7 +129,7 @@ impl World {
         let thaws = match self.hosts[host].alive {
             Alive::Up => Duration::ZERO,
             Alive::Frozen(until) => until,
-            Alive::Dead | Alive::Gone => {
+            Alive::Left | Alive::Dead | Alive::Gone => {
                 self.reach_the_dead(host, &scheduled.event);
                 return Ok(());
             }
@@ -146,7 +148,7 @@ impl World {
     /// A dead process's kernel refuses connections; a machine without power does not even do that.
     fn reach_the_dead(&mut self, host: usize, event: &Event) {
         if let Event::Dial { link } = *event
-            && self.hosts[host].alive == Alive::Dead
+            && self.hosts[host].alive != Alive::Gone
         {
             self.answer_dial(link, super::event::Answer::Closed);
         }
@@ -347,7 +349,7 @@ impl World {
                     self.hosts[host].ending = Some(ending);
                     self.hosts[host].node = None;
                     self.close_everything(host);
-                    self.hosts[host].alive = Alive::Dead;
+                    self.hosts[host].alive = Alive::Left;
                 }
             }
         }
