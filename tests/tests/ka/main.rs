@@ -4,5 +4,13 @@
 //! time limit, everything made carries this process's id and is undone by a guard.
 
 mod architecture;
+mod clone;
+mod failures;
+mod generic;
+mod hostile;
+mod kills;
+mod kit;
 mod lab;
 mod licences;
+mod options;
+mod strangers;

@@ -18,6 +18,7 @@ use ka_tests::{binaries, interrupt, scratch};
 
 use crate::bench::cases::{Case, Kind};
 use crate::bench::report::{Measured, Outcome};
+use crate::bench::tree::GoldenTree;
 use crate::cli::BenchOptions;
 use crate::{packages, root};
 
@@ -36,14 +37,22 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
     }
     root::become_root("bench", &release)?;
     scratch::sweep();
-    let mut measured = Vec::new();
+    let (mut measured, mut golden_tree) = (Vec::new(), None);
     for case in cases::all(options.quick)
         .iter()
         .filter(|case| is_chosen(case, &options.only))
     {
         let outcomes = match case.kind {
             Kind::Stream => measure::stream_case(case, &release, options)?,
-            Kind::Tree => tree::tree_case(case, &release, options)?,
+            Kind::Tree => {
+                let tree = match golden_tree.take() {
+                    Some(tree) => tree,
+                    None => GoldenTree::new()?,
+                };
+                let outcomes = tree::tree_case(case, &tree, &release, options)?;
+                golden_tree = Some(tree);
+                outcomes
+            }
         };
         let done = Measured {
             case: case.clone(),

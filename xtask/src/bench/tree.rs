@@ -34,36 +34,61 @@ const PLACES: [&str; 4] = ["/usr/share", "/usr/include", "/usr/lib", "/usr/src"]
 /// Who can carry a tree.
 const PEERS: [Peer; 2] = [Peer::Mbuffer, Peer::Ka];
 
-struct Bed<'a> {
-    case: &'a Case,
+/// The golden tree of all tree cases, on a disk in memory.
+pub(crate) struct GoldenTree {
     golden: Golden,
-    network: Network,
+    /// Dropped last: it holds the disk's file.
     scratch: Scratch,
-    release: &'a Path,
     bytes: u64,
 }
 
+struct Bed<'a> {
+    case: &'a Case,
+    tree: &'a GoldenTree,
+    network: Network,
+    release: &'a Path,
+}
+
+impl GoldenTree {
+    /// Gathers it from this machine's own files.
+    pub(crate) fn new() -> Result<Self> {
+        let scratch = Scratch::below(Path::new(MEMORY), "tree")?;
+        ensure_room(scratch.path(), 2 * DISK_BYTES)?;
+        let golden = Golden::new(&scratch, "golden", &plan()).context("making the golden tree")?;
+        fs::create_dir_all(golden.root().join("etc"))?;
+        fs::write(golden.root().join("etc/fstab"), golden.fstab())?;
+        let (files, bytes) = gather(golden.root())?;
+        ensure!(
+            files >= FILES,
+            "only {files} files in {PLACES:?}: the tree bench needs {FILES}"
+        );
+        println!(
+            "\ngolden tree: {files} files, {} MiB, from {}",
+            bytes >> 20,
+            PLACES.join(", ")
+        );
+        Ok(Self {
+            golden,
+            scratch,
+            bytes,
+        })
+    }
+}
+
 /// Runs both `runs` times in turns and takes the medians.
-pub(crate) fn tree_case(case: &Case, release: &Path, options: &BenchOptions) -> Result<Vec<Outcome>> {
-    let scratch = Scratch::below(Path::new(MEMORY), "bench")?;
-    ensure_room(scratch.path(), (case.nodes as u64 + 1) * DISK_BYTES / 2)?;
-    let golden = Golden::new(&scratch, "golden", &plan()).context("making the golden tree")?;
-    fs::create_dir_all(golden.root().join("etc"))?;
-    fs::write(golden.root().join("etc/fstab"), golden.fstab())?;
-    let (files, bytes) = gather(golden.root())?;
-    ensure!(
-        files >= FILES,
-        "only {files} files in {PLACES:?}: the tree bench needs {FILES}"
-    );
-    println!("\ngolden tree: {files} files, {} MiB", bytes >> 20);
+pub(crate) fn tree_case(
+    case: &Case,
+    tree: &GoldenTree,
+    release: &Path,
+    options: &BenchOptions,
+) -> Result<Vec<Outcome>> {
+    ensure_room(tree.scratch.path(), case.nodes as u64 * 2 * tree.bytes)?;
     let network = Network::new(case.nodes, case.rate)?;
     let bed = Bed {
         case,
-        golden,
+        tree,
         network,
-        scratch,
         release,
-        bytes,
     };
     let peers: Vec<Peer> = Peer::available(&options.peers)
         .into_iter()
@@ -86,15 +111,15 @@ impl Bed<'_> {
     fn run(&self, peer: Peer) -> Result<Outcome> {
         let (sender, receivers) = (Cgroup::new("send")?, Cgroup::new("receive")?);
         let disks = (1..=self.case.nodes)
-            .map(|number| Disk::new(&self.scratch, &format!("n{number}"), DISK_BYTES, 512))
+            .map(|number| Disk::new(&self.tree.scratch, &format!("n{number}"), DISK_BYTES, 512))
             .collect::<Result<Vec<_>>>()?;
         let job = Job {
             network: &self.network,
             sender: &sender,
             receivers: &receivers,
             release: self.release,
-            work: self.scratch.path(),
-            source: self.golden.root().to_owned(),
+            work: self.tree.scratch.path(),
+            source: self.tree.golden.root().to_owned(),
             sinks: disks.iter().map(|disk| disk.device().to_owned()).collect(),
         };
         let mut outcome = match peer {
@@ -106,16 +131,16 @@ impl Bed<'_> {
                 .with_context(|| format!("node {}", index + 1))?;
         }
         outcome.peer = peer.name().to_owned();
-        outcome.goodput = self.bytes as f64 / outcome.wall_seconds;
+        outcome.goodput = self.tree.bytes as f64 / outcome.wall_seconds;
         outcome.cpu_per_gib_hop =
-            outcome.cpu_seconds / (self.bytes as f64 / f64::from(1 << 30)) / self.case.nodes as f64;
+            outcome.cpu_seconds / (self.tree.bytes as f64 / f64::from(1 << 30)) / self.case.nodes as f64;
         Ok(outcome)
     }
 
     fn ours(&self, job: &Job<'_>) -> Result<Prepared> {
-        let root = self.golden.root().to_string_lossy().into_owned();
+        let root = self.tree.golden.root().to_string_lossy().into_owned();
         let (server, join) = job.ka_server(&["--root", &root])?;
-        let drive = self.golden.disk().name();
+        let drive = self.tree.golden.disk().name();
         let node = |number: usize| {
             job.on_node(number, self.release.join("ka-client"))
                 .args(["-h", GOLDEN_ADDRESS, "-s", "bench", "--no-reboot", "--join-file"])
@@ -123,7 +148,7 @@ impl Bed<'_> {
                 .arg("--disk")
                 .arg(format!("{drive}={}", job.sinks[number - 1].display()))
                 .arg("--mount-dir")
-                .arg(self.scratch.path().join(format!("mnt{number}")))
+                .arg(self.tree.scratch.path().join(format!("mnt{number}")))
         };
         let receivers = (1..job.nodes())
             .map(|number| node(number).spawn())
@@ -149,7 +174,7 @@ impl Bed<'_> {
             trees.push(MountedTree::new(
                 disk,
                 &plan().volumes,
-                &self.scratch.dir(&format!("tar{index}"))?,
+                &self.tree.scratch.dir(&format!("tar{index}"))?,
             )?);
         }
         let receivers = job.chain_from_the_end(|number, next| {
@@ -160,7 +185,7 @@ impl Bed<'_> {
                 format!("mbuffer {words} -I {RELAY_PORT} {onward} -o - | tar -C {to} -xpf - && sync -f {to}");
             Ok(job.on_node(number, "sh").args(["-c", &line]))
         })?;
-        let from = self.golden.root().display();
+        let from = self.tree.golden.root().display();
         let words = MBUFFER.join(" ");
         let to = format!("{}:{RELAY_PORT}", node_address(1));
         let line = format!("tar -C {from} --one-file-system --sparse -cf - . | mbuffer {words} -O {to}");
@@ -169,7 +194,7 @@ impl Bed<'_> {
 
     fn compare(&self, disk: &Disk, peer: Peer) -> Result<()> {
         disk.show_partitions()?;
-        let clone = MountedTree::new(disk, &plan().volumes, &self.scratch.dir("compared")?)?;
+        let clone = MountedTree::new(disk, &plan().volumes, &self.tree.scratch.dir("compared")?)?;
         // Plain tar keeps neither nanoseconds nor flags.
         let loses = peer != Peer::Ka;
         let allowed = Allowed {
@@ -177,7 +202,7 @@ impl Bed<'_> {
             other_filesystem: loses,
             ..Allowed::for_system()
         };
-        compare::trees(self.golden.root(), clone.root(), &allowed)?
+        compare::trees(self.tree.golden.root(), clone.root(), &allowed)?
             .expect_same()
             .map(drop)
     }

@@ -1,0 +1,214 @@
+//! `-e`: any stream to any consumer, no disks.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Result;
+use ka_tests::lab::Lab;
+
+use crate::kit::{expect_same_file, finish, payload};
+
+fn relay_to(nodes: usize, bytes: usize) -> Result<()> {
+    let lab = Lab::new("generic", nodes, None)?;
+    let source = payload(&lab, bytes)?;
+    let command = format!("cat {}", source.display());
+    let server = lab.server(&["-n", &nodes.to_string(), "-e", &command])?;
+    let sinks: Vec<_> = (1..=nodes)
+        .map(|number| lab.scratch().path().join(format!("sink{number}")))
+        .collect();
+    let mut running = Vec::new();
+    for (index, sink) in sinks.iter().enumerate() {
+        running.push(lab.client(index + 1, &server, &["-e", &format!("cat > {}", sink.display())])?);
+    }
+    finish(server, running)?.expect_success()?;
+    sinks.iter().try_for_each(|sink| expect_same_file(&source, sink))
+}
+
+#[test]
+fn one_node_gets_every_byte() -> Result<()> {
+    relay_to(1, 20_000_003)
+}
+
+#[test]
+fn five_nodes_get_every_byte() -> Result<()> {
+    relay_to(5, 30_000_001)
+}
+
+#[test]
+fn sixteen_nodes_get_every_byte() -> Result<()> {
+    relay_to(16, 5_000_000)
+}
+
+#[test]
+fn an_empty_stream_is_a_stream() -> Result<()> {
+    relay_to(2, 0)
+}
+
+#[test]
+fn a_file_goes_to_a_file_without_a_command() -> Result<()> {
+    let lab = Lab::new("input", 2, None)?;
+    let source = payload(&lab, 3_000_000)?;
+    let server = lab.server(&["-n", "2", "--input", &source.display().to_string()])?;
+    let sinks = [1, 2].map(|number| lab.scratch().path().join(format!("out{number}")));
+    let nodes = [
+        lab.client(1, &server, &["--output", &sinks[0].display().to_string()])?,
+        lab.client(2, &server, &["--output", &sinks[1].display().to_string()])?,
+    ];
+    finish(server, nodes.into())?.expect_success()?;
+    sinks.iter().try_for_each(|sink| expect_same_file(&source, sink))
+}
+
+#[test]
+fn a_failing_command_of_the_server_fails_every_node() -> Result<()> {
+    let lab = Lab::new("badsource", 2, None)?;
+    let server = lab.server(&["-n", "2", "-e", "head -c 100000 /dev/zero; exit 7"])?;
+    let nodes = vec![
+        lab.client(1, &server, &["-e", "cat >/dev/null"])?,
+        lab.client(2, &server, &["-e", "cat >/dev/null"])?,
+    ];
+    let outcome = finish(server, nodes)?;
+    assert_ne!(outcome.server.code, Some(0), "{}", outcome.server.all());
+    outcome.server.says("7")?;
+    for node in &outcome.nodes {
+        assert_ne!(
+            node.code,
+            Some(0),
+            "a stream that broke off must not pass for whole: {}",
+            node.all()
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_failing_consumer_is_named_and_the_others_finish() -> Result<()> {
+    let lab = Lab::new("badsink", 3, None)?;
+    let source = payload(&lab, 10_000_000)?;
+    let server = lab.server(&["-n", "3", "-e", &format!("cat {}", source.display())])?;
+    let good = |number: usize| lab.scratch().path().join(format!("good{number}"));
+    let nodes = vec![
+        lab.client(1, &server, &["-e", &format!("cat > {}", good(1).display())])?,
+        lab.client(2, &server, &["-e", "head -c 1000 >/dev/null; exit 9"])?,
+        lab.client(3, &server, &["-e", &format!("cat > {}", good(3).display())])?,
+    ];
+    let outcome = finish(server, nodes)?;
+    outcome.server.expect(3)?.says("n2")?;
+    outcome.nodes[1].expect(3)?.says("9")?;
+    for number in [1, 3] {
+        outcome.nodes[number - 1].expect(0)?;
+        expect_same_file(&source, &good(number))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_slow_consumer_holds_the_stream_back_without_losing_a_byte() -> Result<()> {
+    let lab = Lab::new("slowsink", 2, None)?;
+    let source = payload(&lab, 40_000_000)?;
+    let server = lab.server(&[
+        "-n",
+        "2",
+        "--buffer",
+        "4M",
+        "--input",
+        &source.display().to_string(),
+    ])?;
+    let slow = lab.scratch().path().join("slow");
+    let fast = lab.scratch().path().join("fast");
+    let nodes = vec![
+        lab.client(
+            1,
+            &server,
+            &[
+                "--buffer",
+                "4M",
+                "-e",
+                &format!("sleep 2; cat > {}", slow.display()),
+            ],
+        )?,
+        lab.client(
+            2,
+            &server,
+            &["--buffer", "4M", "-e", &format!("cat > {}", fast.display())],
+        )?,
+    ];
+    finish(server, nodes)?.expect_success()?;
+    expect_same_file(&source, &slow)?;
+    expect_same_file(&source, &fast)
+}
+
+#[test]
+fn a_client_with_go_starts_the_run_with_whoever_is_there() -> Result<()> {
+    let lab = Lab::new("go", 2, None)?;
+    let server = lab.server(&["-n", "5", "-e", "echo hello"])?;
+    let first = lab.client(1, &server, &["-e", "cat"])?;
+    std::thread::sleep(Duration::from_secs(2));
+    let second = lab.client(2, &server, &["-g", "-e", "cat"])?;
+    let outcome = finish(server, vec![first, second])?;
+    outcome.expect_success()?;
+    outcome.nodes[0].says("hello")?;
+    outcome.nodes[1].says("hello").map(drop)
+}
+
+#[test]
+fn wait_starts_with_whoever_is_there_after_some_seconds() -> Result<()> {
+    let lab = Lab::new("wait", 1, None)?;
+    let server = lab.server(&["-n", "5", "--wait", "3", "-e", "echo hello"])?;
+    let node = lab.client(1, &server, &["-e", "cat"])?;
+    let outcome = finish(server, vec![node])?;
+    outcome.expect_success()?;
+    outcome.nodes[0].says("hello").map(drop)
+}
+
+#[test]
+fn nodes_are_released_one_after_another() -> Result<()> {
+    let lab = Lab::new("release", 3, None)?;
+    let server = lab.server(&["-n", "3", "-d", "15", "-e", "echo hello"])?;
+    let nodes = (1..=3)
+        .map(|number| lab.client(number, &server, &["-w", "-e", "cat"]))
+        .collect::<Result<Vec<_>>>()?;
+    let outcome = finish(server, nodes)?;
+    outcome.expect_success()?;
+    let mut took: Vec<_> = outcome.nodes.iter().map(|node| node.took).collect();
+    took.sort();
+    assert!(
+        took[2] - took[0] > Duration::from_millis(2500),
+        "1.5 s apart each: {took:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn several_nodes_on_one_machine_each_with_its_own_address() -> Result<()> {
+    let lab = Lab::new("loopback", 1, None)?;
+    let source = payload(&lab, 4_000_000)?;
+    let server = lab.server(&[
+        "-n",
+        "3",
+        "--listen",
+        "127.0.0.1",
+        "--input",
+        &source.display().to_string(),
+    ])?;
+    let mut nodes = Vec::new();
+    for number in 2..=4 {
+        let sink = lab.scratch().path().join(format!("local{number}"));
+        let address = format!("127.0.0.{number}");
+        let program = lab.client_program(1, &server)?.inside(lab.network().golden());
+        let program = program.args([
+            "-h",
+            "127.0.0.1",
+            "--listen",
+            &address,
+            "--name",
+            &format!("local{number}"),
+        ]);
+        nodes.push(program.arg("--output").arg(sink).spawn()?);
+    }
+    finish(server, nodes)?.expect_success()?;
+    for number in 2..=4 {
+        expect_same_file(&source, &lab.scratch().path().join(format!("local{number}")))?;
+    }
+    assert!(fs::metadata(&source)?.len() == 4_000_000);
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! What most tests begin with: a lab, a small golden system, and runs of the real binaries between them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use ka_tests::compare::{self, Allowed};
+use ka_tests::disk::{Disk, GIB, MIB};
+use ka_tests::golden::{self, Golden, MountedTree, Plan, Volume};
+use ka_tests::lab::{Lab, Server};
+use ka_tests::process::{Ended, Running};
+
+/// A golden system in a lab. Dropped in this order: the lab's directory goes last.
+pub(crate) struct Kit {
+    pub(crate) golden: Golden,
+    pub(crate) plan: Plan,
+    pub(crate) lab: Lab,
+}
+
+/// How a run went.
+pub(crate) struct Outcome {
+    pub(crate) server: Ended,
+    /// In the order of the disks given.
+    pub(crate) nodes: Vec<Ended>,
+}
+
+impl Outcome {
+    /// Insists that all of it went well.
+    pub(crate) fn expect_success(&self) -> Result<()> {
+        for (index, node) in self.nodes.iter().enumerate() {
+            node.expect(0)
+                .with_context(|| format!("node {}; the server said:\n{}", index + 1, self.server.all()))?;
+        }
+        self.server.expect(0).context("the server").map(drop)
+    }
+}
+
+/// Root on ext4 and swap, MBR, 512 MiB: for everything that is not about layouts.
+pub(crate) fn small_plan() -> Plan {
+    Plan {
+        size: GIB / 2,
+        sector_size: 512,
+        table: "label: dos\nsize=16MiB,type=82\ntype=83,bootable\n",
+        volumes: vec![Volume::new(2, "ext4", "/"), Volume::new(1, "swap", "none")],
+        foreign_fstab: "# golden\n",
+    }
+}
+
+impl Kit {
+    /// A lab with a small golden system and so many nodes.
+    pub(crate) fn small(label: &str, nodes: usize) -> Result<Self> {
+        Self::with_plan(label, nodes, small_plan())
+    }
+
+    /// A lab with this golden system, filled with a small tree.
+    pub(crate) fn with_plan(label: &str, nodes: usize, plan: Plan) -> Result<Self> {
+        Self::in_lab(Lab::new(label, nodes, None)?, plan)
+    }
+
+    /// The same on lines of 100 Mbit/s with 60 MB more to send: some seconds in which things can go wrong.
+    pub(crate) fn slow(label: &str, nodes: usize) -> Result<Self> {
+        let kit = Self::in_lab(Lab::new(label, nodes, Some(100_000_000))?, small_plan())?;
+        for index in 0..6 {
+            fs::write(
+                kit.golden.root().join(format!("home/big{index}")),
+                ka_tests::tree::noise(10_000_000, index),
+            )?;
+        }
+        Ok(kit)
+    }
+
+    fn in_lab(lab: Lab, plan: Plan) -> Result<Self> {
+        let golden = Golden::new(lab.scratch(), "golden", &plan)?;
+        golden::fill(&golden)?;
+        Ok(Self { golden, plan, lab })
+    }
+
+    /// A new disk for a node.
+    pub(crate) fn disk(&self, name: &str, size: u64, sector_size: u32) -> Result<Disk> {
+        Disk::new(self.lab.scratch(), name, size, sector_size)
+    }
+
+    /// As large as the golden one.
+    pub(crate) fn same_disk(&self, name: &str) -> Result<Disk> {
+        self.disk(name, self.plan.size, self.plan.sector_size)
+    }
+
+    /// A desc file for the golden drive: what to give after `-p`.
+    pub(crate) fn desc(&self, text: &str) -> Result<[String; 3]> {
+        let path = self.lab.scratch().path().join("desc");
+        fs::write(&path, text)?;
+        Ok([
+            "-p".to_owned(),
+            self.golden.disk().name(),
+            path.display().to_string(),
+        ])
+    }
+
+    /// A server that clones the golden system, ready for nodes.
+    pub(crate) fn server(&self, args: &[&str]) -> Result<Server> {
+        self.lab.server(&[&["--root", &self.root()], args].concat())
+    }
+
+    /// A node (from 1) that takes a disk for the golden drive.
+    pub(crate) fn node(&self, number: usize, server: &Server, disk: &Disk, args: &[&str]) -> Result<Running> {
+        let choice = self.choice(disk)?;
+        self.lab
+            .client(number, server, &[&["--disk", &choice], args].concat())
+    }
+
+    /// What to give after `--disk`.
+    pub(crate) fn choice(&self, disk: &Disk) -> Result<String> {
+        Ok(format!(
+            "{}={}",
+            self.golden.disk().name(),
+            disk.checked()?.display()
+        ))
+    }
+
+    /// A whole run: one node for each disk.
+    pub(crate) fn clone_to(&self, disks: &[&Disk], args: &[&str]) -> Result<Outcome> {
+        let count = disks.len().to_string();
+        let server = self.server(&[&["-n", &count], args].concat())?;
+        let nodes = disks
+            .iter()
+            .enumerate()
+            .map(|(index, disk)| self.node(index + 1, &server, disk, &[]));
+        let nodes = nodes.collect::<Result<Vec<_>>>()?;
+        finish(server, nodes)
+    }
+
+    /// Compares a clone whose file systems are these with the golden tree.
+    pub(crate) fn compare(&self, disk: &Disk, volumes: &[Volume], allowed: &Allowed) -> Result<()> {
+        let clone = self.mounted(disk, volumes)?;
+        compare::trees(self.golden.root(), clone.root(), allowed)?
+            .expect_same()
+            .map(drop)
+    }
+
+    /// The same with the golden system's own file systems, and nothing changed but fstab.
+    pub(crate) fn expect_clone(&self, disk: &Disk) -> Result<()> {
+        self.compare(disk, &self.plan.volumes, &Allowed::for_system())
+    }
+
+    /// A clone's file systems, mounted.
+    pub(crate) fn mounted(&self, disk: &Disk, volumes: &[Volume]) -> Result<MountedTree> {
+        disk.show_partitions()?;
+        let root = self.lab.scratch().dir(&format!("clone-{}", disk.name()))?;
+        MountedTree::new(disk, volumes, &root).context("mounting the clone")
+    }
+
+    fn root(&self) -> String {
+        self.golden.root().display().to_string()
+    }
+}
+
+/// Waits for all of them.
+pub(crate) fn finish(server: Server, nodes: Vec<Running>) -> Result<Outcome> {
+    let nodes = nodes.into_iter().map(Running::wait).collect::<Result<Vec<_>>>();
+    let server = server.run.wait()?;
+    let nodes = nodes.with_context(|| format!("the server said:\n{}", server.all()))?;
+    Ok(Outcome { server, nodes })
+}
+
+/// A file of noise in the lab's directory.
+pub(crate) fn payload(lab: &Lab, bytes: usize) -> Result<PathBuf> {
+    let path = lab.scratch().path().join("payload");
+    fs::write(&path, ka_tests::tree::noise(bytes, 7))?;
+    Ok(path)
+}
+
+/// Insists that two files hold the same.
+pub(crate) fn expect_same_file(one: &Path, other: &Path) -> Result<()> {
+    let (one_bytes, other_bytes) = (fs::read(one)?, fs::read(other)?);
+    anyhow::ensure!(
+        one_bytes == other_bytes,
+        "{} has {} bytes, {} has {}, and they differ",
+        one.display(),
+        one_bytes.len(),
+        other.display(),
+        other_bytes.len()
+    );
+    Ok(())
+}
+
+/// One MiB as `Disk` wants it, here for short.
+pub(crate) const fn mib(count: u64) -> u64 {
+    count * MIB
+}
