@@ -5,11 +5,16 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use crate::HostError;
 
 /// Written at once where the device cannot zero by itself.
 const ZERO_CHUNK_BYTES: usize = 1 << 20;
+/// How long [`open_exclusive`] waits for somebody else's short look at a disk: two seconds in all.
+const CLAIM_TRIES: u32 = 20;
+const CLAIM_PAUSE: Duration = Duration::from_millis(100);
 
 mod ioctl {
     nix::ioctl_read_bad!(blksszget, nix::libc::BLKSSZGET, nix::libc::c_int);
@@ -26,8 +31,30 @@ mod ioctl {
 /// # Errors
 /// [`HostError`] naming the device.
 pub fn open_exclusive(path: &Path) -> Result<File, HostError> {
+    let mut tries_left = CLAIM_TRIES;
+    loop {
+        match claim(path, true) {
+            // Another program's short look (udev's blkid, another client's inventory) passes.
+            Err(error) if error.errno() == Some(nix::libc::EBUSY) && tries_left > 0 => {
+                tries_left -= 1;
+                thread::sleep(CLAIM_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// The same without the right to write, and without waiting: to see whether somebody holds the device.
+///
+/// # Errors
+/// As [`open_exclusive`].
+pub fn open_exclusive_read_only(path: &Path) -> Result<File, HostError> {
+    claim(path, false)
+}
+
+fn claim(path: &Path, write: bool) -> Result<File, HostError> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).custom_flags(nix::libc::O_EXCL | nix::libc::O_CLOEXEC);
+    options.read(true).write(write).custom_flags(nix::libc::O_EXCL | nix::libc::O_CLOEXEC);
     options.open(path).map_err(|source| HostError::new(format!("opening {} exclusively", path.display()), source))
 }
 

@@ -1,12 +1,19 @@
 //! The disks of this machine, and which of them becomes which drive of the clone.
 //!
-//! [`disks`] reads sysfs and writes nothing; [`choose`] is the rule that decides, on data alone.
+//! [`disks`] reads sysfs and writes nothing; [`choose`] is the rule that decides, on data alone: the exact name
+//! first, else the one disk that fits, and in any doubt a refusal with the candidates.
 
+mod choose;
+mod scan;
+mod users;
+
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::InstallSpec;
+pub use choose::{ChooseError, choose};
+pub use scan::disks;
 
 /// A disk as the kernel shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,12 +30,21 @@ pub struct Disk {
     pub model: String,
     /// Its serial number.
     pub serial: String,
-    /// The kernel calls it removable, or it hangs on USB or a card reader.
+    /// The kernel calls it removable, or it hangs on USB or in a card reader.
     pub removable: bool,
-    /// It was named by the operator or by its exact name: loop and ram disks are looked at only then.
+    /// A loop, ram or mapped disk: taken only when it is named, never by rule.
     pub named_only: bool,
-    /// Who uses it or a partition of it: `mounted at /home`.
+    /// Who uses it or a partition of it: `sda1 is mounted at /home`.
     pub in_use: Option<String>,
+}
+
+impl fmt::Display for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let or_none = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+        let tenths = self.bytes / 100_000_000;
+        write!(f, "{}  {}.{} GB", self.path.display(), tenths / 10, tenths % 10)?;
+        write!(f, "  model {}  serial {}", or_none(&self.model), or_none(&self.serial))
+    }
 }
 
 /// A disk chosen for a drive.
@@ -49,33 +65,4 @@ pub struct InventoryError {
     /// What the kernel said.
     #[source]
     pub source: std::io::Error,
-}
-
-/// No disk may be taken for a drive. Several lines: the reason, then the candidates.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ChooseError(String);
-
-/// The disks of this machine. Loop, ram, device-mapper and other made-up disks are listed only when they are
-/// in `named` (names or paths).
-///
-/// # Errors
-/// [`InventoryError`] when sysfs cannot be read.
-pub fn disks(named: &[String]) -> Result<Vec<Disk>, InventoryError> {
-    let _ = named;
-    Ok(Vec::new())
-}
-
-/// Chooses a disk for every drive of the spec. `overrides` are the `--disk DRIVE=DISK` options.
-///
-/// # Errors
-/// [`ChooseError`]: ambiguous, too small, in use, removable or not there, with the candidates and the option
-/// that decides.
-pub fn choose(
-    spec: &InstallSpec,
-    disks: &[Disk],
-    overrides: &[(String, String)],
-) -> Result<Vec<Choice>, ChooseError> {
-    let _ = (spec, disks, overrides);
-    Err(ChooseError("the choice is being written".to_owned()))
 }
