@@ -9,11 +9,16 @@
 pub mod raw;
 pub mod tree;
 
+mod block;
 mod compress;
 mod digest;
 mod error;
+mod fd_budget;
+mod meta;
+mod pipeline;
 mod problem;
 mod progress;
+mod record;
 mod warning;
 
 pub use compress::Compress;

@@ -30,14 +30,10 @@ pub enum WarningKind {
     Special,
     /// A hard link: made as a copy.
     HardLink,
-    /// A hole: written out as zeros.
-    Hole,
     /// A name this file system does not allow, or already has in another spelling: left out.
     Name,
     /// A btrfs subvolume: made as a directory.
     Subvolume,
-    /// The sender could not read it whole; what was readable is there.
-    Damaged,
 }
 
 impl fmt::Display for WarningKind {
@@ -54,10 +50,8 @@ impl fmt::Display for WarningKind {
             Self::Symlink => f.write_str("symbolic link (left out)"),
             Self::Special => f.write_str("device, fifo or socket (left out)"),
             Self::HardLink => f.write_str("hard link (copied)"),
-            Self::Hole => f.write_str("hole (written as zeros)"),
             Self::Name => f.write_str("name (left out)"),
             Self::Subvolume => f.write_str("subvolume (made a directory)"),
-            Self::Damaged => f.write_str("complete content"),
         }
     }
 }
@@ -79,12 +73,6 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let entries = if self.count == 1 { "entry" } else { "entries" };
         let (kind, fs, count, example) = (&self.kind, &self.file_system, self.count, self.example.display());
-        if *kind == WarningKind::Damaged {
-            return write!(
-                f,
-                "not fully readable on the golden node: {count} {entries}, e.g. {example}"
-            );
-        }
         write!(
             f,
             "{kind} not supported by {fs}: {count} {entries}, e.g. {example}"

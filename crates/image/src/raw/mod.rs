@@ -57,7 +57,7 @@ pub fn send(
 ///
 /// # Errors
 /// When the sizes differ, writing fails, the stream is damaged or its digest differs.
-pub fn restore<B: AsRef<[u8]> + Send + 'static>(
+pub fn restore<B: AsRef<[u8]> + Send + Sync + 'static>(
     target: &File,
     bytes: u64,
     options: &RawRestoreOptions,

@@ -1,14 +1,25 @@
 //! Directory trees: [`send`] reads them into blocks, [`restore`] makes them again.
 
+mod paths;
+mod source;
+mod target;
+
 use std::io;
 use std::path::PathBuf;
 
 use crate::compress::Compress;
-use crate::digest::TreeDigest;
+use crate::digest::{DigestSum, TreeDigest};
 use crate::error::{RestoreError, SendError};
 use crate::problem::Problems;
 use crate::progress::Progress;
 use crate::warning::Warning;
+
+/// Directories deeper than this do not travel: their number bounds the memory of both sides. Linux itself knows no
+/// bound, `PATH_MAX` allows about 2000.
+const MAX_DEPTH: usize = 16 * 1024;
+/// Files whose other names were not met yet. About 200 bytes each, on both sides; what exceeds it travels as
+/// separate files.
+const MAX_OPEN_LINKS: usize = 1 << 20;
 
 /// One mount point of the golden node: its own file system only, nothing mounted beneath it.
 #[derive(Debug, Clone)]
@@ -106,8 +117,7 @@ pub fn send(
     emit: impl FnMut(Vec<u8>) -> io::Result<()>,
     progress: &Progress,
 ) -> Result<SendSummary, SendError> {
-    let _ = (sources, options, emit, progress);
-    Err(SendError::Threads("not there yet".into()))
+    source::send(sources, options, emit, progress)
 }
 
 /// Takes the blocks that `next` returns, in order until `None`, and makes their trees beneath `targets`.
@@ -117,12 +127,60 @@ pub fn send(
 ///
 /// # Errors
 /// The first one stops everything: a full target, an I/O error, a damaged stream, a digest that differs.
-pub fn restore<B: AsRef<[u8]> + Send + 'static>(
+pub fn restore<B: AsRef<[u8]> + Send + Sync + 'static>(
     targets: &[TreeTarget],
     options: &RestoreOptions,
     next: impl FnMut() -> io::Result<Option<B>>,
     progress: &Progress,
 ) -> Result<RestoreSummary, RestoreError> {
-    let _ = (targets, options, next, progress);
-    Err(RestoreError::Truncated)
+    target::restore(targets, options, next, progress)
+}
+
+/// Running totals of one thread or of a whole stream.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    files: u64,
+    directories: u64,
+    bytes: u64,
+    sum: DigestSum,
+}
+
+impl Tally {
+    fn add_file(&mut self, entry: &[u8; 32], bytes: u64) {
+        self.files += 1;
+        self.add_part(entry, bytes);
+    }
+
+    fn add_directory(&mut self, entry: &[u8; 32]) {
+        self.directories += 1;
+        self.sum.add(entry);
+    }
+
+    /// Something of a file that was counted already.
+    fn add_part(&mut self, part: &[u8; 32], bytes: u64) {
+        self.bytes += bytes;
+        self.sum.add(part);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.files += other.files;
+        self.directories += other.directories;
+        self.bytes += other.bytes;
+        self.sum.merge(&other.sum);
+    }
+
+    fn totals(&self) -> TreeTotals {
+        let Self {
+            files,
+            directories,
+            bytes,
+            sum,
+        } = self;
+        TreeTotals {
+            files: *files,
+            directories: *directories,
+            bytes: *bytes,
+            digest: sum.finish(),
+        }
+    }
 }

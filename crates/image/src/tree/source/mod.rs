@@ -1,0 +1,144 @@
+//! The sending side: a walker lists, readers read, the caller hands the blocks over in order.
+
+mod attrs;
+mod content;
+mod dir;
+mod entry;
+mod links;
+mod pack;
+mod reader;
+mod rules;
+mod walk;
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_channel::Receiver;
+
+use self::attrs::FlagReader;
+use self::dir::Dir;
+use self::links::Links;
+use self::pack::{MAX_TARGET_BYTES, MIN_BLOCK_BYTES};
+use self::reader::Reader;
+use self::rules::Rules;
+use self::walk::{Job, Walker};
+use super::{SendOptions, SendSummary, Tally, TreeSource, TreeTotals};
+use crate::block;
+use crate::compress::{Gate, Squeezer};
+use crate::error::SendError;
+use crate::fd_budget::FdBudget;
+use crate::pipeline::{self, Task};
+use crate::problem::{ProblemKind, Problems};
+use crate::progress::Progress;
+use crate::record::{self, Kind};
+
+/// What walker and readers share.
+struct Shared<'a> {
+    stop: AtomicBool,
+    fds: Arc<FdBudget>,
+    links: Links,
+    /// One for each source: they are different file systems.
+    flags: Vec<FlagReader>,
+    progress: &'a Progress,
+    problems: Mutex<Problems>,
+    tally: Mutex<Tally>,
+    big_files: AtomicU64,
+}
+
+impl Shared<'_> {
+    /// A number for a file whose content comes in extents.
+    fn next_big(&self) -> u64 {
+        self.big_files.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Notes what is wrong with the entry `name` of `dir`; with an empty name, with `dir` itself.
+    fn problem(&self, dir: &Dir, name: &[u8], kind: ProblemKind) {
+        let path = if name.is_empty() {
+            dir.path()
+        } else {
+            dir.path_of(name)
+        };
+        lock(&self.problems).add(&path, kind);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// See [`super::send`].
+pub(super) fn send(
+    sources: &[TreeSource],
+    options: &SendOptions,
+    mut emit: impl FnMut(Vec<u8>) -> io::Result<()>,
+    progress: &Progress,
+) -> Result<SendSummary, SendError> {
+    let gate = Gate::new(options.compress);
+    let shared = Shared {
+        stop: AtomicBool::new(false),
+        fds: FdBudget::from_limit(),
+        links: Links::default(),
+        flags: sources.iter().map(|_| FlagReader::default()).collect(),
+        progress,
+        problems: Mutex::default(),
+        tally: Mutex::default(),
+        big_files: AtomicU64::new(0),
+    };
+    let with_rules: Vec<_> = sources
+        .iter()
+        .map(|source| (source.clone(), Rules::new(source, options)))
+        .collect();
+    let target = options.block_bytes.clamp(MIN_BLOCK_BYTES, MAX_TARGET_BYTES);
+    let mut walked = Ok(());
+    let result = pipeline::run(
+        pipeline::thread_count(options.threads),
+        &shared.stop,
+        &gate,
+        |sink| walked = Walker::new(&shared, &shared.stop, sink).run(&with_rules),
+        |jobs| read_jobs(&shared, &gate, target, jobs),
+        &mut emit,
+    );
+    walked?;
+    result?;
+    let totals = lock(&shared.tally).totals();
+    emit(end_block(&totals)).map_err(SendError::Emit)?;
+    let problems = shared
+        .problems
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    Ok(SendSummary { totals, problems })
+}
+
+fn read_jobs(shared: &Shared<'_>, gate: &Gate, target: usize, jobs: Receiver<Task<Job>>) {
+    let squeezer = match Squeezer::new(gate) {
+        Ok(squeezer) => squeezer,
+        Err(error) => {
+            // zstd refuses only when memory is out; the stream then ends early and the receiver says so.
+            tracing::error!("starting a compressor: {error}");
+            return;
+        }
+    };
+    let mut reader = Reader::new(shared, squeezer, target);
+    for task in jobs {
+        let number = task.job.number;
+        let done = reader.run(task.job, &task.out);
+        shared.links.finish(number);
+        if done.is_err() {
+            break;
+        }
+    }
+    reader.settle();
+}
+
+fn end_block(totals: &TreeTotals) -> Vec<u8> {
+    let mut end = block::start(64);
+    record::put(&mut end, Kind::End, None, |body| {
+        for number in [totals.files, totals.directories, totals.bytes] {
+            body.extend_from_slice(&number.to_le_bytes());
+        }
+        body.extend_from_slice(&totals.digest.to_bytes());
+    });
+    block::seal_plain(&mut end);
+    end
+}

@@ -1,0 +1,238 @@
+//! Owner, mode, attributes, times and flags, in the order in which the kernel does not undo them: changing the owner
+//! clears set-id bits and capabilities, writing clears capabilities, changing attributes changes no time that we
+//! set, and an immutable file takes nothing more.
+
+use std::os::fd::AsFd;
+
+use ka_host::{inode_flags, subvolume};
+use rustix::fd::BorrowedFd;
+use rustix::fs::{self, AtFlags, Gid, IFlags, Mode, Timespec, Timestamps, Uid, XattrFlags};
+
+use super::dir::Dir;
+use super::root::FileSystem;
+use super::xattrs::{self, On};
+use super::{Halt, Shared};
+use crate::meta::{Meta, Subvolume, Time};
+use crate::warning::WarningKind;
+
+/// Flags that must be there before the first byte: btrfs refuses `nocow` later, and compresses as it writes.
+const BEFORE_CONTENT: u32 = IFlags::NOCOW.bits() | FS_COMPR | FS_NOCOMP;
+/// A directory can only become case-insensitive while it is empty.
+const WHILE_EMPTY: u32 = 0x4000_0000;
+const FS_COMPR: u32 = 4;
+const FS_NOCOMP: u32 = 0x400;
+/// After these nothing can be changed any more.
+pub(super) const SEALING: u32 = IFlags::IMMUTABLE.bits() | IFlags::APPEND.bits();
+
+/// How an entry came to be, which says what is still to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Created {
+    /// It was there before.
+    Before,
+    /// For us alone; owner and mode are still to come.
+    Private,
+    /// With its final owner and these final permissions.
+    Final(u32),
+}
+
+impl Created {
+    /// The permissions to create it with; `private` while nobody else may reach it.
+    pub(super) const fn mode(self, private: u32) -> u32 {
+        match self {
+            Self::Before | Self::Private => private,
+            Self::Final(mode) => mode,
+        }
+    }
+}
+
+impl Shared<'_> {
+    /// How to create an entry so that the fewest calls follow and nobody sees more than they should: final at once
+    /// when it is ours and has no special bits. `needed` are permissions without which we could not go on.
+    pub(super) const fn creation(&self, file_system: &FileSystem, meta: &Meta<'_>, needed: u32) -> Created {
+        let mode = meta.permissions();
+        let is_ours = meta.uid == self.uid && meta.gid == self.gid;
+        let is_plain = mode & 0o7000 == 0 && mode & self.umask == 0 && mode & needed == needed;
+        if file_system.is_poor || (is_ours && is_plain) {
+            Created::Final(mode)
+        } else {
+            Created::Private
+        }
+    }
+}
+
+/// Everything about an open file, except flags that had to come before its content.
+pub(super) fn to_file(
+    shared: &Shared<'_>,
+    dir: &Dir,
+    fd: BorrowedFd<'_>,
+    meta: &Meta<'_>,
+    created: Created,
+) -> Result<(), Halt> {
+    owner_and_mode(shared, dir, fd, meta, created)?;
+    xattrs::set(shared, dir, On::Open(fd), meta)?;
+    times(shared, dir, fd, meta)?;
+    flags(shared, dir, fd, meta, meta.flags & !BEFORE_CONTENT);
+    project(shared, dir, fd, meta);
+    Ok(())
+}
+
+/// Everything about a directory whose entries are done.
+pub(super) fn to_directory(
+    shared: &Shared<'_>,
+    dir: &Dir,
+    fd: impl AsFd,
+    meta: &Meta<'_>,
+    created: Created,
+) -> Result<(), Halt> {
+    let fd = fd.as_fd();
+    // Messages then name the directory itself.
+    let meta = &Meta { name: b"", ..*meta };
+    // Whoever made it (mkfs, a mount option) may have given it any owner.
+    owner_and_mode(shared, dir, fd, meta, created)?;
+    xattrs::set(shared, dir, On::Open(fd), meta)?;
+    times(shared, dir, fd, meta)?;
+    project(shared, dir, fd, meta);
+    flags(shared, dir, fd, meta, meta.flags & !WHILE_EMPTY);
+    if meta.subvolume == Subvolume::ReadOnly && subvolume::set_read_only(fd).is_err() {
+        shared.warn(WarningKind::Subvolume, dir, b"");
+    }
+    Ok(())
+}
+
+/// What a new directory needs before anything is in it.
+pub(super) fn flags_of_empty_directory(shared: &Shared<'_>, dir: &Dir, fd: impl AsFd, meta: &Meta<'_>) {
+    flags(
+        shared,
+        dir,
+        fd.as_fd(),
+        &Meta { name: b"", ..*meta },
+        meta.flags & WHILE_EMPTY,
+    );
+}
+
+/// What a new file needs before its content.
+pub(super) fn flags_before_content(shared: &Shared<'_>, dir: &Dir, fd: impl AsFd, meta: &Meta<'_>) {
+    flags(shared, dir, fd.as_fd(), meta, meta.flags & BEFORE_CONTENT);
+}
+
+fn owner_and_mode(
+    shared: &Shared<'_>,
+    dir: &Dir,
+    fd: BorrowedFd<'_>,
+    meta: &Meta<'_>,
+    created: Created,
+) -> Result<(), Halt> {
+    let poor = dir.file_system.is_poor;
+    let owner_is_right = matches!(created, Created::Final(_)) && !(poor && (meta.uid, meta.gid) != (0, 0));
+    if !owner_is_right && let Err(errno) = fs::fchown(fd, Some(uid(meta)), Some(gid(meta))) {
+        shared.excuse(dir, meta.name, WarningKind::Owner, "changing the owner of", errno)?;
+    }
+    if !matches!(created, Created::Final(_))
+        && let Err(errno) = fs::fchmod(fd, Mode::from_raw_mode(meta.permissions()))
+    {
+        shared.excuse(dir, meta.name, WarningKind::Mode, "changing the mode of", errno)?;
+    }
+    Ok(())
+}
+
+fn times(shared: &Shared<'_>, dir: &Dir, fd: BorrowedFd<'_>, meta: &Meta<'_>) -> Result<(), Halt> {
+    match fs::futimens(fd, &timestamps(meta)) {
+        Ok(()) => Ok(()),
+        Err(errno) => shared.excuse(dir, meta.name, WarningKind::Times, "setting the times of", errno),
+    }
+}
+
+/// Links, devices, fifos, sockets: by name, never followed.
+pub(super) fn to_name(
+    shared: &Shared<'_>,
+    dir: &Dir,
+    parent: BorrowedFd<'_>,
+    meta: &Meta<'_>,
+    created: Created,
+) -> Result<(), Halt> {
+    let nofollow = AtFlags::SYMLINK_NOFOLLOW;
+    if !matches!(created, Created::Final(_)) {
+        if let Err(errno) = fs::chownat(parent, meta.name, Some(uid(meta)), Some(gid(meta)), nofollow) {
+            shared.excuse(dir, meta.name, WarningKind::Owner, "changing the owner of", errno)?;
+        }
+        // Links have no mode of their own; everything else here was just made by us and is no link.
+        let mode = Mode::from_raw_mode(meta.permissions());
+        if meta.mode & 0o170_000 != 0o120_000
+            && let Err(errno) = fs::chmodat(parent, meta.name, mode, AtFlags::empty())
+        {
+            shared.excuse(dir, meta.name, WarningKind::Mode, "changing the mode of", errno)?;
+        }
+    }
+    xattrs::set(shared, dir, On::Name(parent, meta.name), meta)?;
+    match fs::utimensat(parent, meta.name, &timestamps(meta), nofollow) {
+        Ok(()) => Ok(()),
+        Err(errno) => shared.excuse(dir, meta.name, WarningKind::Times, "setting the times of", errno),
+    }
+}
+
+/// Sets flags beside those that the file has. One that is refused does not cost the others.
+pub(super) fn flags(shared: &Shared<'_>, dir: &Dir, fd: BorrowedFd<'_>, meta: &Meta<'_>, wanted: u32) {
+    if wanted == 0 {
+        return;
+    }
+    let has = fs::ioctl_getflags(fd).unwrap_or(IFlags::empty());
+    let all = has | IFlags::from_bits_retain(wanted);
+    if all == has || fs::ioctl_setflags(fd, all).is_ok() {
+        return;
+    }
+    for (bit, name) in FLAG_NAMES.iter().filter(|(bit, _)| wanted & bit != 0) {
+        let has = fs::ioctl_getflags(fd).unwrap_or(IFlags::empty());
+        if fs::ioctl_setflags(fd, has | IFlags::from_bits_retain(*bit)).is_err() {
+            shared.warn(WarningKind::Flag(name), dir, meta.name);
+        }
+    }
+}
+
+/// The sealing ones last: after them no other can be set.
+const FLAG_NAMES: [(u32, &str); 17] = [
+    (0x1, "s (secure deletion)"),
+    (0x2, "u (undeletable)"),
+    (FS_COMPR, "c (compress)"),
+    (0x8, "S (synchronous)"),
+    (0x40, "d (no dump)"),
+    (0x80, "A (no atime)"),
+    (FS_NOCOMP, "m (do not compress)"),
+    (0x4000, "j (data journalling)"),
+    (0x8000, "t (no tail merging)"),
+    (0x1_0000, "D (synchronous directory)"),
+    (0x2_0000, "T (top of hierarchy)"),
+    (0x80_0000, "C (no copy on write)"),
+    (0x200_0000, "x (direct access)"),
+    (0x2000_0000, "P (project hierarchy)"),
+    (WHILE_EMPTY, "F (casefold)"),
+    (0x20, "a (append only)"),
+    (0x10, "i (immutable)"),
+];
+
+fn project(shared: &Shared<'_>, dir: &Dir, fd: BorrowedFd<'_>, meta: &Meta<'_>) {
+    if meta.project != 0 && inode_flags::set_project_id(fd, meta.project).is_err() {
+        shared.warn(WarningKind::Project, dir, meta.name);
+    }
+}
+
+fn timestamps(meta: &Meta<'_>) -> Timestamps {
+    let spec = |time: Time| Timespec {
+        tv_sec: time.seconds,
+        tv_nsec: time.nanos.into(),
+    };
+    Timestamps {
+        last_access: spec(meta.atime),
+        last_modification: spec(meta.mtime),
+    }
+}
+
+fn uid(meta: &Meta<'_>) -> Uid {
+    Uid::from_raw(meta.uid)
+}
+
+fn gid(meta: &Meta<'_>) -> Gid {
+    Gid::from_raw(meta.gid)
+}
+
+/// How attributes are set: made or replaced.
+pub(super) const ANY: XattrFlags = XattrFlags::empty();

@@ -1,0 +1,210 @@
+//! A directory of the clone under way: made when the stream enters it, finished when its last entry is.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use ka_host::subvolume;
+use rustix::fs::{self, Mode};
+use rustix::io::Errno;
+
+use super::apply::{self, Created};
+use super::root::{FileSystem, Place, open_dir};
+use super::{Halt, Shared, lock};
+use crate::fd_budget::{CountedFd, Permit};
+use crate::meta::{Meta, Subvolume};
+use crate::record::{Cursor, Kind};
+use crate::tree::Tally;
+use crate::tree::paths::{Domain, dir_hash, hash};
+use crate::warning::WarningKind;
+
+/// A directory whose entries are being made.
+#[derive(Debug)]
+pub(super) struct Dir {
+    pub(super) id: u64,
+    pub(super) hash: [u8; 32],
+    pub(super) place: Arc<Place>,
+    pub(super) file_system: Arc<FileSystem>,
+    parent: Option<Arc<Self>>,
+    kind: Kind,
+    /// The encoded entry, for the end.
+    entry: Box<[u8]>,
+    created: Created,
+    /// Work under way in it, and one for as long as the stream is in it.
+    pending: AtomicUsize,
+    /// `None` while something deep beneath is being made, and for a directory that the target cannot hold.
+    fd: Mutex<Option<Arc<CountedFd>>>,
+}
+
+/// What the stream says about a directory that it enters.
+pub(super) struct NewDir<'a> {
+    pub(super) id: u64,
+    pub(super) entry: &'a [u8],
+    pub(super) meta: Meta<'a>,
+}
+
+impl Dir {
+    /// The root of a source, at its target's root.
+    pub(super) fn root(
+        shared: &Shared<'_>,
+        place: Arc<Place>,
+        hash: [u8; 32],
+        new: &NewDir<'_>,
+        permit: Permit,
+    ) -> Result<Arc<Self>, Halt> {
+        let fd = place
+            .open()
+            .map_err(|error| shared.write_failed("opening", &place.path(), error))?;
+        let file_system =
+            FileSystem::of(&fd).map_err(|errno| shared.failed("opening", &place, b"", errno))?;
+        without_default_acl(&fd);
+        Ok(Arc::new(Self {
+            id: new.id,
+            hash,
+            place,
+            file_system: Arc::new(file_system),
+            parent: None,
+            kind: Kind::Root,
+            entry: new.entry.into(),
+            created: Created::Before,
+            pending: AtomicUsize::new(1),
+            fd: Mutex::new(Some(Arc::new(CountedFd::new(fd, permit)))),
+        }))
+    }
+
+    /// Makes a directory in `parent`. One that is there already (a mount point, `lost+found`) is taken as it is.
+    pub(super) fn make(
+        shared: &Shared<'_>,
+        parent: &Arc<Self>,
+        new: &NewDir<'_>,
+        permit: Permit,
+    ) -> Result<Arc<Self>, Halt> {
+        let name = new.meta.name;
+        let mut dir = Self {
+            id: new.id,
+            hash: dir_hash(&parent.hash, name),
+            place: Place::child(&parent.place, name),
+            file_system: Arc::clone(&parent.file_system),
+            parent: Some(Arc::clone(parent)),
+            kind: Kind::Dir,
+            entry: new.entry.into(),
+            created: Created::Before,
+            pending: AtomicUsize::new(1),
+            fd: Mutex::new(None),
+        };
+        if let Some(parent_fd) = parent.fd()
+            && let Some(created) = shared.make_directory(parent, &parent_fd, &new.meta)?
+        {
+            let failed = |errno| shared.failed("opening", &dir.place, b"", errno);
+            let fd = open_dir(&parent_fd, name).map_err(failed)?;
+            if created == Created::Before {
+                dir.file_system = Arc::new(FileSystem::of(&fd).map_err(failed)?);
+                without_default_acl(&fd);
+            }
+            dir.created = created;
+            apply::flags_of_empty_directory(shared, &dir, &fd, &new.meta);
+            dir.fd = Mutex::new(Some(Arc::new(CountedFd::new(fd, permit))));
+        }
+        parent.pending.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::new(dir))
+    }
+
+    /// The open directory; `None` when the target cannot hold it, then nothing is made in it.
+    pub(super) fn fd(&self) -> Option<Arc<CountedFd>> {
+        lock(&self.fd).clone()
+    }
+
+    /// Closes it for now.
+    pub(super) fn close(&self) {
+        *lock(&self.fd) = None;
+    }
+
+    /// Opened again.
+    pub(super) fn reopened(&self, fd: CountedFd) {
+        *lock(&self.fd) = Some(Arc::new(fd));
+    }
+
+    /// Something more is under way in it; [`Dir::release`] must follow.
+    pub(super) fn hold(&self) {
+        self.pending.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Something in it is done. When it was the last: owner, mode, attributes, times; then the parent's turn.
+    pub(super) fn release(self: &Arc<Self>, shared: &Shared<'_>, tally: &mut Tally) -> Result<(), Halt> {
+        let mut dir = Arc::clone(self);
+        while dir.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
+            dir.finish(shared, tally)?;
+            let Some(parent) = dir.parent.clone() else { break };
+            dir = parent;
+        }
+        Ok(())
+    }
+
+    fn finish(&self, shared: &Shared<'_>, tally: &mut Tally) -> Result<(), Halt> {
+        shared.kept_bytes.fetch_sub(self.entry.len(), Ordering::Relaxed);
+        let mut cursor = Cursor(&self.entry);
+        let meta = if self.kind == Kind::Root {
+            Meta::take_root(&mut cursor)
+        } else {
+            Meta::take(&mut cursor)
+        };
+        let meta = meta.map_err(|malformed| shared.damaged(malformed))?;
+        if let Some(fd) = self.fd() {
+            apply::to_directory(shared, self, &*fd, &meta, self.created)?;
+        }
+        self.close();
+        tally.add_directory(&hash(
+            Domain::Entry,
+            &self.hash,
+            &[&[self.kind as u8], &self.entry],
+        ));
+        Ok(())
+    }
+}
+
+impl Drop for Dir {
+    /// One by one: a chain of many thousand would overflow the stack.
+    fn drop(&mut self) {
+        let mut next = self.parent.take();
+        while let Some(mut dir) = next.and_then(Arc::into_inner) {
+            next = dir.parent.take();
+        }
+    }
+}
+
+impl Shared<'_> {
+    /// `None` when the target cannot hold it.
+    fn make_directory(&self, parent: &Dir, fd: &CountedFd, meta: &Meta<'_>) -> Result<Option<Created>, Halt> {
+        if meta.subvolume != Subvolume::No && self.make_subvolume(parent, fd, meta)? {
+            return Ok(Some(Created::Private));
+        }
+        let created = self.creation(&parent.file_system, meta, 0o700);
+        match fs::mkdirat(fd, meta.name, Mode::from_raw_mode(created.mode(0o700))) {
+            Ok(()) => Ok(Some(created)),
+            Err(Errno::EXIST) => Ok(Some(Created::Before)),
+            Err(errno) => {
+                self.left_out(parent, meta.name, WarningKind::Name, "creating", errno)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn make_subvolume(&self, parent: &Dir, fd: &CountedFd, meta: &Meta<'_>) -> Result<bool, Halt> {
+        match subvolume::create(fd.as_fd(), meta.name) {
+            Ok(()) => Ok(true),
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::EXIST) => Ok(false),
+                Some(Errno::NOTTY | Errno::OPNOTSUPP | Errno::INVAL) => {
+                    self.warn(WarningKind::Subvolume, parent, meta.name);
+                    Ok(false)
+                }
+                errno => Err(self.failed("creating", &parent.place, meta.name, errno.unwrap_or(Errno::IO))),
+            },
+        }
+    }
+}
+
+/// A directory that was there before may hand its default ACL down to what is made in it.
+fn without_default_acl(fd: impl AsFd) {
+    let _ = fs::fremovexattr(fd, c"system.posix_acl_default");
+}

@@ -1,0 +1,227 @@
+//! Regular files: small ones at once, large ones extent by extent from several writers.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{self, Mode, OFlags};
+use rustix::io::{self, Errno};
+
+use super::apply::{self, Created, SEALING};
+use super::dir::Dir;
+use super::links::{Group, SealLater, State};
+use super::{Halt, Shared};
+use crate::fd_budget::{CountedFd, Permit};
+use crate::meta::Meta;
+use crate::record::{Cursor, Kind};
+use crate::tree::Tally;
+use crate::tree::paths::{Domain, dir_hash, hash};
+use crate::warning::WarningKind;
+
+const CREATE_FLAGS: OFlags = OFlags::WRONLY
+    .union(OFlags::CREATE)
+    .union(OFlags::EXCL)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Makes a new file. `None` when the target cannot hold its name.
+pub(super) fn create(
+    shared: &Shared<'_>,
+    dir: &Dir,
+    parent: impl AsFd,
+    meta: &Meta<'_>,
+) -> Result<Option<(OwnedFd, Created)>, Halt> {
+    let created = shared.creation(&dir.file_system, meta, 0);
+    match fs::openat(
+        parent,
+        meta.name,
+        CREATE_FLAGS,
+        Mode::from_raw_mode(created.mode(0o600)),
+    ) {
+        Ok(file) => {
+            apply::flags_before_content(shared, dir, &file, meta);
+            Ok(Some((file, created)))
+        }
+        Err(errno) => {
+            shared.left_out(dir, meta.name, WarningKind::Name, "creating", errno)?;
+            Ok(None)
+        }
+    }
+}
+
+/// A small file, whole.
+pub(super) fn whole(
+    shared: &Shared<'_>,
+    dir: &Arc<Dir>,
+    parent: impl AsFd,
+    meta: &Meta<'_>,
+    content: &[u8],
+    has_names: bool,
+) -> Result<State, Halt> {
+    let Some((file, created)) = create(shared, dir, parent, meta)? else {
+        return Ok(State::LeftOut);
+    };
+    write_all(&file, content, 0).map_err(|errno| shared.failed("writing", &dir.place, meta.name, errno))?;
+    finish(shared, dir, &file, meta, created, has_names)?;
+    Ok(State::Made)
+}
+
+fn finish(
+    shared: &Shared<'_>,
+    dir: &Arc<Dir>,
+    file: impl AsFd,
+    meta: &Meta<'_>,
+    created: Created,
+    has_names: bool,
+) -> Result<(), Halt> {
+    let sealing = if has_names { meta.flags & SEALING } else { 0 };
+    if sealing != 0 {
+        SealLater::note(shared, dir, meta.name, sealing)?;
+    }
+    apply::to_file(
+        shared,
+        dir,
+        file.as_fd(),
+        &Meta {
+            flags: meta.flags & !sealing,
+            ..*meta
+        },
+        created,
+    )
+}
+
+fn write_all(file: impl AsFd, content: &[u8], offset: u64) -> Result<(), Errno> {
+    let mut written = 0;
+    while written < content.len() {
+        match io::pwrite(file.as_fd(), &content[written..], offset + written as u64) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(more) => written += more,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// A large or sparse file under way.
+#[derive(Debug)]
+pub(super) struct BigFile {
+    pub(super) id: u64,
+    dir: Arc<Dir>,
+    name: Box<[u8]>,
+    /// The encoded entry, for the end.
+    entry: Box<[u8]>,
+    /// Hash of its path.
+    hash: [u8; 32],
+    /// `None` when the target cannot hold it.
+    file: Option<CountedFd>,
+    created: Created,
+    /// Extents under way, and one until the stream is through with it.
+    pending: AtomicUsize,
+    end: OnceLock<BigEnd>,
+    group: Option<Arc<Group>>,
+}
+
+/// What the stream says at the end of a large file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BigEnd {
+    pub(super) size: u64,
+    /// What the file on disk is long by now: as it was begun, or as far as its last extent.
+    pub(super) reached: u64,
+}
+
+impl BigFile {
+    /// Creates the file with its size, all hole.
+    pub(super) fn begin(
+        shared: &Shared<'_>,
+        dir: &Arc<Dir>,
+        id: u64,
+        size: u64,
+        entry: &[u8],
+        group: Option<Arc<Group>>,
+        permit: Permit,
+    ) -> Result<Arc<Self>, Halt> {
+        let meta = Meta::take(&mut Cursor(entry)).map_err(|malformed| shared.damaged(malformed))?;
+        let made = match dir.fd() {
+            Some(parent) => create(shared, dir, &*parent, &meta)?,
+            None => None,
+        };
+        let created = made.as_ref().map_or(Created::Private, |(_, created)| *created);
+        let file = made.map(|(file, _)| CountedFd::new(file, permit));
+        // vfat writes zeros instead of making a hole: not before it must be.
+        if let Some(file) = file.as_ref().filter(|_| size > 0 && !dir.file_system.is_poor) {
+            fs::ftruncate(file, size)
+                .map_err(|errno| shared.failed("setting the size of", &dir.place, meta.name, errno))?;
+        }
+        dir.hold();
+        Ok(Arc::new(Self {
+            id,
+            dir: Arc::clone(dir),
+            name: meta.name.into(),
+            entry: entry.into(),
+            hash: dir_hash(&dir.hash, meta.name),
+            file,
+            created,
+            pending: AtomicUsize::new(1),
+            end: OnceLock::new(),
+            group,
+        }))
+    }
+
+    /// Whether a file of this size has been made as long as it says.
+    pub(super) fn has_size(&self) -> bool {
+        self.file.is_some() && !self.dir.file_system.is_poor
+    }
+
+    /// An extent is under way; [`BigFile::release`] must follow.
+    pub(super) fn hold(&self) {
+        self.pending.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Writes one extent: `part` is its encoded offset and its content.
+    pub(super) fn extent(&self, shared: &Shared<'_>, part: &[u8], tally: &mut Tally) -> Result<(), Halt> {
+        let mut cursor = Cursor(part);
+        let offset = cursor.u64().map_err(|malformed| shared.damaged(malformed))?;
+        let content = cursor.0;
+        if let Some(file) = &self.file {
+            write_all(file, content, offset)
+                .map_err(|errno| shared.failed("writing", &self.dir.place, &self.name, errno))?;
+        }
+        tally.add_part(&hash(Domain::Extent, &self.hash, &[part]), content.len() as u64);
+        Ok(())
+    }
+
+    /// The stream is through with it; `part` is the hashed part of its end record.
+    pub(super) fn end(&self, end: BigEnd, part: &[u8], tally: &mut Tally) {
+        let _ = self.end.set(end);
+        tally.add_part(&hash(Domain::FileEnd, &self.hash, &[part]), 0);
+    }
+
+    /// Something of it is done. When it was the last: owner, mode, attributes, times; then the directory's turn.
+    pub(super) fn release(&self, shared: &Shared<'_>, tally: &mut Tally) -> Result<(), Halt> {
+        if self.pending.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return Ok(());
+        }
+        let meta = Meta::take(&mut Cursor(&self.entry)).map_err(|malformed| shared.damaged(malformed))?;
+        let failed = |errno| shared.failed("setting the size of", &self.dir.place, &self.name, errno);
+        if let (Some(file), Some(end)) = (&self.file, self.end.get()) {
+            if end.size != end.reached {
+                fs::ftruncate(file, end.size).map_err(failed)?;
+            }
+            finish(shared, &self.dir, file, &meta, self.created, self.group.is_some())?;
+        }
+        if let Some(group) = &self.group {
+            group.settle(if self.file.is_some() {
+                State::Made
+            } else {
+                State::LeftOut
+            });
+        }
+        tally.add_file(
+            &hash(Domain::Entry, &self.dir.hash, &[&[Kind::Big as u8], &self.entry]),
+            0,
+        );
+        self.dir.release(shared, tally)
+    }
+}

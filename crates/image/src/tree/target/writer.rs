@@ -1,0 +1,248 @@
+//! One writer thread: makes the entries of a chunk.
+
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::chunk::{Chunk, Item};
+use super::dir::Dir;
+use super::links::{Group, State, with_place};
+use super::{Halt, Shared, apply, file, lock};
+use crate::block::OpenBlock;
+use crate::fd_budget::CountedFd;
+use crate::meta::Meta;
+use crate::record::{self, Cursor, Kind, Malformed, Record};
+use crate::tree::Tally;
+use crate::tree::paths::{Domain, hash};
+use crate::warning::WarningKind;
+
+/// One writer thread.
+pub(super) struct Writer<'a> {
+    shared: &'a Shared<'a>,
+    tally: Tally,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(shared: &'a Shared<'a>) -> Self {
+        Self {
+            shared,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Adds what this thread wrote to the stream's totals.
+    pub(super) fn settle(self) {
+        lock(&self.shared.tally).merge(&self.tally);
+    }
+
+    /// Everything of a chunk.
+    pub(super) fn write<B: AsRef<[u8]>>(&mut self, chunk: &Chunk<B>) -> Result<(), Halt> {
+        let (files, bytes) = (self.tally.files, self.tally.bytes);
+        for item in &chunk.items {
+            if self.shared.is_stopped() {
+                return Err(Halt);
+            }
+            self.item(&chunk.block, item)?;
+        }
+        self.shared
+            .progress
+            .add(self.tally.files - files, self.tally.bytes - bytes);
+        Ok(())
+    }
+
+    fn item<B: AsRef<[u8]>>(&mut self, block: &OpenBlock<B>, item: &Item) -> Result<(), Halt> {
+        let part = |at: &Range<usize>| block.records().get(at.clone()).unwrap_or(&[]);
+        match item {
+            Item::Entries { dir, at } => {
+                self.entries(dir, part(at))?;
+                dir.release(self.shared, &mut self.tally)
+            }
+            Item::First { dir, at, group } => {
+                let mut rest = part(at);
+                let record = self.checked(record::take(&mut rest))?;
+                if let Some(record) = record {
+                    let state = self.entry(dir, dir.fd().as_deref(), &record, true)?;
+                    group.settle(state);
+                }
+                dir.release(self.shared, &mut self.tally)
+            }
+            Item::Link { dir, at, group } => {
+                self.link(dir, part(at), group)?;
+                dir.release(self.shared, &mut self.tally)
+            }
+            Item::Extent { file, at } => {
+                file.extent(self.shared, part(at), &mut self.tally)?;
+                file.release(self.shared, &mut self.tally)
+            }
+        }
+    }
+
+    fn entries(&mut self, dir: &Arc<Dir>, mut rest: &[u8]) -> Result<(), Halt> {
+        let fd = dir.fd();
+        while let Some(record) = self.checked(record::take(&mut rest))? {
+            self.entry(dir, fd.as_deref(), &record, false)?;
+        }
+        Ok(())
+    }
+
+    /// Makes one entry. Without `parent` the target cannot hold its directory: then it is only counted.
+    fn entry(
+        &mut self,
+        dir: &Arc<Dir>,
+        parent: Option<&CountedFd>,
+        record: &Record<'_>,
+        has_names: bool,
+    ) -> Result<State, Halt> {
+        let mut cursor = Cursor(record.body);
+        let meta = self.checked(Meta::take(&mut cursor))?;
+        let rest = cursor.0;
+        self.checked(check_type(record.kind, &meta))?;
+        let state = match (parent, record.kind) {
+            (None, _) => State::LeftOut,
+            (Some(parent), Kind::File) => file::whole(self.shared, dir, parent, &meta, rest, has_names)?,
+            (Some(parent), Kind::Symlink) => self.symlink(dir, parent, &meta, rest)?,
+            (Some(parent), _) => self.special(dir, parent, &meta, rest)?,
+        };
+        let bytes = if record.kind == Kind::File {
+            rest.len() as u64
+        } else {
+            0
+        };
+        self.tally.add_file(
+            &hash(Domain::Entry, &dir.hash, &[&[record.kind as u8], record.body]),
+            bytes,
+        );
+        Ok(state)
+    }
+
+    fn symlink(&self, dir: &Dir, parent: &CountedFd, meta: &Meta<'_>, to: &[u8]) -> Result<State, Halt> {
+        if to.is_empty() || to.contains(&0) {
+            return Err(self
+                .shared
+                .damaged(Malformed("a symbolic link that leads nowhere")));
+        }
+        if let Err(errno) = fs::symlinkat(to, parent, meta.name) {
+            self.shared
+                .left_out(dir, meta.name, WarningKind::Symlink, "creating", errno)?;
+            return Ok(State::LeftOut);
+        }
+        let created = self
+            .shared
+            .creation(&dir.file_system, &Meta { mode: 0, ..*meta }, 0);
+        apply::to_name(self.shared, dir, parent.as_fd(), meta, created)?;
+        Ok(State::Made)
+    }
+
+    fn special(&self, dir: &Dir, parent: &CountedFd, meta: &Meta<'_>, rest: &[u8]) -> Result<State, Halt> {
+        let mut cursor = Cursor(rest);
+        let major = self.checked(cursor.u32())?;
+        let minor = self.checked(cursor.u32())?;
+        self.checked(cursor.end())?;
+        let created = self.shared.creation(&dir.file_system, meta, 0);
+        let kind = FileType::from_raw_mode(meta.mode);
+        let mode = Mode::from_raw_mode(created.mode(0o600));
+        if let Err(errno) = fs::mknodat(parent, meta.name, kind, mode, fs::makedev(major, minor)) {
+            self.shared
+                .left_out(dir, meta.name, WarningKind::Special, "creating", errno)?;
+            return Ok(State::LeftOut);
+        }
+        apply::to_name(self.shared, dir, parent.as_fd(), meta, created)?;
+        Ok(State::Made)
+    }
+
+    fn link(&mut self, dir: &Arc<Dir>, name: &[u8], group: &Group) -> Result<(), Halt> {
+        let first = group.wait(self.shared)?;
+        if let Some(parent) = dir.fd().filter(|_| first == State::Made) {
+            let linked = with_place(group, dir, parent.as_fd(), |place| {
+                match fs::linkat(place, &*group.name, &*parent, name, AtFlags::empty()) {
+                    Err(errno) if cannot_link(dir, errno) => {
+                        self.shared.warn(WarningKind::HardLink, dir, name);
+                        copy(place, &group.name, &parent, name)
+                    }
+                    linked => linked,
+                }
+            });
+            let linked = linked.and_then(|linked| Ok(linked?));
+            linked.map_err(|error| {
+                self.shared
+                    .write_failed("linking", &dir.place.path_of(name), error)
+            })?;
+        }
+        self.tally
+            .add_file(&hash(Domain::Entry, &dir.hash, &[&[Kind::Link as u8], name]), 0);
+        Ok(())
+    }
+
+    fn checked<T>(&self, parsed: Result<T, Malformed>) -> Result<T, Halt> {
+        parsed.map_err(|malformed| self.shared.damaged(malformed))
+    }
+}
+
+fn check_type(kind: Kind, meta: &Meta<'_>) -> Result<(), Malformed> {
+    let fits = match FileType::from_raw_mode(meta.mode) {
+        FileType::RegularFile => kind == Kind::File,
+        FileType::Symlink => kind == Kind::Symlink,
+        FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo | FileType::Socket => {
+            kind == Kind::Special
+        }
+        FileType::Directory | FileType::Unknown => false,
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(Malformed("an entry whose mode says another type"))
+    }
+}
+
+/// No hard links here (vfat), too many of this file, or two file systems where the golden node has one.
+fn cannot_link(dir: &Dir, errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK | Errno::XDEV
+    ) || dir.file_system.is_poor && matches!(errno, Errno::PERM | Errno::INVAL)
+}
+
+/// What a copy reads and writes at a time, in bytes.
+const COPY_BYTES: usize = 256 * 1024;
+
+/// Content, owner, mode and times, which is what file systems without hard links can hold at most.
+fn copy(place: impl AsFd, first: &[u8], parent: &CountedFd, name: &[u8]) -> Result<(), Errno> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let from = fs::openat(place, first, flags | OFlags::RDONLY, Mode::empty())?;
+    let stat = fs::fstat(&from)?;
+    let create = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    let to = fs::openat(parent, name, create, Mode::from_raw_mode(0o600))?;
+    let mut buffer = vec![0; COPY_BYTES];
+    loop {
+        let read = rustix::io::read(&from, &mut buffer[..])?;
+        if read == 0 {
+            break;
+        }
+        let mut rest = &buffer[..read];
+        while !rest.is_empty() {
+            let written = rustix::io::write(&to, rest)?;
+            rest = &rest[written..];
+        }
+    }
+    // Refused where there is no such thing; the warning says that it is a copy.
+    let _ = fs::fchown(
+        &to,
+        Some(fs::Uid::from_raw(stat.st_uid)),
+        Some(fs::Gid::from_raw(stat.st_gid)),
+    );
+    let _ = fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777));
+    let spec = |seconds, nanos| fs::Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanos,
+    };
+    let nanos = |nanos| i64::try_from(nanos).unwrap_or(0);
+    let times = fs::Timestamps {
+        last_access: spec(stat.st_atime, nanos(stat.st_atime_nsec)),
+        last_modification: spec(stat.st_mtime, nanos(stat.st_mtime_nsec)),
+    };
+    let _ = fs::futimens(&to, &times);
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! Setting extended attributes; which refusals mean that the target cannot hold one.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use rustix::fs;
+use rustix::io::Errno;
+
+use super::apply::ANY;
+use super::dir::Dir;
+use super::{Halt, Shared};
+use crate::meta::{Meta, xattrs};
+use crate::warning::WarningKind;
+
+/// The entry that takes them.
+#[derive(Clone, Copy)]
+pub(super) enum On<'a> {
+    Open(BorrowedFd<'a>),
+    /// A name in a directory, not followed.
+    Name(BorrowedFd<'a>, &'a [u8]),
+}
+
+/// Sets all attributes of an entry.
+pub(super) fn set(shared: &Shared<'_>, dir: &Dir, on: On<'_>, meta: &Meta<'_>) -> Result<(), Halt> {
+    for attribute in xattrs(meta.xattrs) {
+        let (name, value) = attribute.map_err(|malformed| shared.damaged(malformed))?;
+        let set = match on {
+            On::Open(fd) => fs::fsetxattr(fd, name, value, ANY),
+            On::Name(dir, file) => {
+                // The l*xattr calls know no directory descriptor before Linux 6.13 (proc(5)).
+                let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+                path.extend_from_slice(file);
+                fs::lsetxattr(path.as_slice(), name, value, ANY)
+            }
+        };
+        if let Err(errno) = set {
+            refused(shared, dir, meta.name, name, errno)?;
+        }
+    }
+    Ok(())
+}
+
+fn refused(shared: &Shared<'_>, dir: &Dir, file: &[u8], attribute: &[u8], errno: Errno) -> Result<(), Halt> {
+    let cannot_hold = match errno {
+        Errno::OPNOTSUPP | Errno::TOOBIG | Errno::RANGE | Errno::NODATA => true,
+        // ext4 says "no space" to a value that does not fit into one block.
+        Errno::NOSPC => has_space(dir),
+        // A policy that is not loaded, a name space that this kernel keeps from us.
+        Errno::PERM | Errno::INVAL | Errno::ACCESS => {
+            !attribute.starts_with(b"user.") || dir.file_system.is_poor
+        }
+        _ => false,
+    };
+    if !cannot_hold {
+        return Err(shared.failed("setting an attribute of", &dir.place, file, errno));
+    }
+    let kind = if attribute == b"security.selinux" {
+        WarningKind::SelinuxLabel
+    } else if attribute.starts_with(b"system.posix_acl_") {
+        WarningKind::Acl
+    } else {
+        let space = attribute.split(|byte| *byte == b'.').next().unwrap_or(attribute);
+        WarningKind::Xattr(String::from_utf8_lossy(space).into_owned())
+    };
+    shared.warn(kind, dir, file);
+    Ok(())
+}
+
+fn has_space(dir: &Dir) -> bool {
+    // A few blocks are always needed for something else.
+    dir.fd()
+        .is_some_and(|fd| fs::fstatvfs(&*fd).is_ok_and(|stat| stat.f_bfree > 64 && stat.f_ffree != 0))
+}
