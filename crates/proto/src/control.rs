@@ -169,6 +169,14 @@ pub enum ToServer {
         /// What was seen, for the operator.
         reason: Reason,
     },
+    /// The stream cannot be completed here and its relay is gone: what is missing is retained nowhere any more. The
+    /// chain must close around this node.
+    StreamFailed {
+        /// Which stream.
+        stream: StreamId,
+        /// Why.
+        reason: Reason,
+    },
     /// The whole stream has arrived, is verified, and the node's consumer took all of it.
     StreamDone {
         /// Which stream.

@@ -276,6 +276,14 @@ impl Node {
         self.send(ToServer::StepFailed { stage, reason });
     }
 
+    /// [`crate::relay::RelayOutput::Failed`]: the node is out, and of no use to those below.
+    pub fn stream_failed(&mut self, stream: StreamId, reason: Reason) {
+        self.tell(ToServer::StreamFailed { stream, reason });
+        if self.phase != Phase::Over {
+            self.phase = Phase::Failed;
+        }
+    }
+
     /// Something for the operator to see.
     pub fn event(&mut self, payload: Payload) {
         self.tell(ToServer::Event(payload));

@@ -138,12 +138,14 @@ impl Relay {
         }
     }
 
-    /// The predecessor no longer has what is missing here: no use trying it again.
+    /// The predecessor no longer has what is missing here. Those above it have even less: the stream cannot be
+    /// completed here.
     pub fn handle_upstream_gap(&mut self, now: Duration, retained_from: StreamOffset) {
         self.tick(now);
         let received = self.received();
-        let reason = format!("the predecessor keeps data from {retained_from} on, {received} is needed");
-        self.lose_upstream(now, Reason::new(reason));
+        self.fail(format!(
+            "data from byte {received} on is needed, the predecessor keeps it from {retained_from} on"
+        ));
     }
 
     /// What to tell the predecessor now, if it is time: after every [`ACK_BYTES`], at every heartbeat, and at once
@@ -243,7 +245,7 @@ impl Relay {
         });
     }
 
-    pub(super) fn fail(&mut self, why: &str) {
+    pub(super) fn fail(&mut self, why: impl AsRef<str>) {
         if self.life != Life::Over {
             self.life = Life::Over;
             self.outputs.push_back(RelayOutput::Failed {

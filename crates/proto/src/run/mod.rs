@@ -353,6 +353,7 @@ impl Run {
             ToServer::Leaving { reason } => {
                 self.lose(now, node, &Reason::new(format!("the node left: {reason}")));
             }
+            ToServer::StreamFailed { reason, .. } => self.lose(now, node, &reason),
             _ if !active => self.handle_relay_only(now, node, message),
             ToServer::StepFailed { stage, reason } => self.handle_step_failed(now, node, stage, reason),
             ToServer::Prepared(payload) => self.handle_answer(now, node, Stage::Prepare, payload),

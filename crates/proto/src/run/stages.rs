@@ -150,6 +150,10 @@ impl Run {
     }
 
     pub(super) fn handle_step_failed(&mut self, now: Duration, node: NodeId, stage: Stage, reason: Reason) {
+        if matches!(self.phase, Phase::Gathering { .. }) {
+            self.lose(now, node, &reason);
+            return;
+        }
         self.fail(
             node,
             Failure {

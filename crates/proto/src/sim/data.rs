@@ -374,7 +374,7 @@ impl World {
             (RelayOutput::Failed { reason }, node) => {
                 endpoint.over = true;
                 if let Some(node) = node {
-                    node.step_failed(Stage::Stream(stream), reason);
+                    node.stream_failed(stream, reason);
                 }
             }
             _ => {}
