@@ -1,11 +1,20 @@
 //! The clone's file systems, mounted under one directory in the right order.
+//!
+//! [`plan`] is pure. [`MountPlan::mount_all`] does it and gives a guard that unmounts in reverse, also after an
+//! error half-way. Options are those of a restore, not of the clone's later life: nothing read-only, no quota.
 
-use std::path::{Path, PathBuf};
+mod options;
+mod tree;
+
+use std::path::PathBuf;
 
 use ka_host::HostError;
+use ka_host::run::RunError;
 use serde::{Deserialize, Serialize};
 
-use crate::spec::InstallSpec;
+pub use tree::MountTree;
+
+use crate::spec::{FsFeatures, FsSpec, InstallSpec};
 
 /// One step of mounting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +48,7 @@ pub enum MountStep {
     },
 }
 
-/// The steps, in order.
+/// The steps, in order: all subvolumes, then mounts from the root down.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountPlan {
     /// The steps.
@@ -50,7 +59,7 @@ pub struct MountPlan {
 #[derive(Debug, thiserror::Error)]
 pub enum MountsError {
     /// A file system of the spec has no device.
-    #[error("no device for {place}")]
+    #[error("no device was given for {place}")]
     NoDevice {
         /// Golden name of the partition.
         place: String,
@@ -61,12 +70,15 @@ pub enum MountsError {
         /// The directory.
         target: PathBuf,
     },
-    /// A system call failed.
+    /// Mounting or unmounting failed.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// A directory could not be made.
-    #[error("making the mount point {}: {source}", path.display())]
-    MountPoint {
+    /// The btrfs tool failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A directory or subvolume could not be made.
+    #[error("making {}: {source}", path.display())]
+    Make {
         /// The directory.
         path: PathBuf,
         /// What the kernel said.
@@ -75,44 +87,127 @@ pub enum MountsError {
     },
 }
 
-/// Everything mounted; unmounts in reverse order when dropped.
-#[derive(Debug)]
-#[must_use = "dropping it unmounts everything"]
-pub struct MountTree {
-    target: PathBuf,
-}
-
 /// Plans the mounts. `devices` gives the device node of each file system by its id.
 ///
 /// # Errors
 /// [`MountsError::NoDevice`].
 pub fn plan(spec: &InstallSpec, devices: &[(u32, PathBuf)]) -> Result<MountPlan, MountsError> {
-    let _ = (spec, devices);
-    Ok(MountPlan::default())
+    let mut subvolumes = Vec::new();
+    let mut mounts = Vec::new();
+    for fs in spec.filesystems.iter().filter(|fs| !fs.mounts.is_empty()) {
+        let device = devices.iter().find(|(id, _)| *id == fs.id).map(|(_, device)| device.clone());
+        let device = device.ok_or_else(|| MountsError::NoDevice { place: fs.place.to_string() })?;
+        subvolumes.extend(subvolume_step(fs, &device));
+        mounts.extend(fs.mounts.iter().map(|mount| MountStep::Mount {
+            device: device.clone(),
+            path: mount.path.clone(),
+            fstype: fs.fstype.name().to_owned(),
+            options: options::for_restore(fs.fstype, mount),
+            mode: mount.mode,
+            uid: mount.uid,
+            gid: mount.gid,
+        }));
+    }
+    mounts.sort_by_key(|step| match step {
+        MountStep::Mount { path, .. } => (depth(path), path.clone()),
+        MountStep::MakeSubvolumes { .. } => (0, String::new()),
+    });
+    Ok(MountPlan { steps: subvolumes.into_iter().chain(mounts).collect() })
 }
 
-impl MountPlan {
-    /// Does it, under `target`, which is made when it is not there.
-    ///
-    /// # Errors
-    /// [`MountsError`]; what was mounted before the error is unmounted.
-    pub fn mount_all(&self, target: &Path) -> Result<MountTree, MountsError> {
-        Ok(MountTree { target: target.to_owned() })
-    }
+fn subvolume_step(fs: &FsSpec, device: &std::path::Path) -> Option<MountStep> {
+    let FsFeatures::Btrfs(features) = &fs.features else { return None };
+    (!features.subvolumes.is_empty()).then(|| MountStep::MakeSubvolumes {
+        device: device.to_owned(),
+        subvolumes: features.subvolumes.clone(),
+        default: features.default_subvolume.clone(),
+    })
 }
 
-impl MountTree {
-    /// The directory under which everything is mounted.
-    #[must_use]
-    pub fn target(&self) -> &Path {
-        &self.target
+fn depth(path: &str) -> usize {
+    path.split('/').filter(|part| !part.is_empty()).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{BtrfsFeatures, FsType, MountSpec, Place};
+
+    fn mount(path: &str, options: &str, subvol: Option<&str>) -> MountSpec {
+        MountSpec {
+            path: path.to_owned(),
+            options: options.to_owned(),
+            options_changed: false,
+            subvol: subvol.map(str::to_owned),
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+        }
     }
 
-    /// Unmounts everything in reverse order and says whether that worked.
-    ///
-    /// # Errors
-    /// [`MountsError::Host`] with the first that could not be unmounted; the others are tried all the same.
-    pub fn unmount(self) -> Result<(), MountsError> {
-        Ok(())
+    fn fs(id: u32, fstype: FsType, features: FsFeatures, mounts: Vec<MountSpec>) -> FsSpec {
+        FsSpec {
+            id,
+            place: Place { drive: "sda".to_owned(), partition: id + 1 },
+            fstype,
+            golden: None,
+            golden_fstype: None,
+            label: None,
+            uuid: None,
+            features,
+            used_bytes: 0,
+            used_inodes: 0,
+            mounts,
+        }
+    }
+
+    fn spec(filesystems: Vec<FsSpec>) -> InstallSpec {
+        let json = r#"{"version":1,"golden_host":"g","drives":[],"filesystems":[],"trees":[],"swap_files":[],"raw":[],
+            "excluded":[],"keep_uuids":false,"boot_loader":null,"streams":[],"notes":[]}"#;
+        InstallSpec { filesystems, ..InstallSpec::from_json(json.as_bytes()).unwrap() }
+    }
+
+    #[test]
+    fn parents_are_mounted_before_what_lies_in_them() {
+        let spec = spec(vec![
+            fs(0, FsType::Ext4, FsFeatures::Default, vec![mount("/home/data", "noatime", None)]),
+            fs(1, FsType::Xfs, FsFeatures::Default, vec![mount("/home", "ro,nofail,uquota", None)]),
+            fs(2, FsType::Swap, FsFeatures::Default, vec![]),
+            fs(3, FsType::Ext4, FsFeatures::Default, vec![mount("/", "errors=remount-ro", None)]),
+        ]);
+        let devices = [0, 1, 3].map(|id| (id, PathBuf::from(format!("/dev/sda{}", id + 1))));
+        let plan = plan(&spec, &devices).unwrap();
+        let seen: Vec<(&str, &str)> = plan
+            .steps
+            .iter()
+            .filter_map(|step| match step {
+                MountStep::Mount { path, options, .. } => Some((path.as_str(), options.as_str())),
+                MountStep::MakeSubvolumes { .. } => None,
+            })
+            .collect();
+        assert_eq!(seen, [("/", "noatime"), ("/home", "noatime"), ("/home/data", "noatime")]);
+    }
+
+    #[test]
+    fn subvolumes_are_made_before_anything_is_mounted() {
+        let features = BtrfsFeatures {
+            node_size: 16384,
+            subvolumes: vec!["@".to_owned(), "@home".to_owned()],
+            default_subvolume: Some("@".to_owned()),
+        };
+        let mounts =
+            vec![mount("/home", "compress=zstd,subvol=@home", Some("@home")), mount("/", "compress=zstd", Some("@"))];
+        let spec = spec(vec![fs(0, FsType::Btrfs, FsFeatures::Btrfs(features), mounts)]);
+        let plan = plan(&spec, &[(0, PathBuf::from("/dev/sda1"))]).unwrap();
+        assert!(matches!(&plan.steps[0], MountStep::MakeSubvolumes { default: Some(path), .. } if path == "@"));
+        assert!(
+            matches!(&plan.steps[1], MountStep::Mount { path, options, .. } if path == "/" && options == "compress=zstd,noatime,subvol=/@")
+        );
+    }
+
+    #[test]
+    fn a_file_system_without_a_device_is_named() {
+        let spec = spec(vec![fs(4, FsType::Ext4, FsFeatures::Default, vec![mount("/", "", None)])]);
+        assert_eq!(plan(&spec, &[]).unwrap_err().to_string(), "no device was given for sda5");
     }
 }

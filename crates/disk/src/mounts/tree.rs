@@ -1,0 +1,139 @@
+//! Doing a mount plan, and undoing it.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ka_host::mount::MountGuard;
+use ka_host::run::Tool;
+use ka_host::{mountinfo, subvolume};
+
+use super::{MountPlan, MountStep, MountsError};
+
+const BTRFS_LIMIT: Duration = Duration::from_secs(60);
+
+/// Everything mounted; unmounts in reverse order when dropped.
+#[derive(Debug)]
+#[must_use = "dropping it unmounts everything"]
+pub struct MountTree {
+    target: PathBuf,
+    /// In the order of mounting.
+    guards: Vec<MountGuard>,
+}
+
+impl MountPlan {
+    /// Does it, under `target`, which is made when it is not there.
+    ///
+    /// # Errors
+    /// [`MountsError`]; what was mounted before the error is unmounted.
+    pub fn mount_all(&self, target: &Path) -> Result<MountTree, MountsError> {
+        fs::create_dir_all(target).map_err(|source| MountsError::Make { path: target.to_owned(), source })?;
+        let target =
+            target.canonicalize().map_err(|source| MountsError::Make { path: target.to_owned(), source })?;
+        if mountinfo::find_at(&mountinfo::read()?, &target).is_some() {
+            return Err(MountsError::TargetBusy { target });
+        }
+        let mut tree = MountTree { target, guards: Vec::new() };
+        for step in &self.steps {
+            tree.step(step)?;
+        }
+        Ok(tree)
+    }
+}
+
+impl MountTree {
+    /// The directory under which everything is mounted, resolved.
+    #[must_use]
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Unmounts everything in reverse order and says whether that worked.
+    ///
+    /// # Errors
+    /// [`MountsError::Host`] with the first that could not be unmounted; the others are tried all the same.
+    pub fn unmount(mut self) -> Result<(), MountsError> {
+        let mut first_error = None;
+        while let Some(guard) = self.guards.pop() {
+            if let Err(error) = guard.unmount() {
+                first_error.get_or_insert(error);
+            }
+        }
+        first_error.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    fn step(&mut self, step: &MountStep) -> Result<(), MountsError> {
+        match step {
+            MountStep::MakeSubvolumes { device, subvolumes, default } => {
+                // Nothing is mounted at the target yet: all these steps come first.
+                let top = MountGuard::mount(device, &self.target, "btrfs", "subvol=/")?;
+                for path in subvolumes {
+                    make_subvolume(&self.target, path)?;
+                }
+                if let Some(path) = default {
+                    set_default(&self.target.join(path))?;
+                }
+                top.unmount()?;
+            }
+            MountStep::Mount { device, path, fstype, options, mode, uid, gid } => {
+                let at = self.target.join(path.trim_start_matches('/'));
+                make_directories(&self.target, path.trim_matches('/'))?;
+                self.guards.push(MountGuard::mount(device, &at, fstype, options)?);
+                own(&at, *mode, *uid, *gid).map_err(|source| MountsError::Make { path: at, source })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for MountTree {
+    fn drop(&mut self) {
+        // A vector drops from its beginning; what was mounted last must go first.
+        while let Some(guard) = self.guards.pop() {
+            drop(guard);
+        }
+    }
+}
+
+/// Makes one subvolume; what lies above it and is no subvolume becomes a plain directory.
+fn make_subvolume(top: &Path, path: &str) -> Result<(), MountsError> {
+    let (parent, name) = path.rsplit_once('/').map_or(("", path), |(parent, name)| (parent, name));
+    make_directories(top, parent)?;
+    let failed = |source| MountsError::Make { path: top.join(path), source };
+    let parent = File::open(top.join(parent)).map_err(failed)?;
+    subvolume::create(parent.as_fd(), name.as_bytes()).map_err(failed)
+}
+
+fn set_default(path: &Path) -> Result<(), MountsError> {
+    let tool = Tool::new("btrfs").describe(format!("making {} the default subvolume", path.display()));
+    tool.args(["subvolume", "set-default"]).arg(path).timeout(BTRFS_LIMIT).run()?;
+    Ok(())
+}
+
+/// Makes the directories of `relative` below `top`, as seen by everybody: the restore gives them their rights.
+fn make_directories(top: &Path, relative: &str) -> Result<(), MountsError> {
+    let mut path = top.to_owned();
+    for part in relative.split('/').filter(|part| !part.is_empty()) {
+        path.push(part);
+        match DirBuilder::new().mode(0o755).create(&path) {
+            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(MountsError::Make { path, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Gives the mounted directory its rights. FAT has none to give (EPERM).
+fn own(path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
+    let without_fat = |result: io::Result<()>| match result {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        other => other,
+    };
+    without_fat(chown(path, Some(uid), Some(gid)))?;
+    without_fat(fs::set_permissions(path, fs::Permissions::from_mode(mode)))
+}
