@@ -1,0 +1,405 @@
+//! Every decoder against what a network can give it: round trips, a cut at every byte, too much, random bytes.
+
+use std::net::SocketAddr;
+
+use ka_proto::auth::{join_is_proved, join_proof};
+use ka_proto::block::{
+    BlockError, BlockHeader, BlockKind, END_LEN, End, HEADER_LEN, StreamDigest, StreamKey,
+};
+use ka_proto::control::{Join, OpenStream, Peer, Progress, Relink, Side, Stage, Successor, ToNode, ToServer};
+use ka_proto::discovery::{Offer, Probe};
+use ka_proto::limits::{MAX_BLOCK, MAX_CONTROL_FRAME, MAX_JOIN_FRAME, MAX_PAYLOAD};
+use ka_proto::wire::{FRAME_PREFIX, FrameReader, Payload, WireError};
+use ka_proto::{
+    ChainPosition, MacAddr, NodeId, NodeName, Reason, RunId, SessionName, StreamId, StreamName, StreamOffset,
+};
+use proptest::prelude::*;
+
+fn join() -> Join {
+    Join {
+        session: SessionName::new("kainstall").unwrap(),
+        name: NodeName::new("n1").unwrap(),
+        mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
+        data_addr: "10.0.1.7:30764".parse().unwrap(),
+        start_now: false,
+        wants_release: true,
+        nonce: [0x11; 16],
+        proof: [0x22; 32],
+    }
+}
+
+fn to_server() -> Vec<ToServer> {
+    let (stream, offset, reason) = (StreamId(3), StreamOffset(1 << 40), Reason::new("no space left"));
+    vec![
+        ToServer::Pong(77),
+        ToServer::Prepared(Payload(b"{\"plan\":1}".to_vec())),
+        ToServer::Ready,
+        ToServer::StepFailed {
+            stage: Stage::Stream(stream),
+            reason: reason.clone(),
+        },
+        ToServer::Event(Payload(vec![0; 300])),
+        ToServer::Progress(Progress {
+            stream,
+            received: offset,
+            consumed: offset,
+            buffered: 5,
+        }),
+        ToServer::LinkUp {
+            stream,
+            side: Side::Upstream,
+            offset,
+        },
+        ToServer::LinkLost {
+            stream,
+            side: Side::Downstream,
+            offset,
+            reason: reason.clone(),
+        },
+        ToServer::StreamFailed {
+            stream,
+            reason: reason.clone(),
+        },
+        ToServer::StreamDone {
+            stream,
+            bytes: u64::MAX,
+            digest: [9; 32],
+        },
+        ToServer::Report(Payload(vec![0xff; 70_000])),
+        ToServer::Leaving { reason },
+    ]
+}
+
+fn to_node() -> Vec<ToNode> {
+    let peer = Peer {
+        node: NodeId(2),
+        addr: "[2001:db8::1]:30764".parse().unwrap(),
+    };
+    let open = OpenStream {
+        stream: StreamId(1),
+        name: StreamName::new("kainstall2").unwrap(),
+        key: [5; 32],
+        position: ChainPosition(3),
+        predecessor: peer,
+        successor: Some(NodeId(9)),
+        resume_from: StreamOffset(0),
+        tolerance: 2,
+    };
+    let successor = Some(Successor::Node(NodeId(4)));
+    vec![
+        ToNode::refused("the run has begun"),
+        ToNode::Accepted {
+            node: NodeId(1),
+            run: RunId([1; 16]),
+            heartbeat_ms: 500,
+            silence_ms: 15_000,
+        },
+        ToNode::Gathering {
+            present: 1,
+            wanted: Some(3),
+        },
+        ToNode::Prepare(Payload(vec![b'x'; 4096])),
+        ToNode::Go,
+        ToNode::OpenStream(open),
+        ToNode::Relink(Relink {
+            stream: StreamId(1),
+            predecessor: Some(peer),
+            successor,
+        }),
+        ToNode::Relink(Relink {
+            stream: StreamId(1),
+            predecessor: None,
+            successor: Some(Successor::Nobody),
+        }),
+        ToNode::EndStream { stream: StreamId(1) },
+        ToNode::Finish,
+        ToNode::Release { delay_ms: 300 },
+        ToNode::Abort {
+            reason: Reason::new("interrupted"),
+        },
+        ToNode::Ping(u64::MAX),
+    ]
+}
+
+#[test]
+fn the_first_bytes_of_a_join_never_change() {
+    let frame = join().encode().unwrap();
+    let mut expected = vec![103, 0, 0, 0];
+    expected.extend(*b"KAJN");
+    expected.extend([1, 0]);
+    expected.extend([9]);
+    expected.extend(*b"kainstall");
+    expected.extend([2]);
+    expected.extend(*b"n1");
+    expected.extend([1, 2, 0, 0, 0, 0, 1]);
+    // IPv4, address, port 30764 as a varint; -g, -w.
+    expected.extend([0, 10, 0, 1, 7, 0xac, 0xf0, 0x01]);
+    expected.extend([0, 1]);
+    expected.extend([0x11; 16]);
+    expected.extend([0x22; 32]);
+    expected[0] = u8::try_from(expected.len() - FRAME_PREFIX).unwrap();
+    assert_eq!(frame, expected);
+}
+
+#[test]
+fn a_refusal_is_frozen_so_that_any_version_understands_it() {
+    let frame = ToNode::refused("no").encode().unwrap();
+    assert_eq!(frame, [5, 0, 0, 0, 0, 1, 2, b'n', b'o']);
+}
+
+#[test]
+fn a_join_of_another_version_says_which_whatever_follows() {
+    let body = [b'K', b'A', b'J', b'N', 0x39, 0x05, 0xff, 0xff];
+    assert_eq!(
+        Join::decode(&body),
+        Err(WireError::Version {
+            theirs: 1337,
+            ours: 1
+        })
+    );
+    assert_eq!(
+        Join::decode(&body).unwrap_err().to_string(),
+        "the peer speaks protocol version 1337, this is version 1"
+    );
+}
+
+#[test]
+fn every_message_comes_back_as_it_was() {
+    let frame = join().encode().unwrap();
+    assert_eq!(Join::decode(&frame[FRAME_PREFIX..]), Ok(join()));
+    for message in to_server() {
+        let frame = message.encode().unwrap();
+        assert_eq!(ToServer::decode(&frame[FRAME_PREFIX..]), Ok(message));
+    }
+    for message in to_node() {
+        let frame = message.encode().unwrap();
+        assert_eq!(ToNode::decode(&frame[FRAME_PREFIX..]), Ok(message));
+    }
+}
+
+#[test]
+fn every_message_cut_at_any_byte_or_with_one_too_many_is_refused() {
+    let mut bodies: Vec<(Vec<u8>, fn(&[u8]) -> bool)> = Vec::new();
+    bodies.push((join().encode().unwrap(), |body| Join::decode(body).is_err()));
+    for message in to_server() {
+        bodies.push((message.encode().unwrap(), |body| ToServer::decode(body).is_err()));
+    }
+    for message in to_node() {
+        bodies.push((message.encode().unwrap(), |body| ToNode::decode(body).is_err()));
+    }
+    for (frame, is_refused) in bodies {
+        let body = &frame[FRAME_PREFIX..];
+        for cut in 0..body.len() {
+            assert!(is_refused(&body[..cut]), "cut at {cut} of {body:?}");
+        }
+        let mut longer = body.to_vec();
+        longer.push(0);
+        assert!(is_refused(&longer));
+    }
+}
+
+#[test]
+fn a_message_over_its_bound_is_refused_by_both_sides() {
+    let too_long = Payload(vec![0; MAX_PAYLOAD + 1]);
+    assert!(
+        ToServer::decode(&ToServer::Report(Payload(vec![0; MAX_PAYLOAD])).encode().unwrap()[4..]).is_ok()
+    );
+    assert!(
+        ToServer::Report(Payload(vec![0; MAX_CONTROL_FRAME]))
+            .encode()
+            .is_err()
+    );
+    // A report, byte for byte, with a length one over the bound as a varint.
+    let mut body = vec![10];
+    body.extend([0x81, 0xf8, 0xff, 0x03]);
+    body.extend(&too_long.0);
+    assert!(ToServer::decode(&body).is_err());
+    assert!(Join::decode(&[b"KAJN\x01\0".as_slice(), &[0; MAX_JOIN_FRAME]].concat()).is_err());
+}
+
+#[test]
+fn a_length_in_a_message_allocates_nothing_that_is_not_there() {
+    // A report that claims 2^63 bytes, and a name that claims 4 GiB.
+    let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+    for kind in 1..=13 {
+        assert!(
+            ToServer::decode(&[&[kind], huge.as_slice()].concat()).is_err(),
+            "kind {kind}"
+        );
+        let is_ping = kind == 10;
+        assert!(
+            is_ping || ToNode::decode(&[&[kind], huge.as_slice()].concat()).is_err(),
+            "kind {kind}"
+        );
+    }
+}
+
+#[test]
+fn a_join_proof_holds_for_one_secret_one_connection_and_one_join_only() {
+    let (secret, exporter) = ([1; 16], [2; 32]);
+    let mut good = join();
+    good.proof = join_proof(&secret, &exporter, &good);
+    assert!(join_is_proved(&secret, &exporter, &good));
+    assert!(!join_is_proved(&[9; 16], &exporter, &good));
+    assert!(!join_is_proved(&secret, &[9; 32], &good));
+    let altered = Join {
+        data_addr: "10.0.1.8:30764".parse::<SocketAddr>().unwrap(),
+        ..good
+    };
+    assert!(!join_is_proved(&secret, &exporter, &altered));
+}
+
+fn stream_key() -> StreamKey {
+    StreamKey::new([3; 32], RunId([4; 16]), StreamId(2))
+}
+
+#[test]
+fn a_block_header_has_its_layout() {
+    let header = stream_key()
+        .seal(BlockKind::Data, StreamOffset(0x0102_0304_0506), b"payload")
+        .unwrap();
+    let bytes = header.encode();
+    assert_eq!(bytes[..8], *b"KAB1\x01\x01\0\0");
+    assert_eq!(bytes[8..24], [4; 16]);
+    assert_eq!(bytes[24..32], [2, 0, 0, 0, 7, 0, 0, 0]);
+    assert_eq!(bytes[32..40], [6, 5, 4, 3, 2, 1, 0, 0]);
+    assert_eq!(BlockHeader::decode(&bytes), Ok(header));
+    assert_eq!(stream_key().verify(&header, b"payload"), Ok(()));
+}
+
+#[test]
+fn one_flipped_bit_anywhere_in_a_block_is_found() {
+    let payload = b"some payload".to_vec();
+    let header = stream_key()
+        .seal(BlockKind::Data, StreamOffset(99), &payload)
+        .unwrap();
+    let block = [header.encode().as_slice(), &payload].concat();
+    for bit in 0..block.len() * 8 {
+        let mut bad = block.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        let (head, tail) = bad.split_first_chunk::<HEADER_LEN>().unwrap();
+        let refused = BlockHeader::decode(head).and_then(|header| stream_key().verify(&header, tail));
+        assert!(refused.is_err(), "bit {bit}");
+    }
+}
+
+#[test]
+fn a_block_of_another_stream_run_key_or_place_is_refused() {
+    let (run, stream, offset) = (RunId([4; 16]), StreamId(2), StreamOffset(10));
+    let header = stream_key().seal(BlockKind::Data, offset, b"x").unwrap();
+    assert_eq!(header.check_place(run, stream, offset), Ok(()));
+    assert_eq!(
+        header.check_place(RunId([5; 16]), stream, offset),
+        Err(BlockError::WrongRun)
+    );
+    let wrong = BlockError::WrongStream {
+        got: stream,
+        expected: StreamId(3),
+    };
+    assert_eq!(header.check_place(run, StreamId(3), offset), Err(wrong));
+    let wrong = BlockError::WrongOffset {
+        got: offset,
+        expected: StreamOffset(9),
+    };
+    assert_eq!(header.check_place(run, stream, StreamOffset(9)), Err(wrong));
+    let other = StreamKey::new([0; 32], run, stream);
+    assert_eq!(other.verify(&header, b"x"), Err(BlockError::WrongHash { offset }));
+}
+
+#[test]
+fn blocks_have_the_length_that_their_kind_allows() {
+    let seal = |kind, bytes: usize| stream_key().seal(kind, StreamOffset(0), &vec![0; bytes]).is_ok();
+    assert!(seal(BlockKind::Data, MAX_BLOCK) && seal(BlockKind::End, END_LEN) && seal(BlockKind::Idle, 0));
+    assert!(!seal(BlockKind::Data, MAX_BLOCK + 1) && !seal(BlockKind::Data, 0));
+    assert!(!seal(BlockKind::End, END_LEN - 1) && !seal(BlockKind::Idle, 1));
+}
+
+#[test]
+fn the_end_of_a_stream_vouches_for_every_block_and_their_order() {
+    let block = |offset, payload| {
+        stream_key()
+            .seal(BlockKind::Data, StreamOffset(offset), payload)
+            .unwrap()
+    };
+    let (first, second) = (block(0, b"ab".as_slice()), block(2, b"cd".as_slice()));
+    let mut whole = StreamDigest::new();
+    [first, second].iter().for_each(|header| whole.push(header));
+    let end = End::decode(&whole.end().encode()).unwrap();
+    assert_eq!((end.bytes, end.blocks), (4, 2));
+    assert_eq!(whole.check(&end), Ok(()));
+    let mut swapped = StreamDigest::new();
+    [second, first].iter().for_each(|header| swapped.push(header));
+    assert_eq!(swapped.check(&end), Err(BlockError::WrongEnd { bytes: 4 }));
+    let mut cut = StreamDigest::new();
+    cut.push(&first);
+    assert!(cut.check(&end).is_err());
+    for cut in 0..END_LEN {
+        assert!(End::decode(&end.encode()[..cut]).is_err());
+    }
+}
+
+proptest! {
+    #[test]
+    fn random_bytes_never_panic_a_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        let session = SessionName::new("kainstall").unwrap();
+        let _ = Join::decode(&bytes);
+        let _ = Join::decode(&[b"KAJN\x01\0".as_slice(), &bytes].concat());
+        let _ = ToServer::decode(&bytes);
+        let _ = ToNode::decode(&bytes);
+        let _ = End::decode(&bytes);
+        prop_assert!(Probe::decode(&bytes, &[1; 16], &session).is_err());
+        let probe = Probe { nonce: [0; 16] };
+        prop_assert!(Offer::decode(&bytes, &[1; 16], &session, &probe).is_err());
+        if let Some(header) = bytes.first_chunk::<HEADER_LEN>() {
+            let _ = BlockHeader::decode(header);
+        }
+    }
+
+    #[test]
+    fn a_damaged_message_never_panics_and_never_becomes_longer(
+        index in 0usize..12, position in any::<prop::sample::Index>(), value in any::<u8>()
+    ) {
+        let frame = to_server()[index].encode().unwrap();
+        let mut body = frame[FRAME_PREFIX..].to_vec();
+        let position = position.index(body.len());
+        body[position] = value;
+        if let Ok(message) = ToServer::decode(&body) {
+            prop_assert!(message.encode().unwrap().len() <= frame.len() + 8);
+        }
+    }
+
+    #[test]
+    fn frames_in_pieces_of_any_size_come_out_whole(
+        pieces in proptest::collection::vec(1usize..50, 1..40),
+        bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..60), 1..8),
+    ) {
+        let mut stream = Vec::new();
+        for body in &bodies {
+            stream.extend(u32::try_from(body.len()).unwrap().to_le_bytes());
+            stream.extend(body);
+        }
+        let mut reader = FrameReader::new(60);
+        let mut found = Vec::new();
+        let (mut rest, mut sizes) = (stream.as_slice(), pieces.iter().cycle());
+        while !rest.is_empty() {
+            let (piece, later) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
+            reader.push(piece);
+            rest = later;
+            while let Some(body) = reader.next_frame().unwrap() {
+                found.push(body);
+            }
+        }
+        prop_assert_eq!(found, bodies);
+    }
+
+    #[test]
+    fn block_headers_of_random_bytes_are_refused_or_stay_the_same(bytes in any::<[u8; 32]>(), kind in 0u8..5) {
+        let mut header = [0; HEADER_LEN];
+        header[..6].copy_from_slice(&[b'K', b'A', b'B', b'1', 1, kind]);
+        header[8..40].copy_from_slice(&bytes);
+        if let Ok(decoded) = BlockHeader::decode(&header) {
+            prop_assert!(decoded.length as usize <= MAX_BLOCK);
+            prop_assert_eq!(decoded.encode(), header);
+        }
+    }
+}
