@@ -14,6 +14,7 @@ mod compress;
 mod digest;
 mod error;
 mod fd_budget;
+mod hashing;
 mod meta;
 mod pipeline;
 mod problem;

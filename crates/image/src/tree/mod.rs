@@ -1,6 +1,5 @@
 //! Directory trees: [`send`] reads them into blocks, [`restore`] makes them again.
 
-mod paths;
 mod source;
 mod target;
 

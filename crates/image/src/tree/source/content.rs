@@ -15,11 +15,11 @@ use super::dir::Dir;
 use super::entry::{from_stat, same_content};
 use super::reader::Reader;
 use super::walk;
+use crate::hashing::{self, Domain, hash};
 use crate::meta::Meta;
 use crate::pipeline::{Output, Stopped};
 use crate::problem::ProblemKind;
 use crate::record::{Kind, LinkPrefix};
-use crate::tree::paths::{self, Domain, hash};
 
 /// With more attributes than this a small file goes the way of the large ones.
 const MAX_INLINE_XATTR_BYTES: usize = 64 * 1024;
@@ -112,7 +112,7 @@ impl Reader<'_> {
 
     fn big(&mut self, source: &Source<'_>, stat: &Stat, link: Option<LinkPrefix>) -> Result<(), Stopped> {
         let id = self.begin_big(source, stat, link)?;
-        let place = paths::dir_hash(&source.dir.hash, source.name.to_bytes());
+        let place = hashing::dir_hash(&source.dir.hash, source.name.to_bytes());
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         if size > SEQUENTIAL_BYTES {
             let _ = fs::fadvise(source.file, 0, None, Advice::Sequential);

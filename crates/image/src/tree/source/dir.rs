@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::fs::FileType;
 
-use crate::tree::paths;
+use crate::hashing;
 
 /// A directory under way. Names, not a path: a path may be longer than `PATH_MAX`.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) struct Dir {
 impl Dir {
     /// The root of a source.
     pub(super) fn root(id: u64, device: u64, source: usize, mount_id: u32, root: PathBuf) -> Arc<Self> {
-        let hash = paths::root_hash(mount_id);
+        let hash = hashing::root_hash(mount_id);
         Arc::new(Self {
             id,
             hash,
@@ -41,7 +41,7 @@ impl Dir {
 
     /// The directory `name` in `parent`.
     pub(super) fn child(parent: &Arc<Self>, id: u64, device: u64, name: &[u8]) -> Arc<Self> {
-        let hash = paths::dir_hash(&parent.hash, name);
+        let hash = hashing::dir_hash(&parent.hash, name);
         Arc::new(Self {
             id,
             hash,

@@ -16,12 +16,12 @@ use super::walk::{self, Found, Job, OPEN_FLAGS, Op, Place};
 use super::{Shared, lock};
 use crate::compress::Squeezer;
 use crate::fd_budget::CountedFd;
+use crate::hashing::{Domain, hash};
 use crate::meta::{Meta, Subvolume};
 use crate::pipeline::{Output, Stopped};
 use crate::problem::ProblemKind;
 use crate::record::{Kind, LinkPrefix};
 use crate::tree::Tally;
-use crate::tree::paths::{Domain, hash};
 
 /// One reader thread with its buffers.
 pub(super) struct Reader<'a> {

@@ -12,10 +12,10 @@ use super::apply::{self, Created};
 use super::root::{FileSystem, Place, open_dir};
 use super::{Halt, Shared, lock};
 use crate::fd_budget::{CountedFd, Permit};
+use crate::hashing::{Domain, dir_hash, hash};
 use crate::meta::{Meta, Subvolume};
 use crate::record::{Cursor, Kind};
 use crate::tree::Tally;
-use crate::tree::paths::{Domain, dir_hash, hash};
 use crate::warning::WarningKind;
 
 /// A directory whose entries are being made.

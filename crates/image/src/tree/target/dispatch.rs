@@ -20,9 +20,9 @@ use crate::block::OpenBlock;
 use crate::digest::TreeDigest;
 use crate::error::RestoreError;
 use crate::fd_budget::{CountedFd, Permit};
+use crate::hashing::root_hash;
 use crate::meta::Meta;
 use crate::record::{self, Cursor, Kind, Malformed, Record};
-use crate::tree::paths::root_hash;
 use crate::tree::{MAX_DEPTH, Tally, TreeTotals};
 
 /// Entries of directories under way, kept for their end: far beyond honest trees, bearable for a small node.

@@ -13,10 +13,10 @@ use super::dir::Dir;
 use super::links::{Group, SealLater, State};
 use super::{Halt, Shared};
 use crate::fd_budget::{CountedFd, Permit};
+use crate::hashing::{Domain, dir_hash, hash};
 use crate::meta::Meta;
 use crate::record::{Cursor, Kind};
 use crate::tree::Tally;
-use crate::tree::paths::{Domain, dir_hash, hash};
 use crate::warning::WarningKind;
 
 const CREATE_FLAGS: OFlags = OFlags::WRONLY

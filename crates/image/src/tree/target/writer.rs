@@ -13,10 +13,10 @@ use super::links::{Group, State, with_place};
 use super::{Halt, Shared, apply, file, lock};
 use crate::block::OpenBlock;
 use crate::fd_budget::CountedFd;
+use crate::hashing::{Domain, hash};
 use crate::meta::Meta;
 use crate::record::{self, Cursor, Kind, Malformed, Record};
 use crate::tree::Tally;
-use crate::tree::paths::{Domain, hash};
 use crate::warning::WarningKind;
 
 /// One writer thread.

@@ -1,4 +1,4 @@
-//! What both sides of a tree hash: where an entry lies and what it is. `docs/image-format.md` §4.
+//! What both sides hash: where an entry lies and what it is. `docs/image-format.md` §4.
 
 /// What a hash is about; different things never have equal input.
 #[derive(Debug, Clone, Copy)]

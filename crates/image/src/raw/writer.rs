@@ -1,0 +1,370 @@
+//! Restoring a partition: data where the stream has some, zeros everywhere else.
+
+use std::fs::{self, File};
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use ka_host::block::zero_out;
+use rustix::fs::{FallocateFlags, fallocate};
+
+use super::{RawRestoreOptions, RawSummary, Tally, thread_count};
+use crate::block::OpenBlock;
+use crate::digest::TreeDigest;
+use crate::error::RestoreError;
+use crate::progress::Progress;
+use crate::record::{self, Cursor, Kind, Malformed};
+
+/// Blocks that wait for each writer.
+const BLOCKS_PER_WRITER: usize = 3;
+/// Zeroed at a time, in bytes: so often a failure elsewhere is noticed.
+const ZERO_BYTES: u64 = 256 * 1024 * 1024;
+
+/// What the writers share.
+struct Shared<'a> {
+    target: &'a File,
+    stop: AtomicBool,
+    error: Mutex<Option<RestoreError>>,
+    tally: Mutex<Tally>,
+    progress: &'a Progress,
+}
+
+/// Work for a writer.
+enum Item<B> {
+    /// Records of a block, each an encoded offset and data.
+    Data {
+        block: Arc<OpenBlock<B>>,
+        runs: Vec<Range<usize>>,
+    },
+    /// Bytes of the target that are to be zero.
+    Zeros(Range<u64>),
+}
+
+impl Shared<'_> {
+    fn fail(&self, error: RestoreError) {
+        lock(&self.error).get_or_insert(error);
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    fn write_failed(&self, source: io::Error) {
+        let path = fs::read_link(format!("/proc/self/fd/{}", self.target.as_raw_fd()));
+        let path = path.unwrap_or_else(|_| PathBuf::from("the partition"));
+        let is_full = source.kind() == io::ErrorKind::StorageFull;
+        self.fail(if is_full {
+            RestoreError::Full { path }
+        } else {
+            RestoreError::Write {
+                doing: "writing",
+                path,
+                source,
+            }
+        });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// See [`super::restore`].
+pub(super) fn restore<B: AsRef<[u8]> + Send + Sync + 'static>(
+    target: &File,
+    bytes: u64,
+    options: &RawRestoreOptions,
+    mut next: impl FnMut() -> io::Result<Option<B>>,
+    progress: &Progress,
+) -> Result<RawSummary, RestoreError> {
+    let shared = Shared {
+        target,
+        stop: AtomicBool::new(false),
+        error: Mutex::default(),
+        tally: Mutex::default(),
+        progress,
+    };
+    let writers = thread_count(options.threads);
+    let (items, todo) = bounded(writers * BLOCKS_PER_WRITER);
+    let failed = |text: String| RestoreError::Threads(text);
+    let read = thread::scope(|scope| {
+        let mut running = Vec::with_capacity(writers);
+        for number in 0..writers {
+            let (todo, shared) = (todo.clone(), &shared);
+            let thread = thread::Builder::new()
+                .name(format!("ka-raw-{number}"))
+                .spawn_scoped(scope, move || write_items(shared, todo));
+            running.push(thread.map_err(|error| failed(error.to_string()))?);
+        }
+        drop(todo);
+        let mut reading = Reading {
+            items,
+            size: None,
+            covered: 0,
+            end: None,
+        };
+        let read = reading.run(&shared, (bytes, options.allow_larger), &mut next);
+        drop(reading.items);
+        for thread in running {
+            thread.join().map_err(|_| failed("a writer thread died".into()))?;
+        }
+        read.map(|()| reading.size.zip(reading.end))
+    });
+    if let Some(error) = lock(&shared.error).take() {
+        return Err(error);
+    }
+    let Some((size, (data_bytes, sent))) = read? else {
+        return Err(RestoreError::Truncated);
+    };
+    let summary = lock(&shared.tally).summary(size);
+    if summary.digest != sent || summary.data_bytes != data_bytes {
+        return Err(RestoreError::Digest {
+            sent,
+            restored: summary.digest,
+        });
+    }
+    Ok(summary)
+}
+
+/// The thread that reads the stream.
+struct Reading<B> {
+    items: Sender<Item<B>>,
+    size: Option<u64>,
+    /// Everything before this offset was handed out, as data or as zeros.
+    covered: u64,
+    end: Option<(u64, TreeDigest)>,
+}
+
+impl<B: AsRef<[u8]> + Send + Sync> Reading<B> {
+    fn run(
+        &mut self,
+        shared: &Shared<'_>,
+        target: (u64, bool),
+        next: &mut impl FnMut() -> io::Result<Option<B>>,
+    ) -> Result<(), RestoreError> {
+        let inflater = zstd::bulk::Decompressor::new();
+        let mut inflater =
+            inflater.map_err(|error| RestoreError::Threads(format!("starting zstd: {error}")))?;
+        while let Some(block) = next().map_err(RestoreError::Next)? {
+            if shared.stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let block = OpenBlock::open(block, &mut inflater).map_err(RestoreError::Stream)?;
+            self.block(Arc::new(block), target)?;
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, block: Arc<OpenBlock<B>>, target: (u64, bool)) -> Result<(), RestoreError> {
+        let malformed = |malformed: Malformed| RestoreError::Stream(malformed.0.to_owned());
+        let refuse = |reason: &str| Err(RestoreError::Stream(reason.to_owned()));
+        let records = block.records();
+        let mut rest = records;
+        let mut runs = Vec::new();
+        while let Some(record) = record::take(&mut rest).map_err(malformed)? {
+            let at = records.len() - rest.len() - record.body.len()..records.len() - rest.len();
+            let mut body = Cursor(record.body);
+            match (record.kind, self.size) {
+                (_, _) if self.end.is_some() => return refuse("something follows its end"),
+                (Kind::RawBegin, None) => self.begin(body.u64().map_err(malformed)?, target)?,
+                (Kind::RawData, Some(size)) => {
+                    let offset = body.u64().map_err(malformed)?;
+                    let end = offset.checked_add(body.0.len() as u64).filter(|end| *end <= size);
+                    let Some(end) = end.filter(|_| offset >= self.covered) else {
+                        return refuse("data outside the partition or out of order");
+                    };
+                    self.zeros(offset);
+                    self.covered = end;
+                    runs.push(at);
+                }
+                (Kind::RawEnd, Some(_)) => {
+                    let data_bytes = body.u64().map_err(malformed)?;
+                    let digest = TreeDigest::from_bytes(body.digest().map_err(malformed)?);
+                    // A larger target: its rest must not show what was there before.
+                    self.zeros(target.0);
+                    self.end = Some((data_bytes, digest));
+                }
+                _ => return refuse("it holds something else than one partition"),
+            }
+        }
+        if !runs.is_empty() {
+            // Fails only after a failure that is known already.
+            let _ = self.items.send(Item::Data { block, runs });
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, stream: u64, (target, allow_larger): (u64, bool)) -> Result<(), RestoreError> {
+        let fits = if allow_larger {
+            target >= stream
+        } else {
+            target == stream
+        };
+        if !fits {
+            return Err(RestoreError::SizeMismatch { target, stream });
+        }
+        self.size = Some(stream);
+        Ok(())
+    }
+
+    /// Has everything up to `to` zeroed that was not handed out yet.
+    fn zeros(&mut self, to: u64) {
+        while self.covered < to {
+            let end = to.min(self.covered + ZERO_BYTES);
+            let _ = self.items.send(Item::Zeros(self.covered..end));
+            self.covered = end;
+        }
+    }
+}
+
+fn write_items<B: AsRef<[u8]>>(shared: &Shared<'_>, items: Receiver<Item<B>>) {
+    let mut tally = Tally::default();
+    for item in items {
+        if shared.stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let written = match item {
+            Item::Zeros(range) => make_zero(shared.target, &range),
+            Item::Data { block, runs } => runs
+                .iter()
+                .try_for_each(|run| write_run(shared, block.records(), run, &mut tally)),
+        };
+        if let Err(error) = written {
+            shared.write_failed(error);
+            break;
+        }
+    }
+    lock(&shared.tally).merge(&tally);
+}
+
+fn write_run(shared: &Shared<'_>, records: &[u8], run: &Range<usize>, tally: &mut Tally) -> io::Result<()> {
+    let part = records.get(run.clone()).unwrap_or(&[]);
+    let mut cursor = Cursor(part);
+    let offset = cursor.u64().map_err(io::Error::other)?;
+    shared.target.write_all_at(cursor.0, offset)?;
+    tally.add(part, cursor.0.len());
+    shared.progress.add(0, cursor.0.len() as u64);
+    Ok(())
+}
+
+/// A file gets a hole, a device zeroes itself when it can.
+fn make_zero(target: &File, range: &Range<u64>) -> io::Result<()> {
+    let len = range.end - range.start;
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    if target.metadata()?.is_file() && fallocate(target, punch, range.start, len).is_ok() {
+        return Ok(());
+    }
+    zero_out(target, range.start, len)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::raw::{RawSendOptions, send};
+
+    fn file(content: &[u8]) -> File {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(content, 0).unwrap();
+        file
+    }
+
+    fn read(file: &File) -> Vec<u8> {
+        let mut content = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
+        file.read_exact_at(&mut content, 0).unwrap();
+        content
+    }
+
+    fn blocks_of(content: &[u8]) -> (Vec<Vec<u8>>, RawSummary) {
+        let mut blocks = Vec::new();
+        let emit = |block| {
+            blocks.push(block);
+            Ok(())
+        };
+        let bytes = content.len() as u64;
+        let options = RawSendOptions::default();
+        let summary = send(&file(content), bytes, &options, emit, &Progress::new()).unwrap();
+        (blocks, summary)
+    }
+
+    fn put(target: &File, blocks: Vec<Vec<u8>>, allow_larger: bool) -> Result<RawSummary, RestoreError> {
+        let mut blocks = blocks.into_iter();
+        let options = RawRestoreOptions {
+            threads: 0,
+            allow_larger,
+        };
+        let bytes = target.metadata().unwrap().len();
+        restore(target, bytes, &options, || Ok(blocks.next()), &Progress::new())
+    }
+
+    fn mixed() -> Vec<u8> {
+        let mut content = vec![0; 3_000_000 / 512 * 512];
+        content[0] = 1;
+        content[700_000..1_400_000].fill(0xa5);
+        *content.last_mut().unwrap() = 9;
+        content
+    }
+
+    #[test]
+    fn a_partition_arrives_and_old_content_is_zeroed_where_it_was_zero() {
+        let content = mixed();
+        let (blocks, sent) = blocks_of(&content);
+        assert!(
+            sent.data_bytes < 720_000,
+            "zeros travelled: {} bytes",
+            sent.data_bytes
+        );
+        let target = file(&vec![0xff; content.len()]);
+        assert_eq!(put(&target, blocks, false).unwrap(), sent);
+        assert!(read(&target) == content);
+    }
+
+    #[test]
+    fn a_smaller_target_is_refused_before_a_byte_is_written_and_a_larger_one_unless_allowed() {
+        let content = mixed();
+        let (blocks, _) = blocks_of(&content);
+        let small = file(&vec![0xff; content.len() - 512]);
+        let error = put(&small, blocks.clone(), true).unwrap_err();
+        assert!(matches!(error, RestoreError::SizeMismatch { .. }), "{error}");
+        assert!(read(&small).iter().all(|byte| *byte == 0xff));
+        let large = file(&vec![0xff; content.len() + 4096]);
+        assert!(put(&large, blocks.clone(), false).is_err());
+        put(&large, blocks, true).unwrap();
+        assert!(read(&large)[..content.len()] == content);
+        assert!(read(&large)[content.len()..].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn a_stream_that_ends_early_or_lost_a_block_is_no_copy() {
+        let content = mixed();
+        let (blocks, _) = blocks_of(&content);
+        for lost in 0..blocks.len() {
+            let mut fewer = blocks.clone();
+            fewer.remove(lost);
+            assert!(
+                put(&file(&content), fewer, false).is_err(),
+                "block {lost} of {}",
+                blocks.len()
+            );
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn damaged_blocks_are_refused_and_never_panic(at in any::<prop::sample::Index>(), bit in 0u8..8, block in 0usize..9) {
+            let content = mixed();
+            let (mut blocks, _) = blocks_of(&content);
+            let count = blocks.len();
+            let damaged = &mut blocks[block % count];
+            let index = at.index(damaged.len());
+            damaged[index] ^= 1 << bit;
+            let target = file(&vec![0; content.len()]);
+            prop_assert!(put(&target, blocks, false).is_err());
+        }
+    }
+}
