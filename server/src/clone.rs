@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use ka_disk::golden::{self, SurveyOptions};
+use ka_disk::golden::{self, SurveyError, SurveyOptions};
 use ka_disk::spec::{InstallSpec, RawSpec, StreamKind, StreamPlan};
 use ka_image::raw::{self, RawSendOptions};
 use ka_image::tree::{self, SendOptions, TreeSource};
@@ -16,7 +16,8 @@ use ka_status::report::{Digest, NodePlan};
 use ka_status::run::RunEvent;
 use ka_status::summary::GoldenTotals;
 
-use crate::failure::{Failure, OrFail};
+use crate::cli::DEFAULT_STATE_DIR;
+use crate::failure::Failure;
 use crate::feed::Sink;
 use crate::run::Run;
 use crate::settings::Settings;
@@ -30,7 +31,14 @@ pub(crate) fn survey(options: &SurveyOptions, settings: &Settings) -> Result<Ins
         let reason = "cloning reads every file and partition of this machine; run ka-server as root";
         return Err(Failure::NothingDone(anyhow!(reason)));
     }
-    let mut spec = golden::survey(options).or_usage()?;
+    let mut spec = golden::survey(options).map_err(|error| match error {
+        // What the operator wrote does not go with this machine; anything else is this machine's own trouble.
+        SurveyError::Root { .. }
+        | SurveyError::Desc { .. }
+        | SurveyError::NoPlace { .. }
+        | SurveyError::Option { .. } => Failure::Usage(error.into()),
+        error => Failure::NothingDone(error.into()),
+    })?;
     // Session 1 is the plan itself, as in the original; the data streams count from 2.
     for (number, stream) in (2..).zip(&mut spec.streams) {
         stream.name = format!("{}{number}", settings.session);
@@ -162,7 +170,10 @@ fn send_options(run: &Run<'_>, spec: &InstallSpec, root: &Path) -> SendOptions {
         golden_root: root.to_owned(),
         excluded: excluded.map(|path| below(root, &path)).collect(),
         // A clone that shared the server's key could pose as the server; logs and join code are this run's.
-        skip: swap_files.chain(run.own_files()).collect(),
+        skip: swap_files
+            .chain(run.own_files())
+            .chain([below(root, Path::new(DEFAULT_STATE_DIR))])
+            .collect(),
         compress: run.settings.compress,
         block_bytes: run.settings.block_bytes,
         ..SendOptions::default()

@@ -18,8 +18,22 @@ const MAX_SAMPLES: usize = 32;
 /// The state of a run, for showing.
 #[derive(Debug, Default)]
 pub(crate) struct Board {
-    session: Option<Session>,
+    phase: Phase,
     nodes: Vec<NodeLine>,
+}
+
+/// What the run as a whole is doing.
+#[derive(Debug, Default)]
+enum Phase {
+    /// Nothing to say yet, or any more.
+    #[default]
+    Silent,
+    /// Nodes are coming.
+    Gathering { present: usize, wanted: Option<u32> },
+    /// A session of the run.
+    Session(Session),
+    /// Every node has the stream of this session.
+    After { session: String },
 }
 
 /// One node's line.
@@ -54,8 +68,27 @@ impl Board {
     /// Takes in an event that happened `at` this long after the run began.
     pub(crate) fn handle(&mut self, at: Duration, event: &RunEvent) {
         match event {
-            RunEvent::NodeJoined { node, .. } => self.line(node).state = "waiting".into(),
-            RunEvent::LetsGo { nodes } => self.order(nodes),
+            RunEvent::Listening { wanted, .. } => {
+                self.phase = Phase::Gathering {
+                    present: 0,
+                    wanted: *wanted,
+                }
+            }
+            RunEvent::NodeJoined {
+                node,
+                present,
+                wanted,
+            } => {
+                self.phase = Phase::Gathering {
+                    present: *present,
+                    wanted: *wanted,
+                };
+                self.line(node).state = "waiting".into();
+            }
+            RunEvent::LetsGo { nodes } => {
+                self.phase = Phase::Silent;
+                self.order(nodes);
+            }
             RunEvent::SessionStarted {
                 session,
                 what,
@@ -72,7 +105,7 @@ impl Board {
                 content_bytes,
                 nodes,
             } => {
-                if let Some(session) = &mut self.session {
+                if let Phase::Session(session) = &mut self.phase {
                     (session.sent_bytes, session.content_bytes) = (*sent_bytes, *content_bytes);
                     session.rate.sample(at, *content_bytes);
                 }
@@ -84,7 +117,12 @@ impl Board {
                     }
                 }
             }
-            RunEvent::SessionEnded { .. } => self.session = None,
+            RunEvent::SessionEnded { totals } => {
+                self.phase = Phase::After {
+                    session: totals.name.clone(),
+                }
+            }
+            RunEvent::Ended { .. } => self.phase = Phase::Silent,
             RunEvent::NodeFailed { node, reason, .. } => self.settle(node, format!("FAILED: {reason}")),
             RunEvent::NodeDone { node, .. } => self.settle(node, "done".into()),
             _ => {}
@@ -96,37 +134,24 @@ impl Board {
         &self.nodes
     }
 
-    /// One line about the whole: what is going on, bytes, rate, time left. None between streams.
+    /// One line about the whole: what is going on, bytes, rate, time left. None where there is nothing to say.
     pub(crate) fn total(&self, at: Duration) -> Option<String> {
-        let session = self.session.as_ref()?;
-        let mut line = format!("{}: {}", session.name, session.what);
-        if session.sent_bytes == 0 {
-            return Some(line);
-        }
-        let rate = session.rate.per_second();
-        match session.expected_bytes {
-            Some(expected) => {
-                line += &format!(", {} of about {}", size(session.content_bytes), size(expected));
+        match &self.phase {
+            Phase::Silent => None,
+            Phase::Gathering { present, wanted } => {
+                let of = wanted.map_or_else(String::new, |wanted| format!(" of {wanted}"));
+                Some(format!("waiting for nodes: {present}{of} present"))
             }
-            None => line += &format!(", {}", size(session.content_bytes)),
+            Phase::Session(session) => Some(session.text(at)),
+            Phase::After { session } => Some(format!("{session} is through, the nodes go on")),
         }
-        if session.sent_bytes != session.content_bytes {
-            line += &format!(" ({} sent)", size(session.sent_bytes));
-        }
-        line += &format!(", {}/s", size(rate));
-        let left = session
-            .expected_bytes
-            .map(|expected| expected.saturating_sub(session.content_bytes));
-        match left.and_then(|left| left.checked_div(rate)) {
-            Some(left) => line += &format!(", {} left", clock(Duration::from_secs(left))),
-            None => line += &format!(", {} so far", clock(at.saturating_sub(session.started))),
-        }
-        Some(line)
     }
 
     /// Share of the running stream that has been sent, for a bar: (done, all) in bytes.
     pub(crate) fn share(&self) -> Option<(u64, u64)> {
-        let session = self.session.as_ref()?;
+        let Phase::Session(session) = &self.phase else {
+            return None;
+        };
         session
             .expected_bytes
             .map(|expected| (session.content_bytes.min(expected), expected))
@@ -141,7 +166,7 @@ impl Board {
     }
 
     fn begin(&mut self, at: Duration, name: &str, what: &str, expected_bytes: Option<u64>) {
-        self.session = Some(Session {
+        self.phase = Phase::Session(Session {
             name: name.to_owned(),
             what: what.to_owned(),
             started: at,
@@ -184,6 +209,32 @@ impl Board {
                 self.nodes.len() - 1
             });
         &mut self.nodes[index]
+    }
+}
+
+impl Session {
+    fn text(&self, at: Duration) -> String {
+        let mut line = format!("{}: {}", self.name, self.what);
+        if self.sent_bytes == 0 {
+            return line;
+        }
+        let rate = self.rate.per_second();
+        line += &format!(", {}", size(self.content_bytes));
+        if let Some(expected) = self.expected_bytes {
+            line += &format!(" of about {}", size(expected));
+        }
+        if self.sent_bytes != self.content_bytes {
+            line += &format!(" ({} sent)", size(self.sent_bytes));
+        }
+        line += &format!(", {}/s", size(rate));
+        let left = self
+            .expected_bytes
+            .map(|expected| expected.saturating_sub(self.content_bytes));
+        match left.and_then(|left| left.checked_div(rate)) {
+            Some(left) => line += &format!(", {} left", clock(Duration::from_secs(left))),
+            None => line += &format!(", {} so far", clock(at.saturating_sub(self.started))),
+        }
+        line
     }
 }
 
@@ -243,6 +294,7 @@ mod tests {
     use crate::{
         event::{NodeEvent, Step},
         run::{NodeProgress, NodeRef, RunEvent},
+        summary::StreamTotals,
     };
 
     fn node(id: u32, position: u32) -> NodeRef {
@@ -339,6 +391,37 @@ mod tests {
         assert_eq!(
             total,
             "kainstall2: sending the tree, 300.0 MiB of about 1.0 GiB (150.0 MiB sent), 100.0 MiB/s, 0:07 left"
+        );
+    }
+
+    #[test]
+    fn the_total_says_who_is_waited_for_and_what_comes_after_the_data() {
+        let mut board = Board::default();
+        assert_eq!(board.total(Duration::ZERO), None);
+        board.handle(
+            Duration::ZERO,
+            &RunEvent::NodeJoined {
+                node: node(2, 1),
+                present: 1,
+                wanted: Some(2),
+            },
+        );
+        assert_eq!(
+            board.total(Duration::ZERO).unwrap(),
+            "waiting for nodes: 1 of 2 present"
+        );
+        let totals = StreamTotals {
+            name: "kainstall2".into(),
+            bytes: 1,
+            blocks: 1,
+            sending_ms: 1,
+            emptied_in_ms: 1,
+            golden: None,
+        };
+        board.handle(Duration::ZERO, &RunEvent::SessionEnded { totals });
+        assert_eq!(
+            board.total(Duration::ZERO).unwrap(),
+            "kainstall2 is through, the nodes go on"
         );
     }
 
