@@ -77,7 +77,7 @@ fn parse_entry<'a>(
 ) -> Result<DescEntry, Problem> {
     let logical = first == "logical";
     let kind = if logical {
-        words.next().unwrap_or_default()
+        words.next().ok_or(Problem::MissingType)?
     } else {
         first
     };

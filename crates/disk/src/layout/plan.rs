@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{Geometry, LayoutError, Source, as_is, from_desc};
 use crate::desc::MIB;
-use crate::table::{Partition, PartitionTable, TableKind};
+use crate::table::{self, Partition, PartitionTable, TableKind};
 
 /// The largest disk that [`minimum_bytes`] looks at: beyond every disk and file system.
 const MAX_DISK_MIB: u64 = 1 << 40;
@@ -32,6 +32,12 @@ pub fn plan(
     keep_ids: bool,
     fresh: &mut dyn FnMut() -> Uuid,
 ) -> Result<PartitionPlan, LayoutError> {
+    if !table::is_sector_size(geometry.sector_size) {
+        return Err(LayoutError::Impossible(format!(
+            "a disk with {}-byte sectors",
+            geometry.sector_size
+        )));
+    }
     let table = match source {
         Source::Desc(desc) => {
             from_desc::plan(desc, geometry, desc.table_for(golden, geometry.disk_bytes), fresh)?

@@ -5,8 +5,10 @@
 use super::{DiskId, MBR_SECTORS, PartType, Partition, PartitionTable, TableKind, gpt};
 use crate::desc::{LEGACY_BOOT_BIT, MAX_NAME_UNITS};
 
-/// Sector sizes of disks: powers of two between these.
-pub(super) const SECTOR_SIZES: std::ops::RangeInclusive<u32> = 512..=4096;
+/// Whether a disk can have sectors of this many bytes.
+pub(crate) fn is_sector_size(bytes: u32) -> bool {
+    (512..=4096).contains(&bytes) && bytes.is_power_of_two()
+}
 
 /// A flaw in words, naming the partition.
 type Checked = Result<(), String>;
@@ -22,7 +24,7 @@ pub(super) fn check(table: &PartitionTable) -> Checked {
 
 /// What has to hold for any table, also one with habits that KA would not write.
 pub(super) fn check_read(table: &PartitionTable) -> Checked {
-    if !SECTOR_SIZES.contains(&table.sector_size) || !table.sector_size.is_power_of_two() {
+    if !is_sector_size(table.sector_size) {
         return Err(format!("a sector size of {} bytes", table.sector_size));
     }
     let mut last_number = 0;

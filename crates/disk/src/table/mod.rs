@@ -27,6 +27,7 @@ pub use error::TableError;
 pub use part_type::{KnownType, PartType, UnknownType};
 pub use read::{read, read_from};
 
+pub(crate) use flaws::is_sector_size;
 pub(crate) use gpt::usable_end_bytes;
 
 /// Bytes of the master boot record that hold boot code, disk signature included.

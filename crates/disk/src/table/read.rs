@@ -33,7 +33,7 @@ pub fn read_from<R: Read + Seek>(
     disk_bytes: u64,
     sector_size: u32,
 ) -> Result<Option<PartitionTable>, TableError> {
-    if !flaws::SECTOR_SIZES.contains(&sector_size) || !sector_size.is_power_of_two() {
+    if !flaws::is_sector_size(sector_size) {
         return Err(TableError::Damaged(format!(
             "a sector size of {sector_size} bytes"
         )));
