@@ -1,1 +1,417 @@
 //! What a relay does, seen from its driver.
+
+use super::*;
+use crate::limits::{MAX_BLOCK, MAX_TOLERANCE, MIN_WINDOW_BLOCKS};
+
+const MIB: u32 = MAX_BLOCK as u32;
+const NEXT: NodeId = NodeId(7);
+
+fn at(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn upstream() -> Peer {
+    Peer {
+        node: NodeId::SERVER,
+        addr: ([10, 0, 0, 1], 30764).into(),
+    }
+}
+
+/// A node with the smallest window, joined to its predecessor at time 0.
+fn node(successor: Option<NodeId>, tolerance: u8) -> Relay {
+    let source = Source::Predecessor(upstream());
+    let config = RelayConfig {
+        source,
+        has_consumer: true,
+        successor,
+        window_bytes: 0,
+        tolerance,
+        ..RelayConfig::default()
+    };
+    let mut relay = Relay::new(config, at(0));
+    relay.handle_upstream_joined(at(0));
+    relay.take_ack(at(0));
+    outputs(&mut relay);
+    relay
+}
+
+fn outputs(relay: &mut Relay) -> Vec<RelayOutput> {
+    std::iter::from_fn(|| relay.poll_output()).collect()
+}
+
+fn offset(mib: u64) -> StreamOffset {
+    StreamOffset(mib * u64::from(MIB))
+}
+
+fn fill(relay: &mut Relay) -> u64 {
+    let mut blocks = 0;
+    while relay.wants_upstream() {
+        relay.handle_block(at(1), relay.received(), MIB).unwrap();
+        blocks += 1;
+    }
+    blocks
+}
+
+fn send_all(relay: &mut Relay) -> Vec<Send> {
+    let mut sent = Vec::new();
+    while let Some(send) = relay.next_to_send() {
+        relay.handle_sent(at(1), send);
+        sent.push(send);
+    }
+    sent
+}
+
+fn ack(received: u64, below: [Option<u64>; MAX_TOLERANCE]) -> Ack {
+    let below = below.map(|mib| mib.map(offset));
+    let tail = below
+        .iter()
+        .flatten()
+        .copied()
+        .fold(offset(received), StreamOffset::min);
+    let (consumed, retained_from) = (offset(0), offset(0));
+    Ack {
+        received: offset(received),
+        consumed,
+        tail,
+        retained_from,
+        below,
+        ended: false,
+        tail_ended: false,
+    }
+}
+
+#[test]
+fn a_node_asks_for_its_predecessor_at_once_and_tries_again() {
+    let config = RelayConfig {
+        source: Source::Predecessor(upstream()),
+        ..RelayConfig::default()
+    };
+    let mut relay = Relay::new(config, at(0));
+    let connect = RelayOutput::Connect {
+        peer: upstream(),
+        resume: offset(0),
+    };
+    assert_eq!(outputs(&mut relay), [connect.clone()]);
+    relay.handle_upstream_lost(at(10), Reason::new("refused"));
+    assert_eq!(outputs(&mut relay), []);
+    let again = relay.poll_timeout().unwrap();
+    relay.handle_timeout(again);
+    assert_eq!(outputs(&mut relay), [connect]);
+}
+
+#[test]
+fn blocks_go_on_in_order_and_then_the_end() {
+    let mut relay = node(Some(NEXT), 0);
+    relay.handle_downstream_joined(at(0), NEXT, offset(0)).unwrap();
+    relay.handle_block(at(1), offset(0), MIB).unwrap();
+    relay.handle_block(at(1), offset(1), 10).unwrap();
+    let last = offset(1).plus(10);
+    relay.handle_end(at(1), last).unwrap();
+    let data = |offset, length| Send::Data { offset, length };
+    assert_eq!(
+        send_all(&mut relay),
+        [
+            data(offset(0), MIB),
+            data(offset(1), 10),
+            Send::End { offset: last }
+        ]
+    );
+}
+
+#[test]
+fn a_gap_a_repeat_or_an_unasked_block_is_refused() {
+    let mut relay = node(None, 0);
+    relay.handle_block(at(1), offset(0), MIB).unwrap();
+    let expected = offset(1);
+    for got in [offset(0), offset(2)] {
+        assert_eq!(
+            relay.handle_block(at(1), got, MIB),
+            Err(RelayError::WrongOffset { got, expected })
+        );
+    }
+    fill(&mut relay);
+    let next = relay.received();
+    assert_eq!(relay.handle_block(at(1), next, 1), Err(RelayError::Unasked(next)));
+    assert!(relay.handle_end(at(1), offset(0)).is_err());
+}
+
+#[test]
+fn reading_stops_when_the_consumer_lags_and_goes_on_when_it_has_taken_a_block() {
+    let mut relay = node(None, 0);
+    assert_eq!(fill(&mut relay), MIN_WINDOW_BLOCKS as u64);
+    relay.handle_consumed(at(2), offset(1));
+    assert!(
+        !relay.wants_upstream(),
+        "only the second block is taken, the first is still in use"
+    );
+    relay.handle_consumed(at(2), offset(0));
+    assert_eq!(outputs(&mut relay), [RelayOutput::Release { below: offset(2) }]);
+    assert_eq!(fill(&mut relay), 2);
+}
+
+#[test]
+fn reading_stops_when_the_successor_lags() {
+    let mut relay = node(Some(NEXT), 0);
+    relay.handle_downstream_joined(at(0), NEXT, offset(0)).unwrap();
+    let blocks = fill(&mut relay);
+    (0..blocks).for_each(|block| relay.handle_consumed(at(2), offset(block)));
+    assert!(!relay.wants_upstream());
+    send_all(&mut relay);
+    assert!(!relay.wants_upstream(), "sent is not received");
+    relay.handle_ack(at(3), &ack(1, [None; 3])).unwrap();
+    assert!(relay.wants_upstream());
+}
+
+#[test]
+fn data_is_kept_for_as_many_lost_descendants_as_are_tolerated() {
+    for (tolerance, kept_from) in [(0, 5), (1, 4), (2, 2), (3, 1)] {
+        let mut relay = node(Some(NEXT), tolerance);
+        relay.handle_downstream_joined(at(0), NEXT, offset(0)).unwrap();
+        let blocks = fill(&mut relay);
+        (0..blocks).for_each(|block| relay.handle_consumed(at(2), offset(block)));
+        send_all(&mut relay);
+        relay
+            .handle_ack(at(3), &ack(5, [Some(4), Some(2), Some(1)]))
+            .unwrap();
+        assert_eq!(relay.retained_from(), offset(kept_from), "tolerance {tolerance}");
+    }
+}
+
+#[test]
+fn a_new_successor_goes_on_where_it_is_and_a_stranger_or_a_late_one_cannot() {
+    let mut relay = node(Some(NEXT), 1);
+    relay.handle_downstream_joined(at(0), NEXT, offset(0)).unwrap();
+    let blocks = fill(&mut relay);
+    (0..blocks).for_each(|block| relay.handle_consumed(at(2), offset(block)));
+    send_all(&mut relay);
+    relay.handle_ack(at(3), &ack(5, [Some(3), None, None])).unwrap();
+    relay.handle_downstream_lost(at(4), Reason::new("reset"));
+    let other = NodeId(8);
+    assert!(
+        relay.handle_downstream_joined(at(5), other, offset(3)).is_err(),
+        "not named yet"
+    );
+    relay.set_successor(at(5), Successor::Node(other));
+    assert!(matches!(
+        relay.handle_downstream_joined(at(5), other, offset(2)),
+        Err(RelayError::CannotResume { .. })
+    ));
+    assert!(
+        relay
+            .handle_downstream_joined(at(5), other, offset(3).plus(1))
+            .is_err(),
+        "not a block's edge"
+    );
+    relay.handle_downstream_joined(at(5), other, offset(3)).unwrap();
+    assert_eq!(
+        relay.next_to_send(),
+        Some(Send::Data {
+            offset: offset(3),
+            length: MIB
+        })
+    );
+}
+
+#[test]
+fn an_acknowledgement_of_what_was_not_sent_or_that_goes_back_is_refused() {
+    let mut relay = node(Some(NEXT), 0);
+    relay.handle_downstream_joined(at(0), NEXT, offset(0)).unwrap();
+    fill(&mut relay);
+    assert!(relay.handle_ack(at(1), &ack(1, [None; 3])).is_err());
+    send_all(&mut relay);
+    relay.handle_ack(at(1), &ack(2, [None; 3])).unwrap();
+    assert!(relay.handle_ack(at(1), &ack(1, [None; 3])).is_err());
+    let ended = Ack {
+        ended: true,
+        tail_ended: true,
+        ..ack(2, [None; 3])
+    };
+    assert!(relay.handle_ack(at(1), &ended).is_err(), "no end was sent");
+}
+
+#[test]
+fn a_silent_predecessor_is_lost_and_another_one_takes_over_at_the_same_place() {
+    let mut relay = node(None, 0);
+    relay.handle_block(at(100), offset(0), MIB).unwrap();
+    let mut now = at(100);
+    let mut seen = Vec::new();
+    while seen.is_empty() {
+        now = relay.poll_timeout().unwrap();
+        relay.handle_timeout(now);
+        relay.take_ack(now);
+        seen = outputs(&mut relay);
+    }
+    assert_eq!(now, at(100) + limits::LINK_SILENCE);
+    assert!(
+        matches!(&seen[1], RelayOutput::LinkLost { side: Side::Upstream, offset: place, .. } if *place == offset(1))
+    );
+    let peer = Peer {
+        node: NodeId(3),
+        ..upstream()
+    };
+    relay.set_predecessor(now, peer);
+    assert_eq!(
+        outputs(&mut relay),
+        [RelayOutput::Connect {
+            peer,
+            resume: offset(1)
+        }]
+    );
+}
+
+#[test]
+fn a_predecessor_that_is_not_read_because_the_window_is_full_is_not_called_silent() {
+    let mut relay = node(None, 0);
+    fill(&mut relay);
+    for _ in 0..100 {
+        let now = relay.poll_timeout().unwrap();
+        relay.handle_timeout(now);
+        relay.take_ack(now);
+    }
+    assert_eq!(outputs(&mut relay), []);
+}
+
+#[test]
+fn a_driver_that_was_away_itself_does_not_blame_its_neighbours() {
+    let mut relay = node(Some(NEXT), 0);
+    relay.handle_downstream_joined(at(0), NEXT, offset(0)).unwrap();
+    outputs(&mut relay);
+    relay.handle_timeout(at(60_000));
+    assert_eq!(outputs(&mut relay), []);
+}
+
+#[test]
+fn a_successor_that_never_comes_is_reported_and_the_node_goes_on_for_itself() {
+    let mut relay = node(Some(NEXT), 0);
+    fill(&mut relay);
+    let mut reported = false;
+    let mut now = at(0);
+    while now < at(100_000) {
+        now = relay.poll_timeout().unwrap();
+        relay.handle_upstream_alive(now);
+        relay.handle_timeout(now);
+        relay.take_ack(now);
+        reported |= outputs(&mut relay).iter().any(|output| {
+            matches!(
+                output,
+                RelayOutput::LinkLost {
+                    side: Side::Downstream,
+                    ..
+                }
+            )
+        });
+    }
+    assert!(reported);
+    (0..MIN_WINDOW_BLOCKS as u64).for_each(|block| relay.handle_consumed(now, offset(block)));
+    assert!(relay.wants_upstream());
+}
+
+#[test]
+fn a_tail_is_closed_when_its_consumer_is_done_and_its_predecessor_knows() {
+    let mut relay = node(None, 0);
+    relay.handle_block(at(1), offset(0), MIB).unwrap();
+    relay.handle_end(at(1), offset(1)).unwrap();
+    assert!(
+        relay.take_ack(at(1)).is_some_and(|ack| ack.tail_ended),
+        "told at once, not at the next heartbeat"
+    );
+    relay.handle_consumed(at(2), offset(0));
+    assert!(!outputs(&mut relay).contains(&RelayOutput::Done));
+    relay.handle_consumer_finished(at(3));
+    assert_eq!(outputs(&mut relay), [RelayOutput::Done, RelayOutput::Closed]);
+    assert_eq!(relay.poll_timeout(), None);
+}
+
+#[test]
+fn a_node_that_is_done_stays_until_its_descendants_have_the_end() {
+    let mut relay = node(Some(NEXT), 0);
+    relay.handle_downstream_joined(at(0), NEXT, offset(0)).unwrap();
+    relay.handle_end(at(1), offset(0)).unwrap();
+    relay.handle_consumer_finished(at(1));
+    outputs(&mut relay);
+    send_all(&mut relay);
+    relay
+        .handle_ack(
+            at(2),
+            &Ack {
+                ended: true,
+                ..ack(0, [None; 3])
+            },
+        )
+        .unwrap();
+    assert_eq!(outputs(&mut relay), []);
+    relay
+        .handle_ack(
+            at(3),
+            &Ack {
+                ended: true,
+                tail_ended: true,
+                ..ack(0, [None; 3])
+            },
+        )
+        .unwrap();
+    relay.take_ack(at(3));
+    assert_eq!(outputs(&mut relay), [RelayOutput::Closed]);
+}
+
+#[test]
+fn a_predecessor_that_goes_after_the_end_is_no_loss() {
+    let mut relay = node(None, 0);
+    relay.handle_end(at(1), offset(0)).unwrap();
+    relay.handle_upstream_lost(at(1), Reason::new("closed"));
+    assert_eq!(outputs(&mut relay), []);
+    relay.handle_consumer_finished(at(2));
+    assert_eq!(outputs(&mut relay), [RelayOutput::Done, RelayOutput::Closed]);
+}
+
+#[test]
+fn a_node_whose_consumer_failed_relays_on_and_is_never_done() {
+    let mut relay = node(Some(NEXT), 0);
+    relay.handle_downstream_joined(at(0), NEXT, offset(0)).unwrap();
+    relay.handle_block(at(1), offset(0), MIB).unwrap();
+    relay.handle_consumer_failed(at(1));
+    relay.handle_block(at(2), offset(1), MIB).unwrap();
+    relay.handle_end(at(2), offset(2)).unwrap();
+    send_all(&mut relay);
+    relay
+        .handle_ack(
+            at(3),
+            &Ack {
+                ended: true,
+                tail_ended: true,
+                ..ack(2, [None; 3])
+            },
+        )
+        .unwrap();
+    relay.take_ack(at(3));
+    let seen = outputs(&mut relay);
+    assert!(
+        seen.contains(&RelayOutput::Closed) && !seen.contains(&RelayOutput::Done),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn something_is_said_both_ways_at_every_heartbeat() {
+    let mut relay = node(Some(NEXT), 0);
+    relay.handle_downstream_joined(at(0), NEXT, offset(0)).unwrap();
+    assert_eq!((relay.take_ack(at(1)), relay.next_to_send()), (None, None));
+    relay.handle_timeout(limits::HEARTBEAT);
+    assert!(relay.take_ack(limits::HEARTBEAT).is_some());
+    assert_eq!(relay.next_to_send(), Some(Send::Idle { offset: offset(0) }));
+    relay.handle_sent(limits::HEARTBEAT, Send::Idle { offset: offset(0) });
+    assert_eq!(relay.next_to_send(), None);
+}
+
+#[test]
+fn timers_always_move_on_even_when_nothing_can_be_sent() {
+    let mut relay = node(Some(NEXT), 0);
+    relay.handle_downstream_joined(at(0), NEXT, offset(0)).unwrap();
+    let mut now = at(0);
+    for _ in 0..200 {
+        let Some(next) = relay.poll_timeout() else { return };
+        assert!(next > now, "{next:?} after {now:?}");
+        now = next;
+        relay.handle_timeout(now);
+    }
+}
