@@ -1,5 +1,7 @@
 //! The data connection's handshake and its acknowledgements, and what an attacker can do to them: nothing.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
+
 use ka_proto::block::StreamKey;
 use ka_proto::link::{
     Accepting, Ack, Answer, CHALLENGE_LEN, Connecting, Goodbye, HELLO_LEN, LinkHello, PROOF_LEN, UP_LEN,

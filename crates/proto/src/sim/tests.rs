@@ -1,8 +1,9 @@
 //! Runs of the simulator: a few that are told in their names, and many from seeds.
 
-use super::{Fault, Planned, Report, Scenario, run};
-use crate::node::Ending;
 use std::time::Duration;
+
+use super::{Fault, Planned, Report, Rng, Scenario, run};
+use crate::node::Ending;
 
 /// Seeds in a normal test run; `KA_SIM_SEEDS` asks for more, `KA_SIM_SEED` for one, with its trace.
 fn seeds(normal: u64) -> std::ops::Range<u64> {
@@ -104,28 +105,28 @@ fn random_runs_with_few_nodes_keep_every_invariant() {
 }
 
 #[test]
-#[ignore]
-fn stats() {
-    let mut c = std::collections::BTreeMap::new();
-    for seed in seeds(600) {
-        let sc = Scenario::from_seed(seed, 9);
-        let r = check(seed, &sc);
-        for (_, f) in &r.nodes {
-            let k = match f {
-                None => "ok".to_string(),
-                Some(f) => {
-                    let t: String = f
-                        .to_string()
-                        .chars()
-                        .map(|c| if c.is_ascii_digit() { '#' } else { c })
-                        .collect();
-                    t
-                }
-            };
-            *c.entry((sc.heal, k)).or_insert(0) += 1;
-        }
+fn random_runs_with_a_hundred_nodes_keep_every_invariant() {
+    for seed in seeds(6) {
+        check(seed, &Scenario::from_seed(seed, 100));
     }
-    for (k, v) in c {
-        println!("{v:6} {k:?}");
+}
+
+#[test]
+fn a_thousand_nodes_finish_though_thirty_of_them_are_lost() {
+    let mut scenario = Scenario::quiet(3, 1000);
+    scenario.heal = true;
+    scenario.streams = 1;
+    scenario.stream_bytes = 300 << 20;
+    let mut rng = Rng::new(3);
+    for nth in 0..30 {
+        let (host, at) = (nth * 33 + 1, rng.millis(4000, 7000));
+        let fault = rng.pick(&[
+            Fault::Kill,
+            Fault::PowerCut,
+            Fault::Partition(Duration::from_secs(30)),
+        ]);
+        scenario.faults.push(Planned { host, at, fault });
     }
+    let report = check(3, &scenario);
+    assert_eq!(done(&report).iter().filter(|done| **done).count(), 970);
 }
