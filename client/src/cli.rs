@@ -78,7 +78,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) no_reboot: bool,
 
-    /// How often to look for a server before giving up
+    /// How often to try to reach a server before giving up
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) retries: u32,
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use ka_status::text::error_line;
+
 /// A bad ending. The difference matters to whoever runs rooms of nodes: after [`Self::NothingDone`] the disks are
 /// as they were and the command can simply be repeated; after [`Self::Began`] they are not.
 #[derive(Debug)]
@@ -44,7 +46,7 @@ impl Failure {
 impl fmt::Display for Failure {
     /// The whole chain of causes on one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&format!("{:#}", self.error()).replace('\n', " / "))
+        f.write_str(&error_line(self.error().as_ref()))
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn run(session: &Session<'_>, consumer: &Consumer) -> Result<(), Fail
             Err(error) if reported => {
                 session
                     .journal
-                    .warning(Step::Report, format!("{error:#}; the stream is complete"));
+                    .warning(Step::Report, format!("{error}; the stream is complete"));
                 return Ok(());
             }
             Err(error) => return Err(Failure::after(began, error)),

@@ -84,7 +84,8 @@ pub(crate) fn node_config(options: &Options) -> anyhow::Result<NodeConfig> {
     Ok(NodeConfig {
         server: options.host.clone(),
         listen: options.listen,
-        retries: options.retries,
+        // The transport counts the tries after the first.
+        retries: options.retries.saturating_sub(1),
         start_now: options.go,
         wants_release: options.wait_release,
         window_bytes: options.buffer,

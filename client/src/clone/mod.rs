@@ -18,6 +18,7 @@ use ka_disk::fs::ToolVersions;
 use ka_disk::spec::InstallSpec;
 use ka_status::event::Step;
 use ka_status::report::NodeReport;
+use ka_status::text::error_line;
 use ka_transport::Order;
 
 use self::build::{BUILD, Installation};
@@ -110,7 +111,7 @@ fn lost(session: &Session<'_>, stage: &Stage, error: anyhow::Error) -> Result<()
     if matches!(stage, Stage::Reported) && !session.stop.is_requested() {
         session
             .journal
-            .warning(Step::Report, format!("{error:#}; the clone is complete"));
+            .warning(Step::Report, format!("{error}; the clone is complete"));
         return Ok(());
     }
     Err(Failure::after(stage.has_begun(), error))
@@ -138,10 +139,7 @@ fn try_prepare(session: &Session<'_>, payload: &[u8]) -> Result<(ClonePlan, Vec<
         let spec = InstallSpec::from_json(payload)?;
         let choices = checks::choose_disks(&spec, options)?;
         for choice in &choices {
-            journal.news(
-                Step::ChooseDisks,
-                format!("{} for {}", show::disk(&choice.disk), choice.drive),
-            );
+            journal.news(Step::ChooseDisks, format!("{} for {}", choice.disk, choice.drive));
         }
         Ok((spec, choices))
     })?;
@@ -176,6 +174,6 @@ fn finish(session: &Session<'_>, mut work: Box<Installation>) -> anyhow::Result<
 
 /// Tells the server, and keeps the reason for our own last line.
 fn refuse(session: &Session<'_>, error: StepError) -> anyhow::Error {
-    session.give_up(error.step.doing(), &format!("{:#}", error.reason));
+    session.give_up(error.step.doing(), &error_line(error.reason.as_ref()));
     error.into()
 }

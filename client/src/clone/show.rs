@@ -1,12 +1,10 @@
-//! The plan for people and for machines: `--dry-run`, and one line for a disk.
+//! The plan for people and for machines: `--dry-run`.
 
 use std::io::Write;
 
 use anyhow::Context;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use ka_disk::inventory::Disk;
-use ka_status::text::size;
 use serde::Serialize;
 
 use super::plan::ClonePlan;
@@ -40,18 +38,6 @@ pub(crate) fn plan(session: &Session<'_>, plan: &ClonePlan) -> anyhow::Result<()
         .context("printing the plan")
 }
 
-/// `/dev/sda (466 GiB, 512-byte sectors, Model, serial S123)`.
-pub(crate) fn disk(disk: &Disk) -> String {
-    let mut parts = vec![size(disk.bytes), format!("{}-byte sectors", disk.sector_size)];
-    if !disk.model.is_empty() {
-        parts.push(disk.model.clone());
-    }
-    if !disk.serial.is_empty() {
-        parts.push(format!("serial {}", disk.serial));
-    }
-    format!("{} ({})", disk.path.display(), parts.join(", "))
-}
-
 fn json(plan: &ClonePlan) -> anyhow::Result<String> {
     let tables = plan.disks.iter().map(|disk| &disk.partitions).collect();
     let mut text = serde_json::to_string(&JsonPlan {
@@ -68,9 +54,7 @@ fn text(plan: &ClonePlan) -> String {
     for planned in &plan.disks {
         text.push_str(&format!(
             "{} becomes {}\n{}\n",
-            disk(&planned.disk),
-            planned.drive,
-            planned.partitions
+            planned.disk, planned.drive, planned.partitions
         ));
     }
     let mut actions = Table::new();

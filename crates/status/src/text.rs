@@ -1,5 +1,6 @@
 //! Sizes, rates and times as the operator reads them. Binary units throughout: the seed's "Megs" are MiB.
 
+use std::error::Error;
 use std::time::Duration;
 
 /// Bytes in the largest unit that leaves a number of at least one: `792.0 MiB`, `17 B`.
@@ -38,6 +39,21 @@ pub fn clock(span: Duration) -> String {
     }
 }
 
+/// An error with its causes on one line. A cause that the error before it quotes already (its text ends with it) is
+/// not said twice.
+pub fn error_line(error: &(dyn Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line.replace('\n', " / ")
+}
+
 /// "1 node", "3 nodes".
 pub fn count(number: usize, noun: &str) -> String {
     if number == 1 {
@@ -56,7 +72,25 @@ fn tenths(bytes: u64, shift: u32) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::{clock, count, seconds, size, throughput};
+    use std::io;
+
+    use super::{clock, count, error_line, seconds, size, throughput};
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{doing}: {source}")]
+    struct Quoting {
+        doing: &'static str,
+        source: io::Error,
+    }
+
+    #[test]
+    fn a_cause_is_named_once_whether_or_not_it_is_quoted() {
+        let quoting = |doing| Quoting { doing, source: io::Error::other("no room\nat all") };
+        assert_eq!(error_line(&quoting("writing")), "writing: no room / at all");
+        let wrapped = io::Error::other(quoting("writing"));
+        assert_eq!(error_line(&wrapped), "writing: no room / at all");
+        assert_eq!(error_line(&io::Error::other("plain")), "plain");
+    }
 
     #[test]
     fn sizes_use_the_unit_a_reader_would() {
