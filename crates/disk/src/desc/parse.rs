@@ -1,6 +1,6 @@
 //! From the text of a desc file to its lines.
 
-use super::{Desc, DescEntry, DescError, Problem, Size, check, keys, words};
+use super::{Desc, DescEntry, DescError, Problem, check, keys, words};
 use crate::table::{PartType, TableKind};
 
 /// Reads bytes; the line with the first byte that is no UTF-8 is named.
@@ -82,7 +82,7 @@ fn parse_entry<'a>(
         first
     };
     let kind = parse_type(kind)?;
-    let size = Size::parse(words.next().ok_or(Problem::MissingSize)?)?;
+    let size = words.next().ok_or(Problem::MissingSize)?.parse()?;
     let mut entry = DescEntry {
         logical,
         ..DescEntry::new(line, kind, size)

@@ -1,6 +1,7 @@
 //! The size column of a desc line: `500`, `512M`, `1.5T`, `35%`, `fill`.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -47,9 +48,16 @@ impl Percent {
     }
 }
 
+impl FromStr for Size {
+    type Err = Problem;
+
+    fn from_str(word: &str) -> Result<Self, Problem> {
+        Self::parse(word)
+    }
+}
+
 impl Size {
-    /// Reads the size column.
-    pub(super) fn parse(word: &str) -> Result<Self, Problem> {
+    fn parse(word: &str) -> Result<Self, Problem> {
         if word == "fill" {
             return Ok(Self::Fill);
         }

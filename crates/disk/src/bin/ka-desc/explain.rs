@@ -1,0 +1,75 @@
+//! `--check`: what a desc file means, line by line.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use ka_disk::desc::{Desc, DescError};
+use ka_disk::layout::{self, Geometry, Source};
+use ka_disk::table::TableKind;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::args::Options;
+use crate::explained::Explained;
+
+pub(crate) fn run(file: &Path, options: &Options) -> anyhow::Result<String> {
+    let bytes = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+    let explained = explain(&bytes, &file.display().to_string(), options);
+    match explained {
+        Ok(explained) if options.json => explained.json(),
+        Ok(explained) => Ok(explained.to_string()),
+        Err(error) => {
+            if options.json {
+                let line = error.downcast_ref::<DescError>().map(|error| error.line);
+                let value = json!({ "file": file, "line": line, "error": format!("{error:#}") });
+                writeln!(io::stdout(), "{value}").ok();
+            }
+            Err(error)
+        }
+    }
+}
+
+fn explain(bytes: &[u8], origin: &str, options: &Options) -> anyhow::Result<Explained> {
+    let desc = Desc::parse_bytes(bytes, origin)?;
+    let golden = options.table.unwrap_or_else(|| likely_table(&desc));
+    let sector_size = options.sector_size.unwrap_or(512);
+    let source = Source::Desc(desc.clone());
+    let minimum = layout::minimum_bytes(&source, sector_size, golden);
+    let disk_bytes = match (options.disk_size, &minimum) {
+        (Some(bytes), _) => bytes,
+        (None, Ok(minimum)) => *minimum,
+        // The plan on any disk says which line is at fault.
+        (None, Err(_)) => u64::from(u32::MAX),
+    };
+    let geometry = Geometry {
+        disk_bytes,
+        sector_size,
+    };
+    let plan = layout::plan(&source, &geometry, golden, false, &mut Uuid::new_v4).map_err(flat)?;
+    let Source::Desc(desc) = source else {
+        unreachable!("made as a desc above")
+    };
+    let minimum_bytes = minimum.map_err(flat)?;
+    Ok(Explained {
+        desc,
+        plan,
+        minimum_bytes,
+        is_smallest: options.disk_size.is_none(),
+    })
+}
+
+/// A desc file's own error stays one, so that its line can be named in JSON.
+fn flat(error: layout::LayoutError) -> anyhow::Error {
+    match error {
+        layout::LayoutError::Desc(error) => error.into(),
+        other => other.into(),
+    }
+}
+
+/// Without a `table` line the golden drive decides; here, what the lines can be.
+fn likely_table(desc: &Desc) -> TableKind {
+    let only_gpt = desc.check_for(TableKind::Mbr).is_err() && desc.check_for(TableKind::Gpt).is_ok();
+    if only_gpt { TableKind::Gpt } else { TableKind::Mbr }
+}

@@ -1,0 +1,196 @@
+//! From a disk to its desc file.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use ka_disk::desc::{Desc, DescEntry, MIB, Size};
+use ka_disk::table::{self, Partition, PartitionTable};
+use serde_json::json;
+
+use crate::args::Options;
+use crate::probe::{self, Content};
+
+/// Sector sizes that an image file may have been made with.
+const IMAGE_SECTOR_SIZES: [u32; 2] = [512, 4096];
+
+pub(crate) fn run(disk: &Path, options: &Options) -> anyhow::Result<String> {
+    let path = find_disk(disk)?;
+    let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+    let table = read(&path, &file, options.sector_size)?;
+    let name = path
+        .file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned();
+    let desc = Desc::from_table(&table, &name);
+    if desc.entries.is_empty() {
+        bail!(
+            "{} has a {} table without partitions: there is nothing to describe",
+            path.display(),
+            table.kind
+        );
+    }
+    let contents: Vec<Content> = table
+        .partitions
+        .iter()
+        .map(|part| probe::content(&path, part))
+        .collect();
+    let made = Made {
+        name: &name,
+        table: &table,
+        desc: &desc,
+        contents: &contents,
+    };
+    if options.json {
+        made.json()
+    } else {
+        Ok(made.text())
+    }
+}
+
+/// A name is a device; a file of that name in the current directory is taken where there is none.
+fn find_disk(disk: &Path) -> anyhow::Result<PathBuf> {
+    let device = Path::new("/dev").join(disk);
+    if disk.components().count() == 1 && device.exists() {
+        return Ok(device);
+    }
+    if disk.exists() {
+        return Ok(disk.to_owned());
+    }
+    if disk.components().count() == 1 {
+        bail!(
+            "there is no disk {} and no file {}: see lsblk for the names",
+            device.display(),
+            disk.display()
+        );
+    }
+    bail!("there is no {}: see lsblk for the names of disks", disk.display());
+}
+
+fn read(path: &Path, file: &File, wanted: Option<u32>) -> anyhow::Result<PartitionTable> {
+    let sizes = match wanted {
+        Some(size) => vec![size],
+        None if file.metadata()?.is_file() => IMAGE_SECTOR_SIZES.to_vec(),
+        None => vec![ka_host::block::sector_size(file).context("finding the sector size")?],
+    };
+    let mut failure = None;
+    for size in sizes {
+        match table::read(file, size) {
+            Ok(Some(table)) => return Ok(table),
+            Ok(None) => {}
+            // The first is the likelier size, so that its complaint is the one to show.
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    match failure {
+        Some(error) => Err(error).with_context(|| format!("{}", path.display())),
+        None => bail!(
+            "{} has no partition table: name a whole disk, not a partition",
+            path.display()
+        ),
+    }
+}
+
+struct Made<'a> {
+    name: &'a str,
+    table: &'a PartitionTable,
+    desc: &'a Desc,
+    /// What is on each partition of `table`.
+    contents: &'a [Content],
+}
+
+impl Made<'_> {
+    /// The desc file, with a comment above each line that says what is there now.
+    fn text(&self) -> String {
+        let table = self.table;
+        let mut text = format!(
+            "# {}: {} MiB, {}-byte sectors, id {}; written by ka-desc\n",
+            self.name,
+            table.disk_bytes / MIB,
+            table.sector_size,
+            table.disk_id
+        );
+        writeln!(text, "table {}", table.kind).ok();
+        let mut end_bytes = MIB;
+        for (entry, part, content) in self.lines() {
+            let gap_mib = part.start_bytes.saturating_sub(end_bytes) / MIB;
+            // Before a logical partition a MiB is its boot record's.
+            if gap_mib > u64::from(part.logical) {
+                writeln!(text, "# {gap_mib} MiB unused here").ok();
+            }
+            writeln!(
+                text,
+                "# {}{}",
+                part_name(self.name, part.number),
+                self.remark(entry, part, content)
+            )
+            .ok();
+            writeln!(text, "{entry}").ok();
+            end_bytes = if part.kind.is_extended() {
+                part.start_bytes
+            } else {
+                part.end_bytes()
+            };
+        }
+        text
+    }
+
+    fn remark(&self, entry: &DescEntry, part: &Partition, content: &Content) -> String {
+        let mut remark = if part.kind.is_extended() {
+            ": logical partitions".to_owned()
+        } else {
+            format!(": {content}")
+        };
+        if entry.size == Size::Fill {
+            write!(remark, "; {} MiB, up to the end", part.len_bytes.div_ceil(MIB)).ok();
+        } else if !part.len_bytes.is_multiple_of(MIB) {
+            write!(remark, "; rounded up from {} bytes", part.len_bytes).ok();
+        }
+        remark
+    }
+
+    /// Each line with the partition it was made from.
+    fn lines(&self) -> impl Iterator<Item = (&DescEntry, &Partition, &Content)> {
+        self.desc.numbered().into_iter().filter_map(|(number, entry)| {
+            let parts = self.table.partitions.iter().zip(self.contents);
+            parts
+                .into_iter()
+                .find(|(part, _)| part.number == number)
+                .map(|(part, content)| (entry, part, content))
+        })
+    }
+
+    fn json(&self) -> anyhow::Result<String> {
+        let line = |(entry, part, content): (&DescEntry, &Partition, &Content)| {
+            json!({
+                "line": entry.to_string(),
+                "number": part.number,
+                "partuuid": self.table.partuuid(part),
+                "partition": part,
+                "content": content,
+            })
+        };
+        let value = json!({
+            "disk": self.name,
+            "table": self.table.kind,
+            "disk_id": self.table.disk_id,
+            "disk_bytes": self.table.disk_bytes,
+            "sector_size": self.table.sector_size,
+            "partitions": self.lines().map(line).collect::<Vec<_>>(),
+            "desc": self.desc.to_string(),
+        });
+        Ok(serde_json::to_string_pretty(&value)? + "\n")
+    }
+}
+
+/// As the kernel names it: a `p` between two digits.
+fn part_name(disk: &str, number: u32) -> String {
+    let separator = if disk.ends_with(|c: char| c.is_ascii_digit()) {
+        "p"
+    } else {
+        ""
+    };
+    format!("{disk}{separator}{number}")
+}
