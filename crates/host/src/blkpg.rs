@@ -81,8 +81,9 @@ pub fn del(disk: &File, number: u32) -> io::Result<()> {
 /// [`HostError`] naming the first partition that is in use.
 pub fn del_all(disk: &File, disk_path: &Path) -> Result<(), HostError> {
     for partition in list(disk_path)? {
-        del(disk, partition.number)
-            .map_err(|source| HostError::new(format!("removing {} from the kernel", partition.name), source))?;
+        del(disk, partition.number).map_err(|source| {
+            HostError::new(format!("removing {} from the kernel", partition.name), source)
+        })?;
     }
     Ok(())
 }
@@ -96,12 +97,18 @@ pub fn list(disk_path: &Path) -> Result<Vec<KernelPartition>, HostError> {
         .canonicalize()
         .map_err(|source| HostError::new(format!("looking at {}", disk_path.display()), source))?;
     // Names with a slash (cciss/c0d0) have an exclamation mark in sysfs.
-    let name = node.strip_prefix("/dev").unwrap_or(&node).to_string_lossy().replace('/', "!");
+    let name = node
+        .strip_prefix("/dev")
+        .unwrap_or(&node)
+        .to_string_lossy()
+        .replace('/', "!");
     let dir = Path::new("/sys/class/block").join(&name);
     let entries = fs::read_dir(&dir)
         .map_err(|source| HostError::new(format!("listing the partitions in {}", dir.display()), source))?;
-    let mut found: Vec<KernelPartition> =
-        entries.flatten().filter_map(|entry| read_partition(&entry.path())).collect();
+    let mut found: Vec<KernelPartition> = entries
+        .flatten()
+        .filter_map(|entry| read_partition(&entry.path()))
+        .collect();
     found.sort_by_key(|partition| partition.number);
     Ok(found)
 }
@@ -128,7 +135,13 @@ pub fn node_of(disk_path: &Path, number: u32) -> Result<PathBuf, HostError> {
 }
 
 fn read_partition(dir: &Path) -> Option<KernelPartition> {
-    let number = |file: &str| fs::read_to_string(dir.join(file)).ok()?.trim().parse::<u64>().ok();
+    let number = |file: &str| {
+        fs::read_to_string(dir.join(file))
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
     let name = dir.file_name()?.to_string_lossy().into_owned();
     Some(KernelPartition {
         number: u32::try_from(number("partition")?).ok()?,
@@ -142,9 +155,19 @@ fn read_partition(dir: &Path) -> Option<KernelPartition> {
 
 fn call(disk: &File, op: c_int, number: u32, start: c_longlong, length: c_longlong) -> io::Result<()> {
     let number = c_int::try_from(number).map_err(io::Error::other)?;
-    let mut partition = BlkpgPartition { start, length, number, names: [0; 128] };
+    let mut partition = BlkpgPartition {
+        start,
+        length,
+        number,
+        names: [0; 128],
+    };
     let data_len = c_int::try_from(size_of::<BlkpgPartition>()).map_err(io::Error::other)?;
-    let arg = BlkpgArg { op, flags: 0, data_len, data: (&raw mut partition).cast() };
+    let arg = BlkpgArg {
+        op,
+        flags: 0,
+        data_len,
+        data: (&raw mut partition).cast(),
+    };
     // SAFETY: BLKPG reads the argument and the partition it points to, both alive until the call returns;
     // layouts are those of linux/blkpg.h.
     unsafe { ioctl::blkpg(disk.as_raw_fd(), &raw const arg) }?;
@@ -165,7 +188,10 @@ mod tests {
         add(&disk, 5, 16 << 20, 32 << 20).unwrap();
         let seen = list(device.path()).unwrap();
         assert_eq!(seen.len(), 2);
-        assert_eq!((seen[1].number, seen[1].start_bytes, seen[1].len_bytes), (5, 16 << 20, 32 << 20));
+        assert_eq!(
+            (seen[1].number, seen[1].start_bytes, seen[1].len_bytes),
+            (5, 16 << 20, 32 << 20)
+        );
         assert!(node_of(device.path(), 5).unwrap().exists());
         assert!(add(&disk, 2, 2 << 20, 1 << 20).is_err(), "overlaps partition 1");
         del_all(&disk, device.path()).unwrap();

@@ -54,8 +54,13 @@ pub fn open_exclusive_read_only(path: &Path) -> Result<File, HostError> {
 
 fn claim(path: &Path, write: bool) -> Result<File, HostError> {
     let mut options = OpenOptions::new();
-    options.read(true).write(write).custom_flags(nix::libc::O_EXCL | nix::libc::O_CLOEXEC);
-    options.open(path).map_err(|source| HostError::new(format!("opening {} exclusively", path.display()), source))
+    options
+        .read(true)
+        .write(write)
+        .custom_flags(nix::libc::O_EXCL | nix::libc::O_CLOEXEC);
+    options
+        .open(path)
+        .map_err(|source| HostError::new(format!("opening {} exclusively", path.display()), source))
 }
 
 /// Size in bytes of a block device or a regular file.
@@ -68,7 +73,10 @@ pub fn size_bytes(file: &File) -> io::Result<u64> {
         return Ok(meta.len());
     }
     if !meta.file_type().is_block_device() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a block device nor a regular file"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "neither a block device nor a regular file",
+        ));
     }
     let mut size = 0usize;
     // SAFETY: BLKGETSIZE64 writes one u64, which `size_t` is on all 64-bit systems, into live memory.
@@ -146,7 +154,9 @@ fn write_zeros(file: &File, start_bytes: u64, len_bytes: u64) -> io::Result<()> 
     let end = start_bytes + len_bytes;
     let mut at = start_bytes;
     while at < end {
-        let chunk = usize::try_from(end - at).unwrap_or(usize::MAX).min(ZERO_CHUNK_BYTES);
+        let chunk = usize::try_from(end - at)
+            .unwrap_or(usize::MAX)
+            .min(ZERO_CHUNK_BYTES);
         file.write_all_at(&zeros[..chunk], at)?;
         at += chunk as u64;
     }

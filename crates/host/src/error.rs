@@ -16,7 +16,10 @@ pub struct HostError {
 impl HostError {
     /// Wraps what the kernel said about `doing` (gerund and object).
     pub fn new(doing: impl Into<String>, source: impl Into<io::Error>) -> Self {
-        Self { doing: doing.into(), source: source.into() }
+        Self {
+            doing: doing.into(),
+            source: source.into(),
+        }
     }
 
     /// The error number, when the kernel gave one.

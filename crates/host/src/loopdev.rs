@@ -62,7 +62,10 @@ pub struct LoopOptions {
 
 impl Default for LoopOptions {
     fn default() -> Self {
-        Self { sector_size: 512, read_only: false }
+        Self {
+            sector_size: 512,
+            read_only: false,
+        }
     }
 }
 
@@ -103,7 +106,13 @@ impl LoopDevice {
             let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
             let backing = File::from(rustix::fs::open(std::env::temp_dir(), flags, mode)?);
             backing.set_len(len_bytes)?;
-            Self::attach_open(backing, LoopOptions { sector_size, read_only: false })
+            Self::attach_open(
+                backing,
+                LoopOptions {
+                    sector_size,
+                    read_only: false,
+                },
+            )
         };
         make().map_err(|source| HostError::new(what(), source))
     }
@@ -117,7 +126,10 @@ impl LoopDevice {
     /// The kernel's name: `loop3`.
     #[must_use]
     pub fn name(&self) -> String {
-        self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        self.path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default()
     }
 
     /// Detaches now and says whether that worked.
@@ -129,14 +141,27 @@ impl LoopDevice {
     }
 
     fn attach_open(backing: File, options: LoopOptions) -> io::Result<Self> {
-        let control = OpenOptions::new().read(true).write(true).open("/dev/loop-control")?;
+        let control = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/loop-control")?;
         for _ in 0..ATTACH_TRIES {
             // SAFETY: LOOP_CTL_GET_FREE takes no argument and returns a number.
             let number = unsafe { ioctl::loop_ctl_get_free(control.as_raw_fd()) }?;
             let path = PathBuf::from(format!("/dev/loop{number}"));
-            let device = OpenOptions::new().read(true).write(!options.read_only).open(&path)?;
+            let device = OpenOptions::new()
+                .read(true)
+                .write(!options.read_only)
+                .open(&path)?;
             match configure(&device, &backing, options) {
-                Ok(()) => return Ok(Self { path, device, attached: true, _backing: backing }),
+                Ok(()) => {
+                    return Ok(Self {
+                        path,
+                        device,
+                        attached: true,
+                        _backing: backing,
+                    });
+                }
                 Err(Errno::EBUSY) => thread::sleep(Duration::from_millis(5)),
                 Err(errno) => return Err(errno.into()),
             }
@@ -157,7 +182,12 @@ impl LoopDevice {
             match unsafe { ioctl::loop_clr_fd(self.device.as_raw_fd()) } {
                 Ok(_) | Err(Errno::ENXIO) => break,
                 Err(Errno::EBUSY) if tries_left > 0 => thread::sleep(Duration::from_millis(50)),
-                Err(errno) => return Err(HostError::new(format!("detaching {}", self.path.display()), errno)),
+                Err(errno) => {
+                    return Err(HostError::new(
+                        format!("detaching {}", self.path.display()),
+                        errno,
+                    ));
+                }
             }
         }
         self.attached = false;

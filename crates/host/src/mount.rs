@@ -27,8 +27,16 @@ pub fn mount(source: &Path, target: &Path, fstype: &str, options: &str) -> Resul
     let (flags, data) = split_options(options);
     let data = (!data.is_empty()).then_some(data.as_str());
     nix::mount::mount(Some(source), target, Some(fstype), flags, data).map_err(|errno| {
-        let with = if options.is_empty() { String::new() } else { format!(" with {options}") };
-        let what = format!("mounting {} on {} as {fstype}{with}", source.display(), target.display());
+        let with = if options.is_empty() {
+            String::new()
+        } else {
+            format!(" with {options}")
+        };
+        let what = format!(
+            "mounting {} on {} as {fstype}{with}",
+            source.display(),
+            target.display()
+        );
         HostError::new(what, errno)
     })
 }
@@ -67,7 +75,10 @@ impl MountGuard {
     /// As [`mount`].
     pub fn mount(source: &Path, target: &Path, fstype: &str, options: &str) -> Result<Self, HostError> {
         mount(source, target, fstype, options)?;
-        Ok(Self { target: target.to_owned(), mounted: true })
+        Ok(Self {
+            target: target.to_owned(),
+            mounted: true,
+        })
     }
 
     /// Where it is mounted.

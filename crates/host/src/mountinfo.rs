@@ -52,8 +52,12 @@ fn parse_line(line: &[u8]) -> Option<MountInfo> {
     let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
     // Fields 7 and up are optional ones, ended by a single hyphen.
     let separator = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
-    let [_, _, device, root, mount_point, options, ..] = fields.as_slice() else { return None };
-    let [fstype, source, super_options, ..] = fields.get(separator + 1..)? else { return None };
+    let [_, _, device, root, mount_point, options, ..] = fields.as_slice() else {
+        return None;
+    };
+    let [fstype, source, super_options, ..] = fields.get(separator + 1..)? else {
+        return None;
+    };
     let (major, minor) = std::str::from_utf8(device).ok()?.split_once(':')?;
     Some(MountInfo {
         device: (major.parse().ok()?, minor.parse().ok()?),

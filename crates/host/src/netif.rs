@@ -40,7 +40,9 @@ pub struct InterfaceAddr {
 /// # Errors
 /// When the kernel does not answer.
 pub fn addresses() -> Result<Vec<InterfaceAddr>, HostError> {
-    let all: Vec<_> = getifaddrs().map_err(|errno| HostError::new("listing interfaces", errno))?.collect();
+    let all: Vec<_> = getifaddrs()
+        .map_err(|errno| HostError::new("listing interfaces", errno))?
+        .collect();
     let macs: HashMap<&str, MacAddr> = all
         .iter()
         .filter_map(|entry| {
@@ -48,12 +50,16 @@ pub fn addresses() -> Result<Vec<InterfaceAddr>, HostError> {
             (mac != [0; 6]).then_some((entry.interface_name.as_str(), MacAddr(mac)))
         })
         .collect();
-    let up = all.iter().filter(|entry| entry.flags.contains(InterfaceFlags::IFF_UP));
+    let up = all
+        .iter()
+        .filter(|entry| entry.flags.contains(InterfaceFlags::IFF_UP));
     let found = up.filter_map(|entry| {
         let storage = entry.address?;
         let v4 = storage.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
         let addr = v4.or_else(|| storage.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))?;
-        let broadcast = entry.broadcast.and_then(|address| address.as_sockaddr_in().map(|found| found.ip()));
+        let broadcast = entry
+            .broadcast
+            .and_then(|address| address.as_sockaddr_in().map(|found| found.ip()));
         Some(InterfaceAddr {
             name: entry.interface_name.clone(),
             addr,
@@ -70,7 +76,10 @@ pub fn addresses() -> Result<Vec<InterfaceAddr>, HostError> {
 /// # Errors
 /// As [`addresses`].
 pub fn broadcast_addrs() -> Result<Vec<Ipv4Addr>, HostError> {
-    let mut found: Vec<Ipv4Addr> = addresses()?.into_iter().filter_map(|entry| entry.broadcast).collect();
+    let mut found: Vec<Ipv4Addr> = addresses()?
+        .into_iter()
+        .filter_map(|entry| entry.broadcast)
+        .collect();
     found.sort_unstable();
     found.dedup();
     Ok(found)
@@ -85,7 +94,10 @@ pub fn mac_of(addr: IpAddr) -> Result<Option<MacAddr>, HostError> {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4),
         IpAddr::V4(_) => addr,
     };
-    Ok(addresses()?.into_iter().find(|entry| entry.addr == unscoped(addr)).and_then(|entry| entry.mac))
+    Ok(addresses()?
+        .into_iter()
+        .find(|entry| entry.addr == unscoped(addr))
+        .and_then(|entry| entry.mac))
 }
 
 /// Whether an address is of the kind that another machine can reach: neither loopback nor link-local IPv6.
@@ -102,14 +114,20 @@ mod tests {
     #[test]
     fn loopback_is_listed_without_a_hardware_address() {
         let found = addresses().unwrap();
-        let lo = found.iter().find(|entry| entry.addr == IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
+        let lo = found
+            .iter()
+            .find(|entry| entry.addr == IpAddr::V4(Ipv4Addr::LOCALHOST))
+            .unwrap();
         assert!(lo.loopback && lo.mac.is_none() && lo.broadcast.is_none());
         assert_eq!(mac_of(IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap(), None);
     }
 
     #[test]
     fn hardware_addresses_are_written_as_usual() {
-        assert_eq!(MacAddr([0x52, 0x54, 0, 1, 2, 0xff]).to_string(), "52:54:00:01:02:ff");
+        assert_eq!(
+            MacAddr([0x52, 0x54, 0, 1, 2, 0xff]).to_string(),
+            "52:54:00:01:02:ff"
+        );
     }
 
     #[test]

@@ -16,8 +16,11 @@ const MODPROBE_LIMIT: Duration = Duration::from_secs(30);
 /// The machine's host name, as it is set (no lookup): need not be fully qualified.
 #[must_use]
 pub fn hostname() -> String {
-    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    name.filter(|name| !name.is_empty() && name != "(none)").unwrap_or_else(|| "localhost".to_owned())
+    let name = nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok());
+    name.filter(|name| !name.is_empty() && name != "(none)")
+        .unwrap_or_else(|| "localhost".to_owned())
 }
 
 /// Whether we run as root, which every disk operation needs.
@@ -44,13 +47,17 @@ pub fn raise_nofile() -> Result<u64, HostError> {
 #[must_use]
 pub fn kernel_mounts(name: &str) -> bool {
     let listed = || {
-        fs::read_to_string("/proc/filesystems")
-            .is_ok_and(|text| text.lines().any(|line| line.split_whitespace().last() == Some(name)))
+        fs::read_to_string("/proc/filesystems").is_ok_and(|text| {
+            text.lines()
+                .any(|line| line.split_whitespace().last() == Some(name))
+        })
     };
     if listed() {
         return true;
     }
-    let load = Tool::new("modprobe").describe(format!("loading the driver of {name}")).args(["-q", "--", name]);
+    let load = Tool::new("modprobe")
+        .describe(format!("loading the driver of {name}"))
+        .args(["-q", "--", name]);
     match load.timeout(MODPROBE_LIMIT).run() {
         Ok(_) => listed(),
         Err(error) => {
@@ -73,7 +80,11 @@ pub fn peak_memory_bytes() -> u64 {
 pub fn available_memory_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
+    line.trim()
+        .strip_suffix(" kB")?
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib * 1024)
 }
 
 /// Writes everything cached to the disks.
@@ -93,8 +104,12 @@ pub fn reboot() -> Result<(), HostError> {
         unsafe { nix::libc::reboot(nix::libc::RB_AUTOBOOT) };
         return Err(HostError::new("rebooting", std::io::Error::last_os_error()));
     }
-    let tool = Tool::new("reboot").describe("rebooting").timeout(Duration::from_secs(60));
-    tool.run().map(|_| ()).map_err(|error| HostError::new("rebooting", std::io::Error::other(error)))
+    let tool = Tool::new("reboot")
+        .describe("rebooting")
+        .timeout(Duration::from_secs(60));
+    tool.run()
+        .map(|_| ())
+        .map_err(|error| HostError::new("rebooting", std::io::Error::other(error)))
 }
 
 #[cfg(test)]

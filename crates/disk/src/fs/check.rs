@@ -23,7 +23,11 @@ pub fn required_tools(spec: &InstallSpec) -> Vec<RequiredTool> {
     let mut tools: Vec<RequiredTool> = Vec::new();
     let mut need = |program: &str, package: &str, needed_for: String| {
         if !tools.iter().any(|known| known.program == program) {
-            tools.push(RequiredTool { program: program.to_owned(), package: package.to_owned(), needed_for });
+            tools.push(RequiredTool {
+                program: program.to_owned(),
+                package: package.to_owned(),
+                needed_for,
+            });
         }
     };
     for fs in &spec.filesystems {
@@ -51,14 +55,25 @@ pub fn required_tools(spec: &InstallSpec) -> Vec<RequiredTool> {
 pub fn check_node(spec: &InstallSpec) -> Result<(), FsError> {
     for tool in required_tools(spec) {
         if run::find(&tool.program).is_none() {
-            let RequiredTool { program, package, needed_for } = tool;
-            return Err(FsError::MissingTool { program, package, needed_for });
+            let RequiredTool {
+                program,
+                package,
+                needed_for,
+            } = tool;
+            return Err(FsError::MissingTool {
+                program,
+                package,
+                needed_for,
+            });
         }
     }
     for fs in &spec.filesystems {
         mkfs::check_label(fs)?;
         if fs.fstype.is_mountable() && !fs.mounts.is_empty() && !system::kernel_mounts(fs.fstype.name()) {
-            return Err(FsError::NoDriver { fstype: fs.fstype.to_string(), needed_for: needed_for(fs) });
+            return Err(FsError::NoDriver {
+                fstype: fs.fstype.to_string(),
+                needed_for: needed_for(fs),
+            });
         }
     }
     Ok(())

@@ -47,13 +47,21 @@ const USUAL_MOUNT_OPTIONS: [&str; 2] = ["user_xattr", "acl"];
 const SPARE_INODES_SHARE: u64 = 8;
 
 /// Options for the golden features; the type, label, UUID and device are the caller's.
-pub(super) fn options(fs: &FsSpec, golden: &ExtFeatures, target: &Target, version: ToolVersion) -> Vec<String> {
+pub(super) fn options(
+    fs: &FsSpec,
+    golden: &ExtFeatures,
+    target: &Target,
+    version: ToolVersion,
+) -> Vec<String> {
     let mut args = Vec::new();
     // A file system cannot have blocks smaller than the sectors below it: 1 KiB blocks stay on 512-byte disks.
     let block_size = golden.block_size.max(target.sector_size);
     args.extend(["-b".to_owned(), block_size.to_string()]);
     args.extend(["-I".to_owned(), golden.inode_size.min(block_size).to_string()]);
-    args.extend(["-i".to_owned(), bytes_per_inode(fs, golden, target, block_size).to_string()]);
+    args.extend([
+        "-i".to_owned(),
+        bytes_per_inode(fs, golden, target, block_size).to_string(),
+    ]);
     let (whole, hundredths) = (golden.reserved_hundredths / 100, golden.reserved_hundredths % 100);
     args.extend(["-m".to_owned(), format!("{whole}.{hundredths:02}")]);
     args.extend(["-O".to_owned(), feature_list(golden, version)]);
@@ -63,8 +71,10 @@ pub(super) fn options(fs: &FsSpec, golden: &ExtFeatures, target: &Target, versio
 /// Arguments for a tune2fs(8) run after mke2fs, where the golden super block has unusual mount options.
 pub(super) fn unusual_mount_options(golden: &ExtFeatures) -> Option<String> {
     let known = golden.default_mount_options.iter();
-    let unusual: Vec<&str> =
-        known.map(String::as_str).filter(|option| !USUAL_MOUNT_OPTIONS.contains(option)).collect();
+    let unusual: Vec<&str> = known
+        .map(String::as_str)
+        .filter(|option| !USUAL_MOUNT_OPTIONS.contains(option))
+        .collect();
     (!unusual.is_empty()).then(|| unusual.join(","))
 }
 
@@ -72,7 +82,9 @@ pub(super) fn unusual_mount_options(golden: &ExtFeatures) -> Option<String> {
 /// need not know what a newer mke2fs makes by itself (GRUB 2.06 stops at `metadata_csum_seed`).
 fn feature_list(golden: &ExtFeatures, version: ToolVersion) -> String {
     let known = |name: &&String| {
-        FEATURES.iter().any(|(feature, since)| feature == name && version >= *since)
+        FEATURES
+            .iter()
+            .any(|(feature, since)| feature == name && version >= *since)
     };
     let kept = golden.features.iter().filter(known).map(String::as_str);
     std::iter::once("none").chain(kept).collect::<Vec<_>>().join(",")
@@ -83,5 +95,7 @@ fn bytes_per_inode(fs: &FsSpec, golden: &ExtFeatures, target: &Target, block_siz
     let wanted_inodes = fs.used_inodes + fs.used_inodes / SPARE_INODES_SHARE + 64;
     let at_most = target.len_bytes / wanted_inodes;
     let ratio = golden.bytes_per_inode.min(at_most);
-    ratio.clamp(*BYTES_PER_INODE.start(), *BYTES_PER_INODE.end()).max(u64::from(block_size))
+    ratio
+        .clamp(*BYTES_PER_INODE.start(), *BYTES_PER_INODE.end())
+        .max(u64::from(block_size))
 }

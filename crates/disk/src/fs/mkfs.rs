@@ -74,7 +74,9 @@ fn type_options(fs: &FsSpec, target: &Target, tools: &ToolVersions) -> Vec<Strin
 }
 
 fn label_option(fs: &FsSpec) -> Vec<String> {
-    let Some(label) = fs.label.as_deref().filter(|label| !label.is_empty()) else { return Vec::new() };
+    let Some(label) = fs.label.as_deref().filter(|label| !label.is_empty()) else {
+        return Vec::new();
+    };
     let letter = match fs.fstype {
         FsType::Vfat => "-n",
         FsType::Reiserfs | FsType::F2fs => "-l",
@@ -84,7 +86,9 @@ fn label_option(fs: &FsSpec) -> Vec<String> {
 }
 
 fn uuid_option(fs: &FsSpec) -> Vec<String> {
-    let Some(uuid) = fs.uuid.as_deref() else { return Vec::new() };
+    let Some(uuid) = fs.uuid.as_deref() else {
+        return Vec::new();
+    };
     match fs.fstype {
         FsType::Xfs => words(&["-m", &format!("uuid={uuid}")]),
         FsType::Vfat => words(&["-i", &uuid.replace('-', "")]),
@@ -99,13 +103,19 @@ fn later_runs(fs: &FsSpec, device: &str) -> Vec<ToolRun> {
     let mut runs = Vec::new();
     if let (FsType::Jfs, Some(uuid)) = (fs.fstype, &fs.uuid) {
         let description = format!("Setting the UUID of {device}");
-        runs.push(ToolRun { description, argv: words(&["jfs_tune", "-U", uuid, device]) });
+        runs.push(ToolRun {
+            description,
+            argv: words(&["jfs_tune", "-U", uuid, device]),
+        });
     }
     if let FsFeatures::Ext(golden) = &fs.features
         && let Some(options) = ext::unusual_mount_options(golden)
     {
         let description = format!("Setting the default mount options of {device}");
-        runs.push(ToolRun { description, argv: words(&["tune2fs", "-o", &options, device]) });
+        runs.push(ToolRun {
+            description,
+            argv: words(&["tune2fs", "-o", &options, device]),
+        });
     }
     runs
 }
@@ -137,7 +147,10 @@ fn xfs_options(golden: &XfsFeatures, target: &Target, version: ToolVersion) -> V
         args.extend(words(&["-b", &format!("size={block_size}")]));
     }
     if golden.inode_size >= 256 {
-        args.extend(words(&["-i", &format!("size={}", golden.inode_size.min(block_size / 2))]));
+        args.extend(words(&[
+            "-i",
+            &format!("size={}", golden.inode_size.min(block_size / 2)),
+        ]));
     }
     args
 }
@@ -151,7 +164,11 @@ fn fat_options(golden: FatFeatures, target: &Target) -> Vec<String> {
         12 => target.len_bytes <= FAT12_MAX_BYTES,
         _ => false,
     };
-    if fits { words(&["-F", &golden.fat_bits.to_string()]) } else { Vec::new() }
+    if fits {
+        words(&["-F", &golden.fat_bits.to_string()])
+    } else {
+        Vec::new()
+    }
 }
 
 fn words(list: &[&str]) -> Vec<String> {

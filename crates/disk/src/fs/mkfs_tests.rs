@@ -8,7 +8,10 @@ use crate::spec::{BtrfsFeatures, ExtFeatures, Place};
 fn spec(fstype: FsType, features: FsFeatures) -> FsSpec {
     FsSpec {
         id: 0,
-        place: Place { drive: "sda".to_owned(), partition: 2 },
+        place: Place {
+            drive: "sda".to_owned(),
+            partition: 2,
+        },
         fstype,
         golden: None,
         golden_fstype: None,
@@ -22,7 +25,11 @@ fn spec(fstype: FsType, features: FsFeatures) -> FsSpec {
 }
 
 fn target(len_mib: u64, sector_size: u32) -> Target {
-    Target { device: PathBuf::from("/dev/sda2"), len_bytes: len_mib * MIB, sector_size }
+    Target {
+        device: PathBuf::from("/dev/sda2"),
+        len_bytes: len_mib * MIB,
+        sector_size,
+    }
 }
 
 fn line(fs: &FsSpec, target: &Target, tools: &ToolVersions) -> String {
@@ -30,19 +37,30 @@ fn line(fs: &FsSpec, target: &Target, tools: &ToolVersions) -> String {
 }
 
 fn old_tools() -> ToolVersions {
-    ToolVersions { mke2fs: ToolVersion(1, 42), mkfs_xfs: ToolVersion(4, 3) }
+    ToolVersions {
+        mke2fs: ToolVersion(1, 42),
+        mkfs_xfs: ToolVersion(4, 3),
+    }
 }
 
 fn ext4_of_debian() -> ExtFeatures {
     let features = "has_journal ext_attr resize_inode dir_index orphan_file filetype needs_recovery extent 64bit \
                     flex_bg metadata_csum_seed sparse_super large_file huge_file dir_nlink extra_isize metadata_csum mmp";
     ExtFeatures {
-        features: features.split(' ').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        features: features
+            .split(' ')
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect(),
         block_size: 1024,
         inode_size: 256,
         bytes_per_inode: 16384,
         reserved_hundredths: 150,
-        default_mount_options: vec!["user_xattr".to_owned(), "acl".to_owned(), "journal_data".to_owned()],
+        default_mount_options: vec![
+            "user_xattr".to_owned(),
+            "acl".to_owned(),
+            "journal_data".to_owned(),
+        ],
     }
 }
 
@@ -56,7 +74,10 @@ fn ext4_gets_exactly_the_golden_features_that_this_mke2fs_knows() {
          extra_isize,metadata_csum /dev/sda2"
     );
     let old = line(&fs, &target(1000, 512), &old_tools());
-    assert!(!old.contains("orphan_file") && !old.contains("metadata_csum") && old.contains("64bit"), "{old}");
+    assert!(
+        !old.contains("orphan_file") && !old.contains("metadata_csum") && old.contains("64bit"),
+        "{old}"
+    );
 }
 
 #[test]
@@ -84,12 +105,30 @@ fn unusual_default_mount_options_are_set_afterwards() {
 fn labels_and_kept_uuids_use_each_tools_own_letters() {
     let uuid = "2939ee9b-5126-4160-a0f4-28392436f7e4";
     let expect = [
-        (FsType::Ext3, "mke2fs -q -F -t ext3 -L root -U 2939ee9b-5126-4160-a0f4-28392436f7e4 /dev/sda2"),
-        (FsType::Xfs, "mkfs.xfs -q -f -L root -m uuid=2939ee9b-5126-4160-a0f4-28392436f7e4 /dev/sda2"),
-        (FsType::Btrfs, "mkfs.btrfs -q -f -L root -U 2939ee9b-5126-4160-a0f4-28392436f7e4 /dev/sda2"),
-        (FsType::Reiserfs, "mkfs.reiserfs -q -f -f -l root -u 2939ee9b-5126-4160-a0f4-28392436f7e4 /dev/sda2"),
-        (FsType::F2fs, "mkfs.f2fs -q -f -l root -U 2939ee9b-5126-4160-a0f4-28392436f7e4 /dev/sda2"),
-        (FsType::Swap, "mkswap -f -L root -U 2939ee9b-5126-4160-a0f4-28392436f7e4 /dev/sda2"),
+        (
+            FsType::Ext3,
+            "mke2fs -q -F -t ext3 -L root -U 2939ee9b-5126-4160-a0f4-28392436f7e4 /dev/sda2",
+        ),
+        (
+            FsType::Xfs,
+            "mkfs.xfs -q -f -L root -m uuid=2939ee9b-5126-4160-a0f4-28392436f7e4 /dev/sda2",
+        ),
+        (
+            FsType::Btrfs,
+            "mkfs.btrfs -q -f -L root -U 2939ee9b-5126-4160-a0f4-28392436f7e4 /dev/sda2",
+        ),
+        (
+            FsType::Reiserfs,
+            "mkfs.reiserfs -q -f -f -l root -u 2939ee9b-5126-4160-a0f4-28392436f7e4 /dev/sda2",
+        ),
+        (
+            FsType::F2fs,
+            "mkfs.f2fs -q -f -l root -U 2939ee9b-5126-4160-a0f4-28392436f7e4 /dev/sda2",
+        ),
+        (
+            FsType::Swap,
+            "mkswap -f -L root -U 2939ee9b-5126-4160-a0f4-28392436f7e4 /dev/sda2",
+        ),
         (FsType::Jfs, "mkfs.jfs -q -L root /dev/sda2"),
     ];
     for (fstype, command) in expect {
@@ -108,17 +147,40 @@ fn labels_and_kept_uuids_use_each_tools_own_letters() {
 fn a_fat_keeps_its_width_only_where_that_is_valid() {
     let mut fs = spec(FsType::Vfat, FsFeatures::Fat(FatFeatures { fat_bits: 32 }));
     fs.uuid = Some("973A-AFD3".to_owned());
-    assert_eq!(line(&fs, &target(100, 512), &ToolVersions::NEWEST), "mkfs.vfat -F 32 -i 973AAFD3 /dev/sda2");
-    assert_eq!(line(&fs, &target(100, 4096), &ToolVersions::NEWEST), "mkfs.vfat -i 973AAFD3 /dev/sda2");
+    assert_eq!(
+        line(&fs, &target(100, 512), &ToolVersions::NEWEST),
+        "mkfs.vfat -F 32 -i 973AAFD3 /dev/sda2"
+    );
+    assert_eq!(
+        line(&fs, &target(100, 4096), &ToolVersions::NEWEST),
+        "mkfs.vfat -i 973AAFD3 /dev/sda2"
+    );
     fs.features = FsFeatures::Fat(FatFeatures { fat_bits: 16 });
-    assert_eq!(line(&fs, &target(4000, 512), &ToolVersions::NEWEST), "mkfs.vfat -i 973AAFD3 /dev/sda2");
+    assert_eq!(
+        line(&fs, &target(4000, 512), &ToolVersions::NEWEST),
+        "mkfs.vfat -i 973AAFD3 /dev/sda2"
+    );
 }
 
 #[test]
 fn xfs_keeps_its_features_as_far_as_the_tool_knows_them() {
-    let flags = [("crc", true), ("finobt", true), ("rmapbt", false), ("reflink", true), ("bigtime", true), ("ftype", true)];
+    let flags = [
+        ("crc", true),
+        ("finobt", true),
+        ("rmapbt", false),
+        ("reflink", true),
+        ("bigtime", true),
+        ("ftype", true),
+    ];
     let flags = flags.map(|(name, on)| (name.to_owned(), on)).to_vec();
-    let fs = spec(FsType::Xfs, FsFeatures::Xfs(XfsFeatures { block_size: 1024, inode_size: 512, flags }));
+    let fs = spec(
+        FsType::Xfs,
+        FsFeatures::Xfs(XfsFeatures {
+            block_size: 1024,
+            inode_size: 512,
+            flags,
+        }),
+    );
     assert_eq!(
         line(&fs, &target(1000, 512), &ToolVersions::NEWEST),
         "mkfs.xfs -q -f -m crc=1,finobt=1,rmapbt=0,reflink=1,bigtime=1 -b size=1024 -i size=512 /dev/sda2"
@@ -131,7 +193,9 @@ fn xfs_keeps_its_features_as_far_as_the_tool_knows_them() {
 fn a_label_that_is_too_long_is_refused_with_the_line_to_write() {
     let mut fs = spec(FsType::Xfs, FsFeatures::Default);
     fs.label = Some("a-long-label-".to_owned());
-    let error = mkfs_plan(&fs, &target(1000, 512), &ToolVersions::NEWEST).unwrap_err().to_string();
+    let error = mkfs_plan(&fs, &target(1000, 512), &ToolVersions::NEWEST)
+        .unwrap_err()
+        .to_string();
     assert_eq!(
         error,
         "the label `a-long-label-` of sda2 is too long for xfs, which takes 12 bytes: give a shorter one with \
@@ -141,7 +205,13 @@ fn a_label_that_is_too_long_is_refused_with_the_line_to_write() {
 
 #[test]
 fn btrfs_keeps_its_node_size() {
-    let features = BtrfsFeatures { node_size: 32768, ..BtrfsFeatures::default() };
+    let features = BtrfsFeatures {
+        node_size: 32768,
+        ..BtrfsFeatures::default()
+    };
     let fs = spec(FsType::Btrfs, FsFeatures::Btrfs(features));
-    assert_eq!(line(&fs, &target(1000, 512), &ToolVersions::NEWEST), "mkfs.btrfs -q -f -n 32768 /dev/sda2");
+    assert_eq!(
+        line(&fs, &target(1000, 512), &ToolVersions::NEWEST),
+        "mkfs.btrfs -q -f -n 32768 /dev/sda2"
+    );
 }

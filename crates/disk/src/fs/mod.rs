@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::{RequiredTool, check_node, required_tools};
 pub use mkfs::{check_label, mkfs_plan};
-pub use probe::{DeviceIdentity, partuuid_of, probe};
+pub use probe::{DeviceIdentity, probe};
 pub use swap_file::{SwapFileError, make_swap_file};
 pub use tools::{ToolVersion, ToolVersions};
 
@@ -52,7 +52,10 @@ impl ToolRun {
 
     fn tool(&self) -> Tool {
         let program = self.argv.first().map_or("", String::as_str);
-        Tool::new(program).describe(&self.description).args(self.argv.iter().skip(1)).timeout(MKFS_LIMIT)
+        Tool::new(program)
+            .describe(&self.description)
+            .args(self.argv.iter().skip(1))
+            .timeout(MKFS_LIMIT)
     }
 }
 

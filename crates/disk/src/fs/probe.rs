@@ -8,7 +8,6 @@ use ka_host::run::Tool;
 use serde::{Deserialize, Serialize};
 
 use super::FsError;
-use crate::table::{DiskId, PartitionTable};
 
 /// A disk that does not answer within this time is broken.
 const BLKID_LIMIT: Duration = Duration::from_secs(60);
@@ -40,20 +39,12 @@ pub fn probe(device: &Path) -> Result<DeviceIdentity, FsError> {
     let tool = Tool::new("blkid").describe(format!("looking for a file system on {}", device.display()));
     // Without -d, odd characters of a label come as hexadecimal escapes.
     let tool = tool.args(["-p", "-d", "-o", "export", "--"]).arg(device);
-    let output = tool.accept(NOTHING_FOUND).accept(AMBIVALENT).timeout(BLKID_LIMIT).run()?;
+    let output = tool
+        .accept(NOTHING_FOUND)
+        .accept(AMBIVALENT)
+        .timeout(BLKID_LIMIT)
+        .run()?;
     Ok(parse_export(device, &output.text()))
-}
-
-/// The PARTUUID that blkid and the kernel give a partition of `table` once the table is on the disk: the
-/// partition's GUID, or disk signature and number on MBR (`block/partitions/msdos.c`).
-#[must_use]
-pub fn partuuid_of(table: &PartitionTable, number: u32) -> Option<String> {
-    let partition = table.partitions.iter().find(|partition| partition.number == number)?;
-    match (table.disk_id, partition.uuid) {
-        (_, Some(guid)) => Some(guid.hyphenated().to_string()),
-        (DiskId::Mbr(signature), None) => Some(format!("{signature:08x}-{number:02x}")),
-        (DiskId::Gpt(_), None) => None,
-    }
 }
 
 fn parse_export(device: &Path, text: &str) -> DeviceIdentity {
@@ -77,7 +68,11 @@ fn unquoted(value: &str) -> String {
     let mut plain = String::with_capacity(value.len());
     let mut chars = value.chars();
     while let Some(c) = chars.next() {
-        plain.push(if c == '\\' { chars.next().unwrap_or('\\') } else { c });
+        plain.push(if c == '\\' {
+            chars.next().unwrap_or('\\')
+        } else {
+            c
+        });
     }
     plain
 }
@@ -92,12 +87,21 @@ mod tests {
         let found = parse_export(Path::new("/dev/loop0"), text);
         assert_eq!(found.label.as_deref(), Some("my disk"));
         assert_eq!(found.uuid.as_deref(), Some("973A-AFD3"));
-        assert_eq!((found.fstype.as_deref(), found.version.as_deref()), (Some("vfat"), Some("FAT16")));
+        assert_eq!(
+            (found.fstype.as_deref(), found.version.as_deref()),
+            (Some("vfat"), Some("FAT16"))
+        );
     }
 
     #[test]
     fn an_empty_device_has_no_identity() {
         let found = parse_export(Path::new("/dev/loop0"), "");
-        assert_eq!(found, DeviceIdentity { path: PathBuf::from("/dev/loop0"), ..DeviceIdentity::default() });
+        assert_eq!(
+            found,
+            DeviceIdentity {
+                path: PathBuf::from("/dev/loop0"),
+                ..DeviceIdentity::default()
+            }
+        );
     }
 }

@@ -38,7 +38,10 @@ pub enum SwapFileError {
 /// [`SwapFileError`].
 pub fn make_swap_file(root: &Path, spec: &SwapFileSpec) -> Result<(), SwapFileError> {
     let path = root.join(spec.path.trim_start_matches('/'));
-    let failed = |source| SwapFileError::Io { path: path.clone(), source };
+    let failed = |source| SwapFileError::Io {
+        path: path.clone(),
+        source,
+    };
     fill(&path, spec).map_err(failed)?;
     let tool = Tool::new("mkswap").describe(format!("making the swap file {}", path.display()));
     tool.args(["-f"]).arg(&path).timeout(MKSWAP_LIMIT).run()?;
@@ -53,7 +56,11 @@ fn fill(path: &Path, spec: &SwapFileSpec) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     // swapon refuses a copy-on-write file on btrfs, and the flag must be set while the file is empty. Other
     // file systems do not know it, and need not.
     if let Ok(flags) = ioctl_getflags(file.as_fd()) {
@@ -85,7 +92,11 @@ mod tests {
     #[test]
     fn a_swap_file_has_its_size_mode_and_signature() {
         let dir = tempfile::tempdir().unwrap();
-        let spec = SwapFileSpec { path: "/var/swap".to_owned(), size_bytes: 3 << 20, mode: 0o600 };
+        let spec = SwapFileSpec {
+            path: "/var/swap".to_owned(),
+            size_bytes: 3 << 20,
+            mode: 0o600,
+        };
         make_swap_file(dir.path(), &spec).unwrap();
         let path = dir.path().join("var/swap");
         let meta = path.metadata().unwrap();

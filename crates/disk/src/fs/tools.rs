@@ -22,19 +22,26 @@ pub struct ToolVersions {
 
 impl ToolVersions {
     /// Versions that know every option; for plans that are only shown.
-    pub const NEWEST: Self =
-        Self { mke2fs: ToolVersion(u32::MAX, 0), mkfs_xfs: ToolVersion(u32::MAX, 0) };
+    pub const NEWEST: Self = Self {
+        mke2fs: ToolVersion(u32::MAX, 0),
+        mkfs_xfs: ToolVersion(u32::MAX, 0),
+    };
 
     /// Asks the installed tools. One that is missing, or says something unknown, counts as very old: it then
     /// gets only the options that every version has.
     #[must_use]
     pub fn detect() -> Self {
-        Self { mke2fs: version_of("mke2fs"), mkfs_xfs: version_of("mkfs.xfs") }
+        Self {
+            mke2fs: version_of("mke2fs"),
+            mkfs_xfs: version_of("mkfs.xfs"),
+        }
     }
 }
 
 fn version_of(program: &str) -> ToolVersion {
-    let tool = Tool::new(program).describe(format!("asking {program} for its version")).arg("-V");
+    let tool = Tool::new(program)
+        .describe(format!("asking {program} for its version"))
+        .arg("-V");
     match tool.timeout(VERSION_LIMIT).run() {
         // mke2fs prints it to stderr, mkfs.xfs to stdout.
         Ok(output) => parse_version(&format!("{}\n{}", output.stderr_tail, output.text())),
@@ -48,9 +55,14 @@ fn version_of(program: &str) -> ToolVersion {
 fn parse_version(text: &str) -> ToolVersion {
     let numbers = |word: &str| {
         let mut parts = word.split(['.', '-']);
-        Some(ToolVersion(parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+        Some(ToolVersion(
+            parts.next()?.parse().ok()?,
+            parts.next()?.parse().ok()?,
+        ))
     };
-    text.split_whitespace().find_map(numbers).unwrap_or(ToolVersion(0, 0))
+    text.split_whitespace()
+        .find_map(numbers)
+        .unwrap_or(ToolVersion(0, 0))
 }
 
 #[cfg(test)]
@@ -59,7 +71,10 @@ mod tests {
 
     #[test]
     fn versions_are_found_in_what_the_tools_print() {
-        assert_eq!(parse_version("mke2fs 1.47.0 (5-Feb-2023)\n\tUsing EXT2FS Library"), ToolVersion(1, 47));
+        assert_eq!(
+            parse_version("mke2fs 1.47.0 (5-Feb-2023)\n\tUsing EXT2FS Library"),
+            ToolVersion(1, 47)
+        );
         assert_eq!(parse_version("mkfs.xfs version 6.1.0"), ToolVersion(6, 1));
         assert_eq!(parse_version("mke2fs 1.43-WIP (18-May-2015)"), ToolVersion(1, 43));
         assert_eq!(parse_version("no number"), ToolVersion(0, 0));

@@ -14,8 +14,8 @@ use super::{SurveyError, SurveyOptions, features, options, usage};
 use crate::desc::DescEntry;
 use crate::fs::check_label;
 use crate::spec::{
-    BtrfsFeatures, FsFeatures, FsSpec, FsType, InstallSpec, MountSpec, Place, RawSpec, SPEC_VERSION, StreamKind,
-    StreamPlan, TreeSpec,
+    BtrfsFeatures, FsFeatures, FsSpec, FsType, InstallSpec, MountSpec, Place, RawSpec, SPEC_VERSION,
+    StreamKind, StreamPlan, TreeSpec,
 };
 
 /// Streams are numbered on from the tree's.
@@ -49,7 +49,8 @@ pub(super) fn excluded(spec: &mut InstallSpec, root: &Path, dirs: &[PathBuf]) ->
         }
         let plain: PathBuf = dir.components().collect();
         if !below(root, &plain).is_dir() {
-            spec.notes.push(format!("{option}: the golden node has no such directory"));
+            spec.notes
+                .push(format!("{option}: the golden node has no such directory"));
         }
         spec.excluded.push(plain.as_os_str().as_bytes().to_vec());
     }
@@ -73,8 +74,11 @@ pub(super) fn filesystems(
         placed.push((place, mount));
     }
     for place in places {
-        let together: Vec<&FoundMount> =
-            placed.iter().filter(|(other, _)| *other == place).map(|(_, mount)| *mount).collect();
+        let together: Vec<&FoundMount> = placed
+            .iter()
+            .filter(|(other, _)| *other == place)
+            .map(|(_, mount)| *mount)
+            .collect();
         let entry = placer.entry(&place);
         let mut fs = filesystem(spec, place, &together, entry)?;
         check_label(&fs)?;
@@ -87,7 +91,11 @@ pub(super) fn filesystems(
 }
 
 /// Places the swap areas. One without a place is noted: a clone works without.
-pub(super) fn swaps(spec: &mut InstallSpec, placer: &mut Placer<'_>, swaps: &[FoundSwap]) -> Result<(), SurveyError> {
+pub(super) fn swaps(
+    spec: &mut InstallSpec,
+    placer: &mut Placer<'_>,
+    swaps: &[FoundSwap],
+) -> Result<(), SurveyError> {
     for swap in swaps {
         let Some(place) = placer.swap(swap)? else {
             spec.notes.push(format!(
@@ -99,7 +107,9 @@ pub(super) fn swaps(spec: &mut InstallSpec, placer: &mut Placer<'_>, swaps: &[Fo
         };
         let entry = placer.entry(&place);
         let mut fs = bare(next_id(spec), place, FsType::Swap);
-        fs.label = entry.and_then(|entry| entry.label.clone()).or_else(|| swap.golden.label.clone());
+        fs.label = entry
+            .and_then(|entry| entry.label.clone())
+            .or_else(|| swap.golden.label.clone());
         fs.uuid = swap.golden.uuid.clone().filter(|_| spec.keep_uuids);
         fs.golden = Some(swap.golden.clone());
         check_label(&fs)?;
@@ -109,22 +119,38 @@ pub(super) fn swaps(spec: &mut InstallSpec, placer: &mut Placer<'_>, swaps: &[Fo
 }
 
 /// Places the partitions that are copied raw.
-pub(super) fn raw(spec: &mut InstallSpec, placer: &mut Placer<'_>, names: &[String]) -> Result<(), SurveyError> {
+pub(super) fn raw(
+    spec: &mut InstallSpec,
+    placer: &mut Placer<'_>,
+    names: &[String],
+) -> Result<(), SurveyError> {
     for name in names {
         let fail = |problem: String| SurveyError::option(format!("-D {name}"), problem);
         let device = BlockDevice::from_name(name);
-        let Some((device, (drive, number))) = device.and_then(|device| Some((device.clone(), device.partition?))) else {
-            return Err(fail("the golden node has no such partition: name one as lsblk does, such as sda1".to_owned()));
+        let Some((device, (drive, number))) =
+            device.and_then(|device| Some((device.clone(), device.partition?)))
+        else {
+            return Err(fail(
+                "the golden node has no such partition: name one as lsblk does, such as sda1".to_owned(),
+            ));
         };
         if let Some(at) = mounted_writable(name)? {
-            let problem = format!("it is mounted at {} and may change while it is copied", at.display());
+            let problem = format!(
+                "it is mounted at {} and may change while it is copied",
+                at.display()
+            );
             return Err(fail(format!("{problem}: unmount it, or remount it read-only")));
         }
         let file = File::open(&device.node)
             .map_err(|error| HostError::new(format!("opening {}", device.node.display()), error))?;
-        let bytes = block::size_bytes(&file).map_err(|error| fail(format!("asking for its size: {error}")))?;
+        let bytes =
+            block::size_bytes(&file).map_err(|error| fail(format!("asking for its size: {error}")))?;
         let place = placer.raw(name, &drive, number)?;
-        spec.raw.push(RawSpec { place, bytes, golden: Named::probe(device)?.golden(None) });
+        spec.raw.push(RawSpec {
+            place,
+            bytes,
+            golden: Named::probe(device)?.golden(None),
+        });
     }
     Ok(())
 }
@@ -143,11 +169,17 @@ pub(super) fn extras(spec: &mut InstallSpec, placer: &Placer<'_>) -> Result<(), 
 /// Names the data streams: all trees in one, then each raw partition.
 pub(super) fn streams(spec: &mut InstallSpec) {
     let tree = (!spec.trees.is_empty()).then_some(StreamKind::Tree);
-    let raw = (0..spec.raw.len()).filter_map(|index| u32::try_from(index).ok()).map(|index| StreamKind::Raw { index });
+    let raw = (0..spec.raw.len())
+        .filter_map(|index| u32::try_from(index).ok())
+        .map(|index| StreamKind::Raw { index });
     let kinds: Vec<StreamKind> = tree.into_iter().chain(raw).collect();
     let named = kinds.into_iter().enumerate();
-    spec.streams =
-        named.map(|(index, kind)| StreamPlan { name: format!("kainstall{}", index + FIRST_STREAM), kind }).collect();
+    spec.streams = named
+        .map(|(index, kind)| StreamPlan {
+            name: format!("kainstall{}", index + FIRST_STREAM),
+            kind,
+        })
+        .collect();
 }
 
 fn filesystem(
@@ -160,29 +192,53 @@ fn filesystem(
     let fstype = entry.and_then(|entry| entry.fs).unwrap_or(first.fstype);
     let changed = fstype != first.fstype;
     let mut golden = first.golden.clone();
-    golden.aliases = mounts.iter().flat_map(|mount| mount.golden.aliases.clone()).collect();
+    golden.aliases = mounts
+        .iter()
+        .flat_map(|mount| mount.golden.aliases.clone())
+        .collect();
     golden.aliases.sort();
     golden.aliases.dedup();
     let mut fs = bare(next_id(spec), place, fstype);
     fs.golden_fstype = changed.then_some(first.fstype);
-    fs.label = entry.and_then(|entry| entry.label.clone()).or_else(|| golden.label.clone());
+    fs.label = entry
+        .and_then(|entry| entry.label.clone())
+        .or_else(|| golden.label.clone());
     // A FAT's serial number is no UUID and cannot become one.
     let same_form = (fstype == FsType::Vfat) == (first.fstype == FsType::Vfat);
     fs.uuid = golden.uuid.clone().filter(|_| spec.keep_uuids && same_form);
     fs.golden = Some(golden);
     fs.used_bytes = first.used_bytes;
     fs.used_inodes = first.used_inodes;
-    fs.features = if changed { FsFeatures::Default } else { golden_features(spec, first, mounts) };
-    fs.mounts = mounts.iter().map(|mount| mount_spec(mount, fstype, changed, entry)).collect();
+    fs.features = if changed {
+        FsFeatures::Default
+    } else {
+        golden_features(spec, first, mounts)
+    };
+    fs.mounts = mounts
+        .iter()
+        .map(|mount| mount_spec(mount, fstype, changed, entry))
+        .collect();
     Ok(fs)
 }
 
 fn golden_features(spec: &mut InstallSpec, first: &FoundMount, mounts: &[&FoundMount]) -> FsFeatures {
-    let Some(device) = &first.device else { return FsFeatures::Default };
-    let read = features::read(first.fstype, &device.block.node, &device.identity, Some(&first.source));
+    let Some(device) = &first.device else {
+        return FsFeatures::Default;
+    };
+    let read = features::read(
+        first.fstype,
+        &device.block.node,
+        &device.identity,
+        Some(&first.source),
+    );
     let read = read.unwrap_or_else(|error| {
-        let what = format!("{} gets the defaults of {}", first.mount_point, first.fstype.mkfs_program());
-        spec.notes.push(format!("{what}: its golden features cannot be read: {error}"));
+        let what = format!(
+            "{} gets the defaults of {}",
+            first.mount_point,
+            first.fstype.mkfs_program()
+        );
+        spec.notes
+            .push(format!("{what}: its golden features cannot be read: {error}"));
         FsFeatures::Default
     });
     match read {
@@ -197,11 +253,17 @@ fn with_subvolumes(
     first: &FoundMount,
     mounts: &[&FoundMount],
 ) -> BtrfsFeatures {
-    let named = mounts.iter().filter_map(|mount| mount.subvol.clone()).filter(|path| !path.is_empty());
+    let named = mounts
+        .iter()
+        .filter_map(|mount| mount.subvol.clone())
+        .filter(|path| !path.is_empty());
     // Sorted by bytes, a parent stands before what is nested in it.
     let subvolumes: BTreeSet<String> = named.collect();
     let default = features::default_subvolume(&first.source).unwrap_or_else(|error| {
-        spec.notes.push(format!("{}: its default subvolume cannot be read: {error}", first.mount_point));
+        spec.notes.push(format!(
+            "{}: its default subvolume cannot be read: {error}",
+            first.mount_point
+        ));
         None
     });
     BtrfsFeatures {
@@ -213,7 +275,10 @@ fn with_subvolumes(
 
 fn mount_spec(mount: &FoundMount, fstype: FsType, changed: bool, entry: Option<&DescEntry>) -> MountSpec {
     let ordered = entry.and_then(|entry| entry.options.clone());
-    let subvol = mount.subvol.clone().filter(|_| fstype == FsType::Btrfs && !changed);
+    let subvol = mount
+        .subvol
+        .clone()
+        .filter(|_| fstype == FsType::Btrfs && !changed);
     let wanted = match ordered {
         Some(ordered) => options::keeping_subvolume(&ordered, &mount.options),
         None if changed => options::generic_only(&mount.options),
@@ -235,7 +300,9 @@ fn trees(spec: &mut InstallSpec, mounts: &[FoundMount]) {
     let mut seen: BTreeSet<(u32, Option<String>)> = BTreeSet::new();
     for mount in mounts {
         let holds = |fs: &&FsSpec| fs.mounts.iter().any(|spec| spec.path == mount.mount_point);
-        let Some(fs) = spec.filesystems.iter().find(holds) else { continue };
+        let Some(fs) = spec.filesystems.iter().find(holds) else {
+            continue;
+        };
         let counted = spec.trees.iter().any(|tree| tree.filesystem == fs.id);
         let tree = TreeSpec {
             id: u32::try_from(spec.trees.len()).unwrap_or(u32::MAX),
@@ -253,10 +320,16 @@ fn trees(spec: &mut InstallSpec, mounts: &[FoundMount]) {
 fn excluded_bytes(spec: &InstallSpec, root: &Path, mounts: &[FoundMount], fs: &FsSpec) -> u64 {
     let holder = |dir: &Path| {
         let holding = mounts.iter().filter(|mount| dir.starts_with(&mount.mount_point));
-        holding.max_by_key(|mount| mount.mount_point.len()).map(|mount| mount.mount_point.clone())
+        holding
+            .max_by_key(|mount| mount.mount_point.len())
+            .map(|mount| mount.mount_point.clone())
     };
-    let dirs = spec.excluded.iter().map(|bytes| Path::new(std::ffi::OsStr::from_bytes(bytes)));
-    let here = dirs.filter(|dir| holder(dir).is_some_and(|path| fs.mounts.iter().any(|mount| mount.path == path)));
+    let dirs = spec
+        .excluded
+        .iter()
+        .map(|bytes| Path::new(std::ffi::OsStr::from_bytes(bytes)));
+    let here =
+        dirs.filter(|dir| holder(dir).is_some_and(|path| fs.mounts.iter().any(|mount| mount.path == path)));
     here.map(|dir| usage::of_tree(&below(root, dir)).0).sum()
 }
 
@@ -271,7 +344,10 @@ fn mounted_writable(name: &str) -> Result<Option<PathBuf>, SurveyError> {
         device.is_some_and(|device| device.name == name)
     };
     let mounts = mountinfo::read()?;
-    Ok(mounts.into_iter().find(|info| writable(info) && is_it(info)).map(|info| info.mount_point))
+    Ok(mounts
+        .into_iter()
+        .find(|info| writable(info) && is_it(info))
+        .map(|info| info.mount_point))
 }
 
 fn bare(id: u32, place: Place, fstype: FsType) -> FsSpec {

@@ -35,12 +35,18 @@ pub(super) fn classify(entry: &FstabEntry) -> LineKind {
         (false, true) => {}
     }
     let ours = |name: &str| name == "auto" || name.parse::<FsType>().is_ok();
-    if entry.fstype.split(',').any(ours) { LineKind::Local } else { LineKind::Unsupported }
+    if entry.fstype.split(',').any(ours) {
+        LineKind::Local
+    } else {
+        LineKind::Unsupported
+    }
 }
 
 /// The operator does not count on the mount being there at boot.
 pub(super) fn is_optional(entry: &FstabEntry) -> bool {
-    ["noauto", "nofail", "x-systemd.automount"].iter().any(|option| entry.has_option(option))
+    ["noauto", "nofail", "x-systemd.automount"]
+        .iter()
+        .any(|option| entry.has_option(option))
 }
 
 fn names_a_device(spec: &str) -> bool {
@@ -77,9 +83,15 @@ mod tests {
     #[test]
     fn devices_are_local_when_their_type_is_ours() {
         assert_eq!(kind("UUID=ab / ext4 defaults 0 1"), LineKind::Local);
-        assert_eq!(kind("/dev/mapper/vg-home /home auto defaults 0 2"), LineKind::Local);
+        assert_eq!(
+            kind("/dev/mapper/vg-home /home auto defaults 0 2"),
+            LineKind::Local
+        );
         assert_eq!(kind("LABEL=EFI /boot/efi vfat umask=0077 0 1"), LineKind::Local);
-        assert_eq!(kind("/dev/sr0 /media/cd udf,iso9660 user,noauto 0 0"), LineKind::Unsupported);
+        assert_eq!(
+            kind("/dev/sr0 /media/cd udf,iso9660 user,noauto 0 0"),
+            LineKind::Unsupported
+        );
         assert_eq!(kind("UUID=ab none swap sw 0 0"), LineKind::SwapDevice);
         assert_eq!(kind("/swapfile none swap sw 0 0"), LineKind::SwapFile);
     }

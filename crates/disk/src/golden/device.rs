@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use ka_host::{HostError, block};
 
 use super::SurveyError;
-use crate::fs::{DeviceIdentity, partuuid_of, probe};
+use crate::fs::{DeviceIdentity, probe};
+use crate::fstab::{Tag, TaggedName};
 use crate::spec::GoldenDevice;
 use crate::table::{self, PartitionTable};
 
@@ -38,14 +39,19 @@ impl BlockDevice {
 
     /// The device behind a node or a link to one; `None` when the path is no block device.
     pub(super) fn from_node(path: &Path) -> Option<Self> {
-        let meta = fs::metadata(path).ok().filter(|meta| meta.file_type().is_block_device())?;
+        let meta = fs::metadata(path)
+            .ok()
+            .filter(|meta| meta.file_type().is_block_device())?;
         let device = meta.rdev();
         Self::from_numbers((rustix::fs::major(device), rustix::fs::minor(device))).ok()
     }
 
     /// The device that the kernel calls `name`; `None` when there is none.
     pub(super) fn from_name(name: &str) -> Option<Self> {
-        let dir = Path::new(SYS_BLOCK).join(name.replace('/', "!")).canonicalize().ok()?;
+        let dir = Path::new(SYS_BLOCK)
+            .join(name.replace('/', "!"))
+            .canonicalize()
+            .ok()?;
         Some(Self::from_sysfs(&dir))
     }
 
@@ -69,11 +75,20 @@ impl BlockDevice {
     }
 
     fn from_sysfs(dir: &Path) -> Self {
-        let name_of = |dir: &Path| dir.file_name().map(|name| name.to_string_lossy().replace('!', "/"));
+        let name_of = |dir: &Path| {
+            dir.file_name()
+                .map(|name| name.to_string_lossy().replace('!', "/"))
+        };
         let name = name_of(dir).unwrap_or_default();
         let number = read_number(&dir.join("partition")).and_then(|number| u32::try_from(number).ok());
-        let partition = number.zip(dir.parent().and_then(name_of)).map(|(number, drive)| (drive, number));
-        Self { node: Path::new("/dev").join(&name), name, partition }
+        let partition = number
+            .zip(dir.parent().and_then(name_of))
+            .map(|(number, drive)| (drive, number));
+        Self {
+            node: Path::new("/dev").join(&name),
+            name,
+            partition,
+        }
     }
 }
 
@@ -89,16 +104,24 @@ pub(super) struct Drive {
 impl Drive {
     /// Opens and reads the drive; `None` when the golden node has no drive of that name.
     pub(super) fn open(name: &str) -> Result<Option<Self>, SurveyError> {
-        let Some(device) = BlockDevice::from_name(name) else { return Ok(None) };
+        let Some(device) = BlockDevice::from_name(name) else {
+            return Ok(None);
+        };
         let failed = |what: &str, source| HostError::new(format!("{what} {}", device.node.display()), source);
         let file = File::open(&device.node).map_err(|source| failed("opening", source))?;
         let bytes = block::size_bytes(&file).map_err(|source| failed("asking the size of", source))?;
-        let sector_size = block::sector_size(&file).map_err(|source| failed("asking the sector size of", source))?;
+        let sector_size =
+            block::sector_size(&file).map_err(|source| failed("asking the sector size of", source))?;
         let table = table::read(&file, sector_size).map_err(|error| SurveyError::Device {
             device: device.node.clone(),
             problem: format!("reading its partition table: {error}"),
         })?;
-        Ok(Some(Self { name: name.to_owned(), bytes, sector_size, table }))
+        Ok(Some(Self {
+            name: name.to_owned(),
+            bytes,
+            sector_size,
+            table,
+        }))
     }
 }
 
@@ -120,27 +143,30 @@ impl Named {
             None => None,
         };
         let number = block.partition.as_ref().map_or(0, |(_, number)| *number);
-        let partlabel = table.as_ref().and_then(|table| {
-            table.partitions.iter().find(|partition| partition.number == number)?.name.clone()
-        });
-        let partuuid = table.as_ref().and_then(|table| partuuid_of(table, number));
-        Ok(Self { block, identity, partuuid, partlabel })
+        let partition = table
+            .as_ref()
+            .and_then(|table| Some((table, table.find(number)?)));
+        let partlabel = partition.and_then(|(_, partition)| partition.name.clone());
+        let partuuid = partition.and_then(|(table, partition)| table.partuuid(partition));
+        Ok(Self {
+            block,
+            identity,
+            partuuid,
+            partlabel,
+        })
     }
 
     /// Whether an fstab field means this device; `None` when that cannot be told here, as with
     /// `/dev/disk/by-id/…` where no udev runs.
     pub(super) fn is_meant_by(&self, spec: &str) -> Option<bool> {
-        let same = |wanted: &str, have: &Option<String>| {
-            have.as_ref().is_some_and(|have| have.eq_ignore_ascii_case(wanted.trim_matches('"')))
-        };
-        let exact = |wanted: &str, have: &Option<String>| have.as_deref() == Some(wanted.trim_matches('"'));
-        if let Some((tag, value)) = tag_of(spec) {
-            return match tag {
-                Tag::Uuid => Some(same(&value, &self.identity.uuid)),
-                Tag::PartUuid => Some(same(&value, &self.partuuid)),
-                Tag::Label => Some(exact(&value, &self.identity.label)),
-                Tag::PartLabel => Some(exact(&value, &self.partlabel)),
+        if let Some(name) = TaggedName::parse(spec) {
+            let have = match name.tag {
+                Tag::Uuid => &self.identity.uuid,
+                Tag::PartUuid => &self.partuuid,
+                Tag::Label => &self.identity.label,
+                Tag::PartLabel => &self.partlabel,
             };
+            return Some(name.is(have.as_deref()));
         }
         match BlockDevice::from_node(Path::new(spec)) {
             Some(device) => Some(device.name == self.block.name),
@@ -162,54 +188,6 @@ impl Named {
     }
 }
 
-/// The kinds of names that are written on the device itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tag {
-    Uuid,
-    PartUuid,
-    Label,
-    PartLabel,
-}
-
-/// `UUID=x` and `/dev/disk/by-uuid/x` alike: the tag and its value.
-pub(super) fn tag_of(spec: &str) -> Option<(Tag, String)> {
-    const FORMS: [(Tag, &str, &str); 4] = [
-        (Tag::Uuid, "UUID=", "/dev/disk/by-uuid/"),
-        (Tag::PartUuid, "PARTUUID=", "/dev/disk/by-partuuid/"),
-        (Tag::Label, "LABEL=", "/dev/disk/by-label/"),
-        (Tag::PartLabel, "PARTLABEL=", "/dev/disk/by-partlabel/"),
-    ];
-    FORMS.iter().find_map(|(tag, equals, path)| {
-        if let Some(value) = spec.strip_prefix(equals) {
-            return Some((*tag, value.trim_matches('"').to_owned()));
-        }
-        spec.strip_prefix(path).map(|value| (*tag, udev_unescaped(value)))
-    })
-}
-
-/// udev writes odd characters of a label as `\x20` in the names of its links.
-fn udev_unescaped(name: &str) -> String {
-    let mut bytes = Vec::with_capacity(name.len());
-    let mut rest = name.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let escaped = after
-            .strip_prefix(b"x")
-            .and_then(|digits| std::str::from_utf8(digits.get(..2)?).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match (byte, escaped) {
-            (b'\\', Some(value)) => {
-                bytes.push(value);
-                rest = &after[3..];
-            }
-            _ => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 fn read_number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
@@ -217,13 +195,6 @@ fn read_number(path: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tags_are_read_in_both_forms() {
-        assert_eq!(tag_of("UUID=\"aB\""), Some((Tag::Uuid, "aB".to_owned())));
-        assert_eq!(tag_of("/dev/disk/by-label/my\\x20disk"), Some((Tag::Label, "my disk".to_owned())));
-        assert_eq!(tag_of("/dev/sda1"), None);
-    }
 
     #[test]
     fn our_own_devices_are_listed_and_none_is_a_directory() {

@@ -31,9 +31,10 @@ pub(super) fn build(
         let golden = Drive::open(&name)?;
         let desc = descs.get(&name);
         if golden.is_none() && !placer.uses(&name) {
-            let problem = "the golden node has no drive of that name, and no line of the desc file takes one of its \
+            let problem =
+                "the golden node has no drive of that name, and no line of the desc file takes one of its \
                            mount points with mount="
-                .to_owned();
+                    .to_owned();
             return Err(SurveyError::option(format!("-p {name}"), problem));
         }
         let drive = match desc {
@@ -45,7 +46,10 @@ pub(super) fn build(
     for source in boot_code {
         let (name, bytes) = read_boot_code(source)?;
         let Some(drive) = spec.drives.iter_mut().find(|drive| drive.name == name) else {
-            let problem = format!("nothing is cloned onto a drive {name}: name one of {}", drive_names(&spec.drives));
+            let problem = format!(
+                "nothing is cloned onto a drive {name}: name one of {}",
+                drive_names(&spec.drives)
+            );
             return Err(SurveyError::option(source.option(), problem));
         };
         drive.boot_code = Some(bytes);
@@ -79,11 +83,24 @@ fn as_it_is(
     notes: &mut Vec<String>,
 ) -> Result<DriveSpec, SurveyError> {
     let device = Path::new("/dev").join(name);
-    let problem = |problem: String| SurveyError::Device { device: device.clone(), problem };
+    let problem = |problem: String| SurveyError::Device {
+        device: device.clone(),
+        problem,
+    };
     let advice = format!("describe the clone's partitions with -p {name} DESC");
-    let drive = golden.ok_or_else(|| problem(format!("the golden node has no such drive to copy the table of: {advice}")))?;
-    let table = drive.table.ok_or_else(|| problem(format!("there is no partition table on it to copy: {advice}")))?;
-    for partition in table.partitions.iter().filter(|partition| !partition.kind.is_extended()) {
+    let drive = golden.ok_or_else(|| {
+        problem(format!(
+            "the golden node has no such drive to copy the table of: {advice}"
+        ))
+    })?;
+    let table = drive
+        .table
+        .ok_or_else(|| problem(format!("there is no partition table on it to copy: {advice}")))?;
+    for partition in table
+        .partitions
+        .iter()
+        .filter(|partition| !partition.kind.is_extended())
+    {
         if !placer.is_taken(name, partition.number) {
             let partition_name = partition_name(name, partition.number);
             notes.push(format!(
@@ -107,11 +124,13 @@ fn read_boot_code(source: &BootCodeSource) -> Result<(String, Vec<u8>), SurveyEr
     match source {
         BootCodeSource::Drive(drive) => {
             let name = super::kernel_name(drive);
-            let device = BlockDevice::from_name(&name)
-                .ok_or_else(|| fail("the golden node has no such drive: name one that lsblk lists".to_owned()))?;
+            let device = BlockDevice::from_name(&name).ok_or_else(|| {
+                fail("the golden node has no such drive: name one that lsblk lists".to_owned())
+            })?;
             let mut code = vec![0; BOOT_CODE_BYTES];
             let file = File::open(&device.node).map_err(|error| fail(error.to_string()))?;
-            file.read_exact_at(&mut code, 0).map_err(|error| fail(format!("reading its first sector: {error}")))?;
+            file.read_exact_at(&mut code, 0)
+                .map_err(|error| fail(format!("reading its first sector: {error}")))?;
             Ok((name, code))
         }
         BootCodeSource::File { drive, file } => {
@@ -140,5 +159,9 @@ fn opened_length(file: &Path, read: usize) -> u64 {
 }
 
 fn drive_names(drives: &[DriveSpec]) -> String {
-    drives.iter().map(|drive| drive.name.as_str()).collect::<Vec<_>>().join(", ")
+    drives
+        .iter()
+        .map(|drive| drive.name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -71,6 +71,9 @@ pub enum SurveyError {
 
 impl SurveyError {
     pub(super) fn option(option: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Option { option: option.into(), problem: problem.into() }
+        Self::Option {
+            option: option.into(),
+            problem: problem.into(),
+        }
     }
 }

@@ -10,14 +10,20 @@ use std::time::Duration;
 use ka_host::run::{RunError, Tool};
 
 use crate::fs::DeviceIdentity;
-use crate::spec::{
-    BtrfsFeatures, ExtFeatures, F2fsFeatures, FatFeatures, FsFeatures, FsType, XfsFeatures,
-};
+use crate::spec::{BtrfsFeatures, ExtFeatures, F2fsFeatures, FatFeatures, FsFeatures, FsType, XfsFeatures};
 
 /// They read a super block.
 const TOOL_LIMIT: Duration = Duration::from_secs(60);
 /// The features of xfs that mkfs.xfs(8) can be told.
-const XFS_FLAGS: [&str; 7] = ["crc", "finobt", "rmapbt", "reflink", "bigtime", "inobtcount", "ftype"];
+const XFS_FLAGS: [&str; 7] = [
+    "crc",
+    "finobt",
+    "rmapbt",
+    "reflink",
+    "bigtime",
+    "inobtcount",
+    "ftype",
+];
 /// The features of F2FS that are of use in a clone: encryption keys and zoned disks stay home.
 const F2FS_FEATURES: [&str; 9] = [
     "extra_attr",
@@ -39,19 +45,30 @@ pub(super) fn read(
     mount_point: Option<&Path>,
 ) -> Result<FsFeatures, RunError> {
     match fstype {
-        FsType::Ext2 | FsType::Ext3 | FsType::Ext4 => {
-            Ok(FsFeatures::Ext(parse_dumpe2fs(&output("dumpe2fs", &["-h"], device)?)))
-        }
+        FsType::Ext2 | FsType::Ext3 | FsType::Ext4 => Ok(FsFeatures::Ext(parse_dumpe2fs(&output(
+            "dumpe2fs",
+            &["-h"],
+            device,
+        )?))),
         FsType::Xfs => {
             let at = mount_point.unwrap_or(device);
             Ok(FsFeatures::Xfs(parse_xfs_info(&output("xfs_info", &[], at)?)))
         }
         FsType::Btrfs => {
             let text = output("btrfs", &["inspect-internal", "dump-super"], device)?;
-            Ok(FsFeatures::Btrfs(BtrfsFeatures { node_size: dump_super_number(&text, "nodesize"), ..BtrfsFeatures::default() }))
+            Ok(FsFeatures::Btrfs(BtrfsFeatures {
+                node_size: dump_super_number(&text, "nodesize"),
+                ..BtrfsFeatures::default()
+            }))
         }
-        FsType::Vfat => Ok(FsFeatures::Fat(FatFeatures { fat_bits: fat_bits(identity) })),
-        FsType::F2fs => Ok(FsFeatures::F2fs(parse_dump_f2fs(&output("dump.f2fs", &[], device)?))),
+        FsType::Vfat => Ok(FsFeatures::Fat(FatFeatures {
+            fat_bits: fat_bits(identity),
+        })),
+        FsType::F2fs => Ok(FsFeatures::F2fs(parse_dump_f2fs(&output(
+            "dump.f2fs",
+            &[],
+            device,
+        )?))),
         FsType::Jfs | FsType::Reiserfs | FsType::Swap => Ok(FsFeatures::Default),
     }
 }
@@ -74,20 +91,35 @@ fn output(program: &str, args: &[&str], on: &Path) -> Result<String, RunError> {
 }
 
 fn parse_dumpe2fs(text: &str) -> ExtFeatures {
-    let values: HashMap<&str, &str> =
-        text.lines().filter_map(|line| line.split_once(':')).map(|(name, value)| (name, value.trim())).collect();
-    let number = |name: &str| values.get(name).and_then(|value| value.parse::<u64>().ok()).unwrap_or(0);
+    let values: HashMap<&str, &str> = text
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name, value.trim()))
+        .collect();
+    let number = |name: &str| {
+        values
+            .get(name)
+            .and_then(|value| value.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
     let words = |name: &str| -> Vec<String> {
         let text = values.get(name).copied().unwrap_or("");
-        text.split_whitespace().filter(|word| !word.starts_with('(')).map(str::to_owned).collect()
+        text.split_whitespace()
+            .filter(|word| !word.starts_with('('))
+            .map(str::to_owned)
+            .collect()
     };
     let (blocks, block_size) = (number("Block count"), number("Block size"));
-    let reserved = (number("Reserved block count") * 10_000 + blocks / 2).checked_div(blocks).unwrap_or(500);
+    let reserved = (number("Reserved block count") * 10_000 + blocks / 2)
+        .checked_div(blocks)
+        .unwrap_or(500);
     ExtFeatures {
         features: words("Filesystem features"),
         block_size: u32::try_from(block_size).unwrap_or(4096),
         inode_size: u32::try_from(number("Inode size")).unwrap_or(256).max(128),
-        bytes_per_inode: (blocks * block_size).checked_div(number("Inode count")).unwrap_or(16384),
+        bytes_per_inode: (blocks * block_size)
+            .checked_div(number("Inode count"))
+            .unwrap_or(16384),
         reserved_hundredths: u32::try_from(reserved.min(5000)).unwrap_or(500),
         default_mount_options: words("Default mount options"),
     }
@@ -95,9 +127,17 @@ fn parse_dumpe2fs(text: &str) -> ExtFeatures {
 
 fn parse_xfs_info(text: &str) -> XfsFeatures {
     // Every setting is `name=value`; `bsize` and `sectsz` come once for each section, data's `bsize` first.
-    let settings: Vec<(&str, &str)> =
-        text.split([' ', ',', '\n', '\t']).filter_map(|word| word.split_once('=')).filter(|(name, _)| !name.is_empty()).collect();
-    let first = |name: &str| settings.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+    let settings: Vec<(&str, &str)> = text
+        .split([' ', ',', '\n', '\t'])
+        .filter_map(|word| word.split_once('='))
+        .filter(|(name, _)| !name.is_empty())
+        .collect();
+    let first = |name: &str| {
+        settings
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| *value)
+    };
     let number = |name: &str| first(name).and_then(|value| value.parse().ok()).unwrap_or(0);
     let flag = |name: &str| first(name).map(|value| (name.to_owned(), value == "1"));
     XfsFeatures {
@@ -108,26 +148,42 @@ fn parse_xfs_info(text: &str) -> XfsFeatures {
 }
 
 fn parse_dump_f2fs(text: &str) -> F2fsFeatures {
-    let line = text.lines().find_map(|line| line.split_once("superblock features =")).map_or("", |(_, rest)| rest);
+    let line = text
+        .lines()
+        .find_map(|line| line.split_once("superblock features ="))
+        .map_or("", |(_, rest)| rest);
     let names = line.split_once(':').map_or("", |(_, names)| names);
     let known = |name: &&str| F2FS_FEATURES.contains(name);
-    F2fsFeatures { features: names.split_whitespace().filter(known).map(str::to_owned).collect() }
+    F2fsFeatures {
+        features: names
+            .split_whitespace()
+            .filter(known)
+            .map(str::to_owned)
+            .collect(),
+    }
 }
 
 fn dump_super_number(text: &str, name: &str) -> u32 {
-    let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut lines = text
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
     let words = lines.find(|words| words.first() == Some(&name));
     words.and_then(|words| words.get(1)?.parse().ok()).unwrap_or(0)
 }
 
 fn parse_default_subvolume(text: &str) -> Option<String> {
     // `ID 256 gen 10 top level 5 path @`, or `ID 5 (FS_TREE)`.
-    text.trim().split_once(" path ").map(|(_, path)| path.trim_matches('/').to_owned())
+    text.trim()
+        .split_once(" path ")
+        .map(|(_, path)| path.trim_matches('/').to_owned())
 }
 
 fn fat_bits(identity: &DeviceIdentity) -> u8 {
     let version = identity.version.as_deref().unwrap_or("");
-    version.strip_prefix("FAT").and_then(|bits| bits.parse().ok()).unwrap_or(0)
+    version
+        .strip_prefix("FAT")
+        .and_then(|bits| bits.parse().ok())
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -142,10 +198,19 @@ mod tests {
                     Block count:              409600\nReserved block count:     20480\n\
                     Block size:               1024\nInode size:\t          256\n";
         let found = parse_dumpe2fs(text);
-        assert_eq!(found.features, ["has_journal", "ext_attr", "resize_inode", "64bit"]);
-        assert_eq!((found.block_size, found.inode_size, found.bytes_per_inode), (1024, 256, 4096));
+        assert_eq!(
+            found.features,
+            ["has_journal", "ext_attr", "resize_inode", "64bit"]
+        );
+        assert_eq!(
+            (found.block_size, found.inode_size, found.bytes_per_inode),
+            (1024, 256, 4096)
+        );
         assert_eq!(found.reserved_hundredths, 500);
-        assert_eq!(parse_dumpe2fs("Default mount options:    (none)\n").default_mount_options, [""; 0]);
+        assert_eq!(
+            parse_dumpe2fs("Default mount options:    (none)\n").default_mount_options,
+            [""; 0]
+        );
     }
 
     #[test]
@@ -165,10 +230,17 @@ mod tests {
 
     #[test]
     fn btrfs_and_f2fs_are_understood() {
-        assert_eq!(dump_super_number("nodesize\t\t16384\nnum_devices\t\t2\n", "num_devices"), 2);
-        assert_eq!(parse_default_subvolume("ID 256 gen 10 top level 5 path @/x\n").as_deref(), Some("@/x"));
+        assert_eq!(
+            dump_super_number("nodesize\t\t16384\nnum_devices\t\t2\n", "num_devices"),
+            2
+        );
+        assert_eq!(
+            parse_default_subvolume("ID 256 gen 10 top level 5 path @/x\n").as_deref(),
+            Some("@/x")
+        );
         assert_eq!(parse_default_subvolume("ID 5 (FS_TREE)\n"), None);
-        let text = "Info: superblock features = 8 :  extra_attr encrypt\nInfo: superblock encrypt level = 0\n";
+        let text =
+            "Info: superblock features = 8 :  extra_attr encrypt\nInfo: superblock encrypt level = 0\n";
         assert_eq!(parse_dump_f2fs(text).features, ["extra_attr"]);
     }
 }

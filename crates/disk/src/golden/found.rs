@@ -8,9 +8,9 @@ use ka_host::HostError;
 use ka_host::mountinfo::{self, MountInfo};
 
 use super::classify::{LineKind, classify, is_optional};
-use super::device::{BlockDevice, Named, Tag, tag_of};
+use super::device::{BlockDevice, Named};
 use super::{SurveyError, features, usage};
-use crate::fstab::{self, FstabEntry};
+use crate::fstab::{self, FstabEntry, Tag, TaggedName};
 use crate::spec::{FsType, GoldenDevice, SwapFileSpec};
 
 /// An option that names a btrfs subvolume by a number that means nothing on another disk.
@@ -78,14 +78,22 @@ impl<'a> Finder<'a> {
         raw: &'a [String],
     ) -> Result<Self, SurveyError> {
         let mounts = mountinfo::read()?;
-        Ok(Self { root, fstab: root.join("etc/fstab"), excluded_disks, raw, mounts })
+        Ok(Self {
+            root,
+            fstab: root.join("etc/fstab"),
+            excluded_disks,
+            raw,
+            mounts,
+        })
     }
 
     /// Follows every line of fstab.
     pub(super) fn find(&self) -> Result<Found, SurveyError> {
         let text = fs::read(&self.fstab).map_err(|error| SurveyError::Root {
             root: self.root.to_owned(),
-            problem: format!("reading its etc/fstab: {error}; --root must name the root directory of a golden system"),
+            problem: format!(
+                "reading its etc/fstab: {error}; --root must name the root directory of a golden system"
+            ),
         })?;
         let mut found = Found::default();
         for entry in fstab::parse(&text) {
@@ -103,7 +111,9 @@ impl<'a> Finder<'a> {
             }
         }
         self.add_root_without_line(&mut found)?;
-        found.mounts.sort_by_key(|mount| (depth(&mount.mount_point), mount.mount_point.clone()));
+        found
+            .mounts
+            .sort_by_key(|mount| (depth(&mount.mount_point), mount.mount_point.clone()));
         Ok(found)
     }
 
@@ -122,14 +132,22 @@ impl<'a> Finder<'a> {
         };
         let Some(info) = mountinfo::find_at(&self.mounts, self.root) else {
             let problem = "its etc/fstab has no line for /, and nothing is mounted there".to_owned();
-            return Err(SurveyError::Root { root: self.root.to_owned(), problem });
+            return Err(SurveyError::Root {
+                root: self.root.to_owned(),
+                problem,
+            });
         };
         let device = self.device_of(&entry, info)?;
         if self.is_left_out(&device.block) {
             let problem = "its / is on a disk left out with -X, or copied raw with -D".to_owned();
-            return Err(SurveyError::Root { root: self.root.to_owned(), problem });
+            return Err(SurveyError::Root {
+                root: self.root.to_owned(),
+                problem,
+            });
         }
-        found.notes.push("etc/fstab has no line for /; what is mounted there is cloned all the same".to_owned());
+        found
+            .notes
+            .push("etc/fstab has no line for /; what is mounted there is cloned all the same".to_owned());
         let mount = self.mounted_device(&entry, info, device)?;
         found.mounts.push(mount);
         Ok(())
@@ -144,7 +162,10 @@ impl<'a> Finder<'a> {
             return self.not_mounted(entry, source, notes);
         };
         if classify(entry) == LineKind::Unsupported && is_optional(entry) {
-            notes.push(format!("{} ({}) is left out: KA does not make {}", entry.mount_point, entry.spec, entry.fstype));
+            notes.push(format!(
+                "{} ({}) is left out: KA does not make {}",
+                entry.mount_point, entry.spec, entry.fstype
+            ));
             return Ok(None);
         }
         let device = self.device_of(entry, &info)?;
@@ -152,7 +173,10 @@ impl<'a> Finder<'a> {
             // What -D copies needs no note, and assembling refuses it while it is mounted writable.
             if !self.raw.contains(&device.block.name) {
                 let disk = device.block.drive();
-                notes.push(format!("{} is left out with the disk {disk} (-X)", entry.mount_point));
+                notes.push(format!(
+                    "{} is left out with the disk {disk} (-X)",
+                    entry.mount_point
+                ));
             }
             return Ok(None);
         }
@@ -176,9 +200,15 @@ impl<'a> Finder<'a> {
             ));
             return Ok(None);
         }
-        let disk = self.excluded_disks.iter().find(|disk| names_disk(&entry.spec, disk));
+        let disk = self
+            .excluded_disks
+            .iter()
+            .find(|disk| names_disk(&entry.spec, disk));
         if let Some(disk) = disk {
-            notes.push(format!("{} is left out with the disk {disk} (-X)", entry.mount_point));
+            notes.push(format!(
+                "{} is left out with the disk {disk} (-X)",
+                entry.mount_point
+            ));
             return Ok(None);
         }
         Err(self.error(
@@ -199,8 +229,15 @@ impl<'a> Finder<'a> {
             numbers => BlockDevice::from_numbers(numbers).ok(),
         };
         let block = block.ok_or_else(|| {
-            let what = format!("{} is mounted from {}, which is no block device", entry.mount_point, info.source.display());
-            self.error(entry, format!("{what}: unmount it, or give the line the option noauto"))
+            let what = format!(
+                "{} is mounted from {}, which is no block device",
+                entry.mount_point,
+                info.source.display()
+            );
+            self.error(
+                entry,
+                format!("{what}: unmount it, or give the line the option noauto"),
+            )
         })?;
         Named::probe(block)
     }
@@ -213,7 +250,7 @@ impl<'a> Finder<'a> {
     fn check_identity(&self, entry: &FstabEntry, device: &Named) -> Result<(), SurveyError> {
         let meant = device.is_meant_by(&entry.spec);
         // Plain names in the fstab of another root were given by another machine's kernel.
-        let foreign_name = self.root != Path::new("/") && tag_of(&entry.spec).is_none();
+        let foreign_name = self.root != Path::new("/") && TaggedName::parse(&entry.spec).is_none();
         if meant == Some(false) && !foreign_name {
             let node = device.block.node.display();
             let problem = format!(
@@ -225,38 +262,81 @@ impl<'a> Finder<'a> {
         Ok(())
     }
 
-    fn mounted_device(&self, entry: &FstabEntry, info: &MountInfo, device: Named) -> Result<FoundMount, SurveyError> {
-        let kind = device.identity.fstype.clone().unwrap_or_else(|| info.fstype.clone());
-        let fstype = kind.parse::<FsType>().or_else(|_| info.fstype.parse()).map_err(|unknown| {
-            let way_out = format!(
-                "copy it raw with -D {}, leave its disk out with -X, or give the line the option noauto",
-                device.block.name
-            );
-            self.error(entry, format!("{}: {unknown}: {way_out}", entry.mount_point))
-        })?;
-        let subvol = (fstype == FsType::Btrfs).then(|| info.root.to_string_lossy().trim_matches('/').to_owned());
+    fn mounted_device(
+        &self,
+        entry: &FstabEntry,
+        info: &MountInfo,
+        device: Named,
+    ) -> Result<FoundMount, SurveyError> {
+        let kind = device
+            .identity
+            .fstype
+            .clone()
+            .unwrap_or_else(|| info.fstype.clone());
+        let fstype = kind
+            .parse::<FsType>()
+            .or_else(|_| info.fstype.parse())
+            .map_err(|unknown| {
+                let way_out = format!(
+                    "copy it raw with -D {}, leave its disk out with -X, or give the line the option noauto",
+                    device.block.name
+                );
+                self.error(entry, format!("{}: {unknown}: {way_out}", entry.mount_point))
+            })?;
+        let subvol =
+            (fstype == FsType::Btrfs).then(|| info.root.to_string_lossy().trim_matches('/').to_owned());
         if fstype != FsType::Btrfs && info.root != Path::new("/") {
-            let problem = format!("{} shows only a part of a file system ({})", entry.mount_point, info.root.display());
-            return Err(self.error(entry, format!("{problem}: mount all of it, or give the line the option noauto")));
+            let problem = format!(
+                "{} shows only a part of a file system ({})",
+                entry.mount_point,
+                info.root.display()
+            );
+            return Err(self.error(
+                entry,
+                format!("{problem}: mount all of it, or give the line the option noauto"),
+            ));
         }
         let source = self.below_root(&entry.mount_point);
         let (used_bytes, used_inodes) = usage::of_file_system(&source)?;
         let golden = device.golden(Some(&entry.spec));
-        let several = fstype == FsType::Btrfs && features::btrfs_devices(&device.block.node).is_ok_and(|count| count > 1);
+        let several = fstype == FsType::Btrfs
+            && features::btrfs_devices(&device.block.node).is_ok_and(|count| count > 1);
         let on = device.block.partition.clone().filter(|_| !several);
-        self.found(entry, source, FoundMount { used_bytes, used_inodes, ..blank(golden, on, Some(device), fstype, subvol) })
+        self.found(
+            entry,
+            source,
+            FoundMount {
+                used_bytes,
+                used_inodes,
+                ..blank(golden, on, Some(device), fstype, subvol)
+            },
+        )
     }
 
     /// A golden tree that lies in a directory: its fstab is believed about the device of `/`.
     fn plain_directory(&self, entry: &FstabEntry, source: PathBuf) -> Result<FoundMount, SurveyError> {
         let fstype = entry.fstype.parse::<FsType>();
-        let fstype = fstype.map_err(|unknown| self.error(entry, format!("{}: {unknown}", entry.mount_point)))?;
+        let fstype =
+            fstype.map_err(|unknown| self.error(entry, format!("{}: {unknown}", entry.mount_point)))?;
         let (used_bytes, used_inodes) = usage::of_tree(&source);
         let (golden, on) = named_device(&entry.spec);
-        self.found(entry, source, FoundMount { used_bytes, used_inodes, ..blank(golden, on, None, fstype, None) })
+        self.found(
+            entry,
+            source,
+            FoundMount {
+                used_bytes,
+                used_inodes,
+                ..blank(golden, on, None, fstype, None)
+            },
+        )
     }
 
-    fn found(&self, entry: &FstabEntry, source: PathBuf, mount: FoundMount) -> Result<FoundMount, SurveyError> {
+    fn found(
+        &self,
+        entry: &FstabEntry,
+        source: PathBuf,
+        mount: FoundMount,
+    ) -> Result<FoundMount, SurveyError> {
         let meta = fs::metadata(&source)
             .map_err(|error| HostError::new(format!("looking at {}", source.display()), error))?;
         Ok(FoundMount {
@@ -273,30 +353,48 @@ impl<'a> Finder<'a> {
 
     fn swap_file(&self, entry: &FstabEntry, notes: &mut Vec<String>) -> Option<SwapFileSpec> {
         match fs::symlink_metadata(self.below_root(&entry.spec)) {
-            Ok(meta) if meta.is_file() => {
-                Some(SwapFileSpec { path: entry.spec.clone(), size_bytes: meta.len(), mode: meta.mode() & 0o7777 })
-            }
+            Ok(meta) if meta.is_file() => Some(SwapFileSpec {
+                path: entry.spec.clone(),
+                size_bytes: meta.len(),
+                mode: meta.mode() & 0o7777,
+            }),
             _ => {
-                notes.push(format!("the swap file {} is not there and is not made in the clone", entry.spec));
+                notes.push(format!(
+                    "the swap file {} is not there and is not made in the clone",
+                    entry.spec
+                ));
                 None
             }
         }
     }
 
-    fn swap_device(&self, entry: &FstabEntry, notes: &mut Vec<String>) -> Result<Option<FoundSwap>, SurveyError> {
+    fn swap_device(
+        &self,
+        entry: &FstabEntry,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<FoundSwap>, SurveyError> {
         let device = self.find_device(&entry.spec)?;
         if let Some(device) = device {
             if self.is_left_out(&device.block) {
-                notes.push(format!("the swap area {} is left out with its disk (-X) or copied raw (-D)", entry.spec));
+                notes.push(format!(
+                    "the swap area {} is left out with its disk (-X) or copied raw (-D)",
+                    entry.spec
+                ));
                 return Ok(None);
             }
-            return Ok(Some(FoundSwap { golden: device.golden(Some(&entry.spec)), on: device.block.partition }));
+            return Ok(Some(FoundSwap {
+                golden: device.golden(Some(&entry.spec)),
+                on: device.block.partition,
+            }));
         }
         if self.root != Path::new("/") && entry.spec.starts_with("/dev/") {
             let (golden, on) = named_device(&entry.spec);
             return Ok(Some(FoundSwap { golden, on }));
         }
-        notes.push(format!("the swap area {} is not there; the clone's fstab names it as before", entry.spec));
+        notes.push(format!(
+            "the swap area {} is not there; the clone's fstab names it as before",
+            entry.spec
+        ));
         Ok(None)
     }
 
@@ -305,9 +403,13 @@ impl<'a> Finder<'a> {
         if let Some(block) = by_name {
             // In another root, `/dev/sda1` is not this machine's `/dev/sda1`.
             let ours = self.root == Path::new("/");
-            return if ours { Named::probe(block).map(Some) } else { Ok(None) };
+            return if ours {
+                Named::probe(block).map(Some)
+            } else {
+                Ok(None)
+            };
         }
-        if tag_of(spec).is_none() {
+        if TaggedName::parse(spec).is_none() {
             return Ok(None);
         }
         for block in BlockDevice::all()? {
@@ -322,11 +424,19 @@ impl<'a> Finder<'a> {
 
     fn below_root(&self, path: &str) -> PathBuf {
         let relative = path.trim_matches('/');
-        if relative.is_empty() { self.root.to_owned() } else { self.root.join(relative) }
+        if relative.is_empty() {
+            self.root.to_owned()
+        } else {
+            self.root.join(relative)
+        }
     }
 
     fn error(&self, entry: &FstabEntry, problem: String) -> SurveyError {
-        SurveyError::Fstab { fstab: self.fstab.clone(), line: entry.line, problem }
+        SurveyError::Fstab {
+            fstab: self.fstab.clone(),
+            line: entry.line,
+            problem,
+        }
     }
 }
 
@@ -357,13 +467,18 @@ fn blank(
 
 /// What a name alone tells of a device that is not here: `/dev/sda2` is partition 2 of `sda`.
 fn named_device(spec: &str) -> (GoldenDevice, Option<(String, u32)>) {
-    let mut golden = GoldenDevice { path: spec.to_owned(), ..GoldenDevice::default() };
-    match tag_of(spec) {
-        Some((Tag::Uuid, value)) => golden.uuid = Some(value),
-        Some((Tag::PartUuid, value)) => golden.partuuid = Some(value),
-        Some((Tag::Label, value)) => golden.label = Some(value),
-        Some((Tag::PartLabel, value)) => golden.partlabel = Some(value),
-        None => {}
+    let mut golden = GoldenDevice {
+        path: spec.to_owned(),
+        ..GoldenDevice::default()
+    };
+    if let Some(name) = TaggedName::parse(spec) {
+        let field = match name.tag {
+            Tag::Uuid => &mut golden.uuid,
+            Tag::PartUuid => &mut golden.partuuid,
+            Tag::Label => &mut golden.label,
+            Tag::PartLabel => &mut golden.partlabel,
+        };
+        *field = Some(name.value);
     }
     let name = spec.strip_prefix("/dev/").filter(|name| !name.contains('/'));
     (golden, name.and_then(split_partition_name))
@@ -386,12 +501,18 @@ fn names_disk(spec: &str, disk: &str) -> bool {
 }
 
 fn without_subvolid(options: &str, subvol: Option<&str>) -> String {
-    let Some(subvol) = subvol else { return options.to_owned() };
+    let Some(subvol) = subvol else {
+        return options.to_owned();
+    };
     let is_id = |option: &&str| option.split('=').next() == Some(SUBVOLID);
     if !options.split(',').any(|option| is_id(&option)) {
         return options.to_owned();
     }
-    let mut kept: Vec<String> = options.split(',').filter(|option| !is_id(option)).map(str::to_owned).collect();
+    let mut kept: Vec<String> = options
+        .split(',')
+        .filter(|option| !is_id(option))
+        .map(str::to_owned)
+        .collect();
     if !kept.iter().any(|option| option.starts_with("subvol=")) {
         kept.push(format!("subvol=/{subvol}"));
     }

@@ -97,9 +97,16 @@ pub fn survey(options: &SurveyOptions) -> Result<InstallSpec, SurveyError> {
 }
 
 fn resolved_root(root: &Path) -> Result<PathBuf, SurveyError> {
-    let failed = |problem: String| SurveyError::Root { root: root.to_owned(), problem };
+    let failed = |problem: String| SurveyError::Root {
+        root: root.to_owned(),
+        problem,
+    };
     let resolved = root.canonicalize().map_err(|error| failed(error.to_string()))?;
-    if resolved.is_dir() { Ok(resolved) } else { Err(failed("it is not a directory".to_owned())) }
+    if resolved.is_dir() {
+        Ok(resolved)
+    } else {
+        Err(failed("it is not a directory".to_owned()))
+    }
 }
 
 fn descs_by_drive(drives: &[(String, Desc)]) -> Result<BTreeMap<String, Desc>, SurveyError> {
@@ -107,24 +114,40 @@ fn descs_by_drive(drives: &[(String, Desc)]) -> Result<BTreeMap<String, Desc>, S
     for (drive, desc) in drives {
         let name = kernel_name(drive);
         if let Some(device) = BlockDevice::from_name(&name).filter(|device| device.partition.is_some()) {
-            let problem = format!("{name} is a partition; -p takes a whole drive, such as {}", device.drive());
+            let problem = format!(
+                "{name} is a partition; -p takes a whole drive, such as {}",
+                device.drive()
+            );
             return Err(SurveyError::option(format!("-p {drive}"), problem));
         }
         if descs.insert(name, desc.clone()).is_some() {
-            return Err(SurveyError::option(format!("-p {drive}"), "the drive has a desc file already: give -p once for each drive"));
+            return Err(SurveyError::option(
+                format!("-p {drive}"),
+                "the drive has a desc file already: give -p once for each drive",
+            ));
         }
     }
     Ok(descs)
 }
 
 fn excluded_disks(options: &[String]) -> Result<Vec<String>, SurveyError> {
-    let names = options.iter().flat_map(|option| option.split('|')).map(str::trim).filter(|name| !name.is_empty());
+    let names = options
+        .iter()
+        .flat_map(|option| option.split('|'))
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
     let checked = names.map(|name| {
         let disk = kernel_name(name);
         match BlockDevice::from_name(&disk) {
             Some(device) if device.partition.is_none() => Ok(disk),
-            Some(_) => Err(SurveyError::option(format!("-X {name}"), "it is a partition; -X takes whole disks")),
-            None => Err(SurveyError::option(format!("-X {name}"), "there is no such disk: name one that lsblk lists")),
+            Some(_) => Err(SurveyError::option(
+                format!("-X {name}"),
+                "it is a partition; -X takes whole disks",
+            )),
+            None => Err(SurveyError::option(
+                format!("-X {name}"),
+                "there is no such disk: name one that lsblk lists",
+            )),
         }
     });
     checked.collect()
@@ -134,5 +157,8 @@ fn excluded_disks(options: &[String]) -> Result<Vec<String>, SurveyError> {
 fn kernel_name(name: &str) -> String {
     let path = Path::new(name);
     let linked = path.is_absolute().then(|| BlockDevice::from_node(path)).flatten();
-    linked.map_or_else(|| name.strip_prefix("/dev/").unwrap_or(name).to_owned(), |device| device.name)
+    linked.map_or_else(
+        || name.strip_prefix("/dev/").unwrap_or(name).to_owned(),
+        |device| device.name,
+    )
 }

@@ -45,12 +45,21 @@ pub(super) fn generic_only(options: &str) -> String {
         .split(',')
         .filter(|option| GENERIC.contains(&name(option).as_str()) || option.starts_with("x-"))
         .collect();
-    if kept.is_empty() { "defaults".to_owned() } else { kept.join(",") }
+    if kept.is_empty() {
+        "defaults".to_owned()
+    } else {
+        kept.join(",")
+    }
 }
 
 /// The options that a desc line gives, with the golden `subvol=` where it says none.
 pub(super) fn keeping_subvolume(ordered: &str, golden: &str) -> String {
-    let subvol = |options: &str| options.split(',').find(|option| option.starts_with("subvol=")).map(str::to_owned);
+    let subvol = |options: &str| {
+        options
+            .split(',')
+            .find(|option| option.starts_with("subvol="))
+            .map(str::to_owned)
+    };
     match (subvol(ordered), subvol(golden)) {
         (None, Some(golden)) => format!("{ordered},{golden}"),
         _ => ordered.to_owned(),
@@ -63,13 +72,19 @@ mod tests {
 
     #[test]
     fn options_of_the_old_type_are_dropped_when_the_type_changes() {
-        assert_eq!(generic_only("errors=remount-ro,noatime,x-systemd.device-timeout=5"), "noatime,x-systemd.device-timeout=5");
+        assert_eq!(
+            generic_only("errors=remount-ro,noatime,x-systemd.device-timeout=5"),
+            "noatime,x-systemd.device-timeout=5"
+        );
         assert_eq!(generic_only("subvol=@,compress=zstd"), "defaults");
     }
 
     #[test]
     fn a_subvolume_is_kept_when_the_desc_line_gives_options() {
-        assert_eq!(keeping_subvolume("noatime", "rw,subvol=@home"), "noatime,subvol=@home");
+        assert_eq!(
+            keeping_subvolume("noatime", "rw,subvol=@home"),
+            "noatime,subvol=@home"
+        );
         assert_eq!(keeping_subvolume("subvol=x", "subvol=@home"), "subvol=x");
     }
 }

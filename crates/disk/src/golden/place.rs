@@ -26,13 +26,19 @@ pub(super) struct Extra<'a> {
 
 impl<'a> Placer<'a> {
     pub(super) fn new(descs: &'a BTreeMap<String, Desc>) -> Self {
-        Self { descs, taken: BTreeMap::new() }
+        Self {
+            descs,
+            taken: BTreeMap::new(),
+        }
     }
 
     /// The desc line of a place, where the drive has a desc file.
     pub(super) fn entry(&self, place: &Place) -> Option<&'a DescEntry> {
         let desc = self.descs.get(&place.drive)?;
-        desc.numbered().into_iter().find(|(number, _)| *number == place.partition).map(|(_, entry)| entry)
+        desc.numbered()
+            .into_iter()
+            .find(|(number, _)| *number == place.partition)
+            .map(|(_, entry)| entry)
     }
 
     /// Places one mount point. Several subvolumes of one btrfs share their partition.
@@ -42,7 +48,10 @@ impl<'a> Placer<'a> {
             Some(place) => place,
             None => self.by_number(&what, mount.on.as_ref(), &mount.mount_point)?,
         };
-        let fstype = self.entry(&place).and_then(|entry| entry.fs).unwrap_or(mount.fstype);
+        let fstype = self
+            .entry(&place)
+            .and_then(|entry| entry.fs)
+            .unwrap_or(mount.fstype);
         self.check_line(&place, &what, fstype)?;
         // One file system may be mounted several times only if it is btrfs.
         let owner = if fstype == FsType::Btrfs && mount.fstype == FsType::Btrfs {
@@ -56,7 +65,10 @@ impl<'a> Placer<'a> {
     /// Places a swap area: its own number, else the next free `swap` line; `None` when there is none.
     pub(super) fn swap(&mut self, swap: &FoundSwap) -> Result<Option<Place>, SurveyError> {
         let what = format!("the swap area {}", swap.golden.path);
-        let own = swap.on.as_ref().map(|(drive, partition)| Place { drive: drive.clone(), partition: *partition });
+        let own = swap.on.as_ref().map(|(drive, partition)| Place {
+            drive: drive.clone(),
+            partition: *partition,
+        });
         let own = own.filter(|place| match self.descs.get(&place.drive) {
             Some(_) => self.entry(place).is_some_and(is_swap_line) && !self.taken.contains_key(place),
             None => true,
@@ -69,7 +81,10 @@ impl<'a> Placer<'a> {
 
     /// Places a raw copy.
     pub(super) fn raw(&mut self, name: &str, drive: &str, partition: u32) -> Result<Place, SurveyError> {
-        let place = Place { drive: drive.to_owned(), partition };
+        let place = Place {
+            drive: drive.to_owned(),
+            partition,
+        };
         if let Some(desc) = self.descs.get(drive)
             && self.entry(&place).is_none_or(|entry| entry.kind.is_extended())
         {
@@ -85,7 +100,9 @@ impl<'a> Placer<'a> {
             let swap = is_swap_line(entry).then_some(FsType::Swap);
             entry.fs.or(swap).map(|fstype| Extra { place, fstype, entry })
         });
-        with_fs.filter(|extra| !self.taken.contains_key(&extra.place)).collect()
+        with_fs
+            .filter(|extra| !self.taken.contains_key(&extra.place))
+            .collect()
     }
 
     /// Whether anything lives on that drive.
@@ -95,7 +112,10 @@ impl<'a> Placer<'a> {
 
     /// Whether something lives on that partition.
     pub(super) fn is_taken(&self, drive: &str, partition: u32) -> bool {
-        self.taken.contains_key(&Place { drive: drive.to_owned(), partition })
+        self.taken.contains_key(&Place {
+            drive: drive.to_owned(),
+            partition,
+        })
     }
 
     /// Refuses `mount=` lines that name no golden mount point: a typing error would lose a file system.
@@ -115,24 +135,48 @@ impl<'a> Placer<'a> {
     }
 
     fn line_for(&self, mount_point: &str) -> Result<Option<Place>, SurveyError> {
-        let is_for = |entry: &DescEntry| entry.mount.as_deref().is_some_and(|path| same_path(path, mount_point));
-        let mut lines = self.lines().filter(|(_, entry)| is_for(entry)).map(|(place, _)| place);
+        let is_for = |entry: &DescEntry| {
+            entry
+                .mount
+                .as_deref()
+                .is_some_and(|path| same_path(path, mount_point))
+        };
+        let mut lines = self
+            .lines()
+            .filter(|(_, entry)| is_for(entry))
+            .map(|(place, _)| place);
         let first = lines.next();
         if let Some(second) = lines.next() {
-            return Err(self.desc_error(&second, format!("a second line says mount={mount_point}: leave one of them out")));
+            return Err(self.desc_error(
+                &second,
+                format!("a second line says mount={mount_point}: leave one of them out"),
+            ));
         }
         Ok(first)
     }
 
-    fn by_number(&self, what: &str, on: Option<&(String, u32)>, mount_point: &str) -> Result<Place, SurveyError> {
-        let no_place = |remedy: String| SurveyError::NoPlace { what: what.to_owned(), remedy };
+    fn by_number(
+        &self,
+        what: &str,
+        on: Option<&(String, u32)>,
+        mount_point: &str,
+    ) -> Result<Place, SurveyError> {
+        let no_place = |remedy: String| SurveyError::NoPlace {
+            what: what.to_owned(),
+            remedy,
+        };
         let Some((drive, partition)) = on else {
             return Err(no_place(format!(
                 "it is on no plain partition of the golden node: give it a desc line (-p DRIVE DESC) with mount={mount_point}"
             )));
         };
-        let place = Place { drive: drive.clone(), partition: *partition };
-        let Some(desc) = self.descs.get(drive) else { return Ok(place) };
+        let place = Place {
+            drive: drive.clone(),
+            partition: *partition,
+        };
+        let Some(desc) = self.descs.get(drive) else {
+            return Ok(place);
+        };
         match self.entry(&place) {
             Some(entry) if entry.mount.is_none() && !entry.kind.is_extended() => Ok(place),
             Some(entry) => Err(no_place(format!(
@@ -149,7 +193,9 @@ impl<'a> Placer<'a> {
     }
 
     fn check_line(&self, place: &Place, what: &str, fstype: FsType) -> Result<(), SurveyError> {
-        let Some(entry) = self.entry(place) else { return Ok(()) };
+        let Some(entry) = self.entry(place) else {
+            return Ok(());
+        };
         if entry.kind.is_extended() {
             return Err(self.desc_error(place, format!("{what} cannot live in an extended partition")));
         }
@@ -167,7 +213,9 @@ impl<'a> Placer<'a> {
         match self.taken.get(&place) {
             Some(other) if *other != owner => Err(SurveyError::NoPlace {
                 what: owner,
-                remedy: format!("{place} is taken by {other}: give each a partition of its own with mount= in the desc file"),
+                remedy: format!(
+                    "{place} is taken by {other}: give each a partition of its own with mount= in the desc file"
+                ),
             }),
             _ => {
                 self.taken.insert(place.clone(), owner);
@@ -177,20 +225,34 @@ impl<'a> Placer<'a> {
     }
 
     fn free_swap_lines(&self) -> impl Iterator<Item = (Place, &'a DescEntry)> {
-        self.lines().filter(|(place, entry)| is_swap_line(entry) && !self.taken.contains_key(place))
+        self.lines()
+            .filter(|(place, entry)| is_swap_line(entry) && !self.taken.contains_key(place))
     }
 
     fn lines(&self) -> impl Iterator<Item = (Place, &'a DescEntry)> {
         let descs = self.descs;
         descs.iter().flat_map(|(drive, desc)| {
-            let place = |partition| Place { drive: drive.clone(), partition };
-            desc.numbered().into_iter().map(move |(number, entry)| (place(number), entry))
+            let place = |partition| Place {
+                drive: drive.clone(),
+                partition,
+            };
+            desc.numbered()
+                .into_iter()
+                .map(move |(number, entry)| (place(number), entry))
         })
     }
 
     fn desc_error(&self, place: &Place, problem: String) -> SurveyError {
-        let origin = self.descs.get(&place.drive).map(|desc| desc.origin.clone()).unwrap_or_default();
-        SurveyError::Desc { origin, line: self.entry(place).map_or(0, |entry| entry.line), problem }
+        let origin = self
+            .descs
+            .get(&place.drive)
+            .map(|desc| desc.origin.clone())
+            .unwrap_or_default();
+        SurveyError::Desc {
+            origin,
+            line: self.entry(place).map_or(0, |entry| entry.line),
+            problem,
+        }
     }
 }
 

@@ -6,12 +6,17 @@ use super::*;
 use crate::spec::GoldenDevice;
 
 fn mount(mount_point: &str, on: Option<(&str, u32)>, fstype: FsType) -> FoundMount {
-    let path = on.map_or("/dev/mapper/vg-x".to_owned(), |(drive, number)| format!("/dev/{drive}{number}"));
+    let path = on.map_or("/dev/mapper/vg-x".to_owned(), |(drive, number)| {
+        format!("/dev/{drive}{number}")
+    });
     FoundMount {
         mount_point: mount_point.to_owned(),
         options: "defaults".to_owned(),
         fstab_options: "defaults".to_owned(),
-        golden: GoldenDevice { path, ..GoldenDevice::default() },
+        golden: GoldenDevice {
+            path,
+            ..GoldenDevice::default()
+        },
         on: on.map(|(drive, number)| (drive.to_owned(), number)),
         device: None,
         fstype,
@@ -26,7 +31,10 @@ fn mount(mount_point: &str, on: Option<(&str, u32)>, fstype: FsType) -> FoundMou
 }
 
 fn swap(on: Option<(&str, u32)>) -> FoundSwap {
-    FoundSwap { golden: GoldenDevice::default(), on: on.map(|(drive, number)| (drive.to_owned(), number)) }
+    FoundSwap {
+        golden: GoldenDevice::default(),
+        on: on.map(|(drive, number)| (drive.to_owned(), number)),
+    }
 }
 
 fn descs(text: &str) -> BTreeMap<String, Desc> {
@@ -36,22 +44,34 @@ fn descs(text: &str) -> BTreeMap<String, Desc> {
 fn place_all(text: &str, mounts: &[FoundMount]) -> Result<Vec<String>, String> {
     let descs = descs(text);
     let mut placer = Placer::new(&descs);
-    placer.check_mount_lines(mounts).map_err(|error| error.to_string())?;
-    let places = mounts.iter().map(|mount| placer.mount(mount).map(|place| place.to_string()));
-    places.collect::<Result<_, _>>().map_err(|error| error.to_string())
+    placer
+        .check_mount_lines(mounts)
+        .map_err(|error| error.to_string())?;
+    let places = mounts
+        .iter()
+        .map(|mount| placer.mount(mount).map(|place| place.to_string()));
+    places
+        .collect::<Result<_, _>>()
+        .map_err(|error| error.to_string())
 }
 
 const SEED: &str = "swap 7993\nlinux 29996\nextended fill\nlogical linux fill\n";
 
 #[test]
 fn numbers_decide_where_no_line_says_mount() {
-    let mounts = [mount("/", Some(("sda", 2)), FsType::Ext4), mount("/home", Some(("sda", 5)), FsType::Xfs)];
+    let mounts = [
+        mount("/", Some(("sda", 2)), FsType::Ext4),
+        mount("/home", Some(("sda", 5)), FsType::Xfs),
+    ];
     assert_eq!(place_all(SEED, &mounts).unwrap(), ["sda2", "sda5"]);
 }
 
 #[test]
 fn drives_without_a_desc_file_keep_everything() {
-    let mounts = [mount("/", Some(("sda", 2)), FsType::Ext4), mount("/data", Some(("sdb", 9)), FsType::Xfs)];
+    let mounts = [
+        mount("/", Some(("sda", 2)), FsType::Ext4),
+        mount("/data", Some(("sdb", 9)), FsType::Xfs),
+    ];
     assert_eq!(place_all(SEED, &mounts).unwrap(), ["sda2", "sdb9"]);
 }
 
@@ -75,12 +95,18 @@ fn without_a_mount_line_the_error_names_the_mount_point_and_what_to_write() {
 #[test]
 fn a_number_that_the_desc_file_lacks_is_named() {
     let error = place_all("linux fill\n", &[mount("/", Some(("sda", 2)), FsType::Ext4)]).unwrap_err();
-    assert!(error.contains("desc has no partition 2: add a line for it"), "{error}");
+    assert!(
+        error.contains("desc has no partition 2: add a line for it"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_mount_line_takes_the_number_from_its_golden_owner() {
-    let mounts = [mount("/", Some(("sda", 1)), FsType::Ext4), mount("/home", None, FsType::Ext4)];
+    let mounts = [
+        mount("/", Some(("sda", 1)), FsType::Ext4),
+        mount("/home", None, FsType::Ext4),
+    ];
     let error = place_all("linux fill mount=/home\n", &mounts).unwrap_err();
     assert!(error.contains("desc:1 gives partition 1 to /home"), "{error}");
 }
@@ -89,18 +115,28 @@ fn a_mount_line_takes_the_number_from_its_golden_owner() {
 fn a_mount_line_for_nothing_is_refused_with_the_known_mount_points() {
     let mounts = [mount("/", Some(("sda", 1)), FsType::Ext4)];
     let error = place_all("linux 100\nlinux fill mount=/hme\n", &mounts).unwrap_err();
-    assert!(error.starts_with("desc:2: mount=/hme: the golden node mounts nothing there"), "{error}");
+    assert!(
+        error.starts_with("desc:2: mount=/hme: the golden node mounts nothing there"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_root_on_a_swap_line_is_refused() {
-    let error = place_all("swap 100\nlinux fill\n", &[mount("/", Some(("sda", 1)), FsType::Ext4)]).unwrap_err();
+    let error = place_all(
+        "swap 100\nlinux fill\n",
+        &[mount("/", Some(("sda", 1)), FsType::Ext4)],
+    )
+    .unwrap_err();
     assert!(error.starts_with("desc:1: this line is swap"), "{error}");
 }
 
 #[test]
 fn subvolumes_share_a_partition_only_as_btrfs() {
-    let mounts = [mount("/", Some(("sda", 1)), FsType::Btrfs), mount("/home", Some(("sda", 1)), FsType::Btrfs)];
+    let mounts = [
+        mount("/", Some(("sda", 1)), FsType::Btrfs),
+        mount("/home", Some(("sda", 1)), FsType::Btrfs),
+    ];
     assert_eq!(place_all("linux fill\n", &mounts).unwrap(), ["sda1", "sda1"]);
     let error = place_all("linux fill fs=ext4\n", &mounts).unwrap_err();
     assert!(error.contains("sda1 is taken by / (/dev/sda1)"), "{error}");
@@ -110,7 +146,10 @@ fn subvolumes_share_a_partition_only_as_btrfs() {
 fn swap_takes_its_own_number_then_any_free_swap_line() {
     let descs = descs("linux 100\nswap 100\nswap 100\n");
     let mut placer = Placer::new(&descs);
-    assert_eq!(placer.swap(&swap(Some(("sda", 3)))).unwrap().unwrap().partition, 3);
+    assert_eq!(
+        placer.swap(&swap(Some(("sda", 3)))).unwrap().unwrap().partition,
+        3
+    );
     assert_eq!(placer.swap(&swap(None)).unwrap().unwrap().partition, 2);
     assert_eq!(placer.swap(&swap(None)).unwrap(), None);
     assert!(placer.extras().is_empty());
@@ -120,8 +159,11 @@ fn swap_takes_its_own_number_then_any_free_swap_line() {
 fn lines_of_their_own_are_made_too() {
     let descs = descs("linux 100\nswap 100\nlinux 200 fs=xfs label=scratch\n");
     let placer = Placer::new(&descs);
-    let extras: Vec<(u32, FsType)> =
-        placer.extras().iter().map(|extra| (extra.place.partition, extra.fstype)).collect();
+    let extras: Vec<(u32, FsType)> = placer
+        .extras()
+        .iter()
+        .map(|extra| (extra.place.partition, extra.fstype))
+        .collect();
     assert_eq!(extras, [(2, FsType::Swap), (3, FsType::Xfs)]);
 }
 

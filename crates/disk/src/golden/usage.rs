@@ -20,11 +20,15 @@ pub(super) fn of_file_system(path: &Path) -> Result<(u64, u64), HostError> {
 /// Bytes and inodes of a tree, on its own file system only. What cannot be read counts nothing: the sending
 /// of the tree will name it.
 pub(super) fn of_tree(path: &Path) -> (u64, u64) {
-    let Ok(top) = fs::symlink_metadata(path) else { return (0, 0) };
+    let Ok(top) = fs::symlink_metadata(path) else {
+        return (0, 0);
+    };
     let mut total = (top.blocks() * STAT_BLOCK_BYTES, 1);
     let mut directories = vec![path.to_owned()];
     while let Some(directory) = directories.pop() {
-        let Ok(entries) = fs::read_dir(&directory) else { continue };
+        let Ok(entries) = fs::read_dir(&directory) else {
+            continue;
+        };
         for entry in entries.flatten() {
             let Ok(meta) = entry.metadata() else { continue };
             if meta.dev() != top.dev() {

@@ -59,25 +59,43 @@ pub fn choose(
     let chooser = Chooser { spec, disks };
     for (drive, _) in overrides {
         if spec.drive(drive).is_none() {
-            let known = spec.drives.iter().map(|drive| drive.name.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(ChooseError::UnknownDrive { drive: drive.clone(), known });
+            let known = spec
+                .drives
+                .iter()
+                .map(|drive| drive.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ");
+            return Err(ChooseError::UnknownDrive {
+                drive: drive.clone(),
+                known,
+            });
         }
     }
     let mut choices: Vec<Choice> = Vec::new();
     // Named ones first, so that the rule does not take a disk that a later drive has by name.
     for drive in &spec.drives {
-        let wanted = overrides.iter().rev().find(|(name, _)| *name == drive.name).map(|(_, disk)| disk);
+        let wanted = overrides
+            .iter()
+            .rev()
+            .find(|(name, _)| *name == drive.name)
+            .map(|(_, disk)| disk);
         let chosen = match wanted {
             Some(disk) => Some(chooser.named(drive, disk, &choices)?),
             None if overrides.iter().any(|(_, disk)| kernel_name(disk) == drive.name) => None,
             None => chooser.by_exact_name(drive, &choices)?,
         };
-        choices.extend(chosen.map(|disk| Choice { drive: drive.name.clone(), disk }));
+        choices.extend(chosen.map(|disk| Choice {
+            drive: drive.name.clone(),
+            disk,
+        }));
     }
     for drive in &spec.drives {
         if !choices.iter().any(|choice| choice.drive == drive.name) {
             let disk = chooser.by_rule(drive, &choices)?;
-            choices.push(Choice { drive: drive.name.clone(), disk });
+            choices.push(Choice {
+                drive: drive.name.clone(),
+                disk,
+            });
         }
     }
     let order = |choice: &Choice| spec.drives.iter().position(|drive| drive.name == choice.drive);
@@ -104,7 +122,9 @@ impl Chooser<'_> {
     }
 
     fn by_exact_name(&self, drive: &DriveSpec, taken: &[Choice]) -> Result<Option<Disk>, ChooseError> {
-        let Some(disk) = self.disks.iter().find(|disk| disk.name == drive.name) else { return Ok(None) };
+        let Some(disk) = self.disks.iter().find(|disk| disk.name == drive.name) else {
+            return Ok(None);
+        };
         match self.objection(drive, disk, taken, false) {
             Some(reason) => Err(self.unsuitable(drive, &disk.to_string(), reason, taken)),
             None => Ok(Some(disk.clone())),
@@ -117,10 +137,14 @@ impl Chooser<'_> {
         let candidates = || self.candidates(drive, taken);
         match (fitting.next(), fitting.next()) {
             (Some(disk), None) => Ok(disk.clone()),
-            (Some(_), Some(_)) => {
-                Err(ChooseError::Ambiguous { drive: drive.name.clone(), candidates: candidates() })
-            }
-            (None, _) => Err(ChooseError::NoneFits { drive: drive.name.clone(), candidates: candidates() }),
+            (Some(_), Some(_)) => Err(ChooseError::Ambiguous {
+                drive: drive.name.clone(),
+                candidates: candidates(),
+            }),
+            (None, _) => Err(ChooseError::NoneFits {
+                drive: drive.name.clone(),
+                candidates: candidates(),
+            }),
         }
     }
 
@@ -135,17 +159,33 @@ impl Chooser<'_> {
         if disk.removable && !named {
             return Some("it is removable".to_owned());
         }
-        let geometry = Geometry { disk_bytes: disk.bytes, sector_size: disk.sector_size };
-        let plan = layout::plan(&drive.source, &geometry, drive.golden_table, false, &mut uuid::Uuid::new_v4);
+        let geometry = Geometry {
+            disk_bytes: disk.bytes,
+            sector_size: disk.sector_size,
+        };
+        let plan = layout::plan(
+            &drive.source,
+            &geometry,
+            drive.golden_table,
+            false,
+            &mut uuid::Uuid::new_v4,
+        );
         match plan {
             Err(error) => Some(error.to_string()),
-            Ok(plan) => check_fit(self.spec, &drive.name, &plan).err().map(|error| error.to_string()),
+            Ok(plan) => check_fit(self.spec, &drive.name, &plan)
+                .err()
+                .map(|error| error.to_string()),
         }
     }
 
     fn unsuitable(&self, drive: &DriveSpec, disk: &str, reason: String, taken: &[Choice]) -> ChooseError {
         let candidates = self.candidates(drive, taken);
-        ChooseError::Unsuitable { drive: drive.name.clone(), disk: disk.to_owned(), reason, candidates }
+        ChooseError::Unsuitable {
+            drive: drive.name.clone(),
+            disk: disk.to_owned(),
+            reason,
+            candidates,
+        }
     }
 
     /// One line a disk, each beginning on a new line, with what is against it.
@@ -155,7 +195,11 @@ impl Chooser<'_> {
             let verdict = objection.unwrap_or_else(|| "fits".to_owned());
             format!("\n  {disk}  ({verdict})")
         };
-        if self.disks.is_empty() { "\n  (there is no disk at all)".to_owned() } else { self.disks.iter().map(line).collect() }
+        if self.disks.is_empty() {
+            "\n  (there is no disk at all)".to_owned()
+        } else {
+            self.disks.iter().map(line).collect()
+        }
     }
 }
 

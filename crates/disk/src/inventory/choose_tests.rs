@@ -54,27 +54,44 @@ fn one_drive() -> InstallSpec {
 }
 
 fn chosen(spec: &InstallSpec, disks: &[Disk], overrides: &[(&str, &str)]) -> Result<Vec<String>, String> {
-    let overrides: Vec<(String, String)> =
-        overrides.iter().map(|(drive, disk)| ((*drive).to_owned(), (*disk).to_owned())).collect();
+    let overrides: Vec<(String, String)> = overrides
+        .iter()
+        .map(|(drive, disk)| ((*drive).to_owned(), (*disk).to_owned()))
+        .collect();
     let choices = choose(spec, disks, &overrides).map_err(|error| error.to_string())?;
-    Ok(choices.into_iter().map(|choice| format!("{}={}", choice.drive, choice.disk.name)).collect())
+    Ok(choices
+        .into_iter()
+        .map(|choice| format!("{}={}", choice.drive, choice.disk.name))
+        .collect())
 }
 
 #[test]
 fn the_exact_name_wins_over_others_that_fit() {
-    assert_eq!(chosen(&one_drive(), &[disk("sda", 10), disk("sdb", 10)], &[]).unwrap(), ["sda=sda"]);
+    assert_eq!(
+        chosen(&one_drive(), &[disk("sda", 10), disk("sdb", 10)], &[]).unwrap(),
+        ["sda=sda"]
+    );
 }
 
 #[test]
 fn the_one_disk_that_fits_is_taken_when_the_name_is_not_there() {
-    assert_eq!(chosen(&one_drive(), &[disk("nvme0n1", 10)], &[]).unwrap(), ["sda=nvme0n1"]);
+    assert_eq!(
+        chosen(&one_drive(), &[disk("nvme0n1", 10)], &[]).unwrap(),
+        ["sda=nvme0n1"]
+    );
 }
 
 #[test]
 fn two_that_fit_are_refused_with_both_listed_and_the_option_named() {
     let error = chosen(&one_drive(), &[disk("nvme0n1", 10), disk("nvme1n1", 20)], &[]).unwrap_err();
-    assert!(error.starts_with("several disks could become sda: say which with --disk sda=/dev/…"), "{error}");
-    assert!(error.contains("/dev/nvme1n1  20.0 GB  model Model nvme1n1  serial SERIAL-nvme1n1  (fits)"), "{error}");
+    assert!(
+        error.starts_with("several disks could become sda: say which with --disk sda=/dev/…"),
+        "{error}"
+    );
+    assert!(
+        error.contains("/dev/nvme1n1  20.0 GB  model Model nvme1n1  serial SERIAL-nvme1n1  (fits)"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -85,7 +102,10 @@ fn used_removable_and_made_up_disks_are_never_taken_by_rule() {
     stick.removable = true;
     let error = chosen(&one_drive(), &[used, stick, disk("loop0", 10)], &[]).unwrap_err();
     assert!(error.starts_with("no disk here can become sda"), "{error}");
-    assert!(error.contains("vda1 is mounted at /") && error.contains("it is removable"), "{error}");
+    assert!(
+        error.contains("vda1 is mounted at /") && error.contains("it is removable"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -93,14 +113,23 @@ fn an_exact_name_that_is_in_use_is_refused_and_not_replaced_by_another() {
     let mut used = disk("sda", 10);
     used.in_use = Some("sda2 is in use as swap".to_owned());
     let error = chosen(&one_drive(), &[used, disk("sdb", 10)], &[]).unwrap_err();
-    assert!(error.contains("cannot become sda: it is in use (sda2 is in use as swap)"), "{error}");
+    assert!(
+        error.contains("cannot become sda: it is in use (sda2 is in use as swap)"),
+        "{error}"
+    );
 }
 
 #[test]
 fn too_small_is_refused_also_when_named() {
-    let small = Disk { bytes: 50 << 20, ..disk("nvme0n1", 1) };
+    let small = Disk {
+        bytes: 50 << 20,
+        ..disk("nvme0n1", 1)
+    };
     let error = chosen(&one_drive(), &[small], &[("sda", "/dev/nvme0n1")]).unwrap_err();
-    assert!(error.contains("nvme0n1") && error.contains("cannot become sda"), "{error}");
+    assert!(
+        error.contains("nvme0n1") && error.contains("cannot become sda"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -108,7 +137,10 @@ fn what_the_golden_node_holds_must_fit_too() {
     let mut spec = one_drive();
     spec.filesystems.push(FsSpec {
         id: 0,
-        place: Place { drive: "sda".to_owned(), partition: 2 },
+        place: Place {
+            drive: "sda".to_owned(),
+            partition: 2,
+        },
         fstype: FsType::Ext4,
         golden: None,
         golden_fstype: None,
@@ -119,7 +151,10 @@ fn what_the_golden_node_holds_must_fit_too() {
         used_inodes: 100,
         mounts: Vec::new(),
     });
-    assert_eq!(chosen(&spec, &[disk("nvme0n1", 10), disk("nvme1n1", 20)], &[]).unwrap(), ["sda=nvme1n1"]);
+    assert_eq!(
+        chosen(&spec, &[disk("nvme0n1", 10), disk("nvme1n1", 20)], &[]).unwrap(),
+        ["sda=nvme1n1"]
+    );
 }
 
 #[test]
@@ -149,5 +184,8 @@ fn an_unknown_drive_in_an_option_is_refused() {
 fn loop_devices_are_taken_when_named() {
     let spec = spec(&[("loop0", "linux fill\n")]);
     assert_eq!(chosen(&spec, &[disk("loop0", 10)], &[]).unwrap(), ["loop0=loop0"]);
-    assert_eq!(chosen(&one_drive(), &[disk("loop7", 10)], &[("sda", "/dev/loop7")]).unwrap(), ["sda=loop7"]);
+    assert_eq!(
+        chosen(&one_drive(), &[disk("loop7", 10)], &[("sda", "/dev/loop7")]).unwrap(),
+        ["sda=loop7"]
+    );
 }

@@ -40,10 +40,21 @@ pub struct Disk {
 
 impl fmt::Display for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let or_none = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+        let or_none = |text: &str| {
+            if text.is_empty() {
+                "-".to_owned()
+            } else {
+                text.to_owned()
+            }
+        };
         let tenths = self.bytes / 100_000_000;
         write!(f, "{}  {}.{} GB", self.path.display(), tenths / 10, tenths % 10)?;
-        write!(f, "  model {}  serial {}", or_none(&self.model), or_none(&self.serial))
+        write!(
+            f,
+            "  model {}  serial {}",
+            or_none(&self.model),
+            or_none(&self.serial)
+        )
     }
 }
 

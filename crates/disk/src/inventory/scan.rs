@@ -14,7 +14,9 @@ const SYS_BLOCK: &str = "/sys/class/block";
 /// sysfs counts in these, whatever the sector size is.
 const SYS_SECTOR_BYTES: u64 = 512;
 /// Names of disks that are made of files, memory or other disks, and of drives for other media.
-const NAMED_ONLY: [&str; 10] = ["loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd", "drbd", "mtdblock"];
+const NAMED_ONLY: [&str; 10] = [
+    "loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd", "drbd", "mtdblock",
+];
 /// Another program's short look at a disk (udev's blkid) must not count as use.
 const CLAIM_TRIES: u32 = 5;
 const CLAIM_PAUSE: Duration = Duration::from_millis(100);
@@ -39,14 +41,22 @@ pub fn disks(named: &[String]) -> Result<Vec<Disk>, InventoryError> {
 pub(super) fn kernel_name(name: &str) -> String {
     let path = Path::new("/dev").join(name);
     let resolved = path.canonicalize().unwrap_or(path);
-    resolved.strip_prefix("/dev").unwrap_or(&resolved).to_string_lossy().into_owned()
+    resolved
+        .strip_prefix("/dev")
+        .unwrap_or(&resolved)
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn scan(sys_block: &Path, named: &[String], users: &Users) -> Result<Vec<Disk>, InventoryError> {
-    let entries = fs::read_dir(sys_block)
-        .map_err(|source| InventoryError { path: sys_block.to_owned(), source })?;
-    let mut disks: Vec<Disk> =
-        entries.flatten().filter_map(|entry| disk(&entry.path(), named, users)).collect();
+    let entries = fs::read_dir(sys_block).map_err(|source| InventoryError {
+        path: sys_block.to_owned(),
+        source,
+    })?;
+    let mut disks: Vec<Disk> = entries
+        .flatten()
+        .filter_map(|entry| disk(&entry.path(), named, users))
+        .collect();
     disks.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(disks)
 }
@@ -60,7 +70,9 @@ fn disk(dir: &Path, named: &[String], users: &Users) -> Option<Disk> {
         return None;
     }
     let bytes = read(dir, "size")?.parse::<u64>().ok().filter(|size| *size > 0)? * SYS_SECTOR_BYTES;
-    let sector_size = read(dir, "queue/logical_block_size").and_then(|size| size.parse().ok()).unwrap_or(512);
+    let sector_size = read(dir, "queue/logical_block_size")
+        .and_then(|size| size.parse().ok())
+        .unwrap_or(512);
     Some(Disk {
         path: Path::new("/dev").join(&name),
         bytes,
@@ -82,7 +94,10 @@ fn is_numbered(name: &str, prefix: &str) -> bool {
 
 /// The kernel's flag is about the medium; sticks, USB cases and SD cards are as easily pulled out.
 fn is_removable(dir: &Path) -> bool {
-    let on_usb = dir.canonicalize().is_ok_and(|path| path.components().any(|part| part.as_os_str().to_string_lossy().starts_with("usb")));
+    let on_usb = dir.canonicalize().is_ok_and(|path| {
+        path.components()
+            .any(|part| part.as_os_str().to_string_lossy().starts_with("usb"))
+    });
     let sd_card = read(dir, "device/type").as_deref() == Some("SD");
     read(dir, "removable").as_deref() == Some("1") || on_usb || sd_card
 }
@@ -103,20 +118,31 @@ fn claimed(path: &Path) -> Option<String> {
 }
 
 fn first_of(dir: &Path, files: &[&str]) -> String {
-    files.iter().find_map(|file| read(dir, file).filter(|text| !text.is_empty())).unwrap_or_default()
+    files
+        .iter()
+        .find_map(|file| read(dir, file).filter(|text| !text.is_empty()))
+        .unwrap_or_default()
 }
 
 fn read(dir: &Path, file: &str) -> Option<String> {
     let bytes = fs::read(dir.join(file)).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    Some(text.trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned())
+    Some(
+        text.trim_matches(|c: char| c.is_whitespace() || c == '\0')
+            .to_owned(),
+    )
 }
 
 /// All directories below a disk's that are partitions of it.
 pub(super) fn partition_dirs(dir: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-    let mut dirs: Vec<PathBuf> =
-        entries.flatten().map(|entry| entry.path()).filter(|path| path.join("partition").exists()).collect();
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    let mut dirs: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.join("partition").exists())
+        .collect();
     dirs.sort();
     dirs
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use ka_host::loopdev::LoopDevice;
-use ka_host::{block, blkpg};
+use ka_host::{blkpg, block};
 
 use super::*;
 
@@ -18,12 +18,39 @@ fn fake(dir: &Path, name: &str, files: &[(&str, &str)]) {
 fn fake_machine() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
-    fake(at, "sda", &[("size", "1000\n"), ("dev", "8:0"), ("device/model", "ST1000  \n"), ("removable", "0"), ("serial", "S1\n")]);
-    fake(at, "sda/sda1", &[("size", "10"), ("dev", "8:1"), ("partition", "1")]);
+    fake(
+        at,
+        "sda",
+        &[
+            ("size", "1000\n"),
+            ("dev", "8:0"),
+            ("device/model", "ST1000  \n"),
+            ("removable", "0"),
+            ("serial", "S1\n"),
+        ],
+    );
+    fake(
+        at,
+        "sda/sda1",
+        &[("size", "10"), ("dev", "8:1"), ("partition", "1")],
+    );
     fake(at, "sda1", &[("size", "10"), ("dev", "8:1"), ("partition", "1")]);
-    fake(at, "sdb", &[("size", "2000"), ("removable", "1"), ("dev", "8:16"), ("queue/logical_block_size", "4096\n")]);
+    fake(
+        at,
+        "sdb",
+        &[
+            ("size", "2000"),
+            ("removable", "1"),
+            ("dev", "8:16"),
+            ("queue/logical_block_size", "4096\n"),
+        ],
+    );
     fake(at, "sdc", &[("size", "0"), ("dev", "8:32")]);
-    fake(at, "sdd", &[("size", "5"), ("dev", "8:48"), ("holders/md0/x", "")]);
+    fake(
+        at,
+        "sdd",
+        &[("size", "5"), ("dev", "8:48"), ("holders/md0/x", "")],
+    );
     fake(at, "loop3", &[("size", "5"), ("dev", "7:3")]);
     fake(at, "dm-0", &[("size", "5"), ("dev", "253:0")]);
     fake(at, "nvme0c0n1", &[("size", "5"), ("hidden", "1")]);
@@ -36,7 +63,10 @@ fn disks_are_read_from_sysfs_with_size_model_and_serial() {
     let found = scan(machine.path(), &[], &Users::default()).unwrap();
     let names: Vec<&str> = found.iter().map(|disk| disk.name.as_str()).collect();
     assert_eq!(names, ["sda", "sdb", "sdd"]);
-    assert_eq!((found[0].bytes, found[0].model.as_str(), found[0].serial.as_str()), (512_000, "ST1000", "S1"));
+    assert_eq!(
+        (found[0].bytes, found[0].model.as_str(), found[0].serial.as_str()),
+        (512_000, "ST1000", "S1")
+    );
     assert_eq!((found[1].removable, found[1].sector_size), (true, 4096));
     assert_eq!(found[2].in_use.as_deref(), Some("sdd is held by md0"));
 }
@@ -62,7 +92,13 @@ fn a_mounted_partition_makes_its_disk_used() {
 fn a_disk_that_another_program_holds_is_in_use() {
     let device = LoopDevice::scratch(8 << 20, 4096).unwrap();
     let named = [device.name()];
-    let find = || disks(&named).unwrap().into_iter().find(|disk| disk.name == device.name()).unwrap();
+    let find = || {
+        disks(&named)
+            .unwrap()
+            .into_iter()
+            .find(|disk| disk.name == device.name())
+            .unwrap()
+    };
     let free = find();
     assert_eq!((free.bytes, free.sector_size, free.in_use), (8 << 20, 4096, None));
     let held = block::open_exclusive(device.path()).unwrap();
@@ -73,6 +109,10 @@ fn a_disk_that_another_program_holds_is_in_use() {
 #[test]
 fn our_own_root_disk_is_in_use() {
     let found = disks(&[]).unwrap();
-    let root = found.iter().find(|disk| disk.in_use.as_deref().is_some_and(|using| using.contains("mounted at /")));
+    let root = found.iter().find(|disk| {
+        disk.in_use
+            .as_deref()
+            .is_some_and(|using| using.contains("mounted at /"))
+    });
     assert!(root.is_some(), "{found:?}");
 }

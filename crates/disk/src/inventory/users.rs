@@ -21,7 +21,10 @@ impl Users {
     /// Reads `/proc/self/mountinfo` and `/proc/swaps`.
     pub(super) fn read() -> Result<Self, InventoryError> {
         let path = PathBuf::from("/proc/self/mountinfo");
-        let mounts = mountinfo::read().map_err(|error| InventoryError { path, source: io::Error::other(error) })?;
+        let mounts = mountinfo::read().map_err(|error| InventoryError {
+            path,
+            source: io::Error::other(error),
+        })?;
         // Kernels without swap support have no such file.
         let swaps = fs::read("/proc/swaps").unwrap_or_default();
         Ok(Self::from(&mounts, &swaps))
@@ -31,7 +34,11 @@ impl Users {
         let mut users = Self::default();
         for mount in mounts {
             // Btrfs shows a made-up number; its source is the device.
-            let device = if mount.device.0 == 0 { device_of(&mount.source) } else { Some(mount.device) };
+            let device = if mount.device.0 == 0 {
+                device_of(&mount.source)
+            } else {
+                Some(mount.device)
+            };
             if let Some(device) = device {
                 users.add(device, format!("is mounted at {}", mount.mount_point.display()));
             }
@@ -49,10 +56,12 @@ impl Users {
     /// The first use found of a disk or of one of its partitions. `dir` is the disk's in sysfs.
     pub(super) fn of_disk(&self, dir: &Path) -> Option<String> {
         let partitions = partition_dirs(dir);
-        let used = std::iter::once(dir).chain(partitions.iter().map(PathBuf::as_path)).find_map(|dir| {
-            let name = dir.file_name()?.to_string_lossy().replace('!', "/");
-            self.of_device(dir).map(|using| format!("{name} {using}"))
-        });
+        let used = std::iter::once(dir)
+            .chain(partitions.iter().map(PathBuf::as_path))
+            .find_map(|dir| {
+                let name = dir.file_name()?.to_string_lossy().replace('!', "/");
+                self.of_device(dir).map(|using| format!("{name} {using}"))
+            });
         let read_only = || fs::read_to_string(dir.join("ro")).is_ok_and(|text| text.trim() == "1");
         used.or_else(|| read_only().then(|| "it is read-only".to_owned()))
     }
@@ -62,9 +71,13 @@ impl Users {
         let device = numbers.as_deref().and_then(parse_numbers);
         let holder = || {
             let mut holders = fs::read_dir(dir.join("holders")).ok()?.flatten();
-            holders.next().map(|entry| format!("is held by {}", entry.file_name().to_string_lossy()))
+            holders
+                .next()
+                .map(|entry| format!("is held by {}", entry.file_name().to_string_lossy()))
         };
-        device.and_then(|device| self.by_device.get(&device).cloned()).or_else(holder)
+        device
+            .and_then(|device| self.by_device.get(&device).cloned())
+            .or_else(holder)
     }
 
     fn add(&mut self, device: (u32, u32), using: String) {
@@ -74,7 +87,9 @@ impl Users {
 
 fn device_of(path: &Path) -> Option<(u32, u32)> {
     use std::os::unix::fs::FileTypeExt;
-    let meta = fs::metadata(path).ok().filter(|meta| meta.file_type().is_block_device())?;
+    let meta = fs::metadata(path)
+        .ok()
+        .filter(|meta| meta.file_type().is_block_device())?;
     Some((rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev())))
 }
 
@@ -87,6 +102,8 @@ fn parse_numbers(text: &str) -> Option<(u32, u32)> {
 impl Users {
     /// For tests: one device in use.
     pub(super) fn with(device: (u32, u32), using: &str) -> Self {
-        Self { by_device: HashMap::from([(device, using.to_owned())]) }
+        Self {
+            by_device: HashMap::from([(device, using.to_owned())]),
+        }
     }
 }

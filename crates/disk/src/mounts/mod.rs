@@ -95,8 +95,13 @@ pub fn plan(spec: &InstallSpec, devices: &[(u32, PathBuf)]) -> Result<MountPlan,
     let mut subvolumes = Vec::new();
     let mut mounts = Vec::new();
     for fs in spec.filesystems.iter().filter(|fs| !fs.mounts.is_empty()) {
-        let device = devices.iter().find(|(id, _)| *id == fs.id).map(|(_, device)| device.clone());
-        let device = device.ok_or_else(|| MountsError::NoDevice { place: fs.place.to_string() })?;
+        let device = devices
+            .iter()
+            .find(|(id, _)| *id == fs.id)
+            .map(|(_, device)| device.clone());
+        let device = device.ok_or_else(|| MountsError::NoDevice {
+            place: fs.place.to_string(),
+        })?;
         subvolumes.extend(subvolume_step(fs, &device));
         mounts.extend(fs.mounts.iter().map(|mount| MountStep::Mount {
             device: device.clone(),
@@ -112,11 +117,15 @@ pub fn plan(spec: &InstallSpec, devices: &[(u32, PathBuf)]) -> Result<MountPlan,
         MountStep::Mount { path, .. } => (depth(path), path.clone()),
         MountStep::MakeSubvolumes { .. } => (0, String::new()),
     });
-    Ok(MountPlan { steps: subvolumes.into_iter().chain(mounts).collect() })
+    Ok(MountPlan {
+        steps: subvolumes.into_iter().chain(mounts).collect(),
+    })
 }
 
 fn subvolume_step(fs: &FsSpec, device: &std::path::Path) -> Option<MountStep> {
-    let FsFeatures::Btrfs(features) = &fs.features else { return None };
+    let FsFeatures::Btrfs(features) = &fs.features else {
+        return None;
+    };
     (!features.subvolumes.is_empty()).then(|| MountStep::MakeSubvolumes {
         device: device.to_owned(),
         subvolumes: features.subvolumes.clone(),
@@ -148,7 +157,10 @@ mod tests {
     fn fs(id: u32, fstype: FsType, features: FsFeatures, mounts: Vec<MountSpec>) -> FsSpec {
         FsSpec {
             id,
-            place: Place { drive: "sda".to_owned(), partition: id + 1 },
+            place: Place {
+                drive: "sda".to_owned(),
+                partition: id + 1,
+            },
             fstype,
             golden: None,
             golden_fstype: None,
@@ -164,16 +176,34 @@ mod tests {
     fn spec(filesystems: Vec<FsSpec>) -> InstallSpec {
         let json = r#"{"version":1,"golden_host":"g","drives":[],"filesystems":[],"trees":[],"swap_files":[],"raw":[],
             "excluded":[],"keep_uuids":false,"boot_loader":null,"streams":[],"notes":[]}"#;
-        InstallSpec { filesystems, ..InstallSpec::from_json(json.as_bytes()).unwrap() }
+        InstallSpec {
+            filesystems,
+            ..InstallSpec::from_json(json.as_bytes()).unwrap()
+        }
     }
 
     #[test]
     fn parents_are_mounted_before_what_lies_in_them() {
         let spec = spec(vec![
-            fs(0, FsType::Ext4, FsFeatures::Default, vec![mount("/home/data", "noatime", None)]),
-            fs(1, FsType::Xfs, FsFeatures::Default, vec![mount("/home", "ro,nofail,uquota", None)]),
+            fs(
+                0,
+                FsType::Ext4,
+                FsFeatures::Default,
+                vec![mount("/home/data", "noatime", None)],
+            ),
+            fs(
+                1,
+                FsType::Xfs,
+                FsFeatures::Default,
+                vec![mount("/home", "ro,nofail,uquota", None)],
+            ),
             fs(2, FsType::Swap, FsFeatures::Default, vec![]),
-            fs(3, FsType::Ext4, FsFeatures::Default, vec![mount("/", "errors=remount-ro", None)]),
+            fs(
+                3,
+                FsType::Ext4,
+                FsFeatures::Default,
+                vec![mount("/", "errors=remount-ro", None)],
+            ),
         ]);
         let devices = [0, 1, 3].map(|id| (id, PathBuf::from(format!("/dev/sda{}", id + 1))));
         let plan = plan(&spec, &devices).unwrap();
@@ -185,7 +215,10 @@ mod tests {
                 MountStep::MakeSubvolumes { .. } => None,
             })
             .collect();
-        assert_eq!(seen, [("/", "noatime"), ("/home", "noatime"), ("/home/data", "noatime")]);
+        assert_eq!(
+            seen,
+            [("/", "noatime"), ("/home", "noatime"), ("/home/data", "noatime")]
+        );
     }
 
     #[test]
@@ -195,11 +228,15 @@ mod tests {
             subvolumes: vec!["@".to_owned(), "@home".to_owned()],
             default_subvolume: Some("@".to_owned()),
         };
-        let mounts =
-            vec![mount("/home", "compress=zstd,subvol=@home", Some("@home")), mount("/", "compress=zstd", Some("@"))];
+        let mounts = vec![
+            mount("/home", "compress=zstd,subvol=@home", Some("@home")),
+            mount("/", "compress=zstd", Some("@")),
+        ];
         let spec = spec(vec![fs(0, FsType::Btrfs, FsFeatures::Btrfs(features), mounts)]);
         let plan = plan(&spec, &[(0, PathBuf::from("/dev/sda1"))]).unwrap();
-        assert!(matches!(&plan.steps[0], MountStep::MakeSubvolumes { default: Some(path), .. } if path == "@"));
+        assert!(
+            matches!(&plan.steps[0], MountStep::MakeSubvolumes { default: Some(path), .. } if path == "@")
+        );
         assert!(
             matches!(&plan.steps[1], MountStep::Mount { path, options, .. } if path == "/" && options == "compress=zstd,noatime,subvol=/@")
         );
@@ -207,7 +244,15 @@ mod tests {
 
     #[test]
     fn a_file_system_without_a_device_is_named() {
-        let spec = spec(vec![fs(4, FsType::Ext4, FsFeatures::Default, vec![mount("/", "", None)])]);
-        assert_eq!(plan(&spec, &[]).unwrap_err().to_string(), "no device was given for sda5");
+        let spec = spec(vec![fs(
+            4,
+            FsType::Ext4,
+            FsFeatures::Default,
+            vec![mount("/", "", None)],
+        )]);
+        assert_eq!(
+            plan(&spec, &[]).unwrap_err().to_string(),
+            "no device was given for sda5"
+        );
     }
 }

@@ -8,9 +8,24 @@ use crate::spec::{FsType, MountSpec};
 fn is_kept(fstype: FsType, name: &str) -> bool {
     let kept: &[&str] = match fstype {
         FsType::Btrfs => &["compress", "compress-force", "nodatacow", "nodatasum"],
-        FsType::F2fs => &["compress_algorithm", "compress_log_size", "compress_extension", "compress_chksum"],
+        FsType::F2fs => &[
+            "compress_algorithm",
+            "compress_log_size",
+            "compress_extension",
+            "compress_chksum",
+        ],
         FsType::Vfat => &[
-            "umask", "dmask", "fmask", "uid", "gid", "codepage", "iocharset", "shortname", "utf8", "quiet", "flush",
+            "umask",
+            "dmask",
+            "fmask",
+            "uid",
+            "gid",
+            "codepage",
+            "iocharset",
+            "shortname",
+            "utf8",
+            "quiet",
+            "flush",
         ],
         FsType::Jfs => &["iocharset"],
         FsType::Reiserfs => &["user_xattr", "acl", "attrs"],
@@ -23,7 +38,11 @@ fn is_kept(fstype: FsType, name: &str) -> bool {
 /// The options that a clone's file system is mounted with while it is filled.
 pub(super) fn for_restore(fstype: FsType, mount: &MountSpec) -> String {
     let name = |option: &str| option.split('=').next().unwrap_or(option).to_owned();
-    let golden = mount.options.split(',').filter(|option| is_kept(fstype, &name(option))).map(str::to_owned);
+    let golden = mount
+        .options
+        .split(',')
+        .filter(|option| is_kept(fstype, &name(option)))
+        .map(str::to_owned);
     let mut options: Vec<String> = golden.collect();
     // Reading back for the digest must not write.
     options.push("noatime".to_owned());

@@ -30,13 +30,21 @@ impl MountPlan {
     /// # Errors
     /// [`MountsError`]; what was mounted before the error is unmounted.
     pub fn mount_all(&self, target: &Path) -> Result<MountTree, MountsError> {
-        fs::create_dir_all(target).map_err(|source| MountsError::Make { path: target.to_owned(), source })?;
-        let target =
-            target.canonicalize().map_err(|source| MountsError::Make { path: target.to_owned(), source })?;
+        fs::create_dir_all(target).map_err(|source| MountsError::Make {
+            path: target.to_owned(),
+            source,
+        })?;
+        let target = target.canonicalize().map_err(|source| MountsError::Make {
+            path: target.to_owned(),
+            source,
+        })?;
         if mountinfo::find_at(&mountinfo::read()?, &target).is_some() {
             return Err(MountsError::TargetBusy { target });
         }
-        let mut tree = MountTree { target, guards: Vec::new() };
+        let mut tree = MountTree {
+            target,
+            guards: Vec::new(),
+        };
         for step in &self.steps {
             tree.step(step)?;
         }
@@ -67,7 +75,11 @@ impl MountTree {
 
     fn step(&mut self, step: &MountStep) -> Result<(), MountsError> {
         match step {
-            MountStep::MakeSubvolumes { device, subvolumes, default } => {
+            MountStep::MakeSubvolumes {
+                device,
+                subvolumes,
+                default,
+            } => {
                 // Nothing is mounted at the target yet: all these steps come first.
                 let top = MountGuard::mount(device, &self.target, "btrfs", "subvol=/")?;
                 for path in subvolumes {
@@ -78,7 +90,15 @@ impl MountTree {
                 }
                 top.unmount()?;
             }
-            MountStep::Mount { device, path, fstype, options, mode, uid, gid } => {
+            MountStep::Mount {
+                device,
+                path,
+                fstype,
+                options,
+                mode,
+                uid,
+                gid,
+            } => {
                 let at = self.target.join(path.trim_start_matches('/'));
                 make_directories(&self.target, path.trim_matches('/'))?;
                 self.guards.push(MountGuard::mount(device, &at, fstype, options)?);
@@ -100,16 +120,24 @@ impl Drop for MountTree {
 
 /// Makes one subvolume; what lies above it and is no subvolume becomes a plain directory.
 fn make_subvolume(top: &Path, path: &str) -> Result<(), MountsError> {
-    let (parent, name) = path.rsplit_once('/').map_or(("", path), |(parent, name)| (parent, name));
+    let (parent, name) = path
+        .rsplit_once('/')
+        .map_or(("", path), |(parent, name)| (parent, name));
     make_directories(top, parent)?;
-    let failed = |source| MountsError::Make { path: top.join(path), source };
+    let failed = |source| MountsError::Make {
+        path: top.join(path),
+        source,
+    };
     let parent = File::open(top.join(parent)).map_err(failed)?;
     subvolume::create(parent.as_fd(), name.as_bytes()).map_err(failed)
 }
 
 fn set_default(path: &Path) -> Result<(), MountsError> {
     let tool = Tool::new("btrfs").describe(format!("making {} the default subvolume", path.display()));
-    tool.args(["subvolume", "set-default"]).arg(path).timeout(BTRFS_LIMIT).run()?;
+    tool.args(["subvolume", "set-default"])
+        .arg(path)
+        .timeout(BTRFS_LIMIT)
+        .run()?;
     Ok(())
 }
 

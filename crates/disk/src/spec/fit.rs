@@ -37,16 +37,33 @@ pub enum FitError {
 /// # Errors
 /// [`FitError`] for the first that does not fit.
 pub fn check_fit(spec: &InstallSpec, drive: &str, plan: &PartitionPlan) -> Result<(), FitError> {
-    let of_fs = spec.filesystems_of(drive).map(|fs| (&fs.place, describe(fs), needed_bytes(fs)));
+    let of_fs = spec
+        .filesystems_of(drive)
+        .map(|fs| (&fs.place, describe(fs), needed_bytes(fs)));
     let of_raw = spec.raw.iter().filter(|raw| raw.place.drive == drive);
-    let of_raw = of_raw.map(|raw| (&raw.place, format!("the raw copy of {}", raw.golden.path), raw.bytes));
+    let of_raw = of_raw.map(|raw| {
+        (
+            &raw.place,
+            format!("the raw copy of {}", raw.golden.path),
+            raw.bytes,
+        )
+    });
     for (place, what, needed_bytes) in of_fs.chain(of_raw) {
         let Some(partition) = plan.find(place.partition) else {
-            return Err(FitError::NoPartition { drive: drive.to_owned(), partition: place.partition, what });
+            return Err(FitError::NoPartition {
+                drive: drive.to_owned(),
+                partition: place.partition,
+                what,
+            });
         };
         if partition.len_bytes < needed_bytes {
             let have_bytes = partition.len_bytes;
-            return Err(FitError::TooSmall { place: place.to_string(), what, have_bytes, needed_bytes });
+            return Err(FitError::TooSmall {
+                place: place.to_string(),
+                what,
+                have_bytes,
+                needed_bytes,
+            });
         }
     }
     Ok(())
@@ -78,7 +95,12 @@ pub fn needed_bytes(fs: &FsSpec) -> u64 {
 
 fn describe(fs: &FsSpec) -> String {
     match fs.mounts.first() {
-        Some(mount) => format!("{} ({}, {} MiB in use)", mount.path, fs.fstype, fs.used_bytes / MIB),
+        Some(mount) => format!(
+            "{} ({}, {} MiB in use)",
+            mount.path,
+            fs.fstype,
+            fs.used_bytes / MIB
+        ),
         None => fs.fstype.to_string(),
     }
 }

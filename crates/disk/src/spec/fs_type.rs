@@ -151,8 +151,14 @@ impl FromStr for FsType {
 
     fn from_str(name: &str) -> Result<Self, UnknownFsType> {
         // `msdos` and `fat` are the same bytes on disk with another name in old fstabs.
-        let plain = if matches!(name, "fat" | "fat32" | "msdos") { "vfat" } else { name };
+        let plain = if matches!(name, "fat" | "fat32" | "msdos") {
+            "vfat"
+        } else {
+            name
+        };
         let found = Self::ALL.into_iter().find(|fs| fs.name() == plain);
-        found.ok_or_else(|| UnknownFsType { name: name.to_owned() })
+        found.ok_or_else(|| UnknownFsType {
+            name: name.to_owned(),
+        })
     }
 }

@@ -93,7 +93,11 @@ impl std::fmt::Display for Place {
 /// The kernel's name of a partition: `sda1`, but `nvme0n1p1` after a digit.
 #[must_use]
 pub fn partition_name(drive: &str, number: u32) -> String {
-    let separator = if drive.ends_with(|last: char| last.is_ascii_digit()) { "p" } else { "" };
+    let separator = if drive.ends_with(|last: char| last.is_ascii_digit()) {
+        "p"
+    } else {
+        ""
+    };
     format!("{drive}{separator}{number}")
 }
 
@@ -222,7 +226,9 @@ pub enum StreamKind {
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
     /// It is of another version.
-    #[error("the server's install spec has version {found}, this client knows {SPEC_VERSION}: use the same release on both sides")]
+    #[error(
+        "the server's install spec has version {found}, this client knows {SPEC_VERSION}: use the same release on both sides"
+    )]
     Version {
         /// What it says.
         found: u32,
@@ -245,7 +251,11 @@ impl InstallSpec {
     /// [`SpecError::TooLong`].
     pub fn to_json(&self) -> Result<Vec<u8>, SpecError> {
         let bytes = serde_json::to_vec(self)?;
-        if bytes.len() > MAX_SPEC_BYTES { Err(SpecError::TooLong { bytes: bytes.len() }) } else { Ok(bytes) }
+        if bytes.len() > MAX_SPEC_BYTES {
+            Err(SpecError::TooLong { bytes: bytes.len() })
+        } else {
+            Ok(bytes)
+        }
     }
 
     /// From JSON bytes; another version is refused before anything else is looked at.

@@ -14,7 +14,10 @@ use nix::unistd::{Pid, getppid};
 /// that starts a child must outlive it.
 pub(super) fn prepare(command: &mut Command) {
     command.process_group(0);
-    command.env("LC_ALL", "C").env("PATH", super::path::search_path()).env_remove("LANGUAGE");
+    command
+        .env("LC_ALL", "C")
+        .env("PATH", super::path::search_path())
+        .env_remove("LANGUAGE");
     let parent = nix::unistd::getpid();
     let die_with_parent = move || -> io::Result<()> {
         prctl::set_pdeathsig(Signal::SIGKILL)?;

@@ -22,7 +22,9 @@ pub use tool::{Tool, ToolOutput};
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The program is in none of the directories that [`find`] looks at.
-    #[error("{description}: {program} is not installed (looked in PATH, /usr/local/sbin, /usr/sbin and /sbin)")]
+    #[error(
+        "{description}: {program} is not installed (looked in PATH, /usr/local/sbin, /usr/sbin and /sbin)"
+    )]
     Missing {
         /// What the program was to do.
         description: String,
@@ -87,5 +89,9 @@ fn describe_status(status: ExitStatus) -> String {
 
 fn quote_tail(tail: &str) -> String {
     let tail = tail.trim();
-    if tail.is_empty() { String::new() } else { format!(": {}", tail.replace('\n', " / ")) }
+    if tail.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", tail.replace('\n', " / "))
+    }
 }

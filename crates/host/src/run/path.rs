@@ -17,14 +17,19 @@ pub fn find(program: impl AsRef<OsStr>) -> Option<PathBuf> {
     if program.as_encoded_bytes().contains(&b'/') {
         return is_executable(Path::new(program)).then(|| PathBuf::from(program));
     }
-    env::split_paths(&search_path()).map(|dir| dir.join(program)).find(|path| is_executable(path))
+    env::split_paths(&search_path())
+        .map(|dir| dir.join(program))
+        .find(|path| is_executable(path))
 }
 
 /// `PATH` with the sbin directories at its end, as children get it.
 pub(super) fn search_path() -> OsString {
     let own = env::var_os("PATH").unwrap_or_default();
     let mut dirs: Vec<PathBuf> = env::split_paths(&own).filter(|dir| dir.is_absolute()).collect();
-    for dir in ["/usr/local/bin", "/usr/bin", "/bin"].iter().chain(&SBIN_DIRECTORIES) {
+    for dir in ["/usr/local/bin", "/usr/bin", "/bin"]
+        .iter()
+        .chain(&SBIN_DIRECTORIES)
+    {
         if !dirs.iter().any(|known| known == Path::new(dir)) {
             dirs.push(PathBuf::from(dir));
         }
@@ -33,7 +38,8 @@ pub(super) fn search_path() -> OsString {
 }
 
 fn is_executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    path.metadata()
+        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(test)]

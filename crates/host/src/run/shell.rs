@@ -31,7 +31,10 @@ impl Shell {
     /// A command as typed by the operator.
     pub fn new(command: impl Into<String>) -> Self {
         let command = command.into();
-        Self { description: format!("running the command `{command}`"), command }
+        Self {
+            description: format!("running the command `{command}`"),
+            command,
+        }
     }
 
     /// Replaces the description that begins every error.
@@ -59,7 +62,12 @@ impl Shell {
 
     fn spawn(&self, stdin: Stdio, stdout: Stdio) -> Result<ShellChild, RunError> {
         let mut command = Command::new("/bin/sh");
-        command.arg("-c").arg(&self.command).stdin(stdin).stdout(stdout).stderr(Stdio::inherit());
+        command
+            .arg("-c")
+            .arg(&self.command)
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(Stdio::inherit());
         child::prepare(&mut command);
         // The operator's own locale: the command may depend on it.
         match std::env::var_os("LC_ALL") {
@@ -72,7 +80,12 @@ impl Shell {
             source,
         })?;
         let (description, command) = (self.description.clone(), self.command.clone());
-        Ok(ShellChild { child, description, command, status: None })
+        Ok(ShellChild {
+            child,
+            description,
+            command,
+            status: None,
+        })
     }
 }
 
@@ -147,7 +160,11 @@ impl ShellChild {
     }
 
     fn io_error(&self, source: io::Error) -> RunError {
-        RunError::Io { description: self.description.clone(), program: "/bin/sh".to_owned(), source }
+        RunError::Io {
+            description: self.description.clone(),
+            program: "/bin/sh".to_owned(),
+            source,
+        }
     }
 }
 
@@ -167,7 +184,9 @@ mod tests {
 
     #[test]
     fn a_producer_is_read_to_its_end_and_its_status_is_seen() {
-        let mut child = Shell::new("printf 'a b' | tr ' ' '_'; exit 4").spawn_producer().unwrap();
+        let mut child = Shell::new("printf 'a b' | tr ' ' '_'; exit 4")
+            .spawn_producer()
+            .unwrap();
         let mut text = String::new();
         child.take_stdout().unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "a_b");
@@ -179,7 +198,9 @@ mod tests {
     fn a_consumer_gets_every_byte() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("out");
-        let mut child = Shell::new(format!("cat > {}", file.display())).spawn_consumer().unwrap();
+        let mut child = Shell::new(format!("cat > {}", file.display()))
+            .spawn_consumer()
+            .unwrap();
         child.take_stdin().unwrap().write_all(&[7; 300_000]).unwrap();
         child.wait(None).unwrap();
         assert_eq!(std::fs::read(file).unwrap(), vec![7; 300_000]);

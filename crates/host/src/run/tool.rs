@@ -83,14 +83,16 @@ impl Tool {
     /// Adds arguments.
     #[must_use]
     pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self.args
+            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
 
     /// Sets a variable of the child's environment.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.envs.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.envs
+            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -112,7 +114,10 @@ impl Tool {
     #[must_use]
     pub fn command_line(&self) -> String {
         let words = std::iter::once(&self.program).chain(&self.args);
-        words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
+        words
+            .map(|word| quoted(&word.to_string_lossy()))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     /// Runs it to its end.
@@ -127,11 +132,18 @@ impl Tool {
         })?;
         tracing::debug!(command = %self.command_line(), "running");
         let mut command = Command::new(path);
-        command.args(&self.args).envs(self.envs.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(&self.args)
+            .envs(self.envs.iter().map(|(name, value)| (name, value)));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         child::prepare(&mut command);
         let mut running = Running::new(command.spawn().map_err(|source| self.io_error(source))?);
-        let outcome = running.collect(Instant::now() + self.limit).map_err(|source| self.io_error(source))?;
+        let outcome = running
+            .collect(Instant::now() + self.limit)
+            .map_err(|source| self.io_error(source))?;
         let stderr_tail = running.tail();
         match outcome {
             Outcome::Ended(status) => self.judge(status, mem::take(&mut running.stdout), stderr_tail),
@@ -149,20 +161,37 @@ impl Tool {
         }
     }
 
-    fn judge(&self, status: ExitStatus, stdout: Vec<u8>, stderr_tail: String) -> Result<ToolOutput, RunError> {
+    fn judge(
+        &self,
+        status: ExitStatus,
+        stdout: Vec<u8>,
+        stderr_tail: String,
+    ) -> Result<ToolOutput, RunError> {
         match status.code() {
-            Some(code) if self.accepted_codes.contains(&code) => Ok(ToolOutput { stdout, stderr_tail, code }),
+            Some(code) if self.accepted_codes.contains(&code) => Ok(ToolOutput {
+                stdout,
+                stderr_tail,
+                code,
+            }),
             _ => Err(RunError::Failed {
                 description: self.description(),
                 program: self.program_name(),
                 status,
-                stderr_tail: if stderr_tail.trim().is_empty() { last_lines(&stdout) } else { stderr_tail },
+                stderr_tail: if stderr_tail.trim().is_empty() {
+                    last_lines(&stdout)
+                } else {
+                    stderr_tail
+                },
             }),
         }
     }
 
     fn io_error(&self, source: io::Error) -> RunError {
-        RunError::Io { description: self.description(), program: self.program_name(), source }
+        RunError::Io {
+            description: self.description(),
+            program: self.program_name(),
+            source,
+        }
     }
 
     fn program_name(&self) -> String {
@@ -170,7 +199,9 @@ impl Tool {
     }
 
     fn description(&self) -> String {
-        self.description.clone().unwrap_or_else(|| format!("running {}", self.command_line()))
+        self.description
+            .clone()
+            .unwrap_or_else(|| format!("running {}", self.command_line()))
     }
 }
 
@@ -190,14 +221,22 @@ struct Running {
 
 impl Running {
     fn new(child: Child) -> Self {
-        Self { child, reaped: false, stdout: Vec::new(), stderr: Vec::new() }
+        Self {
+            child,
+            reaped: false,
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+        }
     }
 
     /// Reads both pipes until the child has ended, or the deadline has come.
     fn collect(&mut self, deadline: Instant) -> io::Result<Outcome> {
         let mut out = self.child.stdout.take();
         let mut err = self.child.stderr.take();
-        for fd in [out.as_ref().map(AsFd::as_fd), err.as_ref().map(AsFd::as_fd)].into_iter().flatten() {
+        for fd in [out.as_ref().map(AsFd::as_fd), err.as_ref().map(AsFd::as_fd)]
+            .into_iter()
+            .flatten()
+        {
             fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
         loop {
@@ -241,8 +280,11 @@ impl Drop for Running {
 
 /// Waits until a pipe is readable or [`LOOK_INTERVAL_MS`] has passed. With no pipe left it is a short pause.
 fn wait_readable(fds: [Option<BorrowedFd<'_>>; 2]) -> io::Result<()> {
-    let mut polled: Vec<PollFd<'_>> =
-        fds.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    let mut polled: Vec<PollFd<'_>> = fds
+        .into_iter()
+        .flatten()
+        .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+        .collect();
     let pause_ms = if polled.is_empty() { 1 } else { LOOK_INTERVAL_MS };
     match poll(&mut polled, PollTimeout::from(pause_ms)) {
         Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
@@ -271,7 +313,11 @@ fn drain<R: Read>(pipe: &mut Option<R>, into: &mut Vec<u8>) -> io::Result<()> {
 
 fn last_lines(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty())
+        .collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 

@@ -6,7 +6,9 @@ use super::Tool;
 use crate::run::RunError;
 
 fn sh(script: &str) -> Tool {
-    Tool::new("sh").describe("testing the runner").args(["-c", script])
+    Tool::new("sh")
+        .describe("testing the runner")
+        .args(["-c", script])
 }
 
 #[test]
@@ -18,17 +20,28 @@ fn returns_the_whole_standard_output() {
 
 #[test]
 fn a_failure_quotes_the_end_of_stderr_and_the_description() {
-    let error = sh("for i in 1 2 3 4 5 6; do echo line $i >&2; done; exit 7").run().unwrap_err();
+    let error = sh("for i in 1 2 3 4 5 6; do echo line $i >&2; done; exit 7")
+        .run()
+        .unwrap_err();
     let text = error.to_string();
-    assert!(text.starts_with("testing the runner: sh failed with exit status 7: line 3 / line 4"), "{text}");
+    assert!(
+        text.starts_with("testing the runner: sh failed with exit status 7: line 3 / line 4"),
+        "{text}"
+    );
     assert!(text.ends_with("line 6") && !text.contains("line 2"), "{text}");
 }
 
 #[test]
 fn a_program_that_is_not_there_is_named() {
-    let error = Tool::new("mkfs.nothing").describe("formatting /dev/null").run().unwrap_err();
+    let error = Tool::new("mkfs.nothing")
+        .describe("formatting /dev/null")
+        .run()
+        .unwrap_err();
     assert!(matches!(&error, RunError::Missing { .. }));
-    assert!(error.to_string().contains("mkfs.nothing is not installed"), "{error}");
+    assert!(
+        error.to_string().contains("mkfs.nothing is not installed"),
+        "{error}"
+    );
 }
 
 #[test]

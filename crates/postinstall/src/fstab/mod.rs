@@ -1,10 +1,17 @@
 //! The clone's fstab (fstab(5)): every reference to a golden device that was cloned becomes one to the clone's
-//! own device, in the same manner as before. Comments, spacing and foreign lines stay byte for byte.
+//! own device, in the same manner as before (`UUID=` stays `UUID=`). Comments, spacing and foreign lines stay
+//! byte for byte.
+//!
+//! [`plan`] is all there is: bytes in, bytes out. Writing the file is the caller's, who knows how to open
+//! `/etc/fstab` of a strange tree without following its links out of it.
 
-use std::path::{Path, PathBuf};
+mod matching;
+mod rewrite;
 
 use ka_disk::spec::GoldenDevice;
 use serde::{Deserialize, Serialize};
+
+pub use rewrite::plan;
 
 /// A golden device and what stands in for it in the clone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,7 +20,7 @@ pub struct DeviceMap {
     pub golden: GoldenDevice,
     /// What it is to be called.
     pub clone: CloneDevice,
-    /// Mount points whose options the desc file replaces, with the new options.
+    /// Mount points whose options the clone's differ, with the new options.
     pub options: Vec<(String, String)>,
 }
 
@@ -48,53 +55,23 @@ pub struct FstabPlan {
 pub struct FstabChange {
     /// Its number, from 1.
     pub line: u32,
-    /// What stood there.
+    /// The fields that changed, as they stood there.
     pub before: String,
-    /// What stands there now.
+    /// The same fields as they stand there now.
     pub after: String,
 }
 
 /// fstab could not be rewritten.
 #[derive(Debug, thiserror::Error)]
 pub enum FstabError {
-    /// A file operation failed.
-    #[error("{doing} {}: {source}", path.display())]
-    Io {
-        /// Gerund.
-        doing: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: std::io::Error,
-    },
     /// The clone's device lacks every name that could stand in.
-    #[error("fstab line {line}: nothing in the clone can stand for {spec}: its device {device} has no UUID and no name")]
+    #[error(
+        "fstab line {line}: nothing in the clone can stand for {spec}: its device has no UUID, label or name"
+    )]
     NoName {
         /// The line, from 1.
         line: u32,
         /// What stands there.
         spec: String,
-        /// The clone's device.
-        device: String,
     },
-}
-
-/// Plans the new text. Pure.
-///
-/// # Errors
-/// [`FstabError::NoName`].
-pub fn plan(text: &[u8], devices: &[DeviceMap]) -> Result<FstabPlan, FstabError> {
-    let _ = devices;
-    Ok(FstabPlan { text: text.to_vec(), changes: Vec::new() })
-}
-
-/// Rewrites `etc/fstab` below `root` (a mounted clone), keeping its mode and owner.
-///
-/// # Errors
-/// [`FstabError`].
-pub fn apply(root: &Path, devices: &[DeviceMap]) -> Result<FstabPlan, FstabError> {
-    let path = root.join("etc/fstab");
-    let text = std::fs::read(&path).map_err(|source| FstabError::Io { doing: "reading", path, source })?;
-    plan(&text, devices)
 }

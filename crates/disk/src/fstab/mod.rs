@@ -3,9 +3,13 @@
 //! Only reading, and only the form: what a line means for a clone is decided by [`crate::golden`], how it is
 //! rewritten by the postinstall crate, which needs to know where each field lies to leave the rest as it is.
 
+mod name;
+
 use std::ops::Range;
 
 use ka_host::mountinfo::unescape;
+
+pub use name::{Tag, TaggedName};
 
 /// A line that mounts something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +38,11 @@ impl FstabEntry {
     /// The value of the option `name`, where it has one.
     #[must_use]
     pub fn option_value(&self, name: &str) -> Option<&str> {
-        self.options.split(',').filter_map(|option| option.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
+        self.options
+            .split(',')
+            .filter_map(|option| option.split_once('='))
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
     }
 
     /// The line describes a swap area.
@@ -44,7 +52,9 @@ impl FstabEntry {
     }
 
     fn option_names(&self) -> impl Iterator<Item = &str> {
-        self.options.split(',').map(|option| option.split_once('=').map_or(option, |(name, _)| name))
+        self.options
+            .split(',')
+            .map(|option| option.split_once('=').map_or(option, |(name, _)| name))
     }
 }
 
@@ -76,7 +86,10 @@ fn parse_line(line: &[u8], start: usize, number: u32) -> Option<FstabEntry> {
         mount_point: text(1)?,
         fstype: text(2)?,
         options: text(3).unwrap_or_else(|| "defaults".to_owned()),
-        fields: ranges.iter().map(|range| range.start + start..range.end + start).collect(),
+        fields: ranges
+            .iter()
+            .map(|range| range.start + start..range.end + start)
+            .collect(),
     })
 }
 
@@ -110,10 +123,14 @@ mod tests {
 
     #[test]
     fn fields_are_found_where_they_lie_and_escapes_are_undone() {
-        let text = b"# root\nUUID=ab-cd  /my\\040disk\text4 defaults,noatime 0 1\n\n  proc /proc proc\nbroken /x\n";
+        let text =
+            b"# root\nUUID=ab-cd  /my\\040disk\text4 defaults,noatime 0 1\n\n  proc /proc proc\nbroken /x\n";
         let entries = parse(text);
         assert_eq!(entries.len(), 2);
-        assert_eq!((entries[0].line, entries[0].mount_point.as_str()), (2, "/my disk"));
+        assert_eq!(
+            (entries[0].line, entries[0].mount_point.as_str()),
+            (2, "/my disk")
+        );
         assert_eq!(&text[entries[0].fields[1].clone()], b"/my\\040disk");
         assert_eq!(entries[0].fields.len(), 6);
         assert_eq!((entries[1].line, entries[1].options.as_str()), (4, "defaults"));
