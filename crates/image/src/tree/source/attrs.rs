@@ -18,6 +18,9 @@ const SETTABLE: u32 = 0x6283_C4FF;
 /// The kernel's bound on a value and on a list of names (xattr(7)).
 const XATTR_BYTES: usize = 64 * 1024;
 
+/// How XFS stores ACLs: the same as `system.posix_acl_*`, once more, and nonsense on another file system.
+const NOT_SENT: [&[u8]; 2] = [b"trusted.SGI_ACL_FILE", b"trusted.SGI_ACL_DEFAULT"];
+
 /// Where an entry is found: open, or by its name (links, devices: opening them would follow or act).
 #[derive(Clone, Copy)]
 pub(super) enum At<'a> {
@@ -71,7 +74,7 @@ impl Attributes {
         let mut problem = Ok(());
         for name in self.names[..len]
             .split(|byte| *byte == 0)
-            .filter(|name| !name.is_empty())
+            .filter(|name| !name.is_empty() && !NOT_SENT.contains(name))
         {
             let value = match entry {
                 At::Open(fd) => fs::fgetxattr(fd, name, &mut self.value[..]),

@@ -4,7 +4,7 @@
 
 use std::os::fd::AsFd;
 
-use ka_host::{inode_flags, subvolume};
+use ka_host::inode_flags;
 use rustix::fd::BorrowedFd;
 use rustix::fs::{self, AtFlags, Gid, IFlags, Mode, Timespec, Timestamps, Uid, XattrFlags};
 
@@ -12,7 +12,7 @@ use super::dir::Dir;
 use super::root::FileSystem;
 use super::xattrs::{self, On};
 use super::{Halt, Shared};
-use crate::meta::{Meta, Subvolume, Time};
+use crate::meta::{Meta, Time};
 use crate::warning::WarningKind;
 
 /// Flags that must be there before the first byte: btrfs refuses `nocow` later, and compresses as it writes.
@@ -93,9 +93,6 @@ pub(super) fn to_directory(
     times(shared, dir, fd, meta)?;
     project(shared, dir, fd, meta);
     flags(shared, dir, fd, meta, meta.flags & !WHILE_EMPTY);
-    if meta.subvolume == Subvolume::ReadOnly && subvolume::set_read_only(fd).is_err() {
-        shared.warn(WarningKind::Subvolume, dir, b"");
-    }
     Ok(())
 }
 

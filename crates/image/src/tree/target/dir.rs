@@ -30,6 +30,8 @@ pub(super) struct Dir {
     /// The encoded entry, for the end.
     entry: Box<[u8]>,
     created: Created,
+    /// Made as a subvolume; to be marked read-only at its end when that is set.
+    is_subvolume: bool,
     /// Work under way in it, and one for as long as the stream is in it.
     pending: AtomicUsize,
     /// `None` while something deep beneath is being made, and for a directory that the target cannot hold.
@@ -67,6 +69,7 @@ impl Dir {
             kind: Kind::Root,
             entry: new.entry.into(),
             created: Created::Before,
+            is_subvolume: false,
             pending: AtomicUsize::new(1),
             fd: Mutex::new(Some(Arc::new(CountedFd::new(fd, permit)))),
         }))
@@ -89,11 +92,12 @@ impl Dir {
             kind: Kind::Dir,
             entry: new.entry.into(),
             created: Created::Before,
+            is_subvolume: false,
             pending: AtomicUsize::new(1),
             fd: Mutex::new(None),
         };
         if let Some(parent_fd) = parent.fd()
-            && let Some(created) = shared.make_directory(parent, &parent_fd, &new.meta)?
+            && let Some((created, is_subvolume)) = shared.make_directory(parent, &parent_fd, &new.meta)?
         {
             let failed = |errno| shared.failed("opening", &dir.place, b"", errno);
             let fd = open_dir(&parent_fd, name).map_err(failed)?;
@@ -102,6 +106,7 @@ impl Dir {
                 without_default_acl(&fd);
             }
             dir.created = created;
+            dir.is_subvolume = is_subvolume;
             apply::flags_of_empty_directory(shared, &dir, &fd, &new.meta);
             dir.fd = Mutex::new(Some(Arc::new(CountedFd::new(fd, permit))));
         }
@@ -151,6 +156,12 @@ impl Dir {
         let meta = meta.map_err(|malformed| shared.damaged(malformed))?;
         if let Some(fd) = self.fd() {
             apply::to_directory(shared, self, &*fd, &meta, self.created)?;
+            if self.is_subvolume
+                && meta.subvolume == Subvolume::ReadOnly
+                && subvolume::set_read_only(&*fd).is_err()
+            {
+                shared.warn(WarningKind::Subvolume, self, b"");
+            }
         }
         self.close();
         tally.add_directory(&hash(
@@ -173,15 +184,20 @@ impl Drop for Dir {
 }
 
 impl Shared<'_> {
-    /// `None` when the target cannot hold it.
-    fn make_directory(&self, parent: &Dir, fd: &CountedFd, meta: &Meta<'_>) -> Result<Option<Created>, Halt> {
+    /// How it was made and whether as a subvolume; `None` when the target cannot hold it.
+    fn make_directory(
+        &self,
+        parent: &Dir,
+        fd: &CountedFd,
+        meta: &Meta<'_>,
+    ) -> Result<Option<(Created, bool)>, Halt> {
         if meta.subvolume != Subvolume::No && self.make_subvolume(parent, fd, meta)? {
-            return Ok(Some(Created::Private));
+            return Ok(Some((Created::Private, true)));
         }
         let created = self.creation(&parent.file_system, meta, 0o700);
         match fs::mkdirat(fd, meta.name, Mode::from_raw_mode(created.mode(0o700))) {
-            Ok(()) => Ok(Some(created)),
-            Err(Errno::EXIST) => Ok(Some(Created::Before)),
+            Ok(()) => Ok(Some((created, false))),
+            Err(Errno::EXIST) => Ok(Some((Created::Before, false))),
             Err(errno) => {
                 self.left_out(parent, meta.name, WarningKind::Name, "creating", errno)?;
                 Ok(None)

@@ -1,0 +1,127 @@
+//! A golden node that lives: files grow, shrink, vanish and appear while they are read.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use ka_image::ProblemKind;
+
+use crate::lab::{Volume, copy, is_root, shell};
+
+fn fill(root: &Path) {
+    for number in 0..300 {
+        let dir = root.join(format!("d{}", number % 10));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join(number.to_string()), vec![b'x'; 1000 + number * 5000]).unwrap();
+    }
+    fs::write(root.join("steady"), "steady").unwrap();
+}
+
+/// Until told to stop: appends, truncates, removes, makes and renames.
+fn disturb(root: &Path, stop: &AtomicBool) {
+    let mut round = 0usize;
+    while !stop.load(Ordering::Relaxed) {
+        round += 1;
+        let path = root.join(format!("d{}/{}", round % 10, round % 300));
+        if let Ok(mut file) = OpenOptions::new().append(true).open(&path) {
+            let _ = file.write_all(&[b'y'; 3000]);
+            if round.is_multiple_of(3) {
+                let _ = file.set_len(500);
+            }
+        }
+        if round.is_multiple_of(5) {
+            let _ = fs::remove_file(&path);
+        }
+        let _ = fs::write(root.join(format!("d{}/new{}", round % 10, round % 50)), "new");
+        if round.is_multiple_of(11) {
+            let _ = fs::rename(root.join("d3"), root.join("d3-moved"));
+            let _ = fs::rename(root.join("d3-moved"), root.join("d3"));
+        }
+    }
+}
+
+#[test]
+fn a_tree_that_changes_all_the_time_is_copied_to_its_end() {
+    if !is_root() {
+        return;
+    }
+    let golden = Volume::new("ext4");
+    fill(golden.path());
+    let stop = AtomicBool::new(false);
+    let mut seen = 0;
+    thread::scope(|scope| {
+        scope.spawn(|| disturb(golden.path(), &stop));
+        for _ in 0..5 {
+            let clone = Volume::new("ext4");
+            let copied = copy(golden.path(), clone.path());
+            seen += copied.sent.problems.count();
+            assert_eq!(fs::read(clone.path().join("steady")).unwrap(), b"steady");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(seen > 0, "nothing was seen to change");
+}
+
+#[test]
+fn a_file_that_grows_without_end_is_reported_by_name_and_arrives_as_it_was_begun() {
+    if !is_root() {
+        return;
+    }
+    let (golden, clone) = (Volume::new("ext4"), Volume::new("ext4"));
+    let log = golden.path().join("var.log");
+    fs::write(&log, vec![b'l'; 40 << 20]).unwrap();
+    let stop = AtomicBool::new(false);
+    let copied = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut file = OpenOptions::new().append(true).open(&log).unwrap();
+            while !stop.load(Ordering::Relaxed) {
+                file.write_all(b"one more line\n").unwrap();
+            }
+        });
+        let copied = copy(golden.path(), clone.path());
+        stop.store(true, Ordering::Relaxed);
+        copied
+    });
+    let problems = copied.sent.problems.kept();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(
+        (problems[0].path.clone(), &problems[0].kind),
+        (log, &ProblemKind::Changed)
+    );
+    let arrived = fs::read(clone.path().join("var.log")).unwrap();
+    assert!(arrived.len() >= 40 << 20 && arrived[..40 << 20].iter().all(|byte| *byte == b'l'));
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_the_rest_arrives() {
+    if !is_root() {
+        return;
+    }
+    let (golden, clone) = (Volume::new("ext4"), Volume::new("ext4"));
+    shell(
+        golden.path(),
+        "echo before > a; head -c 3M /dev/urandom > broken; echo after > z; sync",
+    );
+    // A device that fails in the middle needs device mapper; a directory entry that leads nowhere does as well.
+    let script = "dev=$(findmnt -no SOURCE .); inode=$(stat -c %i broken); cd /; \
+                  debugfs -w -R \"sif <$inode> mode 0170644\" $dev 2>/dev/null; echo 3 > /proc/sys/vm/drop_caches";
+    if shell(
+        golden.path(),
+        &format!("command -v debugfs > /dev/null || exit 0; {script}; echo done"),
+    ) != "done\n"
+    {
+        return;
+    }
+    let copied = copy(golden.path(), clone.path());
+    let problems = copied.sent.problems.kept();
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.path == golden.path().join("broken")),
+        "{problems:?}"
+    );
+    assert_eq!(fs::read(clone.path().join("z")).unwrap(), b"after\n");
+    assert!(!clone.path().join("broken").exists());
+}

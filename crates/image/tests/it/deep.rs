@@ -1,0 +1,87 @@
+//! Depth and number: paths beyond `PATH_MAX`, few descriptors, many files, little memory.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+
+use crate::facts::{Compare, assert_same};
+use crate::lab::{Volume, copy, is_root, shell};
+
+/// `levels` directories, each in the one before, with a file in every hundredth.
+fn make_deep(root: &Path, name: &str, levels: u32) {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut dir = openat(CWD, root, flags, Mode::empty()).unwrap();
+    for level in 0..levels {
+        mkdirat(&dir, name, Mode::from_raw_mode(0o755)).unwrap();
+        dir = openat(&dir, name, flags, Mode::empty()).unwrap();
+        if level % 100 == 0 {
+            let create = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+            let file = openat(&dir, "file", create, Mode::from_raw_mode(0o640)).unwrap();
+            rustix::io::write(&file, &level.to_le_bytes()).unwrap();
+            mkdirat(&dir, "beside", Mode::from_raw_mode(0o700)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn paths_far_beyond_path_max_arrive() {
+    if !is_root() {
+        return;
+    }
+    let (golden, clone) = (Volume::new("ext4"), Volume::new("xfs"));
+    make_deep(golden.path(), "d", 3000);
+    make_deep(golden.path(), &"long".repeat(60), 30);
+    let copied = copy(golden.path(), clone.path());
+    assert!(copied.sent.problems.is_empty(), "{:?}", copied.sent.problems);
+    // find and md5sum go down step by step and care for no PATH_MAX.
+    let list = "find . -printf '%d %y %m %T@ %f\\n' | sort | md5sum";
+    assert_eq!(shell(golden.path(), list), shell(clone.path(), list));
+    let content = "find . -type f -execdir md5sum {} \\; | sort | md5sum";
+    assert_eq!(shell(golden.path(), content), shell(clone.path(), content));
+}
+
+#[test]
+fn a_hundred_thousand_tiny_files_need_little_memory() {
+    if !is_root() {
+        return;
+    }
+    let golden = Volume::with("ext4", 2 << 30, &["-q", "-N", "200000"], "noatime");
+    let clone = Volume::with("ext4", 2 << 30, &["-q", "-N", "200000"], "noatime");
+    let all_in_one = golden.path().join("flat");
+    fs::create_dir(&all_in_one).unwrap();
+    for number in 0..60_000 {
+        fs::write(all_in_one.join(number.to_string()), number.to_string()).unwrap();
+    }
+    for dir in 0..2000 {
+        let dir = golden.path().join(format!("nested{}/{dir}", dir % 7));
+        fs::create_dir_all(&dir).unwrap();
+        (0..20).for_each(|number| fs::write(dir.join(number.to_string()), "x").unwrap());
+    }
+    let before = ka_host::system::peak_memory_bytes();
+    let copied = copy(golden.path(), clone.path());
+    let grown = ka_host::system::peak_memory_bytes().saturating_sub(before);
+    assert_eq!(copied.sent.totals.files, 100_000);
+    assert!(grown < 64 << 20, "{grown} bytes more");
+    assert_same(golden.path(), clone.path(), Compare::default());
+}
+
+#[test]
+fn many_hard_links_across_directories_keep_their_identity() {
+    if !is_root() {
+        return;
+    }
+    let (golden, clone) = (Volume::new("ext4"), Volume::new("btrfs"));
+    let root = golden.path();
+    for dir in 0..40 {
+        fs::create_dir(root.join(dir.to_string())).unwrap();
+    }
+    for number in 0..5000 {
+        let first = root.join(format!("{}/{number}", number % 40));
+        fs::write(&first, number.to_string()).unwrap();
+        fs::hard_link(&first, root.join(format!("{}/{number}", (number + 1) % 40))).unwrap();
+        fs::hard_link(&first, root.join(format!("{}/{number}-too", (number + 20) % 40))).unwrap();
+    }
+    copy(root, clone.path());
+    assert_same(root, clone.path(), Compare::default());
+}

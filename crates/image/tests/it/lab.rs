@@ -1,0 +1,153 @@
+//! File systems for tests, and a copy through the stream within one process.
+
+use std::path::Path;
+use std::thread;
+
+use crossbeam_channel::bounded;
+use ka_host::loopdev::LoopDevice;
+use ka_host::mount::MountGuard;
+use ka_host::run::Tool;
+use ka_image::tree::{
+    RestoreOptions, RestoreSummary, SendOptions, SendSummary, TreeSource, TreeTarget, restore, send,
+};
+use ka_image::{Progress, RestoreError};
+use tempfile::TempDir;
+
+/// A file system on a loop device, mounted; everything goes when it is dropped, in this order.
+pub(crate) struct Volume {
+    mount: MountGuard,
+    _device: Option<LoopDevice>,
+    _dir: TempDir,
+}
+
+impl Volume {
+    /// 2 GiB, sparse, formatted by the system's own tool.
+    pub(crate) fn new(kind: &str) -> Self {
+        Self::with(kind, 2 << 30, &[], "noatime")
+    }
+
+    pub(crate) fn with(kind: &str, bytes: u64, mkfs: &[&str], options: &str) -> Self {
+        let device = LoopDevice::scratch(bytes, 512).unwrap();
+        Tool::new(format!("mkfs.{kind}"))
+            .args(mkfs)
+            .arg(device.path())
+            .run()
+            .unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mount = MountGuard::mount(device.path(), dir.path(), kind, options).unwrap();
+        // Made by mkfs.ext4 only; without it trees of different file systems compare.
+        let _ = std::fs::remove_dir(dir.path().join("lost+found"));
+        Self {
+            mount,
+            _device: Some(device),
+            _dir: dir,
+        }
+    }
+
+    /// A file system without a device (`tmpfs`, `ramfs`).
+    pub(crate) fn virtual_one(kind: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mount = MountGuard::mount(Path::new("none"), dir.path(), kind, "").unwrap();
+        Self {
+            mount,
+            _device: None,
+            _dir: dir,
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.mount.target()
+    }
+}
+
+/// Both sides of a copy.
+pub(crate) struct Copied {
+    pub(crate) sent: SendSummary,
+    pub(crate) restored: RestoreSummary,
+}
+
+/// Copies with default options.
+pub(crate) fn copy(from: &Path, to: &Path) -> Copied {
+    copy_with(from, to, &options_for(from)).unwrap()
+}
+
+pub(crate) fn options_for(root: &Path) -> SendOptions {
+    SendOptions {
+        golden_root: root.to_path_buf(),
+        ..SendOptions::default()
+    }
+}
+
+pub(crate) fn copy_with(from: &Path, to: &Path, options: &SendOptions) -> Result<Copied, RestoreError> {
+    let sources = [TreeSource {
+        mount_id: 7,
+        root: from.to_path_buf(),
+    }];
+    let targets = [TreeTarget {
+        mount_id: 7,
+        root: to.to_path_buf(),
+    }];
+    let (blocks, received) = bounded::<Vec<u8>>(8);
+    thread::scope(|scope| {
+        let sources = &sources;
+        let sender = scope.spawn(move || {
+            let emit = |block: Vec<u8>| {
+                assert!(
+                    block.len() <= ka_image::MAX_BLOCK_BYTES,
+                    "a block of {} bytes",
+                    block.len()
+                );
+                blocks.send(block).map_err(std::io::Error::other)
+            };
+            send(sources, options, emit, &Progress::new())
+        });
+        let options = RestoreOptions { threads: 3 };
+        let restored = restore(&targets, &options, || Ok(received.recv().ok()), &Progress::new());
+        drop(received);
+        let sent = sender.join().unwrap();
+        let restored = restored?;
+        let sent = sent.unwrap();
+        assert_eq!(sent.totals, restored.totals);
+        Ok(Copied { sent, restored })
+    })
+}
+
+/// Runs a shell script in `dir` with the system's tools; they are the independent opinion.
+pub(crate) fn shell(dir: &Path, script: &str) -> String {
+    let script = format!("set -eu\ncd \"$1\"\n{script}");
+    Tool::new("bash")
+        .args(["-c", &script, "bash"])
+        .arg(dir)
+        .run()
+        .unwrap()
+        .text()
+}
+
+/// What `rsync` would still have to change; it compares everything it knows, content included.
+pub(crate) fn rsync_differences(from: &Path, to: &Path, more: &[&str]) -> String {
+    let slash = |path: &Path| format!("{}/", path.display());
+    let args = [
+        "-aHAXn",
+        "--delete",
+        "--checksum",
+        "--itemize-changes",
+        "--one-file-system",
+    ];
+    Tool::new("rsync")
+        .args(args)
+        .args(more)
+        .arg(slash(from))
+        .arg(slash(to))
+        .run()
+        .unwrap()
+        .text()
+}
+
+/// Whether the tests that need devices and owners can run.
+pub(crate) fn is_root() -> bool {
+    let root = ka_host::system::is_root();
+    if !root {
+        eprintln!("skipped: needs root for loop devices");
+    }
+    root
+}

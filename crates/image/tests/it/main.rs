@@ -1,0 +1,12 @@
+//! Trees on real file systems (loop devices, as root), judged by other means than the code under test: a walk with
+//! `std`, and `rsync`, `getfacl`, `getcap`, `lsattr`. Issue 2 §5.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+mod btrfs;
+mod changing;
+mod deep;
+mod everything;
+mod facts;
+mod lab;
+mod limits;
