@@ -1,5 +1,7 @@
 //! Directory trees: [`send`] reads them into blocks, [`restore`] makes them again.
 
+#[cfg(test)]
+mod hostile;
 mod source;
 mod target;
 

@@ -89,7 +89,8 @@ impl<'a, B: AsRef<[u8]> + Send + Sync> Dispatcher<'a, B> {
         let read = self.read(next);
         lock(&self.shared.tally).merge(&self.tally);
         read?;
-        self.end.ok_or_else(|| self.shared.fail(RestoreError::Truncated))
+        // Without an end it is truncated, unless a writer knows better.
+        self.end.ok_or(Halt)
     }
 
     fn read(&mut self, next: &mut impl FnMut() -> io::Result<Option<B>>) -> Result<(), Halt> {
