@@ -65,7 +65,7 @@ pub const CONTROL_SILENCE: Duration = Duration::from_secs(15);
 
 /// An acknowledgement is sent after this many newly received bytes, or after [`HEARTBEAT`], whichever comes first.
 /// A fraction of the smallest window, so that acknowledgements never hold up a sender.
-pub const ACK_BYTES: u64 = 1 << 20;
+pub const ACK_BYTES: u64 = 2 << 20;
 
 /// Preparing only plans and checks; a node with many slow disks needs some seconds for it.
 pub const PREPARE_TIMEOUT: Duration = Duration::from_secs(120);

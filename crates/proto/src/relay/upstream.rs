@@ -255,19 +255,15 @@ impl Relay {
     }
 }
 
-/// Whether `new` says enough more than `old` to be sent before the next heartbeat.
+/// Whether `new` says enough more than `old` to be sent before the next heartbeat. In a running chain all offsets move
+/// together, so the one that moved furthest decides: each acknowledgement wakes the node above.
 fn is_news(old: &Ack, new: &Ack) -> bool {
-    let further = |old: Option<StreamOffset>, new: Option<StreamOffset>| match (old, new) {
-        (Some(old), Some(new)) => new.since(old),
+    let further = |(old, new): (&Option<StreamOffset>, Option<StreamOffset>)| match (old, new) {
+        (Some(old), Some(new)) => new.since(*old),
         (None, None) => 0,
         _ => ACK_BYTES,
     };
-    let below = old
-        .below
-        .iter()
-        .zip(new.below)
-        .map(|(old, new)| further(*old, new))
-        .sum::<u64>();
-    new.received.since(old.received) + new.tail.since(old.tail) + below >= ACK_BYTES
-        || (old.ended, old.tail_ended) != (new.ended, new.tail_ended)
+    let below = old.below.iter().zip(new.below).map(further).fold(0, u64::max);
+    let own = new.received.since(old.received).max(new.tail.since(old.tail));
+    own.max(below) >= ACK_BYTES || (old.ended, old.tail_ended) != (new.ended, new.tail_ended)
 }

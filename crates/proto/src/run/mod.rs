@@ -8,6 +8,7 @@
 //! Not here: sockets, the head's own relay ([`crate::relay`]), what payloads mean.
 //! Specification: `docs/protocol.md`, "Run".
 
+mod chain;
 mod gather;
 mod member;
 mod stages;

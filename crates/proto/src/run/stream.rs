@@ -1,37 +1,34 @@
-//! One stream of a run: the chain, its repair, and its end.
+//! One stream of a run: its beginning, its progress, and its end. [`super::chain`] repairs it meanwhile.
 
 use std::collections::BTreeMap;
 
 use super::member::MemberState;
 use super::{
     ChainPosition, Duration, Failure, HeadStream, Member, NodeId, NodeInfo, Phase, Progress, Reason,
-    Received, Run, RunError, RunEvent, Side, SocketAddr, Stage, StreamId, StreamName, StreamOffset,
-    Successor, ToNode, ToServer,
+    Received, Run, RunError, RunEvent, Side, StreamId, StreamName, StreamOffset, ToNode,
 };
 use crate::auth;
-use crate::control::{OpenStream, Peer, Relink};
-
-/// How often a broken link between two living nodes is made again before one of them has to go.
-const LINK_RETRIES: u8 = 1;
+use crate::control::OpenStream;
 
 #[derive(Debug)]
 pub(super) struct StreamRun {
-    stream: StreamId,
+    pub(super) stream: StreamId,
     /// Who takes part in relaying now, in order.
-    chain: Vec<NodeId>,
+    pub(super) chain: Vec<NodeId>,
     /// Who was in it at the start, in order.
-    participants: Vec<NodeId>,
-    done: BTreeMap<NodeId, Received>,
-    consumed: BTreeMap<NodeId, StreamOffset>,
-    retries: BTreeMap<NodeId, u8>,
+    pub(super) participants: Vec<NodeId>,
+    pub(super) done: BTreeMap<NodeId, Received>,
+    pub(super) consumed: BTreeMap<NodeId, StreamOffset>,
+    pub(super) retries: BTreeMap<NodeId, u8>,
     /// How many successors had to go because they could not be linked to this node.
-    strikes: BTreeMap<NodeId, u32>,
+    pub(super) strikes: BTreeMap<NodeId, u32>,
     /// Whose predecessor was lost and not replaced, and what it was called.
-    orphans: BTreeMap<NodeId, String>,
-    produced: StreamOffset,
-    head_ended: bool,
-    moved_at: Duration,
-    stall: Duration,
+    pub(super) orphans: BTreeMap<NodeId, String>,
+    pub(super) produced: StreamOffset,
+    pub(super) head_ended: bool,
+    pub(super) moved_at: Duration,
+    pub(super) look_at: Duration,
+    pub(super) stall: Duration,
 }
 
 impl StreamRun {
@@ -44,8 +41,8 @@ impl StreamRun {
     }
 
     /// When to look whether anything has moved.
-    pub(super) fn deadline(&self) -> Duration {
-        self.moved_at + self.stall
+    pub(super) const fn deadline(&self) -> Duration {
+        self.look_at
     }
 
     fn note_progress(&mut self, now: Duration, node: NodeId, consumed: StreamOffset) {
@@ -59,16 +56,25 @@ impl StreamRun {
         self.consumed.get(&node).copied().unwrap_or_default()
     }
 
-    /// Whether a node has something left to do. While nobody has, it is the producer that is slow, and it may be.
-    fn is_behind(&self, node: NodeId) -> bool {
-        !self.is_done(node) && (self.head_ended || self.consumed(node) < self.produced)
+    /// How long this node may stand still; `None` when it has nothing to do. While nobody has, it is the producer that
+    /// is slow, and it may be. A node that has taken all and not yet said so writes back to its disk.
+    fn patience(&self, node: NodeId, finishing: Duration) -> Option<Duration> {
+        if self.is_done(node) {
+            return None;
+        }
+        let taken = self.consumed(node) >= self.produced;
+        if taken {
+            self.head_ended.then_some(finishing)
+        } else {
+            Some(self.stall)
+        }
     }
 
-    fn index_of(&self, node: NodeId) -> Option<usize> {
+    pub(super) fn index_of(&self, node: NodeId) -> Option<usize> {
         self.chain.iter().position(|&other| other == node)
     }
 
-    fn before(&self, node: NodeId) -> NodeId {
+    pub(super) fn before(&self, node: NodeId) -> NodeId {
         let before = self.index_of(node).and_then(|index| index.checked_sub(1));
         before
             .and_then(|index| self.chain.get(index))
@@ -76,7 +82,7 @@ impl StreamRun {
             .unwrap_or(NodeId::SERVER)
     }
 
-    fn after(&self, node: NodeId) -> Option<NodeId> {
+    pub(super) fn after(&self, node: NodeId) -> Option<NodeId> {
         let index = if node == NodeId::SERVER {
             0
         } else {
@@ -116,6 +122,7 @@ impl Run {
             produced: StreamOffset(0),
             head_ended: false,
             moved_at: now,
+            look_at: now + self.config.timeouts.stall,
             stall: self.config.timeouts.stall,
         });
         for (index, (&node, position)) in chain.iter().zip(1..).enumerate() {
@@ -139,21 +146,7 @@ impl Run {
         })
     }
 
-    /// Where `seen_from` reaches `node`: the server has one address for each network it is on.
-    fn peer(&self, node: NodeId, seen_from: NodeId) -> Peer {
-        let addr = if node == NodeId::SERVER {
-            let server = self.members.get(&seen_from).map(|member| member.server_addr);
-            server.map(|ip| SocketAddr::new(ip, self.config.data_port))
-        } else {
-            self.members.get(&node).map(|member| member.info.addr)
-        };
-        Peer {
-            node,
-            addr: addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))),
-        }
-    }
-
-    fn streaming(&mut self, stream: StreamId) -> Option<&mut StreamRun> {
+    pub(super) fn streaming(&mut self, stream: StreamId) -> Option<&mut StreamRun> {
         match &mut self.phase {
             Phase::Streaming(run) if run.stream == stream => Some(run),
             _ => None,
@@ -207,152 +200,6 @@ impl Run {
         }
     }
 
-    /// A node that failed but still relays for those below it.
-    pub(super) fn handle_relay_only(&mut self, now: Duration, node: NodeId, message: ToServer) {
-        if let ToServer::LinkLost {
-            stream,
-            side,
-            offset,
-            reason,
-        } = message
-        {
-            self.handle_link_lost(now, node, stream, side, offset, &reason);
-        }
-    }
-
-    /// Whether a node that says that it failed in `stage` has the running stream's relay open. One that failed before
-    /// it was told of this stream has not, and never will.
-    pub(super) fn is_relay(&self, node: NodeId, stage: Stage) -> bool {
-        let Phase::Streaming(run) = &self.phase else {
-            return false;
-        };
-        run.index_of(node).is_some() && (stage == Stage::Stream(run.stream) || run.is_done(node))
-    }
-
-    pub(super) fn handle_link_lost(
-        &mut self,
-        now: Duration,
-        node: NodeId,
-        stream: StreamId,
-        side: Side,
-        offset: StreamOffset,
-        reason: &Reason,
-    ) {
-        self.event(RunEvent::LinkLost {
-            node,
-            stream,
-            side,
-            offset,
-            reason: reason.clone(),
-        });
-        let heal = self.config.heal;
-        let Some(run) = self.streaming(stream) else { return };
-        match side {
-            Side::Downstream => {
-                let next = run.after(node).filter(|_| heal);
-                self.name_successor(stream, node, next);
-            }
-            Side::Upstream if run.index_of(node).is_none() => {}
-            Side::Upstream => self.handle_upstream_lost(now, node, stream, reason),
-        }
-    }
-
-    fn handle_upstream_lost(&mut self, now: Duration, node: NodeId, stream: StreamId, reason: &Reason) {
-        let heal = self.config.heal;
-        let Some(run) = self.streaming(stream) else { return };
-        let before = run.before(node);
-        let tries = run.retries.entry(node).or_insert(0);
-        if heal && *tries < LINK_RETRIES {
-            *tries += 1;
-            self.join_neighbours(stream, before, node);
-            return;
-        }
-        // One of the two must go, and which one is at fault is not known: it is the one above if it is silent or has
-        // cost a successor already, so that one bad node costs one good one at most.
-        let repeated = run.strikes.get(&before).is_some_and(|strikes| *strikes > 0);
-        if heal && (repeated || self.is_quiet(now, before)) && before != NodeId::SERVER {
-            self.lose(
-                now,
-                before,
-                &Reason::new(format!("its successors cannot get data from it: {reason}")),
-            );
-            return;
-        }
-        let Some(run) = self.streaming(stream) else { return };
-        *run.strikes.entry(before).or_insert(0) += 1;
-        let orphan_of = run.orphans.get(&node).cloned();
-        let name = orphan_of.unwrap_or_else(|| self.name_of(before));
-        self.lose(
-            now,
-            node,
-            &Reason::new(format!("lost its predecessor {name}: {reason}")),
-        );
-    }
-
-    /// Whether a node missed answers that it should have given by now.
-    fn is_quiet(&self, now: Duration, node: NodeId) -> bool {
-        let allowed = self.config.heartbeat * 4;
-        self.members
-            .get(&node)
-            .is_some_and(|member| now >= member.heard + allowed)
-    }
-
-    fn name_of(&self, node: NodeId) -> String {
-        self.members
-            .get(&node)
-            .map_or_else(|| "the server".to_owned(), |member| member.info.name.to_string())
-    }
-
-    /// A node left the chain: its neighbours are joined, or the one above goes on without a successor and the one
-    /// below finds out by itself, for it may already have everything.
-    pub(super) fn leave_chain(&mut self, now: Duration, node: NodeId) {
-        let (heal, name) = (self.config.heal, self.name_of(node));
-        let Phase::Streaming(run) = &mut self.phase else {
-            return;
-        };
-        let Some(index) = run.index_of(node) else { return };
-        let (stream, before, after) = (run.stream, run.before(node), run.after(node));
-        run.chain.remove(index);
-        run.moved_at = now;
-        match after {
-            Some(after) if heal => self.join_neighbours(stream, before, after),
-            Some(after) => {
-                run.orphans.insert(after, name);
-                self.name_successor(stream, before, None);
-            }
-            None => self.name_successor(stream, before, None),
-        }
-    }
-
-    fn join_neighbours(&mut self, stream: StreamId, before: NodeId, after: NodeId) {
-        self.name_successor(stream, before, Some(after));
-        let predecessor = Some(self.peer(before, after));
-        self.send(
-            after,
-            ToNode::Relink(Relink {
-                stream,
-                predecessor,
-                successor: None,
-            }),
-        );
-    }
-
-    fn name_successor(&mut self, stream: StreamId, node: NodeId, next: Option<NodeId>) {
-        let successor = next.map_or(Successor::Nobody, Successor::Node);
-        if node == NodeId::SERVER {
-            self.event(RunEvent::HeadSuccessor { stream, successor });
-        } else {
-            self.send(
-                node,
-                ToNode::Relink(Relink {
-                    stream,
-                    predecessor: None,
-                    successor: Some(successor),
-                }),
-            );
-        }
-    }
-
     /// Ends the stream when everybody who was in it is done or failed.
     pub(super) fn finish_stream(&mut self) {
         let Phase::Streaming(run) = &self.phase else {
@@ -390,21 +237,32 @@ impl Run {
         Some((member.info.clone(), outcome))
     }
 
-    /// Nothing moved for too long: those that are behind are out, each with the place where it stopped.
+    /// Looks for nodes that stand still while they have something to do, and sends them away with the place where
+    /// they stopped. One that fails only its own part still relays and is let be.
     pub(super) fn stream_timeout(&mut self, now: Duration) {
+        let report = self.config.timeouts.report;
         let Phase::Streaming(run) = &mut self.phase else {
             return;
         };
-        run.moved_at = now;
-        let behind = run
-            .participants
-            .iter()
-            .copied()
-            .filter(|node| run.is_behind(*node));
-        let behind: Vec<_> = behind.map(|node| (node, run.consumed(node))).collect();
-        let stall = run.stall.as_secs_f32();
+        run.look_at = if now < run.moved_at + run.stall {
+            run.moved_at + run.stall
+        } else {
+            now + run.stall
+        };
+        let still = now.saturating_sub(run.moved_at);
+        let members = &self.members;
+        let is_active = |node: &NodeId| members.get(node).is_some_and(Member::is_active);
+        let behind = run.participants.iter().copied().filter(is_active);
+        let behind: Vec<_> = behind
+            .filter(|node| {
+                run.patience(*node, report)
+                    .is_some_and(|patience| still >= patience)
+            })
+            .map(|node| (node, run.consumed(node)))
+            .collect();
         for (node, consumed) in behind {
-            let reason = format!("nothing moved for {stall} s; it was at byte {consumed} of the stream");
+            let still = still.as_secs();
+            let reason = format!("nothing moved for {still} s; it was at byte {consumed} of the stream");
             self.lose(now, node, &Reason::new(reason));
         }
     }
