@@ -149,6 +149,11 @@ impl DescEntry {
         }
     }
 
+    /// The words of `attrs=`; `None` where no attribute is asked for.
+    pub fn attribute_words(&self) -> Option<String> {
+        (self.attrs != 0).then(|| keys::attribute_words(self.attrs))
+    }
+
     /// Whether the type column says swap space, whichever way it is written.
     pub fn is_swap(&self) -> bool {
         self.kind.known() == Some(KnownType::Swap)
@@ -176,10 +181,7 @@ impl fmt::Display for DescEntry {
             ("options", self.options.clone()),
             ("name", self.name.clone()),
             ("number", self.number.map(|number| number.to_string())),
-            (
-                "attrs",
-                Some(keys::attribute_words(self.attrs)).filter(|words| !words.is_empty()),
-            ),
+            ("attrs", self.attribute_words()),
         ];
         for (key, value) in values {
             if let Some(value) = value {

@@ -52,8 +52,12 @@ pub fn plan(
 /// The size in bytes of the smallest disk, in whole MiB, that `source` fits on.
 ///
 /// # Errors
-/// The error of the largest disk, where no disk would do.
+/// What is wrong with a desc file on a `golden` table, though a disk over 2 TiB, which gets another one,
+/// might do; otherwise the error of the largest disk.
 pub fn minimum_bytes(source: &Source, sector_size: u32, golden: TableKind) -> Result<u64, LayoutError> {
+    if let Source::Desc(desc) = source {
+        desc.check_for(desc.table.unwrap_or(golden))?;
+    }
     let mut next_id = 0;
     let mut fits = |mib: u64| {
         let mut fresh = || {

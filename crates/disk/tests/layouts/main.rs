@@ -14,5 +14,7 @@ mod any_desc;
 mod any_table;
 mod as_is;
 mod disks;
+mod examples;
 mod from_desc;
+mod ka_desc;
 mod oracles;

@@ -25,7 +25,7 @@ pub(crate) struct Options {
     pub(crate) check: Option<PathBuf>,
 
     /// With --check: on a disk of this size (8G, 500M; a bare number is MiB); without it, on the smallest that will do
-    #[arg(long, value_name = "SIZE", value_parser = disk_bytes, requires = "check")]
+    #[arg(long, value_name = "SIZE", value_parser = disk_bytes, conflicts_with = "disk")]
     pub(crate) disk_size: Option<u64>,
 
     /// Sector size in bytes of an image file or of the disk for --check [default: what is found, else 512]
@@ -33,7 +33,7 @@ pub(crate) struct Options {
     pub(crate) sector_size: Option<u32>,
 
     /// With --check: kind of the golden drive's table (mbr or gpt), for a file without a `table` line
-    #[arg(long, value_name = "KIND", requires = "check")]
+    #[arg(long, value_name = "KIND", conflicts_with = "disk")]
     pub(crate) table: Option<TableKind>,
 
     /// Print JSON

@@ -36,22 +36,16 @@ fn explain(bytes: &[u8], origin: &str, options: &Options) -> anyhow::Result<Expl
     let golden = options.table.unwrap_or_else(|| likely_table(&desc));
     let sector_size = options.sector_size.unwrap_or(512);
     let source = Source::Desc(desc.clone());
-    let minimum = layout::minimum_bytes(&source, sector_size, golden);
-    let disk_bytes = match (options.disk_size, &minimum) {
-        (Some(bytes), _) => bytes,
-        (None, Ok(minimum)) => *minimum,
-        // The plan on any disk says which line is at fault.
-        (None, Err(_)) => u64::from(u32::MAX),
+    let minimum = layout::minimum_bytes(&source, sector_size, golden).map_err(flat);
+    let (disk_bytes, minimum_bytes) = match options.disk_size {
+        Some(disk_bytes) => (disk_bytes, minimum.ok()),
+        None => minimum.map(|minimum| (minimum, Some(minimum)))?,
     };
     let geometry = Geometry {
         disk_bytes,
         sector_size,
     };
     let plan = layout::plan(&source, &geometry, golden, false, &mut Uuid::new_v4).map_err(flat)?;
-    let Source::Desc(desc) = source else {
-        unreachable!("made as a desc above")
-    };
-    let minimum_bytes = minimum.map_err(flat)?;
     Ok(Explained {
         desc,
         plan,

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 pub(crate) struct Explained {
     pub(crate) desc: Desc,
     pub(crate) plan: PartitionPlan,
-    /// The smallest disk that holds it.
-    pub(crate) minimum_bytes: u64,
+    /// The smallest disk that holds it; `None` where only one over 2 TiB does, for its other table.
+    pub(crate) minimum_bytes: Option<u64>,
     /// Whether the plan is for that disk, because no other was named.
     pub(crate) is_smallest: bool,
 }
@@ -47,10 +47,12 @@ impl fmt::Display for Explained {
         for line in rows.lines() {
             writeln!(f, "{}", line.trim_end())?;
         }
-        if !self.is_smallest {
-            writeln!(f, "It needs a disk of at least {} MiB.", self.minimum_bytes / MIB)?;
+        match self.minimum_bytes {
+            Some(bytes) if !self.is_smallest => {
+                writeln!(f, "It needs a disk of at least {} MiB.", bytes / MIB)
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -113,6 +115,7 @@ fn what(entry: &DescEntry, part: Option<&Partition>) -> String {
         ("label ", entry.label.as_ref().map(|label| format!("{label:?}"))),
         ("mounted with ", entry.options.clone()),
         ("named ", entry.name.as_ref().map(|name| format!("{name:?}"))),
+        ("attributes ", entry.attribute_words()),
     ];
     words.extend(
         values

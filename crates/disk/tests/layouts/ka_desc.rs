@@ -1,0 +1,248 @@
+//! The `ka-desc` program, as an operator runs it.
+
+use std::fs;
+
+use ka_disk::desc::{Desc, MIB};
+use ka_disk::layout::{Geometry, PartitionPlan, Source, plan};
+use ka_disk::table::{Partition, TableKind};
+use ka_host::run::{Tool, ToolOutput};
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::any_desc::any_case;
+use crate::disks::Disk;
+
+fn ka_desc(args: &[&str]) -> ToolOutput {
+    Tool::new(env!("CARGO_BIN_EXE_ka-desc"))
+        .args(args)
+        .accept(1)
+        .accept(2)
+        .run()
+        .unwrap()
+}
+
+fn planned(text: &str, geometry: Geometry) -> Option<PartitionPlan> {
+    let desc = Desc::parse(text, "desc").ok()?;
+    plan(
+        &Source::Desc(desc),
+        &geometry,
+        TableKind::Mbr,
+        false,
+        &mut Uuid::new_v4,
+    )
+    .ok()
+}
+
+fn gib(gib: u64) -> Geometry {
+    Geometry {
+        disk_bytes: gib << 30,
+        sector_size: 512,
+    }
+}
+
+#[test]
+fn the_desc_file_of_a_disk_makes_the_same_disk_again() {
+    let config = Config {
+        cases: 60,
+        max_global_rejects: 200,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    for kind in [TableKind::Mbr, TableKind::Gpt] {
+        let outcome = TestRunner::new(config.clone()).run(&any_case(kind, 512), |case| {
+            let Some(first) = planned(&case.text, case.geometry) else {
+                return Err(TestCaseError::reject("does not fit"));
+            };
+            let disk = Disk::with(&first);
+            let made = ka_desc(&[disk.path().to_str().unwrap()]);
+            if first.partitions().is_empty() {
+                return Ok(());
+            }
+            let again = planned(&made.text(), case.geometry)
+                .ok_or_else(|| TestCaseError::fail(format!("{}made of\n{}", made.text(), case.text)))?;
+            // What an extended line leaves unused on a GPT is a gap, and gaps are not made again.
+            let gaps =
+                kind == TableKind::Gpt && (case.text.contains("type0f") || case.text.contains("extended"));
+            let start = |part: &Partition| if gaps { 0 } else { part.start_bytes };
+            let facts = |part: &Partition| {
+                (
+                    part.number,
+                    start(part),
+                    part.kind.known(),
+                    part.name.clone(),
+                    part.attrs,
+                )
+            };
+            for (first, again) in first.partitions().iter().zip(again.partitions()) {
+                // The last one is `fill` where it reaches the end but for less than a MiB; it takes gaps too.
+                let shrunk = again.len_bytes + MIB < first.len_bytes;
+                let grown = again.len_bytes > first.len_bytes + MIB && !gaps;
+                if facts(first) != facts(again) || shrunk || grown {
+                    return Err(TestCaseError::fail(format!(
+                        "{first:?}\n{again:?}\n{}",
+                        made.text()
+                    )));
+                }
+            }
+            Ok(())
+        });
+        outcome.unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn a_disk_is_described_with_what_is_on_it() {
+    let plan = planned(
+        "linux 100\nextended fill\nlogical swap 200\nlogical linux fill boot\n",
+        gib(1),
+    )
+    .unwrap();
+    let disk = Disk::with(&plan);
+    let offset = format!("offset={}", plan.find(1).unwrap().start_bytes);
+    let mkfs = ["-q", "-F", "-t", "ext4", "-L", "the root", "-E", &offset];
+    Tool::new("mke2fs")
+        .args(mkfs)
+        .arg(disk.path())
+        .arg("100M")
+        .run()
+        .unwrap();
+    let name = disk.path().file_name().unwrap().to_string_lossy().into_owned();
+    let text = ka_desc(&[disk.path().to_str().unwrap()]).text();
+    let separator = if name.ends_with(|c: char| c.is_ascii_digit()) {
+        "p"
+    } else {
+        ""
+    };
+    assert!(
+        text.contains(&format!("# {name}{separator}1: ext4 \"the root\"\nlinux 100\n")),
+        "{text}"
+    );
+    assert!(
+        text.contains("logical partitions; 923 MiB, up to the end\nextended fill\n"),
+        "{text}"
+    );
+    assert!(text.contains("nothing known\nlogical swap 200\n"), "{text}");
+    assert!(text.contains("\nlogical linux fill boot\n"), "{text}");
+}
+
+#[test]
+fn partitions_that_are_no_whole_mib_are_rounded_up_and_gaps_are_told() {
+    let disk = Disk::new(&gib(1));
+    let script = tempfile::NamedTempFile::new().unwrap();
+    fs::write(script.path(), "start=63,size=100001\nstart=616448,size=40960\n").unwrap();
+    let command = format!(
+        "sfdisk -q -X dos {} < {}",
+        disk.path().display(),
+        script.path().display()
+    );
+    Tool::new("sh").args(["-c", &command]).run().unwrap();
+    let text = ka_desc(&[disk.path().to_str().unwrap()]).text();
+    assert!(
+        text.contains("rounded up from 51200512 bytes\nlinux 49\n"),
+        "{text}"
+    );
+    assert!(text.contains("# 252 MiB unused here\n"), "{text}");
+    assert!(text.ends_with("linux 20\n"), "{text}");
+}
+
+#[test]
+fn json_holds_the_same_and_more() {
+    let plan = planned("table gpt\nesp 100M name=\"EFI System\"\nlinux fill\n", gib(1)).unwrap();
+    let disk = Disk::with(&plan);
+    let made = ka_desc(&["--json", disk.path().to_str().unwrap()]);
+    let value: Value = serde_json::from_str(&made.text()).unwrap();
+    assert_eq!(
+        value["desc"],
+        "table gpt\nesp 100 name=\"EFI System\"\nlinux fill\n"
+    );
+    assert_eq!(value["partitions"][0]["partition"]["len_bytes"], 100 * MIB);
+}
+
+fn check(text: &str, args: &[&str]) -> ToolOutput {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), text).unwrap();
+    ka_desc(&[&["--check", file.path().to_str().unwrap()], args].concat())
+}
+
+#[test]
+fn check_tells_what_each_line_becomes() {
+    let text = "swap 500\nextended fill\nlogical linux fill mount=/home fs=xfs\n";
+    let told = check(text, &["--disk-size", "4G"]);
+    assert_eq!(told.code, 0);
+    let told = told.text();
+    assert!(told.contains("mbr table on a disk of 4096 MiB"), "{told}");
+    assert!(
+        told.contains("3   5  linux           502      3594  fill   logical, xfs, for /home\n"),
+        "{told}"
+    );
+    assert!(told.contains("It needs a disk of at least 503 MiB."), "{told}");
+    let gpt = check(
+        text,
+        &["--disk-size", "4G", "--table", "gpt", "--sector-size", "4096"],
+    )
+    .text();
+    assert!(
+        gpt.contains("not written: gpt needs no extended partition"),
+        "{gpt}"
+    );
+    let json: Value = serde_json::from_str(&check(text, &["--json"]).text()).unwrap();
+    assert_eq!(json["minimum_bytes"], 503 * MIB);
+    assert_eq!(json["lines"][2]["partition"]["number"], 5);
+}
+
+#[test]
+fn check_names_the_line_of_every_kind_of_mistake() {
+    for (text, args, place) in [
+        (
+            "linux 500\n\nlinus 500\n",
+            &[][..],
+            ":3: unknown partition type `linus`",
+        ),
+        (
+            "linux 500\nlinux 600\n",
+            &["--disk-size", "1000"],
+            ":2: does not fit",
+        ),
+        (
+            "linux 1\nlinux 1\nlinux 1\nlinux 1\nlinux 1\nextended 1\n",
+            &["--table", "mbr"],
+            ":5: a fifth primary",
+        ),
+        ("linux 100%\nlinux 5\n", &[], ":2: does not fit"),
+    ] {
+        let told = check(text, args);
+        assert_eq!(told.code, 1, "{text}");
+        assert!(told.stderr_tail.contains(place), "{}", told.stderr_tail);
+        assert_eq!(told.stderr_tail.trim_end().lines().count(), 1);
+        let told = check(text, &[args, &["--json"]].concat());
+        let value: Value = serde_json::from_str(&told.text()).unwrap();
+        assert!(
+            value["error"].as_str().is_some_and(|error| error.contains(place)),
+            "{value}"
+        );
+    }
+}
+
+#[test]
+fn wrong_usage_ends_with_2_and_an_unreadable_disk_with_1() {
+    assert_eq!(ka_desc(&[]).code, 2);
+    assert_eq!(ka_desc(&["--disk-size", "4G", "sda"]).code, 2);
+    assert_eq!(ka_desc(&["--check", "x", "--disk-size", "fill"]).code, 2);
+    assert_eq!(ka_desc(&["--check", "x", "--sector-size", "1024"]).code, 2);
+    let missing = ka_desc(&["no-such-disk"]);
+    assert_eq!(missing.code, 1);
+    assert!(
+        missing.stderr_tail.contains("/dev/no-such-disk"),
+        "{}",
+        missing.stderr_tail
+    );
+    let blank = Disk::new(&gib(1));
+    let told = ka_desc(&[blank.path().to_str().unwrap()]);
+    assert_eq!(told.code, 1);
+    assert!(
+        told.stderr_tail.contains("has no partition table"),
+        "{}",
+        told.stderr_tail
+    );
+}
