@@ -62,21 +62,24 @@ impl<'a> Placer<'a> {
         self.take(place, owner)
     }
 
-    /// Places a swap area: its own number, else the next free `swap` line; `None` when there is none.
+    /// Places a swap area: its own number where the desc file or a copied table has it for swap, else the next
+    /// free `swap` line, else its own drive, copied for it alone. `None` when there is none of these.
     pub(super) fn swap(&mut self, swap: &FoundSwap) -> Result<Option<Place>, SurveyError> {
         let what = format!("the swap area {}", swap.golden.path);
         let own = swap.on.as_ref().map(|(drive, partition)| Place {
             drive: drive.clone(),
             partition: *partition,
         });
-        let own = own.filter(|place| match self.descs.get(&place.drive) {
-            Some(_) => self.entry(place).is_some_and(is_swap_line) && !self.taken.contains_key(place),
-            None => true,
+        let described = |place: &Place| self.descs.contains_key(&place.drive);
+        let keeps_number = own.clone().filter(|place| match described(place) {
+            true => self.entry(place).is_some_and(is_swap_line) && !self.taken.contains_key(place),
+            false => self.uses(&place.drive),
         });
-        match own.or_else(|| self.free_swap_lines().next().map(|(place, _)| place)) {
-            Some(place) => self.take(place, what).map(Some),
-            None => Ok(None),
-        }
+        let free_line = || self.free_swap_lines().next().map(|(place, _)| place);
+        let place = keeps_number
+            .or_else(free_line)
+            .or_else(|| own.filter(|place| !described(place)));
+        place.map(|place| self.take(place, what)).transpose()
     }
 
     /// Places a raw copy.

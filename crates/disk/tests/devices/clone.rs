@@ -44,6 +44,8 @@ fn build(spec: &InstallSpec, device: &LoopDevice) -> mounts::MountPlan {
         )
         .unwrap();
     }
+    // The disk held for ourselves would keep mkfs from its partitions.
+    drop(file);
     let tools = ToolVersions::detect();
     let mut devices: Vec<(u32, PathBuf)> = Vec::new();
     for fs in &spec.filesystems {

@@ -20,7 +20,7 @@ fn classic() -> (TestDisk, Golden) {
     tool("mkswap", &["-q", "-L", "swap one"], &swap);
     tool(
         "mkfs.ext4",
-        &["-q", "-F", "-L", "golden root", "-m", "1", "-O", "^metadata_csum"],
+        &["-q", "-F", "-L", "my golden root", "-m", "1", "-O", "^metadata_csum"],
         &root,
     );
     tool("mkfs.xfs", &["-q", "-f", "-m", "reflink=0"], &home);
@@ -75,7 +75,7 @@ fn a_classic_system_is_found_with_its_partitions_labels_and_features() {
         (root.place.to_string(), root.fstype),
         (format!("{}p2", disk.name()), FsType::Ext4)
     );
-    assert_eq!(root.label.as_deref(), Some("golden root"));
+    assert_eq!(root.label.as_deref(), Some("my golden root"));
     assert_eq!(root.uuid, None);
     assert!(root.used_bytes > 20 * MIB);
     let FsFeatures::Ext(features) = &root.features else {
@@ -134,7 +134,7 @@ fn a_desc_file_moves_and_changes_file_systems() {
     let mut options = with_desc(&golden, &disk.name(), desc);
     let failed = error(&options);
     assert!(
-        failed.starts_with("the label `golden root` of") && failed.contains("label="),
+        failed.starts_with("the label `my golden root` of") && failed.contains("label="),
         "{failed}"
     );
     options.drives[0].1 = Desc::parse(&desc.replace("fs=xfs", "fs=xfs label=root"), "desc").unwrap();

@@ -1,0 +1,283 @@
+//! Lines that mount a file system on a device.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use ka_host::HostError;
+use ka_host::mountinfo::{self, MountInfo};
+
+use super::{Finder, FoundMount, named_device, split_partition_name};
+use crate::fstab::{FstabEntry, TaggedName};
+use crate::golden::classify::{LineKind, classify, is_optional};
+use crate::golden::device::{BlockDevice, Named};
+use crate::golden::{SurveyError, features, usage};
+use crate::spec::{FsType, GoldenDevice};
+
+/// An option that names a btrfs subvolume by a number that means nothing on another disk.
+const SUBVOLID: &str = "subvolid";
+
+impl Finder<'_> {
+    pub(super) fn mount(
+        &self,
+        entry: &FstabEntry,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<FoundMount>, SurveyError> {
+        let source = self.below_root(&entry.mount_point);
+        // Looking at the directory makes an automounter mount it.
+        let _ = fs::metadata(source.join("."));
+        let seen = mountinfo::find_at(&self.mounts, &source).cloned();
+        let Some(info) = seen.filter(|info| info.fstype != "autofs") else {
+            return self.not_mounted(entry, source, notes);
+        };
+        if classify(entry) == LineKind::Unsupported && is_optional(entry) {
+            notes.push(format!(
+                "{} ({}) is left out: KA does not make {}",
+                entry.mount_point, entry.spec, entry.fstype
+            ));
+            return Ok(None);
+        }
+        let device = self.device_of(entry, &info)?;
+        if self.is_left_out(&device.block) {
+            // What -D copies needs no note, and assembling refuses it while it is mounted writable.
+            if !self.raw.contains(&device.block.name) {
+                let disk = device.block.drive();
+                notes.push(format!(
+                    "{} is left out with the disk {disk} (-X)",
+                    entry.mount_point
+                ));
+            }
+            return Ok(None);
+        }
+        self.check_identity(entry, &device)?;
+        self.mounted_device(entry, &info, device).map(Some)
+    }
+
+    fn not_mounted(
+        &self,
+        entry: &FstabEntry,
+        source: PathBuf,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<FoundMount>, SurveyError> {
+        if entry.mount_point == "/" && self.root != Path::new("/") && source.is_dir() {
+            return self.plain_directory(entry, source).map(Some);
+        }
+        if is_optional(entry) {
+            notes.push(format!(
+                "{} ({}) is not mounted and is left out; the clone's fstab names it as before",
+                entry.mount_point, entry.spec
+            ));
+            return Ok(None);
+        }
+        let disk = self
+            .excluded_disks
+            .iter()
+            .find(|disk| names_disk(&entry.spec, disk));
+        if let Some(disk) = disk {
+            notes.push(format!(
+                "{} is left out with the disk {disk} (-X)",
+                entry.mount_point
+            ));
+            return Ok(None);
+        }
+        Err(self.error(
+            entry,
+            format!(
+                "{} ({}) is not mounted at {}: mount it, or give the line the option noauto or nofail to leave it out",
+                entry.mount_point,
+                entry.spec,
+                source.display()
+            ),
+        ))
+    }
+
+    /// The device under a mount. Btrfs shows a made-up number, there the mount's source counts.
+    pub(super) fn device_of(&self, entry: &FstabEntry, info: &MountInfo) -> Result<Named, SurveyError> {
+        let block = match info.device {
+            (0, _) => BlockDevice::from_node(&info.source),
+            numbers => BlockDevice::from_numbers(numbers).ok(),
+        };
+        let block = block.ok_or_else(|| {
+            let what = format!(
+                "{} is mounted from {}, which is no block device",
+                entry.mount_point,
+                info.source.display()
+            );
+            self.error(
+                entry,
+                format!("{what}: unmount it, or give the line the option noauto"),
+            )
+        })?;
+        Named::probe(block)
+    }
+
+    pub(super) fn is_left_out(&self, block: &BlockDevice) -> bool {
+        self.excluded_disks.iter().any(|disk| disk == block.drive()) || self.raw.contains(&block.name)
+    }
+
+    /// What is mounted must be what the line says, or the clone would get a line for something else.
+    fn check_identity(&self, entry: &FstabEntry, device: &Named) -> Result<(), SurveyError> {
+        let meant = device.is_meant_by(&entry.spec);
+        // Plain names in the fstab of another root were given by another machine's kernel.
+        let foreign_name = self.root != Path::new("/") && TaggedName::parse(&entry.spec).is_none();
+        if meant == Some(false) && !foreign_name {
+            let node = device.block.node.display();
+            let problem = format!(
+                "the line says {} for {}, but {node} is mounted there now: correct the line or mount what it says",
+                entry.spec, entry.mount_point
+            );
+            return Err(self.error(entry, problem));
+        }
+        Ok(())
+    }
+
+    pub(super) fn mounted_device(
+        &self,
+        entry: &FstabEntry,
+        info: &MountInfo,
+        device: Named,
+    ) -> Result<FoundMount, SurveyError> {
+        let kind = device
+            .identity
+            .fstype
+            .clone()
+            .unwrap_or_else(|| info.fstype.clone());
+        let fstype = kind
+            .parse::<FsType>()
+            .or_else(|_| info.fstype.parse())
+            .map_err(|unknown| {
+                let way_out = format!(
+                    "copy it raw with -D {}, leave its disk out with -X, or give the line the option noauto",
+                    device.block.name
+                );
+                self.error(entry, format!("{}: {unknown}: {way_out}", entry.mount_point))
+            })?;
+        let subvol =
+            (fstype == FsType::Btrfs).then(|| info.root.to_string_lossy().trim_matches('/').to_owned());
+        if fstype != FsType::Btrfs && info.root != Path::new("/") {
+            let problem = format!(
+                "{} shows only a part of a file system ({})",
+                entry.mount_point,
+                info.root.display()
+            );
+            return Err(self.error(
+                entry,
+                format!("{problem}: mount all of it, or give the line the option noauto"),
+            ));
+        }
+        let source = self.below_root(&entry.mount_point);
+        let (used_bytes, used_inodes) = usage::of_file_system(&source)?;
+        let golden = device.golden(Some(&entry.spec));
+        let several = fstype == FsType::Btrfs
+            && features::btrfs_devices(&device.block.node).is_ok_and(|count| count > 1);
+        let on = device.block.partition.clone().filter(|_| !several);
+        self.found(
+            entry,
+            source,
+            FoundMount {
+                used_bytes,
+                used_inodes,
+                ..blank(golden, on, Some(device), fstype, subvol)
+            },
+        )
+    }
+
+    /// A golden tree that lies in a directory: its fstab is believed about the device of `/`.
+    fn plain_directory(&self, entry: &FstabEntry, source: PathBuf) -> Result<FoundMount, SurveyError> {
+        let fstype = entry.fstype.parse::<FsType>();
+        let fstype =
+            fstype.map_err(|unknown| self.error(entry, format!("{}: {unknown}", entry.mount_point)))?;
+        let (used_bytes, used_inodes) = usage::of_tree(&source);
+        let (golden, on) = named_device(&entry.spec);
+        self.found(
+            entry,
+            source,
+            FoundMount {
+                used_bytes,
+                used_inodes,
+                ..blank(golden, on, None, fstype, None)
+            },
+        )
+    }
+
+    fn found(
+        &self,
+        entry: &FstabEntry,
+        source: PathBuf,
+        mount: FoundMount,
+    ) -> Result<FoundMount, SurveyError> {
+        let meta = fs::metadata(&source)
+            .map_err(|error| HostError::new(format!("looking at {}", source.display()), error))?;
+        Ok(FoundMount {
+            mount_point: entry.mount_point.clone(),
+            options: without_subvolid(&entry.options, mount.subvol.as_deref()),
+            fstab_options: entry.options.clone(),
+            mode: meta.mode() & 0o7777,
+            uid: meta.uid(),
+            gid: meta.gid(),
+            source,
+            ..mount
+        })
+    }
+}
+
+fn blank(
+    golden: GoldenDevice,
+    on: Option<(String, u32)>,
+    device: Option<Named>,
+    fstype: FsType,
+    subvol: Option<String>,
+) -> FoundMount {
+    FoundMount {
+        mount_point: String::new(),
+        options: String::new(),
+        fstab_options: String::new(),
+        golden,
+        on,
+        device,
+        fstype,
+        source: PathBuf::new(),
+        subvol,
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        used_bytes: 0,
+        used_inodes: 0,
+    }
+}
+
+fn names_disk(spec: &str, disk: &str) -> bool {
+    let name = spec.strip_prefix("/dev/").and_then(split_partition_name);
+    name.is_some_and(|(drive, _)| drive == disk)
+}
+
+fn without_subvolid(options: &str, subvol: Option<&str>) -> String {
+    let Some(subvol) = subvol else {
+        return options.to_owned();
+    };
+    let is_id = |option: &&str| option.split('=').next() == Some(SUBVOLID);
+    if !options.split(',').any(|option| is_id(&option)) {
+        return options.to_owned();
+    }
+    let mut kept: Vec<String> = options
+        .split(',')
+        .filter(|option| !is_id(option))
+        .map(str::to_owned)
+        .collect();
+    if !kept.iter().any(|option| option.starts_with("subvol=")) {
+        kept.push(format!("subvol=/{subvol}"));
+    }
+    kept.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subvolume_numbers_become_names() {
+        assert_eq!(without_subvolid("rw,subvolid=256", Some("@")), "rw,subvol=/@");
+        assert_eq!(without_subvolid("subvolid=256,subvol=/@", Some("@")), "subvol=/@");
+        assert_eq!(without_subvolid("subvol=@", Some("@")), "subvol=@");
+    }
+}
