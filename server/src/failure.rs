@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use ka_status::text::error_line;
+
 /// A bad ending before the run.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -26,7 +28,7 @@ impl fmt::Display for Failure {
     /// The whole chain of causes on one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::NothingDone(error) | Self::Usage(error)) = self;
-        f.write_str(&format!("{error:#}").replace('\n', " / "))
+        f.write_str(&error_line(error.as_ref()))
     }
 }
 

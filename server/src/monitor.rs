@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, Select, TryRecvError};
 use ka_image::Progress;
 use ka_status::event::NodeEvent;
 use ka_status::report::NodeReport;
@@ -35,8 +35,12 @@ pub(crate) struct FeedProgress {
 }
 
 /// Shows a run and remembers its nodes.
+///
+/// Whoever tells it something first takes in all that the transport has reported until then: what a node said
+/// before the flow went on is shown before it.
 pub(crate) struct Monitor {
     started: Instant,
+    events: Receiver<ServerEvent>,
     state: Mutex<State>,
 }
 
@@ -47,6 +51,10 @@ struct State {
     wanted: Option<u32>,
     stream: Option<RunningStream>,
     refusals: u32,
+    /// Time since the run began, as of the last look.
+    at: Duration,
+    /// The transport has ended: nothing more will be reported.
+    is_over: bool,
 }
 
 struct RunningStream {
@@ -56,7 +64,11 @@ struct RunningStream {
 
 impl Monitor {
     /// A monitor of a run that begins now.
-    pub(crate) fn new(views: Vec<Box<dyn View>>, wanted: Option<u32>) -> Arc<Self> {
+    pub(crate) fn new(
+        views: Vec<Box<dyn View>>,
+        wanted: Option<u32>,
+        events: Receiver<ServerEvent>,
+    ) -> Arc<Self> {
         let state = State {
             views,
             wanted,
@@ -64,6 +76,7 @@ impl Monitor {
         };
         Arc::new(Self {
             started: Instant::now(),
+            events,
             state: Mutex::new(state),
         })
     }
@@ -75,44 +88,36 @@ impl Monitor {
 
     /// Shows an event.
     pub(crate) fn emit(&self, event: &RunEvent) {
-        self.lock().show(self.elapsed(), event);
+        self.up_to_date().show(event);
     }
 
     /// The chain is ordered.
     pub(crate) fn lets_go(&self, infos: &[NodeInfo]) {
-        let mut state = self.lock();
+        let mut state = self.up_to_date();
         let nodes = state.roster.order(infos);
-        state.show(self.elapsed(), &RunEvent::LetsGo { nodes });
+        state.show(&RunEvent::LetsGo { nodes });
     }
 
     /// The node with this number, as the views know it.
     pub(crate) fn node(&self, id: u32) -> Option<NodeRef> {
-        self.lock().roster.find(id)
+        self.up_to_date().roster.find(id)
     }
 
     /// A node is out. Said once, whoever says it first.
     pub(crate) fn node_failed(&self, id: u32, stage: &str, reason: &str) {
-        let mut state = self.lock();
-        let (stage, reason) = (stage.to_owned(), reason.to_owned());
-        let outcome = NodeOutcome::Failed {
-            stage: stage.clone(),
-            reason: reason.clone(),
-        };
-        if let Some(node) = state.roster.settle(id, outcome) {
-            state.show(self.elapsed(), &RunEvent::NodeFailed { node, stage, reason });
-        }
+        self.up_to_date().node_failed(id, stage, reason);
     }
 
     /// A node is done and compared.
     pub(crate) fn node_done(&self, id: u32, report: NodeReport) {
-        let mut state = self.lock();
+        let mut state = self.up_to_date();
         if let Some(node) = state.roster.settle(
             id,
             NodeOutcome::Done {
                 report: report.clone(),
             },
         ) {
-            state.show(self.elapsed(), &RunEvent::NodeDone { node, report });
+            state.show(&RunEvent::NodeDone { node, report });
         }
     }
 
@@ -124,72 +129,88 @@ impl Monitor {
         expected_bytes: Option<u64>,
     ) -> Arc<FeedProgress> {
         let feed = Arc::new(FeedProgress::default());
-        let mut state = self.lock();
+        let mut state = self.up_to_date();
         state.stream = Some(RunningStream {
             feed: Arc::clone(&feed),
             nodes: Vec::new(),
         });
         let (session, what) = (session.to_owned(), what.to_owned());
-        state.show(
-            self.elapsed(),
-            &RunEvent::SessionStarted {
-                session,
-                what,
-                expected_bytes,
-            },
-        );
+        state.show(&RunEvent::SessionStarted {
+            session,
+            what,
+            expected_bytes,
+        });
         feed
     }
 
     /// The stream is through.
     pub(crate) fn stream_ended(&self, totals: &StreamTotals) {
-        let mut state = self.lock();
-        state.progress(self.elapsed());
+        let mut state = self.up_to_date();
+        state.progress();
         state.stream = None;
-        state.show(
-            self.elapsed(),
-            &RunEvent::SessionEnded {
-                totals: totals.clone(),
-            },
-        );
+        state.show(&RunEvent::SessionEnded {
+            totals: totals.clone(),
+        });
     }
 
     /// Ends the run for all nodes that have no outcome yet, and gives every node with its outcome.
     pub(crate) fn settle_all(&self, stage: &str, reason: &str) -> Vec<NodeSummary> {
-        let open = self.lock().roster.unsettled();
-        for node in open {
-            self.node_failed(node.id, stage, reason);
+        let mut state = self.up_to_date();
+        for node in state.roster.unsettled() {
+            state.node_failed(node.id, stage, reason);
         }
-        self.lock().roster.summaries()
+        state.roster.summaries()
     }
 
     /// Starts the thread that takes in what the transport reports. It ends when the server is dropped.
     ///
     /// # Errors
     /// No thread can be had.
-    pub(crate) fn watch(self: &Arc<Self>, events: Receiver<ServerEvent>) -> std::io::Result<JoinHandle<()>> {
+    pub(crate) fn watch(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
         let monitor = Arc::clone(self);
         std::thread::Builder::new()
             .name("monitor".into())
-            .spawn(move || monitor.pump(&events))
+            .spawn(move || monitor.pump())
     }
 
-    fn pump(&self, events: &Receiver<ServerEvent>) {
+    fn pump(&self) {
         let mut next_progress = Instant::now() + PROGRESS_INTERVAL;
+        let mut waiting = Select::new();
+        waiting.recv(&self.events);
         loop {
-            match events.recv_deadline(next_progress) {
-                Ok(event) => self.take(event),
-                Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {}
+            // Whether it was an event or the time does not matter: both are looked after below.
+            let is_due = waiting.ready_deadline(next_progress).is_err();
+            let mut state = self.up_to_date();
+            if state.is_over {
+                return;
             }
-            if Instant::now() >= next_progress {
+            if is_due || Instant::now() >= next_progress {
                 next_progress = Instant::now() + PROGRESS_INTERVAL;
-                self.lock().progress(self.elapsed());
+                state.progress();
             }
         }
     }
 
-    fn take(&self, event: ServerEvent) {
+    /// The state, with everything in it that the transport has reported. A view that panicked while it held the
+    /// lock leaves nothing half done that matters here.
+    fn up_to_date(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.at = self.elapsed();
+        loop {
+            match self.events.try_recv() {
+                Ok(event) => state.take(event),
+                Err(TryRecvError::Empty) => return state,
+                Err(TryRecvError::Disconnected) => {
+                    state.is_over = true;
+                    return state;
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    fn take(&mut self, event: ServerEvent) {
         match event {
             ServerEvent::NodeJoined { node, present } => self.joined(&node, present),
             ServerEvent::Turned { from, reason } => self.refused(from, reason),
@@ -203,81 +224,79 @@ impl Monitor {
                 consumed,
                 buffered,
                 ..
-            } => {
-                let progress = NodeProgress {
-                    id: node.0,
-                    received_bytes: received,
-                    consumed_bytes: consumed,
-                    buffered_bytes: buffered,
-                };
-                self.lock().note(progress);
-            }
+            } => self.note(NodeProgress {
+                id: node.0,
+                received_bytes: received,
+                consumed_bytes: consumed,
+                buffered_bytes: buffered,
+            }),
             // The flow itself tells these from the results it gets.
             ServerEvent::NodeReady { .. }
             | ServerEvent::StreamOpened { .. }
             | ServerEvent::StreamDone { .. }
-            | ServerEvent::Reported { .. }
-            | ServerEvent::NodeLeft { .. } => {}
+            | ServerEvent::Reported { .. } => {}
+            ServerEvent::NodeLeft { node, reason, .. } => self.left(&node, &reason),
         }
     }
 
-    fn joined(&self, info: &NodeInfo, present: u32) {
-        let mut state = self.lock();
-        let node = state.roster.join(info);
-        let wanted = state.wanted;
-        let present = usize::try_from(present).unwrap_or(usize::MAX);
-        state.show(
-            self.elapsed(),
-            &RunEvent::NodeJoined {
-                node,
-                present,
-                wanted,
-            },
-        );
+    /// It was never part of the run: neither done nor failed, and perhaps it comes back.
+    fn left(&mut self, info: &NodeInfo, reason: &str) {
+        if let Some(node) = self.roster.leave(info.id.0) {
+            let text = format!("{node} left before the start: {reason}");
+            self.show(&RunEvent::Warning { text });
+        }
     }
 
-    fn refused(&self, from: SocketAddr, reason: String) {
-        let mut state = self.lock();
-        state.refusals = state.refusals.saturating_add(1);
-        if state.refusals <= MAX_REFUSALS_SHOWN {
-            state.show(
-                self.elapsed(),
-                &RunEvent::NodeRefused {
-                    addr: from.to_string(),
-                    reason,
-                },
-            );
-        } else if state.refusals == MAX_REFUSALS_SHOWN + 1 {
+    fn joined(&mut self, info: &NodeInfo, present: u32) {
+        let node = self.roster.join(info);
+        let (present, wanted) = (usize::try_from(present).unwrap_or(usize::MAX), self.wanted);
+        self.show(&RunEvent::NodeJoined {
+            node,
+            present,
+            wanted,
+        });
+    }
+
+    fn refused(&mut self, from: SocketAddr, reason: String) {
+        self.refusals = self.refusals.saturating_add(1);
+        if self.refusals <= MAX_REFUSALS_SHOWN {
+            self.show(&RunEvent::NodeRefused {
+                addr: from.to_string(),
+                reason,
+            });
+        } else if self.refusals == MAX_REFUSALS_SHOWN + 1 {
             let text = format!(
                 "more than {MAX_REFUSALS_SHOWN} connections were refused; the next ones are not shown"
             );
-            state.show(self.elapsed(), &RunEvent::Warning { text });
+            self.show(&RunEvent::Warning { text });
         }
     }
 
-    fn step(&self, id: u32, payload: &[u8]) {
-        let mut state = self.lock();
-        let Some(node) = state.roster.find(id) else { return };
-        let event = match NodeEvent::decode(payload) {
+    fn step(&mut self, id: u32, payload: &[u8]) {
+        let Some(node) = self.roster.find(id) else { return };
+        self.show(&match NodeEvent::decode(payload) {
             Ok(step) => RunEvent::NodeStep { node, step },
             Err(error) => RunEvent::Warning {
                 text: format!("{node}: {error}"),
             },
+        });
+    }
+
+    fn node_failed(&mut self, id: u32, stage: &str, reason: &str) {
+        let (stage, reason) = (stage.to_owned(), reason.to_owned());
+        let outcome = NodeOutcome::Failed {
+            stage: stage.clone(),
+            reason: reason.clone(),
         };
-        state.show(self.elapsed(), &event);
+        if let Some(node) = self.roster.settle(id, outcome) {
+            self.show(&RunEvent::NodeFailed { node, stage, reason });
+        }
     }
 
-    /// A view that panicked while it held the lock leaves nothing half done that matters here.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
     /// A view that cannot write any more (a closed pipe, a full disk) is dropped; the run goes on.
-    fn show(&mut self, at: Duration, event: &RunEvent) {
+    fn show(&mut self, event: &RunEvent) {
         for mut view in mem::take(&mut self.views) {
-            match view.handle(at, event) {
+            match view.handle(self.at, event) {
                 Ok(()) => self.views.push(view),
                 Err(error) => tracing::warn!(%error, "an output of the run is gone"),
             }
@@ -292,19 +311,16 @@ impl State {
         }
     }
 
-    fn progress(&mut self, at: Duration) {
+    fn progress(&mut self) {
         let Some(stream) = &self.stream else { return };
         let sent_bytes = stream.feed.sent.load(Ordering::Relaxed);
         let content = stream.feed.content.bytes();
         let content_bytes = if content == 0 { sent_bytes } else { content };
         let nodes = stream.nodes.clone();
-        self.show(
-            at,
-            &RunEvent::Progress {
-                sent_bytes,
-                content_bytes,
-                nodes,
-            },
-        );
+        self.show(&RunEvent::Progress {
+            sent_bytes,
+            content_bytes,
+            nodes,
+        });
     }
 }

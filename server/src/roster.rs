@@ -40,6 +40,16 @@ impl Roster {
         node
     }
 
+    /// Forgets a node that went away before the run began. `None` when it has an outcome already or is unknown.
+    pub(crate) fn leave(&mut self, id: u32) -> Option<NodeRef> {
+        let entry = self.nodes.remove(&id)?;
+        if entry.outcome.is_some() {
+            self.nodes.insert(id, entry);
+            return None;
+        }
+        Some(entry.node)
+    }
+
     /// The chain is ordered: `infos` have their final places.
     pub(crate) fn order(&mut self, infos: &[NodeInfo]) -> Vec<NodeRef> {
         infos

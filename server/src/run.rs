@@ -82,8 +82,8 @@ impl<'a> Run<'a> {
             .map(|dir| LogDir::make(dir, settings.session.as_str()))
             .transpose()?;
         let log_path = log_dir.as_ref().map(|dir| dir.path.clone());
-        let monitor = Monitor::new(views(options, log_dir), options.nodes);
-        let watcher = monitor.watch(server.events()).context("starting the monitor")?;
+        let monitor = Monitor::new(views(options, log_dir), options.nodes, server.events());
+        let watcher = monitor.watch().context("starting the monitor")?;
         if let Some(path) = &options.join_file {
             server.join_code().write_file(path)?;
         }
@@ -139,7 +139,7 @@ impl<'a> Run<'a> {
         if let Err(error) = ended {
             let reason = match self.stop.cause() {
                 Some(cause) => format!("stopped by {cause}"),
-                None => format!("{error:#}"),
+                None => ka_status::text::error_line(error.as_ref()),
             };
             self.server.abort(&reason);
             self.summary.ended_by = Some(reason);
