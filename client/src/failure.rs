@@ -3,7 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use ka_status::text::error_line;
+use ka_status::text::error_text;
 
 /// A bad ending. The difference matters to whoever runs rooms of nodes: after [`Self::NothingDone`] the disks are
 /// as they were and the command can simply be repeated; after [`Self::Began`] they are not.
@@ -44,9 +44,11 @@ impl Failure {
 }
 
 impl fmt::Display for Failure {
-    /// The whole chain of causes on one line.
+    /// The whole chain of causes on one line. Of an error that lists candidates, only its first line: the list stands
+    /// right above, where the failing step was told.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&error_line(self.error().as_ref()))
+        let text = error_text(self.error().as_ref());
+        f.write_str(text.lines().next().unwrap_or_default())
     }
 }
 
@@ -58,8 +60,8 @@ mod tests {
 
     #[test]
     fn the_whole_cause_is_on_one_line() {
-        let failure = Failure::NothingDone(anyhow!("no such file\nat all").context("reading /x"));
-        assert_eq!(failure.to_string(), "reading /x: no such file / at all");
+        let failure = Failure::NothingDone(anyhow!("no such file\n  a list").context("reading /x"));
+        assert_eq!(failure.to_string(), "reading /x: no such file");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use ka_status::event::Step;
-use ka_status::text::error_line;
+use ka_status::text::error_text;
 use thiserror::Error;
 
 use crate::journal::Journal;
@@ -21,7 +21,7 @@ pub(crate) struct StepDef<B> {
 
 /// A step that failed, and why.
 #[derive(Debug, Error)]
-#[error("{step}: {}", error_line(reason.as_ref()))]
+#[error("{step}: {}", error_text(reason.as_ref()))]
 pub(crate) struct StepError {
     /// The step.
     pub(crate) step: Step,
@@ -65,7 +65,7 @@ pub(crate) fn run_step<T>(
             Ok(value)
         }
         Err(reason) => {
-            journal.failed(step, &error_line(reason.as_ref()));
+            journal.failed(step, &error_text(reason.as_ref()));
             Err(StepError { step, reason })
         }
     }

@@ -1,6 +1,6 @@
 //! The finishing steps: what makes the restored tree a system of its own, then the table that makes it bootable.
 
-use std::fs::File;
+use std::fs::{File, FileTimes};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -83,7 +83,7 @@ fn swap_files(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> 
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             continue;
         };
-        let Ok(parent) = root.real_dir(parent) else {
+        let Ok(dir) = root.real_dir(parent) else {
             journal.warning(
                 Step::SwapFiles,
                 format!("{} not made: its directory stayed at home", spec.path),
@@ -95,9 +95,22 @@ fn swap_files(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> 
             path: name.to_string_lossy().into_owned(),
             ..spec.clone()
         };
-        fs::make_swap_file(&parent, &spec)?;
+        keeping_times(&dir, || Ok(fs::make_swap_file(&dir, &spec)?))?;
     }
     Ok(())
+}
+
+/// Runs `change` and gives the directory it changes the times back that it was restored with.
+fn keeping_times(dir: &Path, change: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let doing = || format!("keeping the times of {}", dir.display());
+    let meta = dir.metadata().with_context(doing)?;
+    change()?;
+    let times = FileTimes::new()
+        .set_accessed(meta.accessed()?)
+        .set_modified(meta.modified()?);
+    File::open(dir)
+        .and_then(|dir| dir.set_times(times))
+        .with_context(doing)
 }
 
 fn rewrite_fstab(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::Context;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
+use ka_status::text::size;
 use serde::Serialize;
 
 use super::plan::ClonePlan;
@@ -52,20 +53,43 @@ fn json(plan: &ClonePlan) -> anyhow::Result<String> {
 fn text(plan: &ClonePlan) -> String {
     let mut text = String::new();
     for planned in &plan.disks {
-        text.push_str(&format!(
+        text += &format!(
             "{} becomes {}\n{}\n",
             planned.disk, planned.drive, planned.partitions
-        ));
+        );
     }
-    let mut actions = Table::new();
-    actions.load_preset(NOTHING);
+    text += &filesystems(plan);
     for (index, action) in plan.summary().actions.into_iter().enumerate() {
-        actions.add_row([format!("{}.", index + 1), action]);
+        text += &format!("{:>3}. {action}\n", index + 1);
     }
-    text.push_str(&format!("{actions}\n"));
     for note in &plan.spec.notes {
-        text.push_str(&format!("note: {note}\n"));
+        text += &format!("note: {note}\n");
     }
-    text.push_str("nothing was written (--dry-run)\n");
-    text
+    text + "nothing was written (--dry-run)\n"
+}
+
+/// One row a file system: where it comes from, where it goes, what it becomes.
+fn filesystems(plan: &ClonePlan) -> String {
+    let mut table = Table::new();
+    table
+        .load_preset(NOTHING)
+        .set_header(["golden", "here", "type", "label", "in use", "mounted at"]);
+    for (fs, planned) in plan.spec.filesystems.iter().zip(&plan.filesystems) {
+        let mounts: Vec<_> = fs.mounts.iter().map(|mount| mount.path.as_str()).collect();
+        table.add_row([
+            fs.golden
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |golden| golden.path.clone()),
+            planned.device.display().to_string(),
+            fs.fstype.to_string(),
+            fs.label.clone().unwrap_or_else(|| "-".to_owned()),
+            size(fs.used_bytes),
+            if mounts.is_empty() {
+                "-".to_owned()
+            } else {
+                mounts.join(", ")
+            },
+        ]);
+    }
+    format!("{}\n\n", table.trim_fmt())
 }

@@ -39,19 +39,24 @@ pub fn clock(span: Duration) -> String {
     }
 }
 
-/// An error with its causes on one line. A cause that the error before it quotes already (its text ends with it) is
-/// not said twice.
+/// An error with its causes on one line, see [`error_text`].
 pub fn error_line(error: &(dyn Error + 'static)) -> String {
-    let mut line = error.to_string();
+    error_text(error).replace('\n', " / ")
+}
+
+/// An error with its causes. A cause that the error before it quotes already (its text ends with it) is not said
+/// twice. Several lines only where an error has them itself: a reason, then what there is to choose from.
+pub fn error_text(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let text = error.to_string();
-        if !line.ends_with(&text) {
-            line = format!("{line}: {text}");
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
         }
         cause = error.source();
     }
-    line.replace('\n', " / ")
+    text
 }
 
 /// "1 node", "3 nodes".
