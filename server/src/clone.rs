@@ -116,7 +116,8 @@ fn send_tree(run: &mut Run<'_>, spec: &InstallSpec, stream: &StreamPlan) -> Resu
     let expected = spec.trees.iter().map(|tree| tree.used_bytes).sum();
     let mut sink = open(run, stream, "sending files", Some(expected))?;
     let progress = sink.progress();
-    let sent = tree::send(&sources, &options, |block| sink.emit(block), &progress.content)?;
+    let sent = tree::send(&sources, &options, |block| sink.emit(block), &progress.content);
+    let sent = run.told(sent)?;
     let golden = GoldenTotals {
         files: sent.totals.files,
         bytes: sent.totals.bytes,
@@ -141,7 +142,8 @@ fn send_raw(run: &mut Run<'_>, partition: &RawSpec, stream: &StreamPlan) -> Resu
         &options,
         |block| sink.emit(block),
         &progress.content,
-    )?;
+    );
+    let sent = run.told(sent)?;
     let golden = GoldenTotals {
         files: 0,
         bytes: sent.bytes,

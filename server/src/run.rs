@@ -135,14 +135,8 @@ impl<'a> Run<'a> {
 
     /// Runs the stages, tells everybody how it ended, and gives the exit code.
     fn carry_out(mut self, options: &Options, stages: impl FnOnce(&mut Self) -> Result<()>) -> u8 {
-        let ended = stages(&mut self);
-        if let Err(error) = ended {
-            let reason = match self.stop.cause() {
-                Some(cause) => format!("stopped by {cause}"),
-                None => ka_status::text::error_line(error.as_ref()),
-            };
-            self.server.abort(&reason);
-            self.summary.ended_by = Some(reason);
+        if let Err(error) = stages(&mut self) {
+            self.abort(&error);
         }
         self.conclude(options)
     }
@@ -168,6 +162,28 @@ impl<'a> Run<'a> {
             write!(io::stdout(), "{}", self.summary).ok();
         }
         self.summary.exit_code()
+    }
+
+    /// Ends the run on every node with what went wrong here. The first reason counts.
+    pub(crate) fn abort(&mut self, error: &anyhow::Error) {
+        if self.summary.ended_by.is_none() {
+            let stopped = self.stop.cause().map(|cause| format!("stopped by {cause}"));
+            let reason = stopped.unwrap_or_else(|| format!("{error:#}"));
+            self.server.abort(&reason);
+            self.summary.ended_by = Some(reason);
+        }
+    }
+
+    /// Passes on what a feed says about itself. The nodes are told before their stream breaks off.
+    ///
+    /// # Errors
+    /// Those of the feed.
+    pub(crate) fn told<T, E: Into<anyhow::Error>>(&mut self, fed: Result<T, E>) -> Result<T> {
+        fed.map_err(|error| {
+            let error = error.into();
+            self.abort(&error);
+            error
+        })
     }
 
     /// What of this machine belongs to the run itself and stays here.
