@@ -1,6 +1,6 @@
 //! From a desc file, or the golden drive's own table, to a plan of one disk, and the plan onto it.
 //!
-//! [`plan`] is pure: it looks at no disk and writes nothing. [`PartitionPlan`] is the only thing in
+//! [`plan()`] is pure: it looks at no disk and writes nothing. [`PartitionPlan`] is the only thing in
 //! KA that writes a partition table. Every planned start and, but for copied tables, every size is a
 //! whole number of MiB (issue "Clone a golden node", §3).
 

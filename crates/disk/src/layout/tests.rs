@@ -3,9 +3,12 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use proptest::prelude::any;
+use proptest::proptest;
 use uuid::Uuid;
 
 use super::*;
+use crate::desc::{DescEntry, Percent, Size};
 use crate::table::{DiskId, KnownType, PartType, Partition};
 
 const GIB: u64 = 1 << 30;
@@ -318,6 +321,35 @@ fn a_hostile_table_from_elsewhere_is_refused_without_panic() {
         )
         .is_err()
     );
+}
+
+proptest! {
+    /// A desc comes to a node over the network: whatever its numbers are, planning ends with an answer.
+    #[test]
+    fn a_hostile_desc_from_elsewhere_is_planned_or_refused(
+        lines in proptest::collection::vec((0_u8..8, any::<u64>(), any::<bool>(), any::<Option<u32>>()), 0..12),
+        disk_bytes in any::<u64>(),
+        shift in 0_u32..64,
+        sector_size in proptest::sample::select(vec![512, 4096, 0, 1000, u32::MAX]),
+        gpt in any::<bool>(),
+    ) {
+        let entry = |(line, (form, raw, logical, number)): (u32, (u8, u64, bool, Option<u32>))| {
+            let hundredths = u32::try_from(raw >> 32).unwrap();
+            let size = match form % 4 {
+                0 => Size::Mib(raw),
+                1 => Size::Bytes(raw >> shift),
+                2 => Size::Percent(Percent { hundredths: hundredths >> (shift / 2) }),
+                _ => Size::Fill,
+            };
+            let kind = if form > 5 { PartType::Mbr(raw.to_le_bytes()[0]) } else { PartType::Named(KnownType::Linux) };
+            DescEntry { logical, number, ..DescEntry::new(line, kind, size) }
+        };
+        let table = Some(if gpt { TableKind::Gpt } else { TableKind::Mbr });
+        let entries = (1..).zip(lines).map(entry).collect();
+        let source = Source::Desc(Desc { origin: "wire".to_owned(), table, entries });
+        let geometry = Geometry { disk_bytes: disk_bytes >> shift, sector_size };
+        let _ = plan(&source, &geometry, TableKind::Mbr, false, &mut Uuid::new_v4);
+    }
 }
 
 /// A sparse disk full of signs of an earlier life, at both ends.

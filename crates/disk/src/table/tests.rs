@@ -180,6 +180,34 @@ fn a_header_that_claims_too_much_is_refused_before_memory_is_reserved() {
     }
 }
 
+/// Why the reader is our own: UEFI allows longer entries, and gptman 3.1.1 panics on them.
+#[test]
+fn entries_of_256_bytes_are_read_though_gptman_panics_on_them() {
+    let mut table = gpt_table();
+    table.partitions.truncate(2);
+    let mut disk = disk(&table);
+    let array = disk[at(2, 0)..at(34, 0)].to_vec();
+    for (entry, place) in array
+        .chunks_exact(128)
+        .zip(disk[at(2, 0)..at(34, 0)].chunks_exact_mut(256))
+    {
+        place[..128].copy_from_slice(entry);
+        place[128..].fill(0);
+    }
+    let array_sum = crc32::crc32(&disk[at(2, 0)..at(34, 0)]);
+    for (field, value) in [(16, 0), (80, 64), (84, 256), (88, array_sum)] {
+        disk[at(1, field)..at(1, field + 4)].copy_from_slice(&value.to_le_bytes());
+    }
+    let header_sum = crc32::crc32(&disk[at(1, 0)..at(1, 92)]);
+    disk[at(1, 16)..at(1, 20)].copy_from_slice(&header_sum.to_le_bytes());
+    assert_eq!(read_disk(&disk).unwrap(), Some(table));
+    let theirs = std::panic::catch_unwind(|| gptman::GPT::read_from(&mut Cursor::new(&disk), 512).is_ok());
+    assert!(
+        theirs.is_err(),
+        "gptman has learnt it: use its reader instead of ours?"
+    );
+}
+
 #[test]
 fn a_hybrid_mbr_is_a_gpt() {
     let mut disk = disk(&gpt_table());
