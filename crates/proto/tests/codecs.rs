@@ -114,12 +114,12 @@ fn to_node() -> Vec<ToNode> {
             successor: Some(Successor::Nobody),
         }),
         ToNode::EndStream { stream: StreamId(1) },
-        ToNode::Finish,
         ToNode::Release { delay_ms: 300 },
         ToNode::Abort {
             reason: Reason::new("interrupted"),
         },
         ToNode::Ping(u64::MAX),
+        ToNode::Finish,
     ]
 }
 
@@ -163,6 +163,21 @@ fn a_join_of_another_version_says_which_whatever_follows() {
         Join::decode(&body).unwrap_err().to_string(),
         "the peer speaks protocol version 1337, this is version 1"
     );
+}
+
+#[test]
+fn messages_have_the_numbers_that_the_document_gives_them() {
+    let number = |frame: Vec<u8>| frame[FRAME_PREFIX];
+    let numbers: Vec<u8> = to_server()
+        .iter()
+        .map(|message| number(message.encode().unwrap()))
+        .collect();
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    let numbers: Vec<u8> = to_node()
+        .iter()
+        .map(|message| number(message.encode().unwrap()))
+        .collect();
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 6, 7, 8, 9, 10, 11]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What a relay does, seen from its driver.
 
 use super::*;
-use crate::limits::{MAX_BLOCK, MAX_TOLERANCE, MIN_WINDOW_BLOCKS};
+use crate::limits::{self, MAX_BLOCK, MAX_TOLERANCE, MIN_WINDOW_BLOCKS};
 
 const MIB: u32 = 1 << 20;
 const _: () = assert!(MIB as usize == MAX_BLOCK);

@@ -1,17 +1,16 @@
-//! The data path of a host: what a transport's pump does, with descriptors for payload.
+//! A host's streams: opening and ending them, the connections to its neighbours, its disk.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::Violation;
 use super::event::{Answer, Event, SERVER};
 use super::host::{Alive, Disk, Endpoint, WRITERS};
-use super::net::{Item, Link, LinkId, tag};
+use super::net::{Item, LinkId};
 use super::world::{ESTABLISH, HEARTBEAT, LINK_SILENCE, World};
-use super::{Violation, end_of};
 use crate::control::{OpenStream, Relink, Stage};
 use crate::ids::{NodeId, StreamId, StreamOffset};
-use crate::limits::LINK_HANDSHAKE_TIMEOUT;
-use crate::relay::{Relay, RelayConfig, RelayError, RelayOutput, Send, Source};
+use crate::relay::{Relay, RelayConfig, RelayError, Source};
 use crate::text::Reason;
 
 impl World {
@@ -90,7 +89,7 @@ impl World {
         }
     }
 
-    fn drop_endpoint(&mut self, host: usize) {
+    pub(super) fn drop_endpoint(&mut self, host: usize) {
         let Some(endpoint) = self.hosts[host].endpoint.take() else {
             return;
         };
@@ -280,274 +279,8 @@ impl World {
         );
     }
 
-    /// Moves everything that can move now; true when something did.
-    pub(super) fn pump(&mut self, host: usize) -> Result<bool, Violation> {
-        let Some(mut endpoint) = self.hosts[host].endpoint.take() else {
-            return Ok(false);
-        };
-        let mut busy = false;
-        loop {
-            let mut moved = self.drain_relay(host, &mut endpoint);
-            if !endpoint.over {
-                moved |= if host == SERVER {
-                    self.produce(&mut endpoint)
-                } else {
-                    self.read(host, &mut endpoint)?
-                };
-                moved |= self.write(host, &mut endpoint)?;
-                moved |= self.acknowledge(host, &mut endpoint);
-            }
-            if !moved {
-                break;
-            }
-            busy = true;
-        }
-        self.start_disk(host, &mut endpoint);
-        let over = endpoint.over;
-        self.hosts[host].endpoint = Some(endpoint);
-        if over {
-            self.drop_endpoint(host);
-        }
-        Ok(busy)
-    }
-
-    fn drain_relay(&mut self, host: usize, endpoint: &mut Endpoint) -> bool {
-        let mut moved = false;
-        while let Some(output) = endpoint.relay.poll_output() {
-            moved = true;
-            if !matches!(output, RelayOutput::Release { .. }) {
-                self.note(host, || format!("{output:?}"));
-            }
-            self.apply(host, endpoint, output);
-        }
-        moved
-    }
-
-    fn apply(&mut self, host: usize, endpoint: &mut Endpoint, output: RelayOutput) {
-        match output {
-            RelayOutput::Connect { peer, resume } => self.dial(host, endpoint, peer.node, resume),
-            RelayOutput::CloseUpstream(_) => {
-                for link in [endpoint.up.take(), endpoint.dialing.take()]
-                    .into_iter()
-                    .flatten()
-                {
-                    self.close_link(link, host);
-                }
-            }
-            RelayOutput::CloseDownstream => {
-                if let Some(link) = endpoint.down.take() {
-                    self.close_link(link, host);
-                }
-            }
-            RelayOutput::Release { below } => endpoint.ring = endpoint.ring.split_off(&below),
-            RelayOutput::Closed => endpoint.over = true,
-            output => self.tell(host, endpoint, output),
-        }
-    }
-
-    fn tell(&mut self, host: usize, endpoint: &mut Endpoint, output: RelayOutput) {
-        let (now, stream) = (self.now, endpoint.stream);
-        let slot = &mut self.hosts[host];
-        match (output, &mut slot.node) {
-            (RelayOutput::LinkLost { offset, reason, .. }, _) if host == SERVER => {
-                self.server.handle_head_link_lost(now, stream, offset, &reason);
-            }
-            (RelayOutput::LinkUp { side, offset }, Some(node)) => node.link_up(stream, side, offset),
-            (RelayOutput::LinkLost { side, offset, reason }, Some(node)) => {
-                node.link_lost(stream, side, offset, reason);
-            }
-            (RelayOutput::Done, Some(node)) => {
-                let done = node.stream_done(stream, endpoint.disk.next.0, [0; 32]);
-                slot.streams_done += u32::from(done.is_ok());
-                if stream.0 == self.scenario.streams && slot.hangs_in != Some(super::Step::Report) {
-                    let at = now + self.rng.millis(10, 2000);
-                    self.queue.push(
-                        at,
-                        host,
-                        None,
-                        Event::StepDone {
-                            step: super::Step::Report,
-                        },
-                    );
-                }
-            }
-            (RelayOutput::Failed { reason }, node) => {
-                endpoint.over = true;
-                if let Some(node) = node {
-                    node.stream_failed(stream, reason);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn dial(&mut self, host: usize, endpoint: &mut Endpoint, node: NodeId, resume: StreamOffset) {
-        let peer = if node == NodeId::SERVER {
-            SERVER
-        } else {
-            self.by_id.get(&node).copied().unwrap_or(SERVER)
-        };
-        let link = LinkId(self.links.len());
-        self.links.push(Link::new(peer, host, endpoint.stream, resume));
-        endpoint.dialing = Some(link);
-        self.push(peer, Some(host), self.scenario.latency * 3, Event::Dial { link });
-        self.push(host, None, LINK_HANDSHAKE_TIMEOUT, Event::DialTimeout { link });
-    }
-
-    /// The head's producer is as fast as the window lets it.
-    fn produce(&mut self, endpoint: &mut Endpoint) -> bool {
-        let mut moved = false;
-        let total = self.scenario.stream_bytes;
-        while endpoint.relay.wants_upstream() {
-            moved = true;
-            let offset = StreamOffset(self.produced);
-            let left = total - self.produced;
-            if left == 0 {
-                let _ = endpoint.relay.handle_end(self.now, offset);
-                break;
-            }
-            let largest = u64::from(self.scenario.block_bytes).min(left);
-            let smallest = if self.rng.chance(90) {
-                largest
-            } else {
-                1.max(largest / 16)
-            };
-            let length = u32::try_from(self.rng.between(smallest, largest)).unwrap_or(1);
-            if endpoint.relay.handle_block(self.now, offset, length).is_err() {
-                break;
-            }
-            endpoint
-                .ring
-                .insert(offset, (length, tag(endpoint.stream, offset, length)));
-            self.produced += u64::from(length);
-        }
-        let (produced, ended) = (StreamOffset(self.produced), endpoint.relay.has_ended());
-        self.server
-            .handle_head_progress(self.now, endpoint.stream, produced, ended);
-        moved
-    }
-
-    fn read(&mut self, host: usize, endpoint: &mut Endpoint) -> Result<bool, Violation> {
-        let Some(link) = endpoint.up else { return Ok(false) };
-        let mut moved = false;
-        while let Some(item) = self.links[link.0].arrived.front().copied() {
-            if matches!(item, Item::Block { .. }) && !endpoint.relay.wants_upstream() {
-                break;
-            }
-            let _ = self.links[link.0].read();
-            moved = true;
-            self.read_item(host, endpoint, item)?;
-        }
-        if moved {
-            let peer = self.links[link.0].predecessor;
-            self.push(peer, Some(host), self.scenario.latency, Event::Writable);
-        }
-        Ok(moved)
-    }
-
-    fn read_item(&mut self, host: usize, endpoint: &mut Endpoint, item: Item) -> Result<(), Violation> {
-        let taken = match item {
-            Item::Block {
-                offset,
-                length,
-                tag: found,
-            } => {
-                if found != tag(endpoint.stream, offset, length) {
-                    return Err(self.violation(host, format!("wrong bytes at {offset}")));
-                }
-                self.give_to_disk(host, endpoint, offset, length)?;
-                endpoint.ring.insert(offset, (length, found));
-                endpoint.relay.handle_block(self.now, offset, length)
-            }
-            Item::End { offset } => {
-                endpoint.disk.ended = true;
-                if offset != end_of(self.scenario.stream_bytes) {
-                    return Err(self.violation(host, format!("the stream ends at {offset}")));
-                }
-                endpoint.relay.handle_end(self.now, offset)
-            }
-            Item::Idle => {
-                endpoint.relay.handle_upstream_alive(self.now);
-                Ok(())
-            }
-        };
-        taken.map_err(|err| self.violation(host, err.to_string()))
-    }
-
-    fn give_to_disk(
-        &self,
-        host: usize,
-        endpoint: &mut Endpoint,
-        offset: StreamOffset,
-        length: u32,
-    ) -> Result<(), Violation> {
-        if offset != endpoint.disk.next {
-            let what = format!(
-                "the consumer is given {offset}, it expects {}",
-                endpoint.disk.next
-            );
-            return Err(self.violation(host, what));
-        }
-        endpoint.disk.next = offset.plus(u64::from(length));
-        if !endpoint.disk.failed {
-            endpoint.disk.queue.push_back((offset, length));
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, host: usize, endpoint: &mut Endpoint) -> Result<bool, Violation> {
-        let Some(link) = endpoint.down else {
-            return Ok(false);
-        };
-        let mut moved = false;
-        while self.links[link.0].is_writable() {
-            let Some(send) = endpoint.relay.next_to_send() else {
-                break;
-            };
-            let item = match send {
-                Send::Data { offset, length } => match endpoint.ring.get(&offset) {
-                    Some(&(held, tag)) if held == length => Item::Block { offset, length, tag },
-                    _ => {
-                        return Err(
-                            self.violation(host, format!("asked to send {offset}, which is not held"))
-                        );
-                    }
-                },
-                Send::End { offset } => Item::End { offset },
-                Send::Idle { .. } => Item::Idle,
-            };
-            moved = true;
-            let successor = self.links[link.0].successor;
-            let rate = self.scenario.link_rates[successor - 1];
-            let leaves = self.links[link.0].write(self.now, &item, rate);
-            self.queue.push(
-                leaves + self.scenario.latency,
-                successor,
-                Some(host),
-                Event::Arrive { link, item },
-            );
-            endpoint.relay.handle_sent(self.now, send);
-        }
-        Ok(moved)
-    }
-
-    fn acknowledge(&mut self, host: usize, endpoint: &mut Endpoint) -> bool {
-        let Some(link) = endpoint.up else { return false };
-        let Some(ack) = endpoint.relay.take_ack(self.now) else {
-            return false;
-        };
-        let predecessor = self.links[link.0].predecessor;
-        self.push(
-            predecessor,
-            Some(host),
-            self.scenario.latency,
-            Event::Acked { link, ack },
-        );
-        true
-    }
-
     /// Parallel writers: each takes a block, and they finish in any order.
-    fn start_disk(&mut self, host: usize, endpoint: &mut Endpoint) {
+    pub(super) fn start_disk(&mut self, host: usize, endpoint: &mut Endpoint) {
         let stalled = self.hosts[host].disk_stalled_until;
         let disk = &mut endpoint.disk;
         while disk.busy < WRITERS {

@@ -9,10 +9,12 @@
 //! Specification: `docs/protocol.md`, "Simulator".
 
 mod check;
+mod control;
 mod data;
 mod event;
 mod host;
 mod net;
+mod pump;
 mod rng;
 mod scenario;
 mod server;

@@ -6,11 +6,14 @@
 //! Not here: sockets, and which successor is expected ([`crate::relay`]).
 //! Specification: `docs/protocol.md`, "Data connection".
 
+mod up;
+
 use crate::auth::mac;
 use crate::block::StreamKey;
 use crate::ids::{NodeId, PROTOCOL_VERSION, RunId, StreamId, StreamOffset};
-use crate::limits::MAX_TOLERANCE;
 use crate::wire::{Fields, WireError};
+
+pub use up::{Ack, Goodbye, UP_LEN, UpFrame, UpOpener, UpSealer};
 
 /// Bytes of a [`LinkHello`] with its MAC.
 pub const HELLO_LEN: usize = 96;
@@ -18,16 +21,12 @@ pub const HELLO_LEN: usize = 96;
 pub const CHALLENGE_LEN: usize = 64;
 /// Bytes of the successor's proof.
 pub const PROOF_LEN: usize = 40;
-/// Bytes of every frame that goes up.
-pub const UP_LEN: usize = 80;
 
 const HELLO_MAGIC: [u8; 4] = *b"KALH";
 const CHALLENGE_MAGIC: [u8; 4] = *b"KALC";
 const PROOF_MAGIC: [u8; 4] = *b"KALP";
 const LINK_CONTEXT: &str = "KA 2026-11 v1 data link";
 const UP_CONTEXT: &str = "KA 2026-11 v1 data link up";
-const UP_BODY: usize = 64;
-const NO_OFFSET: u64 = u64::MAX;
 
 /// Who connects to whom, for which stream, and where it wants to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,10 +138,7 @@ impl Connecting {
         proof[..4].copy_from_slice(&PROOF_MAGIC);
         let proved = mac(&self.key, &[&self.hello, challenge, &proof[..8]]);
         proof[8..].copy_from_slice(proved.as_bytes());
-        let sealer = UpSealer {
-            key: up_key(&self.key, &self.hello, challenge),
-            count: 0,
-        };
+        let sealer = UpSealer::new(up_key(&self.key, &self.hello, challenge));
         Ok(Answer {
             retained_from,
             proof,
@@ -220,10 +216,7 @@ impl Accepting {
         if mac(&self.key, &[&self.hello, &self.challenge, &proof[..8]]) != fields.take::<32>()? {
             return Err(WireError::Proof { what: "link proof" });
         }
-        Ok(UpOpener {
-            key: up_key(&self.key, &self.hello, &self.challenge),
-            count: 0,
-        })
+        Ok(UpOpener::new(up_key(&self.key, &self.hello, &self.challenge)))
     }
 }
 
@@ -235,172 +228,4 @@ fn up_key(link: &[u8; 32], hello: &[u8; HELLO_LEN], challenge: &[u8; CHALLENGE_L
     let mut hasher = blake3::Hasher::new_derive_key(UP_CONTEXT);
     hasher.update(link).update(hello).update(challenge);
     *hasher.finalize().as_bytes()
-}
-
-/// What a successor tells its predecessor about itself and everyone after it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ack {
-    /// Everything before this has arrived and is verified.
-    pub received: StreamOffset,
-    /// Everything before this was used by its consumer.
-    pub consumed: StreamOffset,
-    /// Everything before this has arrived at the sender and at every descendant of it.
-    pub tail: StreamOffset,
-    /// The first byte that it still has for others.
-    pub retained_from: StreamOffset,
-    /// `received` of its first, second and third descendant, as far as there are any.
-    pub below: [Option<StreamOffset>; MAX_TOLERANCE],
-    /// The end has arrived.
-    pub ended: bool,
-    /// The end has arrived at the sender and at every descendant of it.
-    pub tail_ended: bool,
-}
-
-/// Why a successor closes the link itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Goodbye {
-    /// The stream is complete, or the server ended it.
-    Done = 1,
-    /// Its own consumer failed; nothing is wrong with the link.
-    ConsumerFailed = 2,
-    /// The run was aborted.
-    Aborted = 3,
-    /// It was told to use another predecessor.
-    Relinked = 4,
-    /// A block did not verify: the sender forwards damaged data.
-    BadBlock = 5,
-}
-
-/// A frame that goes up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpFrame {
-    /// How far it is.
-    Ack(Ack),
-    /// It closes the link.
-    Goodbye(Goodbye),
-}
-
-impl UpFrame {
-    fn body(&self) -> [u8; UP_BODY] {
-        let mut bytes = [0; UP_BODY];
-        match self {
-            Self::Ack(ack) => {
-                bytes[0] = 1;
-                bytes[1] = u8::from(ack.ended) | u8::from(ack.tail_ended) << 1;
-                let [first, second, third] = ack
-                    .below
-                    .map(|offset| offset.map_or(NO_OFFSET, |offset| offset.0));
-                let offsets = [
-                    ack.received.0,
-                    ack.consumed.0,
-                    ack.tail.0,
-                    ack.retained_from.0,
-                    first,
-                    second,
-                    third,
-                ];
-                for (place, offset) in bytes[8..].chunks_exact_mut(8).zip(offsets) {
-                    place.copy_from_slice(&offset.to_le_bytes());
-                }
-            }
-            Self::Goodbye(why) => {
-                bytes[0] = 2;
-                bytes[4..8].copy_from_slice(&(*why as u32).to_le_bytes());
-            }
-        }
-        bytes
-    }
-
-    fn decode(bytes: &[u8; UP_BODY]) -> Result<Self, WireError> {
-        let mut fields = Fields::new("acknowledgement", bytes);
-        let (kind, flags) = (fields.u8()?, fields.u8()?);
-        fields.u16()?;
-        let code = fields.u32()?;
-        match (kind, code) {
-            (1, _) => Ok(Self::Ack(Ack {
-                received: StreamOffset(fields.u64()?),
-                consumed: StreamOffset(fields.u64()?),
-                tail: StreamOffset(fields.u64()?),
-                retained_from: StreamOffset(fields.u64()?),
-                below: [
-                    offset(fields.u64()?),
-                    offset(fields.u64()?),
-                    offset(fields.u64()?),
-                ],
-                ended: flags & 1 != 0,
-                tail_ended: flags & 2 != 0,
-            })),
-            (2, 1) => Ok(Self::Goodbye(Goodbye::Done)),
-            (2, 2) => Ok(Self::Goodbye(Goodbye::ConsumerFailed)),
-            (2, 3) => Ok(Self::Goodbye(Goodbye::Aborted)),
-            (2, 4) => Ok(Self::Goodbye(Goodbye::Relinked)),
-            (2, 5) => Ok(Self::Goodbye(Goodbye::BadBlock)),
-            _ => Err(WireError::malformed(
-                "acknowledgement",
-                format_args!("kind {kind}, code {code}"),
-            )),
-        }
-    }
-}
-
-const fn offset(raw: u64) -> Option<StreamOffset> {
-    if raw == NO_OFFSET {
-        None
-    } else {
-        Some(StreamOffset(raw))
-    }
-}
-
-/// Seals frames that go up: the MAC covers a count that is not sent, so none can be repeated, dropped or reordered.
-#[derive(Debug)]
-pub struct UpSealer {
-    key: [u8; 32],
-    count: u64,
-}
-
-impl UpSealer {
-    /// The next frame's bytes: 64 of body, 16 of MAC.
-    pub fn seal(&mut self, frame: &UpFrame) -> [u8; UP_LEN] {
-        let body = frame.body();
-        let proof = mac(&self.key, &[&self.count.to_le_bytes(), &body]);
-        self.count += 1;
-        let mut bytes = [0; UP_LEN];
-        bytes[..UP_BODY].copy_from_slice(&body);
-        bytes[UP_BODY..].copy_from_slice(&proof.as_bytes()[..UP_LEN - UP_BODY]);
-        bytes
-    }
-}
-
-/// Opens what the successor's [`UpSealer`] sealed.
-#[derive(Debug)]
-pub struct UpOpener {
-    key: [u8; 32],
-    count: u64,
-}
-
-impl UpOpener {
-    /// Checks and decodes the next frame.
-    ///
-    /// # Errors
-    /// [`WireError`]: close the link.
-    pub fn open(&mut self, bytes: &[u8; UP_LEN]) -> Result<UpFrame, WireError> {
-        let mut fields = Fields::new("acknowledgement", bytes);
-        let body: [u8; UP_BODY] = fields.take()?;
-        let claimed: [u8; UP_LEN - UP_BODY] = fields.take()?;
-        let proof = mac(&self.key, &[&self.count.to_le_bytes(), &body]);
-        // Compares all 16 bytes whatever they are: the time taken must not tell how many were right.
-        let different = proof
-            .as_bytes()
-            .iter()
-            .zip(claimed)
-            .fold(0, |sum, (a, b)| sum | (a ^ b));
-        if different != 0 {
-            return Err(WireError::Proof {
-                what: "acknowledgement",
-            });
-        }
-        self.count += 1;
-        UpFrame::decode(&body)
-    }
 }

@@ -1,0 +1,178 @@
+//! Who is let in, and when it starts.
+
+use super::*;
+
+#[test]
+fn it_starts_when_the_wanted_number_is_there_in_order_of_address_then_port() {
+    let mut driver = Driver::new(RunConfig {
+        wanted: Some(4),
+        ..config()
+    });
+    for (conn, address) in [
+        (1, "10.0.0.20:1"),
+        (2, "10.0.0.9:30764"),
+        (3, "10.0.0.20:2"),
+        (4, "9.255.0.1:1"),
+    ] {
+        assert!(
+            !driver
+                .events
+                .iter()
+                .any(|event| matches!(event, RunEvent::Gathered(_)))
+        );
+        driver.join(conn, join(address));
+    }
+    let order: Vec<_> = driver
+        .run
+        .nodes()
+        .iter()
+        .map(|(info, _)| (info.addr.to_string(), info.position.0))
+        .collect();
+    let expected = [
+        ("9.255.0.1:1", 1),
+        ("10.0.0.9:30764", 2),
+        ("10.0.0.20:1", 3),
+        ("10.0.0.20:2", 4),
+    ];
+    assert_eq!(
+        order,
+        expected.map(|(addr, position)| (addr.to_owned(), position))
+    );
+}
+
+#[test]
+fn a_client_that_says_start_now_starts_with_whoever_is_there() {
+    let mut driver = Driver::new(RunConfig {
+        wanted: Some(10),
+        ..config()
+    });
+    driver.join(1, join("10.0.0.1:1"));
+    driver.join(
+        2,
+        Join {
+            start_now: true,
+            ..join("10.0.0.2:1")
+        },
+    );
+    assert!(matches!(driver.events.last(), Some(RunEvent::Gathered(nodes)) if nodes.len() == 2));
+}
+
+#[test]
+fn it_starts_after_the_wait_with_whoever_is_there_and_gives_up_with_nobody() {
+    let waiting = RunConfig {
+        wait: Some(SECOND * 60),
+        ..config()
+    };
+    let mut driver = Driver::new(waiting.clone());
+    driver.join(1, join("10.0.0.1:1"));
+    driver.pass(SECOND * 59, &[1]);
+    assert!(
+        !driver
+            .events
+            .iter()
+            .any(|event| matches!(event, RunEvent::Gathered(_)))
+    );
+    driver.pass(SECOND * 2, &[1]);
+    assert!(
+        driver
+            .events
+            .iter()
+            .any(|event| matches!(event, RunEvent::Gathered(_)))
+    );
+    let mut nobody = Driver::new(waiting);
+    nobody.pass(SECOND * 61, &[]);
+    assert_eq!(nobody.events, [RunEvent::NobodyCame, RunEvent::Over]);
+}
+
+#[test]
+fn without_a_number_and_without_a_wait_it_waits_as_long_as_it_takes() {
+    let mut driver = Driver::new(config());
+    driver.pass(SECOND * 10_000, &[]);
+    assert_eq!(driver.events, []);
+    assert!(driver.run.poll_timeout().is_some());
+}
+
+#[test]
+fn late_ones_and_those_of_another_session_are_told_why() {
+    let mut driver = Driver::gathered(2, config());
+    driver.join(3, join("10.0.0.3:1"));
+    driver.join(
+        4,
+        Join {
+            session: SessionName::new("other").unwrap(),
+            ..join("10.0.0.4:1")
+        },
+    );
+    let reasons: Vec<String> = driver
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            RunEvent::NodeRefused { reason, .. } => Some(reason.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        reasons,
+        [
+            "the run has begun with the 2 nodes that were wanted (-n 2)",
+            "this is session kainstall, not other"
+        ]
+    );
+    assert!(matches!(
+        driver.sent_to(3)[..],
+        [ToNode::Refused { version: 1, .. }]
+    ));
+    assert_eq!(driver.closed, [ConnId(3), ConnId(4)]);
+}
+
+#[test]
+fn a_node_that_comes_again_takes_the_place_of_its_old_connection() {
+    let mut driver = Driver::new(RunConfig {
+        wanted: Some(2),
+        ..config()
+    });
+    driver.join(1, join("10.0.0.1:30764"));
+    driver.join(2, join("10.0.0.1:30764"));
+    assert_eq!(driver.closed, [ConnId(1)]);
+    driver.closes(1);
+    assert!(
+        !driver
+            .events
+            .iter()
+            .any(|event| matches!(event, RunEvent::Gathered(_)))
+    );
+    driver.join(3, join("10.0.0.1:30765"));
+    assert!(matches!(driver.events.last(), Some(RunEvent::Gathered(nodes)) if nodes.len() == 2));
+}
+
+#[test]
+fn a_node_that_goes_while_gathering_does_not_count() {
+    let mut driver = Driver::new(RunConfig {
+        wanted: Some(2),
+        ..config()
+    });
+    driver.join(1, join("10.0.0.1:1"));
+    driver.closes(1);
+    driver.join(2, join("10.0.0.2:1"));
+    assert!(matches!(
+        driver.events.last(),
+        Some(RunEvent::NodeJoined { present: 1, .. })
+    ));
+}
+
+#[test]
+fn an_open_address_is_the_one_that_the_connection_comes_from() {
+    let mut driver = Driver::new(RunConfig {
+        wanted: Some(1),
+        ..config()
+    });
+    let remote = "[::ffff:10.0.0.7]:5555".parse().unwrap();
+    driver.run.handle_join(
+        SECOND,
+        ConnId(1),
+        join("0.0.0.0:30764"),
+        [10, 0, 0, 254].into(),
+        remote,
+    );
+    assert_eq!(driver.run.nodes()[0].0.addr, "10.0.0.7:30764".parse().unwrap());
+}

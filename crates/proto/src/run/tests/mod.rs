@@ -1,0 +1,175 @@
+//! What a run does, seen from its driver.
+
+mod gather;
+mod stages;
+mod stream;
+
+use super::*;
+use crate::control::Relink;
+use crate::ids::RunId;
+use crate::text::{NodeName, SessionName};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn config() -> RunConfig {
+    RunConfig {
+        run: RunId([1; 16]),
+        run_key: [2; 32],
+        session: SessionName::new("kainstall").unwrap(),
+        wanted: None,
+        wait: None,
+        data_port: 30764,
+        hold_release: false,
+        heal: false,
+        tolerance: 0,
+        heartbeat: limits::HEARTBEAT,
+        silence: limits::CONTROL_SILENCE,
+        timeouts: StageTimeouts::default(),
+    }
+}
+
+fn join(address: &str) -> Join {
+    Join {
+        session: SessionName::new("kainstall").unwrap(),
+        name: NodeName::new("n").unwrap(),
+        mac: None,
+        data_addr: address.parse().unwrap(),
+        start_now: false,
+        wants_release: false,
+        nonce: [0; 16],
+        proof: [0; 32],
+    }
+}
+
+/// A run with its time and everything that it said.
+struct Driver {
+    run: Run,
+    now: Duration,
+    sent: Vec<(ConnId, ToNode)>,
+    closed: Vec<ConnId>,
+    events: Vec<RunEvent>,
+}
+
+impl Driver {
+    fn new(config: RunConfig) -> Self {
+        let (run, now) = (Run::new(config, Duration::ZERO), Duration::ZERO);
+        Self {
+            run,
+            now,
+            sent: Vec::new(),
+            closed: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// With nodes 1, 2, … at 10.0.0.1, 10.0.0.2, …, gathered.
+    fn gathered(nodes: u32, mut config: RunConfig) -> Self {
+        config.wanted = Some(nodes);
+        let mut driver = Self::new(config);
+        for node in 1..=nodes {
+            driver.join(u64::from(node), join(&format!("10.0.0.{node}:30764")));
+        }
+        assert!(matches!(driver.events.last(), Some(RunEvent::Gathered(_))));
+        driver
+    }
+
+    fn join(&mut self, conn: u64, join: Join) {
+        let remote = SocketAddr::new(join.data_addr.ip(), 40_000);
+        self.run
+            .handle_join(self.now, ConnId(conn), join, [10, 0, 0, 254].into(), remote);
+        self.drain();
+    }
+
+    fn says(&mut self, conn: u64, message: ToServer) {
+        self.run.handle_message(self.now, ConnId(conn), message);
+        self.drain();
+    }
+
+    fn closes(&mut self, conn: u64) {
+        self.run
+            .handle_closed(self.now, ConnId(conn), &Reason::new("reset"));
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.run.poll_output() {
+            match output {
+                RunOutput::Send { conn, message } => self.sent.push((conn, message)),
+                RunOutput::Close { conn } => self.closed.push(conn),
+                RunOutput::Event(event) => self.events.push(event),
+            }
+        }
+    }
+
+    /// Lets time pass; nodes in `answering` answer every ping.
+    fn pass(&mut self, time: Duration, answering: &[u64]) {
+        let until = self.now + time;
+        while let Some(due) = self.run.poll_timeout().filter(|due| *due <= until) {
+            self.now = due;
+            self.run.handle_timeout(due);
+            self.drain();
+            answering
+                .iter()
+                .for_each(|conn| self.says(*conn, ToServer::Pong(0)));
+        }
+        self.now = until;
+    }
+
+    fn sent_to(&self, conn: u64) -> Vec<&ToNode> {
+        let is_order = |message: &ToNode| !matches!(message, ToNode::Ping(_) | ToNode::Gathering { .. });
+        let to = |(to, message): &&(ConnId, ToNode)| *to == ConnId(conn) && is_order(message);
+        self.sent.iter().filter(to).map(|(_, message)| message).collect()
+    }
+
+    fn failures(&self) -> Vec<(u32, String)> {
+        let failed = self.run.nodes().into_iter();
+        failed
+            .filter_map(|(info, failure)| Some((info.id.0, failure?.to_string())))
+            .collect()
+    }
+
+    fn open_stream(&mut self) -> HeadStream {
+        let head = self
+            .run
+            .open_stream(self.now, &StreamName::new("kainstall2").unwrap())
+            .unwrap();
+        self.drain();
+        head
+    }
+
+    fn done(&mut self, conn: u64, stream: StreamId) {
+        self.says(
+            conn,
+            ToServer::StreamDone {
+                stream,
+                bytes: 9,
+                digest: [3; 32],
+            },
+        );
+    }
+
+    fn loses_upstream(&mut self, conn: u64, stream: StreamId) {
+        let (offset, reason) = (StreamOffset(5), Reason::new("reset"));
+        self.says(
+            conn,
+            ToServer::LinkLost {
+                stream,
+                side: Side::Upstream,
+                offset,
+                reason,
+            },
+        );
+    }
+
+    fn stream_outcomes(&self) -> Option<Vec<(u32, bool)>> {
+        self.events.iter().find_map(|event| match event {
+            RunEvent::StreamDone { outcomes, .. } => Some(
+                outcomes
+                    .iter()
+                    .map(|(info, outcome)| (info.id.0, outcome.is_ok()))
+                    .collect(),
+            ),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,170 @@
+//! Stages, reports, release, abort.
+
+use super::*;
+
+#[test]
+fn a_stage_ends_with_an_answer_or_a_failure_of_every_node() {
+    let mut driver = Driver::gathered(4, config());
+    driver.run.prepare(driver.now, Payload(vec![1])).unwrap();
+    driver.drain();
+    driver.says(1, ToServer::Prepared(Payload(vec![9])));
+    let reason = Reason::new("no disk fits");
+    driver.says(
+        2,
+        ToServer::StepFailed {
+            stage: Stage::Prepare,
+            reason,
+        },
+    );
+    driver.closes(3);
+    assert!(
+        !driver
+            .events
+            .iter()
+            .any(|event| matches!(event, RunEvent::StageDone { .. }))
+    );
+    driver.pass(limits::PREPARE_TIMEOUT, &[1, 4]);
+    let Some(RunEvent::StageDone {
+        stage: Stage::Prepare,
+        outcomes,
+    }) = driver.events.last()
+    else {
+        panic!("{:?}", driver.events.last())
+    };
+    let texts: Vec<_> = outcomes
+        .iter()
+        .map(|(_, outcome)| {
+            outcome
+                .as_ref()
+                .map_or_else(ToString::to_string, |answer| format!("{answer:?}"))
+        })
+        .collect();
+    assert_eq!(texts[0], "Payload(1 bytes)");
+    assert_eq!(texts[1], "planning: no disk fits");
+    assert_eq!(texts[2], "planning: its connection broke: reset");
+    assert_eq!(texts[3], "planning: no answer in the time for this stage");
+    assert!(
+        driver
+            .sent_to(2)
+            .iter()
+            .any(|message| matches!(message, ToNode::Abort { .. }))
+    );
+    driver.run.go(driver.now).unwrap();
+    driver.drain();
+    assert!(driver.sent_to(1).contains(&&ToNode::Go) && !driver.sent_to(4).contains(&&ToNode::Go));
+}
+
+#[test]
+fn a_silent_node_is_lost_in_any_stage() {
+    let mut driver = Driver::gathered(2, config());
+    driver.run.prepare(driver.now, Payload::default()).unwrap();
+    driver.says(1, ToServer::Prepared(Payload::default()));
+    driver.pass(limits::CONTROL_SILENCE + SECOND, &[1]);
+    assert!(matches!(driver.events.last(), Some(RunEvent::StageDone { .. })));
+    assert_eq!(
+        driver.failures(),
+        [(2, "planning: nothing heard from it for 15 s".to_owned())]
+    );
+}
+
+#[test]
+fn a_server_that_was_away_itself_does_not_blame_its_nodes() {
+    let mut driver = Driver::gathered(2, config());
+    driver.now = SECOND * 500;
+    driver.run.handle_timeout(driver.now);
+    driver.drain();
+    assert_eq!(driver.failures(), []);
+}
+
+#[test]
+fn when_all_nodes_failed_commands_say_so_and_the_run_can_be_ended() {
+    let mut driver = Driver::gathered(1, config());
+    driver.closes(1);
+    assert_eq!(driver.run.go(driver.now), Err(RunError::NobodyLeft));
+    driver.run.abort(driver.now, &Reason::new("no node is left"));
+    driver.drain();
+    assert_eq!(driver.events.last(), Some(&RunEvent::Over));
+    assert_eq!(driver.run.poll_timeout(), None);
+}
+
+#[test]
+fn reports_may_come_early_and_nodes_go_when_nobody_needs_them_as_a_relay() {
+    let mut driver = Driver::gathered(2, config());
+    let stream = driver.open_stream().stream;
+    driver.done(1, stream);
+    driver.says(1, ToServer::Report(Payload(vec![1])));
+    assert!(
+        !driver
+            .sent_to(1)
+            .iter()
+            .any(|message| matches!(message, ToNode::Release { .. }))
+    );
+    driver.done(2, stream);
+    assert!(driver.sent_to(1).contains(&&ToNode::Release { delay_ms: 0 }));
+    driver.closes(1);
+    driver.run.collect_reports(driver.now).unwrap();
+    driver.says(2, ToServer::Report(Payload(vec![2])));
+    assert!(matches!(
+        driver.events.last(),
+        Some(RunEvent::StageDone { stage: Stage::Report, outcomes }) if outcomes.iter().all(|(_, outcome)| outcome.is_ok())
+    ));
+    assert_eq!(driver.failures(), []);
+}
+
+#[test]
+fn release_lets_nodes_go_one_after_another_and_ends_when_they_are_gone() {
+    let mut driver = Driver::gathered(
+        3,
+        RunConfig {
+            hold_release: true,
+            ..config()
+        },
+    );
+    let stream = driver.open_stream().stream;
+    (1..=3).for_each(|conn| driver.done(conn, stream));
+    driver.run.collect_reports(driver.now).unwrap();
+    (1..=3).for_each(|conn| driver.says(conn, ToServer::Report(Payload::default())));
+    driver
+        .run
+        .release(driver.now, Duration::from_millis(300))
+        .unwrap();
+    driver.drain();
+    let delays: Vec<u32> = driver
+        .sent
+        .iter()
+        .filter_map(|(_, message)| match message {
+            ToNode::Release { delay_ms } => Some(*delay_ms),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(delays, [0, 300, 600]);
+    driver.closes(1);
+    driver.closes(2);
+    assert_ne!(driver.events.last(), Some(&RunEvent::Over));
+    driver.pass(limits::LEAVE_TIMEOUT + SECOND, &[3]);
+    assert_eq!(driver.events.last(), Some(&RunEvent::Over));
+    assert_eq!(
+        (driver.closed.last(), driver.failures().len()),
+        (Some(&ConnId(3)), 0)
+    );
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_costs_the_node_its_place() {
+    let mut driver = Driver::gathered(2, config());
+    driver.says(1, ToServer::Ready);
+    assert_eq!(
+        driver.failures(),
+        [(1, "planning: it answered what it was not asked".to_owned())]
+    );
+}
+
+#[test]
+fn an_abort_tells_everybody_why() {
+    let mut driver = Driver::gathered(2, config());
+    let reason = Reason::new("interrupted");
+    driver.run.abort(driver.now, &reason);
+    driver.drain();
+    assert_eq!(driver.sent_to(1).last(), Some(&&ToNode::Abort { reason }));
+    assert_eq!(driver.closed.len(), 2);
+}

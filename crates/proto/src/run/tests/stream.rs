@@ -1,0 +1,161 @@
+//! Streams and the chain.
+
+use super::*;
+
+#[test]
+fn a_stream_links_each_node_to_the_one_before_it() {
+    let mut driver = Driver::gathered(3, config());
+    let head = driver.open_stream();
+    assert_eq!(head.successor, NodeId(1));
+    let opened = |conn| match driver.sent_to(conn)[1] {
+        ToNode::OpenStream(open) => (
+            open.predecessor.node.0,
+            open.predecessor.addr.to_string(),
+            open.successor.map(|node| node.0),
+        ),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(opened(1), (0, "10.0.0.254:30764".to_owned(), Some(2)));
+    assert_eq!(opened(2), (1, "10.0.0.1:30764".to_owned(), Some(3)));
+    assert_eq!(opened(3), (2, "10.0.0.2:30764".to_owned(), None));
+    let keys: Vec<_> = driver
+        .sent
+        .iter()
+        .filter_map(|(_, message)| match message {
+            ToNode::OpenStream(open) => Some(open.key),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(keys, [head.key; 3]);
+}
+
+#[test]
+fn several_streams_run_one_after_another_each_with_its_own_key() {
+    let mut driver = Driver::gathered(1, config());
+    let first = driver.open_stream();
+    let name = StreamName::new("next").unwrap();
+    assert!(driver.run.open_stream(driver.now, &name).is_err());
+    driver.done(1, first.stream);
+    let second = driver.open_stream();
+    assert_ne!((first.stream, first.key), (second.stream, second.key));
+    assert!(
+        driver
+            .sent_to(1)
+            .contains(&&ToNode::EndStream { stream: first.stream })
+    );
+}
+
+#[test]
+fn without_healing_a_lost_node_costs_those_below_it_and_no_other() {
+    let mut driver = Driver::gathered(4, config());
+    let stream = driver.open_stream().stream;
+    driver.closes(2);
+    let alone = Relink {
+        stream,
+        predecessor: None,
+        successor: Some(Successor::Nobody),
+    };
+    assert_eq!(driver.sent_to(1).last(), Some(&&ToNode::Relink(alone)));
+    driver.loses_upstream(3, stream);
+    driver.loses_upstream(4, stream);
+    driver.done(1, stream);
+    assert_eq!(
+        driver.stream_outcomes().unwrap(),
+        [(1, true), (2, false), (3, false), (4, false)]
+    );
+    let failures = driver.failures();
+    assert_eq!(failures[0].1, "stream 1: its connection broke: reset");
+    assert_eq!(failures[1].1, "stream 1: lost its predecessor n: reset");
+}
+
+#[test]
+fn a_node_that_has_everything_does_not_mind_that_its_predecessor_goes() {
+    let mut driver = Driver::gathered(2, config());
+    let stream = driver.open_stream().stream;
+    driver.done(2, stream);
+    driver.closes(1);
+    assert_eq!(driver.stream_outcomes().unwrap(), [(1, false), (2, true)]);
+}
+
+#[test]
+fn chain_heals_when_the_middle_node_dies() {
+    let mut driver = Driver::gathered(
+        3,
+        RunConfig {
+            heal: true,
+            ..config()
+        },
+    );
+    let stream = driver.open_stream().stream;
+    driver.closes(2);
+    let successor = Some(Successor::Node(NodeId(3)));
+    let down = Relink {
+        stream,
+        predecessor: None,
+        successor,
+    };
+    assert_eq!(driver.sent_to(1).last(), Some(&&ToNode::Relink(down)));
+    assert!(matches!(
+        driver.sent_to(3).last(),
+        Some(ToNode::Relink(Relink { predecessor: Some(peer), .. })) if peer.node == NodeId(1)
+    ));
+    driver.closes(1);
+    let head = RunEvent::HeadSuccessor {
+        stream,
+        successor: Successor::Node(NodeId(3)),
+    };
+    assert!(driver.events.contains(&head));
+    driver.done(3, stream);
+    assert_eq!(
+        driver.stream_outcomes().unwrap(),
+        [(1, false), (2, false), (3, true)]
+    );
+}
+
+#[test]
+fn a_node_whose_disk_fails_in_a_stream_stays_connected_until_the_stream_ends() {
+    let mut driver = Driver::gathered(2, config());
+    let stream = driver.open_stream().stream;
+    let reason = Reason::new("No space left on device");
+    driver.says(
+        1,
+        ToServer::StepFailed {
+            stage: Stage::Stream(stream),
+            reason,
+        },
+    );
+    assert_eq!(driver.closed, []);
+    driver.done(2, stream);
+    assert_eq!(driver.stream_outcomes().unwrap(), [(1, false), (2, true)]);
+    assert_eq!(driver.closed, [ConnId(1)]);
+}
+
+#[test]
+fn a_stream_in_which_nothing_moves_ends_with_the_names_of_those_behind() {
+    let mut driver = Driver::gathered(2, config());
+    let stream = driver.open_stream().stream;
+    driver
+        .run
+        .handle_head_progress(driver.now, stream, StreamOffset(100), false);
+    let (received, consumed) = (StreamOffset(100), StreamOffset(100));
+    driver.says(
+        1,
+        ToServer::Progress(Progress {
+            stream,
+            received,
+            consumed,
+            buffered: 0,
+        }),
+    );
+    driver.pass(limits::STREAM_STALL_TIMEOUT * 3, &[1, 2]);
+    let stalled = "stream 1: nothing moved for 180 s; it was at byte 0 of the stream".to_owned();
+    assert_eq!(driver.failures(), [(2, stalled)]);
+}
+
+#[test]
+fn a_producer_may_be_as_slow_as_it_likes() {
+    let mut driver = Driver::gathered(1, config());
+    driver.open_stream();
+    driver.pass(limits::STREAM_STALL_TIMEOUT * 10, &[1]);
+    assert_eq!(driver.failures(), []);
+}

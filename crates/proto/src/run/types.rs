@@ -1,0 +1,257 @@
+//! What a run is made of, and what it says.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::control::{Progress, Side, Stage, Successor, ToNode};
+use crate::ids::{ChainPosition, MacAddr, NodeId, RunId, StreamId, StreamOffset};
+use crate::limits;
+use crate::text::{NodeName, Reason, SessionName};
+use crate::wire::Payload;
+
+/// The driver's number for a control connection; never used twice in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// How long each stage may take.
+#[derive(Debug, Clone, Copy)]
+pub struct StageTimeouts {
+    /// Planning and checking.
+    pub prepare: Duration,
+    /// Preparing disks.
+    pub go: Duration,
+    /// A stream in which nothing moves.
+    pub stall: Duration,
+    /// Finishing steps, from [`Run::collect_reports`] on.
+    pub report: Duration,
+    /// Closing after release.
+    pub leave: Duration,
+}
+
+impl Default for StageTimeouts {
+    fn default() -> Self {
+        Self {
+            prepare: limits::PREPARE_TIMEOUT,
+            go: limits::GO_TIMEOUT,
+            stall: limits::STREAM_STALL_TIMEOUT,
+            report: limits::REPORT_TIMEOUT,
+            leave: limits::LEAVE_TIMEOUT,
+        }
+    }
+}
+
+/// What a run is made of.
+#[derive(Debug, Clone)]
+pub struct RunConfig {
+    /// Random, new for each run.
+    pub run: RunId,
+    /// Random, new for each run: every stream's key comes from it.
+    pub run_key: [u8; 32],
+    /// The session that nodes must ask for.
+    pub session: SessionName,
+    /// `-n`: start when this many are there.
+    pub wanted: Option<u32>,
+    /// `--wait`: start after this long with whoever is there; with nobody there, give up.
+    pub wait: Option<Duration>,
+    /// Where the head listens for its successor, at the address by which that node reached the server.
+    pub data_port: u16,
+    /// Nodes are released by [`Run::release`] only, also those that did not ask to wait (`-d`).
+    pub hold_release: bool,
+    /// Whether neighbours of a lost node are joined to each other. Off: those below it fail.
+    pub heal: bool,
+    /// How many lost nodes in a row retained data bridges.
+    pub tolerance: u8,
+    /// Every node hears from the server this often.
+    pub heartbeat: Duration,
+    /// A node silent for this long is lost.
+    pub silence: Duration,
+    /// Stage timeouts.
+    pub timeouts: StageTimeouts,
+}
+
+/// A node as the operator knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// Its number.
+    pub id: NodeId,
+    /// Its host name.
+    pub name: NodeName,
+    /// Where its successor reaches it; the chain is ordered by this.
+    pub addr: SocketAddr,
+    /// Its hardware address, if it said.
+    pub mac: Option<MacAddr>,
+    /// Its place in the order, from 1; 0 while gathering.
+    pub position: ChainPosition,
+}
+
+/// Why and where a node failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{stage}: {reason}")]
+pub struct Failure {
+    /// In which stage.
+    pub stage: Stage,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What a node has of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// Payload bytes.
+    pub bytes: u64,
+    /// [`crate::block::StreamDigest`] of them.
+    pub digest: [u8; 32],
+}
+
+/// What the driver must do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunOutput {
+    /// Send to this connection.
+    Send {
+        /// Which.
+        conn: ConnId,
+        /// What.
+        message: ToNode,
+    },
+    /// Flush and close; there will be no [`Run::handle_closed`] for it.
+    Close {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Tell the layer above.
+    Event(RunEvent),
+}
+
+/// What the layer above learns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunEvent {
+    /// A node came.
+    NodeJoined {
+        /// Who.
+        node: NodeInfo,
+        /// How many are there now.
+        present: u32,
+        /// How many are wanted, if a number was given.
+        wanted: Option<u32>,
+    },
+    /// A node went while gathering; nothing is lost.
+    NodeLeft {
+        /// Who.
+        node: NodeInfo,
+        /// Why.
+        reason: Reason,
+        /// How many are there now.
+        present: u32,
+    },
+    /// A node was sent away.
+    NodeRefused {
+        /// From where it came.
+        addr: SocketAddr,
+        /// Its host name.
+        name: NodeName,
+        /// Why.
+        reason: Reason,
+    },
+    /// Gathering is over; these are the nodes in order.
+    Gathered(Vec<NodeInfo>),
+    /// Nobody came in time; the run is over.
+    NobodyCame,
+    /// A node failed; it is out, and named in every outcome from here on.
+    NodeFailed {
+        /// Who.
+        node: NodeInfo,
+        /// Where and why.
+        failure: Failure,
+    },
+    /// A stage (Prepare, Go, Report) is over: each node that was asked, in order. Go has empty payloads.
+    StageDone {
+        /// Which.
+        stage: Stage,
+        /// Answer or failure of each.
+        outcomes: Vec<(NodeInfo, Result<Payload, Failure>)>,
+    },
+    /// The head's relay gets this successor ([`crate::relay::Relay::set_successor`]).
+    HeadSuccessor {
+        /// Which stream.
+        stream: StreamId,
+        /// Who.
+        successor: Successor,
+    },
+    /// A stream is over for everybody: each node that was in it, in order. The head's relay ends too.
+    StreamDone {
+        /// Which.
+        stream: StreamId,
+        /// What each has, or its failure.
+        outcomes: Vec<(NodeInfo, Result<Received, Failure>)>,
+    },
+    /// A node's event.
+    NodeEvent {
+        /// Who.
+        node: NodeId,
+        /// What, for the status layer.
+        payload: Payload,
+    },
+    /// Where a node is with a stream.
+    Progress {
+        /// Who.
+        node: NodeId,
+        /// Where.
+        progress: Progress,
+    },
+    /// A data connection of a node stands.
+    LinkUp {
+        /// Who.
+        node: NodeId,
+        /// Which stream.
+        stream: StreamId,
+        /// Which neighbour.
+        side: Side,
+        /// Where data goes on.
+        offset: StreamOffset,
+    },
+    /// A data connection of a node broke.
+    LinkLost {
+        /// Who.
+        node: NodeId,
+        /// Which stream.
+        stream: StreamId,
+        /// Which neighbour.
+        side: Side,
+        /// How far it was.
+        offset: StreamOffset,
+        /// What it saw.
+        reason: Reason,
+    },
+    /// A node's report is here.
+    NodeReported {
+        /// Who.
+        node: NodeId,
+    },
+    /// All connections are closed; nothing more will happen.
+    Over,
+}
+
+/// The head's part of a stream that begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadStream {
+    /// Its number.
+    pub stream: StreamId,
+    /// Its key.
+    pub key: [u8; 32],
+    /// Who will connect to the head first.
+    pub successor: NodeId,
+}
+
+/// A command that cannot be followed now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// Something else is going on, or everything is over: a mistake of the layer above.
+    #[error("{command} is not possible now")]
+    WrongPhase {
+        /// Which command.
+        command: &'static str,
+    },
+    /// No node is left.
+    #[error("no node is left")]
+    NobodyLeft,
+}

@@ -1,0 +1,145 @@
+//! The control connections: joining, messages both ways, and what a node does when it is ordered to.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::Violation;
+use super::event::{Event, SERVER};
+use super::host::Alive;
+use super::scenario::Step;
+use super::world::World;
+use crate::control::{Join, Stage, ToNode, ToServer};
+use crate::node::{Node, NodeOutput, Order};
+use crate::run::ConnId;
+use crate::text::{NodeName, Reason, SessionName};
+use crate::wire::{FRAME_PREFIX, Payload};
+
+impl World {
+    pub(super) fn join(&mut self, host: usize) {
+        let name = format!("node{host}");
+        let ip = node_ip(host);
+        let join = Join {
+            session: SessionName::new("kainstall").unwrap_or_else(|_| unreachable!("a good name")),
+            name: NodeName::new(&name).unwrap_or_else(|_| unreachable!("a good name")),
+            mac: None,
+            data_addr: SocketAddr::new(ip, 30764),
+            start_now: false,
+            wants_release: false,
+            nonce: [0; 16],
+            proof: [0; 32],
+        };
+        let remote = SocketAddr::new(ip, 40_000);
+        self.server.handle_join(
+            self.now,
+            conn_of(host),
+            join,
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            remote,
+        );
+    }
+
+    pub(super) fn handle_control(&mut self, host: usize, from: usize, body: &[u8]) -> Result<(), Violation> {
+        if host == SERVER {
+            let message = ToServer::decode(body).map_err(|err| self.violation(host, err.to_string()))?;
+            self.server.handle_message(self.now, conn_of(from), message);
+        } else {
+            let message = ToNode::decode(body).map_err(|err| self.violation(host, err.to_string()))?;
+            if let Some(node) = &mut self.hosts[host].node {
+                node.handle_message(self.now, message);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn handle_control_closed(&mut self, host: usize, from: usize) {
+        let reason = Reason::new("closed by the other side");
+        if host == SERVER {
+            self.server.handle_closed(self.now, conn_of(from), &reason);
+        } else if let Some(node) = &mut self.hosts[host].node {
+            node.handle_closed(&reason);
+        }
+    }
+
+    pub(super) fn step_done(&mut self, host: usize, step: Step) {
+        let fails = self.hosts[host].fails_in == Some(step);
+        let Some(node) = &mut self.hosts[host].node else {
+            return;
+        };
+        let payload = Payload(vec![7; 100]);
+        // The order may have been overtaken by the end of the run; that is no fault of the machines.
+        let _ = match step {
+            _ if fails => {
+                let stage = match step {
+                    Step::Prepare => Stage::Prepare,
+                    Step::Go => Stage::Go,
+                    Step::Report => Stage::Report,
+                };
+                node.step_failed(stage, Reason::new("the simulated step failed"));
+                Ok(())
+            }
+            Step::Prepare => node.prepared(payload),
+            Step::Go => node.ready(),
+            Step::Report => node.report(payload),
+        };
+    }
+
+    pub(super) fn drain_node(&mut self, host: usize) -> Result<bool, Violation> {
+        let mut busy = false;
+        while let Some(output) = self.hosts[host].node.as_mut().and_then(Node::poll_output) {
+            busy = true;
+            match output {
+                NodeOutput::Send(message) => {
+                    let frame = message
+                        .encode()
+                        .map_err(|err| self.violation(host, err.to_string()))?;
+                    let body = frame[FRAME_PREFIX..].to_vec();
+                    self.push(
+                        SERVER,
+                        Some(host),
+                        self.scenario.latency,
+                        Event::Control { from: host, body },
+                    );
+                }
+                NodeOutput::Order(order) => self.follow(host, order),
+                NodeOutput::Over(ending) => {
+                    self.note(host, || format!("over: {ending:?}"));
+                    self.hosts[host].ending = Some(ending);
+                    self.hosts[host].node = None;
+                    self.close_everything(host);
+                    self.hosts[host].alive = Alive::Left;
+                }
+            }
+        }
+        Ok(busy)
+    }
+
+    fn follow(&mut self, host: usize, order: Order) {
+        let mut work = |step, low, high| {
+            if self.hosts[host].hangs_in != Some(step) {
+                let at = self.now + self.rng.millis(low, high);
+                self.queue.push(at, host, None, Event::StepDone { step });
+            }
+        };
+        match order {
+            Order::Accepted { node, .. } => {
+                self.hosts[host].id = Some(node);
+                self.by_id.insert(node, host);
+            }
+            Order::Gathering { .. } | Order::Finish => {}
+            Order::Prepare(_) => work(Step::Prepare, 5, 500),
+            Order::Go => work(Step::Go, 50, 3000),
+            Order::OpenStream(open) => self.open_endpoint(host, &open),
+            Order::Relink(relink) => self.relink(host, &relink),
+            Order::EndStream(stream) => self.end_endpoint(host, stream),
+        }
+    }
+}
+
+/// Hosts are in the chain in the order of their numbers.
+fn node_ip(host: usize) -> IpAddr {
+    let [.., c, d] = host.to_be_bytes();
+    IpAddr::V4(Ipv4Addr::new(10, 0, c, d))
+}
+
+const fn conn_of(host: usize) -> ConnId {
+    ConnId(host as u64)
+}
