@@ -1,5 +1,9 @@
 //! What both sides hash: where an entry lies and what it is. `docs/image-format.md` §4.
 
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::record::Kind;
+
 /// What a hash is about; different things never have equal input.
 #[derive(Debug, Clone, Copy)]
 #[repr(u8)]
@@ -23,7 +27,28 @@ pub(crate) fn dir_hash(parent: &[u8; 32], name: &[u8]) -> [u8; 32] {
     hash(Domain::Path, parent, &[name])
 }
 
-/// BLAKE3 over the domain, a place and further parts, of which only the last may vary in length.
+/// An entry: its record's kind, what the record says about it, and its content (or a link's target).
+///
+/// Content goes in as XXH3-128: BLAKE3 over all of it was a fifth of all processor time of a copy, on both sides, and
+/// no attacker can come in between here (the transport's keyed hash covers the same bytes).
+pub(crate) fn entry_hash(kind: Kind, place: &[u8; 32], head: &[u8], content: &[u8]) -> [u8; 32] {
+    hash(
+        Domain::Entry,
+        place,
+        &[&[kind as u8], head, &content_hash(content)],
+    )
+}
+
+/// A piece of content at an offset.
+pub(crate) fn piece_hash(domain: Domain, place: &[u8; 32], offset: u64, content: &[u8]) -> [u8; 32] {
+    hash(domain, place, &[&offset.to_le_bytes(), &content_hash(content)])
+}
+
+fn content_hash(content: &[u8]) -> [u8; 16] {
+    xxh3_128(content).to_le_bytes()
+}
+
+/// BLAKE3 over the domain, a place and further parts, of which only one may vary in length.
 pub(crate) fn hash(domain: Domain, place: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&[domain as u8]).update(place);

@@ -9,7 +9,7 @@ use std::io;
 use crate::compress::Compress;
 use crate::digest::{DigestSum, TreeDigest};
 use crate::error::{RestoreError, SendError};
-use crate::hashing::{Domain, hash};
+use crate::hashing::{Domain, hash, piece_hash};
 use crate::progress::Progress;
 
 /// How to read a partition.
@@ -93,10 +93,10 @@ struct Tally {
 }
 
 impl Tally {
-    /// One run of data: `part` is its encoded offset and its bytes, of which there are `len`.
-    fn add(&mut self, part: &[u8], len: usize) {
-        self.data_bytes += len as u64;
-        self.sum.add(&hash(Domain::RawData, &[0; 32], &[part]));
+    /// One run of data.
+    fn add(&mut self, offset: u64, data: &[u8]) {
+        self.data_bytes += data.len() as u64;
+        self.sum.add(&piece_hash(Domain::RawData, &[0; 32], offset, data));
     }
 
     fn merge(&mut self, other: &Self) {

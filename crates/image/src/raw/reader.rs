@@ -140,11 +140,11 @@ fn pack(piece: &[u8], offset: u64, tally: &mut Tally) -> Option<Vec<u8>> {
         let from = first * PAGE_BYTES;
         let data = &piece[from..piece.len().min((last + 1) * PAGE_BYTES)];
         let block = block.get_or_insert_with(|| block::start(PIECE_BYTES + PAGE_BYTES));
-        let body = record::put(block, Kind::RawData, None, |body| {
+        record::put(block, Kind::RawData, None, |body| {
             body.extend_from_slice(&(offset + from as u64).to_le_bytes());
             body.extend_from_slice(data);
         });
-        tally.add(&block[body..], data.len());
+        tally.add(offset + from as u64, data);
     }
     block
 }

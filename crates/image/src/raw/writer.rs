@@ -245,7 +245,7 @@ fn write_run(shared: &Shared<'_>, records: &[u8], run: &Range<usize>, tally: &mu
     let mut cursor = Cursor(part);
     let offset = cursor.u64().map_err(io::Error::other)?;
     shared.target.write_all_at(cursor.0, offset)?;
-    tally.add(part, cursor.0.len());
+    tally.add(offset, cursor.0);
     shared.progress.add(0, cursor.0.len() as u64);
     Ok(())
 }

@@ -15,9 +15,10 @@ use tempfile::TempDir;
 
 /// A file system on a loop device, mounted; everything goes when it is dropped, in this order.
 pub(crate) struct Volume {
-    mount: MountGuard,
-    _device: Option<LoopDevice>,
-    _dir: TempDir,
+    mount: Option<MountGuard>,
+    device: Option<LoopDevice>,
+    dir: TempDir,
+    kind: String,
 }
 
 impl Volume {
@@ -38,10 +39,19 @@ impl Volume {
         // Made by mkfs.ext4 only; without it trees of different file systems compare.
         let _ = std::fs::remove_dir(dir.path().join("lost+found"));
         Self {
-            mount,
-            _device: Some(device),
-            _dir: dir,
+            mount: Some(mount),
+            device: Some(device),
+            dir,
+            kind: kind.to_owned(),
         }
+    }
+
+    /// Does something to the device while it is not mounted.
+    pub(crate) fn offline(&mut self, change: impl FnOnce(&Path)) {
+        let device = self.device.as_ref().unwrap().path().to_path_buf();
+        self.mount.take().unwrap().unmount().unwrap();
+        change(&device);
+        self.mount = Some(MountGuard::mount(&device, self.dir.path(), &self.kind, "noatime").unwrap());
     }
 
     /// A file system without a device (`tmpfs`, `ramfs`).
@@ -49,14 +59,15 @@ impl Volume {
         let dir = tempfile::tempdir().unwrap();
         let mount = MountGuard::mount(Path::new("none"), dir.path(), kind, "").unwrap();
         Self {
-            mount,
-            _device: None,
-            _dir: dir,
+            mount: Some(mount),
+            device: None,
+            dir,
+            kind: kind.to_owned(),
         }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.mount.target()
+        self.dir.path()
     }
 }
 

@@ -15,7 +15,7 @@ use super::dir::Dir;
 use super::entry::{from_stat, same_content};
 use super::reader::Reader;
 use super::walk;
-use crate::hashing::{self, Domain, hash};
+use crate::hashing::{self, Domain, entry_hash, hash, piece_hash};
 use crate::meta::Meta;
 use crate::pipeline::{Output, Stopped};
 use crate::problem::ProblemKind;
@@ -100,11 +100,8 @@ impl Reader<'_> {
             }
             let bytes = (self.packer.block().len() - content) as u64;
             let record = self.packer.finish(body, link.is_some());
-            let entry = hash(
-                Domain::Entry,
-                &source.dir.hash,
-                &[&[Kind::File as u8], self.packer.bytes(record)],
-            );
+            let (head, bytes_read) = self.packer.bytes(record).split_at(content - body);
+            let entry = entry_hash(Kind::File, &source.dir.hash, head, bytes_read);
             self.tally.add_file(&entry, bytes);
             return Ok(());
         }
@@ -160,7 +157,7 @@ impl Reader<'_> {
         meta.put(block);
         let record = self.packer.finish(body, link.is_some());
         let bytes = self.packer.bytes(entry_at..record.end);
-        let entry = hash(Domain::Entry, &source.dir.hash, &[&[Kind::Big as u8], bytes]);
+        let entry = entry_hash(Kind::Big, &source.dir.hash, bytes, &[]);
         self.tally.add_file(&entry, 0);
         Ok(id)
     }
@@ -229,8 +226,8 @@ impl Reader<'_> {
             let body = self.packer.begin(Kind::Extent, None);
             let block = self.packer.block();
             block.extend_from_slice(&content.id.to_le_bytes());
-            let hashed = block.len();
             block.extend_from_slice(&at.to_le_bytes());
+            let data_at = block.len();
             match pread_to(source.file, block, at, len) {
                 Ok(0) => {
                     self.packer.rewind(before);
@@ -238,11 +235,8 @@ impl Reader<'_> {
                 }
                 Ok(read) => {
                     let record = self.packer.finish(body, false);
-                    let part = hash(
-                        Domain::Extent,
-                        &content.place,
-                        &[self.packer.bytes(hashed..record.end)],
-                    );
+                    let data = self.packer.bytes(data_at..record.end);
+                    let part = piece_hash(Domain::Extent, &content.place, at, data);
                     self.tally.add_part(&part, read as u64);
                     content.count += 1;
                     if read < len {

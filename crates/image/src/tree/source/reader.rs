@@ -16,7 +16,7 @@ use super::walk::{self, Found, Job, OPEN_FLAGS, Op, Place};
 use super::{Shared, lock};
 use crate::compress::Squeezer;
 use crate::fd_budget::CountedFd;
-use crate::hashing::{Domain, hash};
+use crate::hashing::entry_hash;
 use crate::meta::{Meta, Subvolume};
 use crate::pipeline::{Output, Stopped};
 use crate::problem::ProblemKind;
@@ -105,11 +105,7 @@ impl<'a> Reader<'a> {
         meta.put(block);
         let record = self.packer.finish(body, false);
         self.packer.now_at(dir.id);
-        let entry = hash(
-            Domain::Entry,
-            &dir.hash,
-            &[&[kind as u8], self.packer.bytes(entry_at..record.end)],
-        );
+        let entry = entry_hash(kind, &dir.hash, self.packer.bytes(entry_at..record.end), &[]);
         self.tally.add_directory(&entry);
         Ok(())
     }
@@ -251,11 +247,8 @@ impl<'a> Reader<'a> {
         meta.put(self.packer.block());
         self.packer.block().extend_from_slice(rest);
         let record = self.packer.finish(body, link.is_some());
-        let entry = hash(
-            Domain::Entry,
-            &dir.hash,
-            &[&[kind as u8], self.packer.bytes(record)],
-        );
+        let head = record.start..record.end - rest.len();
+        let entry = entry_hash(kind, &dir.hash, self.packer.bytes(head), rest);
         self.tally.add_file(&entry, 0);
         Ok(())
     }
@@ -268,7 +261,7 @@ impl<'a> Reader<'a> {
         block.extend_from_slice(&group.to_le_bytes());
         crate::record::put_name(block, name.to_bytes());
         self.packer.finish(body, false);
-        let entry = hash(Domain::Entry, &dir.hash, &[&[Kind::Link as u8], name.to_bytes()]);
+        let entry = entry_hash(Kind::Link, &dir.hash, name.to_bytes(), &[]);
         self.tally.add_file(&entry, 0);
         Ok(())
     }

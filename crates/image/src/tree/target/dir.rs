@@ -12,7 +12,7 @@ use super::apply::{self, Created};
 use super::root::{FileSystem, Place, open_dir};
 use super::{Halt, Shared, lock};
 use crate::fd_budget::{CountedFd, Permit};
-use crate::hashing::{Domain, dir_hash, hash};
+use crate::hashing::{dir_hash, entry_hash};
 use crate::meta::{Meta, Subvolume};
 use crate::record::{Cursor, Kind};
 use crate::tree::Tally;
@@ -164,11 +164,7 @@ impl Dir {
             }
         }
         self.close();
-        tally.add_directory(&hash(
-            Domain::Entry,
-            &self.hash,
-            &[&[self.kind as u8], &self.entry],
-        ));
+        tally.add_directory(&entry_hash(self.kind, &self.hash, &self.entry, &[]));
         Ok(())
     }
 }

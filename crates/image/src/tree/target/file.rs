@@ -13,7 +13,7 @@ use super::dir::Dir;
 use super::links::{Group, SealLater, State};
 use super::{Halt, Shared};
 use crate::fd_budget::{CountedFd, Permit};
-use crate::hashing::{Domain, dir_hash, hash};
+use crate::hashing::{Domain, dir_hash, entry_hash, hash, piece_hash};
 use crate::meta::Meta;
 use crate::record::{Cursor, Kind};
 use crate::tree::Tally;
@@ -188,7 +188,10 @@ impl BigFile {
             write_all(file, content, offset)
                 .map_err(|errno| shared.failed("writing", &self.dir.place, &self.name, errno))?;
         }
-        tally.add_part(&hash(Domain::Extent, &self.hash, &[part]), content.len() as u64);
+        tally.add_part(
+            &piece_hash(Domain::Extent, &self.hash, offset, content),
+            content.len() as u64,
+        );
         Ok(())
     }
 
@@ -218,10 +221,7 @@ impl BigFile {
                 State::LeftOut
             });
         }
-        tally.add_file(
-            &hash(Domain::Entry, &self.dir.hash, &[&[Kind::Big as u8], &self.entry]),
-            0,
-        );
+        tally.add_file(&entry_hash(Kind::Big, &self.dir.hash, &self.entry, &[]), 0);
         self.dir.release(shared, tally)
     }
 }

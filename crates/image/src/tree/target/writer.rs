@@ -13,7 +13,7 @@ use super::links::{Group, State, with_place};
 use super::{Halt, Shared, apply, file, lock};
 use crate::block::OpenBlock;
 use crate::fd_budget::CountedFd;
-use crate::hashing::{Domain, hash};
+use crate::hashing::entry_hash;
 use crate::meta::Meta;
 use crate::record::{self, Cursor, Kind, Malformed, Record};
 use crate::tree::Tally;
@@ -99,6 +99,7 @@ impl<'a> Writer<'a> {
         let mut cursor = Cursor(record.body);
         let meta = self.checked(Meta::take(&mut cursor))?;
         let rest = cursor.0;
+        let head = &record.body[..record.body.len() - rest.len()];
         self.checked(check_type(record.kind, &meta))?;
         let state = match (parent, record.kind) {
             (None, _) => State::LeftOut,
@@ -111,10 +112,8 @@ impl<'a> Writer<'a> {
         } else {
             0
         };
-        self.tally.add_file(
-            &hash(Domain::Entry, &dir.hash, &[&[record.kind as u8], record.body]),
-            bytes,
-        );
+        self.tally
+            .add_file(&entry_hash(record.kind, &dir.hash, head, rest), bytes);
         Ok(state)
     }
 
@@ -172,7 +171,7 @@ impl<'a> Writer<'a> {
             })?;
         }
         self.tally
-            .add_file(&hash(Domain::Entry, &dir.hash, &[&[Kind::Link as u8], name]), 0);
+            .add_file(&entry_hash(Kind::Link, &dir.hash, name, &[]), 0);
         Ok(())
     }
 
