@@ -155,21 +155,14 @@ mod tests {
     }
 
     fn fs(id: u32, fstype: FsType, features: FsFeatures, mounts: Vec<MountSpec>) -> FsSpec {
+        let place = Place {
+            drive: "sda".to_owned(),
+            partition: id + 1,
+        };
         FsSpec {
-            id,
-            place: Place {
-                drive: "sda".to_owned(),
-                partition: id + 1,
-            },
-            fstype,
-            golden: None,
-            golden_fstype: None,
-            label: None,
-            uuid: None,
             features,
-            used_bytes: 0,
-            used_inodes: 0,
             mounts,
+            ..FsSpec::new(id, place, fstype)
         }
     }
 
@@ -217,7 +210,11 @@ mod tests {
             .collect();
         assert_eq!(
             seen,
-            [("/", "noatime"), ("/home", "noatime"), ("/home/data", "noatime")]
+            [
+                ("/", "noatime"),
+                ("/home", "noatime,nouuid"),
+                ("/home/data", "noatime")
+            ]
         );
     }
 

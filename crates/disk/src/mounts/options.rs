@@ -46,6 +46,11 @@ pub(super) fn for_restore(fstype: FsType, mount: &MountSpec) -> String {
     let mut options: Vec<String> = golden.collect();
     // Reading back for the digest must not write.
     options.push("noatime".to_owned());
+    if fstype == FsType::Xfs {
+        // XFS refuses a second file system of one UUID (xfs(5)): with --keep-uuids, on a node that still has an old
+        // clone on another disk, and where several clones are made on one machine.
+        options.push("nouuid".to_owned());
+    }
     if let Some(subvol) = mount.subvol.as_deref().filter(|_| fstype == FsType::Btrfs) {
         options.push(format!("subvol=/{subvol}"));
     }
