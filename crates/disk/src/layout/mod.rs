@@ -12,6 +12,8 @@ mod show;
 #[cfg(test)]
 mod tests;
 mod write;
+#[cfg(test)]
+mod write_tests;
 
 use serde::{Deserialize, Serialize};
 

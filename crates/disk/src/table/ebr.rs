@@ -124,24 +124,13 @@ pub(super) fn decode(
             } else {
                 // The chain is bounded, so the number stays small.
                 let number = u32::try_from(logicals.len()).unwrap_or(u32::MAX - 5) + 5;
-                logicals.push(partition(number, at, entry, sector_bytes));
+                logicals.push(Partition {
+                    logical: true,
+                    ..entry.partition(number, at, sector_bytes)
+                });
             }
         }
         next = link;
     }
     Ok(logicals)
-}
-
-fn partition(number: u32, base: u64, entry: Entry, sector_bytes: u64) -> Partition {
-    Partition {
-        number,
-        start_bytes: (base + u64::from(entry.start)) * sector_bytes,
-        len_bytes: u64::from(entry.sectors) * sector_bytes,
-        kind: PartType::Mbr(entry.kind),
-        name: None,
-        attrs: 0,
-        uuid: None,
-        bootable: entry.active,
-        logical: true,
-    }
 }

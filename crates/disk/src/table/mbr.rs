@@ -27,6 +27,17 @@ impl Entry {
         self.kind != 0 && self.sectors != 0
     }
 
+    /// The partition that the entry stands for; `base` is the sector that `start` counts from.
+    pub(super) fn partition(&self, number: u32, base: u64, sector_bytes: u64) -> Partition {
+        let start_bytes = (base + u64::from(self.start)) * sector_bytes;
+        let len_bytes = u64::from(self.sectors) * sector_bytes;
+        let kind = PartType::Mbr(self.kind);
+        Partition {
+            bootable: self.active,
+            ..Partition::new(number, start_bytes, len_bytes, kind)
+        }
+    }
+
     /// Writes the entry; `base` is the sector that `start` counts from.
     pub(super) fn encode(&self, base: u64) -> [u8; ENTRY_LEN] {
         let first = base + u64::from(self.start);

@@ -95,6 +95,21 @@ pub struct Partition {
 }
 
 impl Partition {
+    /// A partition with nothing but a number, a place in bytes and a type.
+    pub fn new(number: u32, start_bytes: u64, len_bytes: u64, kind: PartType) -> Self {
+        Self {
+            number,
+            start_bytes,
+            len_bytes,
+            kind,
+            name: None,
+            attrs: 0,
+            uuid: None,
+            bootable: false,
+            logical: false,
+        }
+    }
+
     /// The first byte behind the partition; saturates where a table from elsewhere lies.
     pub fn end_bytes(&self) -> u64 {
         self.start_bytes.saturating_add(self.len_bytes)

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
-use super::{DiskId, PartType, Partition, PartitionTable, TableError, TableKind};
+use super::{DiskId, Partition, PartitionTable, TableError, TableKind};
 use super::{ebr, flaws, gpt_read, mbr};
 
 /// The type of the entry that marks a GPT disk in its protective MBR.
@@ -67,20 +67,10 @@ fn read_mbr<R: Read + Seek>(
     entries: &[mbr::Entry; 4],
 ) -> Result<PartitionTable, TableError> {
     let sector_bytes = u64::from(disk.sector_size);
-    let mut partitions = Vec::new();
-    for (number, entry) in (1..).zip(entries).filter(|(_, entry)| entry.is_used()) {
-        partitions.push(Partition {
-            number,
-            start_bytes: u64::from(entry.start) * sector_bytes,
-            len_bytes: u64::from(entry.sectors) * sector_bytes,
-            kind: PartType::Mbr(entry.kind),
-            name: None,
-            attrs: 0,
-            uuid: None,
-            bootable: entry.active,
-            logical: false,
-        });
-    }
+    let used = (1..).zip(entries).filter(|(_, entry)| entry.is_used());
+    let mut partitions: Vec<Partition> = used
+        .map(|(number, entry)| entry.partition(number, 0, sector_bytes))
+        .collect();
     let extended: Vec<Partition> = partitions
         .iter()
         .filter(|part| part.kind.is_extended())

@@ -11,16 +11,10 @@ const SECTOR: u32 = 512;
 const DISK_SECTORS: u64 = 8192;
 
 fn part(number: u32, start: u64, sectors: u64, kind: PartType) -> Partition {
+    let bytes = |sectors: u64| sectors * u64::from(SECTOR);
     Partition {
-        number,
-        start_bytes: start * u64::from(SECTOR),
-        len_bytes: sectors * u64::from(SECTOR),
-        kind,
-        name: None,
-        attrs: 0,
-        uuid: None,
-        bootable: false,
         logical: number > 4 && matches!(kind, PartType::Mbr(_)),
+        ..Partition::new(number, bytes(start), bytes(sectors), kind)
     }
 }
 

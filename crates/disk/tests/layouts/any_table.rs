@@ -126,17 +126,8 @@ fn place_logicals(
 }
 
 fn partition(number: u32, start: u64, sectors: u64, sector_size: u32) -> Partition {
-    Partition {
-        number,
-        start_bytes: start * u64::from(sector_size),
-        len_bytes: sectors * u64::from(sector_size),
-        kind: PartType::Mbr(0x83),
-        name: None,
-        attrs: 0,
-        uuid: None,
-        bootable: false,
-        logical: false,
-    }
+    let bytes = |sectors: u64| sectors * u64::from(sector_size);
+    Partition::new(number, bytes(start), bytes(sectors), PartType::Mbr(0x83))
 }
 
 /// The numbers in some other order: half of all tables are in that of the disk.

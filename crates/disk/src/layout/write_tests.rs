@@ -1,0 +1,83 @@
+//! What wiping and writing leave on a disk.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use super::LayoutError;
+use super::tests::{GIB, disk, try_plan};
+use crate::desc::MIB;
+
+/// A sparse disk full of signs of an earlier life, at both ends.
+fn used_disk(bytes: u64) -> File {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(bytes).unwrap();
+    file.write_all_at(&[0xaa; 4096], 0).unwrap();
+    file.write_all_at(&[0xaa; 65536], bytes - 65536).unwrap();
+    file
+}
+
+fn bytes_at(file: &File, offset: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, offset).unwrap();
+    bytes
+}
+
+#[test]
+fn a_wiped_disk_shows_no_sign_of_its_past() {
+    let plan = try_plan("linux 100\nlinux fill\n", disk(GIB)).unwrap();
+    let file = used_disk(GIB);
+    // A btrfs superblock and an md superblock of an earlier partition at the same place.
+    file.write_all_at(&[0xaa; 512], 101 * MIB + (64 << 10)).unwrap();
+    file.write_all_at(&[0xaa; 512], 101 * MIB - 8192).unwrap();
+    plan.wipe(&file).unwrap();
+    for offset in [0, GIB - MIB, 100 * MIB, 101 * MIB] {
+        assert!(
+            bytes_at(&file, offset, 1 << 20).iter().all(|byte| *byte == 0),
+            "at {offset}"
+        );
+    }
+    assert_eq!(crate::table::read(&file, 512).unwrap(), None);
+}
+
+#[test]
+fn a_written_disk_reads_back_as_planned_and_as_nothing_else() {
+    let plan = try_plan("linux 100\nextended fill\nlogical linux fill boot\n", disk(GIB)).unwrap();
+    let file = used_disk(GIB);
+    assert!(matches!(plan.verify(&file), Err(LayoutError::NotAsPlanned(_))));
+    plan.wipe(&file).unwrap();
+    plan.write(&file, None).unwrap();
+    plan.verify(&file).unwrap();
+    let other = try_plan("linux 101\nextended fill\nlogical linux fill boot\n", disk(GIB)).unwrap();
+    assert!(
+        other
+            .verify(&file)
+            .unwrap_err()
+            .to_string()
+            .contains("partition 1")
+    );
+}
+
+#[test]
+fn boot_code_is_written_without_the_golden_disk_signature_and_stays_without_one() {
+    let plan = try_plan("linux fill\n", disk(GIB)).unwrap();
+    let file = used_disk(GIB);
+    plan.wipe(&file).unwrap();
+    plan.write(&file, Some(&[0xcc; 446])).unwrap();
+    let sector = bytes_at(&file, 0, 512);
+    assert!(sector[..440].iter().all(|byte| *byte == 0xcc));
+    assert!(!sector[440..446].contains(&0xcc));
+    plan.write(&file, None).unwrap();
+    assert_eq!(bytes_at(&file, 0, 512), sector);
+}
+
+#[test]
+fn another_disk_than_the_planned_one_is_not_touched() {
+    let plan = try_plan("linux fill\n", disk(GIB)).unwrap();
+    let file = used_disk(2 * GIB);
+    assert!(matches!(plan.wipe(&file), Err(LayoutError::OtherDisk { .. })));
+    assert!(matches!(
+        plan.write(&file, None),
+        Err(LayoutError::OtherDisk { .. })
+    ));
+    assert_eq!(bytes_at(&file, 0, 4096), [0xaa; 4096]);
+}
