@@ -101,6 +101,22 @@ fn a_node_asks_for_its_predecessor_at_once_and_tries_again() {
 }
 
 #[test]
+fn a_predecessor_that_turns_the_node_away_at_first_is_tried_again() {
+    let mut relay = node(None, 0);
+    relay.handle_upstream_lost(at(10), Reason::new("closed"));
+    assert_eq!(outputs(&mut relay), []);
+    relay.handle_timeout(relay.poll_timeout().unwrap());
+    assert!(matches!(outputs(&mut relay)[..], [RelayOutput::Connect { .. }]));
+    relay.handle_upstream_joined(at(400));
+    relay.handle_upstream_alive(at(500));
+    relay.handle_upstream_lost(at(600), Reason::new("closed"));
+    assert!(matches!(
+        outputs(&mut relay)[..],
+        [RelayOutput::LinkUp { .. }, RelayOutput::LinkLost { .. }]
+    ));
+}
+
+#[test]
 fn blocks_go_on_in_order_and_then_the_end() {
     let mut relay = node(Some(NEXT), 0);
     relay.handle_downstream_joined(at(0), NEXT, offset(0)).unwrap();

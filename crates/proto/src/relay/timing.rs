@@ -48,7 +48,7 @@ impl Relay {
             .poll_timeout()
             .is_some_and(|due| now >= due + self.config.silence / 2);
         if away {
-            self.upstream.heard(now);
+            self.upstream.forgive(now);
             self.downstream.forgive(now);
         }
         self.clock.last_call = self.clock.last_call.max(now);

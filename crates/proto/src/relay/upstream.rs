@@ -20,8 +20,10 @@ pub(super) enum Upstream {
         retry_at: Option<Duration>,
     },
     /// The link stands. While the window is full it is not read, and an unread peer cannot be heard. An
-    /// acknowledgement is due when something was said, and at `ack_at`.
+    /// acknowledgement is due when something was said, and at `ack_at`. On trial until the first word: a predecessor
+    /// that was not yet told of this node answers the handshake and then turns it away.
     Up {
+        trial: Option<Trial>,
         heard: Duration,
         reading: bool,
         told: Option<Ack>,
@@ -34,8 +36,22 @@ pub(super) enum Upstream {
     Finished,
 }
 
+/// The attempt that a link on trial came from, to be continued if it fails.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Trial {
+    peer: Peer,
+    deadline: Duration,
+}
+
 impl Upstream {
     pub(super) const fn heard(&mut self, now: Duration) {
+        if let Self::Up { heard, trial, .. } = self {
+            *heard = now;
+            *trial = None;
+        }
+    }
+
+    pub(super) const fn forgive(&mut self, now: Duration) {
         if let Self::Up { heard, .. } = self {
             *heard = now;
         }
@@ -104,11 +120,12 @@ impl Relay {
     /// The handshake with the predecessor is done.
     pub fn handle_upstream_joined(&mut self, now: Duration) {
         self.tick(now);
-        if !matches!(self.upstream, Upstream::Connecting { .. }) {
+        let Upstream::Connecting { peer, deadline, .. } = self.upstream else {
             return;
-        }
+        };
         let reading = self.window.has_room();
         self.upstream = Upstream::Up {
+            trial: Some(Trial { peer, deadline }),
             heard: now,
             reading,
             told: None,
@@ -125,7 +142,11 @@ impl Relay {
     pub fn handle_upstream_lost(&mut self, now: Duration, reason: Reason) {
         self.tick(now);
         match self.upstream {
-            Upstream::Connecting { peer, deadline, .. } if now + RETRY < deadline => {
+            Upstream::Connecting { peer, deadline, .. }
+            | Upstream::Up {
+                trial: Some(Trial { peer, deadline }),
+                ..
+            } if now + RETRY < deadline => {
                 let retry_at = Some(now + RETRY);
                 self.upstream = Upstream::Connecting {
                     peer,
@@ -143,6 +164,10 @@ impl Relay {
     pub fn handle_upstream_gap(&mut self, now: Duration, retained_from: StreamOffset) {
         self.tick(now);
         let received = self.received();
+        if self.window.has_ended() || retained_from <= received {
+            self.handle_upstream_lost(now, Reason::new("the predecessor closed the handshake"));
+            return;
+        }
         self.fail(format!(
             "data from byte {received} on is needed, the predecessor keeps it from {retained_from} on"
         ));

@@ -205,7 +205,11 @@ impl World {
             Err(RelayError::CannotResume { retained_from, .. }) => {
                 self.answer_dial(link, Answer::Gap(retained_from));
             }
-            Err(_) => self.answer_dial(link, Answer::Closed),
+            // As the transport does it: the handshake is through before the machine is asked.
+            Err(_) => {
+                self.answer_dial(link, Answer::Joined);
+                self.close_link(link, host);
+            }
         }
     }
 
