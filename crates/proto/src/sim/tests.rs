@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::world::LINK_SILENCE;
 use super::{Fault, Planned, Report, Rng, Scenario, run};
 use crate::node::Ending;
 
@@ -82,6 +83,28 @@ fn chain_heals_when_the_middle_node_dies() {
     });
     let report = check(0, &scenario);
     assert_eq!(done(&report), [true, false, true, true]);
+}
+
+#[test]
+fn healing_costs_no_more_than_three_seconds_beyond_noticing() {
+    let mut scenario = Scenario::quiet(1, 8);
+    scenario.heal = true;
+    scenario.stream_bytes = 500 << 20;
+    let undisturbed = check(0, &scenario).took;
+    for (fault, noticed_in) in [(Fault::Kill, Duration::ZERO), (Fault::PowerCut, LINK_SILENCE)] {
+        for host in 1..=8 {
+            let at = Duration::from_secs(5);
+            scenario.faults = vec![Planned { host, at, fault }];
+            let report = check(0, &scenario);
+            assert_eq!(done(&report).iter().filter(|done| **done).count(), 7);
+            let lost = report.took.saturating_sub(undisturbed);
+            println!("{fault:?} of node {host}: {lost:?} lost");
+            assert!(
+                lost <= noticed_in + Duration::from_secs(3),
+                "{fault:?} of node {host} cost {lost:?}"
+            );
+        }
+    }
 }
 
 #[test]
