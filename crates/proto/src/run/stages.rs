@@ -79,8 +79,8 @@ impl Run {
     }
 
     pub(super) fn set_state(&mut self, node: NodeId, state: MemberState) {
-        if let Some(member) = self.members.get_mut(&node) {
-            member.state = state;
+        if let Some(old) = self.state_mut(node) {
+            *old = state;
         }
     }
 
@@ -176,15 +176,12 @@ impl Run {
             return;
         }
         let stage = self.stage();
-        // A node that was released goes its way: that it closes is no failure.
-        if !self.is_released(node) {
-            self.fail(
-                node,
-                Failure {
-                    stage,
-                    reason: reason.clone(),
-                },
-            );
+        // The clone of a node that has reported is finished: that it goes before it is released is no failure.
+        if let Some(MemberState::Reported { released, .. }) = self.state_mut(node) {
+            *released = true;
+        } else {
+            let reason = reason.clone();
+            self.fail(node, Failure { stage, reason });
         }
         self.dismiss(node, reason.clone());
         self.leave_chain(now, node);
@@ -211,6 +208,10 @@ impl Run {
             self.send(node, ToNode::Abort { reason });
         }
         self.close(node);
+    }
+
+    fn state_mut(&mut self, node: NodeId) -> Option<&mut MemberState> {
+        self.members.get_mut(&node).map(|member| &mut member.state)
     }
 
     fn is_released(&self, node: NodeId) -> bool {

@@ -150,6 +150,27 @@ fn release_lets_nodes_go_one_after_another_and_ends_when_they_are_gone() {
 }
 
 #[test]
+fn a_node_that_goes_after_its_report_is_done_all_the_same() {
+    let mut driver = Driver::gathered(
+        2,
+        RunConfig {
+            hold_release: true,
+            ..config()
+        },
+    );
+    let stream = driver.open_stream().stream;
+    (1..=2).for_each(|conn| driver.done(conn, stream));
+    driver.says(1, ToServer::Report(Payload(vec![1])));
+    driver.closes(1);
+    driver.run.collect_reports(driver.now).unwrap();
+    driver.says(2, ToServer::Report(Payload(vec![2])));
+    assert_eq!(driver.failures(), []);
+    driver.run.release(driver.now, SECOND).unwrap();
+    driver.drain();
+    assert_eq!(driver.sent_to(2).last(), Some(&&ToNode::Release { delay_ms: 0 }));
+}
+
+#[test]
 fn an_answer_that_nobody_asked_for_costs_the_node_its_place() {
     let mut driver = Driver::gathered(2, config());
     driver.says(1, ToServer::Ready);
