@@ -325,6 +325,8 @@ fn server_config(options: &Options, settings: &Settings) -> Result<ServerConfig>
     config.wanted = options.nodes;
     config.wait = options.wait.map(Duration::from_secs);
     config.window_bytes = options.buffer.0;
+    // With -d everybody waits for their turn, also those that did not ask to (-w).
+    config.hold_release = options.release_delay > 0;
     Ok(config)
 }
 
