@@ -97,7 +97,7 @@ impl std::fmt::Display for Comparison {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} names, {} files, {:.1} MiB of contents, {} extended attributes, {} hard-linked names, {} sparse files",
+            "{} names, {} files, {:.1} MiB of contents with holes, {} extended attributes, {} hard-linked names, {} sparse files",
             self.entries,
             self.files,
             self.bytes as f64 / f64::from(1 << 20),

@@ -16,6 +16,9 @@ pub const MIB: u64 = 1 << 20;
 /// One GiB in bytes.
 pub const GIB: u64 = 1 << 30;
 
+/// Types of extended partitions: partx gives them 1 KiB, which a disk with 4096-byte sectors cannot have.
+const EXTENDED: [&str; 3] = ["0x5", "0xf", "0x85"];
+
 /// A loop device over a sparse file; detached and deleted on drop.
 #[derive(Debug)]
 pub struct Disk {
@@ -111,12 +114,24 @@ impl Disk {
     /// # Errors
     /// What `partx` says.
     pub fn show_partitions(&self) -> Result<()> {
-        self.hide_partitions();
         let device = self.checked()?;
-        Program::new("partx").arg("--add").arg(device).run()?;
-        // Nodes of partitions that the kernel had before udev or devtmpfs made them new: wait for the first.
+        let shown = Program::new("partx")
+            .args(["--show", "--noheadings", "--output", "NR,TYPE"])
+            .arg(device)
+            .run()?;
+        let rows = shown
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        for row in rows.filter(|row| row.len() == 2 && !EXTENDED.contains(&row[1])) {
+            // Not delete and add: a partition that another test's process holds in its mount namespace cannot go.
+            Program::new("partx")
+                .args(["--update", "--nr", row[0]])
+                .arg(device)
+                .run()?;
+        }
+        // Nodes of partitions appear in /dev a moment after the kernel knows them.
         for _ in 0..50 {
-            if fs::read_dir("/sys/block").is_ok() && self.listed_partitions()? == self.nodes()? {
+            if self.listed_partitions()? == self.nodes()? {
                 return Ok(());
             }
             thread::sleep(Duration::from_millis(20));

@@ -68,6 +68,13 @@ impl Program {
         self
     }
 
+    /// Has another program start this one: its command line is put in front.
+    #[must_use]
+    pub fn wrapped(mut self, by: &[&str]) -> Self {
+        self.argv.splice(0..0, by.iter().map(OsString::from));
+        self
+    }
+
     /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
@@ -122,10 +129,10 @@ impl Program {
         stdin.write_all(&self.input)?;
         std::io::Seek::rewind(&mut stdin)?;
         let mut command = self.command();
-        command
-            .stdin(stdin)
-            .stdout(stdout.try_clone()?)
-            .stderr(stderr.try_clone()?);
+        command.stdin(stdin);
+        if !self.shown {
+            command.stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
+        }
         let started = Instant::now();
         let spawn = move || {
             interrupt::unblock_in_this_thread();

@@ -129,7 +129,7 @@ fn a_slow_consumer_holds_the_stream_back_without_losing_a_byte() -> Result<()> {
         lab.client(
             2,
             &server,
-            &["--buffer", "4M", "-e", &format!("cat > {}", fast.display())],
+            &["--buffer", "8M", "-e", &format!("cat > {}", fast.display())],
         )?,
     ];
     finish(server, nodes)?.expect_success()?;

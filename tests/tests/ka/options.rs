@@ -40,7 +40,7 @@ fn wrong_usage_is_exit_code_two_and_names_the_option() -> Result<()> {
         ("ka-server", &["-M", "sda", "/dev/null"], "446"),
         ("ka-server", &["-M", "sda", "/no/such/code"], "/no/such/code"),
         ("ka-server", &["-x", "relative"], "-x"),
-        ("ka-server", &["-d", "-1"], "-d"),
+        ("ka-server", &["-d", "soon"], "-d"),
         ("ka-server", &["--no-such-option"], "--no-such-option"),
         ("ka-server", &["--root", "/no/such/root"], "/no/such/root"),
         ("ka-client", &[], "--join"),
