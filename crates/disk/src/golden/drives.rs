@@ -26,15 +26,17 @@ pub(super) fn build(
 ) -> Result<(), SurveyError> {
     let of_fs = spec.filesystems.iter().map(|fs| fs.place.drive.clone());
     let of_raw = spec.raw.iter().map(|raw| raw.place.drive.clone());
-    let names: BTreeSet<String> = of_fs.chain(of_raw).chain(descs.keys().cloned()).collect();
+    let used: BTreeSet<String> = of_fs.chain(of_raw).collect();
+    let names: BTreeSet<String> = used.iter().chain(descs.keys()).cloned().collect();
     for name in names {
         let golden = Drive::open(&name)?;
         let desc = descs.get(&name);
         if golden.is_none() && !placer.uses(&name) {
-            let problem =
-                "the golden node has no drive of that name, and no line of the desc file takes one of its \
-                           mount points with mount="
-                    .to_owned();
+            let there = used.iter().cloned().collect::<Vec<_>>().join(", ");
+            let problem = format!(
+                "the golden node has no drive of that name (its files are on {there}), and no line of the desc \
+                 file takes one of its mount points with mount="
+            );
             return Err(SurveyError::option(format!("-p {name}"), problem));
         }
         let drive = match desc {
