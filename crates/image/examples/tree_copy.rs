@@ -4,68 +4,46 @@
 
 use std::env;
 use std::error::Error;
+use std::ffi::OsString;
 use std::fs;
+use std::io;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
-use ka_image::tree::{RestoreOptions, SendOptions, TreeSource, TreeTarget, restore, send};
-use ka_image::{Compress, Progress};
+use crossbeam_channel::{Sender, bounded};
+use ka_image::tree::{RestoreOptions, SendOptions, SendSummary, TreeSource, TreeTarget, restore, send};
+use ka_image::{Compress, Progress, SendError};
+
+/// What the command line says.
+struct Task {
+    from: PathBuf,
+    to: PathBuf,
+    threads: usize,
+    compress: Compress,
+    /// Megabytes a second that the channel carries; as fast as it goes without.
+    rate: Option<f64>,
+}
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut args = env::args_os().skip(1);
-    let (Some(from), Some(to)) = (args.next(), args.next()) else {
-        return Err("usage: tree_copy FROM TO [THREADS] [never|auto|always] [MB/s]".into());
-    };
-    let text = |arg: Option<std::ffi::OsString>| arg.and_then(|arg| arg.into_string().ok());
-    let threads: usize = text(args.next()).map_or(Ok(0), |arg| arg.parse())?;
-    let compress = match text(args.next()).as_deref() {
-        Some("auto") => Compress::Auto,
-        Some("always") => Compress::Always,
-        _ => Compress::Never,
-    };
-    let rate: Option<f64> = text(args.next()).map(|arg| arg.parse()).transpose()?;
-    let sources = [TreeSource {
-        mount_id: 0,
-        root: from.into(),
-    }];
+    let task = parse(&env::args_os().skip(1).collect::<Vec<_>>())?;
     let targets = [TreeTarget {
         mount_id: 0,
-        root: to.into(),
+        root: task.to.clone(),
     }];
-    let options = SendOptions {
-        compress,
-        threads,
-        ..SendOptions::default()
+    let options = RestoreOptions {
+        threads: task.threads,
     };
     let (blocks, received) = bounded::<Vec<u8>>(16);
     let began = Instant::now();
-    let (mut wire_bytes, mut wire_blocks) = (0, 0);
     let (sent, restored) = thread::scope(|scope| {
-        let sender = scope.spawn(move || {
-            let emit = |block: Vec<u8>| {
-                wire_bytes += block.len();
-                wire_blocks += 1;
-                if let Some(rate) = rate {
-                    thread::sleep(Duration::from_secs_f64(block.len() as f64 / rate / 1e6));
-                }
-                blocks.send(block).map_err(std::io::Error::other)
-            };
-            let summary = send(&sources, &options, emit, &Progress::new());
-            println!("{wire_blocks} blocks, {wire_bytes} bytes");
-            summary
-        });
-        let restored = restore(
-            &targets,
-            &RestoreOptions { threads },
-            || Ok(received.recv().ok()),
-            &Progress::new(),
-        );
+        let sender = scope.spawn(|| send_into(&task, blocks));
+        let restored = restore(&targets, &options, || Ok(received.recv().ok()), &Progress::new());
         drop(received);
         (sender.join(), restored)
     });
-    let sent = sent.map_err(|_| "the sender died")??;
     let restored = restored?;
+    let sent = sent.map_err(|_| "the sender died")??;
     println!(
         "{:?}\nproblems {:?}\nwarnings {:?}",
         sent.totals, sent.problems, restored.warnings
@@ -75,13 +53,58 @@ fn main() -> Result<(), Box<dyn Error>> {
         sent.totals == restored.totals,
         began.elapsed().as_secs_f64()
     );
+    print_cost()
+}
+
+fn parse(args: &[OsString]) -> Result<Task, Box<dyn Error>> {
+    let [from, to, rest @ ..] = args else {
+        return Err("usage: tree_copy FROM TO [THREADS] [never|auto|always] [MB/s]".into());
+    };
+    let text = |index: usize| rest.get(index).and_then(|arg| arg.to_str());
+    Ok(Task {
+        from: from.into(),
+        to: to.into(),
+        threads: text(0).map_or(Ok(0), str::parse)?,
+        compress: match text(1) {
+            Some("auto") => Compress::Auto,
+            Some("always") => Compress::Always,
+            _ => Compress::Never,
+        },
+        rate: text(2).map(str::parse).transpose()?,
+    })
+}
+
+/// Closes the channel at its end.
+#[expect(clippy::needless_pass_by_value, reason = "the receiver must see the end")]
+fn send_into(task: &Task, blocks: Sender<Vec<u8>>) -> Result<SendSummary, SendError> {
+    let sources = [TreeSource {
+        mount_id: 0,
+        root: task.from.clone(),
+    }];
+    let options = SendOptions {
+        compress: task.compress,
+        threads: task.threads,
+        ..SendOptions::default()
+    };
+    let (mut wire_bytes, mut wire_blocks) = (0, 0);
+    let emit = |block: Vec<u8>| {
+        wire_bytes += block.len();
+        wire_blocks += 1;
+        if let Some(rate) = task.rate {
+            thread::sleep(Duration::from_secs_f64(block.len() as f64 / rate / 1e6));
+        }
+        blocks.send(block).map_err(io::Error::other)
+    };
+    let summary = send(&sources, &options, emit, &Progress::new());
+    println!("{wire_blocks} blocks, {wire_bytes} bytes");
+    summary
+}
+
+/// Processor time and peak memory of this process, from proc(5).
+fn print_cost() -> Result<(), Box<dyn Error>> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-    println!(
-        "user {} ms, system {} ms",
-        fields[11].to_owned() + "0",
-        fields[12].to_owned() + "0"
-    );
+    println!("user {}0 ms, system {}0 ms", fields[11], fields[12]);
     let status = fs::read_to_string("/proc/self/status")?;
     println!(
         "{}",

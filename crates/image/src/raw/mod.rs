@@ -1,6 +1,8 @@
 //! Whole partitions, byte for byte: runs of zeros do not travel, the target gets zeros there.
 
 mod reader;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::fs::File;

@@ -4,17 +4,17 @@ use std::ffi::CStr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use rustix::buffer::spare_capacity;
 use rustix::fd::OwnedFd;
 use rustix::fs::{self, Advice, SeekFrom, Stat};
-use rustix::io::{self, Errno};
+use rustix::io::Errno;
 
 use super::Shared;
 use super::attrs::{At, Attributes};
 use super::dir::Dir;
 use super::entry::{from_stat, same_content};
+use super::look::kind_of;
+use super::read::{pread_to, read_to};
 use super::reader::Reader;
-use super::walk;
 use crate::hashing::{self, Domain, entry_hash, hash, piece_hash};
 use crate::meta::Meta;
 use crate::pipeline::{Output, Stopped};
@@ -85,7 +85,7 @@ impl Reader<'_> {
             let after = fs::fstat(source.file);
             let error = match (read, after) {
                 (Ok(len), Ok(after)) if len == size && same_content(&stat, &after) => None,
-                (Err(errno), _) | (_, Err(errno)) => Some(walk::kind_of(errno)),
+                (Err(errno), _) | (_, Err(errno)) => Some(kind_of(errno)),
                 (_, Ok(after)) if !last_try && self.is_small(&after) => {
                     self.packer.rewind(before);
                     stat = after;
@@ -124,13 +124,13 @@ impl Reader<'_> {
             end: size,
             problem: None,
         };
-        self.extents(source, stat, &mut content)?;
+        self.extents(source, &mut content)?;
         self.packer.new_content();
         let after = fs::fstat(source.file);
         let problem = content.problem.take().or(match after {
             Ok(after) if same_content(stat, &after) => None,
             Ok(_) => Some(ProblemKind::Changed),
-            Err(errno) => Some(walk::kind_of(errno)),
+            Err(errno) => Some(kind_of(errno)),
         });
         let changed = problem.is_some();
         if let Some(kind) = problem {
@@ -183,11 +183,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// All data of a file. Holes are asked for only where the file has fewer blocks than its size needs.
-    fn extents(&mut self, source: &Source<'_>, stat: &Stat, content: &mut Extents) -> Result<(), Stopped> {
-        if !is_sparse(stat) {
-            return self.data(source, 0, content.size, content);
-        }
+    /// All data of a file, without its holes.
+    fn extents(&mut self, source: &Source<'_>, content: &mut Extents) -> Result<(), Stopped> {
         let mut at = 0;
         while at < content.size {
             let data = match fs::seek(source.file, SeekFrom::Data(at)) {
@@ -305,50 +302,4 @@ fn is_sparse(stat: &Stat) -> bool {
 /// The first byte of an entry says what it has; see `Meta::put`.
 fn mark_changed(block: &mut [u8], body: usize) {
     block[body] |= crate::meta::IS_CHANGED;
-}
-
-/// Appends what a file holds from its front, at most `size` bytes and as many as there are.
-fn read_to(file: &OwnedFd, block: &mut Vec<u8>, size: usize) -> Result<usize, Errno> {
-    if size == 0 {
-        return Ok(0);
-    }
-    let start = block.len();
-    // One byte more shows that the file has grown without a second call.
-    block.reserve(size + 1);
-    let mut at = 0;
-    loop {
-        match io::pread(file, spare_capacity(block), at) {
-            Ok(0) => break,
-            Ok(read) => at += read as u64,
-            Err(Errno::INTR) => {}
-            Err(errno) => {
-                block.truncate(start.max(block.len().min(start + size)));
-                return Err(errno);
-            }
-        }
-        if block.len() - start >= size {
-            break;
-        }
-    }
-    let read = block.len() - start;
-    block.truncate(start + size);
-    Ok(read)
-}
-
-/// Appends up to `len` bytes at `offset`.
-fn pread_to(file: &OwnedFd, block: &mut Vec<u8>, offset: u64, len: usize) -> Result<usize, Errno> {
-    let start = block.len();
-    block.resize(start + len, 0);
-    let mut read = 0;
-    while read < len {
-        match io::pread(file, &mut block[start + read..], offset + read as u64) {
-            Ok(0) => break,
-            Ok(more) => read += more,
-            Err(Errno::INTR) => {}
-            Err(errno) if read == 0 => return Err(errno),
-            Err(_) => break,
-        }
-    }
-    block.truncate(start + read);
-    Ok(read)
 }

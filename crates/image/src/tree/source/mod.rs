@@ -4,8 +4,11 @@ mod attrs;
 mod content;
 mod dir;
 mod entry;
+mod job;
 mod links;
+mod look;
 mod pack;
+mod read;
 mod reader;
 mod rules;
 mod walk;
@@ -18,11 +21,12 @@ use crossbeam_channel::Receiver;
 
 use self::attrs::FlagReader;
 use self::dir::Dir;
+use self::job::Job;
 use self::links::Links;
 use self::pack::{MAX_TARGET_BYTES, MIN_BLOCK_BYTES};
 use self::reader::Reader;
 use self::rules::Rules;
-use self::walk::{Job, Walker};
+use self::walk::Walker;
 use super::{SendOptions, SendSummary, Tally, TreeSource, TreeTotals};
 use crate::block;
 use crate::compress::{Gate, Squeezer};
@@ -44,6 +48,8 @@ struct Shared<'a> {
     problems: Mutex<Problems>,
     tally: Mutex<Tally>,
     big_files: AtomicU64,
+    /// Why a reader could not work at all.
+    failed: Mutex<Option<SendError>>,
 }
 
 impl Shared<'_> {
@@ -84,6 +90,7 @@ pub(super) fn send(
         problems: Mutex::default(),
         tally: Mutex::default(),
         big_files: AtomicU64::new(0),
+        failed: Mutex::default(),
     };
     let with_rules: Vec<_> = sources
         .iter()
@@ -99,6 +106,9 @@ pub(super) fn send(
         |jobs| read_jobs(&shared, &gate, target, jobs),
         &mut emit,
     );
+    if let Some(error) = lock(&shared.failed).take() {
+        return Err(error);
+    }
     walked?;
     result?;
     let totals = lock(&shared.tally).totals();
@@ -114,8 +124,8 @@ fn read_jobs(shared: &Shared<'_>, gate: &Gate, target: usize, jobs: Receiver<Tas
     let squeezer = match Squeezer::new(gate) {
         Ok(squeezer) => squeezer,
         Err(error) => {
-            // zstd refuses only when memory is out; the stream then ends early and the receiver says so.
-            tracing::error!("starting a compressor: {error}");
+            *lock(&shared.failed) = Some(SendError::Threads(format!("starting zstd: {error}")));
+            shared.stop.store(true, Ordering::Relaxed);
             return;
         }
     };

@@ -4,15 +4,16 @@ use std::ffi::CStr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use rustix::fs::{self, FileType, Mode, OFlags, Stat};
+use rustix::fs::{self, FileType, Stat};
 use rustix::io::Errno;
 
 use super::attrs::{At, Attributes};
 use super::dir::{Dir, Names};
 use super::entry;
+use super::job::{Found, Job, Op, Place};
 use super::links::Claim;
+use super::look::{is_mounted_over, kind_of, open_file};
 use super::pack::Packer;
-use super::walk::{self, Found, Job, OPEN_FLAGS, Op, Place};
 use super::{Shared, lock};
 use crate::compress::Squeezer;
 use crate::fd_budget::CountedFd;
@@ -116,7 +117,7 @@ impl<'a> Reader<'a> {
         let mut meta = match stat {
             Ok(stat) => entry::from_stat(&stat),
             Err(errno) => {
-                self.shared.problem(dir, b"", walk::kind_of(errno));
+                self.shared.problem(dir, b"", kind_of(errno));
                 Meta {
                     mode: FileType::Directory.as_raw_mode() | 0o700,
                     ..Meta::default()
@@ -292,21 +293,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn report(&self, dir: &Dir, name: &CStr, errno: Errno) -> Result<(), Stopped> {
-        self.shared.problem(dir, name.to_bytes(), walk::kind_of(errno));
+        self.shared.problem(dir, name.to_bytes(), kind_of(errno));
         Ok(())
     }
-}
-
-fn open_file(dir: &CountedFd, name: &CStr) -> Result<rustix::fd::OwnedFd, Errno> {
-    match fs::openat(dir, name, OPEN_FLAGS | OFlags::RDONLY, Mode::empty()) {
-        // O_NOATIME is for owners and CAP_FOWNER only.
-        Err(Errno::PERM) => fs::openat(dir, name, OPEN_FLAGS.difference(OFlags::NOATIME), Mode::empty()),
-        opened => opened,
-    }
-}
-
-/// Overlay file systems give files other device numbers too: only the mount itself tells.
-fn is_mounted_over(dir: &CountedFd, name: &CStr) -> bool {
-    fs::statx(dir, name, walk::STAT_FLAGS, fs::StatxFlags::BASIC_STATS)
-        .is_ok_and(|stat| walk::is_mount_root(&stat))
 }

@@ -1,17 +1,17 @@
 //! The walk: one thread lists directories, depth first, files of a directory before its subdirectories, and cuts
 //! the work into jobs for the readers. It opens directories and nothing else.
 
-use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, RawDir, Statx, StatxAttributes, StatxFlags};
-use rustix::io::Errno;
+use rustix::fd::OwnedFd;
+use rustix::fs::{self, CWD, FileType, Mode, OFlags, RawDir};
 
 use super::Shared;
 use super::dir::{Dir, Names};
+use super::job::{Found, Job, Op, Place};
+use super::look::{self, Looked, OPEN_FLAGS, identity, kind_of, known_type};
 use super::rules::{Action, Rules};
 use crate::error::SendError;
 use crate::fd_budget::{CountedFd, Permit};
@@ -25,53 +25,6 @@ const JOB_ENTRIES: usize = 256;
 const SORT_ENTRIES: usize = 4096;
 /// One getdents64 call; about a thousand names.
 const LISTING_BYTES: usize = 64 * 1024;
-
-/// How every directory and file of the golden tree is opened: never through a link, leaving no trace.
-pub(super) const OPEN_FLAGS: OFlags = OFlags::NOFOLLOW
-    .union(OFlags::NOATIME)
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::CLOEXEC)
-    .union(OFlags::NOCTTY);
-
-/// What a reader does, in the order of the stream.
-pub(super) enum Op {
-    /// Describe a directory and make it the current one.
-    Enter {
-        dir: Arc<Dir>,
-        place: Place,
-        found: Found,
-    },
-    /// Read these entries of the current directory.
-    Entries {
-        dir: Arc<Dir>,
-        fd: Arc<CountedFd>,
-        names: Names,
-    },
-    /// The directory is complete.
-    Leave { dir: Arc<Dir> },
-}
-
-/// Where a directory lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    Root { mount_id: u32 },
-    Beneath,
-}
-
-/// How to learn about a directory.
-pub(super) enum Found {
-    /// It is open.
-    Open(Arc<CountedFd>),
-    /// It is a mount point or may not be opened: only this is known.
-    Stat(Box<Statx>),
-}
-
-/// Consecutive operations for one reader.
-pub(super) struct Job {
-    /// Position in the stream.
-    pub(super) number: u64,
-    pub(super) ops: Vec<Op>,
-}
 
 struct Frame<'r> {
     dir: Arc<Dir>,
@@ -182,7 +135,7 @@ impl<'a> Walker<'a> {
         };
         let parent = Arc::clone(&top.dir);
         let permit = self.permit()?;
-        let found = match self.look(&fd, &name) {
+        let found = match look::open_directory(&fd, &name) {
             Ok(found) => found,
             Err(errno) => {
                 self.shared.problem(&parent, name.to_bytes(), kind_of(errno));
@@ -197,14 +150,14 @@ impl<'a> Walker<'a> {
         }
         self.dirs += 1;
         match found {
-            Ok(fd) => {
+            Looked::Open(fd) => {
                 let fd = Arc::new(CountedFd::new(fd, permit));
                 let identity = identity(&fd);
                 let dir = Dir::child(&parent, self.dirs, identity.0, name.to_bytes());
                 self.close_idle(stack);
                 self.enter(stack, Frame::new(dir, fd, identity, rules), Place::Beneath)
             }
-            Err(stat) => {
+            Looked::MountPoint(stat) => {
                 let dir = Dir::child(&parent, self.dirs, 0, name.to_bytes());
                 self.push(Op::Enter {
                     dir: Arc::clone(&dir),
@@ -213,28 +166,6 @@ impl<'a> Walker<'a> {
                 })?;
                 self.push(Op::Leave { dir })
             }
-        }
-    }
-
-    /// Opens a subdirectory; a mount point is not opened (that could mount something), only looked at.
-    fn look(&self, parent: &CountedFd, name: &CStr) -> Result<Result<OwnedFd, Box<Statx>>, Errno> {
-        let stat = fs::statx(parent, name, STAT_FLAGS, StatxFlags::BASIC_STATS)?;
-        if is_mount_root(&stat) {
-            return Ok(Err(Box::new(stat)));
-        }
-        match fs::openat(
-            parent,
-            name,
-            OPEN_FLAGS | OFlags::RDONLY | OFlags::DIRECTORY,
-            Mode::empty(),
-        ) {
-            Ok(fd) => Ok(Ok(fd)),
-            Err(Errno::PERM | Errno::ACCESS) if stat.stx_uid != 0 => {
-                // O_NOATIME is for owners and CAP_FOWNER only.
-                let flags = (OPEN_FLAGS | OFlags::DIRECTORY).difference(OFlags::NOATIME);
-                fs::openat(parent, name, flags, Mode::empty()).map(Ok)
-            }
-            Err(errno) => Err(errno),
         }
     }
 
@@ -384,39 +315,6 @@ impl<'a> Walker<'a> {
         self.jobs += 1;
         self.sink.push(job)
     }
-}
-
-/// For looking at a name: not through a link, mounting nothing, asking no server.
-pub(super) const STAT_FLAGS: AtFlags = AtFlags::SYMLINK_NOFOLLOW
-    .union(AtFlags::NO_AUTOMOUNT)
-    .union(AtFlags::STATX_DONT_SYNC);
-
-/// Whether another file system (or the same one a second time) begins here: Linux 5.8.
-pub(super) fn is_mount_root(stat: &Statx) -> bool {
-    stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
-}
-
-/// How a failure to look at an entry is reported.
-pub(super) fn kind_of(errno: Errno) -> ProblemKind {
-    match errno {
-        Errno::NOENT | Errno::STALE | Errno::NOTDIR => ProblemKind::Vanished,
-        errno => ProblemKind::Unreadable(std::io::Error::from(errno).to_string()),
-    }
-}
-
-/// The type from the listing; some file systems do not tell (`DT_UNKNOWN`).
-fn known_type(dir: &CountedFd, name: &CStr, listed: FileType) -> FileType {
-    if listed != FileType::Unknown {
-        return listed;
-    }
-    fs::statx(dir, name, STAT_FLAGS, StatxFlags::TYPE).map_or(FileType::Unknown, |stat| {
-        FileType::from_raw_mode(stat.stx_mode.into())
-    })
-}
-
-/// Device and inode; a directory that cannot be asked is like no other.
-fn identity(dir: impl AsFd) -> (u64, u64) {
-    fs::fstat(dir).map_or((0, 0), |stat| (stat.st_dev, stat.st_ino))
 }
 
 /// Opens the innermost directory of `stack` again: by the way up from its child, or down from the root by names.

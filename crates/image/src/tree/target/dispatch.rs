@@ -1,32 +1,27 @@
 //! Reads the stream in order: makes directories, gives everything else to the writers.
 
+mod dirs;
+mod files;
+
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Sender;
-use rustix::fd::OwnedFd;
-use rustix::fs::{self, FileType, Mode};
 
 use super::chunk::{Chunk, Item};
-use super::dir::{Dir, NewDir};
-use super::file::{BigEnd, BigFile};
-use super::links::{Group, Groups};
-use super::root::{DIR_FLAGS, Place, Root};
+use super::dir::Dir;
+use super::file::BigFile;
+use super::links::Groups;
+use super::root::Root;
 use super::{Halt, Shared, lock};
 use crate::block::OpenBlock;
 use crate::digest::TreeDigest;
 use crate::error::RestoreError;
-use crate::fd_budget::{CountedFd, Permit};
-use crate::hashing::root_hash;
-use crate::meta::Meta;
+use crate::fd_budget::Permit;
 use crate::record::{self, Cursor, Kind, Malformed, Record};
-use crate::tree::{MAX_DEPTH, Tally, TreeTotals};
-
-/// Entries of directories under way, kept for their end: far beyond honest trees, bearable for a small node.
-const MAX_KEPT_BYTES: usize = 64 * 1024 * 1024;
+use crate::tree::{Tally, TreeTotals};
 
 struct Frame {
     dir: Arc<Dir>,
@@ -168,200 +163,6 @@ impl<'a, B: AsRef<[u8]> + Send + Sync> Dispatcher<'a, B> {
         }
     }
 
-    fn enter_root(&mut self, mut body: Cursor<'_>) -> Result<(), Halt> {
-        if !self.stack.is_empty() {
-            return Err(self.refuse("a root lies within another one"));
-        }
-        let mount_id = self.checked(body.u32())?;
-        let id = self.checked(body.u64())?;
-        let entry = body.0;
-        let meta = self.checked(Meta::take_root(&mut body))?;
-        self.checked(body.end())?;
-        let Some(root) = self.roots.get(&mount_id).cloned() else {
-            return Err(self.shared.fail(RestoreError::UnknownMount(mount_id)));
-        };
-        self.check_directory(&meta, entry.len())?;
-        let permit = self.permit()?;
-        let new = NewDir { id, entry, meta };
-        let dir = Dir::root(self.shared, Place::root(root), root_hash(mount_id), &new, permit)?;
-        self.stack.push(Frame { dir, identity: None });
-        Ok(())
-    }
-
-    fn enter(&mut self, mut body: Cursor<'_>) -> Result<(), Halt> {
-        let id = self.checked(body.u64())?;
-        let parent_id = self.checked(body.u64())?;
-        let entry = body.0;
-        let meta = self.checked(Meta::take(&mut body))?;
-        self.checked(body.end())?;
-        let parent = self.top()?;
-        if parent.id != parent_id || self.stack.len() >= MAX_DEPTH {
-            return Err(self.refuse("a directory lies where none can be"));
-        }
-        self.check_directory(&meta, entry.len())?;
-        let permit = self.permit()?;
-        let dir = Dir::make(self.shared, &parent, &NewDir { id, entry, meta }, permit)?;
-        self.close_idle();
-        self.stack.push(Frame { dir, identity: None });
-        Ok(())
-    }
-
-    fn check_directory(&self, meta: &Meta<'_>, entry_len: usize) -> Result<(), Halt> {
-        if FileType::from_raw_mode(meta.mode) != FileType::Directory {
-            return Err(self.refuse("a directory whose mode says another type"));
-        }
-        if self.shared.kept_bytes.fetch_add(entry_len, Ordering::Relaxed) > MAX_KEPT_BYTES {
-            return Err(self.refuse("its directories have more attributes than can be kept"));
-        }
-        Ok(())
-    }
-
-    fn leave(&mut self, id: u64) -> Result<(), Halt> {
-        let Some(frame) = self.stack.pop_if(|frame| frame.dir.id == id) else {
-            return Err(self.refuse("a directory ends that is not the innermost one"));
-        };
-        self.reopen_top(&frame.dir)?;
-        frame.dir.release(self.shared, &mut self.tally)
-    }
-
-    /// Opens the directory that is innermost now, if it was closed: up from its child, or down from the root.
-    fn reopen_top(&mut self, child: &Dir) -> Result<(), Halt> {
-        let Some(identity) = self.stack.last_mut().and_then(|frame| frame.identity.take()) else {
-            return Ok(());
-        };
-        let permit = self.permit()?;
-        let dir = self.top()?;
-        let is_it = |fd: &OwnedFd| identity_of(fd) == Some(identity);
-        let up = child
-            .fd()
-            .and_then(|child| fs::openat(&*child, c"..", DIR_FLAGS, Mode::empty()).ok());
-        let fd = match up.filter(is_it) {
-            Some(fd) => fd,
-            None => dir
-                .place
-                .open()
-                .map_err(|error| self.shared.write_failed("opening", &dir.place.path(), error))?,
-        };
-        dir.reopened(CountedFd::new(fd, permit));
-        Ok(())
-    }
-
-    /// Keeps the descriptors of a deep tree bounded.
-    fn close_idle(&mut self) {
-        let Some(index) = self.stack.len().checked_sub(self.shared.fds.max_idle()) else {
-            return;
-        };
-        let frame = &mut self.stack[index];
-        if let Some(fd) = frame.dir.fd()
-            && let Some(identity) = identity_of(&*fd)
-        {
-            frame.identity = Some(identity);
-            frame.dir.close();
-        }
-    }
-
-    fn first_name(&mut self, record: &Record<'_>, at: Range<usize>) -> Result<(), Halt> {
-        let dir = self.top()?;
-        let Some(link) = record.link else {
-            return Err(self.refuse("an entry lies in no directory"));
-        };
-        let meta = self.checked(Meta::take(&mut Cursor(record.body)))?;
-        let group = Group::new(&dir, meta.name);
-        self.groups
-            .begin(link, Arc::clone(&group))
-            .map_err(|reason| self.refuse(reason))?;
-        dir.hold();
-        self.items.push(Item::First { dir, at, group });
-        Ok(())
-    }
-
-    fn link(&mut self, group: u64, mut body: Cursor<'_>, at: Range<usize>) -> Result<(), Halt> {
-        let name = self.checked(body.name())?;
-        self.checked(body.end())?;
-        let dir = self.top()?;
-        let group = self.groups.again(group).map_err(|reason| self.refuse(reason))?;
-        dir.hold();
-        self.items.push(Item::Link {
-            dir,
-            at: at.end - name.len()..at.end,
-            group,
-        });
-        Ok(())
-    }
-
-    fn begin_big(&mut self, record: &Record<'_>) -> Result<(), Halt> {
-        let mut body = Cursor(record.body);
-        let id = self.checked(body.u64())?;
-        let size = self.checked(body.u64())?;
-        let entry = body.0;
-        let meta = self.checked(Meta::take(&mut body))?;
-        self.checked(body.end())?;
-        let is_file = FileType::from_raw_mode(meta.mode) == FileType::RegularFile;
-        if !is_file || i64::try_from(size).is_err() {
-            return Err(self.refuse("a large file of impossible type or size"));
-        }
-        let dir = self.top()?;
-        let group = record.link.map(|_| Group::new(&dir, meta.name));
-        if let (Some(link), Some(group)) = (record.link, &group) {
-            self.groups
-                .begin(link, Arc::clone(group))
-                .map_err(|reason| self.refuse(reason))?;
-        }
-        let permit = self.permit()?;
-        let file = BigFile::begin(self.shared, &dir, id, size, entry, group, permit)?;
-        let reached = if file.has_size() { size } else { 0 };
-        self.big = Some(OpenBig {
-            file,
-            extents: 0,
-            reached,
-        });
-        Ok(())
-    }
-
-    fn extent(&mut self, mut body: Cursor<'_>, at: Range<usize>) -> Result<(), Halt> {
-        let id = self.checked(body.u64())?;
-        let offset = self.checked(body.u64())?;
-        let end = offset
-            .checked_add(body.0.len() as u64)
-            .filter(|end| i64::try_from(*end).is_ok());
-        let (Some(big), Some(end)) = (self.big.as_mut().filter(|big| big.file.id == id), end) else {
-            return Err(self.refuse("content of no file"));
-        };
-        big.extents += 1;
-        big.reached = big.reached.max(end);
-        big.file.hold();
-        let file = Arc::clone(&big.file);
-        // The offset and the content.
-        let from = at.end - body.0.len() - 8;
-        self.items.push(Item::Extent {
-            file,
-            at: from..at.end,
-        });
-        Ok(())
-    }
-
-    fn end_big(&mut self, mut body: Cursor<'_>) -> Result<(), Halt> {
-        let id = self.checked(body.u64())?;
-        let hashed = body.0;
-        let size = self.checked(body.u64())?;
-        let extents = self.checked(body.u64())?;
-        let _changed = self.checked(body.u8())?;
-        self.checked(body.end())?;
-        let Some(OpenBig {
-            file,
-            extents: seen,
-            reached,
-        }) = self.big.take().filter(|big| big.file.id == id)
-        else {
-            return Err(self.refuse("a large file ends that was not begun"));
-        };
-        if seen != extents || i64::try_from(size).is_err() {
-            return Err(self.refuse("content of a large file is missing"));
-        }
-        file.end(BigEnd { size, reached }, hashed, &mut self.tally);
-        file.release(self.shared, &mut self.tally)
-    }
-
     fn end_of_stream(&mut self, mut body: Cursor<'_>) -> Result<(), Halt> {
         if !self.stack.is_empty() {
             return Err(self.refuse("it ends within a directory"));
@@ -430,8 +231,4 @@ impl<'a, B: AsRef<[u8]> + Send + Sync> Dispatcher<'a, B> {
     fn checked<T>(&self, parsed: Result<T, Malformed>) -> Result<T, Halt> {
         parsed.map_err(|malformed| self.shared.damaged(malformed))
     }
-}
-
-fn identity_of(dir: impl rustix::fd::AsFd) -> Option<(u64, u64)> {
-    fs::fstat(dir).ok().map(|stat| (stat.st_dev, stat.st_ino))
 }
