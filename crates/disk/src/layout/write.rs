@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
+use ka_host::block;
+
 use super::{LayoutError, PartitionPlan};
 use crate::desc::MIB;
 use crate::table::{self, BOOT_CODE_LEN};
@@ -45,7 +47,8 @@ impl PartitionPlan {
             .map_err(doing("wiping old partition tables and signatures"))
     }
 
-    /// Writes the table: everything else first, then, after a sync, sector 0, then a sync.
+    /// Writes the table: everything else first, then, after a sync, sector 0, then a sync. What was written
+    /// through the partitions' own device nodes has to be synced before.
     ///
     /// Boot code that a boot loader has put into sector 0 stays, unless `boot_code` replaces it.
     /// Bytes 440 to 443 of `boot_code` are the golden disk's signature, not code, and are not taken.
@@ -56,6 +59,9 @@ impl PartitionPlan {
     pub fn write(&self, disk: &File, boot_code: Option<&[u8; BOOT_CODE_LEN]>) -> Result<(), LayoutError> {
         self.check_disk(disk)?;
         let encoded = self.table.encode().map_err(LayoutError::Impossible)?;
+        // The kernel caches a disk and its partitions apart, in pages: what it still holds of the disk from
+        // before the partitions were filled would go back over their edges with our sectors.
+        block::flush(disk).map_err(doing("dropping the cached copy of the disk"))?;
         let mut sector = [0; 512];
         disk.read_exact_at(&mut sector, 0)
             .map_err(doing("reading sector 0"))?;

@@ -17,25 +17,29 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// An empty one.
+    /// An empty one: a file, or where its sectors ask for it a loop device.
     pub(crate) fn new(geometry: &Geometry) -> Self {
-        // tmpfs takes files of any length, and its fsync costs nothing.
-        let shm = Path::new("/dev/shm");
-        let dir = if shm.is_dir() {
-            shm.to_owned()
-        } else {
-            std::env::temp_dir()
+        if geometry.sector_size == BIG_SECTOR {
+            return Self::on_loop(geometry);
+        }
+        Self {
+            file: sparse(geometry.disk_bytes),
+            device: None,
+        }
+    }
+
+    /// An empty one that is a block device.
+    pub(crate) fn on_loop(geometry: &Geometry) -> Self {
+        let file = sparse(geometry.disk_bytes);
+        let options = LoopOptions {
+            sector_size: geometry.sector_size,
+            read_only: false,
         };
-        let file = NamedTempFile::new_in(dir).unwrap();
-        file.as_file().set_len(geometry.disk_bytes).unwrap();
-        let device = (geometry.sector_size == BIG_SECTOR).then(|| {
-            let options = LoopOptions {
-                sector_size: BIG_SECTOR,
-                read_only: false,
-            };
-            LoopDevice::attach(file.path(), options).unwrap()
-        });
-        Self { file, device }
+        let device = LoopDevice::attach(file.path(), options).unwrap();
+        Self {
+            file,
+            device: Some(device),
+        }
     }
 
     /// One that `plan` stands on.
@@ -64,6 +68,19 @@ impl Disk {
             .open(self.path())
             .unwrap()
     }
+}
+
+fn sparse(bytes: u64) -> NamedTempFile {
+    // tmpfs takes files of any length, and its fsync costs nothing.
+    let shm = Path::new("/dev/shm");
+    let dir = if shm.is_dir() {
+        shm.to_owned()
+    } else {
+        std::env::temp_dir()
+    };
+    let file = NamedTempFile::new_in(dir).unwrap();
+    file.as_file().set_len(bytes).unwrap();
+    file
 }
 
 /// Whether disks of this sector size can be had here; says so where not.

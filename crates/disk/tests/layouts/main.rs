@@ -2,8 +2,8 @@
 //!
 //! Each generated layout is planned, written to a sparse disk and looked at by `sfdisk --verify`,
 //! `sfdisk --json` and, on GPT, `sgdisk -v` and gptman. `KA_LAYOUT_CASES` is the number of layouts
-//! of each kind of table and sector size (default 500 from desc files, half as many copied). Disks with 4096-byte sectors are loop devices and need
-//! root; without it those tests say so and pass.
+//! of each kind of table and sector size (default 500 from desc files, half as many copied). Disks
+//! with 4096-byte sectors are loop devices and need root; without it those tests say so and pass.
 
 #![expect(
     clippy::unwrap_used,
@@ -13,6 +13,7 @@
 mod any_desc;
 mod any_table;
 mod as_is;
+mod beside_partitions;
 mod disks;
 mod examples;
 mod from_desc;
