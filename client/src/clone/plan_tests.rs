@@ -67,21 +67,15 @@ fn file_system(id: u32, partition: u32, fstype: FsType, mount: Option<&str>) -> 
         uid: 0,
         gid: 0,
     });
+    let place = Place {
+        drive: "sda".into(),
+        partition,
+    };
     FsSpec {
-        id,
-        place: Place {
-            drive: "sda".into(),
-            partition,
-        },
-        fstype,
-        golden: None,
-        golden_fstype: None,
-        label: None,
-        uuid: None,
-        features: FsFeatures::Default,
         used_bytes: if mount.is_some() { 20 * MIB } else { 0 },
         used_inodes: 100,
         mounts: mounts.into_iter().collect(),
+        ..FsSpec::new(id, place, fstype)
     }
 }
 
@@ -140,7 +134,7 @@ fn the_plan_json_names_disks_and_actions_in_order() {
         (512 * MIB, 4096)
     );
     assert_eq!(back.disks[0].identity, "Fast S1");
-    assert_eq!(back.warnings, ["sdb stays at home"]);
+    assert!(back.warnings.is_empty(), "the server shows its own notes itself");
     let position = |text: &str| {
         back.actions
             .iter()

@@ -6,21 +6,14 @@ use super::*;
 use crate::spec::{BtrfsFeatures, ExtFeatures, Place};
 
 fn spec(fstype: FsType, features: FsFeatures) -> FsSpec {
+    let place = Place {
+        drive: "sda".to_owned(),
+        partition: 2,
+    };
     FsSpec {
-        id: 0,
-        place: Place {
-            drive: "sda".to_owned(),
-            partition: 2,
-        },
-        fstype,
-        golden: None,
-        golden_fstype: None,
-        label: None,
-        uuid: None,
         features,
-        used_bytes: 0,
         used_inodes: 1000,
-        mounts: Vec::new(),
+        ..FsSpec::new(0, place, fstype)
     }
 }
 

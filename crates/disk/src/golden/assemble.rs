@@ -10,16 +10,16 @@ use ka_host::{HostError, block, mountinfo, system};
 use super::device::{BlockDevice, Named};
 use super::found::{FoundMount, FoundSwap};
 use super::place::{Extra, Placer};
-use super::{SurveyError, SurveyOptions, features, options, usage};
-use crate::desc::DescEntry;
+use super::{SurveyError, SurveyOptions, filesystem, usage};
+use crate::desc::{DescEntry, Size};
 use crate::fs::check_label;
 use crate::spec::{
-    BtrfsFeatures, FsFeatures, FsSpec, FsType, InstallSpec, MountSpec, Place, RawSpec, SPEC_VERSION,
-    StreamKind, StreamPlan, TreeSpec,
+    FsSpec, FsType, InstallSpec, Place, RawSpec, SPEC_VERSION, StreamKind, StreamPlan, TreeSpec, needed_bytes,
 };
 
 /// Streams are numbered on from the tree's.
 const FIRST_STREAM: usize = 2;
+const MIB: u64 = 1 << 20;
 
 pub(super) fn empty(options: &SurveyOptions) -> InstallSpec {
     InstallSpec {
@@ -64,30 +64,48 @@ pub(super) fn filesystems(
     mounts: &[FoundMount],
     root: &Path,
 ) -> Result<(), SurveyError> {
-    let mut places: Vec<Place> = Vec::new();
-    let mut placed: Vec<(Place, &FoundMount)> = Vec::new();
+    let mut groups: Vec<(Place, &FoundMount, Vec<&FoundMount>)> = Vec::new();
     for mount in mounts {
         let place = placer.mount(mount)?;
-        if !places.contains(&place) {
-            places.push(place.clone());
+        match groups.iter_mut().find(|(known, _, _)| *known == place) {
+            Some((_, _, together)) => together.push(mount),
+            None => groups.push((place, mount, vec![mount])),
         }
-        placed.push((place, mount));
     }
-    for place in places {
-        let together: Vec<&FoundMount> = placed
-            .iter()
-            .filter(|(other, _)| *other == place)
-            .map(|(_, mount)| *mount)
-            .collect();
+    for (place, first, together) in groups {
         let entry = placer.entry(&place);
-        let mut fs = filesystem(spec, place, &together, entry)?;
+        let mut fs = filesystem::build(spec, place, first, &together, entry);
         check_label(&fs)?;
         let saved: u64 = excluded_bytes(spec, root, mounts, &fs);
         fs.used_bytes = fs.used_bytes.saturating_sub(saved);
+        check_size(placer, &fs, entry)?;
         spec.filesystems.push(fs);
     }
     trees(spec, mounts);
     Ok(())
+}
+
+/// A desc line with a size in figures is too small on every disk, or on none: said before a node is asked.
+fn check_size(placer: &Placer<'_>, fs: &FsSpec, entry: Option<&DescEntry>) -> Result<(), SurveyError> {
+    let have_bytes = match entry.map(|entry| entry.size) {
+        Some(Size::Mib(mib)) => mib.saturating_mul(MIB),
+        Some(Size::Bytes(bytes)) => bytes.next_multiple_of(MIB),
+        Some(Size::Percent(_) | Size::Fill) | None => return Ok(()),
+    };
+    let needed_bytes = needed_bytes(fs);
+    if have_bytes >= needed_bytes {
+        return Ok(());
+    }
+    let path = fs.mounts.first().map_or("", |mount| &mount.path);
+    let problem = format!(
+        "{path} ({}, {} MiB in use) does not go onto {} MiB, it needs {} MiB: make the partition larger, or leave \
+         something out with -x",
+        fs.fstype,
+        fs.used_bytes / MIB,
+        have_bytes / MIB,
+        needed_bytes.div_ceil(MIB)
+    );
+    Err(placer.desc_error(&fs.place, problem))
 }
 
 /// Places the swap areas. One without a place is noted: a clone works without.
@@ -106,7 +124,7 @@ pub(super) fn swaps(
             continue;
         };
         let entry = placer.entry(&place);
-        let mut fs = bare(next_id(spec), place, FsType::Swap);
+        let mut fs = FsSpec::new(next_id(spec), place, FsType::Swap);
         fs.label = entry
             .and_then(|entry| entry.label.clone())
             .or_else(|| swap.golden.label.clone());
@@ -158,7 +176,7 @@ pub(super) fn raw(
 /// Adds what the desc files ask for beyond the golden node's: swap areas, empty file systems.
 pub(super) fn extras(spec: &mut InstallSpec, placer: &Placer<'_>) -> Result<(), SurveyError> {
     for Extra { place, fstype, entry } in placer.extras() {
-        let mut fs = bare(next_id(spec), place, fstype);
+        let mut fs = FsSpec::new(next_id(spec), place, fstype);
         fs.label.clone_from(&entry.label);
         check_label(&fs)?;
         spec.filesystems.push(fs);
@@ -180,119 +198,6 @@ pub(super) fn streams(spec: &mut InstallSpec) {
             kind,
         })
         .collect();
-}
-
-fn filesystem(
-    spec: &mut InstallSpec,
-    place: Place,
-    mounts: &[&FoundMount],
-    entry: Option<&DescEntry>,
-) -> Result<FsSpec, SurveyError> {
-    let first = mounts[0];
-    let fstype = entry.and_then(|entry| entry.fs).unwrap_or(first.fstype);
-    let changed = fstype != first.fstype;
-    let mut golden = first.golden.clone();
-    golden.aliases = mounts
-        .iter()
-        .flat_map(|mount| mount.golden.aliases.clone())
-        .collect();
-    golden.aliases.sort();
-    golden.aliases.dedup();
-    let mut fs = bare(next_id(spec), place, fstype);
-    fs.golden_fstype = changed.then_some(first.fstype);
-    fs.label = entry
-        .and_then(|entry| entry.label.clone())
-        .or_else(|| golden.label.clone());
-    // A FAT's serial number is no UUID and cannot become one.
-    let same_form = (fstype == FsType::Vfat) == (first.fstype == FsType::Vfat);
-    fs.uuid = golden.uuid.clone().filter(|_| spec.keep_uuids && same_form);
-    fs.golden = Some(golden);
-    fs.used_bytes = first.used_bytes;
-    fs.used_inodes = first.used_inodes;
-    fs.features = if changed {
-        FsFeatures::Default
-    } else {
-        golden_features(spec, first, mounts)
-    };
-    fs.mounts = mounts
-        .iter()
-        .map(|mount| mount_spec(mount, fstype, changed, entry))
-        .collect();
-    Ok(fs)
-}
-
-fn golden_features(spec: &mut InstallSpec, first: &FoundMount, mounts: &[&FoundMount]) -> FsFeatures {
-    let Some(device) = &first.device else {
-        return FsFeatures::Default;
-    };
-    let read = features::read(
-        first.fstype,
-        &device.block.node,
-        &device.identity,
-        Some(&first.source),
-    );
-    let read = read.unwrap_or_else(|error| {
-        let what = format!(
-            "{} gets the defaults of {}",
-            first.mount_point,
-            first.fstype.mkfs_program()
-        );
-        spec.notes
-            .push(format!("{what}: its golden features cannot be read: {error}"));
-        FsFeatures::Default
-    });
-    match read {
-        FsFeatures::Btrfs(golden) => FsFeatures::Btrfs(with_subvolumes(spec, &golden, first, mounts)),
-        other => other,
-    }
-}
-
-fn with_subvolumes(
-    spec: &mut InstallSpec,
-    golden: &BtrfsFeatures,
-    first: &FoundMount,
-    mounts: &[&FoundMount],
-) -> BtrfsFeatures {
-    let named = mounts
-        .iter()
-        .filter_map(|mount| mount.subvol.clone())
-        .filter(|path| !path.is_empty());
-    // Sorted by bytes, a parent stands before what is nested in it.
-    let subvolumes: BTreeSet<String> = named.collect();
-    let default = features::default_subvolume(&first.source).unwrap_or_else(|error| {
-        spec.notes.push(format!(
-            "{}: its default subvolume cannot be read: {error}",
-            first.mount_point
-        ));
-        None
-    });
-    BtrfsFeatures {
-        default_subvolume: default.filter(|path| subvolumes.contains(path)),
-        subvolumes: subvolumes.into_iter().collect(),
-        node_size: golden.node_size,
-    }
-}
-
-fn mount_spec(mount: &FoundMount, fstype: FsType, changed: bool, entry: Option<&DescEntry>) -> MountSpec {
-    let ordered = entry.and_then(|entry| entry.options.clone());
-    let subvol = mount
-        .subvol
-        .clone()
-        .filter(|_| fstype == FsType::Btrfs && !changed);
-    let wanted = match ordered {
-        Some(ordered) => options::keeping_subvolume(&ordered, &mount.options),
-        None if changed => options::generic_only(&mount.options),
-        None => mount.options.clone(),
-    };
-    MountSpec {
-        path: mount.mount_point.clone(),
-        options_changed: wanted != mount.fstab_options,
-        options: wanted,
-        subvol,
-        mode: mount.mode,
-        uid: mount.uid,
-        gid: mount.gid,
-    }
 }
 
 /// One tree for each mount point, but only one for each subvolume.
@@ -348,22 +253,6 @@ fn mounted_writable(name: &str) -> Result<Option<PathBuf>, SurveyError> {
         .into_iter()
         .find(|info| writable(info) && is_it(info))
         .map(|info| info.mount_point))
-}
-
-fn bare(id: u32, place: Place, fstype: FsType) -> FsSpec {
-    FsSpec {
-        id,
-        place,
-        fstype,
-        golden: None,
-        golden_fstype: None,
-        label: None,
-        uuid: None,
-        features: FsFeatures::Default,
-        used_bytes: 0,
-        used_inodes: 0,
-        mounts: Vec::new(),
-    }
 }
 
 fn next_id(spec: &InstallSpec) -> u32 {

@@ -15,6 +15,8 @@ use crate::spec::GoldenDevice;
 use crate::table::{self, PartitionTable};
 
 const SYS_BLOCK: &str = "/sys/class/block";
+/// sysfs counts in these, whatever the sector size is.
+const SYS_SECTOR_BYTES: u64 = 512;
 
 /// A block device of the golden node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub(super) struct BlockDevice {
     pub(super) name: String,
     /// Its device node.
     pub(super) node: PathBuf,
+    /// Its size.
+    pub(super) bytes: u64,
     /// Drive and number, when it is a partition.
     pub(super) partition: Option<(String, u32)>,
 }
@@ -84,9 +88,11 @@ impl BlockDevice {
         let partition = number
             .zip(dir.parent().and_then(name_of))
             .map(|(number, drive)| (drive, number));
+        let sectors = read_number(&dir.join("size")).unwrap_or(0);
         Self {
             node: Path::new("/dev").join(&name),
             name,
+            bytes: sectors * SYS_SECTOR_BYTES,
             partition,
         }
     }

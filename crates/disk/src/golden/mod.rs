@@ -10,6 +10,7 @@ mod device;
 mod drives;
 mod error;
 mod features;
+mod filesystem;
 mod found;
 mod options;
 mod place;

@@ -245,7 +245,8 @@ impl<'a> Placer<'a> {
         })
     }
 
-    fn desc_error(&self, place: &Place, problem: String) -> SurveyError {
+    /// An error at the desc line of a place.
+    pub(super) fn desc_error(&self, place: &Place, problem: String) -> SurveyError {
         let origin = self
             .descs
             .get(&place.drive)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::desc::Desc;
 use crate::layout::Source;
-use crate::spec::{FsFeatures, FsSpec, FsType, Place, SPEC_VERSION};
+use crate::spec::{FsSpec, FsType, Place, SPEC_VERSION};
 use crate::table::TableKind;
 
 const GB: u64 = 1_000_000_000;
@@ -135,22 +135,16 @@ fn too_small_is_refused_also_when_named() {
 #[test]
 fn what_the_golden_node_holds_must_fit_too() {
     let mut spec = one_drive();
-    spec.filesystems.push(FsSpec {
-        id: 0,
-        place: Place {
-            drive: "sda".to_owned(),
-            partition: 2,
-        },
-        fstype: FsType::Ext4,
-        golden: None,
-        golden_fstype: None,
-        label: None,
-        uuid: None,
-        features: FsFeatures::Default,
+    let place = Place {
+        drive: "sda".to_owned(),
+        partition: 2,
+    };
+    let fs = FsSpec {
         used_bytes: 12 * GB,
         used_inodes: 100,
-        mounts: Vec::new(),
-    });
+        ..FsSpec::new(0, place, FsType::Ext4)
+    };
+    spec.filesystems.push(fs);
     assert_eq!(
         chosen(&spec, &[disk("nvme0n1", 10), disk("nvme1n1", 20)], &[]).unwrap(),
         ["sda=nvme1n1"]

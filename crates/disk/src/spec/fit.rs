@@ -71,26 +71,45 @@ pub fn check_fit(spec: &InstallSpec, drive: &str, plan: &PartitionPlan) -> Resul
 
 /// The size a partition must have at least, in bytes, for a file system with what the golden one holds.
 ///
-/// An estimate from above of the type's own needs: journal or log, inode tables, second copy of metadata.
+/// An estimate from above of the type's own needs: journal or log, inode tables, second copy of metadata. But a
+/// file system of the golden type always goes onto a partition of the golden size.
 #[must_use]
 pub fn needed_bytes(fs: &FsSpec) -> u64 {
     let used = fs.used_bytes;
-    let inode_bytes = fs.used_inodes * 512;
     let overhead = match fs.fstype {
-        // Inode tables are 1/64 of the disk, the journal of a small one 4 MiB, of a larger one up to 1/16.
+        // Inode tables are 1/64 of the disk with the usual ratio.
         FsType::Ext2 => used / 40,
-        FsType::Ext3 | FsType::Ext4 => used / 40 + (used / 16).clamp(4 * MIB, 64 * MIB),
-        // The log is at least 64 MiB.
+        FsType::Ext3 | FsType::Ext4 => used / 40 + journal_bytes(used),
+        // The log is at least 64 MiB since xfsprogs 5.19, and 1/2000 of a large disk.
         FsType::Xfs => used / 50 + 64 * MIB,
         // Metadata twice; a chunk of each kind must be free to allocate.
-        FsType::Btrfs => used / 20 + inode_bytes + 64 * MIB,
+        FsType::Btrfs => used / 20 + fs.used_inodes * 512 + 64 * MIB,
         FsType::Vfat => used / 100 + MIB,
         FsType::Jfs => used / 50 + 4 * MIB,
         FsType::Reiserfs => used / 50 + 33 * MIB,
         FsType::F2fs => used / 10 + 48 * MIB,
         FsType::Swap => 0,
     };
-    (used + overhead).max(fs.fstype.minimum_bytes())
+    let estimate = (used + overhead).max(fs.fstype.minimum_bytes());
+    let same_type = fs.golden_fstype.is_none() && fs.golden_bytes > 0;
+    if same_type {
+        estimate.min(fs.golden_bytes)
+    } else {
+        estimate
+    }
+}
+
+/// The journal that mke2fs makes by itself (e2fsprogs, `ext2fs_default_journal_size`), for 4 KiB blocks.
+fn journal_bytes(used: u64) -> u64 {
+    match used / MIB {
+        0..128 => 4 * MIB,
+        128..1024 => 16 * MIB,
+        1024..2048 => 32 * MIB,
+        2048..16384 => 64 * MIB,
+        16384..32768 => 128 * MIB,
+        32768..65536 => 256 * MIB,
+        _ => 1024 * MIB,
+    }
 }
 
 fn describe(fs: &FsSpec) -> String {
@@ -102,5 +121,45 @@ fn describe(fs: &FsSpec) -> String {
             fs.used_bytes / MIB
         ),
         None => fs.fstype.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Place;
+
+    fn fs(fstype: FsType, used_mib: u64, golden_mib: u64) -> FsSpec {
+        let place = Place {
+            drive: "sda".to_owned(),
+            partition: 1,
+        };
+        FsSpec {
+            used_bytes: used_mib * MIB,
+            golden_bytes: golden_mib * MIB,
+            ..FsSpec::new(0, place, fstype)
+        }
+    }
+
+    #[test]
+    fn a_full_file_system_still_goes_onto_a_partition_of_its_own_size() {
+        assert_eq!(needed_bytes(&fs(FsType::Ext4, 990, 1000)), 1000 * MIB);
+        assert!(needed_bytes(&fs(FsType::Ext4, 500, 1000)) < 600 * MIB);
+    }
+
+    #[test]
+    fn another_type_must_have_room_for_its_own_needs() {
+        let changed = FsSpec {
+            golden_fstype: Some(FsType::Ext4),
+            ..fs(FsType::Xfs, 100, 120)
+        };
+        assert_eq!(needed_bytes(&changed), 300 * MIB, "mkfs.xfs makes none smaller");
+    }
+
+    #[test]
+    fn an_empty_file_system_needs_what_its_tool_needs() {
+        for fstype in FsType::ALL {
+            assert!(needed_bytes(&fs(fstype, 0, 0)) >= fstype.minimum_bytes());
+        }
     }
 }

@@ -4,12 +4,14 @@
 //! node makes its plans from it. Nothing here reads a disk. The transport carries it as opaque bytes.
 
 mod features;
+mod filesystem;
 mod fit;
 mod fs_type;
 
 use serde::{Deserialize, Serialize};
 
 pub use features::{BtrfsFeatures, ExtFeatures, F2fsFeatures, FatFeatures, FsFeatures, XfsFeatures};
+pub use filesystem::{FsSpec, GoldenDevice, MountSpec};
 pub use fit::{FitError, check_fit, needed_bytes};
 pub use fs_type::{FsType, UnknownFsType};
 
@@ -99,70 +101,6 @@ pub fn partition_name(drive: &str, number: u32) -> String {
         ""
     };
     format!("{drive}{separator}{number}")
-}
-
-/// How the golden node knows the device of a file system: everything that a reference to it may use.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GoldenDevice {
-    /// Its device node: `/dev/sda2`, `/dev/mapper/vg-home`.
-    pub path: String,
-    /// UUID of the file system.
-    pub uuid: Option<String>,
-    /// GUID of the partition, or `signature-number` on MBR.
-    pub partuuid: Option<String>,
-    /// Label of the file system.
-    pub label: Option<String>,
-    /// GPT name of the partition.
-    pub partlabel: Option<String>,
-    /// Other ways in which fstab names it, as they stand there (escapes undone):
-    /// `/dev/disk/by-id/ata-X-part2`, `/dev/vg/home`.
-    pub aliases: Vec<String>,
-}
-
-/// A file system or swap area of the clone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FsSpec {
-    /// Its number within the spec.
-    pub id: u32,
-    /// The partition it lives on.
-    pub place: Place,
-    /// What is made.
-    pub fstype: FsType,
-    /// What the golden node has in its stead; `None` for one that only the desc file asks for.
-    pub golden: Option<GoldenDevice>,
-    /// What the golden node's type is, where it differs from [`FsSpec::fstype`].
-    pub golden_fstype: Option<FsType>,
-    /// Its label.
-    pub label: Option<String>,
-    /// The UUID to give it; `None`: a new one.
-    pub uuid: Option<String>,
-    /// What of the golden file system's features matters.
-    pub features: FsFeatures,
-    /// Bytes in use on the golden node; 0 for swap.
-    pub used_bytes: u64,
-    /// Inodes in use on the golden node; 0 where the type does not count them.
-    pub used_inodes: u64,
-    /// Where it is mounted; empty for swap.
-    pub mounts: Vec<MountSpec>,
-}
-
-/// One mount point of a file system. Only btrfs has several, one a subvolume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MountSpec {
-    /// Absolute path in the clone: `/`, `/home`.
-    pub path: String,
-    /// The clone's options, as fstab has them (fourth field).
-    pub options: String,
-    /// The desc line's `options=` replaces the golden ones in the clone's fstab.
-    pub options_changed: bool,
-    /// The btrfs subvolume, without a leading slash: `@home`; empty for the top level. `None` on other types.
-    pub subvol: Option<String>,
-    /// Mode bits of the mounted directory.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
 }
 
 /// One tree of files, walked without crossing into another file system.

@@ -12,9 +12,9 @@ use ka_disk::layout::{self, Geometry};
 use ka_disk::mounts;
 use ka_disk::spec::{FsFeatures, InstallSpec};
 use ka_host::loopdev::LoopDevice;
-use ka_host::{blkpg, block, mountinfo};
+use ka_host::{blkpg, mountinfo};
 
-use crate::lab::{Golden, MIB, TestDisk, blkid, tool};
+use crate::lab::{Golden, MIB, TestDisk, blkid, open_shared, tool};
 
 /// Partitions, formats and plans the mounts of the spec's only drive on `device`.
 fn build(spec: &InstallSpec, device: &LoopDevice) -> mounts::MountPlan {
@@ -29,7 +29,7 @@ fn build(spec: &InstallSpec, device: &LoopDevice) -> mounts::MountPlan {
     };
     let mut fresh = uuid::Uuid::new_v4;
     let plan = layout::plan(&drive.source, &geometry, drive.golden_table, false, &mut fresh).unwrap();
-    let file = block::open_exclusive(device.path()).unwrap();
+    let file = open_shared(device.path());
     plan.wipe(&file).unwrap();
     for partition in plan
         .partitions()
@@ -44,8 +44,6 @@ fn build(spec: &InstallSpec, device: &LoopDevice) -> mounts::MountPlan {
         )
         .unwrap();
     }
-    // The disk held for ourselves would keep mkfs from its partitions.
-    drop(file);
     let tools = ToolVersions::detect();
     let mut devices: Vec<(u32, PathBuf)> = Vec::new();
     for fs in &spec.filesystems {

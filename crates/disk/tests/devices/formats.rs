@@ -10,21 +10,13 @@ use crate::lab::{MIB, blkid, tool};
 const UUID: &str = "2939ee9b-5126-4160-a0f4-28392436f7e4";
 
 fn spec(fstype: FsType) -> FsSpec {
+    let place = Place {
+        drive: "sda".to_owned(),
+        partition: 1,
+    };
     FsSpec {
-        id: 0,
-        place: Place {
-            drive: "sda".to_owned(),
-            partition: 1,
-        },
-        fstype,
-        golden: None,
-        golden_fstype: None,
         label: Some("KA TEST".to_owned()),
-        uuid: None,
-        features: FsFeatures::Default,
-        used_bytes: 0,
-        used_inodes: 0,
-        mounts: Vec::new(),
+        ..FsSpec::new(0, place, fstype)
     }
 }
 

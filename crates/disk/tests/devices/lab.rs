@@ -1,13 +1,12 @@
 //! Scratch disks with partitions, and golden systems on them. Everything goes away with its guard.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use ka_disk::desc::Desc;
 use ka_disk::layout::{self, Geometry, PartitionPlan, Source};
 use ka_disk::table::TableKind;
 use ka_host::blkpg;
-use ka_host::block;
 use ka_host::loopdev::LoopDevice;
 use ka_host::mount::MountGuard;
 use ka_host::run::Tool;
@@ -29,7 +28,7 @@ impl TestDisk {
         };
         let source = Source::Desc(Desc::parse(desc, "desc").unwrap());
         let plan = layout::plan(&source, &geometry, TableKind::Mbr, false, &mut uuid::Uuid::new_v4).unwrap();
-        let file = block::open_exclusive(device.path()).unwrap();
+        let file = open_shared(device.path());
         plan.write(&file, None).unwrap();
         for partition in plan.partitions() {
             // An extended partition overlaps its logical ones; the kernel shows a kilobyte of it at most.
@@ -98,6 +97,12 @@ impl Drop for Golden {
             guard.unmount().unwrap();
         }
     }
+}
+
+/// Opens a disk without claiming it. A claim outlives its file for the moment in which another test's thread is
+/// between fork and exec, and mkfs would find the disk busy.
+pub(crate) fn open_shared(device: &Path) -> File {
+    OpenOptions::new().read(true).write(true).open(device).unwrap()
 }
 
 /// Runs a tool that must succeed; what it printed.

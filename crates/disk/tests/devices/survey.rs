@@ -20,7 +20,16 @@ fn classic() -> (TestDisk, Golden) {
     tool("mkswap", &["-q", "-L", "swap one"], &swap);
     tool(
         "mkfs.ext4",
-        &["-q", "-F", "-L", "my golden root", "-m", "1", "-O", "^metadata_csum"],
+        &[
+            "-q",
+            "-F",
+            "-L",
+            "my golden root",
+            "-m",
+            "1",
+            "-O",
+            "^metadata_csum",
+        ],
         &root,
     );
     tool("mkfs.xfs", &["-q", "-f", "-m", "reflink=0"], &home);
@@ -160,6 +169,20 @@ fn a_desc_file_moves_and_changes_file_systems() {
         spec.notes
             .iter()
             .any(|note| note.contains("no place in the clone") && note.contains("swap SIZE"))
+    );
+}
+
+#[test]
+fn a_line_that_is_too_small_for_what_is_in_use_is_named() {
+    let (disk, golden) = classic();
+    let failed = error(&with_desc(
+        &golden,
+        &disk.name(),
+        "swap 64\nlinux 20\nextended fill\nlogical linux fill\n",
+    ));
+    assert!(
+        failed.starts_with("desc:2: / (ext4, 21 MiB in use) does not go onto 20 MiB"),
+        "{failed}"
     );
 }
 

@@ -1,0 +1,125 @@
+//! One file system of the clone, from the golden mount points that come to live on it.
+
+use std::collections::BTreeSet;
+
+use super::found::FoundMount;
+use super::{features, options};
+use crate::desc::DescEntry;
+use crate::spec::{BtrfsFeatures, FsFeatures, FsSpec, FsType, InstallSpec, MountSpec, Place};
+
+/// Makes the file system of `mounts`, of which there is at least one, all on one golden device. `entry` is the
+/// desc line of its place; what the operator should know goes to the notes.
+pub(super) fn build(
+    spec: &mut InstallSpec,
+    place: Place,
+    first: &FoundMount,
+    mounts: &[&FoundMount],
+    entry: Option<&DescEntry>,
+) -> FsSpec {
+    let id = u32::try_from(spec.filesystems.len()).unwrap_or(u32::MAX);
+    let fstype = entry.and_then(|entry| entry.fs).unwrap_or(first.fstype);
+    let changed = fstype != first.fstype;
+    let mut golden = first.golden.clone();
+    golden.aliases = mounts
+        .iter()
+        .flat_map(|mount| mount.golden.aliases.clone())
+        .collect();
+    golden.aliases.sort();
+    golden.aliases.dedup();
+    let mut fs = FsSpec::new(id, place, fstype);
+    fs.golden_fstype = changed.then_some(first.fstype);
+    fs.label = entry
+        .and_then(|entry| entry.label.clone())
+        .or_else(|| golden.label.clone());
+    // A FAT's serial number is no UUID and cannot become one.
+    let same_form = (fstype == FsType::Vfat) == (first.fstype == FsType::Vfat);
+    fs.uuid = golden.uuid.clone().filter(|_| spec.keep_uuids && same_form);
+    fs.golden = Some(golden);
+    fs.used_bytes = first.used_bytes;
+    fs.used_inodes = first.used_inodes;
+    fs.golden_bytes = first.device.as_ref().map_or(0, |device| device.block.bytes);
+    fs.features = if changed {
+        FsFeatures::Default
+    } else {
+        golden_features(spec, first, mounts)
+    };
+    fs.mounts = mounts
+        .iter()
+        .map(|mount| mount_spec(mount, fstype, changed, entry))
+        .collect();
+    fs
+}
+
+fn golden_features(spec: &mut InstallSpec, first: &FoundMount, mounts: &[&FoundMount]) -> FsFeatures {
+    let Some(device) = &first.device else {
+        return FsFeatures::Default;
+    };
+    let read = features::read(
+        first.fstype,
+        &device.block.node,
+        &device.identity,
+        Some(&first.source),
+    );
+    let read = read.unwrap_or_else(|error| {
+        let what = format!(
+            "{} gets the defaults of {}",
+            first.mount_point,
+            first.fstype.mkfs_program()
+        );
+        spec.notes
+            .push(format!("{what}: its golden features cannot be read: {error}"));
+        FsFeatures::Default
+    });
+    match read {
+        FsFeatures::Btrfs(golden) => FsFeatures::Btrfs(with_subvolumes(spec, &golden, first, mounts)),
+        other => other,
+    }
+}
+
+fn with_subvolumes(
+    spec: &mut InstallSpec,
+    golden: &BtrfsFeatures,
+    first: &FoundMount,
+    mounts: &[&FoundMount],
+) -> BtrfsFeatures {
+    let named = mounts
+        .iter()
+        .filter_map(|mount| mount.subvol.clone())
+        .filter(|path| !path.is_empty());
+    // Sorted by bytes, a parent stands before what is nested in it.
+    let subvolumes: BTreeSet<String> = named.collect();
+    let default = features::default_subvolume(&first.source).unwrap_or_else(|error| {
+        spec.notes.push(format!(
+            "{}: its default subvolume cannot be read: {error}",
+            first.mount_point
+        ));
+        None
+    });
+    BtrfsFeatures {
+        default_subvolume: default.filter(|path| subvolumes.contains(path)),
+        subvolumes: subvolumes.into_iter().collect(),
+        node_size: golden.node_size,
+    }
+}
+
+fn mount_spec(mount: &FoundMount, fstype: FsType, changed: bool, entry: Option<&DescEntry>) -> MountSpec {
+    let ordered = entry.and_then(|entry| entry.options.clone());
+    let subvol = mount
+        .subvol
+        .clone()
+        .filter(|_| fstype == FsType::Btrfs && !changed);
+    let wanted = match ordered {
+        Some(ordered) => options::keeping_subvolume(&ordered, &mount.options),
+        None if changed => options::generic_only(&mount.options),
+        None => mount.options.clone(),
+    };
+    MountSpec {
+        path: mount.mount_point.clone(),
+        options_changed: wanted != mount.fstab_options,
+        options: wanted,
+        subvol,
+        mode: mount.mode,
+        uid: mount.uid,
+        gid: mount.gid,
+    }
+}
