@@ -45,7 +45,7 @@ pub enum Step {
 /// A fault, where and when. Step faults have no time of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Planned {
-    /// Which host: 1 is the first node.
+    /// Which host: 1 is the first node, 0 the server.
     pub host: usize,
     /// When, from the start of the simulation.
     pub at: Duration,
@@ -153,6 +153,12 @@ impl Scenario {
         let together = rng
             .chance(30)
             .then(|| (rng.count(1, u32_of(self.nodes)) as usize, rng.millis(0, end_ms)));
+        if rng.chance(8) {
+            let time = rng.millis(10, 8000);
+            let fault = rng.pick(&[Fault::Freeze(time), Fault::Partition(time)]);
+            let at = rng.millis(0, end_ms);
+            self.faults.push(Planned { host: 0, at, fault });
+        }
         for index in 0..faults {
             let (host, at) = match together {
                 Some((host, at)) => ((host + index - 1) % self.nodes + 1, at + rng.millis(0, 1500)),
