@@ -241,8 +241,7 @@ impl Core {
             Happened::Closed => self.open.retain(|open| open.stream != stream),
             Happened::Failed { reason } => {
                 self.open.retain(|open| open.stream != stream);
-                self.machine
-                    .step_failed(Stage::Stream(stream), Reason::new(reason));
+                self.machine.stream_failed(stream, Reason::new(reason));
             }
         }
     }

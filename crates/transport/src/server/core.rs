@@ -379,8 +379,8 @@ impl Core {
             ended: false,
         };
         self.open = Some(opened);
-        self.show_chain(stream, name);
-        Ok(Head::new(shared, key, self.window_bytes))
+        let nodes = self.show_chain(stream, name);
+        Ok(Head::new(shared, key, self.window_bytes, nodes))
     }
 
     fn finish_stream(&mut self, stream: StreamId, reply: Reply<Endings>) {

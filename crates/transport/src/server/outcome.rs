@@ -208,18 +208,21 @@ impl Core {
         }
     }
 
-    pub(super) fn show_chain(&self, stream: StreamId, name: &StreamName) {
+    /// Shows who is in the chain of a stream that begins; gives their number.
+    pub(super) fn show_chain(&self, stream: StreamId, name: &StreamName) -> usize {
         let nodes = self.run.nodes();
-        let chain = nodes
+        let chain: Vec<NodeInfo> = nodes
             .iter()
             .filter(|(_, failure)| failure.is_none())
             .map(|(node, _)| self.info(node))
             .collect();
+        let count = chain.len();
         self.event(ServerEvent::StreamOpened {
             stream,
             name: name.to_string(),
             chain,
         });
+        count
     }
 
     /// Shows an event; when nobody reads them for long, new ones are dropped rather than kept without bound.

@@ -127,6 +127,11 @@ impl SealedBlock {
         self.payload.storage.capacity() + BLOCK_OVERHEAD
     }
 
+    /// Bytes on a data connection.
+    pub(crate) const fn wire_len(&self) -> usize {
+        HEADER_LEN + self.payload.len
+    }
+
     pub(crate) fn end(&self) -> u64 {
         self.offset + self.payload.len as u64
     }

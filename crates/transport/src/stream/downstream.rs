@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use ka_proto::NodeId;
 use ka_proto::WireError;
-use ka_proto::block::HEADER_LEN;
 use ka_proto::link::{UP_LEN, UpFrame, UpOpener};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
@@ -40,6 +39,8 @@ pub(crate) struct Downstream {
     socket: TcpStream,
     opener: UpOpener,
     queue: VecDeque<Arc<SealedBlock>>,
+    /// Bytes of all queued blocks.
+    queued: usize,
     /// Bytes of the first queued block (header included) that are sent.
     sent_of_first: usize,
     /// The socket took no more; poll(2) says when it does again.
@@ -55,6 +56,7 @@ impl Downstream {
             socket,
             opener,
             queue: VecDeque::new(),
+            queued: 0,
             sent_of_first: 0,
             blocked: false,
             frames: [0; UP_LEN * MAX_FRAMES_PER_READ],
@@ -67,16 +69,18 @@ impl Downstream {
     }
 
     pub(super) fn push(&mut self, block: Arc<SealedBlock>) {
+        self.queued += block.wire_len();
         self.queue.push_back(block);
+    }
+
+    /// Bytes that wait to be sent.
+    pub(super) const fn unsent(&self) -> usize {
+        self.queued - self.sent_of_first
     }
 
     /// Whether blocks wait to be sent.
     pub(super) fn wants_write(&self) -> bool {
         !self.queue.is_empty()
-    }
-
-    pub(super) const fn is_blocked(&self) -> bool {
-        self.blocked
     }
 
     /// poll(2) says that the socket takes more.
@@ -122,11 +126,12 @@ impl Downstream {
     fn mark_sent(&mut self, sent: usize) {
         self.sent_of_first += sent;
         while let Some(first) = self.queue.front() {
-            let len = HEADER_LEN + first.payload.as_slice().len();
+            let len = first.wire_len();
             if self.sent_of_first < len {
                 break;
             }
             self.sent_of_first -= len;
+            self.queued -= len;
             self.queue.pop_front();
         }
     }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use ka_proto::block::{BlockError, BlockHeader, BlockKind, End};
 use ka_proto::link::{Goodbye, UpFrame};
@@ -17,6 +18,8 @@ use super::upstream::{Received, UpstreamError};
 
 /// Blocks read before other work (acknowledgements, the inbox) gets its turn.
 const MAX_BLOCKS_PER_TURN: usize = 32;
+/// Bytes in the head's window that are not yet in the socket.
+const MAX_UNSENT: usize = 2 << 20;
 
 /// Why the link to the predecessor must be closed.
 #[derive(Debug, thiserror::Error)]
@@ -42,8 +45,17 @@ impl Pump {
 
     /// Whether the next block of the producer shall wake the pump: not while it could not be sent anyway.
     pub(super) fn wants_produced(&self) -> bool {
-        let can_send = self.downstream.as_ref().is_some_and(|link| !link.is_blocked());
-        self.is_head && can_send && self.has_room()
+        self.is_head && self.downstream.is_some() && self.can_take_produced()
+    }
+
+    /// The producer's blocks enter the window shortly before they are sent: what lies about unsent is cold in the
+    /// cache by then. Without any successor to come there is nothing to wait for.
+    fn can_take_produced(&self) -> bool {
+        let can_send = match &self.downstream {
+            Some(link) => link.unsent() < MAX_UNSENT,
+            None => self.relay.expected_successor().is_none(),
+        };
+        can_send && self.has_room()
     }
 
     /// Reads what is there, and sends each block on at once, while it is in the cache.
@@ -103,6 +115,7 @@ impl Pump {
     fn retain(&mut self, block: Arc<SealedBlock>) {
         self.held += block.cost();
         if !self.is_head {
+            self.fresh_since.get_or_insert_with(Instant::now);
             self.fresh.push(Arc::clone(&block));
             self.unconsumed.push_back(Arc::clone(&block));
         }
@@ -114,7 +127,7 @@ impl Pump {
         self.digest.check(&End::decode(payload.as_slice())?)?;
         self.end = Some(end_block(raw, header.offset, payload));
         self.relay.handle_end(self.now(), header.offset)?;
-        self.shared.deliver(&mut self.fresh);
+        self.deliver();
         self.shared.end(&Ended::Complete);
         Ok(())
     }
@@ -140,9 +153,8 @@ impl Pump {
         if !self.is_head {
             return;
         }
-        self.shared.take_produced(&mut self.produced);
-        while self.has_room()
-            && let Some(block) = self.produced.pop_front()
+        while self.can_take_produced()
+            && let Some(block) = self.next_produced()
         {
             // The header was sealed from exactly this; a refusal could only be a fault of ours.
             let Ok(header) = BlockHeader::decode(&block.header) else {
@@ -154,11 +166,20 @@ impl Pump {
             }
             self.digest.push(&header);
             self.retain(block);
+            self.forward();
             self.obey();
         }
-        if self.producer_done && self.produced.is_empty() && self.end.is_none() {
+        let is_last = self.producer_done && self.end.is_none() && self.produced.is_empty();
+        if is_last && self.shared.has_no_produced() {
             self.seal_end();
         }
+    }
+
+    fn next_produced(&mut self) -> Option<Arc<SealedBlock>> {
+        if self.produced.is_empty() {
+            self.shared.take_produced(&mut self.produced, MAX_UNSENT);
+        }
+        self.produced.pop_front()
     }
 
     /// A fault of ours, not of the chain: end the stream rather than send something wrong.

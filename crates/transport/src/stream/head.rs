@@ -23,21 +23,28 @@ pub(crate) struct Head {
     shared: Arc<Shared>,
     key: StreamKey,
     window_bytes: usize,
+    nodes: usize,
     offset: StreamOffset,
     blocks: u64,
     first_block: Option<Instant>,
 }
 
 impl Head {
-    pub(crate) const fn new(shared: Arc<Shared>, key: StreamKey, window_bytes: usize) -> Self {
+    pub(crate) const fn new(shared: Arc<Shared>, key: StreamKey, window_bytes: usize, nodes: usize) -> Self {
         Self {
             shared,
             key,
             window_bytes,
+            nodes,
             offset: StreamOffset(0),
             blocks: 0,
             first_block: None,
         }
+    }
+
+    /// Nodes in the chain when the stream was opened.
+    pub(super) const fn nodes(&self) -> usize {
+        self.nodes
     }
 
     pub(super) fn buffer(&self, capacity: usize) -> Vec<u8> {

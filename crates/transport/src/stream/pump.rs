@@ -29,6 +29,10 @@ use crate::error::TransportError;
 
 /// At the end, how long to wait for the predecessor to take the last acknowledgement.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// Blocks are handed to the consumer this many bytes at a time, or after [`DELIVERY_DELAY`]: waking its thread costs
+/// more than a small block's worth of work. The chain does not wait for it.
+const DELIVERY_BYTES: u64 = 1 << 20;
+const DELIVERY_DELAY: Duration = Duration::from_millis(20);
 
 /// What other threads tell the pump.
 #[derive(Debug)]
@@ -121,6 +125,8 @@ pub(super) struct Pump {
     pub(super) unconsumed: VecDeque<Arc<SealedBlock>>,
     /// Verified in this round, to be handed to the consumer at its end.
     pub(super) fresh: Vec<Arc<SealedBlock>>,
+    /// When the first of them came.
+    pub(super) fresh_since: Option<Instant>,
     /// Sealed by the producer, not yet in the window.
     pub(super) produced: VecDeque<Arc<SealedBlock>>,
     pub(super) producer_done: bool,
@@ -159,6 +165,7 @@ pub(crate) fn spawn(config: PumpConfig) -> Result<(), TransportError> {
         end: None,
         unconsumed: VecDeque::new(),
         fresh: Vec::new(),
+        fresh_since: None,
         produced: VecDeque::new(),
         producer_done: false,
         digest: StreamDigest::new(),
@@ -323,13 +330,26 @@ impl Pump {
     }
 
     fn publish(&mut self) {
-        self.shared.deliver(&mut self.fresh);
+        if self.fresh_bytes() >= DELIVERY_BYTES || self.fresh_since.is_some_and(|at| at.elapsed() >= DELIVERY_DELAY) {
+            self.deliver();
+        }
         self.shared.publish_progress(
             self.relay.received().0,
             self.relay.consumed().0,
             self.relay.buffered(),
             self.relay.retained_from().0,
         );
+    }
+
+    /// Hands what was verified to the consumer.
+    pub(super) fn deliver(&mut self) {
+        self.fresh_since = None;
+        self.shared.deliver(&mut self.fresh);
+    }
+
+    /// In blocks of one stream, bytes are a difference of offsets.
+    fn fresh_bytes(&self) -> u64 {
+        self.fresh.last().map_or(0, |last| last.end()) - self.fresh.first().map_or(0, |first| first.offset)
     }
 
     /// Closes the predecessor's link with a farewell, as far as the socket takes it at once.
@@ -369,6 +389,9 @@ impl Pump {
             .poll_timeout()
             .unwrap_or_default()
             .saturating_sub(self.now());
+        let pause = self
+            .fresh_since
+            .map_or(pause, |at| pause.min(DELIVERY_DELAY.saturating_sub(at.elapsed())));
         let mut fds = vec![PollFd::from_borrowed_fd(self.shared.event_fd(), PollFlags::IN)];
         if let Some(upstream) = &self.upstream {
             let mut flags = PollFlags::empty();
@@ -402,6 +425,11 @@ impl Pump {
         drop(fds);
         self.shared.wake_up(event.contains(PollFlags::IN));
         let ended = PollFlags::HUP | PollFlags::ERR;
+        if let Some(link) = &mut self.upstream
+            && upstream.intersects(PollFlags::IN | ended)
+        {
+            link.refill();
+        }
         if let Some(link) = &mut self.downstream
             && downstream.contains(PollFlags::OUT)
         {
@@ -439,7 +467,7 @@ impl Pump {
             connecting.abort();
         }
         let ended = self.over.take().unwrap_or(Ended::Complete);
-        self.shared.deliver(&mut self.fresh);
+        self.deliver();
         self.shared.end(&ended);
         self.farewell();
         self.report(match ended {

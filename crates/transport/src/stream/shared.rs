@@ -16,6 +16,10 @@ use super::buffer::{Pool, SealedBlock};
 use super::pump::Input;
 use crate::error::TransportError;
 
+/// Bytes that the producer may be ahead of the head's socket: enough to ride out a pause of the producer, little enough
+/// to stay in the cache.
+const MAX_AHEAD: usize = 8 << 20;
+
 /// State shared around one stream.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -65,10 +69,28 @@ pub(crate) enum Ended {
 #[derive(Debug, Default)]
 struct Production {
     blocks: VecDeque<Arc<SealedBlock>>,
-    /// Bytes queued or retained, by [`SealedBlock::cost`].
-    held: usize,
+    /// Bytes of `blocks`, by [`SealedBlock::cost`].
+    queued: usize,
+    /// Bytes that the pump has taken and not yet released.
+    taken: usize,
+    window: usize,
     ended: Option<Ended>,
     pump_waits: bool,
+    producer_waits: bool,
+}
+
+impl Production {
+    /// One block always fits, or a block larger than the window would wait for ever.
+    const fn has_room(&self, cost: usize) -> bool {
+        let held = self.queued + self.taken;
+        held == 0 || (self.queued + cost <= MAX_AHEAD && held + cost <= self.window)
+    }
+
+    /// Whether to wake the producer: only for room that is worth it.
+    fn take_waiting_producer(&mut self) -> bool {
+        let roomy = self.queued <= MAX_AHEAD / 2 && self.queued + self.taken <= self.window / 8 * 7;
+        roomy && std::mem::take(&mut self.producer_waits)
+    }
 }
 
 impl Shared {
@@ -199,17 +221,37 @@ impl Shared {
         self.room.notify_all();
     }
 
-    /// Takes what the producer has sealed so far.
-    pub(crate) fn take_produced(&self, into: &mut VecDeque<Arc<SealedBlock>>) {
+    /// Takes what the producer has sealed, until `budget` bytes are reached.
+    pub(crate) fn take_produced(&self, into: &mut VecDeque<Arc<SealedBlock>>, budget: usize) {
         let mut production = lock(&self.production);
-        into.append(&mut production.blocks);
+        let mut taken = 0;
+        while taken < budget
+            && let Some(block) = production.blocks.pop_front()
+        {
+            taken += block.cost();
+            into.push_back(block);
+        }
+        production.queued -= taken;
+        production.taken += taken;
+        self.wake_producer(&mut production);
+    }
+
+    /// Whether nothing is left to take.
+    pub(crate) fn has_no_produced(&self) -> bool {
+        lock(&self.production).blocks.is_empty()
     }
 
     /// Makes room for the producer: `cost` bytes are held no more.
     pub(crate) fn release_produced(&self, cost: usize) {
         let mut production = lock(&self.production);
-        production.held = production.held.saturating_sub(cost);
-        self.room.notify_one();
+        production.taken = production.taken.saturating_sub(cost);
+        self.wake_producer(&mut production);
+    }
+
+    fn wake_producer(&self, production: &mut Production) {
+        if production.take_waiting_producer() {
+            self.room.notify_one();
+        }
     }
 }
 
@@ -260,10 +302,11 @@ impl Shared {
 
 /// The producer's side.
 impl Shared {
-    /// Waits until less than `window` bytes are held, then queues `block`.
+    /// Waits until less than `window` bytes are held and [`MAX_AHEAD`] unsent, then queues `block`.
     pub(crate) fn produce(&self, block: Arc<SealedBlock>, window: usize) -> Result<(), String> {
         let cost = block.cost();
         let mut production = lock(&self.production);
+        production.window = window;
         loop {
             if let Some(ended) = &production.ended {
                 return Err(match ended {
@@ -271,13 +314,13 @@ impl Shared {
                     Ended::Complete => "the stream has ended".to_owned(),
                 });
             }
-            // One block always fits, or a block larger than the window would wait for ever.
-            if production.held == 0 || production.held + cost <= window {
+            if production.has_room(cost) {
                 break;
             }
+            production.producer_waits = true;
             production = self.room.wait(production).unwrap_or_else(PoisonError::into_inner);
         }
-        production.held += cost;
+        production.queued += cost;
         production.blocks.push_back(block);
         let wake = std::mem::take(&mut production.pump_waits);
         drop(production);

@@ -95,7 +95,7 @@ fn chain(nodes: u32, window_bytes: usize) -> Chain {
         })
         .unwrap();
         match me {
-            0 => chain.head = Some(Head::new(Arc::clone(&shared), key(), window_bytes)),
+            0 => chain.head = Some(Head::new(Arc::clone(&shared), key(), window_bytes, nodes as usize)),
             _ => chain
                 .readers
                 .push(Some(StreamReader::new(Arc::clone(&shared), STREAM))),
@@ -184,6 +184,12 @@ fn four_nodes_get_what_the_head_sends() {
     for node in (0..=4).rev() {
         chain.assert_closed(node);
     }
+}
+
+#[test]
+fn blocks_are_smaller_in_longer_chains() {
+    let lens = [1, 4, 8, 16, 32, 1000].map(super::recommended_block_len);
+    assert_eq!(lens, [512 << 10, 512 << 10, 256 << 10, 128 << 10, 64 << 10, 64 << 10]);
 }
 
 #[test]

@@ -61,6 +61,8 @@ pub(crate) struct Upstream {
     header_filled: usize,
     body: Option<Body>,
     low_water: usize,
+    /// The last read took all there was.
+    drained: bool,
     pending_up: Vec<u8>,
 }
 
@@ -68,6 +70,12 @@ pub(crate) struct Upstream {
 struct Body {
     received: Received,
     filled: usize,
+}
+
+impl Body {
+    const fn missing(&self) -> usize {
+        self.received.header.length as usize - self.filled
+    }
 }
 
 impl Upstream {
@@ -79,6 +87,7 @@ impl Upstream {
             header_filled: 0,
             body: None,
             low_water: 1,
+            drained: false,
             pending_up: Vec::new(),
         }
     }
@@ -96,7 +105,7 @@ impl Upstream {
     ) -> Result<Option<Received>, UpstreamError> {
         loop {
             if let Some(body) = &self.body
-                && body.filled == body.received.header.length as usize
+                && body.missing() == 0
             {
                 return Ok(self.body.take().map(|body| body.received));
             }
@@ -113,16 +122,25 @@ impl Upstream {
                 self.header_filled = 0;
                 continue;
             }
-            if !self.read_once()? {
+            if self.drained {
                 self.ask_for_the_rest()?;
                 return Ok(None);
             }
+            self.read_once()?;
         }
     }
 
-    /// One system call; false when nothing is there.
-    fn read_once(&mut self) -> Result<bool, UpstreamError> {
+    /// poll(2) says that there is something to read.
+    pub(super) const fn refill(&mut self) {
+        self.drained = false;
+    }
+
+    /// One system call. A short one has taken all there is; trying again at once would get crumbs of the next block,
+    /// which can as well be left to gather in the socket.
+    fn read_once(&mut self) -> Result<(), UpstreamError> {
         let header_rest = &mut self.header[self.header_filled..];
+        let payload_missing = self.body.as_ref().map_or(0, Body::missing);
+        let asked = header_rest.len() + payload_missing;
         let read = match &mut self.body {
             None => rustix::io::read(&self.socket, header_rest),
             Some(body) => {
@@ -134,17 +152,19 @@ impl Upstream {
         let count = match read {
             Ok(0) => return Err(UpstreamError::Closed),
             Ok(count) => count,
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
+            Err(Errno::AGAIN) => 0,
+            Err(Errno::INTR) => return Ok(()),
             Err(errno) => return Err(io::Error::from(errno).into()),
         };
+        self.drained = count < asked;
         let mut into_header = count;
         if let Some(body) = &mut self.body {
-            let into_payload = count.min(body.received.header.length as usize - body.filled);
+            let into_payload = count.min(payload_missing);
             body.filled += into_payload;
             into_header -= into_payload;
         }
         self.header_filled += into_header;
-        Ok(true)
+        Ok(())
     }
 
     /// Sets SO_RCVLOWAT to what is missing of this block. The next header is not counted: with a slow producer it
@@ -153,9 +173,7 @@ impl Upstream {
         let missing = self
             .body
             .as_ref()
-            .map_or(HEADER_LEN - self.header_filled, |body| {
-                body.received.header.length as usize - body.filled
-            });
+            .map_or(HEADER_LEN - self.header_filled, Body::missing);
         if missing != self.low_water {
             let value = i32::try_from(missing).unwrap_or(i32::MAX);
             nix::sys::socket::setsockopt(&self.socket, ReceiveLowWater, &value)?;
