@@ -103,14 +103,20 @@ impl<'a> Meter<'a> {
             }
             _ => 0.0,
         };
-        let open = if self.gate.is_open() {
-            waiting > STOP_WAITING && idle > STOP_IDLE
-        } else {
-            waiting > START_WAITING && idle > START_IDLE
-        };
+        let open = should_compress(self.gate.is_open(), waiting, idle);
         self.gate.open.store(open, Ordering::Relaxed);
         self.began = Instant::now();
         self.waited = Duration::ZERO;
+    }
+}
+
+/// `waiting` is the share of time that the consumer kept us waiting, `idle` the number of idle processors. What
+/// begins easily would flutter: it ends later than it begins.
+fn should_compress(does_now: bool, waiting: f64, idle: f64) -> bool {
+    if does_now {
+        waiting > STOP_WAITING && idle > STOP_IDLE
+    } else {
+        waiting > START_WAITING && idle > START_IDLE
     }
 }
 
@@ -188,6 +194,19 @@ mod tests {
         let stat = "cpu  10 20 30 400 50 6 7 8 9 10\ncpu0 1 2 3 4 5\n";
         assert_eq!(idle_ticks(stat), Some(450));
         assert_eq!(idle_ticks("intr 1"), None);
+    }
+
+    #[test]
+    fn compression_starts_when_the_link_is_slow_and_a_processor_idle_and_stops_when_it_is_the_bottleneck() {
+        assert!(should_compress(false, 0.9, 1.5));
+        assert!(!should_compress(false, 0.9, 0.2), "somebody needs the processor");
+        assert!(!should_compress(false, 0.2, 1.9), "the link is fast");
+        assert!(should_compress(true, 0.4, 0.5));
+        assert!(
+            !should_compress(true, 0.05, 0.5),
+            "compression is slower than the link"
+        );
+        assert!(!should_compress(true, 0.9, 0.05), "somebody needs the processor");
     }
 
     #[test]

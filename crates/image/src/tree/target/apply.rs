@@ -119,17 +119,23 @@ fn owner_and_mode(
     meta: &Meta<'_>,
     created: Created,
 ) -> Result<(), Halt> {
-    let poor = dir.file_system.is_poor;
-    let owner_is_right = matches!(created, Created::Final(_)) && !(poor && (meta.uid, meta.gid) != (0, 0));
-    if !owner_is_right && let Err(errno) = fs::fchown(fd, Some(uid(meta)), Some(gid(meta))) {
+    if dir.file_system.is_poor {
+        // Owner and mode come from the mount's options there, on the golden node as well as here.
+        if (meta.uid, meta.gid) != (shared.uid, shared.gid) {
+            shared.warn(WarningKind::Owner, dir, meta.name);
+        }
+        return Ok(());
+    }
+    if matches!(created, Created::Final(_)) {
+        return Ok(());
+    }
+    if let Err(errno) = fs::fchown(fd, Some(uid(meta)), Some(gid(meta))) {
         shared.excuse(dir, meta.name, WarningKind::Owner, "changing the owner of", errno)?;
     }
-    if !matches!(created, Created::Final(_))
-        && let Err(errno) = fs::fchmod(fd, Mode::from_raw_mode(meta.permissions()))
-    {
-        shared.excuse(dir, meta.name, WarningKind::Mode, "changing the mode of", errno)?;
+    match fs::fchmod(fd, Mode::from_raw_mode(meta.permissions())) {
+        Ok(()) => Ok(()),
+        Err(errno) => shared.excuse(dir, meta.name, WarningKind::Mode, "changing the mode of", errno),
     }
-    Ok(())
 }
 
 fn times(shared: &Shared<'_>, dir: &Dir, fd: BorrowedFd<'_>, meta: &Meta<'_>) -> Result<(), Halt> {
