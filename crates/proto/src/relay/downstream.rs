@@ -210,6 +210,7 @@ impl Relay {
         let possible = ack.received >= known.received
             && ack.received <= *sent
             && ack.tail <= ack.received
+            && ack.below.iter().flatten().all(|below| *below <= ack.received)
             && (ended || !ack.ended)
             && (ack.ended || !ack.tail_ended);
         if !possible {

@@ -238,6 +238,9 @@ fn an_acknowledgement_of_what_was_not_sent_or_that_goes_back_is_refused() {
     send_all(&mut relay);
     relay.handle_ack(at(1), &ack(2, [None; 3])).unwrap();
     assert!(relay.handle_ack(at(1), &ack(1, [None; 3])).is_err());
+    let mut above_itself = ack(2, [None; 3]);
+    above_itself.below[2] = Some(StreamOffset(u64::MAX - 1));
+    assert!(relay.handle_ack(at(1), &above_itself).is_err());
     let ended = Ack {
         ended: true,
         tail_ended: true,
@@ -430,5 +433,49 @@ fn timers_always_move_on_even_when_nothing_can_be_sent() {
         assert!(next > now, "{next:?} after {now:?}");
         now = next;
         relay.handle_timeout(now);
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_relay_keeps_its_window_and_its_timers_whatever_its_neighbours_and_driver_do(
+        tolerance in 0u8..9,
+        steps in proptest::collection::vec((0u8..16, 0u64..12, 0u64..3000), 1..200),
+    ) {
+        let mut relay = node(Some(NEXT), tolerance);
+        let mut now = at(0);
+        let most = (MIN_WINDOW_BLOCKS * MAX_BLOCK) as u64;
+        for (what, mib, pause) in steps {
+            now += at(pause);
+            let reason = Reason::new("any");
+            match what {
+                0..=2 => drop(relay.handle_block(now, relay.received(), MIB)),
+                3 => drop(relay.handle_block(now, offset(mib), MIB)),
+                4 => relay.handle_consumed(now, offset(mib)),
+                5 => drop(relay.handle_downstream_joined(now, NEXT, offset(mib))),
+                6 => drop(relay.handle_ack(now, &ack(mib, [Some(mib / 2), None, Some(0)]))),
+                7 => drop(send_all(&mut relay)),
+                8 => relay.handle_downstream_lost(now, reason),
+                9 => relay.handle_upstream_lost(now, reason),
+                10 => relay.handle_upstream_joined(now),
+                11 => relay.set_predecessor(now, upstream()),
+                12 => relay.set_successor(now, Successor::Node(NodeId(u32::from(tolerance) + 5))),
+                13 => relay.set_successor(now, Successor::Nobody),
+                14 if mib == 0 => drop(relay.handle_end(now, relay.received())),
+                14 if mib == 1 => relay.handle_consumer_failed(now),
+                _ => relay.handle_timeout(now),
+            }
+            relay.take_ack(now);
+            let seen = outputs(&mut relay);
+            proptest::prop_assert!(relay.buffered() <= most);
+            proptest::prop_assert!(relay.retained_from() <= relay.consumed());
+            proptest::prop_assert!(relay.consumed() <= relay.received());
+            let over = |output: &RelayOutput| matches!(output, RelayOutput::Closed | RelayOutput::Failed { .. });
+            if seen.iter().any(over) {
+                proptest::prop_assert_eq!(relay.poll_timeout(), None);
+                return Ok(());
+            }
+            proptest::prop_assert!(relay.poll_timeout().is_some());
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What a run does, seen from its driver.
 
 mod gather;
+mod hostile;
 mod stages;
 mod stream;
 
