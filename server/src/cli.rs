@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::error::ErrorKind;
-use clap::{Parser, ValueEnum};
+use clap::{CommandFactory, Parser, ValueEnum};
 
 use crate::size::{BlockSize, BufferSize};
 
@@ -184,6 +184,14 @@ pub(crate) enum Parsed {
     Text(String),
     /// Wrong usage, on one line.
     Wrong(String),
+}
+
+/// The manual page of `ka-server` (roff).
+pub(crate) fn manual() -> Vec<u8> {
+    let mut page = Vec::new();
+    // Writing to memory does not fail.
+    clap_mangen::Man::new(Options::command()).render(&mut page).ok();
+    page
 }
 
 /// From one to the most that a run takes.

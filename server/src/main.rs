@@ -19,7 +19,6 @@ mod verdict;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::CommandFactory;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -32,12 +31,7 @@ fn main() -> ExitCode {
         }
     };
     if options.man {
-        let mut page = Vec::new();
-        // Writing to memory does not fail.
-        clap_mangen::Man::new(cli::Options::command())
-            .render(&mut page)
-            .ok();
-        return print(&page);
+        return print(&cli::manual());
     }
     // What libraries log is for whoever looks for a fault: KA_LOG=debug.
     let filter = EnvFilter::try_from_env("KA_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
