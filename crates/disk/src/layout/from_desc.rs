@@ -109,8 +109,8 @@ impl Placing<'_> {
             len: whole,
         };
         let mut primary = self.level(false, disk, whole)?.into_iter();
-        let extended = self.desc.entries.iter().filter(|entry| !entry.logical);
-        let container = extended
+        let primaries = self.desc.entries.iter().filter(|entry| !entry.logical);
+        let container = primaries
             .zip(primary.clone())
             .find(|(entry, _)| entry.kind.is_extended());
         let container = container.map_or(disk, |(_, span)| span);

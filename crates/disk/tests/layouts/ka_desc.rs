@@ -5,7 +5,9 @@ use std::fs;
 use ka_disk::desc::{Desc, MIB};
 use ka_disk::layout::{Geometry, PartitionPlan, Source, plan};
 use ka_disk::table::{Partition, TableKind};
+use ka_host::mount::MountGuard;
 use ka_host::run::{Tool, ToolOutput};
+use ka_host::{blkpg, system};
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use serde_json::Value;
 use uuid::Uuid;
@@ -124,6 +126,36 @@ fn a_disk_is_described_with_what_is_on_it() {
     );
     assert!(text.contains("nothing known\nlogical swap 200\n"), "{text}");
     assert!(text.contains("\nlogical linux fill boot\n"), "{text}");
+}
+
+#[test]
+fn a_device_is_found_by_its_name_and_its_mounts_are_told() {
+    if !system::is_root() {
+        eprintln!("skipped: mounting needs root");
+        return;
+    }
+    let plan = planned("table gpt\nlinux 100 name=root\nlinux fill\n", gib(1)).unwrap();
+    let disk = Disk::on_loop(&gib(1));
+    let file = disk.open();
+    plan.write(&file, None).unwrap();
+    let part = plan.find(1).unwrap();
+    blkpg::add(&file, 1, part.start_bytes, part.len_bytes).unwrap();
+    let node = blkpg::node_of(&disk.path(), 1).unwrap();
+    Tool::new("mke2fs")
+        .args(["-q", "-F", "-t", "ext4"])
+        .arg(&node)
+        .run()
+        .unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let mounted = MountGuard::mount(&node, target.path(), "ext4", "ro").unwrap();
+    let name = disk.path().file_name().unwrap().to_string_lossy().into_owned();
+    let text = ka_desc(&[&name]).text();
+    mounted.unmount().unwrap();
+    let expected = format!(
+        "# {name}p1: ext4, mounted on {}\nlinux 100 name=root\n",
+        target.path().display()
+    );
+    assert!(text.contains(&expected), "{text}");
 }
 
 #[test]
