@@ -8,6 +8,7 @@ use ka_status::report::NodeReport;
 use ka_transport::{JoinEvent, Node, NodeConfig, Order};
 
 use crate::cli::Options;
+use crate::clone::Ending;
 use crate::failure::Failure;
 use crate::journal::Journal;
 use crate::settings::{self, Mode};
@@ -47,15 +48,14 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     };
     let ended = match &mode {
         Mode::Clone => clone::run(&session),
-        Mode::Generic(consumer) => generic::run(&session, consumer),
+        Mode::Generic(consumer) => generic::run(&session, consumer).map(|()| Ending::Stay),
     };
     journal.disconnect();
     drop(node);
-    ended?;
-    if mode == Mode::Clone && !options.no_reboot && !options.dry_run {
-        reboot(&journal).map_err(Failure::Began)?;
+    match ended? {
+        Ending::Reboot if !options.no_reboot => reboot(&journal).map_err(Failure::Began),
+        Ending::Reboot | Ending::Stay => Ok(()),
     }
-    Ok(())
 }
 
 fn find_server(config: NodeConfig, journal: &Journal, stop: &Stop) -> anyhow::Result<Node> {

@@ -149,8 +149,7 @@ fn replace_content(root: &Root, file: &File, text: &[u8]) -> io::Result<()> {
         ioctl_setflags(file, flags - locked)?;
     }
     let mut writable = root.open_file(Path::new("/etc/fstab"), OFlags::WRONLY | OFlags::TRUNC)?;
-    writable.write_all(text)?;
-    writable.sync_all()?;
+    writable.write_all(text).and_then(|()| writable.sync_all())?;
     if flags.intersects(locked) {
         ioctl_setflags(file, flags)?;
     }
@@ -246,4 +245,59 @@ fn verify(work: &mut Installation, _journal: &Journal) -> anyhow::Result<()> {
 
 fn open_root(plan: &ClonePlan) -> anyhow::Result<Root> {
     Root::open(&plan.mount_dir).with_context(|| format!("opening {}", plan.mount_dir.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clone::build::BUILD;
+
+    #[test]
+    fn the_table_comes_after_everything_that_can_fail_and_steps_keep_their_published_order() {
+        let steps: Vec<Step> = BUILD.iter().chain(&FINISH).map(|def| def.step).collect();
+        let published = [
+            Step::Partition,
+            Step::Format,
+            Step::Mount,
+            Step::ExcludedDirs,
+            Step::SwapFiles,
+            Step::Fstab,
+            Step::Sync,
+            Step::Unmount,
+            Step::WriteTable,
+            Step::Verify,
+        ];
+        assert_eq!(steps, published);
+    }
+
+    #[test]
+    fn a_directory_keeps_its_times_when_a_file_is_made_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::new(1_000_000_000, 123_456_789);
+        File::open(dir.path())
+            .unwrap()
+            .set_times(FileTimes::new().set_modified(old))
+            .unwrap();
+        keeping_times(dir.path(), || Ok(std::fs::write(dir.path().join("swap"), "x")?)).unwrap();
+        assert_eq!(dir.path().metadata().unwrap().modified().unwrap(), old);
+    }
+
+    #[test]
+    fn an_immutable_fstab_is_rewritten_and_stays_immutable() {
+        let dir = tempfile::Builder::new()
+            .tempdir_in(env!("CARGO_MANIFEST_DIR"))
+            .unwrap();
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        let path = dir.path().join("etc/fstab");
+        std::fs::write(&path, "old and longer").unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let file = File::open(&path).unwrap();
+        let Ok(plain) = ioctl_getflags(&file) else { return };
+        ioctl_setflags(&file, plain | IFlags::IMMUTABLE).unwrap();
+        replace_content(&root, &file, b"new").unwrap();
+        let after = ioctl_getflags(&file).unwrap();
+        ioctl_setflags(&file, plain).unwrap();
+        assert!(after.contains(IFlags::IMMUTABLE));
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+    }
 }

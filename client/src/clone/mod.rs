@@ -41,6 +41,15 @@ enum Stage {
     Reported,
 }
 
+/// How a run ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The clone is complete and may boot.
+    Reboot,
+    /// The plan was shown, or the clone is complete but somebody wants to have a look first.
+    Stay,
+}
+
 /// What must come before any thread is started: being root, and mounts that nobody else sees and that end with
 /// this process, however it ends.
 ///
@@ -55,7 +64,7 @@ pub(crate) fn enter() -> anyhow::Result<()> {
 ///
 /// # Errors
 /// How it ended, with the exit code that follows from how far it was.
-pub(crate) fn run(session: &Session<'_>) -> Result<(), Failure> {
+pub(crate) fn run(session: &Session<'_>) -> Result<Ending, Failure> {
     let mut stage = Stage::Waiting;
     loop {
         let order = match session.next_order() {
@@ -66,7 +75,8 @@ pub(crate) fn run(session: &Session<'_>) -> Result<(), Failure> {
             (Order::Prepare(payload), Stage::Waiting) => {
                 let (plan, disks) = prepare(session, &payload).map_err(Failure::NothingDone)?;
                 if session.options.dry_run {
-                    return show::plan(session, &plan).map_err(Failure::NothingDone);
+                    show::plan(session, &plan).map_err(Failure::NothingDone)?;
+                    return Ok(Ending::Stay);
                 }
                 session
                     .prepared(plan.summary().encode())
@@ -88,7 +98,7 @@ pub(crate) fn run(session: &Session<'_>) -> Result<(), Failure> {
                 finish(session, work).map_err(Failure::Began)?;
                 Stage::Reported
             }
-            (Order::Release, Stage::Reported) => return Ok(()),
+            (Order::Release, Stage::Reported) => return Ok(Ending::Reboot),
             (Order::Aborted { reason }, stage) => {
                 return Err(Failure::after(
                     stage.has_begun(),
@@ -106,15 +116,17 @@ impl Stage {
     }
 }
 
-/// The server is gone: after the report that costs nothing but the release.
-fn lost(session: &Session<'_>, stage: &Stage, error: anyhow::Error) -> Result<(), Failure> {
-    if matches!(stage, Stage::Reported) && !session.stop.is_requested() {
-        session
-            .journal
-            .warning(Step::Report, format!("{error}; the clone is complete"));
-        return Ok(());
+/// The server is gone, or somebody wants us to end. After the report neither costs more than the release: a node
+/// that does not insist on one (`-w`) goes on, but for Ctrl-C.
+fn lost(session: &Session<'_>, stage: &Stage, error: anyhow::Error) -> Result<Ending, Failure> {
+    if !matches!(stage, Stage::Reported) {
+        return Err(Failure::after(stage.has_begun(), error));
     }
-    Err(Failure::after(stage.has_begun(), error))
+    session
+        .journal
+        .warning(Step::Report, format!("{error}; the clone is complete"));
+    let stays = session.stop.is_requested() || session.options.wait_release;
+    Ok(if stays { Ending::Stay } else { Ending::Reboot })
 }
 
 fn unexpected(session: &Session<'_>, order: &Order, stage: &Stage) -> Failure {

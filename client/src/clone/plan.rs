@@ -106,7 +106,8 @@ impl ClonePlan {
         NodePlan {
             disks: self.disks.iter().map(PlannedDisk::summary).collect(),
             actions: self.actions(),
-            warnings: self.spec.notes.clone(),
+            // The golden node's notes are the server's to show: once, not once a node.
+            warnings: Vec::new(),
         }
     }
 

@@ -7,8 +7,8 @@ use ka_disk::fs::ToolVersions;
 use ka_disk::inventory::{Choice, Disk};
 use ka_disk::layout::Source;
 use ka_disk::spec::{
-    DriveSpec, FsFeatures, FsSpec, FsType, InstallSpec, MountSpec, Place, SPEC_VERSION, StreamKind,
-    StreamPlan, SwapFileSpec, TreeSpec,
+    DriveSpec, FsSpec, FsType, InstallSpec, MountSpec, Place, SPEC_VERSION, StreamKind, StreamPlan,
+    SwapFileSpec, TreeSpec,
 };
 use ka_disk::table::TableKind;
 use ka_status::report::NodePlan;

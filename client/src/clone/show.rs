@@ -18,6 +18,8 @@ struct JsonPlan<'a> {
     plan: ka_status::report::NodePlan,
     /// The partition tables, one a disk.
     tables: Vec<&'a ka_disk::layout::PartitionPlan>,
+    /// What the golden node says about itself: what stays at home and why.
+    notes: &'a [String],
 }
 
 /// Prints the plan on standard output and leaves the run.
@@ -44,6 +46,7 @@ fn json(plan: &ClonePlan) -> anyhow::Result<String> {
     let mut text = serde_json::to_string(&JsonPlan {
         plan: plan.summary(),
         tables,
+        notes: &plan.spec.notes,
     })
     .context("writing JSON")?;
     text.push('\n');
