@@ -1,7 +1,7 @@
 //! Making file systems with the system's own tools, as plans that can be printed.
 //!
 //! [`mkfs_plan`] gives argument lists and runs nothing; [`ToolRun::run`] runs one. [`check_node`] finds what is
-//! missing on a node (tool, driver, label too long) before anything is written. [`probe`] asks blkid what a
+//! missing on a node (tool, driver, label too long) before anything is written. [`probe()`] asks blkid what a
 //! device has become.
 
 mod check;

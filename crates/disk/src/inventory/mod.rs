@@ -1,6 +1,6 @@
 //! The disks of this machine, and which of them becomes which drive of the clone.
 //!
-//! [`disks`] reads sysfs and writes nothing; [`choose`] is the rule that decides, on data alone: the exact name
+//! [`disks`] reads sysfs and writes nothing; [`choose()`] is the rule that decides, on data alone: the exact name
 //! first, else the one disk that fits, and in any doubt a refusal with the candidates.
 
 mod choose;
