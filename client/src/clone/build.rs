@@ -1,6 +1,8 @@
 //! The destructive part before the data: wipe, partition, format, mount. Each step is a function over the
 //! [`Installation`]; dropping that undoes what would be in the way of a next try.
 
+use std::fs::File;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -36,6 +38,9 @@ pub(crate) const BUILD: [StepDef<Installation>; 3] = [
 /// Fields are dropped in this order: file systems are unmounted before their partitions go.
 #[derive(Debug)]
 pub(crate) struct Installation {
+    /// The root directory of each mount, open from before the first byte of data: syncfs(2) reports what could not be
+    /// written back only since its descriptor was opened. They also keep the mounts busy, so they go first.
+    pub(crate) watches: Vec<(PathBuf, File)>,
     mounts: Option<MountTree>,
     /// The disks, in the order of the plan's.
     pub(crate) disks: Vec<HeldDisk>,
@@ -51,6 +56,7 @@ impl Installation {
     /// Nothing done yet.
     pub(crate) fn new(plan: ClonePlan, disks: Vec<HeldDisk>) -> Self {
         Self {
+            watches: Vec::new(),
             mounts: None,
             disks,
             plan,
@@ -113,6 +119,9 @@ fn mount(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
             device, path, fstype, ..
         } = step
         {
+            let root = plan.below(path);
+            let watch = File::open(&root).with_context(|| format!("opening {}", root.display()))?;
+            work.watches.push((root, watch));
             journal.news(Step::Mount, format!("{} on {path} as {fstype}", device.display()));
         }
     }

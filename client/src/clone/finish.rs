@@ -8,10 +8,9 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use ka_disk::fs;
 use ka_disk::spec::{FsSpec, InstallSpec, SwapFileSpec};
-use ka_host::system;
 use ka_postinstall::fstab::{self, CloneDevice, DeviceMap};
 use ka_status::event::Step;
-use rustix::fs::{IFlags, OFlags, ioctl_getflags, ioctl_setflags};
+use rustix::fs::{IFlags, OFlags, ioctl_getflags, ioctl_setflags, syncfs};
 
 use super::beneath::Root;
 use super::build::Installation;
@@ -218,13 +217,16 @@ fn changed_options(fs: &FsSpec) -> Vec<(String, String)> {
         .collect()
 }
 
-fn sync(_work: &mut Installation, _journal: &Journal) -> anyhow::Result<()> {
-    system::sync();
+/// Writes everything back, and hears of what could not be: a disk that dies here must not pass for a clone.
+fn sync(work: &mut Installation, _journal: &Journal) -> anyhow::Result<()> {
+    for (root, watch) in &work.watches {
+        syncfs(watch).with_context(|| format!("writing {} to the disk", root.display()))?;
+    }
     Ok(())
 }
 
 fn unmount(work: &mut Installation, _journal: &Journal) -> anyhow::Result<()> {
-    // An unmount also reports what the kernel could not write back.
+    work.watches.clear();
     work.take_mounts().map_or(Ok(()), |mounts| Ok(mounts.unmount()?))
 }
 

@@ -101,6 +101,11 @@ impl ClonePlan {
         locate(&self.disks, &raw.place)
     }
 
+    /// Where an absolute path of the clone is during the run.
+    pub(crate) fn below(&self, path: &str) -> PathBuf {
+        self.mount_dir.join(path.trim_start_matches('/'))
+    }
+
     /// The plan as the server and the operator see it.
     pub(crate) fn summary(&self) -> NodePlan {
         NodePlan {

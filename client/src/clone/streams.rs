@@ -76,8 +76,6 @@ fn restore_tree(
     work: &Installation,
     reader: &mut StreamReader,
 ) -> anyhow::Result<StreamReport> {
-    let root = &work.plan.mount_dir;
-    let target = |path: &str| root.join(path.trim_start_matches('/'));
     let targets: Vec<_> = work
         .plan
         .spec
@@ -85,7 +83,7 @@ fn restore_tree(
         .iter()
         .map(|tree| tree::TreeTarget {
             mount_id: tree.id,
-            root: target(&tree.path),
+            root: work.plan.below(&tree.path),
         })
         .collect();
     let progress = Progress::new();
