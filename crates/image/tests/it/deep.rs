@@ -42,6 +42,39 @@ fn paths_far_beyond_path_max_arrive() {
 }
 
 #[test]
+fn a_process_that_may_open_few_files_copies_deep_and_wide_trees_all_the_same() {
+    if !is_root() {
+        return;
+    }
+    let (golden, clone) = (Volume::new("ext4"), Volume::new("ext4"));
+    make_deep(golden.path(), "d", 900);
+    for dir in 0..3000 {
+        let dir = golden.path().join(format!("wide/{dir}"));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("file"), "x").unwrap();
+        rustix::fs::symlink("x", dir.join("link")).unwrap();
+    }
+    let program = std::env::current_exe().unwrap();
+    let run = format!(
+        "ulimit -n 256; KA_FROM={0:?} KA_TO={1:?} exec {program:?} --ignored --exact deep::copies_what_the_environment_says",
+        golden.path(),
+        clone.path()
+    );
+    shell(golden.path(), &run);
+    let list = "find . -printf '%d %y %m %T@ %f\\n' | sort | md5sum";
+    assert_eq!(shell(golden.path(), list), shell(clone.path(), list));
+}
+
+/// Not a test of its own: the part of the one above that runs in a process with its own limit.
+#[test]
+#[ignore = "run by another test"]
+fn copies_what_the_environment_says() {
+    let path = |name: &str| std::path::PathBuf::from(std::env::var_os(name).unwrap());
+    let copied = copy(&path("KA_FROM"), &path("KA_TO"));
+    assert!(copied.sent.problems.is_empty(), "{:?}", copied.sent.problems);
+}
+
+#[test]
 fn a_hundred_thousand_tiny_files_need_little_memory() {
     if !is_root() {
         return;

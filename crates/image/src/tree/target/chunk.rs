@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::dir::Dir;
+use super::dir::Held;
 use super::file::BigFile;
 use super::links::Group;
 use crate::block::OpenBlock;
@@ -17,16 +17,16 @@ pub(super) struct Chunk<B> {
 /// Work on a part of a block, `at` its records.
 pub(super) enum Item {
     /// Consecutive files, links and devices of one directory, each with one name.
-    Entries { dir: Arc<Dir>, at: Range<usize> },
+    Entries { dir: Held, at: Range<usize> },
     /// One entry that has more names; they wait for it.
     First {
-        dir: Arc<Dir>,
+        dir: Held,
         at: Range<usize>,
         group: Arc<Group>,
     },
     /// One more name.
     Link {
-        dir: Arc<Dir>,
+        dir: Held,
         at: Range<usize>,
         group: Arc<Group>,
     },

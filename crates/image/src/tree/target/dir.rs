@@ -32,10 +32,19 @@ pub(super) struct Dir {
     created: Created,
     /// Made as a subvolume; to be marked read-only at its end when that is set.
     is_subvolume: bool,
+    /// The target cannot hold it, which was told; what lies in it is only counted.
+    pub(super) is_left_out: bool,
     /// Work under way in it, and one for as long as the stream is in it.
     pending: AtomicUsize,
     /// `None` while something deep beneath is being made, and for a directory that the target cannot hold.
     fd: Mutex<Option<Arc<CountedFd>>>,
+}
+
+/// A directory for work under way: it may be closed meanwhile, or left out by the target.
+pub(super) struct Held {
+    pub(super) dir: Arc<Dir>,
+    /// `None` when the target cannot hold the directory: then nothing is made in it.
+    pub(super) fd: Option<Arc<CountedFd>>,
 }
 
 /// What the stream says about a directory that it enters.
@@ -70,6 +79,7 @@ impl Dir {
             entry: new.entry.into(),
             created: Created::Before,
             is_subvolume: false,
+            is_left_out: false,
             pending: AtomicUsize::new(1),
             fd: Mutex::new(Some(Arc::new(CountedFd::new(fd, permit)))),
         }))
@@ -93,6 +103,7 @@ impl Dir {
             entry: new.entry.into(),
             created: Created::Before,
             is_subvolume: false,
+            is_left_out: false,
             pending: AtomicUsize::new(1),
             fd: Mutex::new(None),
         };
@@ -110,11 +121,12 @@ impl Dir {
             apply::flags_of_empty_directory(shared, &dir, &fd, &new.meta);
             dir.fd = Mutex::new(Some(Arc::new(CountedFd::new(fd, permit))));
         }
+        dir.is_left_out = lock(&dir.fd).is_none();
         parent.pending.fetch_add(1, Ordering::Relaxed);
         Ok(Arc::new(dir))
     }
 
-    /// The open directory; `None` when the target cannot hold it, then nothing is made in it.
+    /// The open directory; `None` while it is closed, and when the target cannot hold it.
     pub(super) fn fd(&self) -> Option<Arc<CountedFd>> {
         lock(&self.fd).clone()
     }
@@ -129,9 +141,13 @@ impl Dir {
         *lock(&self.fd) = Some(Arc::new(fd));
     }
 
-    /// Something more is under way in it; [`Dir::release`] must follow.
-    pub(super) fn hold(&self) {
+    /// Something more is under way in it; [`Dir::release`] must follow. To be called while the stream is in it.
+    pub(super) fn hold(self: &Arc<Self>) -> Held {
         self.pending.fetch_add(1, Ordering::Relaxed);
+        Held {
+            dir: Arc::clone(self),
+            fd: self.fd(),
+        }
     }
 
     /// Something in it is done. When it was the last: owner, mode, attributes, times; then the parent's turn.
@@ -154,6 +170,9 @@ impl Dir {
             Meta::take(&mut cursor)
         };
         let meta = meta.map_err(|malformed| shared.damaged(malformed))?;
+        if self.fd().is_none() && !self.is_left_out {
+            return Err(shared.failed("finishing", &self.place, b"", Errno::BADF));
+        }
         if let Some(fd) = self.fd() {
             apply::to_directory(shared, self, &*fd, &meta, self.created)?;
             if self.is_subvolume

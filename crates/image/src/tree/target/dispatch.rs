@@ -186,9 +186,8 @@ impl<'a, B: AsRef<[u8]> + Send + Sync> Dispatcher<'a, B> {
         if let Some(from) = self.entries_from.take()
             && let Some(frame) = self.stack.last()
         {
-            frame.dir.hold();
             self.items.push(Item::Entries {
-                dir: Arc::clone(&frame.dir),
+                dir: frame.dir.hold(),
                 at: from..to,
             });
         }

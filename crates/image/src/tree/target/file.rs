@@ -143,9 +143,11 @@ impl BigFile {
         permit: Permit,
     ) -> Result<Arc<Self>, Halt> {
         let meta = Meta::take(&mut Cursor(entry)).map_err(|malformed| shared.damaged(malformed))?;
-        let made = match dir.fd() {
-            Some(parent) => create(shared, dir, &*parent, &meta)?,
-            None => None,
+        let held = dir.hold();
+        let made = match held.fd.as_deref() {
+            Some(parent) => create(shared, dir, parent, &meta)?,
+            None if dir.is_left_out => None,
+            None => return Err(shared.failed("creating", &dir.place, meta.name, Errno::BADF)),
         };
         let created = made.as_ref().map_or(Created::Private, |(_, created)| *created);
         let file = made.map(|(file, _)| CountedFd::new(file, permit));
@@ -154,10 +156,9 @@ impl BigFile {
             fs::ftruncate(file, size)
                 .map_err(|errno| shared.failed("setting the size of", &dir.place, meta.name, errno))?;
         }
-        dir.hold();
         Ok(Arc::new(Self {
             id,
-            dir: Arc::clone(dir),
+            dir: held.dir,
             name: meta.name.into(),
             entry: entry.into(),
             hash: dir_hash(&dir.hash, meta.name),

@@ -2,13 +2,12 @@
 
 use std::ops::Range;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::chunk::{Chunk, Item};
-use super::dir::Dir;
+use super::dir::{Dir, Held};
 use super::links::{Group, State, with_place};
 use super::{Halt, Shared, apply, file, lock};
 use crate::block::OpenBlock;
@@ -58,20 +57,20 @@ impl<'a> Writer<'a> {
         match item {
             Item::Entries { dir, at } => {
                 self.entries(dir, part(at))?;
-                dir.release(self.shared, &mut self.tally)
+                dir.dir.release(self.shared, &mut self.tally)
             }
             Item::First { dir, at, group } => {
                 let mut rest = part(at);
                 let record = self.checked(record::take(&mut rest))?;
                 if let Some(record) = record {
-                    let state = self.entry(dir, dir.fd().as_deref(), &record, true)?;
+                    let state = self.entry(dir, &record, true)?;
                     group.settle(state);
                 }
-                dir.release(self.shared, &mut self.tally)
+                dir.dir.release(self.shared, &mut self.tally)
             }
             Item::Link { dir, at, group } => {
                 self.link(dir, part(at), group)?;
-                dir.release(self.shared, &mut self.tally)
+                dir.dir.release(self.shared, &mut self.tally)
             }
             Item::Extent { file, at } => {
                 file.extent(self.shared, part(at), &mut self.tally)?;
@@ -80,29 +79,24 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn entries(&mut self, dir: &Arc<Dir>, mut rest: &[u8]) -> Result<(), Halt> {
-        let fd = dir.fd();
+    fn entries(&mut self, held: &Held, mut rest: &[u8]) -> Result<(), Halt> {
         while let Some(record) = self.checked(record::take(&mut rest))? {
-            self.entry(dir, fd.as_deref(), &record, false)?;
+            self.entry(held, &record, false)?;
         }
         Ok(())
     }
 
-    /// Makes one entry. Without `parent` the target cannot hold its directory: then it is only counted.
-    fn entry(
-        &mut self,
-        dir: &Arc<Dir>,
-        parent: Option<&CountedFd>,
-        record: &Record<'_>,
-        has_names: bool,
-    ) -> Result<State, Halt> {
+    /// Makes one entry; in a directory that the target cannot hold it is only counted.
+    fn entry(&mut self, held: &Held, record: &Record<'_>, has_names: bool) -> Result<State, Halt> {
+        let dir = &held.dir;
         let mut cursor = Cursor(record.body);
         let meta = self.checked(Meta::take(&mut cursor))?;
         let rest = cursor.0;
         let head = &record.body[..record.body.len() - rest.len()];
         self.checked(check_type(record.kind, &meta))?;
-        let state = match (parent, record.kind) {
-            (None, _) => State::LeftOut,
+        let state = match (held.fd.as_deref(), record.kind) {
+            (None, _) if dir.is_left_out => State::LeftOut,
+            (None, _) => return Err(self.shared.failed("creating", &dir.place, meta.name, Errno::BADF)),
             (Some(parent), Kind::File) => file::whole(self.shared, dir, parent, &meta, rest, has_names)?,
             (Some(parent), Kind::Symlink) => self.symlink(dir, parent, &meta, rest)?,
             (Some(parent), _) => self.special(dir, parent, &meta, rest)?,
@@ -152,14 +146,15 @@ impl<'a> Writer<'a> {
         Ok(State::Made)
     }
 
-    fn link(&mut self, dir: &Arc<Dir>, name: &[u8], group: &Group) -> Result<(), Halt> {
+    fn link(&mut self, held: &Held, name: &[u8], group: &Group) -> Result<(), Halt> {
+        let dir = &held.dir;
         let first = group.wait(self.shared)?;
-        if let Some(parent) = dir.fd().filter(|_| first == State::Made) {
+        if let Some(parent) = held.fd.as_deref().filter(|_| first == State::Made) {
             let linked = with_place(group, dir, parent.as_fd(), |place| {
-                match fs::linkat(place, &*group.name, &*parent, name, AtFlags::empty()) {
+                match fs::linkat(place, &*group.name, parent, name, AtFlags::empty()) {
                     Err(errno) if cannot_link(dir, errno) => {
                         self.shared.warn(WarningKind::HardLink, dir, name);
-                        copy(place, &group.name, &parent, name)
+                        copy(place, &group.name, parent, name)
                     }
                     linked => linked,
                 }

@@ -33,17 +33,24 @@ pub(super) fn set(shared: &Shared<'_>, dir: &Dir, on: On<'_>, meta: &Meta<'_>) -
             }
         };
         if let Err(errno) = set {
-            refused(shared, dir, meta.name, name, errno)?;
+            refused(shared, dir, on, meta.name, name, errno)?;
         }
     }
     Ok(())
 }
 
-fn refused(shared: &Shared<'_>, dir: &Dir, file: &[u8], attribute: &[u8], errno: Errno) -> Result<(), Halt> {
+fn refused(
+    shared: &Shared<'_>,
+    dir: &Dir,
+    on: On<'_>,
+    file: &[u8],
+    attribute: &[u8],
+    errno: Errno,
+) -> Result<(), Halt> {
     let cannot_hold = match errno {
         Errno::OPNOTSUPP | Errno::TOOBIG | Errno::RANGE | Errno::NODATA => true,
         // ext4 says "no space" to a value that does not fit into one block.
-        Errno::NOSPC => has_space(dir),
+        Errno::NOSPC => has_space(on),
         // A policy that is not loaded, a name space that this kernel keeps from us.
         Errno::PERM | Errno::INVAL | Errno::ACCESS => {
             !attribute.starts_with(b"user.") || dir.file_system.is_poor
@@ -65,8 +72,8 @@ fn refused(shared: &Shared<'_>, dir: &Dir, file: &[u8], attribute: &[u8], errno:
     Ok(())
 }
 
-fn has_space(dir: &Dir) -> bool {
+fn has_space(on: On<'_>) -> bool {
+    let (On::Open(fd) | On::Name(fd, _)) = on;
     // A few blocks are always needed for something else.
-    dir.fd()
-        .is_some_and(|fd| fs::fstatvfs(&*fd).is_ok_and(|stat| stat.f_bfree > 64 && stat.f_ffree != 0))
+    fs::fstatvfs(fd).is_ok_and(|stat| stat.f_bfree > 64 && stat.f_ffree != 0)
 }

@@ -24,7 +24,7 @@ impl<B: AsRef<[u8]> + Send + Sync> Dispatcher<'_, B> {
         self.groups
             .begin(link, Arc::clone(&group))
             .map_err(|reason| self.refuse(reason))?;
-        dir.hold();
+        let dir = dir.hold();
         self.items.push(Item::First { dir, at, group });
         Ok(())
     }
@@ -34,9 +34,8 @@ impl<B: AsRef<[u8]> + Send + Sync> Dispatcher<'_, B> {
         self.checked(body.end())?;
         let dir = self.top()?;
         let group = self.groups.again(group).map_err(|reason| self.refuse(reason))?;
-        dir.hold();
         self.items.push(Item::Link {
-            dir,
+            dir: dir.hold(),
             at: at.end - name.len()..at.end,
             group,
         });
