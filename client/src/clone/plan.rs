@@ -103,7 +103,13 @@ impl ClonePlan {
 
     /// Where an absolute path of the clone is during the run.
     pub(crate) fn below(&self, path: &str) -> PathBuf {
-        self.mount_dir.join(path.trim_start_matches('/'))
+        // Joining an empty path would add a slash.
+        let inner = path.trim_start_matches('/');
+        if inner.is_empty() {
+            self.mount_dir.clone()
+        } else {
+            self.mount_dir.join(inner)
+        }
     }
 
     /// The plan as the server and the operator see it.
