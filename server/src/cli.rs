@@ -126,9 +126,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SIZE", default_value = "64M")]
     pub(crate) buffer: BufferSize,
 
-    /// Size of the blocks that data travels in
-    #[arg(long, value_name = "SIZE", default_value = "256K")]
-    pub(crate) block_size: BlockSize,
+    /// Size of the blocks that data travels in [default: smaller the longer the chain]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) block_size: Option<BlockSize>,
 
     /// When to compress blocks (generic mode never does)
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
@@ -307,7 +307,7 @@ mod tests {
             (options.session.as_str(), options.control_port, options.data_port),
             ("kainstall", 30765, 30764)
         );
-        assert_eq!((options.buffer.0, options.block_size.0), (64 << 20, 256 << 10));
+        assert_eq!((options.buffer.0, options.block_size), (64 << 20, None));
         assert_eq!(options.compress, CompressWhen::Auto);
     }
 

@@ -112,9 +112,9 @@ fn send_tree(run: &mut Run<'_>, spec: &InstallSpec, stream: &StreamPlan) -> Resu
             root: below(&root, Path::new(&tree.path)),
         })
         .collect();
-    let options = send_options(run, spec, &root);
     let expected = spec.trees.iter().map(|tree| tree.used_bytes).sum();
     let mut sink = open(run, stream, "sending files", Some(expected))?;
+    let options = send_options(run, spec, &root, sink.block_len());
     let progress = sink.progress();
     let sent = tree::send(&sources, &options, |block| sink.emit(block), &progress.content);
     let sent = run.told(sent)?;
@@ -159,7 +159,13 @@ fn open(run: &Run<'_>, stream: &StreamPlan, what: &str, expected_bytes: Option<u
     Ok(Sink::new(writer, progress))
 }
 
-fn send_options(run: &Run<'_>, spec: &InstallSpec, root: &Path) -> SendOptions {
+fn send_options(run: &Run<'_>, spec: &InstallSpec, root: &Path, chain_block_len: usize) -> SendOptions {
+    let defaults = SendOptions::default();
+    // What suits the chain, unless it is more than the readers' own measure.
+    let block_bytes = run
+        .settings
+        .block_bytes
+        .unwrap_or(chain_block_len.min(defaults.block_bytes));
     let excluded = spec
         .excluded
         .iter()
@@ -177,8 +183,8 @@ fn send_options(run: &Run<'_>, spec: &InstallSpec, root: &Path) -> SendOptions {
             .chain([below(root, Path::new(DEFAULT_STATE_DIR))])
             .collect(),
         compress: run.settings.compress,
-        block_bytes: run.settings.block_bytes,
-        ..SendOptions::default()
+        block_bytes,
+        ..defaults
     }
 }
 

@@ -84,7 +84,7 @@ struct RunJson {
     wait_secs: Option<u64>,
     release_delay_tenths: u32,
     buffer_bytes: usize,
-    block_bytes: usize,
+    block_bytes: Option<usize>,
 }
 
 impl RunJson {

@@ -60,6 +60,11 @@ impl Sink {
         self.send(block).map_err(io::Error::other)
     }
 
+    /// The size of block that suits the chain, bytes.
+    pub(crate) fn block_len(&self) -> usize {
+        self.writer.block_len()
+    }
+
     /// An empty vector for the next block: memory of one that is through, where there is some.
     fn buffer(&self, capacity: usize) -> Vec<u8> {
         self.writer.buffer(capacity)

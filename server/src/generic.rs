@@ -21,7 +21,8 @@ pub(crate) fn run(run: &mut Run<'_>, input: &Input) -> Result<()> {
         .open_stream(&StreamName::new(&name).context("naming the stream")?)?;
     let progress = run.monitor.stream_started(&name, &describe(input), size(input));
     let mut sink = Sink::new(writer, progress);
-    let fed = feed::generic(input, run.settings.block_bytes, &run.stop, &mut sink);
+    let block_bytes = run.settings.block_bytes.unwrap_or_else(|| sink.block_len());
+    let fed = feed::generic(input, block_bytes, &run.stop, &mut sink);
     run.told(fed)?;
     run.finish_stream(sink.into_writer(), None)?;
     run.collect_reports()?;

@@ -12,6 +12,7 @@ use indicatif::ProgressDrawTarget;
 use ka_status::report::NodeReport;
 use ka_status::run::RunEvent;
 use ka_status::summary::{GoldenTotals, RunSummary, StreamTotals};
+use ka_status::text::error_line;
 use ka_status::view::{JsonView, PlainView, TerminalView, Verbosity, View};
 use ka_transport::{NodeInfo, Outcome, Server, ServerConfig, ServerKey, StreamSummary, StreamWriter};
 
@@ -85,7 +86,7 @@ impl<'a> Run<'a> {
         let monitor = Monitor::new(views(options, log_dir), options.nodes, server.events());
         let watcher = monitor.watch().context("starting the monitor")?;
         if let Some(path) = &options.join_file {
-            server.join_code().write_file(path)?;
+            server.join_code().write_file(path).context("--join-file")?;
         }
         let run = Self {
             settings,
@@ -168,7 +169,7 @@ impl<'a> Run<'a> {
     pub(crate) fn abort(&mut self, error: &anyhow::Error) {
         if self.summary.ended_by.is_none() {
             let stopped = self.stop.cause().map(|cause| format!("stopped by {cause}"));
-            let reason = stopped.unwrap_or_else(|| format!("{error:#}"));
+            let reason = stopped.unwrap_or_else(|| error_line(error.as_ref()));
             self.server.abort(&reason);
             self.summary.ended_by = Some(reason);
         }

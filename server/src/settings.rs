@@ -35,8 +35,8 @@ pub(crate) struct Settings {
     pub(crate) job: Job,
     /// Pause between two released nodes.
     pub(crate) release_delay: Duration,
-    /// Bytes of a block.
-    pub(crate) block_bytes: usize,
+    /// Bytes of a block (`--block-size`); none leaves it to the transport.
+    pub(crate) block_bytes: Option<usize>,
     /// When to compress.
     pub(crate) compress: Compress,
 }
@@ -69,7 +69,7 @@ impl Settings {
             session: session(&options.session)?,
             job: job(options)?,
             release_delay: Duration::from_millis(u64::from(options.release_delay) * 100),
-            block_bytes: options.block_size.0,
+            block_bytes: options.block_size.map(|size| size.0),
             compress: match options.compress {
                 CompressWhen::Auto => Compress::Auto,
                 CompressWhen::Never => Compress::Never,

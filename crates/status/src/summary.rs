@@ -142,10 +142,10 @@ fn write_stream(f: &mut fmt::Formatter<'_>, stream: &StreamTotals) -> fmt::Resul
     }
     writeln!(
         f,
-        "{name}: Total data sent = {} MiB ({} bytes), in {} blocks",
+        "{name}: Total data sent = {} MiB ({} bytes), in {}",
         mib(stream.bytes),
         stream.bytes,
-        stream.blocks
+        count(usize::try_from(stream.blocks).unwrap_or(usize::MAX), "block")
     )?;
     writeln!(
         f,
@@ -238,7 +238,7 @@ fn write_verdict(f: &mut fmt::Formatter<'_>, summary: &RunSummary) -> fmt::Resul
         summary.done()
     )?;
     for (node, stage, reason) in failed {
-        writeln!(f, "failed: {node} while {stage}: {reason}")?;
+        writeln!(f, "failed: {node} at {stage}: {reason}")?;
     }
     Ok(())
 }
@@ -323,7 +323,7 @@ kainstall2: The pipeline was emptied in 4.002 seconds
   … and 2 more (--log-dir keeps them)
 node 1 n1 (10.0.1.1): done; kainstall2: 16800 files, 925.0 MiB, digest abababab
 1 of 2 nodes failed, 1 done in 1:20
-failed: node 2 n2 (10.0.1.2) while formatting: mkfs.xfs: no space
+failed: node 2 n2 (10.0.1.2) at formatting: mkfs.xfs: no space
 ";
         assert_eq!(summary.to_string(), expected);
     }

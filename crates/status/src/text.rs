@@ -44,14 +44,13 @@ pub fn error_line(error: &(dyn Error + 'static)) -> String {
     error_text(error).replace('\n', " / ")
 }
 
-/// An error with its causes. A cause that the error before it quotes already (its text ends with it) is not said
-/// twice. Several lines only where an error has them itself: a reason, then what there is to choose from.
+/// An error with its causes. A cause that the error before it quotes already is not said twice. Several lines only where an error has them itself: a reason, then what there is to choose from.
 pub fn error_text(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let more = error.to_string();
-        if !text.ends_with(&more) {
+        if !text.contains(&more) {
             text = format!("{text}: {more}");
         }
         cause = error.source();
@@ -90,7 +89,10 @@ mod tests {
 
     #[test]
     fn a_cause_is_named_once_whether_or_not_it_is_quoted() {
-        let quoting = |doing| Quoting { doing, source: io::Error::other("no room\nat all") };
+        let quoting = |doing| Quoting {
+            doing,
+            source: io::Error::other("no room\nat all"),
+        };
         assert_eq!(error_line(&quoting("writing")), "writing: no room / at all");
         let wrapped = io::Error::other(quoting("writing"));
         assert_eq!(error_line(&wrapped), "writing: no room / at all");

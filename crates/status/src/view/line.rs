@@ -43,13 +43,13 @@ pub fn event_line(event: &RunEvent) -> Option<String> {
         RunEvent::NodePrepared { node, plan } => format!("{node}: ready to start{}", disks(plan)),
         RunEvent::NodeStep { node, step } => format!("{}> {step}", node.addr),
         RunEvent::SessionEnded { totals } => format!(
-            "{}: end of data flow, {} MiB in {} blocks, pipeline emptied in {} s",
+            "{}: end of data flow, {} MiB in {}, pipeline emptied in {} s",
             totals.name,
             mib(totals.bytes),
-            totals.blocks,
+            count(usize::try_from(totals.blocks).unwrap_or(usize::MAX), "block"),
             seconds(std::time::Duration::from_millis(totals.emptied_in_ms))
         ),
-        RunEvent::NodeFailed { node, stage, reason } => format!("{node}: FAILED while {stage}: {reason}"),
+        RunEvent::NodeFailed { node, stage, reason } => format!("{node}: FAILED at {stage}: {reason}"),
         RunEvent::NodeDone { node, .. } => format!("{node}: done"),
         RunEvent::Warning { text } => format!("warning: {text}"),
         RunEvent::Progress { .. } | RunEvent::Ended { .. } => return None,
@@ -69,12 +69,16 @@ pub fn prepared_lines(node: &NodeRef, plan: &NodePlan) -> Vec<String> {
 
 fn listening(session: &str, addrs: &[String], wanted: Option<u32>, wait_secs: Option<u64>) -> String {
     let until = match (wanted, wait_secs) {
-        (Some(wanted), None) => format!("waiting for {} nodes", wanted),
-        (Some(wanted), Some(secs)) => format!("waiting for {wanted} nodes, at most {secs} s"),
+        (Some(wanted), None) => format!("waiting for {}", nodes(wanted)),
+        (Some(wanted), Some(secs)) => format!("waiting for {}, at most {secs} s", nodes(wanted)),
         (None, Some(secs)) => format!("starting in {secs} s with whoever is there"),
         (None, None) => "waiting until a node says go (-g)".into(),
     };
     format!("session {session} on {}: {until}", addrs.join(", "))
+}
+
+fn nodes(number: u32) -> String {
+    count(usize::try_from(number).unwrap_or(usize::MAX), "node")
 }
 
 fn joined(node: &NodeRef, present: usize, wanted: Option<u32>) -> String {

@@ -81,7 +81,10 @@ impl View for TerminalView {
             }
         }
         if matches!(event, RunEvent::Ended { .. }) {
-            // The totals follow on standard output; the standing lines have nothing to add to them.
+            // The totals follow on standard output; the standing lines have nothing to add to them, and a bar
+            // that is not finished would draw itself once more when it is dropped.
+            self.lines.drain(..).for_each(|line| line.finish_and_clear());
+            self.total.finish_and_clear();
             return self.screen.clear();
         }
         self.redraw(at);
