@@ -54,7 +54,11 @@ fn node_config(join: JoinCode, server: &str) -> Result<NodeConfig> {
 
 fn receive(config: NodeConfig, out: &str) -> Result<()> {
     let node = Node::join(config, |_| ())?;
-    let mut sink = OpenOptions::new().write(true).create(true).truncate(true).open(out)?;
+    let mut sink = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(out)?;
     loop {
         match node.next_order()? {
             Order::Stream(mut reader) => {
@@ -113,7 +117,9 @@ fn all(nodes: u32, mib: usize) -> Result<()> {
         config.listen = Some(IpAddr::from([127, 0, 3, u8::try_from(number)?]));
         threads.push(std::thread::spawn(move || receive(config, "/dev/null")));
     }
-    let pattern: Vec<u8> = (0..1usize << 20).map(|i| (i * 31 % 251).to_le_bytes()[0]).collect();
+    let pattern: Vec<u8> = (0..1usize << 20)
+        .map(|i| (i * 31 % 251).to_le_bytes()[0])
+        .collect();
     let mut left = mib << 20;
     feed(&server, nodes, |block, len| {
         let len = len.min(left);
@@ -138,7 +144,9 @@ fn send_file(nodes: u32, path: &Path, code: &Path) -> Result<()> {
 }
 
 fn cpu_time() -> Duration {
-    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else {
+        return Duration::ZERO;
+    };
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Duration::from_micros(micros.cast_unsigned())
 }

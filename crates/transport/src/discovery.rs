@@ -42,7 +42,7 @@ impl Responder {
         listen: IpAddr,
         control_port: u16,
         secret: Secret,
-        session: SessionName,
+        session: &SessionName,
     ) -> Result<Self, TransportError> {
         let at = |addr: IpAddr| bind_udp(SocketAddr::new(addr, control_port));
         let responder = |sockets, answer_from| Self {

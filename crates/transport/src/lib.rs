@@ -22,7 +22,8 @@ pub use error::TransportError;
 pub use key::ServerKey;
 pub use node::{EventSender, JoinEvent, Joined, Node, NodeConfig, Order};
 pub use server::{
-    Failure, LocalAddrs, NodeInfo, Outcome, Server, ServerConfig, ServerEvent, StreamSummary, Timeouts,
+    Answers, Endings, Failure, LocalAddrs, NodeInfo, Outcome, Server, ServerConfig, ServerEvent,
+    StreamSummary, Timeouts,
     types::{CONTROL_PORT, DATA_PORT, DEFAULT_WINDOW_BYTES},
 };
 pub use stream::{Block, StreamReader, StreamWriter};

@@ -80,7 +80,7 @@ pub(crate) fn bind_udp(addr: SocketAddr) -> Result<UdpSocket, TransportError> {
 
 /// Options of a control connection: small messages leave at once, a peer that vanished is noticed after `silence`
 /// also while something is unacknowledged.
-pub(crate) fn tune_control(socket: SockRef<'_>, silence: Duration) -> io::Result<()> {
+pub(crate) fn tune_control(socket: &SockRef<'_>, silence: Duration) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive())?;
     socket.set_tcp_user_timeout(Some(silence))
@@ -89,7 +89,7 @@ pub(crate) fn tune_control(socket: SockRef<'_>, silence: Duration) -> io::Result
 /// Options of a data connection. No TCP_USER_TIMEOUT here: it would also end a connection whose receiver waits for a
 /// slow disk with its window closed (tcp(7)); the relay's own timers tell the two apart. Buffer sizes are left to the
 /// kernel's autotuning.
-pub(crate) fn tune_data(socket: SockRef<'_>) -> io::Result<()> {
+pub(crate) fn tune_data(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive())
 }

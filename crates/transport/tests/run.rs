@@ -1,4 +1,8 @@
 //! Whole runs over loopback: real TLS, discovery and chains, through the public facade only.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends at its first surprise, helpers included"
+)]
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc;
@@ -438,5 +442,38 @@ fn go_from_a_node_starts_the_run() {
         config.start_now = true;
         let _second = Node::join(config, |_| ()).unwrap();
         assert_eq!(server.gather().unwrap().len(), 2);
+    });
+}
+
+#[test]
+fn node_joins_over_ipv6() {
+    within_limit(|| {
+        let mut config = server_config(13);
+        config.listen = "::1".parse().unwrap();
+        config.wanted = Some(2);
+        let server = match Server::start(config) {
+            Ok(server) => server,
+            // A kernel without IPv6 has nothing to test.
+            Err(TransportError::Listen { .. }) => return,
+            Err(error) => panic!("{error}"),
+        };
+        let nodes = [1, 2].map(|number| {
+            let mut config = node_config(&server, 13, number);
+            config.listen = None;
+            config.server = Some(format!("[::1]:{}", server.local_addrs().control.port()));
+            good_node(config, Duration::ZERO)
+        });
+        assert_eq!(server.gather().unwrap().len(), 2);
+        let expected = send_stream(&server, "data", [100_000; 20]);
+        let reports = server.collect_reports().unwrap();
+        assert!(
+            reports
+                .iter()
+                .all(|(_, report)| *report == Outcome::Done(expected.clone().into_bytes()))
+        );
+        server.release(Duration::ZERO).unwrap();
+        for node in nodes {
+            node.join().unwrap().unwrap();
+        }
     });
 }

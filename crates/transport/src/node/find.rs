@@ -161,7 +161,7 @@ async fn ask_to_join(
     data_port: u16,
 ) -> Result<Met, NotJoined> {
     let yet = |error: &dyn std::fmt::Display| NotJoined::Yet(error.to_string());
-    tune_control(SockRef::from(&socket), config.silence).map_err(|error| yet(&error))?;
+    tune_control(&SockRef::from(&socket), config.silence).map_err(|error| yet(&error))?;
     let local = socket.local_addr().map_err(|error| yet(&error))?;
     let own = ServerKey::ephemeral().map_err(|error| yet(&error))?;
     let tls = client_config(config.join.fingerprint, &own).map_err(|error| yet(&error))?;

@@ -7,7 +7,8 @@ use ka_proto::control::ToNode;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use super::core::{Core, serve_connection};
+use super::connection::serve_connection;
+use super::core::Core;
 use super::find::{Met, NotJoined, describe, locate, meet};
 use super::{JoinEvent, Joined, Node, NodeConfig};
 use crate::error::TransportError;

@@ -3,9 +3,11 @@
 //! Here: joining, orders, answers. Not here: what decides (`ka_proto::node`, driven by [`core`]), and what the
 //! payloads mean. Issue 2 §4 and §6, `docs/protocol.md`.
 
+mod connection;
 mod core;
 mod find;
 mod join;
+mod streams;
 pub(crate) mod types;
 
 use std::net::SocketAddr;
@@ -23,7 +25,7 @@ pub use types::{NodeConfig, Order};
 /// A node that a server has accepted. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Node {
-    commands: mpsc::UnboundedSender<core::Command>,
+    commands: mpsc::UnboundedSender<connection::Command>,
     orders: Receiver<Result<Order, TransportError>>,
     joined: Joined,
     runtime: Option<Runtime>,
@@ -100,7 +102,7 @@ impl Node {
     /// # Errors
     /// [`TransportError::ServerLost`]; [`TransportError::Misuse`] out of order or with a payload over the limit.
     pub fn prepared(&self, payload: Vec<u8>) -> Result<(), TransportError> {
-        self.tell(core::Answer::Prepared(payload))
+        self.tell(connection::Answer::Prepared(payload))
     }
 
     /// Answers [`Order::Go`]: file systems are made and mounted.
@@ -108,7 +110,7 @@ impl Node {
     /// # Errors
     /// [`TransportError::ServerLost`]; [`TransportError::Misuse`] out of order.
     pub fn ready(&self) -> Result<(), TransportError> {
-        self.tell(core::Answer::Ready)
+        self.tell(connection::Answer::Ready)
     }
 
     /// Gives up: at `stage`, because of `reason`. The server drops and names this node.
@@ -116,7 +118,7 @@ impl Node {
     /// # Errors
     /// [`TransportError::ServerLost`].
     pub fn step_failed(&self, stage: &str, reason: &str) -> Result<(), TransportError> {
-        self.tell(core::Answer::StepFailed {
+        self.tell(connection::Answer::StepFailed {
             stage: stage.to_owned(),
             reason: reason.to_owned(),
         })
@@ -127,7 +129,7 @@ impl Node {
     /// # Errors
     /// [`TransportError::ServerLost`]; [`TransportError::Misuse`] with a payload over the limit.
     pub fn event(&self, payload: Vec<u8>) -> Result<(), TransportError> {
-        self.tell(core::Answer::Event(payload))
+        self.tell(connection::Answer::Event(payload))
     }
 
     /// Answers [`Order::Finish`] with the node's report.
@@ -135,7 +137,7 @@ impl Node {
     /// # Errors
     /// [`TransportError::ServerLost`]; [`TransportError::Misuse`] out of order or with a payload over the limit.
     pub fn report(&self, payload: Vec<u8>) -> Result<(), TransportError> {
-        self.tell(core::Answer::Report(payload))
+        self.tell(connection::Answer::Report(payload))
     }
 
     /// A handle that sends events from another thread (a progress display, a log) while this one waits for orders.
@@ -146,15 +148,15 @@ impl Node {
         }
     }
 
-    fn tell(&self, answer: core::Answer) -> Result<(), TransportError> {
-        core::tell(&self.commands, answer)
+    fn tell(&self, answer: connection::Answer) -> Result<(), TransportError> {
+        connection::tell(&self.commands, answer)
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            core::leave(&self.commands, "the node ended");
+            connection::leave(&self.commands, "the node ended");
             runtime.shutdown_timeout(Duration::from_secs(1));
         }
     }
@@ -163,7 +165,7 @@ impl Drop for Node {
 /// Sends a node's events from any thread.
 #[derive(Debug, Clone)]
 pub struct EventSender {
-    commands: mpsc::UnboundedSender<core::Command>,
+    commands: mpsc::UnboundedSender<connection::Command>,
 }
 
 impl EventSender {
@@ -172,12 +174,12 @@ impl EventSender {
     /// # Errors
     /// As [`Node::event`].
     pub fn event(&self, payload: Vec<u8>) -> Result<(), TransportError> {
-        core::tell(&self.commands, core::Answer::Event(payload))
+        connection::tell(&self.commands, connection::Answer::Event(payload))
     }
 
     /// Leaves the run: the server is told why, streams end, and [`Node::next_order`] gives [`Order::Aborted`]. Waits
     /// until that is sent, at most two seconds. For an operator's Ctrl-C.
     pub fn leave(&self, reason: &str) {
-        core::leave(&self.commands, reason);
+        connection::leave(&self.commands, reason);
     }
 }

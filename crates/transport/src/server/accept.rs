@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::core::{Connection, Input};
+use super::messages::{Connection, Input};
 use crate::control::{ControlError, MAX_QUEUED_FRAMES, read_frame, write_frames};
 use crate::net::tune_control;
 use crate::tls::exported_secret;
@@ -97,7 +97,7 @@ impl Gate {
             .map_err(|error| error.to_string())?
             .ip()
             .to_canonical();
-        tune_control(SockRef::from(&socket), self.silence).map_err(|error| error.to_string())?;
+        tune_control(&SockRef::from(&socket), self.silence).map_err(|error| error.to_string())?;
         let mut stream = self
             .acceptor
             .accept(socket)

@@ -1,123 +1,37 @@
 //! The task that owns a run: it feeds `ka_proto::run` with messages, commands and time, and does what it says.
 //!
-//! Not here: accepting connections ([`super::accept`]), the head's data ([`crate::stream`]).
+//! Here: commands, connections, time. Not here: accepting connections ([`super::accept`]), what the machine wants done
+//! ([`super::outcome`]), the head of a stream ([`super::streams`]).
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use ka_proto::block::StreamKey;
-use ka_proto::control::{Join, Side, ToServer};
-use ka_proto::relay::{RelayConfig, Source};
-use ka_proto::run::{ConnId, HeadStream, Run, RunConfig, RunError};
+use ka_proto::run::{ConnId, Run, RunConfig, RunError};
 use ka_proto::wire::Payload;
-use ka_proto::{NodeId, Reason, RunId, StreamId, StreamName, StreamOffset};
+use ka_proto::{NodeId, Reason, RunId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::types::{NodeInfo, Outcome, ServerConfig, ServerEvent};
+use super::messages::{Command, Connection, Input, OpenStream, Queues, Reply, Waiting};
+use super::types::{NodeInfo, ServerConfig, ServerEvent};
 use crate::error::TransportError;
-use crate::stream::{Door, Happened, Head, LinkTarget, Pool, PumpConfig, Report, Shared, Stranger, spawn};
+use crate::stream::{Door, Report};
 
 /// How often the machine hears how far the head has come.
 const HEAD_TICK: Duration = Duration::from_millis(500);
 /// How long an abort waits for its messages to leave; a node that takes none will notice the end by itself.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
-/// Where a command's answer goes. The caller waits for it, so there is always room.
-pub(super) type Reply<T> = Sender<Result<T, TransportError>>;
-/// What each node answered to a stage.
-pub(super) type Answers = Vec<(NodeInfo, Outcome<Vec<u8>>)>;
-/// How a stage or stream ended on each node.
-pub(super) type Endings = Vec<(NodeInfo, Outcome<()>)>;
-
-/// What the facade asks of the core.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Gather { reply: Reply<Vec<NodeInfo>> },
-    Prepare { payload: Vec<u8>, reply: Reply<Answers> },
-    Go { reply: Reply<Endings> },
-    OpenStream { name: StreamName, reply: Reply<Head> },
-    FinishStream { stream: StreamId, reply: Reply<Endings> },
-    FailStream { stream: StreamId, reason: String },
-    CollectReports { reply: Reply<Answers> },
-    Release { stagger: Duration, reply: Reply<()> },
-    Abort { reason: String, reply: Sender<()> },
-}
-
-/// What connections tell the core.
-#[derive(Debug)]
-pub(super) enum Input {
-    Joined {
-        conn: ConnId,
-        join: Box<Join>,
-        local: IpAddr,
-        remote: SocketAddr,
-        connection: Connection,
-    },
-    Message {
-        conn: ConnId,
-        message: ToServer,
-    },
-    Closed {
-        conn: ConnId,
-        reason: Reason,
-    },
-    Turned {
-        from: SocketAddr,
-        reason: String,
-    },
-}
-
-/// The way to one node.
-#[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) frames: mpsc::Sender<Vec<u8>>,
-    /// Ends when everything is sent and the connection is closed.
-    pub(super) writer: JoinHandle<()>,
-}
-
-/// Who waits for the end of what goes on.
-#[derive(Debug)]
-pub(super) enum Waiting {
-    Nobody,
-    Gather(Reply<Vec<NodeInfo>>),
-    Prepare(Reply<Answers>),
-    Go(Reply<Endings>),
-    Reports(Reply<Answers>),
-    Release(Reply<()>),
-}
-
-/// The stream that is open, or was last.
-#[derive(Debug)]
-pub(super) struct OpenStream {
-    pub(super) stream: StreamId,
-    pub(super) shared: Arc<Shared>,
-    pub(super) outcomes: Option<Endings>,
-    pub(super) waiting: Option<Reply<Endings>>,
-    /// The producer has handed everything over.
-    ended: bool,
-}
-
-/// Queues that the core listens to.
-#[derive(Debug)]
-pub(super) struct Queues {
-    pub(super) commands: mpsc::UnboundedReceiver<Command>,
-    pub(super) inputs: mpsc::Receiver<Input>,
-    pub(super) strangers: mpsc::Receiver<Stranger>,
-}
-
 /// State of the core.
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) run: Run,
-    run_id: RunId,
-    window_bytes: usize,
-    link_timeout: Duration,
-    tolerance: u8,
+    pub(super) run_id: RunId,
+    pub(super) window_bytes: usize,
+    pub(super) link_timeout: Duration,
+    pub(super) tolerance: u8,
     epoch: Instant,
     pub(super) connections: HashMap<ConnId, Connection>,
     closing: Vec<JoinHandle<()>>,
@@ -127,8 +41,8 @@ pub(super) struct Core {
     pub(super) gathered: Option<Result<Vec<NodeInfo>, &'static str>>,
     pub(super) waiting: Waiting,
     pub(super) open: Option<OpenStream>,
-    door: Door,
-    pump_reports: mpsc::UnboundedSender<Report>,
+    pub(super) door: Door,
+    pub(super) pump_reports: mpsc::UnboundedSender<Report>,
     from_pump: mpsc::UnboundedReceiver<Report>,
     pub(super) events: Sender<ServerEvent>,
     pub(super) over: Option<String>,
@@ -250,7 +164,7 @@ impl Core {
         }
     }
 
-    fn describe(&self, error: RunError) -> TransportError {
+    pub(super) fn describe(&self, error: RunError) -> TransportError {
         match (error, &self.over) {
             (_, Some(reason)) => TransportError::Aborted {
                 reason: reason.clone(),
@@ -305,99 +219,7 @@ impl Core {
         }
     }
 
-    fn handle_report(&mut self, report: Report) {
-        let now = self.now();
-        match report.what {
-            Happened::LinkLost {
-                side: Side::Downstream,
-                offset,
-                reason,
-            } => {
-                self.run
-                    .handle_head_link_lost(now, report.stream, offset, &reason);
-            }
-            Happened::Failed { reason } if self.is_streaming(report.stream) => {
-                self.abort(&format!("stream {}: {reason}", report.stream));
-            }
-            _ => {}
-        }
-    }
-
-    fn is_streaming(&self, stream: StreamId) -> bool {
-        self.open
-            .as_ref()
-            .is_some_and(|open| open.stream == stream && open.outcomes.is_none())
-    }
-
-    fn tell_head_progress(&mut self) {
-        let now = self.now();
-        if let Some(open) = self.open.as_ref().filter(|open| open.outcomes.is_none()) {
-            let produced = StreamOffset(open.shared.progress().0);
-            self.run
-                .handle_head_progress(now, open.stream, produced, open.ended);
-        }
-    }
-
-    fn open_stream(&mut self, name: &StreamName) -> Result<Head, TransportError> {
-        let head = self
-            .run
-            .open_stream(self.now(), name)
-            .map_err(|error| self.describe(error))?;
-        let HeadStream {
-            stream,
-            key,
-            successor,
-        } = head;
-        let shared = Shared::new(name.clone(), Pool::for_window(self.window_bytes))?;
-        let key = StreamKey::new(key, self.run_id, stream);
-        let relay = RelayConfig {
-            source: Source::Producer,
-            successor: Some(successor),
-            window_bytes: self.window_bytes as u64,
-            tolerance: self.tolerance,
-            establish: self.link_timeout,
-            ..RelayConfig::default()
-        };
-        let target = LinkTarget {
-            key: key.clone(),
-            me: NodeId::SERVER,
-            shared: Arc::clone(&shared),
-        };
-        spawn(PumpConfig {
-            relay,
-            target,
-            window_bytes: self.window_bytes,
-            local: None,
-            door: self.door.clone(),
-            reports: self.pump_reports.clone(),
-        })?;
-        let opened = OpenStream {
-            stream,
-            shared: Arc::clone(&shared),
-            outcomes: None,
-            waiting: None,
-            ended: false,
-        };
-        self.open = Some(opened);
-        let nodes = self.show_chain(stream, name);
-        Ok(Head::new(shared, key, self.window_bytes, nodes))
-    }
-
-    fn finish_stream(&mut self, stream: StreamId, reply: Reply<Endings>) {
-        let over = self.over.clone();
-        let Some(open) = self.open.as_mut().filter(|open| open.stream == stream) else {
-            return drop(reply.send(Err(TransportError::Misuse("this stream is not open"))));
-        };
-        open.ended = true;
-        match (open.outcomes.clone(), over) {
-            (Some(outcomes), _) => drop(reply.send(Ok(outcomes))),
-            (None, Some(reason)) => drop(reply.send(Err(TransportError::Aborted { reason }))),
-            (None, None) => open.waiting = Some(reply),
-        }
-        self.tell_head_progress();
-    }
-
-    fn abort(&mut self, reason: &str) {
+    pub(super) fn abort(&mut self, reason: &str) {
         self.over.get_or_insert_with(|| reason.to_owned());
         self.run.abort(self.now(), &Reason::new(reason));
     }
@@ -424,17 +246,4 @@ pub(crate) async fn sleep_until(at: Option<tokio::time::Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-/// Sends a command and waits for its answer. The core bounds every wait, or goes away and closes the channel.
-pub(crate) fn ask<T>(
-    commands: &mpsc::UnboundedSender<Command>,
-    command: impl FnOnce(Sender<T>) -> Command,
-) -> Result<T, TransportError> {
-    let (reply, answer) = crossbeam_channel::bounded(1);
-    let ended = || TransportError::Aborted {
-        reason: "the server has ended".to_owned(),
-    };
-    commands.send(command(reply)).map_err(|_| ended())?;
-    answer.recv().map_err(|_| ended())
 }

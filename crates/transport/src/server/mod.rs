@@ -5,8 +5,10 @@
 
 mod accept;
 mod core;
+mod messages;
 mod outcome;
 mod start;
+mod streams;
 pub(crate) mod types;
 
 use std::net::{IpAddr, SocketAddr};
@@ -21,14 +23,17 @@ use crate::code::JoinCode;
 use crate::error::TransportError;
 use crate::stream::StreamWriter;
 
-pub(crate) use core::{Command, ask, sleep_until};
+pub(crate) use core::sleep_until;
+pub(crate) use messages::{Command, ask};
 pub(crate) use start::runtime;
-pub use types::{Failure, NodeInfo, Outcome, ServerConfig, ServerEvent, StreamSummary, Timeouts};
+pub use types::{
+    Answers, Endings, Failure, NodeInfo, Outcome, ServerConfig, ServerEvent, StreamSummary, Timeouts,
+};
 
 /// A running server. Dropping it ends the run for every node.
 #[derive(Debug)]
 pub struct Server {
-    commands: mpsc::UnboundedSender<core::Command>,
+    commands: mpsc::UnboundedSender<Command>,
     events: Receiver<ServerEvent>,
     join: JoinCode,
     local: LocalAddrs,
@@ -51,8 +56,12 @@ impl Server {
     ///
     /// # Errors
     /// [`TransportError::Listen`] when the control or discovery port is taken.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a configuration holds a run's secret and is for one server"
+    )]
     pub fn start(config: ServerConfig) -> Result<Self, TransportError> {
-        start::start(config)
+        start::start(&config)
     }
 
     /// What nodes need to join this run.
@@ -80,15 +89,15 @@ impl Server {
     /// # Errors
     /// [`TransportError::Aborted`] after [`Server::abort`] from another thread.
     pub fn gather(&self) -> Result<Vec<NodeInfo>, TransportError> {
-        self.ask(|reply| core::Command::Gather { reply })?
+        self.ask(|reply| Command::Gather { reply })?
     }
 
     /// Gives every node `payload` and waits until each has answered with its plan, failed, or used up its time.
     ///
     /// # Errors
     /// [`TransportError::Misuse`] out of order or with a payload over the protocol's limit.
-    pub fn prepare(&self, payload: Vec<u8>) -> Result<Vec<(NodeInfo, Outcome<Vec<u8>>)>, TransportError> {
-        self.ask(|reply| core::Command::Prepare { payload, reply })?
+    pub fn prepare(&self, payload: Vec<u8>) -> Result<Answers, TransportError> {
+        self.ask(|reply| Command::Prepare { payload, reply })?
     }
 
     /// Tells the nodes that are still in to do the destructive part, and waits for each to be ready, to have failed,
@@ -96,8 +105,8 @@ impl Server {
     ///
     /// # Errors
     /// [`TransportError::Misuse`] out of order.
-    pub fn go(&self) -> Result<Vec<(NodeInfo, Outcome<()>)>, TransportError> {
-        self.ask(|reply| core::Command::Go { reply })?
+    pub fn go(&self) -> Result<Endings, TransportError> {
+        self.ask(|reply| Command::Go { reply })?
     }
 
     /// Opens a stream along the chain of nodes that are still in. One stream at a time.
@@ -105,7 +114,7 @@ impl Server {
     /// # Errors
     /// [`TransportError::NoNodes`] when none is in, [`TransportError::Misuse`] while another stream is open.
     pub fn open_stream(&self, name: &StreamName) -> Result<StreamWriter, TransportError> {
-        let head = self.ask(|reply| core::Command::OpenStream {
+        let head = self.ask(|reply| Command::OpenStream {
             name: name.clone(),
             reply,
         })??;
@@ -116,8 +125,8 @@ impl Server {
     ///
     /// # Errors
     /// [`TransportError::Misuse`] while a stream is open.
-    pub fn collect_reports(&self) -> Result<Vec<(NodeInfo, Outcome<Vec<u8>>)>, TransportError> {
-        self.ask(|reply| core::Command::CollectReports { reply })?
+    pub fn collect_reports(&self) -> Result<Answers, TransportError> {
+        self.ask(|reply| Command::CollectReports { reply })?
     }
 
     /// Lets the nodes go, one after another `stagger` apart, and waits until they have left.
@@ -125,13 +134,13 @@ impl Server {
     /// # Errors
     /// [`TransportError::Aborted`] after [`Server::abort`].
     pub fn release(&self, stagger: Duration) -> Result<(), TransportError> {
-        self.ask(|reply| core::Command::Release { stagger, reply })?
+        self.ask(|reply| Command::Release { stagger, reply })?
     }
 
     /// Ends the run on every node; blocked calls of other threads return.
     pub fn abort(&self, reason: &str) {
         // A core that is gone has nobody left to tell.
-        self.ask(|reply| core::Command::Abort {
+        self.ask(|reply| Command::Abort {
             reason: reason.to_owned(),
             reply,
         })
@@ -142,9 +151,9 @@ impl Server {
     /// the channel.
     fn ask<T>(
         &self,
-        command: impl FnOnce(crossbeam_channel::Sender<T>) -> core::Command,
+        command: impl FnOnce(crossbeam_channel::Sender<T>) -> Command,
     ) -> Result<T, TransportError> {
-        core::ask(&self.commands, command)
+        ask(&self.commands, command)
     }
 }
 

@@ -5,8 +5,9 @@ use ka_proto::run::{self, Received, RunEvent, RunOutput};
 use ka_proto::wire::Payload;
 use ka_proto::{Reason, StreamId, StreamName};
 
-use super::core::{Answers, Core, Endings, Waiting};
-use super::types::{Failure, NodeInfo, Outcome, ServerEvent};
+use super::core::Core;
+use super::messages::Waiting;
+use super::types::{Answers, Endings, Failure, NodeInfo, Outcome, ServerEvent};
 use crate::error::TransportError;
 use crate::stream::Input as PumpInput;
 

@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
 use super::accept::Gate;
-use super::core::{Core, Queues};
+use super::core::Core;
+use super::messages::Queues;
 use super::types::ServerConfig;
 use super::{LocalAddrs, Server};
 use crate::code::JoinCode;
@@ -30,7 +31,7 @@ const MAX_INPUTS: usize = 1024;
 const MAX_STRANGERS: usize = 64;
 
 /// See [`Server::start`].
-pub(super) fn start(config: ServerConfig) -> Result<Server, TransportError> {
+pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
     let control = listen_tcp(
         SocketAddr::new(config.listen, config.control_port),
         "control connections",
@@ -40,13 +41,8 @@ pub(super) fn start(config: ServerConfig) -> Result<Server, TransportError> {
         "data connections",
     )?;
     let (control_addr, data_addr) = (local_addr(&control)?, local_addr(&data)?);
-    let responder = Responder::bind(
-        config.listen,
-        control_addr.port(),
-        config.secret,
-        config.session.clone(),
-    )?;
-    let run_config = run_config(&config, data_addr.port())?;
+    let responder = Responder::bind(config.listen, control_addr.port(), config.secret, &config.session)?;
+    let run_config = run_config(config, data_addr.port())?;
     let acceptor = TlsAcceptor::from(tls::server_config(&config.key)?);
     let join = JoinCode {
         fingerprint: config.key.fingerprint(),
@@ -80,7 +76,7 @@ pub(super) fn start(config: ServerConfig) -> Result<Server, TransportError> {
         inputs: input_queue,
         strangers: stranger_queue,
     };
-    tokio::spawn(Core::new(&config, run_config, door, events).serve(queues));
+    tokio::spawn(Core::new(config, run_config, door, events).serve(queues));
     drop(guard);
     let reachable = reachable_addrs(config.listen);
     let local = LocalAddrs {

@@ -137,6 +137,11 @@ pub enum Outcome<T> {
     Failed(Failure),
 }
 
+/// What each node answered to a stage, in chain order.
+pub type Answers = Vec<(NodeInfo, Outcome<Vec<u8>>)>;
+/// How a stage or a stream ended on each node, in chain order.
+pub type Endings = Vec<(NodeInfo, Outcome<()>)>;
+
 /// Why a node takes no further part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -249,5 +254,5 @@ pub struct StreamSummary {
     /// From the end of sending until the last node had everything.
     pub emptied_in: Duration,
     /// How it went on each node that was in the chain.
-    pub nodes: Vec<(NodeInfo, Outcome<()>)>,
+    pub nodes: Endings,
 }

@@ -11,7 +11,7 @@ use ka_proto::block::{BlockKind, StreamKey};
 use tokio::sync::mpsc;
 
 use super::buffer::{Payload, SealedBlock};
-use super::pump::Input;
+use super::inbox::Input;
 use super::shared::Shared;
 use crate::error::TransportError;
 use crate::server::types::StreamSummary;

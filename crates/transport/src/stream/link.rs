@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::downstream::Downstream;
-use super::pump::Input;
+use super::inbox::Input;
 use super::shared::Shared;
 use super::upstream::Upstream;
 use crate::net::tune_data;
@@ -136,9 +136,9 @@ impl Door {
             .await
             .map_err(|error| describe_read(&error))?;
         let opener = accepting.finish(&proof).map_err(|error| error.to_string())?;
-        tune_data(SockRef::from(&socket)).map_err(|error| error.to_string())?;
+        tune_data(&SockRef::from(&socket)).map_err(|error| error.to_string())?;
         let socket = socket.into_std().map_err(|error| error.to_string())?;
-        let link = Downstream::new(greeting.from, socket, opener);
+        let link = Box::new(Downstream::new(greeting.from, socket, opener));
         target.shared.post(Input::Successor {
             link,
             resume_from: greeting.resume_offset,
@@ -174,9 +174,10 @@ pub(crate) async fn connect(target: LinkTarget, predecessor: Predecessor) {
     let attempt = predecessor.attempt;
     let made = timeout(LINK_HANDSHAKE_TIMEOUT, shake_hands(&target, predecessor)).await;
     let input = match made {
-        Ok(Ok((link, retained_from))) if retained_from <= predecessor.resume_from => {
-            Input::Predecessor { link, attempt }
-        }
+        Ok(Ok((link, retained_from))) if retained_from <= predecessor.resume_from => Input::Predecessor {
+            link: Box::new(link),
+            attempt,
+        },
         Ok(Ok((_, retained_from))) => Input::Gap {
             retained_from,
             attempt,
@@ -228,7 +229,7 @@ async fn shake_hands(
             .await
             .map_err(|error| error.to_string())?;
     }
-    tune_data(SockRef::from(&socket)).map_err(|error| error.to_string())?;
+    tune_data(&SockRef::from(&socket)).map_err(|error| error.to_string())?;
     let socket = socket.into_std().map_err(|error| error.to_string())?;
     Ok((Upstream::new(socket, answer.sealer), answer.retained_from))
 }

@@ -7,7 +7,9 @@ mod buffer;
 mod downstream;
 mod flow;
 mod head;
+mod inbox;
 pub(crate) mod link;
+mod poll;
 mod pump;
 pub(crate) mod shared;
 #[cfg(test)]
@@ -27,8 +29,9 @@ use crate::server::types::StreamSummary;
 pub(crate) use buffer::Pool;
 use buffer::SealedBlock;
 pub(crate) use head::Head;
+pub(crate) use inbox::{Happened, Input, PumpConfig, Report};
 pub(crate) use link::{Door, LinkTarget, Stranger};
-pub(crate) use pump::{Happened, Input, PumpConfig, Report, spawn};
+pub(crate) use pump::spawn;
 pub(crate) use shared::Shared;
 
 /// Block sizes that [`StreamWriter::block_len`] recommends, in bytes.
@@ -81,7 +84,9 @@ impl StreamWriter {
     /// to four nodes, down to 64 KiB at 32 and more keep the delay below a hundredth of a transfer of 256 MiB.
     #[must_use]
     pub fn block_len(&self) -> usize {
-        self.head.as_ref().map_or(SMALLEST_BLOCK, |head| recommended_block_len(head.nodes()))
+        self.head
+            .as_ref()
+            .map_or(SMALLEST_BLOCK, |head| recommended_block_len(head.nodes()))
     }
 
     /// An empty vector to fill for [`StreamWriter::send`]: memory of a block that is through, still warm.
@@ -180,7 +185,7 @@ impl StreamReader {
             ));
         }
         match result {
-            Ok(()) => self.shared.post(pump::Input::ConsumerDone),
+            Ok(()) => self.shared.post(Input::ConsumerDone),
             Err(reason) => self.give_up(reason),
         }
         Ok(())
@@ -188,7 +193,7 @@ impl StreamReader {
 
     fn give_up(&mut self, reason: String) {
         self.shared.abandon(&mut self.pending);
-        self.shared.post(pump::Input::ConsumerFailed(reason));
+        self.shared.post(Input::ConsumerFailed(reason));
     }
 
     fn failed(&self, reason: String) -> TransportError {

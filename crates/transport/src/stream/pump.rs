@@ -1,7 +1,7 @@
 //! The pump thread: all sockets of one stream at one node, and the memory of its window.
 //!
-//! It does what `ka_proto::relay` decides. Here: the loop, the inbox, the machine's outputs; [`super::flow`] moves
-//! blocks. One thread does everything, so a block that was received is hashed, passed on and handed out while it is
+//! It does what `ka_proto::relay` decides. Here: the loop, its inbox, the machine's outputs; [`super::flow`] moves
+//! blocks, [`super::poll`] waits. One thread does everything, so a block that was received is hashed, passed on and handed out while it is
 //! in the processor's cache, and no lock is taken per byte.
 
 use std::collections::VecDeque;
@@ -11,18 +11,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ka_proto::block::StreamDigest;
-use ka_proto::control::{Peer, Side, Successor};
+use ka_proto::control::Peer;
 use ka_proto::link::{Goodbye, UpFrame};
-use ka_proto::relay::{Relay, RelayConfig, RelayOutput, Source};
-use ka_proto::{Reason, StreamId, StreamOffset};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use ka_proto::relay::{Relay, RelayOutput, Source};
+use ka_proto::{Reason, StreamOffset};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::buffer::SealedBlock;
 use super::downstream::Downstream;
+use super::inbox::{Happened, Input, PumpConfig, Report};
 use super::link::{Door, LinkTarget, Predecessor, connect};
+use super::poll::Ready;
 use super::shared::{Ended, Shared};
 use super::upstream::Upstream;
 use crate::error::TransportError;
@@ -32,82 +33,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Blocks are handed to the consumer this many bytes at a time, or after [`DELIVERY_DELAY`]: waking its thread costs
 /// more than a small block's worth of work. The chain does not wait for it.
 const DELIVERY_BYTES: u64 = 1 << 20;
-const DELIVERY_DELAY: Duration = Duration::from_millis(20);
-
-/// What other threads tell the pump.
-#[derive(Debug)]
-pub(crate) enum Input {
-    /// The connection to the predecessor stands.
-    Predecessor { link: Upstream, attempt: u64 },
-    /// It could not be made.
-    NoPredecessor { reason: String, attempt: u64 },
-    /// The predecessor no longer has what is needed.
-    Gap {
-        retained_from: StreamOffset,
-        attempt: u64,
-    },
-    /// A successor has proved itself.
-    Successor {
-        link: Downstream,
-        resume_from: StreamOffset,
-    },
-    /// The server names new neighbours.
-    Relink {
-        predecessor: Option<Peer>,
-        successor: Option<Successor>,
-    },
-    /// The server says that nobody needs the stream any more.
-    EndStream,
-    /// The producer has sent everything.
-    ProducerDone,
-    /// The consumer took and used everything.
-    ConsumerDone,
-    /// The consumer gave up.
-    ConsumerFailed(String),
-    /// The run is over.
-    Abort(String),
-}
-
-/// What the pump tells the task that holds the control connection(s).
-#[derive(Debug)]
-pub(crate) struct Report {
-    pub(crate) stream: StreamId,
-    pub(crate) what: Happened,
-}
-
-/// See [`Report`].
-#[derive(Debug)]
-pub(crate) enum Happened {
-    /// A data connection stands.
-    LinkUp { side: Side, offset: StreamOffset },
-    /// A data connection broke.
-    LinkLost {
-        side: Side,
-        offset: StreamOffset,
-        reason: Reason,
-    },
-    /// Everything arrived, is verified, and the consumer took it.
-    Done { bytes: u64, digest: [u8; 32] },
-    /// The consumer gave up; the relay goes on.
-    ConsumerFailed { reason: String },
-    /// The pump has ended in good order.
-    Closed,
-    /// The pump has ended: the stream cannot be completed here.
-    Failed { reason: String },
-}
-
-/// What a pump is made of.
-#[derive(Debug)]
-pub(crate) struct PumpConfig {
-    pub(crate) relay: RelayConfig,
-    pub(crate) target: LinkTarget,
-    /// Most bytes of memory held in blocks.
-    pub(crate) window_bytes: usize,
-    /// Own address to connect from.
-    pub(crate) local: Option<IpAddr>,
-    pub(crate) door: Door,
-    pub(crate) reports: mpsc::UnboundedSender<Report>,
-}
+pub(super) const DELIVERY_DELAY: Duration = Duration::from_millis(20);
 
 /// State of the pump thread.
 #[derive(Debug)]
@@ -135,7 +61,7 @@ pub(super) struct Pump {
     pub(super) held: usize,
     pub(super) window_bytes: usize,
     pub(super) is_head: bool,
-    has_consumer: bool,
+    pub(super) has_consumer: bool,
     epoch: Instant,
     local: Option<IpAddr>,
     door: Door,
@@ -229,7 +155,7 @@ impl Pump {
         let now = self.now();
         match input {
             Input::Predecessor { link, attempt } if attempt == self.attempt => {
-                self.upstream = Some(link);
+                self.upstream = Some(*link);
                 self.relay.handle_upstream_joined(now);
             }
             Input::NoPredecessor { reason, attempt } if attempt == self.attempt => {
@@ -245,7 +171,7 @@ impl Pump {
             Input::Predecessor { .. } | Input::NoPredecessor { .. } | Input::Gap { .. } => {}
             Input::Successor { link, resume_from } => {
                 match self.relay.handle_downstream_joined(now, link.node, resume_from) {
-                    Ok(()) => self.downstream = Some(link),
+                    Ok(()) => self.downstream = Some(*link),
                     Err(error) => tracing::warn!(stream = %self.shared.name, %error, "successor turned away"),
                 }
             }
@@ -330,7 +256,9 @@ impl Pump {
     }
 
     fn publish(&mut self) {
-        if self.fresh_bytes() >= DELIVERY_BYTES || self.fresh_since.is_some_and(|at| at.elapsed() >= DELIVERY_DELAY) {
+        if self.fresh_bytes() >= DELIVERY_BYTES
+            || self.fresh_since.is_some_and(|at| at.elapsed() >= DELIVERY_DELAY)
+        {
             self.deliver();
         }
         self.shared.publish_progress(
@@ -374,93 +302,6 @@ impl Pump {
             .ok();
     }
 
-    /// Sleeps until something is to be done.
-    fn wait(&mut self) -> Ready {
-        let wants_blocks = self.wants_produced();
-        if !self.shared.fall_asleep(self.wake_at_consumed(), wants_blocks) {
-            return Ready {
-                upstream: self.wants_upstream(),
-                downstream: true,
-            };
-        }
-        let reads_upstream = self.wants_upstream();
-        let pause = self
-            .relay
-            .poll_timeout()
-            .unwrap_or_default()
-            .saturating_sub(self.now());
-        let pause = self
-            .fresh_since
-            .map_or(pause, |at| pause.min(DELIVERY_DELAY.saturating_sub(at.elapsed())));
-        let mut fds = vec![PollFd::from_borrowed_fd(self.shared.event_fd(), PollFlags::IN)];
-        if let Some(upstream) = &self.upstream {
-            let mut flags = PollFlags::empty();
-            flags.set(PollFlags::IN, reads_upstream);
-            flags.set(PollFlags::OUT, upstream.wants_write());
-            fds.push(PollFd::from_borrowed_fd(upstream.fd(), flags));
-        }
-        if let Some(downstream) = &self.downstream {
-            let mut flags = PollFlags::IN;
-            flags.set(PollFlags::OUT, downstream.wants_write());
-            fds.push(PollFd::from_borrowed_fd(downstream.fd(), flags));
-        }
-        let timeout = Timespec {
-            tv_sec: pause.as_secs().cast_signed(),
-            tv_nsec: pause.subsec_nanos().into(),
-        };
-        // An interrupted poll is a short one.
-        poll(&mut fds, Some(&timeout)).ok();
-        let mut events = fds.iter().map(PollFd::revents);
-        let event = events.next().unwrap_or(PollFlags::empty());
-        let upstream = self
-            .upstream
-            .as_ref()
-            .and_then(|_| events.next())
-            .unwrap_or(PollFlags::empty());
-        let downstream = self
-            .downstream
-            .as_ref()
-            .and_then(|_| events.next())
-            .unwrap_or(PollFlags::empty());
-        drop(fds);
-        self.shared.wake_up(event.contains(PollFlags::IN));
-        let ended = PollFlags::HUP | PollFlags::ERR;
-        if let Some(link) = &mut self.upstream
-            && upstream.intersects(PollFlags::IN | ended)
-        {
-            link.refill();
-        }
-        if let Some(link) = &mut self.downstream
-            && downstream.contains(PollFlags::OUT)
-        {
-            link.unblock();
-        }
-        Ready {
-            upstream: upstream.intersects(PollFlags::IN | ended),
-            downstream: downstream.intersects(PollFlags::IN | ended),
-        }
-    }
-
-    /// Bytes consumed at which the pump wants to be woken: when it waits for room, by an eighth of the window at a
-    /// time; at the end of the stream, when all is consumed.
-    fn wake_at_consumed(&self) -> u64 {
-        let outstanding: u64 = self
-            .unconsumed
-            .back()
-            .map_or(0, |last| last.end() - self.relay.consumed().0);
-        if outstanding == 0 || !self.has_consumer {
-            return u64::MAX;
-        }
-        let consumed = self.shared.consumed().min(self.relay.received().0);
-        if self.relay.has_ended() {
-            return self.relay.received().0.max(consumed + 1);
-        }
-        if self.wants_upstream() {
-            return u64::MAX;
-        }
-        consumed + (self.window_bytes as u64 / 8).min(outstanding).max(1)
-    }
-
     fn close(&mut self) {
         self.door.close(self.target.key.stream());
         if let Some(connecting) = self.connecting.take() {
@@ -496,11 +337,4 @@ impl Pump {
 
 fn log_farewell(error: &io::Error) {
     tracing::debug!(%error, "closing the link to the predecessor");
-}
-
-/// What poll(2) said.
-#[derive(Debug, Default, Clone, Copy)]
-struct Ready {
-    upstream: bool,
-    downstream: bool,
 }

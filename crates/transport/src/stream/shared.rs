@@ -13,7 +13,7 @@ use ka_proto::StreamName;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::buffer::{Pool, SealedBlock};
-use super::pump::Input;
+use super::inbox::Input;
 use crate::error::TransportError;
 
 /// Bytes that the producer may be ahead of the head's socket: enough to ride out a pause of the producer, little enough

@@ -13,8 +13,9 @@ use tokio::sync::mpsc;
 
 use super::buffer::Pool;
 use super::head::Head;
+use super::inbox::{Happened, Input, PumpConfig, Report};
 use super::link::{Door, LinkTarget, Stranger};
-use super::pump::{Happened, Input, PumpConfig, Report, spawn};
+use super::pump::spawn;
 use super::shared::Shared;
 use super::{Block, StreamReader};
 use crate::net::listen_tcp;
@@ -53,38 +54,45 @@ fn chain(nodes: u32, window_bytes: usize) -> Chain {
         reports: Vec::new(),
         strangers,
     };
-    let guard = chain.runtime.enter();
     for me in 0..=nodes {
-        let pool = Pool::new(1024);
-        let shared = Shared::new(StreamName::new("test").unwrap(), pool).unwrap();
-        let door = Door::new(stranger.clone());
+        let shared = chain.add(me, nodes, window_bytes, Door::new(stranger.clone()));
+        if me == 0 {
+            chain.head = Some(Head::new(shared, key(), window_bytes, nodes as usize));
+        } else {
+            chain.readers.push(Some(StreamReader::new(shared, STREAM)));
+        }
+    }
+    chain
+}
+
+impl Chain {
+    /// Starts the pump of node `me` (0: the head) of `nodes`.
+    fn add(&mut self, me: u32, nodes: u32, window_bytes: usize, door: Door) -> Arc<Shared> {
+        let _guard = self.runtime.enter();
         let listener = listen_tcp(SocketAddr::from(([127, 0, 0, 1], 0)), "test").unwrap();
         let addr = listener.local_addr().unwrap();
-        tokio::spawn(
-            door.clone()
-                .serve(tokio::net::TcpListener::from_std(listener).unwrap()),
-        );
-        let source = match me {
-            0 => Source::Producer,
-            _ => Source::Predecessor(Peer {
-                node: NodeId(me - 1),
-                addr: chain.doors[me as usize - 1],
-            }),
-        };
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        tokio::spawn(door.clone().serve(listener));
+        let before = self.doors.last().map(|&addr| Peer {
+            node: NodeId(me - 1),
+            addr,
+        });
         let relay = RelayConfig {
-            source,
+            source: before.map_or(Source::Producer, Source::Predecessor),
             has_consumer: me > 0,
             successor: (me < nodes).then_some(NodeId(me + 1)),
             window_bytes: window_bytes as u64,
             establish: Duration::from_secs(3),
             ..RelayConfig::default()
         };
-        let (reports, received) = mpsc::unbounded_channel();
+        let shared = Shared::new(StreamName::new("test").unwrap(), Pool::new(1024)).unwrap();
+        let (me, key) = (NodeId(me), key());
         let target = LinkTarget {
-            key: key(),
-            me: NodeId(me),
+            key,
+            me,
             shared: Arc::clone(&shared),
         };
+        let (reports, received) = mpsc::unbounded_channel();
         spawn(PumpConfig {
             relay,
             target,
@@ -94,21 +102,12 @@ fn chain(nodes: u32, window_bytes: usize) -> Chain {
             reports,
         })
         .unwrap();
-        match me {
-            0 => chain.head = Some(Head::new(Arc::clone(&shared), key(), window_bytes, nodes as usize)),
-            _ => chain
-                .readers
-                .push(Some(StreamReader::new(Arc::clone(&shared), STREAM))),
-        }
-        chain.shared.push(shared);
-        chain.doors.push(addr);
-        chain.reports.push(received);
+        self.shared.push(Arc::clone(&shared));
+        self.doors.push(addr);
+        self.reports.push(received);
+        shared
     }
-    drop(guard);
-    chain
-}
 
-impl Chain {
     /// Consumes node `node` (from 1) on a thread; gives its bytes' hash.
     fn consume(
         &mut self,
@@ -189,7 +188,10 @@ fn four_nodes_get_what_the_head_sends() {
 #[test]
 fn blocks_are_smaller_in_longer_chains() {
     let lens = [1, 4, 8, 16, 32, 1000].map(super::recommended_block_len);
-    assert_eq!(lens, [512 << 10, 512 << 10, 256 << 10, 128 << 10, 64 << 10, 64 << 10]);
+    assert_eq!(
+        lens,
+        [512 << 10, 512 << 10, 256 << 10, 128 << 10, 64 << 10, 64 << 10]
+    );
 }
 
 #[test]

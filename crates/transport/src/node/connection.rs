@@ -1,0 +1,105 @@
+//! The control connection's tasks, and how the facade talks to the core.
+
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use ka_proto::Reason;
+use ka_proto::control::ToNode;
+use ka_proto::limits::MAX_CONTROL_FRAME;
+use tokio::io::split;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_rustls::client::TlsStream;
+
+use crate::control::{MAX_QUEUED_FRAMES, read_frame, write_frames};
+use crate::error::TransportError;
+
+/// Messages from the server waiting for the core; more wait in the socket.
+const MAX_MESSAGES: usize = 64;
+/// How long leaving waits for its message to be sent.
+pub(super) const FLUSH_TIME: Duration = Duration::from_secs(1);
+
+/// What the facade asks of the core.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Answer {
+        answer: Answer,
+        reply: Sender<Result<(), TransportError>>,
+    },
+    Leave {
+        reason: String,
+        reply: Sender<()>,
+    },
+}
+
+/// What a node tells the server.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Prepared(Vec<u8>),
+    Ready,
+    StepFailed { stage: String, reason: String },
+    Event(Vec<u8>),
+    Report(Vec<u8>),
+}
+
+/// The way to the server.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) frames: mpsc::Sender<Vec<u8>>,
+    pub(super) writer: JoinHandle<()>,
+}
+
+/// Splits the connection into a task that reads and one that writes.
+pub(super) fn serve_connection(
+    stream: TlsStream<TcpStream>,
+    silence: Duration,
+) -> (Connection, mpsc::Receiver<Result<ToNode, Reason>>) {
+    let (mut reader, mut writer) = split(stream);
+    let (frames, queue) = mpsc::channel(MAX_QUEUED_FRAMES);
+    let (messages, received) = mpsc::channel(MAX_MESSAGES);
+    let writer = tokio::spawn(async move {
+        // A broken connection shows at the reader too, which tells the core.
+        write_frames(&mut writer, queue).await.ok();
+    });
+    tokio::spawn(async move {
+        loop {
+            let frame = read_frame(&mut reader, MAX_CONTROL_FRAME, silence).await;
+            let message = match frame {
+                Ok(body) => ToNode::decode(&body).map_err(|error| Reason::new(error.to_string())),
+                Err(error) => Err(Reason::new(error.to_string())),
+            };
+            let is_last = message.is_err();
+            if messages.send(message).await.is_err() || is_last {
+                return;
+            }
+        }
+    });
+    (Connection { frames, writer }, received)
+}
+
+/// Gives the server an answer.
+pub(super) fn tell(commands: &mpsc::UnboundedSender<Command>, answer: Answer) -> Result<(), TransportError> {
+    let ended = || TransportError::ServerLost {
+        reason: "the connection has ended".to_owned(),
+    };
+    let (reply, told) = crossbeam_channel::bounded(1);
+    commands
+        .send(Command::Answer { answer, reply })
+        .map_err(|_| ended())?;
+    told.recv().map_err(|_| ended())?
+}
+
+/// Says that the node goes, and waits until that is sent.
+pub(super) fn leave(commands: &mpsc::UnboundedSender<Command>, reason: &str) {
+    let (reply, left) = crossbeam_channel::bounded(1);
+    if commands
+        .send(Command::Leave {
+            reason: reason.to_owned(),
+            reply,
+        })
+        .is_ok()
+    {
+        left.recv_timeout(FLUSH_TIME * 2).ok();
+    }
+}

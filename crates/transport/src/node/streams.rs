@@ -1,0 +1,103 @@
+//! The streams of a node: opening, progress, and what their pumps report.
+
+use std::sync::Arc;
+
+use ka_proto::block::StreamKey;
+use ka_proto::control::{OpenStream, Progress, Stage};
+use ka_proto::relay::{RelayConfig, Source};
+use ka_proto::{Reason, StreamId, StreamOffset};
+
+use super::core::Core;
+use crate::error::TransportError;
+use crate::stream::{
+    Happened, Input as PumpInput, LinkTarget, Pool, PumpConfig, Report, Shared, StreamReader, spawn,
+};
+
+/// A stream that has not ended here.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) stream: StreamId,
+    pub(super) shared: Arc<Shared>,
+    pub(super) told: (u64, u64, u64),
+}
+
+impl Core {
+    pub(super) fn handle_report(&mut self, report: Report) {
+        let stream = report.stream;
+        match report.what {
+            Happened::LinkUp { side, offset } => self.machine.link_up(stream, side, offset),
+            Happened::LinkLost { side, offset, reason } => {
+                self.machine.link_lost(stream, side, offset, reason)
+            }
+            Happened::Done { bytes, digest } => {
+                self.tell_progress();
+                // The server may have ended the stream without us meanwhile.
+                self.machine.stream_done(stream, bytes, digest).ok();
+            }
+            Happened::ConsumerFailed { reason } => {
+                self.machine
+                    .step_failed(Stage::Stream(stream), Reason::new(reason));
+            }
+            Happened::Closed => self.open.retain(|open| open.stream != stream),
+            Happened::Failed { reason } => {
+                self.open.retain(|open| open.stream != stream);
+                self.machine.stream_failed(stream, Reason::new(reason));
+            }
+        }
+    }
+
+    pub(super) fn tell_progress(&mut self) {
+        for open in &mut self.open {
+            let now = open.shared.progress();
+            if now != open.told {
+                open.told = now;
+                self.machine.progress(Progress {
+                    stream: open.stream,
+                    received: StreamOffset(now.0),
+                    consumed: StreamOffset(now.1),
+                    buffered: now.2,
+                });
+            }
+        }
+    }
+
+    pub(super) fn post(&self, stream: StreamId, input: impl Fn() -> PumpInput) {
+        self.open
+            .iter()
+            .filter(|open| open.stream == stream)
+            .for_each(|open| open.shared.post(input()));
+    }
+
+    pub(super) fn open_stream(&mut self, open: &OpenStream) -> Result<StreamReader, TransportError> {
+        let shared = Shared::new(open.name.clone(), Pool::for_window(self.window_bytes))?;
+        let relay = RelayConfig {
+            source: Source::Predecessor(open.predecessor),
+            has_consumer: true,
+            successor: open.successor,
+            start: open.resume_from,
+            window_bytes: self.window_bytes as u64,
+            tolerance: open.tolerance,
+            ..RelayConfig::default()
+        };
+        let key = StreamKey::new(open.key, self.run, open.stream);
+        let target = LinkTarget {
+            key,
+            me: self.me,
+            shared: Arc::clone(&shared),
+        };
+        spawn(PumpConfig {
+            relay,
+            target,
+            window_bytes: self.window_bytes,
+            local: self.local,
+            door: self.door.clone(),
+            reports: self.pump_reports.clone(),
+        })?;
+        self.open.push(Open {
+            stream: open.stream,
+            shared: Arc::clone(&shared),
+            told: (0, 0, 0),
+        });
+        Ok(StreamReader::new(shared, open.stream))
+    }
+}

@@ -1,0 +1,108 @@
+//! What the facade, the connections and the core of a server say to each other.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use ka_proto::control::{Join, ToServer};
+use ka_proto::run::ConnId;
+use ka_proto::{Reason, StreamId, StreamName};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::types::{Answers, Endings, NodeInfo};
+use crate::error::TransportError;
+use crate::stream::{Head, Shared, Stranger};
+
+/// Where a command's answer goes. The caller waits for it, so there is always room.
+pub(super) type Reply<T> = Sender<Result<T, TransportError>>;
+
+/// What the facade asks of the core.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Gather { reply: Reply<Vec<NodeInfo>> },
+    Prepare { payload: Vec<u8>, reply: Reply<Answers> },
+    Go { reply: Reply<Endings> },
+    OpenStream { name: StreamName, reply: Reply<Head> },
+    FinishStream { stream: StreamId, reply: Reply<Endings> },
+    FailStream { stream: StreamId, reason: String },
+    CollectReports { reply: Reply<Answers> },
+    Release { stagger: Duration, reply: Reply<()> },
+    Abort { reason: String, reply: Sender<()> },
+}
+
+/// What connections tell the core.
+#[derive(Debug)]
+pub(super) enum Input {
+    Joined {
+        conn: ConnId,
+        join: Box<Join>,
+        local: IpAddr,
+        remote: SocketAddr,
+        connection: Connection,
+    },
+    Message {
+        conn: ConnId,
+        message: ToServer,
+    },
+    Closed {
+        conn: ConnId,
+        reason: Reason,
+    },
+    Turned {
+        from: SocketAddr,
+        reason: String,
+    },
+}
+
+/// The way to one node.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) frames: mpsc::Sender<Vec<u8>>,
+    /// Ends when everything is sent and the connection is closed.
+    pub(super) writer: JoinHandle<()>,
+}
+
+/// Who waits for the end of what goes on.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    Nobody,
+    Gather(Reply<Vec<NodeInfo>>),
+    Prepare(Reply<Answers>),
+    Go(Reply<Endings>),
+    Reports(Reply<Answers>),
+    Release(Reply<()>),
+}
+
+/// The stream that is open, or was last.
+#[derive(Debug)]
+pub(super) struct OpenStream {
+    pub(super) stream: StreamId,
+    pub(super) shared: Arc<Shared>,
+    pub(super) outcomes: Option<Endings>,
+    pub(super) waiting: Option<Reply<Endings>>,
+    /// The producer has handed everything over.
+    pub(super) ended: bool,
+}
+
+/// Queues that the core listens to.
+#[derive(Debug)]
+pub(super) struct Queues {
+    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    pub(super) inputs: mpsc::Receiver<Input>,
+    pub(super) strangers: mpsc::Receiver<Stranger>,
+}
+
+/// Sends a command and waits for its answer. The core bounds every wait, or goes away and closes the channel.
+pub(crate) fn ask<T>(
+    commands: &mpsc::UnboundedSender<Command>,
+    command: impl FnOnce(Sender<T>) -> Command,
+) -> Result<T, TransportError> {
+    let (reply, answer) = crossbeam_channel::bounded(1);
+    let ended = || TransportError::Aborted {
+        reason: "the server has ended".to_owned(),
+    };
+    commands.send(command(reply)).map_err(|_| ended())?;
+    answer.recv().map_err(|_| ended())
+}

@@ -1,0 +1,101 @@
+//! Where the pump sleeps: poll(2) over its two connections and the eventfd by which other threads wake it.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::pump::{DELIVERY_DELAY, Pump};
+
+/// What poll(2) said.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Ready {
+    pub(super) upstream: bool,
+    pub(super) downstream: bool,
+}
+
+impl Pump {
+    /// Sleeps until something is to be done.
+    pub(super) fn wait(&mut self) -> Ready {
+        let wants_blocks = self.wants_produced();
+        if !self.shared.fall_asleep(self.wake_at_consumed(), wants_blocks) {
+            return Ready {
+                upstream: self.wants_upstream(),
+                downstream: true,
+            };
+        }
+        let reads_upstream = self.wants_upstream();
+        let pause = self
+            .relay
+            .poll_timeout()
+            .unwrap_or_default()
+            .saturating_sub(self.now());
+        let pause = self
+            .fresh_since
+            .map_or(pause, |at| pause.min(DELIVERY_DELAY.saturating_sub(at.elapsed())));
+        let mut fds = vec![PollFd::from_borrowed_fd(self.shared.event_fd(), PollFlags::IN)];
+        if let Some(upstream) = &self.upstream {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, reads_upstream);
+            flags.set(PollFlags::OUT, upstream.wants_write());
+            fds.push(PollFd::from_borrowed_fd(upstream.fd(), flags));
+        }
+        if let Some(downstream) = &self.downstream {
+            let mut flags = PollFlags::IN;
+            flags.set(PollFlags::OUT, downstream.wants_write());
+            fds.push(PollFd::from_borrowed_fd(downstream.fd(), flags));
+        }
+        let timeout = Timespec {
+            tv_sec: pause.as_secs().cast_signed(),
+            tv_nsec: pause.subsec_nanos().into(),
+        };
+        // An interrupted poll is a short one.
+        poll(&mut fds, Some(&timeout)).ok();
+        let mut events = fds.iter().map(PollFd::revents);
+        let event = events.next().unwrap_or(PollFlags::empty());
+        let upstream = self
+            .upstream
+            .as_ref()
+            .and_then(|_| events.next())
+            .unwrap_or(PollFlags::empty());
+        let downstream = self
+            .downstream
+            .as_ref()
+            .and_then(|_| events.next())
+            .unwrap_or(PollFlags::empty());
+        drop(fds);
+        self.shared.wake_up(event.contains(PollFlags::IN));
+        let ended = PollFlags::HUP | PollFlags::ERR;
+        if let Some(link) = &mut self.upstream
+            && upstream.intersects(PollFlags::IN | ended)
+        {
+            link.refill();
+        }
+        if let Some(link) = &mut self.downstream
+            && downstream.contains(PollFlags::OUT)
+        {
+            link.unblock();
+        }
+        Ready {
+            upstream: upstream.intersects(PollFlags::IN | ended),
+            downstream: downstream.intersects(PollFlags::IN | ended),
+        }
+    }
+
+    /// Bytes consumed at which the pump wants to be woken: when it waits for room, by an eighth of the window at a
+    /// time; at the end of the stream, when all is consumed.
+    fn wake_at_consumed(&self) -> u64 {
+        let outstanding: u64 = self
+            .unconsumed
+            .back()
+            .map_or(0, |last| last.end() - self.relay.consumed().0);
+        if outstanding == 0 || !self.has_consumer {
+            return u64::MAX;
+        }
+        let consumed = self.shared.consumed().min(self.relay.received().0);
+        if self.relay.has_ended() {
+            return self.relay.received().0.max(consumed + 1);
+        }
+        if self.wants_upstream() {
+            return u64::MAX;
+        }
+        consumed + (self.window_bytes as u64 / 8).min(outstanding).max(1)
+    }
+}
