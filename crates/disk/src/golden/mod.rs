@@ -80,7 +80,7 @@ pub fn survey(options: &SurveyOptions) -> Result<InstallSpec, SurveyError> {
     let descs = descs_by_drive(&options.drives)?;
     let excluded_disks = excluded_disks(&options.excluded_disks)?;
     let raw: Vec<String> = options.raw.iter().map(|name| kernel_name(name)).collect();
-    let found = Finder::new(&root, &excluded_disks, &raw)?.find()?;
+    let found = Finder::new(&root, &excluded_disks, &raw).find()?;
 
     let mut placer = Placer::new(&descs);
     placer.check_mount_lines(&found.mounts)?;

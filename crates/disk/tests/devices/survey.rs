@@ -289,6 +289,36 @@ fn excluded_disks_and_raw_partitions_are_left_out_of_the_trees() {
 }
 
 #[test]
+fn a_partition_that_is_copied_raw_need_not_be_mounted_though_fstab_says_so() {
+    let (disk, golden) = classic();
+    let fstab = fs::read_to_string(golden.path().join("etc/fstab")).unwrap();
+    let spare = disk.partition(6);
+    tool("mkfs.vfat", &["-n", "WINDOWS"], &spare);
+    golden.fstab(&format!("{fstab}LABEL=WINDOWS /windows ntfs defaults 0 0\n"));
+    assert!(error(&options(&golden)).contains("/windows (LABEL=WINDOWS) is not mounted"));
+    let raw = vec![format!("{}p6", disk.name())];
+    let spec = survey(&SurveyOptions {
+        raw,
+        ..options(&golden)
+    })
+    .unwrap();
+    assert_eq!(spec.raw[0].golden.label.as_deref(), Some("WINDOWS"));
+    assert_eq!(spec.trees.len(), 2);
+}
+
+#[test]
+fn an_overlay_is_a_plain_directory() {
+    let mut golden = Golden::new();
+    golden.mount(std::path::Path::new("tmpfs"), "/", "tmpfs", "size=8M");
+    golden.fstab("/dev/sda1 / xfs defaults 0 1\n");
+    let spec = survey(&with_desc(&golden, "sda", "linux fill\n")).unwrap();
+    assert_eq!(
+        (mounted(&spec, "/").place.to_string(), mounted(&spec, "/").fstype),
+        ("sda1".to_owned(), FsType::Xfs)
+    );
+}
+
+#[test]
 fn boot_code_is_446_bytes_or_refused() {
     let (disk, golden) = classic();
     let drive = disk.name();

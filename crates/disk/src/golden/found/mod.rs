@@ -1,17 +1,18 @@
 //! What the golden fstab mounts, checked against what is mounted now.
 
 mod mounts;
+mod plain;
 mod swaps;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ka_host::mountinfo::{self, MountInfo};
+use ka_host::mountinfo;
 
 use super::SurveyError;
 use super::classify::{LineKind, classify};
 use super::device::Named;
-use crate::fstab::{self, FstabEntry, Tag, TaggedName};
+use crate::fstab::{self, FstabEntry};
 use crate::spec::{FsType, GoldenDevice, SwapFileSpec};
 
 /// A mount point that is to be cloned.
@@ -40,6 +41,34 @@ pub(super) struct FoundMount {
     pub(super) used_inodes: u64,
 }
 
+impl FoundMount {
+    /// What the device tells; the line and the directory fill in the rest.
+    fn blank(
+        golden: GoldenDevice,
+        on: Option<(String, u32)>,
+        device: Option<Named>,
+        fstype: FsType,
+        subvol: Option<String>,
+    ) -> Self {
+        Self {
+            mount_point: String::new(),
+            options: String::new(),
+            fstab_options: String::new(),
+            golden,
+            on,
+            device,
+            fstype,
+            source: PathBuf::new(),
+            subvol,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            used_bytes: 0,
+            used_inodes: 0,
+        }
+    }
+}
+
 /// A swap area that fstab names.
 #[derive(Debug, Clone)]
 pub(super) struct FoundSwap {
@@ -66,23 +95,16 @@ pub(super) struct Finder<'a> {
     pub(super) excluded_disks: &'a [String],
     /// Kernel names of the partitions that are copied raw.
     pub(super) raw: &'a [String],
-    mounts: Vec<MountInfo>,
 }
 
 impl<'a> Finder<'a> {
-    pub(super) fn new(
-        root: &'a Path,
-        excluded_disks: &'a [String],
-        raw: &'a [String],
-    ) -> Result<Self, SurveyError> {
-        let mounts = mountinfo::read()?;
-        Ok(Self {
+    pub(super) fn new(root: &'a Path, excluded_disks: &'a [String], raw: &'a [String]) -> Self {
+        Self {
             root,
             fstab: root.join("etc/fstab"),
             excluded_disks,
             raw,
-            mounts,
-        })
+        }
     }
 
     /// Follows every line of fstab.
@@ -132,7 +154,8 @@ impl<'a> Finder<'a> {
             options: "defaults".to_owned(),
             fields: Vec::new(),
         };
-        let Some(info) = mountinfo::find_at(&self.mounts, self.root) else {
+        let mounts = mountinfo::read()?;
+        let Some(info) = mountinfo::find_at(&mounts, self.root) else {
             let problem = "its etc/fstab has no line for /, and nothing is mounted there".to_owned();
             return Err(SurveyError::Root {
                 root: self.root.to_owned(),
@@ -173,50 +196,6 @@ impl<'a> Finder<'a> {
     }
 }
 
-/// What a name alone tells of a device that is not here: `/dev/sda2` is partition 2 of `sda`.
-fn named_device(spec: &str) -> (GoldenDevice, Option<(String, u32)>) {
-    let mut golden = GoldenDevice {
-        path: spec.to_owned(),
-        ..GoldenDevice::default()
-    };
-    if let Some(name) = TaggedName::parse(spec) {
-        let field = match name.tag {
-            Tag::Uuid => &mut golden.uuid,
-            Tag::PartUuid => &mut golden.partuuid,
-            Tag::Label => &mut golden.label,
-            Tag::PartLabel => &mut golden.partlabel,
-        };
-        *field = Some(name.value);
-    }
-    let name = spec.strip_prefix("/dev/").filter(|name| !name.contains('/'));
-    (golden, name.and_then(split_partition_name))
-}
-
-/// `sda2` → (`sda`, 2); `nvme0n1p2` → (`nvme0n1`, 2).
-pub(super) fn split_partition_name(name: &str) -> Option<(String, u32)> {
-    let drive = name.trim_end_matches(|c: char| c.is_ascii_digit());
-    let number = name[drive.len()..].parse().ok().filter(|number| *number > 0)?;
-    let drive = match drive.strip_suffix('p') {
-        Some(shorter) if shorter.ends_with(|c: char| c.is_ascii_digit()) => shorter,
-        _ => drive,
-    };
-    (!drive.is_empty()).then(|| (drive.to_owned(), number))
-}
-
 fn depth(path: &str) -> usize {
     path.split('/').filter(|part| !part.is_empty()).count()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn partition_names_are_split_as_the_kernel_builds_them() {
-        assert_eq!(split_partition_name("sda12"), Some(("sda".to_owned(), 12)));
-        assert_eq!(split_partition_name("nvme0n1p2"), Some(("nvme0n1".to_owned(), 2)));
-        assert_eq!(split_partition_name("mmcblk0p1"), Some(("mmcblk0".to_owned(), 1)));
-        assert_eq!(split_partition_name("sda"), None);
-        assert_eq!(split_partition_name("7"), None);
-    }
 }

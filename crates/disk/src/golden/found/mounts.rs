@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use ka_host::HostError;
 use ka_host::mountinfo::{self, MountInfo};
 
-use super::{Finder, FoundMount, named_device, split_partition_name};
+use super::{Finder, FoundMount};
 use crate::fstab::{FstabEntry, TaggedName};
 use crate::golden::classify::{LineKind, classify, is_optional};
 use crate::golden::device::{BlockDevice, Named};
 use crate::golden::{SurveyError, features, usage};
-use crate::spec::{FsType, GoldenDevice};
+use crate::spec::FsType;
 
 /// An option that names a btrfs subvolume by a number that means nothing on another disk.
 const SUBVOLID: &str = "subvolid";
@@ -26,9 +26,12 @@ impl Finder<'_> {
         let source = self.below_root(&entry.mount_point);
         // Looking at the directory makes an automounter mount it.
         let _ = fs::metadata(source.join("."));
-        let seen = mountinfo::find_at(&self.mounts, &source).cloned();
+        let seen = mountinfo::find_at(&mountinfo::read()?, &source).cloned();
+        if entry.mount_point == "/" && self.is_plain_directory(seen.as_ref()) {
+            return self.plain_directory(entry, source).map(Some);
+        }
         let Some(info) = seen.filter(|info| info.fstype != "autofs") else {
-            return self.not_mounted(entry, source, notes);
+            return self.not_mounted(entry, &source, notes).map(|()| None);
         };
         if classify(entry) == LineKind::Unsupported && is_optional(entry) {
             notes.push(format!(
@@ -39,76 +42,78 @@ impl Finder<'_> {
         }
         let device = self.device_of(entry, &info)?;
         if self.is_left_out(&device.block) {
-            // What -D copies needs no note, and assembling refuses it while it is mounted writable.
-            if !self.raw.contains(&device.block.name) {
-                let disk = device.block.drive();
-                notes.push(format!(
-                    "{} is left out with the disk {disk} (-X)",
-                    entry.mount_point
-                ));
-            }
+            self.note_left_out(entry, &device, notes);
             return Ok(None);
         }
         self.check_identity(entry, &device)?;
         self.mounted_device(entry, &info, device).map(Some)
     }
 
+    /// A line whose mount point shows nothing: that is as it should be when the operator leaves it out.
     fn not_mounted(
         &self,
         entry: &FstabEntry,
-        source: PathBuf,
+        source: &Path,
         notes: &mut Vec<String>,
-    ) -> Result<Option<FoundMount>, SurveyError> {
-        if entry.mount_point == "/" && self.root != Path::new("/") && source.is_dir() {
-            return self.plain_directory(entry, source).map(Some);
+    ) -> Result<(), SurveyError> {
+        let may_be_left_out = !self.raw.is_empty() || !self.excluded_disks.is_empty();
+        if may_be_left_out
+            && let Some(device) = self.find_device(&entry.spec, &[])?
+            && self.is_left_out(&device.block)
+        {
+            self.note_left_out(entry, &device, notes);
+            return Ok(());
         }
+        let (path, spec) = (&entry.mount_point, &entry.spec);
         if is_optional(entry) {
             notes.push(format!(
-                "{} ({}) is not mounted and is left out; the clone's fstab names it as before",
-                entry.mount_point, entry.spec
+                "{path} ({spec}) is not mounted and is left out; the clone's fstab names it as before"
             ));
-            return Ok(None);
+            return Ok(());
         }
-        let disk = self
-            .excluded_disks
-            .iter()
-            .find(|disk| names_disk(&entry.spec, disk));
-        if let Some(disk) = disk {
+        let at = source.display();
+        let way_out = "mount it, or give the line the option noauto or nofail to leave it out";
+        Err(self.error(
+            entry,
+            format!("{path} ({spec}) is not mounted at {at}: {way_out}"),
+        ))
+    }
+
+    /// What -D copies needs no note: it is in the clone. Assembling refuses it while it is mounted writable.
+    fn note_left_out(&self, entry: &FstabEntry, device: &Named, notes: &mut Vec<String>) {
+        if !self.raw.contains(&device.block.name) {
+            let disk = device.block.drive();
             notes.push(format!(
                 "{} is left out with the disk {disk} (-X)",
                 entry.mount_point
             ));
-            return Ok(None);
         }
-        Err(self.error(
-            entry,
-            format!(
-                "{} ({}) is not mounted at {}: mount it, or give the line the option noauto or nofail to leave it out",
-                entry.mount_point,
-                entry.spec,
-                source.display()
-            ),
-        ))
     }
 
     /// The device under a mount. Btrfs shows a made-up number, there the mount's source counts.
     pub(super) fn device_of(&self, entry: &FstabEntry, info: &MountInfo) -> Result<Named, SurveyError> {
         let block = match info.device {
-            (0, _) => BlockDevice::from_node(&info.source),
+            // Without an initramfs the source of the root is `/dev/root`, which is no node; then fstab counts.
+            (0, _) => match BlockDevice::from_node(&info.source) {
+                None => {
+                    return self
+                        .find_device(&entry.spec, &[])?
+                        .ok_or_else(|| self.no_device(entry, info));
+                }
+                found => found,
+            },
             numbers => BlockDevice::from_numbers(numbers).ok(),
         };
-        let block = block.ok_or_else(|| {
-            let what = format!(
-                "{} is mounted from {}, which is no block device",
-                entry.mount_point,
-                info.source.display()
-            );
-            self.error(
-                entry,
-                format!("{what}: unmount it, or give the line the option noauto"),
-            )
-        })?;
-        Named::probe(block)
+        Named::probe(block.ok_or_else(|| self.no_device(entry, info))?)
+    }
+
+    fn no_device(&self, entry: &FstabEntry, info: &MountInfo) -> SurveyError {
+        let (path, source) = (&entry.mount_point, info.source.display());
+        let way_out = "unmount it, or give the line the option noauto";
+        self.error(
+            entry,
+            format!("{path} is mounted from {source}, which is no block device: {way_out}"),
+        )
     }
 
     pub(super) fn is_left_out(&self, block: &BlockDevice) -> bool {
@@ -177,30 +182,12 @@ impl Finder<'_> {
             FoundMount {
                 used_bytes,
                 used_inodes,
-                ..blank(golden, on, Some(device), fstype, subvol)
+                ..FoundMount::blank(golden, on, Some(device), fstype, subvol)
             },
         )
     }
 
-    /// A golden tree that lies in a directory: its fstab is believed about the device of `/`.
-    fn plain_directory(&self, entry: &FstabEntry, source: PathBuf) -> Result<FoundMount, SurveyError> {
-        let fstype = entry.fstype.parse::<FsType>();
-        let fstype =
-            fstype.map_err(|unknown| self.error(entry, format!("{}: {unknown}", entry.mount_point)))?;
-        let (used_bytes, used_inodes) = usage::of_tree(&source);
-        let (golden, on) = named_device(&entry.spec);
-        self.found(
-            entry,
-            source,
-            FoundMount {
-                used_bytes,
-                used_inodes,
-                ..blank(golden, on, None, fstype, None)
-            },
-        )
-    }
-
-    fn found(
+    pub(super) fn found(
         &self,
         entry: &FstabEntry,
         source: PathBuf,
@@ -219,36 +206,6 @@ impl Finder<'_> {
             ..mount
         })
     }
-}
-
-fn blank(
-    golden: GoldenDevice,
-    on: Option<(String, u32)>,
-    device: Option<Named>,
-    fstype: FsType,
-    subvol: Option<String>,
-) -> FoundMount {
-    FoundMount {
-        mount_point: String::new(),
-        options: String::new(),
-        fstab_options: String::new(),
-        golden,
-        on,
-        device,
-        fstype,
-        source: PathBuf::new(),
-        subvol,
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        used_bytes: 0,
-        used_inodes: 0,
-    }
-}
-
-fn names_disk(spec: &str, disk: &str) -> bool {
-    let name = spec.strip_prefix("/dev/").and_then(split_partition_name);
-    name.is_some_and(|(drive, _)| drive == disk)
 }
 
 fn without_subvolid(options: &str, subvol: Option<&str>) -> String {

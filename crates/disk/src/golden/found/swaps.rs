@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::{Finder, Found, FoundMount, FoundSwap, named_device};
+use super::plain::named_device;
+use super::{Finder, Found, FoundMount, FoundSwap};
 use crate::fstab::{FstabEntry, TaggedName};
 use crate::golden::SurveyError;
 use crate::golden::device::{BlockDevice, Named};
@@ -56,7 +57,11 @@ impl Finder<'_> {
 
     /// The device that `spec` names. Where several have that label, or are copies of one another with the same
     /// UUID, one beside a golden file system is meant, as the kernel's own order cannot be known.
-    fn find_device(&self, spec: &str, mounts: &[FoundMount]) -> Result<Option<Named>, SurveyError> {
+    pub(super) fn find_device(
+        &self,
+        spec: &str,
+        mounts: &[FoundMount],
+    ) -> Result<Option<Named>, SurveyError> {
         if let Some(block) = BlockDevice::from_node(Path::new(spec)) {
             // In another root, `/dev/sda1` is not this machine's `/dev/sda1`.
             let ours = self.root == Path::new("/");
