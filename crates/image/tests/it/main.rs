@@ -10,3 +10,4 @@ mod everything;
 mod facts;
 mod lab;
 mod limits;
+mod partition;
