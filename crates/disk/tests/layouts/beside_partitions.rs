@@ -17,10 +17,10 @@ const SECTOR: u64 = 512;
 /// page cached before the partition was filled would put the old content beside it back.
 #[test]
 fn a_table_written_last_leaves_data_beside_it_alone() {
-    if !system::is_root() {
-        eprintln!("skipped: partitions of a loop device need root");
-        return;
-    }
+    assert!(
+        system::is_root(),
+        "partitions of a loop device need root: run `cargo xtask test`"
+    );
     let disk_bytes = 64 << 20;
     let sectors = disk_bytes / SECTOR;
     // The last partition ends right before the backup table, as sgdisk makes it, in the middle of a page.

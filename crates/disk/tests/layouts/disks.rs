@@ -30,6 +30,10 @@ impl Disk {
 
     /// An empty one that is a block device.
     pub(crate) fn on_loop(geometry: &Geometry) -> Self {
+        assert!(
+            ka_host::system::is_root(),
+            "loop devices need root: run `cargo xtask test`"
+        );
         let file = sparse(geometry.disk_bytes);
         let options = LoopOptions {
             sector_size: geometry.sector_size,
@@ -81,13 +85,4 @@ fn sparse(bytes: u64) -> NamedTempFile {
     let file = NamedTempFile::new_in(dir).unwrap();
     file.as_file().set_len(bytes).unwrap();
     file
-}
-
-/// Whether disks of this sector size can be had here; says so where not.
-pub(crate) fn can_have(sector_size: u32) -> bool {
-    let can = sector_size != BIG_SECTOR || ka_host::system::is_root();
-    if !can {
-        eprintln!("skipped: {sector_size}-byte sectors need a loop device, which needs root");
-    }
-    can
 }

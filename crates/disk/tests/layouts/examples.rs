@@ -8,7 +8,6 @@ use ka_disk::layout::{Geometry, Source, plan};
 use ka_disk::table::TableKind;
 use uuid::Uuid;
 
-use crate::disks::can_have;
 use crate::oracles;
 
 fn examples() -> Vec<PathBuf> {
@@ -50,9 +49,6 @@ fn every_example_is_found_sound_on_the_disk_it_names() {
         let name = path.file_name().unwrap().to_string_lossy();
         let desc = Desc::parse(&text, &name).unwrap_or_else(|error| panic!("{error}"));
         let geometry = disk_of(&text);
-        if !can_have(geometry.sector_size) {
-            continue;
-        }
         let plan = plan(
             &Source::Desc(desc),
             &geometry,
