@@ -120,36 +120,36 @@ impl HeldDisk {
     pub(crate) fn partition(&mut self, plan: &PartitionPlan) -> anyhow::Result<()> {
         blkpg::del_all(&self.file, &self.path)
             .with_context(|| format!("{} is in use", self.path.display()))?;
-        plan.wipe(&self.file)
-            .with_context(|| format!("wiping {}", self.path.display()))?;
-        let mut numbers = Vec::new();
-        let mut added = Ok(());
-        for partition in plan.partitions() {
-            added = blkpg::add(
-                &self.file,
-                partition.number,
-                partition.start_bytes,
-                self.kernel_len(partition),
-            );
-            if added.is_err() {
-                break;
-            }
-            numbers.push(partition.number);
-        }
-        let failed = plan
-            .partitions()
-            .get(numbers.len())
-            .map_or(0, |partition| partition.number);
+        // From the first write on there is something to undo.
         self.state = State::Partitioned {
             plan: plan.clone(),
-            numbers,
+            numbers: Vec::new(),
         };
-        added.with_context(|| {
+        plan.wipe(&self.file)
+            .with_context(|| format!("wiping {}", self.path.display()))?;
+        plan.partitions()
+            .iter()
+            .try_for_each(|partition| self.add(partition))
+    }
+
+    /// Tells the kernel of one planned partition.
+    fn add(&mut self, partition: &Partition) -> anyhow::Result<()> {
+        let (number, len_bytes) = (partition.number, self.kernel_len(partition));
+        blkpg::add(&self.file, number, partition.start_bytes, len_bytes).with_context(|| {
             format!(
-                "adding partition {failed} of {} to the kernel",
+                "adding partition {number} of {} to the kernel",
                 self.path.display()
             )
-        })
+        })?;
+        if let State::Partitioned { numbers, .. } = &mut self.state {
+            numbers.push(number);
+        }
+        Ok(())
+    }
+
+    /// Whether a byte of it may have been written.
+    pub(crate) fn is_touched(&self) -> bool {
+        !matches!(self.state, State::AsFound)
     }
 
     /// Device node of a partition that the kernel was given, waited for where udev makes it.

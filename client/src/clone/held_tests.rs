@@ -121,6 +121,7 @@ fn a_disk_that_somebody_uses_is_refused() {
     let held = HeldDisk::hold(device.path()).unwrap();
     let user = block::open_exclusive(device.path()).unwrap();
     assert!(held.recheck().is_err(), "taken between check and go");
+    assert!(!held.is_touched());
     drop(user);
     held.recheck().unwrap();
 }

@@ -84,7 +84,7 @@ pub(crate) fn run(session: &Session<'_>) -> Result<Ending, Failure> {
                 Stage::Prepared(Box::new(plan), disks)
             }
             (Order::Go, Stage::Prepared(plan, disks)) => {
-                Stage::Ready(Box::new(build(session, *plan, disks).map_err(Failure::Began)?))
+                Stage::Ready(Box::new(build(session, *plan, disks)?))
             }
             (Order::Stream(reader), Stage::Ready(mut work)) => {
                 if let Err(error) = streams::receive(session, &mut work, reader) {
@@ -162,10 +162,14 @@ fn try_prepare(session: &Session<'_>, payload: &[u8]) -> Result<(ClonePlan, Vec<
     })
 }
 
-fn build(session: &Session<'_>, plan: ClonePlan, disks: Vec<HeldDisk>) -> anyhow::Result<Installation> {
+fn build(session: &Session<'_>, plan: ClonePlan, disks: Vec<HeldDisk>) -> Result<Installation, Failure> {
     let mut work = Installation::new(plan, disks);
-    run_steps(&BUILD, &mut work, session.journal, session.stop).map_err(|error| refuse(session, error))?;
-    session.ready()?;
+    let built =
+        run_steps(&BUILD, &mut work, session.journal, session.stop).map_err(|error| refuse(session, error));
+    let touched = work.disks.iter().any(HeldDisk::is_touched);
+    built
+        .and_then(|()| session.ready())
+        .map_err(|error| Failure::after(touched, error))?;
     Ok(work)
 }
 
