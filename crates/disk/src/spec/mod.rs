@@ -226,3 +226,103 @@ impl InstallSpec {
         self.filesystems.iter().filter(move |fs| fs.place.drive == drive)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample() -> InstallSpec {
+        let place = |partition| Place {
+            drive: "nvme0n1".to_owned(),
+            partition,
+        };
+        InstallSpec {
+            version: SPEC_VERSION,
+            golden_host: "golden".to_owned(),
+            drives: Vec::new(),
+            filesystems: vec![
+                FsSpec::new(0, place(1), FsType::Ext4),
+                FsSpec::new(1, place(2), FsType::Swap),
+            ],
+            trees: vec![TreeSpec {
+                id: 0,
+                path: "/".to_owned(),
+                filesystem: 0,
+                used_bytes: 7,
+            }],
+            swap_files: Vec::new(),
+            raw: Vec::new(),
+            excluded: vec![b"/caf\xe9".to_vec()],
+            keep_uuids: true,
+            boot_loader: Some("grub".to_owned()),
+            streams: vec![StreamPlan {
+                name: "kainstall2".to_owned(),
+                kind: StreamKind::Tree,
+            }],
+            notes: vec!["a note".to_owned()],
+        }
+    }
+
+    #[test]
+    fn a_spec_comes_back_as_it_went() {
+        assert_eq!(
+            InstallSpec::from_json(&sample().to_json().unwrap()).unwrap(),
+            sample()
+        );
+    }
+
+    #[test]
+    fn a_truncated_spec_is_refused_at_every_byte() {
+        let json = sample().to_json().unwrap();
+        for end in 0..json.len() {
+            assert!(InstallSpec::from_json(&json[..end]).is_err(), "{end}");
+        }
+    }
+
+    #[test]
+    fn another_version_and_too_many_bytes_are_named() {
+        let newer = InstallSpec {
+            version: SPEC_VERSION + 1,
+            ..sample()
+        };
+        let error = InstallSpec::from_json(&newer.to_json().unwrap())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("version 2") && error.contains("same release"),
+            "{error}"
+        );
+        assert!(matches!(
+            InstallSpec::from_json(&vec![b' '; MAX_SPEC_BYTES + 1]),
+            Err(SpecError::TooLong { .. })
+        ));
+        let long = InstallSpec {
+            notes: vec!["x".repeat(MAX_SPEC_BYTES)],
+            ..sample()
+        };
+        assert!(matches!(long.to_json(), Err(SpecError::TooLong { .. })));
+    }
+
+    #[test]
+    fn partition_names_are_the_kernels() {
+        assert_eq!(partition_name("sda", 1), "sda1");
+        assert_eq!(partition_name("nvme0n1", 12), "nvme0n1p12");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(InstallSpec::from_json(&bytes).is_err());
+        }
+
+        #[test]
+        fn a_changed_byte_never_panics(at in 0usize..600, byte in any::<u8>()) {
+            let mut json = sample().to_json().unwrap();
+            let at = at % json.len();
+            json[at] = byte;
+            let _ = InstallSpec::from_json(&json);
+        }
+    }
+}

@@ -7,6 +7,7 @@
 
 mod child;
 mod path;
+mod running;
 mod shell;
 mod tool;
 

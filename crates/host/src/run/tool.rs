@@ -1,27 +1,18 @@
 //! A program with an argument list, run to its end within a time limit.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read};
+use std::io;
 use std::mem;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
+use super::running::{MAX_STDOUT_BYTES, Outcome, Running};
 use super::{RunError, child, find};
 
 /// Long enough for mkfs on the largest disks, short enough that a node that hangs is named within the hour.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(600);
-/// lsblk --json of a machine with a thousand disks is under one MiB; more than this is a program gone wild.
-const MAX_STDOUT_BYTES: usize = 16 << 20;
-/// What is kept of stderr: enough for the last few lines of any tool.
-const STDERR_KEPT_BYTES: usize = 16 << 10;
-/// What an error quotes of it.
+/// What an error quotes of a program's complaints.
 const TAIL_LINES: usize = 4;
-/// How often we look whether the child has ended while a grandchild still holds its pipes.
-const LOOK_INTERVAL_MS: u16 = 50;
 
 /// An external program about to be run: never a shell string, stdin is `/dev/null`, locale is C.
 #[derive(Debug, Clone)]
@@ -144,7 +135,7 @@ impl Tool {
         let outcome = running
             .collect(Instant::now() + self.limit)
             .map_err(|source| self.io_error(source))?;
-        let stderr_tail = running.tail();
+        let stderr_tail = last_lines(running.stderr());
         match outcome {
             Outcome::Ended(status) => self.judge(status, mem::take(&mut running.stdout), stderr_tail),
             Outcome::TooMuchOutput => Err(RunError::TooMuchOutput {
@@ -203,112 +194,6 @@ impl Tool {
             .clone()
             .unwrap_or_else(|| format!("running {}", self.command_line()))
     }
-}
-
-enum Outcome {
-    Ended(ExitStatus),
-    TimedOut,
-    TooMuchOutput,
-}
-
-/// A started child and what it has written so far. Dropping it kills and reaps the child.
-struct Running {
-    child: Child,
-    reaped: bool,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-}
-
-impl Running {
-    fn new(child: Child) -> Self {
-        Self {
-            child,
-            reaped: false,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
-        }
-    }
-
-    /// Reads both pipes until the child has ended, or the deadline has come.
-    fn collect(&mut self, deadline: Instant) -> io::Result<Outcome> {
-        let mut out = self.child.stdout.take();
-        let mut err = self.child.stderr.take();
-        for fd in [out.as_ref().map(AsFd::as_fd), err.as_ref().map(AsFd::as_fd)]
-            .into_iter()
-            .flatten()
-        {
-            fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        }
-        loop {
-            wait_readable([out.as_ref().map(AsFd::as_fd), err.as_ref().map(AsFd::as_fd)])?;
-            // Looked at before reading: what the child wrote before it ended is then read below.
-            let ended = self.child.try_wait()?;
-            self.reaped = ended.is_some();
-            drain(&mut out, &mut self.stdout)?;
-            drain(&mut err, &mut self.stderr)?;
-            let surplus = self.stderr.len().saturating_sub(STDERR_KEPT_BYTES);
-            self.stderr.drain(..surplus);
-            if let Some(status) = ended {
-                return Ok(Outcome::Ended(status));
-            }
-            if self.stdout.len() > MAX_STDOUT_BYTES {
-                return Ok(Outcome::TooMuchOutput);
-            }
-            if Instant::now() >= deadline {
-                return Ok(Outcome::TimedOut);
-            }
-        }
-    }
-
-    fn tail(&self) -> String {
-        last_lines(&self.stderr)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if self.reaped {
-            return;
-        }
-        child::kill_group(self.child.id());
-        // SIGKILL has been sent: this returns as soon as the kernel has taken the child down.
-        if let Err(error) = self.child.wait() {
-            tracing::warn!(%error, "waiting for a killed program");
-        }
-    }
-}
-
-/// Waits until a pipe is readable or [`LOOK_INTERVAL_MS`] has passed. With no pipe left it is a short pause.
-fn wait_readable(fds: [Option<BorrowedFd<'_>>; 2]) -> io::Result<()> {
-    let mut polled: Vec<PollFd<'_>> = fds
-        .into_iter()
-        .flatten()
-        .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-        .collect();
-    let pause_ms = if polled.is_empty() { 1 } else { LOOK_INTERVAL_MS };
-    match poll(&mut polled, PollTimeout::from(pause_ms)) {
-        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// Reads what is there without waiting; `pipe` becomes `None` at its end.
-fn drain<R: Read>(pipe: &mut Option<R>, into: &mut Vec<u8>) -> io::Result<()> {
-    let Some(reader) = pipe else { return Ok(()) };
-    let mut buffer = [0u8; 16 << 10];
-    while into.len() <= MAX_STDOUT_BYTES {
-        match reader.read(&mut buffer) {
-            Ok(0) => {
-                *pipe = None;
-                return Ok(());
-            }
-            Ok(count) => into.extend_from_slice(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 fn last_lines(bytes: &[u8]) -> String {

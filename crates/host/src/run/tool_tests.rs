@@ -54,12 +54,7 @@ fn the_whole_process_group_is_killed_at_the_time_limit() {
     assert!(matches!(error, RunError::TimedOut { .. }), "{error}");
     assert!(start.elapsed() < Duration::from_secs(5));
     let pid = std::fs::read_to_string(pidfile).unwrap().trim().to_owned();
-    let gone = (0..100).any(|_| {
-        std::thread::sleep(Duration::from_millis(10));
-        // A killed orphan may stay as a zombie until its new parent collects it.
-        std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z"))
-    });
-    assert!(gone, "the grandchild {pid} outlived the time limit");
+    within_five_seconds(|| is_gone(&pid).then_some(()));
 }
 
 #[test]
@@ -86,4 +81,52 @@ fn other_exit_codes_can_be_accepted() {
 fn command_lines_are_quoted_for_people() {
     let tool = Tool::new("mkfs.ext4").args(["-L", "my disk", "/dev/sda1"]);
     assert_eq!(tool.command_line(), "mkfs.ext4 -L 'my disk' /dev/sda1");
+}
+
+/// Not a test: the parent that [`children_die_with_us`] kills. Prints the child's process id.
+#[test]
+#[ignore = "started by children_die_with_us"]
+fn parent_that_waits_for_a_child() {
+    let _ = sh("echo $$ > \"$KA_TEST_PID_FILE\"; exec sleep 60").run();
+}
+
+#[test]
+fn children_die_with_us() {
+    let dir = tempfile::tempdir().unwrap();
+    let pidfile = dir.path().join("pid");
+    let mut parent = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "run::tool::tests::parent_that_waits_for_a_child",
+            "--ignored",
+        ])
+        .env("KA_TEST_PID_FILE", &pidfile)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let child = within_five_seconds(|| {
+        std::fs::read_to_string(&pidfile)
+            .ok()
+            .map(|text| text.trim().to_owned())
+            .filter(|pid| !pid.is_empty())
+    });
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    within_five_seconds(|| is_gone(&child).then_some(()));
+}
+
+fn within_five_seconds<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "it did not happen within five seconds");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A killed orphan may stay as a zombie until its new parent collects it.
+fn is_gone(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z"))
 }
