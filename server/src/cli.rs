@@ -11,7 +11,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 
-use crate::size::{BlockSize, BufferSize};
+use crate::size::BlockSize;
 
 /// Default session name, the original's.
 pub(crate) const DEFAULT_SESSION: &str = "kainstall";
@@ -206,18 +206,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             Parsed::Text(error.render().to_string())
         }
-        Err(error) => Parsed::Wrong(one_line(&error.render().to_string())),
+        Err(error) => Parsed::Wrong(usage_line(&error.render().to_string(), "ka-server")),
     }
-}
-
-/// clap's message without usage and tips: its first paragraph on one line, and where to read more.
-fn one_line(rendered: &str) -> String {
-    let paragraph = rendered
-        .lines()
-        .take_while(|line| !line.is_empty())
-        .map(str::trim);
-    let message = paragraph.collect::<Vec<_>>().join(" ");
-    format!("{}; see ka-server --help", message.trim_start_matches("error: "))
 }
 
 #[cfg(test)]

@@ -179,7 +179,7 @@ fn send_options(run: &Run<'_>, spec: &InstallSpec, root: &Path, chain_block_len:
         excluded: excluded.map(|path| below(root, &path)).collect(),
         // A clone that shared the server's key could pose as the server; logs and join code are this run's.
         skip: swap_files
-            .chain(run.own_files())
+            .chain(run.own_files.iter().cloned())
             .chain([below(root, Path::new(DEFAULT_STATE_DIR))])
             .collect(),
         compress: run.settings.compress,

@@ -13,6 +13,7 @@ mod roster;
 mod run;
 mod settings;
 mod size;
+mod start;
 mod stop;
 mod verdict;
 

@@ -1,30 +1,32 @@
 //! One run of `ka-server`: from checked settings to an exit code. The stages of a clone are in [`crate::clone`],
 //! those of the generic mode in [`crate::generic`]; what both share is [`Run`].
 
-use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
-use indicatif::ProgressDrawTarget;
+use anyhow::{Context, Result, ensure};
 use ka_status::report::NodeReport;
 use ka_status::run::RunEvent;
 use ka_status::summary::{GoldenTotals, RunSummary, StreamTotals};
 use ka_status::text::error_line;
-use ka_status::view::{JsonView, PlainView, TerminalView, Verbosity, View};
-use ka_transport::{NodeInfo, Outcome, Server, ServerConfig, ServerKey, StreamSummary, StreamWriter};
+use ka_transport::{NodeInfo, Outcome, Server, StreamSummary, StreamWriter};
 
 use crate::cli::Options;
 use crate::failure::{Failure, OrFail};
-use crate::join::join_line;
-use crate::log_dir::LogDir;
 use crate::monitor::Monitor;
 use crate::settings::{Job, Settings};
 use crate::stop::Stop;
 use crate::verdict::{Content, Expected, compare};
-use crate::{clone, dry_run, generic};
+use crate::{clone, dry_run, generic, start};
+
+/// How long the transport may take to end with its last events.
+const LAST_EVENTS_LIMIT: Duration = Duration::from_secs(5);
+
+/// Between two looks at it.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A run whose ports are bound.
 pub(crate) struct Run<'a> {
@@ -36,8 +38,8 @@ pub(crate) struct Run<'a> {
     pub(crate) stop: Stop,
     /// The nodes.
     pub(crate) server: Arc<Server>,
-    log_dir: Option<PathBuf>,
-    own_files: Vec<PathBuf>,
+    /// What of this machine belongs to the run itself and stays here.
+    pub(crate) own_files: Vec<PathBuf>,
     watcher: JoinHandle<()>,
     stage: String,
     expected: Vec<Expected>,
@@ -57,7 +59,7 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
                 dry_run::of_clone(&spec, &settings, options).or_nothing_done()?;
                 return Ok(0);
             }
-            let run = Run::start(options, &settings).or_nothing_done()?;
+            let run = start::start(options, &settings).or_nothing_done()?;
             Ok(run.carry_out(options, |run| clone::run(run, &spec)))
         }
         Job::Generic(input) => {
@@ -65,36 +67,28 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
                 dry_run::of_generic(input, &settings, options).or_nothing_done()?;
                 return Ok(0);
             }
-            let run = Run::start(options, &settings).or_nothing_done()?;
+            let run = start::start(options, &settings).or_nothing_done()?;
             Ok(run.carry_out(options, |run| generic::run(run, input)))
         }
     }
 }
 
 impl<'a> Run<'a> {
-    /// Binds the ports, tells the operator how to join, and begins to watch.
-    fn start(options: &Options, settings: &'a Settings) -> Result<Self> {
-        ka_host::system::raise_nofile().context("preparing for many connections")?;
-        let server = Arc::new(Server::start(server_config(options, settings)?)?);
-        let stop = Stop::on_signals()?;
-        stop.abort_with(&server);
-        let log_dir = options.log_dir.as_deref();
-        let log_dir = log_dir
-            .map(|dir| LogDir::make(dir, settings.session.as_str()))
-            .transpose()?;
-        let log_path = log_dir.as_ref().map(|dir| dir.path.clone());
-        let monitor = Monitor::new(views(options, log_dir), options.nodes, server.events());
+    /// A run of which nothing has happened yet.
+    pub(crate) fn new(
+        settings: &'a Settings,
+        server: Arc<Server>,
+        stop: Stop,
+        monitor: Arc<Monitor>,
+        own_files: Vec<PathBuf>,
+    ) -> Result<Self> {
         let watcher = monitor.watch().context("starting the monitor")?;
-        if let Some(path) = &options.join_file {
-            server.join_code().write_file(path).context("--join-file")?;
-        }
-        let run = Self {
+        Ok(Self {
             settings,
             monitor,
             stop,
             server,
-            own_files: own_files(options, log_path.as_deref()),
-            log_dir: log_path,
+            own_files,
             watcher,
             stage: "waiting for the start".to_owned(),
             expected: Vec::new(),
@@ -102,36 +96,7 @@ impl<'a> Run<'a> {
                 session: settings.session.to_string(),
                 ..RunSummary::default()
             },
-        };
-        run.announce(options);
-        Ok(run)
-    }
-
-    fn announce(&self, options: &Options) {
-        let local = self.server.local_addrs();
-        let line = join_line(
-            &self.settings.session,
-            self.server.join_code(),
-            local,
-            options.listen,
-        );
-        // The one line of the run that holds the secret: it goes to the operator, never to a view or a log.
-        eprintln!("Nodes join with:\n  {line}");
-        if let Some(dir) = &self.log_dir {
-            eprintln!("Logs are in {}", dir.display());
-        }
-        let port = local.control.port();
-        let addrs = local
-            .reachable
-            .iter()
-            .map(|addr| std::net::SocketAddr::new(*addr, port).to_string())
-            .collect();
-        self.monitor.emit(&RunEvent::Listening {
-            session: self.settings.session.to_string(),
-            addrs,
-            wanted: options.nodes,
-            wait_secs: options.wait,
-        });
+        })
     }
 
     /// Runs the stages, tells everybody how it ended, and gives the exit code.
@@ -145,8 +110,9 @@ impl<'a> Run<'a> {
     fn conclude(mut self, options: &Options) -> u8 {
         // The core ends with its last handle, and the watcher with the core: every event has been shown then.
         drop(self.server);
-        if self.watcher.join().is_err() {
-            tracing::error!("the monitor thread has panicked");
+        let limit = Instant::now() + LAST_EVENTS_LIMIT;
+        while !self.watcher.is_finished() && Instant::now() < limit {
+            std::thread::sleep(LOOK_INTERVAL);
         }
         let reason = self
             .summary
@@ -185,11 +151,6 @@ impl<'a> Run<'a> {
             self.abort(&error);
             error
         })
-    }
-
-    /// What of this machine belongs to the run itself and stays here.
-    pub(crate) fn own_files(&self) -> Vec<PathBuf> {
-        self.own_files.clone()
     }
 
     /// Waits for the nodes and orders the chain.
@@ -283,52 +244,6 @@ impl<'a> Run<'a> {
             });
         }
     }
-}
-
-/// As absolute paths without links, which is how the golden tree is walked. Those that are not there need no care.
-fn own_files(options: &Options, log_dir: Option<&Path>) -> Vec<PathBuf> {
-    let files = [
-        Some(options.state_dir.as_path()),
-        options.join_file.as_deref(),
-        log_dir,
-    ];
-    files
-        .into_iter()
-        .flatten()
-        .filter_map(|path| path.canonicalize().ok())
-        .collect()
-}
-
-fn views(options: &Options, log_dir: Option<LogDir>) -> Vec<Box<dyn View>> {
-    let mut views = log_dir.map_or_else(Vec::new, |dir| dir.views);
-    views.push(if options.json {
-        Box::new(JsonView::new(io::stdout()))
-    } else if options.quiet {
-        Box::new(PlainView::new(io::stderr(), Verbosity::Quiet))
-    } else if io::stderr().is_terminal() {
-        Box::new(TerminalView::new(ProgressDrawTarget::stderr()))
-    } else {
-        Box::new(PlainView::new(io::stderr(), Verbosity::Normal))
-    });
-    views
-}
-
-fn server_config(options: &Options, settings: &Settings) -> Result<ServerConfig> {
-    let key = ServerKey::load_or_create(&options.state_dir).context("--state-dir")?;
-    let mut secret = [0; 16];
-    getrandom::fill(&mut secret).map_err(|error| anyhow!("making the run's secret: {error}"))?;
-    let mut config = ServerConfig::new(settings.session.clone(), key, secret);
-    if let Some(listen) = options.listen {
-        config.listen = listen;
-    }
-    config.control_port = options.control_port;
-    config.data_port = options.data_port;
-    config.wanted = options.nodes;
-    config.wait = options.wait.map(Duration::from_secs);
-    config.window_bytes = options.buffer.0;
-    // With -d everybody waits for their turn, also those that did not ask to (-w).
-    config.hold_release = options.release_delay > 0;
-    Ok(config)
 }
 
 fn totals(summary: &StreamSummary, golden: Option<GoldenTotals>) -> StreamTotals {

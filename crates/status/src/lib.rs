@@ -11,6 +11,7 @@
 
 mod board;
 pub mod event;
+pub mod option;
 pub mod report;
 pub mod run;
 pub mod summary;

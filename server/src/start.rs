@@ -1,0 +1,123 @@
+//! The start of a run: ports, logs, views, and the line that lets nodes in. Nothing is left behind when one fails.
+
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use indicatif::ProgressDrawTarget;
+use ka_status::run::RunEvent;
+use ka_status::view::{JsonView, PlainView, TerminalView, Verbosity, View};
+use ka_transport::{Server, ServerConfig, ServerKey};
+
+use crate::cli::Options;
+use crate::join::join_line;
+use crate::log_dir::LogDir;
+use crate::monitor::Monitor;
+use crate::run::Run;
+use crate::settings::Settings;
+use crate::stop::Stop;
+
+/// Binds the ports, tells the operator how to join, and begins to watch.
+///
+/// # Errors
+/// A port, the key, the log directory or the join file cannot be had.
+pub(crate) fn start<'a>(options: &Options, settings: &'a Settings) -> Result<Run<'a>> {
+    ka_host::system::raise_nofile().context("preparing for many connections")?;
+    let server = Arc::new(Server::start(server_config(options, settings)?)?);
+    let stop = Stop::on_signals()?;
+    stop.abort_with(&server);
+    let log_dir = options.log_dir.as_deref();
+    let log_dir = log_dir
+        .map(|dir| LogDir::make(dir, settings.session.as_str()))
+        .transpose()?;
+    let log_path = log_dir.as_ref().map(|dir| dir.path.clone());
+    if let Some(path) = &options.join_file {
+        server.join_code().write_file(path).context("--join-file")?;
+    }
+    let monitor = Monitor::new(views(options, log_dir), options.nodes, server.events());
+    announce(options, settings, &server, &monitor, log_path.as_deref());
+    Run::new(
+        settings,
+        server,
+        stop,
+        monitor,
+        own_files(options, log_path.as_deref()),
+    )
+}
+
+fn announce(
+    options: &Options,
+    settings: &Settings,
+    server: &Server,
+    monitor: &Monitor,
+    log_dir: Option<&Path>,
+) {
+    let local = server.local_addrs();
+    let line = join_line(&settings.session, server.join_code(), local, options.listen);
+    // The one line of the run that holds the secret: it goes to the operator, never to a view or a log.
+    eprintln!("Nodes join with:\n  {line}");
+    if let Some(dir) = log_dir {
+        eprintln!("Logs are in {}", dir.display());
+    }
+    let port = local.control.port();
+    let addrs = local
+        .reachable
+        .iter()
+        .map(|addr| SocketAddr::new(*addr, port).to_string())
+        .collect();
+    monitor.emit(&RunEvent::Listening {
+        session: settings.session.to_string(),
+        addrs,
+        wanted: options.nodes,
+        wait_secs: options.wait,
+    });
+}
+
+/// As absolute paths without links, which is how the golden tree is walked. Those that are not there need no care.
+fn own_files(options: &Options, log_dir: Option<&Path>) -> Vec<PathBuf> {
+    let files = [
+        Some(options.state_dir.as_path()),
+        options.join_file.as_deref(),
+        log_dir,
+    ];
+    files
+        .into_iter()
+        .flatten()
+        .filter_map(|path| path.canonicalize().ok())
+        .collect()
+}
+
+fn views(options: &Options, log_dir: Option<LogDir>) -> Vec<Box<dyn View>> {
+    let mut views = log_dir.map_or_else(Vec::new, |dir| dir.views);
+    views.push(if options.json {
+        Box::new(JsonView::new(io::stdout()))
+    } else if options.quiet {
+        Box::new(PlainView::new(io::stderr(), Verbosity::Quiet))
+    } else if io::stderr().is_terminal() {
+        Box::new(TerminalView::new(ProgressDrawTarget::stderr()))
+    } else {
+        Box::new(PlainView::new(io::stderr(), Verbosity::Normal))
+    });
+    views
+}
+
+fn server_config(options: &Options, settings: &Settings) -> Result<ServerConfig> {
+    let key = ServerKey::load_or_create(&options.state_dir).context("--state-dir")?;
+    let mut secret = [0; 16];
+    getrandom::fill(&mut secret).map_err(|error| anyhow!("making the run's secret: {error}"))?;
+    let mut config = ServerConfig::new(settings.session.clone(), key, secret);
+    if let Some(listen) = options.listen {
+        config.listen = listen;
+    }
+    config.control_port = options.control_port;
+    config.data_port = options.data_port;
+    config.wanted = options.nodes;
+    config.wait = options.wait.map(Duration::from_secs);
+    config.window_bytes = options.buffer.0;
+    // With -d everybody waits for their turn, also those that did not ask to (-w).
+    config.hold_release = options.release_delay > 0;
+    Ok(config)
+}
