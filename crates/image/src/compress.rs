@@ -25,8 +25,8 @@ pub enum Compress {
 
 /// Level 1: about 500 MB/s a core, faster than the links that make it worth while; higher levels are not.
 const LEVEL: i32 = 1;
-/// The state is reconsidered that often: long against a block, short against a copy.
-const WINDOW: Duration = Duration::from_millis(50);
+/// The state is reconsidered that often: long against a block and a tick of `/proc/stat`, short against a copy.
+const WINDOW: Duration = Duration::from_millis(100);
 /// Start above this share of time spent waiting for the consumer …
 const START_WAITING: f64 = 0.5;
 /// … and stop below this one: compression itself has become the bottleneck.
@@ -231,7 +231,7 @@ mod tests {
     fn auto_does_not_compress_while_the_consumer_is_fast() {
         let gate = Gate::new(Compress::Auto);
         let mut meter = Meter::new(&gate);
-        let until = Instant::now() + 4 * WINDOW;
+        let until = Instant::now() + 3 * WINDOW;
         while Instant::now() < until {
             meter.time(|| ());
         }

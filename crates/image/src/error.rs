@@ -48,7 +48,7 @@ pub enum RestoreError {
         source: io::Error,
     },
     /// The target is full.
-    #[error("no space left for {}: use a larger disk or a larger partition in the desc", path.display())]
+    #[error("no space or no inode left for {}: use a larger disk or a larger partition in the desc", path.display())]
     Full {
         /// What was being written.
         path: PathBuf,
