@@ -2,11 +2,12 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use ka_host::run::Tool;
+use ka_host::loopdev::{LoopDevice, LoopOptions};
+use ka_host::mount::MountGuard;
 use ka_image::ProblemKind;
 
 use crate::lab::{Volume, copy, is_root, shell};
@@ -95,32 +96,54 @@ fn a_file_that_grows_without_end_is_reported_by_name_and_arrives_as_it_was_begun
     assert!(arrived.len() >= 40 << 20 && arrived[..40 << 20].iter().all(|byte| *byte == b'l'));
 }
 
+/// A file system image with files `a` and `z`, one of no known type, and a large one at its end.
+fn damaged_image(dir: &Path) -> PathBuf {
+    let image = dir.join("image");
+    let script = "mkdir tree; echo before > tree/a; echo after > tree/z; echo odd > tree/odd
+        head -c 30M /dev/zero | tr '\\0' x > large; truncate -s 64M image
+        mkfs.ext4 -q -O ^has_journal -d tree image
+        debugfs -w -R 'write large large' image; debugfs -w -R 'sif odd mode 0170644' image";
+    shell(dir, script);
+    image
+}
+
 #[test]
 fn what_cannot_be_read_is_named_and_the_rest_arrives() {
     if !is_root() {
         return;
     }
-    let (mut golden, clone) = (Volume::new("ext4"), Volume::new("ext4"));
-    shell(
-        golden.path(),
-        "echo before > a; head -c 3M /dev/urandom > broken; echo after > z",
+    let (dir, golden, clone) = (
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+        Volume::new("ext4"),
     );
-    // The file turns into something of no known type, as after damage on the disk.
-    golden.offline(|device| {
-        Tool::new("debugfs")
-            .args(["-w", "-R", "sif broken mode 0170644"])
-            .arg(device)
-            .run()
-            .unwrap();
-    });
+    let image = damaged_image(dir.path());
+    let options = LoopOptions {
+        sector_size: 512,
+        read_only: true,
+    };
+    let device = LoopDevice::attach(&image, options).unwrap();
+    let _mount = MountGuard::mount(device.path(), golden.path(), "ext4", "ro").unwrap();
+    // What lies behind the cut cannot be read any more: the loop device says EIO.
+    OpenOptions::new()
+        .write(true)
+        .open(&image)
+        .unwrap()
+        .set_len(24 << 20)
+        .unwrap();
     let copied = copy(golden.path(), clone.path());
+
     let problems = copied.sent.problems.kept();
-    assert!(
+    let of = |name: &str| {
         problems
             .iter()
-            .any(|problem| problem.path == golden.path().join("broken")),
-        "{problems:?}"
-    );
+            .find(|problem| problem.path == golden.path().join(name))
+    };
+    assert!(of("odd").is_some(), "{problems:?}");
+    let text = of("large").unwrap().to_string();
+    assert!(text.contains("cannot be read: at byte "), "{text}");
     assert_eq!(fs::read(clone.path().join("z")).unwrap(), b"after\n");
-    assert!(!clone.path().join("broken").exists());
+    assert!(!clone.path().join("odd").exists());
+    let large = fs::read(clone.path().join("large")).unwrap();
+    assert!(large.len() == 30 << 20 && large[..1 << 20].iter().all(|byte| *byte == b'x'));
 }

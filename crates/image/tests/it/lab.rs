@@ -15,10 +15,9 @@ use tempfile::TempDir;
 
 /// A file system on a loop device, mounted; everything goes when it is dropped, in this order.
 pub(crate) struct Volume {
-    mount: Option<MountGuard>,
-    device: Option<LoopDevice>,
-    dir: TempDir,
-    kind: String,
+    mount: MountGuard,
+    _device: Option<LoopDevice>,
+    _dir: TempDir,
 }
 
 impl Volume {
@@ -39,19 +38,10 @@ impl Volume {
         // Made by mkfs.ext4 only; without it trees of different file systems compare.
         let _ = std::fs::remove_dir(dir.path().join("lost+found"));
         Self {
-            mount: Some(mount),
-            device: Some(device),
-            dir,
-            kind: kind.to_owned(),
+            mount,
+            _device: Some(device),
+            _dir: dir,
         }
-    }
-
-    /// Does something to the device while it is not mounted.
-    pub(crate) fn offline(&mut self, change: impl FnOnce(&Path)) {
-        let device = self.device.as_ref().unwrap().path().to_path_buf();
-        self.mount.take().unwrap().unmount().unwrap();
-        change(&device);
-        self.mount = Some(MountGuard::mount(&device, self.dir.path(), &self.kind, "noatime").unwrap());
     }
 
     /// A file system without a device (`tmpfs`, `ramfs`).
@@ -59,15 +49,14 @@ impl Volume {
         let dir = tempfile::tempdir().unwrap();
         let mount = MountGuard::mount(Path::new("none"), dir.path(), kind, "").unwrap();
         Self {
-            mount: Some(mount),
-            device: None,
-            dir,
-            kind: kind.to_owned(),
+            mount,
+            _device: None,
+            _dir: dir,
         }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.dir.path()
+        self.mount.target()
     }
 }
 
