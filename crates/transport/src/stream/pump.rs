@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use ka_proto::block::StreamDigest;
 use ka_proto::control::Peer;
 use ka_proto::link::{Goodbye, UpFrame};
-use ka_proto::relay::{Relay, RelayOutput, Source};
+use ka_proto::relay::{Relay, RelayError, RelayOutput, Source};
 use ka_proto::{Reason, StreamOffset};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -34,6 +34,14 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// more than a small block's worth of work. The chain does not wait for it.
 const DELIVERY_BYTES: u64 = 1 << 20;
 pub(super) const DELIVERY_DELAY: Duration = Duration::from_millis(20);
+
+/// A successor that the server has not named yet. It knows the stream's key, so it is one of the run's nodes; it gives
+/// up by itself when it hears nothing.
+#[derive(Debug)]
+struct EarlySuccessor {
+    link: Box<Downstream>,
+    resume_from: StreamOffset,
+}
 
 /// State of the pump thread.
 #[derive(Debug)]
@@ -67,6 +75,7 @@ pub(super) struct Pump {
     door: Door,
     runtime: Handle,
     reports: mpsc::UnboundedSender<Report>,
+    early_successor: Option<EarlySuccessor>,
     connecting: Option<JoinHandle<()>>,
     attempt: u64,
     over: Option<Ended>,
@@ -102,6 +111,7 @@ pub(crate) fn spawn(config: PumpConfig) -> Result<(), TransportError> {
         door: config.door,
         runtime,
         reports: config.reports,
+        early_successor: None,
         connecting: None,
         attempt: 0,
         over: None,
@@ -169,12 +179,7 @@ impl Pump {
             }
             // Results of an attempt that was given up meanwhile.
             Input::Predecessor { .. } | Input::NoPredecessor { .. } | Input::Gap { .. } => {}
-            Input::Successor { link, resume_from } => {
-                match self.relay.handle_downstream_joined(now, link.node, resume_from) {
-                    Ok(()) => self.downstream = Some(*link),
-                    Err(error) => tracing::warn!(stream = %self.shared.name, %error, "successor turned away"),
-                }
-            }
+            Input::Successor { link, resume_from } => self.take_successor(link, resume_from),
             Input::Relink {
                 predecessor,
                 successor,
@@ -184,6 +189,10 @@ impl Pump {
                 }
                 if let Some(peer) = predecessor {
                     self.relay.set_predecessor(now, peer);
+                }
+                self.obey();
+                if let Some(early) = self.early_successor.take() {
+                    self.take_successor(early.link, early.resume_from);
                 }
             }
             Input::EndStream => self.relay.handle_end_stream(now),
@@ -199,6 +208,20 @@ impl Pump {
             }
         }
         self.obey();
+    }
+
+    /// A successor may hear from the server before this node does that it is to come here: it is kept until then.
+    fn take_successor(&mut self, link: Box<Downstream>, resume_from: StreamOffset) {
+        match self
+            .relay
+            .handle_downstream_joined(self.now(), link.node, resume_from)
+        {
+            Ok(()) => self.downstream = Some(*link),
+            Err(RelayError::WrongSuccessor { .. }) => {
+                self.early_successor = Some(EarlySuccessor { link, resume_from });
+            }
+            Err(error) => tracing::warn!(stream = %self.shared.name, %error, "successor turned away"),
+        }
     }
 
     /// Does what the machine wants done.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ka_proto::block::StreamKey;
-use ka_proto::control::Peer;
+use ka_proto::control::{Peer, Successor};
 use ka_proto::relay::{RelayConfig, Source};
 use ka_proto::{NodeId, RunId, StreamId, StreamName};
 use tokio::runtime::Runtime;
@@ -293,6 +293,35 @@ fn lost_middle_node_ends_the_stream_of_its_neighbours_in_bounded_time() {
             .is_err_and(|reason| reason.contains("predecessor")),
         "{ended:?}"
     );
+    chain.assert_closed(0);
+}
+
+#[test]
+fn successor_that_comes_before_it_is_named_is_kept_until_then() {
+    let mut chain = chain(2, 8 << 20);
+    let orphan = chain.consume(2, |_| ());
+    chain.shared[1].post(Input::Abort("killed by the test".to_owned()));
+    chain.last_report(1);
+    let predecessor = Some(Peer {
+        node: NodeId(0),
+        addr: chain.doors[0],
+    });
+    chain.shared[2].post(Input::Relink {
+        predecessor,
+        successor: None,
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    let successor = Some(Successor::Node(NodeId(2)));
+    chain.shared[0].post(Input::Relink {
+        predecessor: None,
+        successor,
+    });
+    let sent = chain.produce([1000, 2000]);
+    assert_eq!(orphan.join().unwrap(), Ok((3000, sent)));
+    while let Ok(report) = chain.reports[2].try_recv() {
+        let lost_again = matches!(&report.what, Happened::LinkLost { offset, .. } if offset.0 > 0);
+        assert!(!lost_again, "{report:?}");
+    }
     chain.assert_closed(0);
 }
 
