@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::builder::RangedU64ValueParser;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
+use ka_status::option::{BufferSize, usage_line};
 
 use crate::size::BlockSize;
 

@@ -1,0 +1,269 @@
+//! `--dry-run`: everything that would be sent and done, as tables or as JSON. Touches nothing, binds nothing.
+//!
+//! The partitions are shown as planned on a disk like the golden one; each node plans anew for its own disk.
+
+mod planned;
+mod tables;
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use ka_disk::spec::InstallSpec;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::cli::Options;
+use crate::generic::describe;
+use crate::settings::{Input, Settings};
+use planned::Planned;
+
+/// Shows a clone.
+///
+/// # Errors
+/// A drive cannot be planned, or standard output cannot be written.
+pub(crate) fn of_clone(spec: &InstallSpec, settings: &Settings, options: &Options) -> Result<()> {
+    let plans = planned::all(spec)?;
+    if options.json {
+        return print_json(&json!({ "run": RunJson::new(settings, options), "spec": spec, "plans": plans }));
+    }
+    print_text(&format!(
+        "{}{}",
+        run_text(settings, options),
+        clone_text(spec, &plans, settings)?
+    ))
+}
+
+fn clone_text(spec: &InstallSpec, plans: &[Planned], settings: &Settings) -> Result<String> {
+    let mut text = String::new();
+    for (title, table) in [
+        ("Drives", tables::drives(spec, plans)),
+        ("Partitions", tables::partitions(spec, plans)),
+        ("Mounts", tables::mounts(spec)),
+        ("Swap files, made anew", tables::swap_files(spec)),
+        ("Streams", tables::streams(spec, settings)),
+    ] {
+        if table.row_count() > 0 {
+            writeln!(text, "\n{title}:\n{table}")?;
+        }
+    }
+    excluded(&mut text, spec)?;
+    for note in plans.iter().filter_map(|planned| planned.note.as_ref()) {
+        writeln!(text, "\nnote: {note}")?;
+    }
+    for note in &spec.notes {
+        writeln!(text, "\nwarning: {note}")?;
+    }
+    Ok(text)
+}
+
+/// Shows the generic mode.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub(crate) fn of_generic(input: &Input, settings: &Settings, options: &Options) -> Result<()> {
+    let stream = format!("{}1", settings.session);
+    if options.json {
+        let what = match input {
+            Input::Command(command) => json!({ "command": command }),
+            Input::File(path) => json!({ "file": path.display().to_string() }),
+        };
+        let stream = json!({ "name": stream, "input": what });
+        return print_json(&json!({ "run": RunJson::new(settings, options), "streams": [stream] }));
+    }
+    print_text(&format!(
+        "{}\n{stream}: {}\n",
+        run_text(settings, options),
+        describe(input)
+    ))
+}
+
+/// What the run itself would be, for machines.
+#[derive(Debug, Serialize)]
+struct RunJson {
+    session: String,
+    nodes_wanted: Option<u32>,
+    wait_secs: Option<u64>,
+    release_delay_tenths: u32,
+    buffer_bytes: usize,
+    block_bytes: Option<usize>,
+}
+
+impl RunJson {
+    fn new(settings: &Settings, options: &Options) -> Self {
+        Self {
+            session: settings.session.to_string(),
+            nodes_wanted: options.nodes,
+            wait_secs: options.wait,
+            release_delay_tenths: options.release_delay,
+            buffer_bytes: options.buffer.0,
+            block_bytes: settings.block_bytes,
+        }
+    }
+}
+
+fn run_text(settings: &Settings, options: &Options) -> String {
+    let nodes = options.nodes.map_or_else(
+        || "until a node says go".to_owned(),
+        |nodes| format!("for {nodes} nodes"),
+    );
+    let wait = options
+        .wait
+        .map_or_else(String::new, |secs| format!(", at most {secs} s"));
+    format!(
+        "Session {}: waits {nodes}{wait}. Nothing has been touched.\n",
+        settings.session
+    )
+}
+
+fn excluded(text: &mut String, spec: &InstallSpec) -> Result<()> {
+    if spec.excluded.is_empty() {
+        return Ok(());
+    }
+    writeln!(text, "\nExcluded, empty on the clone:")?;
+    for path in &spec.excluded {
+        writeln!(
+            text,
+            "  {}",
+            PathBuf::from(OsString::from_vec(path.clone())).display()
+        )?;
+    }
+    Ok(())
+}
+
+fn print_text(text: &str) -> Result<()> {
+    io::stdout()
+        .write_all(text.as_bytes())
+        .context("writing to standard output")
+}
+
+fn print_json(value: &serde_json::Value) -> Result<()> {
+    print_text(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use ka_disk::desc::Desc;
+    use ka_disk::layout::Source;
+    use ka_disk::spec::{
+        DriveSpec, FsFeatures, FsSpec, FsType, GoldenDevice, InstallSpec, MountSpec, Place, SPEC_VERSION,
+        StreamKind, StreamPlan, SwapFileSpec, TreeSpec,
+    };
+    use ka_disk::table::TableKind;
+
+    use super::{clone_text, planned};
+    use crate::cli::{Parsed, parse};
+    use crate::settings::Settings;
+
+    fn settings() -> Settings {
+        match parse(["ka-server".into()]) {
+            Parsed::Options(options) => Settings::check(&options).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn root(mounted: &str) -> FsSpec {
+        FsSpec {
+            id: 0,
+            place: Place {
+                drive: "sda".into(),
+                partition: 2,
+            },
+            fstype: FsType::Ext4,
+            golden: Some(GoldenDevice {
+                path: "/dev/sda2".into(),
+                ..GoldenDevice::default()
+            }),
+            golden_fstype: None,
+            label: Some("groot".into()),
+            uuid: None,
+            features: FsFeatures::Default,
+            used_bytes: 300 << 20,
+            used_inodes: 1000,
+            golden_bytes: 600 << 20,
+            mounts: vec![MountSpec {
+                path: mounted.into(),
+                options: "errors=remount-ro".into(),
+                options_changed: false,
+                subvol: None,
+                mode: 0o40755,
+                uid: 0,
+                gid: 0,
+            }],
+        }
+    }
+
+    fn spec(golden_mib: u64) -> InstallSpec {
+        let desc = Desc::parse("swap 100\nlinux 900\n", "a.desc").unwrap();
+        InstallSpec {
+            version: SPEC_VERSION,
+            golden_host: "golden".into(),
+            drives: vec![DriveSpec {
+                name: "sda".into(),
+                source: Source::Desc(desc),
+                golden_table: TableKind::Mbr,
+                golden_bytes: golden_mib << 20,
+                golden_sector_size: 512,
+                boot_code: Some(vec![0; 446]),
+            }],
+            filesystems: vec![root("/")],
+            trees: vec![TreeSpec {
+                id: 0,
+                path: "/".into(),
+                filesystem: 0,
+                used_bytes: 300 << 20,
+            }],
+            swap_files: vec![SwapFileSpec {
+                path: "/swapfile".into(),
+                size_bytes: 64 << 20,
+                mode: 0o600,
+            }],
+            raw: vec![],
+            excluded: vec![b"/tmp".to_vec()],
+            keep_uuids: false,
+            boot_loader: None,
+            streams: vec![StreamPlan {
+                name: "kainstall2".into(),
+                kind: StreamKind::Tree,
+            }],
+            notes: vec!["/mnt/usb is left out".into()],
+        }
+    }
+
+    fn lines(spec: &InstallSpec) -> String {
+        let text = clone_text(spec, &planned::all(spec).unwrap(), &settings()).unwrap();
+        let squeeze = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        text.lines().map(squeeze).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn everything_that_would_be_done_is_shown() {
+        let text = lines(&spec(2000));
+        for line in [
+            "sda 1.9 GiB 512 mbr a.desc copied",
+            "sda1 1.0 MiB 100.0 MiB swap",
+            "sda2 101.0 MiB 900.0 MiB linux ext4 groot 300.0 MiB /dev/sda2",
+            "/ sda2 ext4 errors=remount-ro 0755 0:0",
+            "/swapfile 64.0 MiB",
+            "kainstall2 files of / 300.0 MiB",
+            "Excluded, empty on the clone:\n/tmp",
+            "warning: /mnt/usb is left out",
+        ] {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+        assert!(!text.contains("note:"), "{text}");
+    }
+
+    #[test]
+    fn a_desc_for_larger_disks_than_the_golden_one_is_shown_all_the_same() {
+        let text = lines(&spec(500));
+        assert!(
+            text.contains("note: sda is shown on the smallest disk that it fits, 1001.0 MiB"),
+            "{text}"
+        );
+        assert!(text.contains("sda2 101.0 MiB 900.0 MiB"), "{text}");
+    }
+}
