@@ -9,18 +9,15 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser};
+use ka_status::option::{BufferSize, usage_line};
 
 /// Default session name, the original's.
 pub(crate) const DEFAULT_SESSION: &str = "kainstall";
 /// Default mount directory, the original's.
 pub(crate) const DEFAULT_MOUNT_DIR: &str = "/mnt/disk";
-/// Data a node retains for its successor and its own disk, in bytes: with the image's own buffers the node
-/// stays below 256 MiB, and a machine with 512 MiB of memory can be cloned (issue 2 §6).
-const DEFAULT_BUFFER_BYTES: usize = ka_transport::DEFAULT_WINDOW_BYTES;
-/// Below this the window does not hold the blocks a chain needs under way (`ka_proto::limits::MIN_WINDOW_BLOCKS`).
-const MIN_BUFFER_BYTES: usize = 8 << 20;
-/// Above this the default promise about memory means nothing; it is a typing error.
-const MAX_BUFFER_BYTES: usize = 16 << 30;
+/// Data a node retains for its successor and its own disk: with the image's own buffers the node stays below
+/// 256 MiB, and a machine with 512 MiB of memory can be cloned (issue 2 §6).
+const DEFAULT_BUFFER: &str = "64M";
 
 /// Turn this node into a clone of the golden node.
 ///
@@ -87,8 +84,8 @@ pub(crate) struct Options {
     pub(crate) listen: Option<IpAddr>,
 
     /// Memory for data on its way to the disk and to the next node, bytes or 64M, 1G
-    #[arg(long, value_name = "SIZE", default_value_t = DEFAULT_BUFFER_BYTES, value_parser = parse_buffer)]
-    pub(crate) buffer: usize,
+    #[arg(long, value_name = "SIZE", default_value = DEFAULT_BUFFER)]
+    pub(crate) buffer: BufferSize,
 
     /// Also write the log to DIR/ka-client-NAME.log
     #[arg(long, value_name = "DIR")]
@@ -165,18 +162,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             Parsed::Text(error.render().to_string())
         }
-        Err(error) => Parsed::Wrong(one_line(&error.render().to_string())),
+        Err(error) => Parsed::Wrong(usage_line(&error.render().to_string(), "ka-client")),
     }
-}
-
-/// clap's message without usage and tips: its first paragraph on one line, and where to read more.
-fn one_line(rendered: &str) -> String {
-    let paragraph = rendered
-        .lines()
-        .take_while(|line| !line.is_empty())
-        .map(str::trim);
-    let message = paragraph.collect::<Vec<_>>().join(" ");
-    format!("{}; see ka-client --help", message.trim_start_matches("error: "))
 }
 
 /// The manual page of `ka-client` (roff).
@@ -185,24 +172,6 @@ pub(crate) fn manual() -> Vec<u8> {
     // Writing to memory does not fail.
     clap_mangen::Man::new(Options::command()).render(&mut page).ok();
     page
-}
-
-/// A size of memory in bytes: digits with an optional K, M or G (powers of 1024).
-fn parse_buffer(text: &str) -> Result<usize, String> {
-    let (digits, shift) = match text.trim_end_matches(['b', 'B', 'i']) {
-        t if t.ends_with(['k', 'K']) => (&t[..t.len() - 1], 10),
-        t if t.ends_with(['m', 'M']) => (&t[..t.len() - 1], 20),
-        t if t.ends_with(['g', 'G']) => (&t[..t.len() - 1], 30),
-        t => (t, 0),
-    };
-    let number: usize = digits
-        .parse()
-        .map_err(|_| "expected a size such as 64M or 1G".to_owned())?;
-    let bytes = number.saturating_mul(1 << shift);
-    if !(MIN_BUFFER_BYTES..=MAX_BUFFER_BYTES).contains(&bytes) {
-        return Err("the buffer must be between 8M and 16G".to_owned());
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -246,7 +215,7 @@ mod tests {
         assert_eq!(options.session, "kainstall");
         assert_eq!(options.mount_dir, PathBuf::from("/mnt/disk"));
         assert_eq!(options.retries, 5);
-        assert_eq!(options.buffer, DEFAULT_BUFFER_BYTES);
+        assert_eq!(options.buffer.0, ka_transport::DEFAULT_WINDOW_BYTES);
         assert!(!options.no_reboot && !options.dry_run && !options.json);
     }
 
@@ -266,21 +235,6 @@ mod tests {
         for bad in ["sda", "=x", "sda=", "a/b=/dev/x"] {
             let error = wrong(&["--disk", bad]);
             assert!(error.contains("sda=/dev/nvme0n1"), "{bad}: {error}");
-        }
-    }
-
-    #[test]
-    fn buffer_takes_units_and_has_bounds() {
-        for (text, bytes) in [
-            ("64M", 64 << 20),
-            ("1GiB", 1 << 30),
-            ("8388608", 8 << 20),
-            ("8192k", 8 << 20),
-        ] {
-            assert_eq!(parse_buffer(text), Ok(bytes), "{text}");
-        }
-        for bad in ["", "M", "1", "99999999999G", "-1M", "64T"] {
-            assert!(parse_buffer(bad).is_err(), "{bad}");
         }
     }
 

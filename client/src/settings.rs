@@ -88,7 +88,7 @@ pub(crate) fn node_config(options: &Options) -> anyhow::Result<NodeConfig> {
         retries: options.retries.saturating_sub(1),
         start_now: options.go,
         wants_release: options.wait_release,
-        window_bytes: options.buffer,
+        window_bytes: options.buffer.0,
         mac: own_mac(options),
         ..NodeConfig::new(session, join, node_name(options)?)
     })

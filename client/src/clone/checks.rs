@@ -43,7 +43,7 @@ pub(crate) fn choose_disks(spec: &InstallSpec, options: &Options) -> anyhow::Res
 pub(crate) fn check(plan: &ClonePlan, options: &Options) -> anyhow::Result<Vec<HeldDisk>> {
     fs::check_node(&plan.spec)?;
     check_mount_dir(&plan.mount_dir)?;
-    check_memory(system::available_memory_bytes(), options.buffer as u64)?;
+    check_memory(system::available_memory_bytes(), options.buffer.0 as u64)?;
     plan.disks.iter().map(hold).collect()
 }
 
