@@ -59,7 +59,8 @@ impl BlockDevice {
         Some(Self::from_sysfs(&dir))
     }
 
-    /// All block devices that have a size: drives without a disk in them have none.
+    /// All block devices that can hold a file system of the golden node: those with a size (drives without a disk
+    /// in them have none), but no floppy drives, which take seconds to say that they are empty.
     pub(super) fn all() -> Result<Vec<Self>, HostError> {
         let entries = fs::read_dir(SYS_BLOCK)
             .map_err(|source| HostError::new(format!("listing block devices in {SYS_BLOCK}"), source))?;
@@ -68,6 +69,7 @@ impl BlockDevice {
             .filter(|entry| read_number(&entry.path().join("size")).is_some_and(|size| size > 0))
             .filter_map(|entry| entry.path().canonicalize().ok())
             .map(|dir| Self::from_sysfs(&dir))
+            .filter(|device| !device.name.starts_with("fd"))
             .collect();
         found.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
@@ -89,8 +91,14 @@ impl BlockDevice {
             .zip(dir.parent().and_then(name_of))
             .map(|(number, drive)| (drive, number));
         let sectors = read_number(&dir.join("size")).unwrap_or(0);
+        // What people call `dm-3` stands in `/dev/mapper`.
+        let mapped = fs::read_to_string(dir.join("dm/name")).ok();
+        let mapped = mapped.map(|name| Path::new("/dev/mapper").join(name.trim()));
+        let node = mapped
+            .filter(|node| node.exists())
+            .unwrap_or_else(|| Path::new("/dev").join(&name));
         Self {
-            node: Path::new("/dev").join(&name),
+            node,
             name,
             bytes: sectors * SYS_SECTOR_BYTES,
             partition,
