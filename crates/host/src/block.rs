@@ -18,11 +18,9 @@ const CLAIM_PAUSE: Duration = Duration::from_millis(100);
 
 mod ioctl {
     nix::ioctl_read_bad!(blksszget, nix::libc::BLKSSZGET, nix::libc::c_int);
-    nix::ioctl_read_bad!(blkpbszget, nix::request_code_none!(0x12, 123), nix::libc::c_uint);
     nix::ioctl_read!(blkgetsize64, 0x12, 114, usize);
     nix::ioctl_none!(blkflsbuf, 0x12, 97);
     nix::ioctl_write_ptr_bad!(blkzeroout, nix::request_code_none!(0x12, 127), [u64; 2]);
-    nix::ioctl_write_ptr_bad!(blkdiscard, nix::request_code_none!(0x12, 119), [u64; 2]);
 }
 
 /// Opens a device for reading and writing, refused by the kernel (`EBUSY`) while it or one of its partitions
@@ -98,17 +96,6 @@ pub fn sector_size(file: &File) -> io::Result<u32> {
     u32::try_from(size).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "negative sector size"))
 }
 
-/// Physical sector size in bytes: 4096 on a disk that emulates 512.
-///
-/// # Errors
-/// What the kernel says.
-pub fn physical_sector_size(file: &File) -> io::Result<u32> {
-    let mut size = 0;
-    // SAFETY: BLKPBSZGET writes one unsigned int into live memory.
-    unsafe { ioctl::blkpbszget(file.as_raw_fd(), &raw mut size) }?;
-    Ok(size)
-}
-
 /// Writes out and forgets the kernel's cached copy of the device, so that the next read comes from the disk.
 ///
 /// # Errors
@@ -138,17 +125,6 @@ pub fn zero_out(file: &File, start_bytes: u64, len_bytes: u64) -> io::Result<()>
     write_zeros(file, start_bytes, len_bytes)
 }
 
-/// Tells the device that a range is no longer needed. What it reads afterwards is undefined.
-///
-/// # Errors
-/// `EOPNOTSUPP` when the device cannot.
-pub fn discard(file: &File, start_bytes: u64, len_bytes: u64) -> io::Result<()> {
-    let range = [start_bytes, len_bytes];
-    // SAFETY: BLKDISCARD reads two u64 from live memory; the kernel checks the range.
-    unsafe { ioctl::blkdiscard(file.as_raw_fd(), &raw const range) }?;
-    Ok(())
-}
-
 fn write_zeros(file: &File, start_bytes: u64, len_bytes: u64) -> io::Result<()> {
     let zeros = vec![0u8; ZERO_CHUNK_BYTES];
     let end = start_bytes + len_bytes;
@@ -175,7 +151,6 @@ mod tests {
             let file = open_exclusive(device.path()).unwrap();
             assert_eq!(size_bytes(&file).unwrap(), 8 << 20);
             assert_eq!(sector_size(&file).unwrap(), sector);
-            assert!(physical_sector_size(&file).unwrap() >= 512);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
@@ -71,20 +71,6 @@ pub fn addresses() -> Result<Vec<InterfaceAddr>, HostError> {
     Ok(found.collect())
 }
 
-/// The broadcast addresses of all interfaces that have one.
-///
-/// # Errors
-/// As [`addresses`].
-pub fn broadcast_addrs() -> Result<Vec<Ipv4Addr>, HostError> {
-    let mut found: Vec<Ipv4Addr> = addresses()?
-        .into_iter()
-        .filter_map(|entry| entry.broadcast)
-        .collect();
-    found.sort_unstable();
-    found.dedup();
-    Ok(found)
-}
-
 /// The hardware address of the interface that has `addr`; `None` when no interface has it, or it has no MAC.
 ///
 /// # Errors
@@ -98,13 +84,6 @@ pub fn mac_of(addr: IpAddr) -> Result<Option<MacAddr>, HostError> {
         .into_iter()
         .find(|entry| entry.addr == unscoped(addr))
         .and_then(|entry| entry.mac))
-}
-
-/// Whether an address is of the kind that another machine can reach: neither loopback nor link-local IPv6.
-#[must_use]
-pub fn is_reachable(addr: IpAddr) -> bool {
-    let link_local = |v6: Ipv6Addr| v6.segments()[0] & 0xffc0 == 0xfe80;
-    !addr.is_loopback() && !addr.is_unspecified() && !matches!(addr, IpAddr::V6(v6) if link_local(v6))
 }
 
 #[cfg(test)]
@@ -128,12 +107,5 @@ mod tests {
             MacAddr([0x52, 0x54, 0, 1, 2, 0xff]).to_string(),
             "52:54:00:01:02:ff"
         );
-    }
-
-    #[test]
-    fn link_local_and_loopback_addresses_are_not_reachable() {
-        assert!(!is_reachable("fe80::1".parse().unwrap()));
-        assert!(!is_reachable("127.0.0.1".parse().unwrap()));
-        assert!(is_reachable("10.0.1.1".parse().unwrap()));
     }
 }
