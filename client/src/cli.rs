@@ -31,7 +31,7 @@ const DEFAULT_BUFFER: &str = "64M";
 )]
 pub(crate) struct Options {
     /// Server to join, instead of searching for the session by broadcast
-    #[arg(short = 'h', long = "host", value_name = "HOST")]
+    #[arg(short = 'h', long = "host", value_name = "HOST[:PORT]")]
     pub(crate) host: Option<String>,
 
     /// Session to join; server and node must use the same name
