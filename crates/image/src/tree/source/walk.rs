@@ -92,7 +92,9 @@ impl<'a> Walker<'a> {
     fn walk_source(&mut self, index: usize, source: &TreeSource, rules: &Rules) -> Result<(), Stopped> {
         let permit = self.permit()?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = fs::openat(CWD, &source.root, flags, Mode::empty());
+        let open = |flags| fs::openat(CWD, &source.root, flags, Mode::empty());
+        // O_NOATIME is for owners and CAP_FOWNER only.
+        let opened = open(flags | OFlags::NOATIME).or_else(|_| open(flags));
         let fd = match opened {
             Ok(fd) => Arc::new(CountedFd::new(fd, permit)),
             Err(errno) => {
