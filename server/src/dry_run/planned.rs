@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use ka_disk::layout::{Geometry, LayoutError, PartitionPlan, minimum_bytes, plan};
-use ka_disk::spec::{DriveSpec, InstallSpec};
+use ka_disk::spec::{DriveSpec, InstallSpec, check_fit};
 use ka_status::text::size;
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ pub(super) struct Planned {
     pub(super) drive: String,
     /// The plan, on a disk like the golden one where it fits there.
     pub(super) plan: PartitionPlan,
-    /// Why it is shown on another disk.
+    /// What does not fit a disk like the golden one.
     pub(super) note: Option<String>,
 }
 
@@ -22,19 +22,21 @@ pub(super) struct Planned {
 /// # Errors
 /// No disk would do for one of them.
 pub(super) fn all(spec: &InstallSpec) -> Result<Vec<Planned>> {
-    spec.drives
-        .iter()
-        .map(|drive| planned(drive, spec.keep_uuids))
-        .collect()
+    spec.drives.iter().map(|drive| planned(spec, drive)).collect()
 }
 
-fn planned(drive: &DriveSpec, keep_ids: bool) -> Result<Planned> {
-    let (note, golden_bytes) = match on_disk(drive, drive.golden_bytes, keep_ids) {
+fn planned(spec: &InstallSpec, drive: &DriveSpec) -> Result<Planned> {
+    let keep_ids = spec.keep_uuids;
+    let (error, golden_bytes) = match on_disk(drive, drive.golden_bytes, keep_ids) {
         Ok(plan) => {
+            // A node's own disk may be larger; if it is not, it refuses with the same words.
+            let note = check_fit(spec, &drive.name, &plan)
+                .err()
+                .map(|error| error.to_string());
             return Ok(Planned {
                 drive: drive.name.clone(),
                 plan,
-                note: None,
+                note,
             });
         }
         Err(error) => (error.to_string(), drive.golden_bytes),
@@ -43,7 +45,7 @@ fn planned(drive: &DriveSpec, keep_ids: bool) -> Result<Planned> {
         format!("the golden node has no {}", drive.name)
     } else {
         format!(
-            "it does not fit a disk of {} like the golden one ({note})",
+            "it does not fit a disk of {} like the golden one ({error})",
             size(golden_bytes)
         )
     };
