@@ -85,3 +85,87 @@ fn needed_for(fs: &FsSpec) -> String {
         None => format!("{} ({})", fs.place, fs.fstype),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{ExtFeatures, MountSpec, Place};
+
+    fn mounted(id: u32, fstype: FsType, path: &str) -> FsSpec {
+        let place = Place {
+            drive: "sda".to_owned(),
+            partition: id + 1,
+        };
+        let mount = MountSpec {
+            path: path.to_owned(),
+            options: "defaults".to_owned(),
+            options_changed: false,
+            subvol: None,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+        };
+        FsSpec {
+            mounts: vec![mount],
+            ..FsSpec::new(id, place, fstype)
+        }
+    }
+
+    fn spec(filesystems: Vec<FsSpec>) -> InstallSpec {
+        InstallSpec {
+            filesystems,
+            ..InstallSpec::empty("golden".to_owned())
+        }
+    }
+
+    #[test]
+    fn every_tool_is_asked_for_once_with_its_package() {
+        let root = FsSpec {
+            features: FsFeatures::Ext(ExtFeatures::default()),
+            ..mounted(0, FsType::Ext4, "/")
+        };
+        let jfs = FsSpec {
+            uuid: Some("x".to_owned()),
+            ..mounted(1, FsType::Jfs, "/j")
+        };
+        let found = required_tools(&spec(vec![root, jfs, mounted(2, FsType::Ext3, "/home")]));
+        let names: Vec<(&str, &str)> = found
+            .iter()
+            .map(|tool| (tool.program.as_str(), tool.package.as_str()))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("mke2fs", "e2fsprogs"),
+                ("tune2fs", "e2fsprogs"),
+                ("mkfs.jfs", "jfsutils"),
+                ("jfs_tune", "jfsutils"),
+                ("blkid", "util-linux")
+            ]
+        );
+        assert_eq!(found[0].needed_for, "/ (ext4)");
+    }
+
+    #[test]
+    fn a_type_that_the_kernel_cannot_mount_is_refused_before_anything_is_written() {
+        let unknown = FsType::ALL.into_iter().find(|fstype| {
+            fstype.is_mountable()
+                && run::find(fstype.mkfs_program()).is_some()
+                && !system::kernel_mounts(fstype.name())
+        });
+        // A kernel with every driver has nothing to refuse.
+        let Some(fstype) = unknown else { return };
+        let error = check_node(&spec(vec![mounted(0, fstype, "/data")]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with(&format!("this kernel cannot mount {fstype}")),
+            "{error}"
+        );
+        assert!(
+            error.contains(&format!("/data ({fstype})")) && error.contains("fs="),
+            "{error}"
+        );
+        check_node(&spec(vec![mounted(0, FsType::Ext4, "/data")])).unwrap();
+    }
+}

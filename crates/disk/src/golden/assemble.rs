@@ -14,7 +14,7 @@ use super::{SurveyError, SurveyOptions, filesystem, usage};
 use crate::desc::{DescEntry, Size};
 use crate::fs::check_label;
 use crate::spec::{
-    FsSpec, FsType, InstallSpec, Place, RawSpec, SPEC_VERSION, StreamKind, StreamPlan, TreeSpec, needed_bytes,
+    FsSpec, FsType, InstallSpec, Place, RawSpec, StreamKind, StreamPlan, TreeSpec, needed_bytes,
 };
 
 /// Streams are numbered on from the tree's.
@@ -23,18 +23,9 @@ const MIB: u64 = 1 << 20;
 
 pub(super) fn empty(options: &SurveyOptions) -> InstallSpec {
     InstallSpec {
-        version: SPEC_VERSION,
-        golden_host: system::hostname(),
-        drives: Vec::new(),
-        filesystems: Vec::new(),
-        trees: Vec::new(),
-        swap_files: Vec::new(),
-        raw: Vec::new(),
-        excluded: Vec::new(),
         keep_uuids: options.keep_uuids,
         boot_loader: options.boot_loader.clone(),
-        streams: Vec::new(),
-        notes: Vec::new(),
+        ..InstallSpec::empty(system::hostname())
     }
 }
 

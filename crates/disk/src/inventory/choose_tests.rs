@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::desc::Desc;
 use crate::layout::Source;
-use crate::spec::{FsSpec, FsType, Place, SPEC_VERSION};
+use crate::spec::{FsSpec, FsType, Place};
 use crate::table::TableKind;
 
 const GB: u64 = 1_000_000_000;
@@ -20,18 +20,8 @@ fn spec(drives: &[(&str, &str)]) -> InstallSpec {
         boot_code: None,
     };
     InstallSpec {
-        version: SPEC_VERSION,
-        golden_host: "golden".to_owned(),
         drives: drives.iter().map(drive).collect(),
-        filesystems: Vec::new(),
-        trees: Vec::new(),
-        swap_files: Vec::new(),
-        raw: Vec::new(),
-        excluded: Vec::new(),
-        keep_uuids: false,
-        boot_loader: None,
-        streams: Vec::new(),
-        notes: Vec::new(),
+        ..InstallSpec::empty("golden".to_owned())
     }
 }
 

@@ -167,11 +167,9 @@ mod tests {
     }
 
     fn spec(filesystems: Vec<FsSpec>) -> InstallSpec {
-        let json = r#"{"version":1,"golden_host":"g","drives":[],"filesystems":[],"trees":[],"swap_files":[],"raw":[],
-            "excluded":[],"keep_uuids":false,"boot_loader":null,"streams":[],"notes":[]}"#;
         InstallSpec {
             filesystems,
-            ..InstallSpec::from_json(json.as_bytes()).unwrap()
+            ..InstallSpec::empty("golden".to_owned())
         }
     }
 

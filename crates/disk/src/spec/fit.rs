@@ -127,7 +127,10 @@ fn describe(fs: &FsSpec) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Place;
+    use crate::desc::Desc;
+    use crate::layout::{self, Geometry, Source};
+    use crate::spec::{GoldenDevice, Place, RawSpec};
+    use crate::table::TableKind;
 
     fn fs(fstype: FsType, used_mib: u64, golden_mib: u64) -> FsSpec {
         let place = Place {
@@ -139,6 +142,50 @@ mod tests {
             golden_bytes: golden_mib * MIB,
             ..FsSpec::new(0, place, fstype)
         }
+    }
+
+    fn plan_of(desc: &str) -> PartitionPlan {
+        let source = Source::Desc(Desc::parse(desc, "desc").unwrap());
+        let geometry = Geometry {
+            disk_bytes: 1000 * MIB,
+            sector_size: 512,
+        };
+        layout::plan(&source, &geometry, TableKind::Gpt, false, &mut uuid::Uuid::new_v4).unwrap()
+    }
+
+    #[test]
+    fn partitions_that_are_missing_or_too_small_are_named_with_what_to_do() {
+        let mut spec = InstallSpec {
+            filesystems: vec![fs(FsType::Ext4, 100, 0)],
+            ..InstallSpec::empty(String::new())
+        };
+        check_fit(&spec, "sda", &plan_of("linux 200\n")).unwrap();
+        let error = check_fit(&spec, "sda", &plan_of("linux 90\nlinux fill\n"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("sda1 would be 90 MiB, but ext4 needs 10"),
+            "{error}"
+        );
+        assert!(error.ends_with("or leave something out with -x"), "{error}");
+        let place = Place {
+            drive: "sda".to_owned(),
+            partition: 2,
+        };
+        spec.raw.push(RawSpec {
+            place,
+            bytes: 300 * MIB,
+            golden: GoldenDevice::default(),
+        });
+        assert!(
+            check_fit(&spec, "sda", &plan_of("linux 200\n"))
+                .unwrap_err()
+                .to_string()
+                .contains("no partition 2")
+        );
+        check_fit(&spec, "sda", &plan_of("linux 200\nlinux 300\n")).unwrap();
+        assert!(check_fit(&spec, "sda", &plan_of("linux 200\nlinux 299\n")).is_err());
+        check_fit(&spec, "sdb", &plan_of("linux 1\n")).unwrap();
     }
 
     #[test]

@@ -183,6 +183,25 @@ pub enum SpecError {
 }
 
 impl InstallSpec {
+    /// A spec that installs nothing yet.
+    #[must_use]
+    pub fn empty(golden_host: String) -> Self {
+        Self {
+            version: SPEC_VERSION,
+            golden_host,
+            drives: Vec::new(),
+            filesystems: Vec::new(),
+            trees: Vec::new(),
+            swap_files: Vec::new(),
+            raw: Vec::new(),
+            excluded: Vec::new(),
+            keep_uuids: false,
+            boot_loader: None,
+            streams: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
     /// As JSON bytes.
     ///
     /// # Errors
@@ -239,9 +258,6 @@ mod tests {
             partition,
         };
         InstallSpec {
-            version: SPEC_VERSION,
-            golden_host: "golden".to_owned(),
-            drives: Vec::new(),
             filesystems: vec![
                 FsSpec::new(0, place(1), FsType::Ext4),
                 FsSpec::new(1, place(2), FsType::Swap),
@@ -252,8 +268,6 @@ mod tests {
                 filesystem: 0,
                 used_bytes: 7,
             }],
-            swap_files: Vec::new(),
-            raw: Vec::new(),
             excluded: vec![b"/caf\xe9".to_vec()],
             keep_uuids: true,
             boot_loader: Some("grub".to_owned()),
@@ -262,6 +276,7 @@ mod tests {
                 kind: StreamKind::Tree,
             }],
             notes: vec!["a note".to_owned()],
+            ..InstallSpec::empty("golden".to_owned())
         }
     }
 
