@@ -5,7 +5,7 @@ use std::fs;
 use ka_image::WarningKind;
 
 use crate::facts::{COMMON_FLAGS, Compare, assert_same};
-use crate::lab::{Volume, copy, is_root, shell};
+use crate::lab::{Volume, copy, require_root, shell};
 
 /// Compress, do not compress, no copy on write.
 const BTRFS_FLAGS: u32 = COMMON_FLAGS | 0x4 | 0x400 | 0x80_0000;
@@ -26,9 +26,7 @@ fn golden() -> Volume {
 
 #[test]
 fn subvolumes_and_flags_arrive_on_btrfs() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let (golden, clone) = (golden(), Volume::new("btrfs"));
     let copied = copy(golden.path(), clone.path());
     assert!(
@@ -54,9 +52,7 @@ fn subvolumes_and_flags_arrive_on_btrfs() {
 
 #[test]
 fn subvolumes_become_directories_elsewhere_with_a_warning() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let (golden, clone) = (golden(), Volume::new("ext4"));
     let copied = copy(golden.path(), clone.path());
     let subvolumes = copied

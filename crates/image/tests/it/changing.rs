@@ -10,7 +10,7 @@ use ka_host::loopdev::{LoopDevice, LoopOptions};
 use ka_host::mount::MountGuard;
 use ka_image::ProblemKind;
 
-use crate::lab::{Volume, copy, is_root, shell};
+use crate::lab::{Volume, copy, require_root, shell};
 
 fn fill(root: &Path) {
     for number in 0..300 {
@@ -46,9 +46,7 @@ fn disturb(root: &Path, stop: &AtomicBool) {
 
 #[test]
 fn a_tree_that_changes_all_the_time_is_copied_to_its_end() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let golden = Volume::new("ext4");
     fill(golden.path());
     let stop = AtomicBool::new(false);
@@ -68,9 +66,7 @@ fn a_tree_that_changes_all_the_time_is_copied_to_its_end() {
 
 #[test]
 fn a_file_that_grows_without_end_is_reported_by_name_and_arrives_as_it_was_begun() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let (golden, clone) = (Volume::new("ext4"), Volume::new("ext4"));
     let log = golden.path().join("var.log");
     fs::write(&log, vec![b'l'; 40 << 20]).unwrap();
@@ -109,9 +105,7 @@ fn damaged_image(dir: &Path) -> PathBuf {
 
 #[test]
 fn what_cannot_be_read_is_named_and_the_rest_arrives() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let (dir, golden, clone) = (
         tempfile::tempdir().unwrap(),
         tempfile::tempdir().unwrap(),

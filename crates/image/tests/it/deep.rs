@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 
 use crate::facts::{Compare, assert_same};
-use crate::lab::{Volume, copy, is_root, shell};
+use crate::lab::{Volume, copy, require_root, shell};
 
 /// `levels` directories, each in the one before, with a file in every hundredth.
 fn make_deep(root: &Path, name: &str, levels: u32) {
@@ -26,9 +26,7 @@ fn make_deep(root: &Path, name: &str, levels: u32) {
 
 #[test]
 fn paths_far_beyond_path_max_arrive() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let (golden, clone) = (Volume::new("ext4"), Volume::new("xfs"));
     make_deep(golden.path(), "d", 3000);
     make_deep(golden.path(), &"long".repeat(60), 30);
@@ -43,9 +41,7 @@ fn paths_far_beyond_path_max_arrive() {
 
 #[test]
 fn a_process_that_may_open_few_files_copies_deep_and_wide_trees_all_the_same() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let (golden, clone) = (Volume::new("ext4"), Volume::new("ext4"));
     make_deep(golden.path(), "d", 900);
     for dir in 0..3000 {
@@ -76,9 +72,7 @@ fn copies_what_the_environment_says() {
 
 #[test]
 fn a_hundred_thousand_tiny_files_need_little_memory() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let golden = Volume::with("ext4", 2 << 30, &["-q", "-N", "200000"], "noatime");
     let clone = Volume::with("ext4", 2 << 30, &["-q", "-N", "200000"], "noatime");
     let all_in_one = golden.path().join("flat");
@@ -101,9 +95,7 @@ fn a_hundred_thousand_tiny_files_need_little_memory() {
 
 #[test]
 fn many_hard_links_across_directories_keep_their_identity() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let (golden, clone) = (Volume::new("ext4"), Volume::new("btrfs"));
     let root = golden.path();
     for dir in 0..40 {

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use crate::facts::{COMMON_FLAGS, Compare, assert_same, odd};
-use crate::lab::{Volume, copy, copy_with, is_root, options_for, rsync_differences, shell};
+use crate::lab::{Volume, copy, copy_with, options_for, require_root, rsync_differences, shell};
 
 /// Content that does not shrink, the same every time.
 fn noise(len: usize) -> Vec<u8> {
@@ -87,9 +87,7 @@ fn tools_agree(golden: &Path, clone: &Path) {
 }
 
 fn round_trip(from: &str, to: &str) {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let golden = Volume::new(from);
     make_golden(golden.path());
     let clone = Volume::new(to);
@@ -145,9 +143,7 @@ fn everything_arrives_from_btrfs_on_ext4() {
 
 #[test]
 fn a_clone_of_the_clone_has_the_same_digest() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let (golden, clone, again) = (Volume::new("ext4"), Volume::new("ext4"), Volume::new("ext4"));
     make_golden(golden.path());
     // Which name of several comes first depends on the order of the directory.
@@ -162,9 +158,7 @@ fn a_clone_of_the_clone_has_the_same_digest() {
 
 #[test]
 fn every_block_size_thread_count_and_compression_gives_the_same_tree() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let golden = Volume::new("ext4");
     make_golden(golden.path());
     for (threads, block_bytes, compress) in [
@@ -186,9 +180,7 @@ fn every_block_size_thread_count_and_compression_gives_the_same_tree() {
 
 #[test]
 fn project_ids_and_their_inheritance_arrive_where_both_sides_have_them() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let (golden, clone) = (Volume::new("xfs"), Volume::new("xfs"));
     let script = "mkdir p; chattr -p 42 +P p; touch p/in; mkdir p/d; touch p/d/deep; ln p/in p/d/in";
     shell(golden.path(), script);
@@ -205,9 +197,7 @@ fn project_ids_and_their_inheritance_arrive_where_both_sides_have_them() {
 
 #[test]
 fn excluded_skipped_mounted_and_kernel_directories_leave_only_what_they_should() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let golden = Volume::new("ext4");
     let root = golden.path();
     shell(
@@ -244,9 +234,7 @@ fn excluded_skipped_mounted_and_kernel_directories_leave_only_what_they_should()
 
 #[test]
 fn content_written_behind_a_hole_stays_where_it_was() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let (golden, clone) = (Volume::new("xfs"), Volume::new("ext4"));
     let file = File::create(golden.path().join("many-holes")).unwrap();
     for piece in 0..200u64 {

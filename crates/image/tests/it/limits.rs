@@ -4,13 +4,11 @@ use std::fs;
 
 use ka_image::{RestoreError, WarningKind};
 
-use crate::lab::{Volume, copy, copy_with, is_root, options_for, shell};
+use crate::lab::{Volume, copy, copy_with, options_for, require_root, shell};
 
 #[test]
 fn a_full_target_ends_with_one_reason_that_names_the_file() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let golden = Volume::new("ext4");
     for number in 0..60 {
         fs::write(golden.path().join(format!("f{number}")), vec![b'x'; 1 << 20]).unwrap();
@@ -28,9 +26,7 @@ fn a_full_target_ends_with_one_reason_that_names_the_file() {
 
 #[test]
 fn a_target_without_inodes_left_is_full() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let golden = Volume::new("ext4");
     (0..500).for_each(|number| fs::write(golden.path().join(number.to_string()), "").unwrap());
     let clone = Volume::with("ext4", 32 << 20, &["-q", "-N", "100"], "noatime");
@@ -42,9 +38,7 @@ fn a_target_without_inodes_left_is_full() {
 
 #[test]
 fn what_a_file_system_cannot_hold_is_counted_with_an_example() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let golden = Volume::new("ext4");
     shell(
         golden.path(),
@@ -74,9 +68,7 @@ fn what_a_file_system_cannot_hold_is_counted_with_an_example() {
 
 #[test]
 fn an_attribute_too_large_for_the_target_is_a_warning_and_not_a_full_disk() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let (golden, clone) = (Volume::new("xfs"), Volume::new("ext4"));
     fs::write(golden.path().join("f"), "").unwrap();
     let value = vec![b'v'; 30_000];
@@ -99,9 +91,7 @@ fn an_attribute_too_large_for_the_target_is_a_warning_and_not_a_full_disk() {
 
 #[test]
 fn nothing_that_is_there_is_overwritten() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     let (golden, clone) = (Volume::new("ext4"), Volume::new("ext4"));
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("victim"), "untouched").unwrap();

@@ -10,7 +10,7 @@ use ka_host::run::Tool;
 use ka_image::raw::{RawRestoreOptions, RawSendOptions, restore, send};
 use ka_image::{Compress, Progress};
 
-use crate::lab::is_root;
+use crate::lab::require_root;
 
 const BYTES: u64 = 192 << 20;
 
@@ -24,9 +24,7 @@ fn open(device: &LoopDevice) -> File {
 
 #[test]
 fn a_file_system_on_a_device_arrives_byte_for_byte_over_old_content() {
-    if !is_root() {
-        return;
-    }
+    require_root();
     for (sector_size, compress) in [(512, Compress::Never), (4096, Compress::Always)] {
         let golden = LoopDevice::scratch(BYTES, sector_size).unwrap();
         Tool::new("mkfs.ext4")
