@@ -35,7 +35,10 @@ pub fn project_id(file: impl AsFd) -> io::Result<u32> {
 /// # Errors
 /// `ENOTTY`, `EOPNOTSUPP` or `EINVAL` where the file system has none.
 pub fn set_project_id(file: impl AsFd, project_id: u32) -> io::Result<()> {
-    let attributes = FsXattr { project_id, ..read(&file)? };
+    let attributes = FsXattr {
+        project_id,
+        ..read(&file)?
+    };
     // SAFETY: the descriptor is open for the whole call and the structure has the layout of `struct fsxattr`.
     unsafe { ioctl::fs_set_xattr(file.as_fd().as_raw_fd(), &attributes) }?;
     Ok(())

@@ -10,7 +10,10 @@
 //! - [`netif`], [`system`]: interfaces, host name, limits, reboot
 //! - [`signals`], [`namespace`]: catching termination, mounts that end with the process
 
-#![expect(unsafe_code, reason = "ioctls, pre_exec and prctl have no safe form; every use has its SAFETY line")]
+#![expect(
+    unsafe_code,
+    reason = "ioctls, pre_exec and prctl have no safe form; every use has its SAFETY line"
+)]
 
 pub mod blkpg;
 pub mod block;

@@ -31,7 +31,10 @@ impl Termination {
     pub fn catch() -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
         let writer = writer.into_raw_fd();
-        if PIPE.compare_exchange(-1, writer, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+        if PIPE
+            .compare_exchange(-1, writer, Ordering::SeqCst, Ordering::SeqCst)
+            .is_err()
+        {
             return Err(io::Error::other("termination signals are already caught"));
         }
         let action = SigAction::new(SigHandler::Handler(forward), SaFlags::SA_RESTART, SigSet::empty());
@@ -84,6 +87,9 @@ mod tests {
         assert_eq!(termination.wait().unwrap(), "SIGTERM");
         raise(Signal::SIGINT).unwrap();
         assert_eq!(termination.wait().unwrap(), "SIGINT");
-        assert!(Termination::catch().is_err(), "a second catcher would never hear anything");
+        assert!(
+            Termination::catch().is_err(),
+            "a second catcher would never hear anything"
+        );
     }
 }

@@ -34,7 +34,10 @@ pub fn create(parent: impl AsFd, name: &[u8]) -> io::Result<()> {
     if name.is_empty() || name.len() > NAME_MAX || name.contains(&b'/') || name.contains(&0) {
         return Err(io::Error::from_raw_os_error(EINVAL));
     }
-    let mut args = VolumeArgs { fd: 0, name: [0; NAME_MAX + 1] };
+    let mut args = VolumeArgs {
+        fd: 0,
+        name: [0; NAME_MAX + 1],
+    };
     args.name[..name.len()].copy_from_slice(name);
     // SAFETY: the descriptor is open for the whole call; the structure has the layout of
     // `struct btrfs_ioctl_vol_args` and its name ends with a NUL because it is shorter than the array.
