@@ -1,10 +1,10 @@
 //! Where the bytes of a stream come from: the golden tree, a partition, the operator's command or file. Each feed
 //! gives blocks to one sink and knows nothing of the chain behind it.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -104,13 +104,22 @@ fn from_command(command: &str, block_bytes: usize, stop: &Stop, sink: &mut Sink)
 }
 
 fn from_file(path: &Path, block_bytes: usize, stop: &Stop, sink: &mut Sink) -> Result<()> {
-    // Without waiting, so that a named pipe nobody writes to does not keep the run from being stopped.
+    let file = open_input(path, stop)?;
+    send_all(&file, &path.display().to_string(), block_bytes, stop, sink)
+}
+
+/// Opens without waiting, so that a named pipe nobody writes to does not keep the run from being stopped.
+fn open_input(path: &Path, stop: &Stop) -> Result<File> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
     let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
     let file = opened.with_context(|| format!("opening {}", path.display()))?;
+    if file.metadata().is_ok_and(|what| what.file_type().is_fifo()) {
+        // A pipe that nobody has opened for writing yet reads as one at its end (pipe(7)); poll knows the difference.
+        wait(file.as_fd(), stop)?;
+    }
     // Only advice; a pipe does not take it.
     fadvise(&file, 0, None, Advice::Sequential).ok();
-    send_all(&file, &path.display().to_string(), block_bytes, stop, sink)
+    Ok(file)
 }
 
 fn send_all(source: impl AsFd, what: &str, block_bytes: usize, stop: &Stop, sink: &mut Sink) -> Result<()> {
@@ -159,9 +168,9 @@ mod tests {
     use std::io::{PipeReader, Write};
     use std::os::fd::AsFd;
 
-    use rustix::fs::{OFlags, fcntl_setfl};
+    use rustix::fs::{CWD, Mode, OFlags, fcntl_setfl, mkfifoat};
 
-    use super::fill;
+    use super::{fill, open_input};
     use crate::stop::Stop;
 
     fn dripping(pieces: &'static [usize]) -> PipeReader {
@@ -196,6 +205,22 @@ mod tests {
         assert_eq!(lens(&[3, 3, 19]), [10, 10, 5]);
         assert_eq!(lens(&[20]), [10, 10, 0]);
         assert_eq!(lens(&[]), [0]);
+    }
+
+    #[test]
+    fn a_named_pipe_is_waited_for_until_somebody_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+        let stop = Stop::new().unwrap();
+        std::thread::scope(|scope| {
+            let source = scope.spawn(|| open_input(&path, &stop));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::fs::write(&path, b"late").unwrap();
+            let mut block = Vec::new();
+            fill(source.join().unwrap().unwrap().as_fd(), &mut block, 10, &stop).unwrap();
+            assert_eq!(block, b"late");
+        });
     }
 
     #[test]
