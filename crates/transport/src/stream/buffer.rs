@@ -12,25 +12,35 @@ const SMALL_PAYLOAD: usize = 16 << 10;
 /// tiny blocks cannot exceed it.
 const BLOCK_OVERHEAD: usize = 512;
 
+/// The part of a window that free buffers may hold. A relay takes a buffer for each one it gives back, so few are
+/// free; a producer that brings vectors of its own takes none, and without this bound all it ever sent would stay.
+const FREE_SHARE: usize = 4;
+
 /// Buffers of one stream, last in first out: the buffer freed last is the one still in the processor's cache.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    free: Mutex<Vec<Vec<u8>>>,
-    /// Most free buffers kept; the rest goes back to the allocator.
-    keep: usize,
+    free: Mutex<Free>,
+    /// Most bytes of free buffers kept; the rest goes back to the allocator.
+    keep_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Free {
+    buffers: Vec<Vec<u8>>,
+    bytes: usize,
 }
 
 impl Pool {
-    pub(crate) fn new(keep: usize) -> Arc<Self> {
+    pub(crate) fn new(keep_bytes: usize) -> Arc<Self> {
         Arc::new(Self {
-            free: Mutex::new(Vec::new()),
-            keep,
+            free: Mutex::default(),
+            keep_bytes,
         })
     }
 
-    /// A pool for a stream with a window of this many bytes: enough to take back all of it.
+    /// A pool for a stream with a window of this many bytes.
     pub(crate) fn for_window(window_bytes: usize) -> Arc<Self> {
-        Self::new(window_bytes.div_ceil(SMALL_PAYLOAD))
+        Self::new(window_bytes / FREE_SHARE)
     }
 
     /// A payload of `len` bytes to be filled; what it holds before is left over from earlier blocks.
@@ -63,13 +73,17 @@ impl Pool {
     }
 
     fn pop(&self) -> Option<Vec<u8>> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let buffer = free.buffers.pop()?;
+        free.bytes -= buffer.capacity();
+        Some(buffer)
     }
 
-    fn push(&self, storage: Vec<u8>) {
+    fn push(&self, buffer: Vec<u8>) {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        if free.len() < self.keep {
-            free.push(storage);
+        if free.bytes + buffer.capacity() <= self.keep_bytes {
+            free.bytes += buffer.capacity();
+            free.buffers.push(buffer);
         }
     }
 }
@@ -138,5 +152,21 @@ impl SealedBlock {
 
     pub(crate) fn is_consumed(&self) -> bool {
         self.consumed.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_producer_sends_without_taking_buffers_back_does_not_stay() {
+        let pool = Pool::for_window(1 << 20);
+        for _ in 0..100 {
+            drop(Payload::from_producer(vec![1; 100_000], &pool));
+        }
+        assert_eq!(pool.free.lock().unwrap().buffers.len(), 2);
+        assert_eq!(pool.vector(10).capacity(), 100_000);
+        assert_eq!(pool.free.lock().unwrap().bytes, 100_000);
     }
 }

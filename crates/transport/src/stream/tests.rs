@@ -85,7 +85,7 @@ impl Chain {
             establish: Duration::from_secs(3),
             ..RelayConfig::default()
         };
-        let shared = Shared::new(StreamName::new("test").unwrap(), Pool::new(1024)).unwrap();
+        let shared = Shared::new(StreamName::new("test").unwrap(), Pool::new(1 << 20)).unwrap();
         let (me, key) = (NodeId(me), key());
         let target = LinkTarget {
             key,
