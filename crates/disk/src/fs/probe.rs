@@ -29,6 +29,8 @@ pub struct DeviceIdentity {
     pub fstype: Option<String>,
     /// Its version, where blkid tells one: `FAT32`.
     pub version: Option<String>,
+    /// The smallest block that the file system reads or writes, in bytes.
+    pub block_size: Option<u32>,
 }
 
 /// Asks blkid, without its cache and without udev, what is on a device.
@@ -60,6 +62,7 @@ fn parse_export(device: &Path, text: &str) -> DeviceIdentity {
         label: value("LABEL"),
         fstype: value("TYPE"),
         version: value("VERSION"),
+        block_size: value("BLOCK_SIZE").and_then(|size| size.parse().ok()),
     }
 }
 
@@ -83,10 +86,14 @@ mod tests {
 
     #[test]
     fn what_blkid_exports_is_understood() {
-        let text = "DEVNAME=/dev/loop0\nLABEL=my\\ disk\nUUID=973A-AFD3\nVERSION=FAT16\nTYPE=vfat\n";
+        let text =
+            "DEVNAME=/dev/loop0\nLABEL=my\\ disk\nUUID=973A-AFD3\nVERSION=FAT16\nBLOCK_SIZE=512\nTYPE=vfat\n";
         let found = parse_export(Path::new("/dev/loop0"), text);
         assert_eq!(found.label.as_deref(), Some("my disk"));
-        assert_eq!(found.uuid.as_deref(), Some("973A-AFD3"));
+        assert_eq!(
+            (found.uuid.as_deref(), found.block_size),
+            (Some("973A-AFD3"), Some(512))
+        );
         assert_eq!(
             (found.fstype.as_deref(), found.version.as_deref()),
             (Some("vfat"), Some("FAT16"))

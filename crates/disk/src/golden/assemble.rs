@@ -155,10 +155,12 @@ pub(super) fn raw(
         let bytes =
             block::size_bytes(&file).map_err(|error| fail(format!("asking for its size: {error}")))?;
         let place = placer.raw(name, &drive, number)?;
+        let device = Named::probe(device)?;
         spec.raw.push(RawSpec {
             place,
             bytes,
-            golden: Named::probe(device)?.golden(None),
+            golden: device.golden(None),
+            block_size: device.identity.block_size.unwrap_or(0),
         });
     }
     Ok(())

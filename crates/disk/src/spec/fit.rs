@@ -1,6 +1,6 @@
 //! Whether what the golden node holds goes onto the partitions a plan gives it.
 
-use super::{FsSpec, FsType, InstallSpec};
+use super::{FsSpec, FsType, InstallSpec, RawSpec};
 use crate::layout::PartitionPlan;
 
 const MIB: u64 = 1 << 20;
@@ -30,6 +30,19 @@ pub enum FitError {
         /// What is needed, in bytes.
         needed_bytes: u64,
     },
+    /// A raw copy keeps its block size, and the disk's sectors are larger.
+    #[error(
+        "{what} holds a file system with blocks of {block_size} bytes, which no disk with sectors of {sector_size} \
+         bytes can serve: choose another disk with --disk, or clone its files instead (leave out -D)"
+    )]
+    SectorsTooLarge {
+        /// The raw copy.
+        what: String,
+        /// Of the file system, in bytes.
+        block_size: u32,
+        /// Of the disk, in bytes.
+        sector_size: u32,
+    },
 }
 
 /// Checks the file systems and raw partitions of `drive` against the plan of the disk that becomes it.
@@ -40,14 +53,8 @@ pub fn check_fit(spec: &InstallSpec, drive: &str, plan: &PartitionPlan) -> Resul
     let of_fs = spec
         .filesystems_of(drive)
         .map(|fs| (&fs.place, describe(fs), needed_bytes(fs)));
-    let of_raw = spec.raw.iter().filter(|raw| raw.place.drive == drive);
-    let of_raw = of_raw.map(|raw| {
-        (
-            &raw.place,
-            format!("the raw copy of {}", raw.golden.path),
-            raw.bytes,
-        )
-    });
+    let raw_copies = || spec.raw.iter().filter(|raw| raw.place.drive == drive);
+    let of_raw = raw_copies().map(|raw| (&raw.place, describe_raw(raw), raw.bytes));
     for (place, what, needed_bytes) in of_fs.chain(of_raw) {
         let Some(partition) = plan.find(place.partition) else {
             return Err(FitError::NoPartition {
@@ -66,7 +73,15 @@ pub fn check_fit(spec: &InstallSpec, drive: &str, plan: &PartitionPlan) -> Resul
             });
         }
     }
-    Ok(())
+    let sector_size = plan.table.sector_size;
+    match raw_copies().find(|raw| (1..sector_size).contains(&raw.block_size)) {
+        Some(raw) => Err(FitError::SectorsTooLarge {
+            what: describe_raw(raw),
+            block_size: raw.block_size,
+            sector_size,
+        }),
+        None => Ok(()),
+    }
 }
 
 /// The size a partition must have at least, in bytes, for a file system with what the golden one holds.
@@ -112,6 +127,10 @@ fn journal_bytes(used: u64) -> u64 {
     }
 }
 
+fn describe_raw(raw: &RawSpec) -> String {
+    format!("the raw copy of {}", raw.golden.path)
+}
+
 fn describe(fs: &FsSpec) -> String {
     match fs.mounts.first() {
         Some(mount) => format!(
@@ -129,7 +148,7 @@ mod tests {
     use super::*;
     use crate::desc::Desc;
     use crate::layout::{self, Geometry, Source};
-    use crate::spec::{GoldenDevice, Place, RawSpec};
+    use crate::spec::{GoldenDevice, Place};
     use crate::table::TableKind;
 
     fn fs(fstype: FsType, used_mib: u64, golden_mib: u64) -> FsSpec {
@@ -176,6 +195,7 @@ mod tests {
             place,
             bytes: 300 * MIB,
             golden: GoldenDevice::default(),
+            block_size: 512,
         });
         assert!(
             check_fit(&spec, "sda", &plan_of("linux 200\n"))
@@ -186,6 +206,34 @@ mod tests {
         check_fit(&spec, "sda", &plan_of("linux 200\nlinux 300\n")).unwrap();
         assert!(check_fit(&spec, "sda", &plan_of("linux 200\nlinux 299\n")).is_err());
         check_fit(&spec, "sdb", &plan_of("linux 1\n")).unwrap();
+    }
+
+    #[test]
+    fn a_raw_copy_with_small_blocks_does_not_go_onto_large_sectors() {
+        let place = Place {
+            drive: "sda".to_owned(),
+            partition: 1,
+        };
+        let raw = RawSpec {
+            place,
+            bytes: MIB,
+            golden: GoldenDevice::default(),
+            block_size: 1024,
+        };
+        let mut spec = InstallSpec {
+            raw: vec![raw],
+            ..InstallSpec::empty(String::new())
+        };
+        let mut plan = plan_of("linux 200\n");
+        check_fit(&spec, "sda", &plan).unwrap();
+        plan.table.sector_size = 4096;
+        let error = check_fit(&spec, "sda", &plan).unwrap_err().to_string();
+        assert!(
+            error.contains("blocks of 1024 bytes") && error.contains("sectors of 4096"),
+            "{error}"
+        );
+        spec.raw[0].block_size = 0;
+        check_fit(&spec, "sda", &plan).unwrap();
     }
 
     #[test]

@@ -136,6 +136,9 @@ pub struct RawSpec {
     pub bytes: u64,
     /// Where it comes from.
     pub golden: GoldenDevice,
+    /// The smallest block of the file system on it, in bytes; no disk with larger sectors can serve it. 0 where
+    /// there is none.
+    pub block_size: u32,
 }
 
 /// One data stream.

@@ -302,7 +302,10 @@ fn a_partition_that_is_copied_raw_need_not_be_mounted_though_fstab_says_so() {
         ..options(&golden)
     })
     .unwrap();
-    assert_eq!(spec.raw[0].golden.label.as_deref(), Some("WINDOWS"));
+    assert_eq!(
+        (spec.raw[0].golden.label.as_deref(), spec.raw[0].block_size),
+        (Some("WINDOWS"), 512)
+    );
     assert_eq!(spec.trees.len(), 2);
 }
 
