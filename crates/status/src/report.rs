@@ -2,7 +2,8 @@
 //!
 //! Both travel as JSON in opaque payloads. The server compares [`StreamReport::digest`] with the golden node's.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;

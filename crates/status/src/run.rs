@@ -3,15 +3,14 @@
 //! The JSON form (one object a line, `docs/events.md`) is [`Stamped`]. The join code is in no event: events end
 //! up in logs.
 
-use std::{fmt, time::Duration};
+use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{
-    event::NodeEvent,
-    report::{NodePlan, NodeReport},
-    summary::{RunSummary, StreamTotals},
-};
+use crate::event::NodeEvent;
+use crate::report::{NodePlan, NodeReport};
+use crate::summary::{RunSummary, StreamTotals};
 
 /// A node as the operator knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

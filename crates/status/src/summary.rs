@@ -1,15 +1,14 @@
 //! The end of a run: totals of each stream and what became of each node. Its [`fmt::Display`] is the text that
 //! `ka-server` prints last; the failed nodes come at the very end, where nobody misses them.
 
-use std::{fmt, time::Duration};
+use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{
-    report::{Digest, NodeReport},
-    run::NodeRef,
-    text::{clock, count, mib, seconds, size, throughput},
-};
+use crate::report::{Digest, NodeReport};
+use crate::run::NodeRef;
+use crate::text::{clock, count, mib, seconds, size, throughput};
 
 /// Most golden problems (changed, vanished, unreadable files) named in the totals; the rest is counted and in
 /// the log.
@@ -246,10 +245,8 @@ fn write_verdict(f: &mut fmt::Formatter<'_>, summary: &RunSummary) -> fmt::Resul
 #[cfg(test)]
 mod tests {
     use super::{GoldenTotals, NodeOutcome, NodeSummary, RunSummary, StreamTotals};
-    use crate::{
-        report::{Digest, NodeReport, StreamReport},
-        run::NodeRef,
-    };
+    use crate::report::{Digest, NodeReport, StreamReport};
+    use crate::run::NodeRef;
 
     fn node(position: u32, outcome: NodeOutcome) -> NodeSummary {
         let node = NodeRef {

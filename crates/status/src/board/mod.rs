@@ -153,11 +153,9 @@ mod tests {
     use std::time::Duration;
 
     use super::{Board, NodeLine};
-    use crate::{
-        event::{NodeEvent, Step},
-        run::{NodeProgress, NodeRef, RunEvent},
-        summary::StreamTotals,
-    };
+    use crate::event::{NodeEvent, Step};
+    use crate::run::{NodeProgress, NodeRef, RunEvent};
+    use crate::summary::StreamTotals;
 
     fn node(id: u32, position: u32) -> NodeRef {
         NodeRef {

@@ -1,14 +1,10 @@
 //! Events as JSON lines, for machines (`--json`); the schema is `docs/events.md`.
 
-use std::{
-    io::{self, Write},
-    time::Duration,
-};
+use std::io::{self, Write};
+use std::time::Duration;
 
-use crate::{
-    run::{RunEvent, Stamped},
-    view::View,
-};
+use crate::run::{RunEvent, Stamped};
+use crate::view::View;
 
 /// Writes every event as one line of JSON and flushes it.
 #[derive(Debug)]
@@ -37,11 +33,9 @@ mod tests {
     use std::time::Duration;
 
     use super::JsonView;
-    use crate::{
-        event::{NodeEvent, Step},
-        run::{NodeRef, RunEvent},
-        view::View,
-    };
+    use crate::event::{NodeEvent, Step};
+    use crate::run::{NodeRef, RunEvent};
+    use crate::view::View;
 
     #[test]
     fn every_event_is_one_line_with_its_time_and_name() {

@@ -1,10 +1,8 @@
 //! One event as one line of text, the same for terminal, log and pipe.
 
-use crate::{
-    report::NodePlan,
-    run::{NodeRef, RunEvent},
-    text::{count, mib, seconds, size},
-};
+use crate::report::NodePlan;
+use crate::run::{NodeRef, RunEvent};
+use crate::text::{count, mib, seconds, size};
 
 /// The line for an event; none for those that are only counters, or whose text comes elsewhere.
 pub fn event_line(event: &RunEvent) -> Option<String> {

@@ -6,7 +6,8 @@ mod line;
 mod plain;
 mod terminal;
 
-use std::{io, time::Duration};
+use std::io;
+use std::time::Duration;
 
 pub use json::JsonView;
 pub use line::{event_line, prepared_lines};

@@ -1,19 +1,15 @@
 //! Lines of text for a pipe, a log file or a serial console: one an event, and every few seconds one about the
 //! running stream.
 
-use std::{
-    io::{self, Write},
-    time::Duration,
-};
+use std::io::{self, Write};
+use std::time::Duration;
 
-use crate::{
-    board::Board,
-    run::RunEvent,
-    text::clock,
-    view::{
-        View,
-        line::{event_line, prepared_lines},
-    },
+use crate::board::Board;
+use crate::run::RunEvent;
+use crate::text::clock;
+use crate::view::{
+    View,
+    line::{event_line, prepared_lines},
 };
 
 /// A progress line at most this often: a log of an hour stays readable.
@@ -115,12 +111,10 @@ mod tests {
     use std::time::Duration;
 
     use super::{PlainView, Verbosity};
-    use crate::{
-        event::{NodeEvent, Step},
-        report::{DiskPlan, NodePlan},
-        run::{NodeProgress, NodeRef, RunEvent},
-        view::View,
-    };
+    use crate::event::{NodeEvent, Step};
+    use crate::report::{DiskPlan, NodePlan};
+    use crate::run::{NodeProgress, NodeRef, RunEvent};
+    use crate::view::View;
 
     fn node() -> NodeRef {
         NodeRef {

@@ -3,16 +3,15 @@
 //! The draw target is given by the binary, which has made sure that it is a terminal: indicatif shows nothing,
 //! not even printed lines, on anything else.
 
-use std::{io, time::Duration};
+use std::io;
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::{
-    board::Board,
-    run::RunEvent,
-    text::{clock, count},
-    view::{View, line::event_line},
-};
+use crate::board::Board;
+use crate::run::RunEvent;
+use crate::text::{clock, count};
+use crate::view::{View, line::event_line};
 
 /// Most node lines that stand on the screen, so that a room of sixty does not scroll the total away.
 const MAX_NODE_LINES: usize = 20;
@@ -110,10 +109,8 @@ mod tests {
     use indicatif::{ProgressBar, ProgressDrawTarget};
 
     use super::{BAR, MAX_NODE_LINES, MESSAGE, ProgressStyle, TerminalView};
-    use crate::{
-        run::{NodeProgress, NodeRef, RunEvent},
-        view::View,
-    };
+    use crate::run::{NodeProgress, NodeRef, RunEvent};
+    use crate::view::View;
 
     fn node(id: u32) -> NodeRef {
         NodeRef {

@@ -1,6 +1,9 @@
 //! The one place where everything that happens comes together: the flow tells it what it does, a thread brings
 //! what the transport reports, and all of it goes to the views in order.
 
+#[cfg(test)]
+mod tests;
+
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,0 +1,102 @@
+//! What is shown in which order, and what is not.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crossbeam_channel::unbounded;
+use ka_proto::{ChainPosition, NodeId};
+use ka_status::run::RunEvent;
+use ka_status::view::{View, event_line};
+use ka_transport::{NodeInfo, ServerEvent};
+
+use super::{MAX_REFUSALS_SHOWN, Monitor};
+
+/// Keeps the lines it would show; fails from a given one on, as a closed pipe does.
+struct Lines(Arc<Mutex<Vec<String>>>, usize);
+
+impl View for Lines {
+    fn handle(&mut self, _: Duration, event: &RunEvent) -> io::Result<()> {
+        let mut lines = self.0.lock().unwrap();
+        if lines.len() == self.1 {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        lines.extend(event_line(event));
+        Ok(())
+    }
+}
+
+fn info(id: u32, position: u32) -> NodeInfo {
+    NodeInfo {
+        id: NodeId(id),
+        name: format!("n{id}"),
+        addr: [10, 0, 1, 9 - u8::try_from(id).unwrap()].into(),
+        mac: None,
+        position: ChainPosition(position),
+        wants_release: false,
+    }
+}
+
+#[test]
+fn what_a_node_did_before_the_flow_went_on_is_shown_before_it() {
+    let (reports, events) = unbounded();
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let monitor = Monitor::new(vec![Box::new(Lines(Arc::clone(&lines), 99))], Some(2), events);
+    for (id, present) in [(1, 1), (2, 2)] {
+        reports
+            .send(ServerEvent::NodeJoined {
+                node: info(id, 0),
+                present,
+            })
+            .unwrap();
+    }
+    monitor.lets_go(&[info(2, 1), info(1, 2)]);
+    monitor.node_failed(1, "formatting", "no room");
+    monitor.node_failed(1, "formatting", "said by somebody else too");
+    assert_eq!(
+        *lines.lock().unwrap(),
+        [
+            "n1 (10.0.1.8) is here, place 1 in the chain, 1 of 2 present",
+            "n2 (10.0.1.7) is here, place 1 in the chain, 2 of 2 present",
+            "Let's go: 2 nodes, chain: 1 n2 → 2 n1",
+            "node 2 n1 (10.0.1.8): FAILED at formatting: no room",
+        ]
+    );
+    assert_eq!(monitor.settle_all("finishing", "it never reported").len(), 2);
+}
+
+#[test]
+fn a_view_that_cannot_write_any_more_does_not_stop_the_others() {
+    let (_reports, events) = unbounded();
+    let (closed, open) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+    let views: Vec<Box<dyn View>> = vec![
+        Box::new(Lines(Arc::clone(&closed), 1)),
+        Box::new(Lines(Arc::clone(&open), 99)),
+    ];
+    let monitor = Monitor::new(views, None, events);
+    for text in ["one", "two", "three"] {
+        monitor.emit(&RunEvent::Warning { text: text.into() });
+    }
+    assert_eq!((closed.lock().unwrap().len(), open.lock().unwrap().len()), (1, 3));
+}
+
+#[test]
+fn a_port_scanner_does_not_push_the_nodes_lines_away() {
+    let (reports, events) = unbounded();
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let monitor = Monitor::new(vec![Box::new(Lines(Arc::clone(&lines), 999))], None, events);
+    for port in 1..200 {
+        let from = ([10, 0, 1, 99], port).into();
+        reports
+            .send(ServerEvent::Turned {
+                from,
+                reason: "garbage".into(),
+            })
+            .unwrap();
+    }
+    monitor.emit(&RunEvent::Warning { text: "end".into() });
+    assert_eq!(
+        lines.lock().unwrap().len(),
+        usize::try_from(MAX_REFUSALS_SHOWN).unwrap() + 2
+    );
+}
