@@ -81,7 +81,7 @@ pub enum Send {
 /// What the driver must do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayOutput {
-    /// Connect and shake hands; then [`Relay::handle_upstream_joined`] or [`Relay::handle_upstream_lost`].
+    /// Connect and shake hands; then [`super::Relay::handle_upstream_joined`] or [`super::Relay::handle_upstream_lost`].
     Connect {
         /// To whom.
         peer: Peer,

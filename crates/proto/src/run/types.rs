@@ -22,7 +22,7 @@ pub struct StageTimeouts {
     pub go: Duration,
     /// A stream in which nothing moves.
     pub stall: Duration,
-    /// Finishing steps, from [`Run::collect_reports`] on.
+    /// Finishing steps, from [`super::Run::collect_reports`] on.
     pub report: Duration,
     /// Closing after release.
     pub leave: Duration,
@@ -55,7 +55,7 @@ pub struct RunConfig {
     pub wait: Option<Duration>,
     /// Where the head listens for its successor, at the address by which that node reached the server.
     pub data_port: u16,
-    /// Nodes are released by [`Run::release`] only, also those that did not ask to wait (`-d`).
+    /// Nodes are released by [`super::Run::release`] only, also those that did not ask to wait (`-d`).
     pub hold_release: bool,
     /// Whether neighbours of a lost node are joined to each other. Off: those below it fail.
     pub heal: bool,
@@ -113,7 +113,7 @@ pub enum RunOutput {
         /// What.
         message: ToNode,
     },
-    /// Flush and close; there will be no [`Run::handle_closed`] for it.
+    /// Flush and close; there will be no [`super::Run::handle_closed`] for it.
     Close {
         /// Which.
         conn: ConnId,
