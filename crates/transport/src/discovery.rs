@@ -11,7 +11,7 @@ use ka_proto::SessionName;
 use ka_proto::auth::Secret;
 use ka_proto::discovery::{Offer, PROBE_LEN, Probe};
 use tokio::net::UdpSocket;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::error::TransportError;
 use crate::net::{BroadcastRoute, bind_udp, broadcast_routes};
@@ -21,6 +21,8 @@ use crate::stream::link::fresh_nonce;
 const ANSWER_TIME: Duration = Duration::from_millis(1500);
 /// A probe is repeated after this long: datagrams get lost.
 const REPEAT_AFTER: Duration = Duration::from_millis(400);
+/// Pause after a receive error (an ICMP answer to an earlier datagram): it must not become a busy loop.
+const ERROR_PAUSE: Duration = Duration::from_millis(50);
 /// One byte more than the longest valid datagram, so that a longer one is seen to be too long.
 const BUFFER_LEN: usize = PROBE_LEN + 1;
 
@@ -82,6 +84,7 @@ impl Responder {
                 loop {
                     let mut buffer = [0; BUFFER_LEN];
                     let Ok((len, from)) = socket.recv_from(&mut buffer).await else {
+                        sleep(ERROR_PAUSE).await;
                         continue;
                     };
                     // Anything else is noise or a stranger, and broadcast noise is everywhere: no event.
@@ -168,8 +171,7 @@ async fn receive_offer(
     loop {
         let mut buffer = [0; BUFFER_LEN];
         let Ok((len, from)) = socket.recv_from(&mut buffer).await else {
-            // An ICMP error of an earlier datagram shows up here; it must not become a busy loop.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            sleep(ERROR_PAUSE).await;
             continue;
         };
         if let Ok(offer) = Offer::decode(&buffer[..len], secret, session, probe) {

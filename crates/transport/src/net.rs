@@ -88,7 +88,7 @@ pub(crate) fn tune_control(socket: &SockRef<'_>, silence: Duration) -> io::Resul
 
 /// Options of a data connection. No TCP_USER_TIMEOUT here: it would also end a connection whose receiver waits for a
 /// slow disk with its window closed (tcp(7)); the relay's own timers tell the two apart. Buffer sizes are left to the
-/// kernel's autotuning.
+/// kernel's autotuning, until a line shows to be fast (`stream::downstream`).
 pub(crate) fn tune_data(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive())

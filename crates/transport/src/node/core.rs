@@ -19,6 +19,7 @@ use super::connection::{Answer, Command, Connection, FLUSH_TIME};
 use super::streams::Open;
 use super::types::{NodeConfig, Order};
 use crate::error::TransportError;
+use crate::server::MAX_EVENT_BYTES;
 use crate::stream::{Door, Input as PumpInput, Report, Stranger};
 
 /// How often the server hears how far a stream is, while it moves.
@@ -133,8 +134,11 @@ impl Core {
             Answer::Prepared(payload) => self.machine.prepared(bounded(payload)?).map_err(out_of_order),
             Answer::Ready => self.machine.ready().map_err(out_of_order),
             Answer::Report(payload) => self.machine.report(bounded(payload)?).map_err(out_of_order),
+            Answer::Event(payload) if payload.len() > MAX_EVENT_BYTES => {
+                Err(TransportError::Misuse("an event is longer than 64 KiB"))
+            }
             Answer::Event(payload) => {
-                self.machine.event(bounded(payload)?);
+                self.machine.event(Payload(payload));
                 Ok(())
             }
             Answer::StepFailed { stage, reason } => {

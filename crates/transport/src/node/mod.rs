@@ -127,7 +127,7 @@ impl Node {
     /// Sends an event for the operator. Events are cheap and rare; they may be lost with the connection.
     ///
     /// # Errors
-    /// [`TransportError::ServerLost`]; [`TransportError::Misuse`] with a payload over the limit.
+    /// [`TransportError::ServerLost`]; [`TransportError::Misuse`] with a payload over 64 KiB.
     pub fn event(&self, payload: Vec<u8>) -> Result<(), TransportError> {
         self.tell(connection::Answer::Event(payload))
     }

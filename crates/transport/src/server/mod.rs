@@ -25,6 +25,7 @@ use crate::stream::StreamWriter;
 
 pub(crate) use core::sleep_until;
 pub(crate) use messages::{Command, ask};
+pub(crate) use outcome::MAX_EVENT_BYTES;
 pub(crate) use start::runtime;
 pub use types::{
     Answers, Endings, Failure, NodeInfo, Outcome, ServerConfig, ServerEvent, StreamSummary, Timeouts,

@@ -3,13 +3,16 @@
 use ka_proto::control::Stage;
 use ka_proto::run::{self, Received, RunEvent, RunOutput};
 use ka_proto::wire::Payload;
-use ka_proto::{Reason, StreamId, StreamName};
+use ka_proto::{NodeId, Reason, StreamId, StreamName};
 
 use super::core::Core;
 use super::messages::Waiting;
 use super::types::{Answers, Endings, Failure, NodeInfo, Outcome, ServerEvent};
 use crate::error::TransportError;
 use crate::stream::Input as PumpInput;
+
+/// Longest event of a node that is kept for display: some thousands wait when nobody reads them.
+pub(crate) const MAX_EVENT_BYTES: usize = 64 << 10;
 
 type Outcomes<T> = Vec<(run::NodeInfo, Result<T, run::Failure>)>;
 
@@ -168,12 +171,7 @@ impl Core {
                     failure: failure_of(&failure),
                 });
             }
-            RunEvent::NodeEvent { node, payload } => {
-                self.event(ServerEvent::NodeEvent {
-                    node,
-                    payload: payload.0,
-                });
-            }
+            RunEvent::NodeEvent { node, payload } => self.show_node_event(node, payload),
             RunEvent::Progress { node, progress } => self.event(ServerEvent::Progress {
                 node,
                 stream: progress.stream,
@@ -207,6 +205,17 @@ impl Core {
             | RunEvent::StreamDone { .. }
             | RunEvent::Over => {}
         }
+    }
+
+    fn show_node_event(&self, node: NodeId, payload: Payload) {
+        if payload.0.len() > MAX_EVENT_BYTES {
+            tracing::warn!(%node, bytes = payload.0.len(), "an event over its bound is dropped");
+            return;
+        }
+        self.event(ServerEvent::NodeEvent {
+            node,
+            payload: payload.0,
+        });
     }
 
     /// Shows who is in the chain of a stream that begins; gives their number.

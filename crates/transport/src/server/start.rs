@@ -1,6 +1,6 @@
 //! Binding a server's ports and starting its tasks.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -32,14 +32,12 @@ const MAX_STRANGERS: usize = 64;
 
 /// See [`Server::start`].
 pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
+    let listen = usable_address(config.listen);
     let control = listen_tcp(
-        SocketAddr::new(config.listen, config.control_port),
+        SocketAddr::new(listen, config.control_port),
         "control connections",
     )?;
-    let data = listen_tcp_or_ephemeral(
-        SocketAddr::new(config.listen, config.data_port),
-        "data connections",
-    )?;
+    let data = listen_tcp_or_ephemeral(SocketAddr::new(listen, config.data_port), "data connections")?;
     let (control_addr, data_addr) = (local_addr(&control)?, local_addr(&data)?);
     let responder = Responder::bind(config.listen, control_addr.port(), config.secret, &config.session)?;
     let run_config = run_config(config, data_addr.port())?;
@@ -78,7 +76,7 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
     };
     tokio::spawn(Core::new(config, run_config, door, events).serve(queues));
     drop(guard);
-    let reachable = reachable_addrs(config.listen);
+    let reachable = reachable_addrs(listen);
     let local = LocalAddrs {
         control: control_addr,
         data: data_addr,
@@ -101,6 +99,13 @@ pub(crate) fn runtime(name: &'static str) -> Result<Runtime, TransportError> {
         .enable_all()
         .build()
         .map_err(TransportError::system("starting the network threads"))
+}
+
+/// Every address means every IPv4 address on a kernel without IPv6.
+fn usable_address(listen: IpAddr) -> IpAddr {
+    let any_v6 = IpAddr::from([0u8; 16]);
+    let lacks_v6 = listen == any_v6 && std::net::UdpSocket::bind((any_v6, 0)).is_err();
+    if lacks_v6 { IpAddr::from([0u8; 4]) } else { listen }
 }
 
 fn local_addr(listener: &TcpListener) -> Result<SocketAddr, TransportError> {

@@ -21,7 +21,8 @@ pub const DEFAULT_WINDOW_BYTES: usize = 64 << 20;
 /// How a server behaves. [`ServerConfig::new`] gives the defaults.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// Address to listen on; `0.0.0.0` is every IPv4 address, `::` every address.
+    /// Address to listen on; `0.0.0.0` is every IPv4 address, `::` every address (of IPv4 only where the kernel has no
+    /// IPv6).
     pub listen: IpAddr,
     /// TCP port of control connections and UDP port of discovery; 0 takes any free one.
     pub control_port: u16,
@@ -51,11 +52,11 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
-    /// Listens everywhere on the original's ports with default limits; a caller changes fields from there.
+    /// Listens on every address at the original's ports with default limits; a caller changes fields from there.
     #[must_use]
     pub fn new(session: SessionName, key: ServerKey, secret: [u8; SECRET_LEN]) -> Self {
         Self {
-            listen: IpAddr::from([0, 0, 0, 0]),
+            listen: IpAddr::from([0; 16]),
             control_port: CONTROL_PORT,
             data_port: DATA_PORT,
             session,

@@ -7,6 +7,7 @@ use std::io::{self, IoSlice};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use ka_proto::NodeId;
 use ka_proto::WireError;
@@ -18,6 +19,15 @@ use super::buffer::SealedBlock;
 
 /// Blocks in one system call: 16 of the default size are 2 MiB, more than a socket takes at once.
 const MAX_BLOCKS_PER_CALL: usize = 16;
+/// Bytes over which the speed of the line is measured; the first ones only fill buffers.
+const PACE_BYTES: usize = 8 << 20;
+const PACE_SKIPPED: usize = 16 << 20;
+/// Above what 1 Gbit/s Ethernet carries (117.7 MB/s of payload) the processor's cache decides, not the line.
+const FAST_BYTES_PER_SECOND: f64 = 125e6;
+/// SO_SNDBUF on a fast line, which the kernel doubles (socket(7)): what is on its way between two nodes then stays in
+/// the cache. Measured unshaped over veth with four nodes: 2.3 instead of 3.2 processor seconds for 512 MiB. On slower
+/// lines the kernel's own sizes ride out more of a late wake-up, and cost nothing.
+const FAST_SEND_BUFFER: usize = 256 << 10;
 /// Acknowledgements read in one system call.
 const MAX_FRAMES_PER_READ: usize = 16;
 
@@ -30,6 +40,33 @@ pub(super) enum DownstreamError {
     Io(#[from] io::Error),
     #[error("{0}")]
     Frame(#[from] WireError),
+}
+
+/// How fast the line is: bytes since a moment.
+#[derive(Debug)]
+struct Pace {
+    since: Instant,
+    bytes: usize,
+    until: usize,
+}
+
+impl Pace {
+    /// Counts `sent` bytes; true when a whole measurement shows a fast line.
+    fn is_fast(&mut self, sent: usize) -> bool {
+        self.bytes += sent;
+        if self.bytes < self.until {
+            return false;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "some MiB, for a comparison")]
+        let rate = self.bytes as f64 / self.since.elapsed().as_secs_f64().max(1e-9);
+        let was_measured = self.until == PACE_BYTES;
+        *self = Self {
+            since: Instant::now(),
+            until: PACE_BYTES,
+            bytes: 0,
+        };
+        was_measured && rate > FAST_BYTES_PER_SECOND
+    }
 }
 
 /// The predecessor's end of a data connection.
@@ -45,12 +82,13 @@ pub(crate) struct Downstream {
     sent_of_first: usize,
     /// The socket took no more; poll(2) says when it does again.
     blocked: bool,
+    pace: Option<Pace>,
     frames: [u8; UP_LEN * MAX_FRAMES_PER_READ],
     frames_filled: usize,
 }
 
 impl Downstream {
-    pub(super) const fn new(node: NodeId, socket: TcpStream, opener: UpOpener) -> Self {
+    pub(super) fn new(node: NodeId, socket: TcpStream, opener: UpOpener) -> Self {
         Self {
             node,
             socket,
@@ -59,6 +97,11 @@ impl Downstream {
             queued: 0,
             sent_of_first: 0,
             blocked: false,
+            pace: Some(Pace {
+                since: Instant::now(),
+                until: PACE_SKIPPED,
+                bytes: 0,
+            }),
             frames: [0; UP_LEN * MAX_FRAMES_PER_READ],
             frames_filled: 0,
         }
@@ -92,7 +135,10 @@ impl Downstream {
     pub(super) fn write(&mut self) -> io::Result<()> {
         while !self.queue.is_empty() && !self.blocked {
             match self.write_once() {
-                Ok(sent) => self.mark_sent(sent),
+                Ok(sent) => {
+                    self.mark_sent(sent);
+                    self.watch_pace(sent);
+                }
                 Err(Errno::AGAIN) => self.blocked = true,
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
@@ -133,6 +179,19 @@ impl Downstream {
             self.sent_of_first -= len;
             self.queued -= len;
             self.queue.pop_front();
+        }
+    }
+
+    /// Bounds what is on its way in the socket once the line has shown to be fast.
+    fn watch_pace(&mut self, sent: usize) {
+        if let Some(pace) = &mut self.pace
+            && pace.is_fast(sent)
+        {
+            self.pace = None;
+            // Slower without it, that is all.
+            socket2::SockRef::from(&self.socket)
+                .set_send_buffer_size(FAST_SEND_BUFFER)
+                .ok();
         }
     }
 
