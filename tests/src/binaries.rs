@@ -52,11 +52,14 @@ pub fn build(profile_dir: &Path, release: bool) -> Result<()> {
         .args(["build", "--locked", "--bins", "--quiet"])
         .arg("--target-dir")
         .arg(target);
-    for package in PACKAGES {
-        cargo.args(["--package", package]);
-    }
     if release {
         cargo.arg("--release");
+        for package in PACKAGES {
+            cargo.args(["--package", package]);
+        }
+    } else {
+        // The same selection as that of the tests: no dependency is compiled twice for other features.
+        cargo.arg("--workspace");
     }
     cargo.current_dir(workspace()).stdin(Stdio::null());
     let status = cargo.status().context("running cargo build")?;

@@ -48,7 +48,26 @@ impl Disk {
             sector_size,
         };
         disk.checked()?;
+        disk.forget_former_partitions()?;
         Ok(disk)
+    }
+
+    /// The kernel keeps the partitions of a loop device's former owner when he did not ask for partition scanning.
+    fn forget_former_partitions(&self) -> Result<()> {
+        for _ in 0..200 {
+            if self.listed_partitions()? == 0 {
+                return Ok(());
+            }
+            let _ = Program::new("partx")
+                .args(["--delete", "--nr", "1:64"])
+                .arg(&self.device)
+                .run();
+            thread::sleep(Duration::from_millis(50));
+        }
+        bail!(
+            "{} has partitions of a former owner that are still in use",
+            self.device.display()
+        );
     }
 
     /// The device, such as `/dev/loop7`. Fails when it is not ours any more: no caller may ever write elsewhere.
@@ -112,36 +131,48 @@ impl Disk {
     /// Tells the kernel what the table on the disk says: it has no parser of its own for loop devices here.
     ///
     /// # Errors
-    /// What `partx` says.
+    /// What `partx` says, or there is no table.
     pub fn show_partitions(&self) -> Result<()> {
-        let device = self.checked()?;
-        let shown = Program::new("partx")
-            .args(["--show", "--noheadings", "--output", "NR,TYPE"])
-            .arg(device)
-            .run()?;
-        let rows = shown
-            .lines()
-            .map(|line| line.split_whitespace().collect::<Vec<_>>());
-        for row in rows.filter(|row| row.len() == 2 && !EXTENDED.contains(&row[1])) {
-            // Not delete and add: a partition that another test's process holds in its mount namespace cannot go.
-            Program::new("partx")
-                .args(["--update", "--nr", row[0]])
-                .arg(device)
-                .run()?;
-        }
-        // Nodes of partitions appear in /dev a moment after the kernel knows them.
-        for _ in 0..50 {
-            if self.listed_partitions()? == self.nodes()? {
+        for _ in 0..100 {
+            let numbers = self.table()?;
+            for number in &numbers {
+                // Not delete and add: a partition that another test's process holds in its mount namespace cannot go.
+                let update = ["--update", "--nr", &number.to_string()];
+                Program::new("partx").args(update).arg(self.checked()?).run()?;
+            }
+            // Nodes appear in /dev a moment after the kernel knows the partition.
+            if !numbers.is_empty() && numbers.iter().all(|number| self.partition(*number).exists()) {
                 return Ok(());
             }
             thread::sleep(Duration::from_millis(20));
         }
-        bail!("{}: partition nodes do not appear in /dev", self.device.display());
+        bail!(
+            "{}: no partitions, or their nodes do not appear in /dev",
+            self.device.display()
+        );
+    }
+
+    /// Numbers of the partitions in the table, without extended ones.
+    fn table(&self) -> Result<Vec<u32>> {
+        let rows = ["--show", "--noheadings", "--output", "NR,TYPE"];
+        let shown = Program::new("partx")
+            .args(rows)
+            .arg(self.checked()?)
+            .finish()?
+            .stdout;
+        let rows = shown
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let rows = rows.filter(|row| !row.iter().any(|word| EXTENDED.contains(word)));
+        Ok(rows
+            .filter_map(|row| row.first().and_then(|number| number.parse().ok()))
+            .collect())
     }
 
     /// Makes the kernel forget the partitions.
     pub fn hide_partitions(&self) {
-        let _ = Program::new("partx").arg("--delete").arg(&self.device).run();
+        let delete = ["--delete", "--nr", "1:64"];
+        let _ = Program::new("partx").args(delete).arg(&self.device).run();
     }
 
     /// How many partitions the kernel knows of this disk.
@@ -189,14 +220,6 @@ impl Disk {
         let sector = self.sector_size as usize;
         let start = self.first_bytes(2 * sector)?;
         Ok(start[510..512] == [0x55, 0xaa] || start[sector..].starts_with(b"EFI PART"))
-    }
-
-    fn nodes(&self) -> Result<usize> {
-        let prefix = format!("{}p", self.name());
-        let entries = fs::read_dir("/dev")?.flatten();
-        Ok(entries
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
-            .count())
     }
 }
 

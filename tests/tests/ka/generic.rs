@@ -109,7 +109,7 @@ fn a_slow_consumer_holds_the_stream_back_without_losing_a_byte() -> Result<()> {
         "-n",
         "2",
         "--buffer",
-        "4M",
+        "8M",
         "--input",
         &source.display().to_string(),
     ])?;
@@ -121,7 +121,7 @@ fn a_slow_consumer_holds_the_stream_back_without_losing_a_byte() -> Result<()> {
             &server,
             &[
                 "--buffer",
-                "4M",
+                "8M",
                 "-e",
                 &format!("sleep 2; cat > {}", slow.display()),
             ],

@@ -94,7 +94,7 @@ fn a_bad_desc_file_names_file_and_line_and_nothing_is_opened() -> Result<()> {
         ("linux 100\nfrobnicate 5\n", "desc:2:"),
         ("linux lots\n", "desc:1:"),
         ("linux fill\nlinux fill\n", "desc:2:"),
-        ("linux 1\nlinux 1\nlinux 1\nlinux 1\nlinux 1\n", "desc:5:"),
+        ("linux 90\nlinux 90\nlinux 90\nlinux 90\nlinux 90\n", "desc:5:"),
         ("logical linux 5\n", "desc:1:"),
         ("linux 5 trailing garbage\n", "desc:1:"),
         ("# fine\n\ntype0x 5\n", "desc:3:"),

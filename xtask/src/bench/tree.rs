@@ -162,31 +162,30 @@ impl Bed<'_> {
         })
     }
 
-    /// The file systems are made before the clock starts; writing them out is inside, as it is for ours.
+    /// The file systems are made before the clock starts; unmounting, which writes them out, is inside, as for ours.
     fn with_tar(&self, job: &Job<'_>, disks: &[Disk]) -> Result<Outcome> {
-        let mut trees = Vec::new();
-        for (index, disk) in disks.iter().enumerate() {
+        for disk in disks {
             disk.write_table(TABLE)?;
             Program::new("mkfs.ext4")
                 .arg("-qF")
                 .arg(disk.partition(1))
                 .run()?;
-            trees.push(MountedTree::new(
-                disk,
-                &plan().volumes,
-                &self.tree.scratch.dir(&format!("tar{index}"))?,
-            )?);
         }
+        let words = MBUFFER.join(" ");
         let receivers = job.chain_from_the_end(|number, next| {
             let onward = next.map(|next| format!("-O {next}")).unwrap_or_default();
-            let to = trees[number - 1].root().display().to_string();
-            let words = MBUFFER.join(" ");
-            let line =
-                format!("mbuffer {words} -I {RELAY_PORT} {onward} -o - | tar -C {to} -xpf - && sync -f {to}");
+            let to = self
+                .tree
+                .scratch
+                .dir(&format!("tar{number}"))?
+                .display()
+                .to_string();
+            let device = disks[number - 1].partition(1).display().to_string();
+            let carry = format!("mbuffer {words} -I {RELAY_PORT} {onward} -o - | tar -C {to} -xpf -");
+            let line = format!("mount {device} {to} && {{ {carry}; ended=$?; umount {to}; exit $ended; }}");
             Ok(job.on_node(number, "sh").args(["-c", &line]))
         })?;
         let from = self.tree.golden.root().display();
-        let words = MBUFFER.join(" ");
         let to = format!("{}:{RELAY_PORT}", node_address(1));
         let line = format!("tar -C {from} --one-file-system --sparse -cf - . | mbuffer {words} -O {to}");
         transfer(job, sent_by(job.on_golden("sh").args(["-c", &line]), receivers))
