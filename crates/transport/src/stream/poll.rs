@@ -3,6 +3,7 @@
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::pump::{DELIVERY_DELAY, Pump};
+use super::upstream::Upstream;
 
 /// What poll(2) said.
 #[derive(Debug, Default, Clone, Copy)]
@@ -31,16 +32,20 @@ impl Pump {
             .fresh_since
             .map_or(pause, |at| pause.min(DELIVERY_DELAY.saturating_sub(at.elapsed())));
         let mut fds = vec![PollFd::from_borrowed_fd(self.shared.event_fd(), PollFlags::IN)];
-        if let Some(upstream) = &self.upstream {
-            let mut flags = PollFlags::empty();
-            flags.set(PollFlags::IN, reads_upstream);
-            flags.set(PollFlags::OUT, upstream.wants_write());
-            fds.push(PollFd::from_borrowed_fd(upstream.fd(), flags));
-        }
         if let Some(downstream) = &self.downstream {
             let mut flags = PollFlags::IN;
             flags.set(PollFlags::OUT, downstream.wants_write());
             fds.push(PollFd::from_borrowed_fd(downstream.fd(), flags));
+        }
+        // A connection that is not read now is left out: its end would be reported again and again (POLLHUP cannot be
+        // masked, poll(2)).
+        let watched =
+            |upstream: &&Upstream| reads_upstream || upstream.wants_write() || self.relay.has_ended();
+        if let Some(upstream) = self.upstream.as_ref().filter(watched) {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, reads_upstream);
+            flags.set(PollFlags::OUT, upstream.wants_write());
+            fds.push(PollFd::from_borrowed_fd(upstream.fd(), flags));
         }
         let timeout = Timespec {
             tv_sec: pause.as_secs().cast_signed(),
@@ -50,16 +55,12 @@ impl Pump {
         poll(&mut fds, Some(&timeout)).ok();
         let mut events = fds.iter().map(PollFd::revents);
         let event = events.next().unwrap_or(PollFlags::empty());
-        let upstream = self
-            .upstream
-            .as_ref()
-            .and_then(|_| events.next())
-            .unwrap_or(PollFlags::empty());
         let downstream = self
             .downstream
             .as_ref()
             .and_then(|_| events.next())
             .unwrap_or(PollFlags::empty());
+        let upstream = events.next().unwrap_or(PollFlags::empty());
         drop(fds);
         self.shared.wake_up(event.contains(PollFlags::IN));
         let ended = PollFlags::HUP | PollFlags::ERR;
@@ -85,7 +86,7 @@ impl Pump {
         let outstanding: u64 = self
             .unconsumed
             .back()
-            .map_or(0, |last| last.end() - self.relay.consumed().0);
+            .map_or(0, |last| last.end().saturating_sub(self.relay.consumed().0));
         if outstanding == 0 || !self.has_consumer {
             return u64::MAX;
         }
