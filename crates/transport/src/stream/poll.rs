@@ -81,22 +81,64 @@ impl Pump {
     }
 
     /// Bytes consumed at which the pump wants to be woken: when it waits for room, by an eighth of the window at a
-    /// time; at the end of the stream, when all is consumed.
+    /// time; at the end of the stream, when all is consumed. Never more than there is to consume: what the consumer
+    /// finished since [`Pump::note_consumption`] looked would then never be noticed.
     fn wake_at_consumed(&self) -> u64 {
-        let outstanding: u64 = self
-            .unconsumed
-            .back()
-            .map_or(0, |last| last.end().saturating_sub(self.relay.consumed().0));
-        if outstanding == 0 || !self.has_consumer {
+        let Some(last) = self.unconsumed.back().filter(|_| self.has_consumer) else {
             return u64::MAX;
-        }
-        let consumed = self.shared.consumed().min(self.relay.received().0);
-        if self.relay.has_ended() {
-            return self.relay.received().0.max(consumed + 1);
-        }
-        if self.wants_upstream() {
+        };
+        let waits_for = if self.relay.has_ended() {
+            WaitsFor::End
+        } else if self.wants_upstream() {
             return u64::MAX;
+        } else {
+            WaitsFor::Room {
+                window_bytes: self.window_bytes as u64,
+            }
+        };
+        wake_at(waits_for, self.shared.consumed(), last.end())
+    }
+}
+
+/// What consumption is waited for.
+#[derive(Debug, Clone, Copy)]
+enum WaitsFor {
+    /// All of it.
+    End,
+    /// Some, to read on.
+    Room { window_bytes: u64 },
+}
+
+/// `consumed` may have reached `last` already; then the answer is no more than it, and the pump looks again first.
+fn wake_at(waits_for: WaitsFor, consumed: u64, last: u64) -> u64 {
+    match waits_for {
+        WaitsFor::End => last,
+        WaitsFor::Room { window_bytes } => last.min(consumed + (window_bytes / 8).max(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{WaitsFor, wake_at};
+
+    #[test]
+    fn a_pump_never_waits_for_more_than_there_is_to_consume() {
+        for window_bytes in [0, 1, 8, 64 << 20] {
+            for waits_for in [WaitsFor::End, WaitsFor::Room { window_bytes }] {
+                for consumed in [0, 1, 99, 100] {
+                    assert!(
+                        wake_at(waits_for, consumed, 100) <= 100,
+                        "{waits_for:?} at {consumed}"
+                    );
+                }
+            }
         }
-        consumed + (self.window_bytes as u64 / 8).min(outstanding).max(1)
+    }
+
+    #[test]
+    fn a_pump_that_waits_for_room_is_woken_before_the_window_is_empty() {
+        let room = WaitsFor::Room { window_bytes: 800 };
+        assert_eq!(wake_at(room, 0, 800), 100);
+        assert_eq!(wake_at(room, 650, 800), 750);
     }
 }

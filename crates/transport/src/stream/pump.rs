@@ -88,6 +88,7 @@ pub(crate) fn spawn(config: PumpConfig) -> Result<(), TransportError> {
     config.door.open(config.target.clone());
     let stream = config.target.key.stream();
     let door = config.door.clone();
+    config.target.shared.begin_at(config.relay.start.0);
     let pump = Pump {
         is_head: config.relay.source == Source::Producer,
         has_consumer: config.relay.has_consumer,

@@ -194,6 +194,11 @@ impl Shared {
         self.consumed.load(Ordering::SeqCst)
     }
 
+    /// The stream begins here: everything before counts as consumed.
+    pub(crate) fn begin_at(&self, start: u64) {
+        self.consumed.store(start, Ordering::SeqCst);
+    }
+
     /// Hands verified blocks to the consumer.
     pub(crate) fn deliver(&self, blocks: &mut Vec<Arc<SealedBlock>>) {
         if blocks.is_empty() {
