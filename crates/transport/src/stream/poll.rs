@@ -16,13 +16,14 @@ impl Pump {
     /// Sleeps until something is to be done.
     pub(super) fn wait(&mut self) -> Ready {
         let wants_blocks = self.wants_produced();
-        if !self.shared.fall_asleep(self.wake_at_consumed(), wants_blocks) {
+        let reads_upstream = self.wants_upstream();
+        let has_unread = reads_upstream && self.upstream.as_ref().is_some_and(Upstream::may_have_more);
+        if has_unread || !self.shared.fall_asleep(self.wake_at_consumed(), wants_blocks) {
             return Ready {
-                upstream: self.wants_upstream(),
+                upstream: reads_upstream,
                 downstream: true,
             };
         }
-        let reads_upstream = self.wants_upstream();
         let pause = self
             .relay
             .poll_timeout()

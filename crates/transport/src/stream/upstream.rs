@@ -63,6 +63,8 @@ pub(crate) struct Upstream {
     low_water: usize,
     /// The last read took all there was.
     drained: bool,
+    /// Nothing can be had before poll(2) says so, and SO_RCVLOWAT is what it must be for that.
+    exhausted: bool,
     pending_up: Vec<u8>,
 }
 
@@ -88,6 +90,7 @@ impl Upstream {
             body: None,
             low_water: 1,
             drained: false,
+            exhausted: false,
             pending_up: Vec::new(),
         }
     }
@@ -103,6 +106,7 @@ impl Upstream {
         pool: &Arc<Pool>,
         check: impl Fn(&BlockHeader) -> Result<(), BlockError>,
     ) -> Result<Option<Received>, UpstreamError> {
+        self.exhausted = false;
         loop {
             if let Some(body) = &self.body
                 && body.missing() == 0
@@ -124,10 +128,17 @@ impl Upstream {
             }
             if self.drained {
                 self.ask_for_the_rest()?;
+                self.exhausted = true;
                 return Ok(None);
             }
             self.read_once()?;
         }
+    }
+
+    /// Whether reading stopped for another reason than that nothing was there. Then poll(2) must not be asked: the
+    /// rest may lie in the socket, less than the SO_RCVLOWAT of a block long read, or be here already.
+    pub(super) const fn may_have_more(&self) -> bool {
+        !self.exhausted
     }
 
     /// poll(2) says that there is something to read.
