@@ -171,8 +171,12 @@ impl Disk {
 
     /// Makes the kernel forget the partitions.
     pub fn hide_partitions(&self) {
-        let delete = ["--delete", "--nr", "1:64"];
-        let _ = Program::new("partx").args(delete).arg(&self.device).run();
+        if let Ok(device) = self.checked() {
+            let _ = Program::new("partx")
+                .args(["--delete", "--nr", "1:64"])
+                .arg(device)
+                .run();
+        }
     }
 
     /// How many partitions the kernel knows of this disk.
@@ -227,11 +231,13 @@ impl Drop for Disk {
     fn drop(&mut self) {
         self.hide_partitions();
         for _ in 0..20 {
-            if Program::new("losetup")
-                .arg("--detach")
-                .arg(&self.device)
-                .run()
-                .is_ok()
+            // Looked at each time: a device that is detached may be somebody else's the next moment.
+            if self.checked().is_err()
+                || Program::new("losetup")
+                    .arg("--detach")
+                    .arg(&self.device)
+                    .run()
+                    .is_ok()
             {
                 let _ = fs::remove_file(&self.file);
                 return;
