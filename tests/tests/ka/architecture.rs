@@ -11,8 +11,9 @@ use ka_tests::binaries::workspace;
 /// Who may depend on whom. What is not named may depend on none of ours.
 ///
 /// Beyond the drawing of the architecture: `server → host`, because the operator's `-e` command is run by host's runner,
-/// the only place with exec; and both ends tell their story in the types of `status`.
-const ALLOWED: [(&str, &[&str]); 8] = [
+/// the only place with exec; both ends tell their story in the types of `status`; `kmod` and `cpio` are what the maker
+/// of an image and the node that unpacks it must agree on; `ka-status` speaks the transport's TLS.
+const ALLOWED: [(&str, &[&str]); 9] = [
     (
         "ka-server",
         &[
@@ -23,6 +24,8 @@ const ALLOWED: [(&str, &[&str]); 8] = [
             "ka-status",
             "ka-proto",
             "ka-host",
+            "ka-pxe",
+            "ka-initrd",
         ],
     ),
     (
@@ -35,13 +38,16 @@ const ALLOWED: [(&str, &[&str]); 8] = [
             "ka-status",
             "ka-host",
             "ka-proto",
+            "ka-kmod",
+            "ka-cpio",
         ],
     ),
     ("ka-transport", &["ka-proto"]),
-    ("ka-status", &["ka-proto"]),
+    ("ka-status", &["ka-proto", "ka-transport"]),
     ("ka-disk", &["ka-host"]),
     ("ka-image", &["ka-host"]),
-    ("ka-postinstall", &["ka-disk", "ka-host"]),
+    ("ka-postinstall", &["ka-disk", "ka-host", "ka-kmod"]),
+    ("ka-initrd", &["ka-kmod", "ka-cpio"]),
     // Development only: the lab judges from outside and is linked into nothing that is shipped.
     ("xtask", &["ka-tests"]),
 ];
