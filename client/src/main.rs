@@ -11,6 +11,7 @@ mod generic;
 mod journal;
 mod session;
 mod settings;
+mod stage2;
 mod steps;
 mod stop;
 

@@ -24,7 +24,7 @@ const MAX_RELEASE_TENTHS: u64 = 6000;
 const MAX_WAIT_SECS: u64 = 7 * 24 * 3600;
 
 /// Options that mean nothing when a stream of the operator's own is sent.
-const CLONE_ONLY: [&str; 9] = [
+const CLONE_ONLY: [&str; 10] = [
     "partitions",
     "exclude",
     "exclude_disks",
@@ -34,6 +34,7 @@ const CLONE_ONLY: [&str; 9] = [
     "boot_loader",
     "root",
     "keep_uuids",
+    "keep_identity",
 ];
 
 /// Clone this machine, the golden node, onto every node that joins the session.
@@ -122,6 +123,10 @@ pub(crate) struct Options {
     /// Give the clones the golden file systems' and partitions' own UUIDs
     #[arg(long)]
     pub(crate) keep_uuids: bool,
+
+    /// Leave the clones the golden node's host name, machine-id, SSH host keys and all else that tells machines apart
+    #[arg(long)]
+    pub(crate) keep_identity: bool,
 
     /// Memory for data on its way to the first node
     #[arg(long, value_name = "SIZE", default_value = "64M")]

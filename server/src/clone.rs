@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use ka_disk::golden::{self, SurveyError, SurveyOptions};
-use ka_disk::spec::{InstallSpec, RawSpec, StreamKind, StreamPlan};
+use ka_disk::spec::{BootSpec, InstallSpec, RawSpec, StreamKind, StreamPlan};
 use ka_image::raw::{self, RawSendOptions};
 use ka_image::tree::{self, SendOptions, TreeSource};
 use ka_proto::StreamName;
@@ -43,6 +43,11 @@ pub(crate) fn survey(options: &SurveyOptions, settings: &Settings) -> Result<Ins
     for (number, stream) in (2..).zip(&mut spec.streams) {
         stream.name = format!("{}{number}", settings.session);
     }
+    spec.boot = BootSpec {
+        keep_identity: settings.keep_identity,
+        hooks: true,
+        ..BootSpec::default().with_loader_option(options.boot_loader.as_deref())
+    };
     Ok(spec)
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) release_delay: Duration,
     /// Bytes of a block (`--block-size`); none leaves it to the transport.
     pub(crate) block_bytes: Option<usize>,
+    /// The clones stay what the golden node is called (`--keep-identity`).
+    pub(crate) keep_identity: bool,
     /// When to compress.
     pub(crate) compress: Compress,
 }
@@ -70,6 +72,7 @@ impl Settings {
             job: job(options)?,
             release_delay: Duration::from_millis(u64::from(options.release_delay) * 100),
             block_bytes: options.block_size.map(|size| size.0),
+            keep_identity: options.keep_identity,
             compress: match options.compress {
                 CompressWhen::Auto => Compress::Auto,
                 CompressWhen::Never => Compress::Never,

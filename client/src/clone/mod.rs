@@ -15,7 +15,7 @@ mod streams;
 
 use anyhow::{Context, anyhow};
 use ka_disk::fs::ToolVersions;
-use ka_disk::spec::InstallSpec;
+use ka_disk::spec::{InstallSpec, STAGE2_STREAM};
 use ka_status::event::Step;
 use ka_status::report::NodeReport;
 use ka_status::text::error_line;
@@ -27,6 +27,7 @@ use self::held::HeldDisk;
 use self::plan::ClonePlan;
 use crate::failure::Failure;
 use crate::session::Session;
+use crate::stage2;
 use crate::steps::{StepError, run_step, run_steps};
 
 /// How far this node is.
@@ -86,6 +87,10 @@ pub(crate) fn run(session: &Session<'_>) -> Result<Ending, Failure> {
                     .prepared(plan.summary().encode())
                     .map_err(Failure::NothingDone)?;
                 Stage::Prepared(Box::new(plan), disks)
+            }
+            (Order::Stream(reader), Stage::Waiting) if reader.name().as_str() == STAGE2_STREAM => {
+                stage2::receive(session, reader).map_err(Failure::NothingDone)?;
+                Stage::Waiting
             }
             (Order::Go, Stage::Prepared(plan, disks)) => {
                 Stage::Ready(Box::new(build(session, *plan, disks)?))

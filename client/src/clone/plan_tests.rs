@@ -7,7 +7,7 @@ use ka_disk::fs::ToolVersions;
 use ka_disk::inventory::{Choice, Disk};
 use ka_disk::layout::Source;
 use ka_disk::spec::{
-    DriveSpec, FsSpec, FsType, InstallSpec, MountSpec, Place, SPEC_VERSION, StreamKind, StreamPlan,
+    BootSpec, DriveSpec, FsSpec, FsType, InstallSpec, MountSpec, Place, SPEC_VERSION, StreamKind, StreamPlan,
     SwapFileSpec, TreeSpec,
 };
 use ka_disk::table::TableKind;
@@ -49,6 +49,7 @@ fn spec() -> InstallSpec {
         excluded: vec![b"/tmp".to_vec()],
         keep_uuids: false,
         boot_loader: None,
+        boot: BootSpec::default(),
         streams: vec![StreamPlan {
             name: "kainstall2".into(),
             kind: StreamKind::Tree,

@@ -149,8 +149,8 @@ mod tests {
     use ka_disk::desc::Desc;
     use ka_disk::layout::Source;
     use ka_disk::spec::{
-        DriveSpec, FsFeatures, FsSpec, FsType, GoldenDevice, InstallSpec, MountSpec, Place, SPEC_VERSION,
-        StreamKind, StreamPlan, SwapFileSpec, TreeSpec,
+        BootSpec, DriveSpec, FsFeatures, FsSpec, FsType, GoldenDevice, InstallSpec, MountSpec, Place,
+        SPEC_VERSION, StreamKind, StreamPlan, SwapFileSpec, TreeSpec,
     };
     use ka_disk::table::TableKind;
 
@@ -225,6 +225,7 @@ mod tests {
             excluded: vec![b"/tmp".to_vec()],
             keep_uuids: false,
             boot_loader: None,
+            boot: BootSpec::default(),
             streams: vec![StreamPlan {
                 name: "kainstall2".into(),
                 kind: StreamKind::Tree,

@@ -3,6 +3,7 @@
 //! The server makes an [`InstallSpec`] with [`crate::golden::survey`] and sends it as JSON to every node; the
 //! node makes its plans from it. Nothing here reads a disk. The transport carries it as opaque bytes.
 
+mod boot;
 mod features;
 mod filesystem;
 mod fit;
@@ -10,6 +11,7 @@ mod fs_type;
 
 use serde::{Deserialize, Serialize};
 
+pub use boot::{BeaconSpec, BootSpec};
 pub use features::{BtrfsFeatures, ExtFeatures, F2fsFeatures, FatFeatures, FsFeatures, XfsFeatures};
 pub use filesystem::{FsSpec, GoldenDevice, MountSpec};
 pub use fit::{FitError, check_fit, needed_bytes};
@@ -22,6 +24,9 @@ use crate::table::TableKind;
 pub const SPEC_VERSION: u32 = 1;
 /// The JSON is at most this long: a control frame may be 8 MiB, and a spec of a thousand mounts is under one.
 pub const MAX_SPEC_BYTES: usize = 4 << 20;
+
+/// Name of the stream that brings a node its tools, before the plan (the original's session of that name).
+pub const STAGE2_STREAM: &str = "getstage2";
 
 /// The whole of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +51,9 @@ pub struct InstallSpec {
     pub keep_uuids: bool,
     /// What `-r` asked for.
     pub boot_loader: Option<String>,
+    /// What makes a restored system a clone of its own that boots; a server of before has none.
+    #[serde(default)]
+    pub boot: BootSpec,
     /// The data streams of the run, in order: `kainstall2`, `kainstall3`, …
     pub streams: Vec<StreamPlan>,
     /// What the operator should know: what was left out of the clone and why.
@@ -200,6 +208,7 @@ impl InstallSpec {
             excluded: Vec::new(),
             keep_uuids: false,
             boot_loader: None,
+            boot: BootSpec::default(),
             streams: Vec::new(),
             notes: Vec::new(),
         }

@@ -86,6 +86,34 @@ fn orders_are_followed_in_turn_and_each_is_answered_once() {
 }
 
 #[test]
+fn a_stream_may_come_before_the_plan() {
+    let mut node = accepted();
+    let (stream, server) = (
+        StreamId(1),
+        crate::control::Peer {
+            node: NodeId::SERVER,
+            addr: ([10, 0, 0, 1], 30764).into(),
+        },
+    );
+    let open = OpenStream {
+        stream,
+        name: crate::text::StreamName::new("getstage2").unwrap(),
+        key: [4; 32],
+        position: crate::ids::ChainPosition(1),
+        predecessor: server,
+        successor: None,
+        resume_from: StreamOffset(0),
+        tolerance: 0,
+    };
+    node.handle_message(SECOND, ToNode::OpenStream(open));
+    node.stream_done(stream, 9, [3; 32]).unwrap();
+    node.handle_message(SECOND, ToNode::EndStream { stream });
+    node.handle_message(SECOND, ToNode::Prepare(Payload(vec![1])));
+    node.prepared(Payload(vec![2])).unwrap();
+    assert_eq!(ending(&mut node), None);
+}
+
+#[test]
 fn a_server_that_breaks_the_protocol_is_left() {
     for breaks in [ToNode::Go, ToNode::Prepare(Payload::default())] {
         let mut node = accepted();

@@ -80,6 +80,8 @@ pub struct Scenario {
     pub tolerance: u8,
     /// Streams only: no prepare, no go.
     pub generic: bool,
+    /// The first stream brings the nodes their tools (`getstage2`): it comes before prepare. Needs two streams.
+    pub tools_first: bool,
     /// Whether nodes wait for the staggered release.
     pub hold_release: bool,
     /// Nodes wanted; with fewer than `nodes` the rest comes too late.
@@ -105,6 +107,7 @@ impl Scenario {
             heal: false,
             tolerance: 2,
             generic: false,
+            tools_first: false,
             hold_release: false,
             wanted: nodes,
             faults: Vec::new(),
@@ -140,6 +143,7 @@ impl Scenario {
         scenario.heal = rng.chance(50);
         scenario.tolerance = rng.pick(&[0, 1, 2, 3]);
         scenario.generic = rng.chance(20);
+        scenario.tools_first = rng.chance(40) && !scenario.generic && scenario.streams > 1;
         scenario.hold_release = rng.chance(30);
         scenario.wanted = nodes.saturating_sub(usize::from(rng.chance(10))).max(1);
         let faults = rng.pick(&[0, 0, 1, 1, 1, 2, 3, 1 + nodes / 3]);

@@ -76,8 +76,8 @@ impl World {
         }
         let now = self.now;
         let next = match *event {
-            RunEvent::Gathered(_) if self.scenario.generic => self.next_stream(),
-            RunEvent::Gathered(_) => self.server.prepare(now, Payload(vec![1; 1000])),
+            RunEvent::Gathered(_) if self.scenario.generic || self.scenario.tools_first => self.next_stream(),
+            RunEvent::Gathered(_) => self.prepare(),
             RunEvent::StageDone {
                 stage: Stage::Prepare,
                 ..
@@ -86,7 +86,9 @@ impl World {
             RunEvent::StageDone { .. } => self.server.release(now, Duration::from_millis(300)),
             RunEvent::StreamDone { stream, .. } => {
                 self.end_endpoint(SERVER, stream);
-                if stream.0 < self.scenario.streams {
+                if stream.0 == 1 && self.scenario.tools_first {
+                    self.prepare()
+                } else if stream.0 < self.scenario.streams {
                     self.next_stream()
                 } else {
                     self.server.collect_reports(now)
@@ -108,6 +110,10 @@ impl World {
                 self.server.abort(now, &Reason::new("no node is left"));
             }
         }
+    }
+
+    fn prepare(&mut self) -> Result<(), RunError> {
+        self.server.prepare(self.now, Payload(vec![1; 1000]))
     }
 
     fn next_stream(&mut self) -> Result<(), RunError> {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::world::LINK_SILENCE;
 use super::{Fault, Planned, Report, Rng, Scenario, run};
+use crate::control::Stage;
+use crate::ids::StreamId;
 use crate::node::Ending;
 
 /// Seeds in a normal test run; `KA_SIM_SEEDS` asks for more, `KA_SIM_SEED` for one, with its trace.
@@ -43,6 +45,24 @@ fn done(report: &Report) -> Vec<bool> {
 fn four_nodes_get_everything_when_nothing_goes_wrong() {
     let report = check(0, &Scenario::quiet(1, 4));
     assert_eq!(done(&report), [true; 4]);
+}
+
+#[test]
+fn a_stream_may_come_before_the_plan_and_the_chain_heals_in_it() {
+    let mut scenario = Scenario::quiet(1, 4);
+    scenario.tools_first = true;
+    assert_eq!(done(&check(0, &scenario)), [true; 4]);
+    scenario.heal = true;
+    scenario.stream_bytes = 500 << 20;
+    scenario.faults.push(Planned {
+        host: 2,
+        at: Duration::from_secs(2),
+        fault: Fault::Kill,
+    });
+    let report = check(0, &scenario);
+    assert_eq!(done(&report), [true, false, true, true]);
+    let failure = report.nodes.iter().find_map(|(_, failure)| failure.as_ref());
+    assert!(failure.is_some_and(|failure| failure.stage == Stage::Stream(StreamId(1))));
 }
 
 #[test]

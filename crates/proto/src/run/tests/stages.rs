@@ -55,6 +55,23 @@ fn a_stage_ends_with_an_answer_or_a_failure_of_every_node() {
 }
 
 #[test]
+fn a_stream_may_come_before_the_plan() {
+    let mut driver = Driver::gathered(2, config());
+    let stream = driver.open_stream().stream;
+    driver.done(1, stream);
+    driver.done(2, stream);
+    assert_eq!(driver.stream_outcomes(), Some(vec![(1, true), (2, true)]));
+    driver.run.prepare(driver.now, Payload(vec![1])).unwrap();
+    driver.drain();
+    (1..=2).for_each(|conn| driver.says(conn, ToServer::Prepared(Payload(vec![2]))));
+    driver.run.go(driver.now).unwrap();
+    driver.drain();
+    (1..=2).for_each(|conn| driver.says(conn, ToServer::Ready));
+    assert_ne!(driver.open_stream().stream, stream);
+    assert_eq!(driver.failures(), []);
+}
+
+#[test]
 fn a_silent_node_is_lost_in_any_stage() {
     let mut driver = Driver::gathered(2, config());
     driver.run.prepare(driver.now, Payload::default()).unwrap();
