@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::GoldenBoot;
+
 /// What becomes of the restored system before its first boot.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootSpec {
@@ -18,6 +20,9 @@ pub struct BootSpec {
     pub beacon: Option<BeaconSpec>,
     /// Run the executables of `/etc/ka/hooks.d`.
     pub hooks: bool,
+    /// How the golden node boots.
+    #[serde(default)]
+    pub golden: GoldenBoot,
 }
 
 /// Where a clone's first boot is told, and the proof that it belongs to this run.

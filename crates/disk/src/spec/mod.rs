@@ -8,6 +8,7 @@ mod features;
 mod filesystem;
 mod fit;
 mod fs_type;
+mod loader;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,7 @@ pub use features::{BtrfsFeatures, ExtFeatures, F2fsFeatures, FatFeatures, FsFeat
 pub use filesystem::{FsSpec, GoldenDevice, MountSpec};
 pub use fit::{FitError, check_fit, needed_bytes};
 pub use fs_type::{FsType, UnknownFsType};
+pub use loader::{GoldenBoot, Loader, UnknownLoader};
 
 use crate::layout;
 use crate::table::TableKind;

@@ -1,0 +1,84 @@
+//! Boot loaders, and how the golden node boots.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// How the golden node boots, as its files tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GoldenBoot {
+    /// Its boot loader; `None` where there is none (a data disk) or none that KA knows.
+    pub loader: Option<Loader>,
+    /// The platforms that it can install GRUB for: `i386-pc`, `x86_64-efi`.
+    pub grub_platforms: Vec<String>,
+    /// It boots through shim: nothing unsigned may take its place.
+    pub shim: bool,
+    /// Where its EFI system partition is mounted: `/boot/efi`.
+    pub esp: Option<String>,
+}
+
+/// The boot loaders that KA installs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loader {
+    /// GRUB 2, for BIOS or UEFI.
+    Grub,
+    /// systemd-boot, UEFI only.
+    SystemdBoot,
+    /// EXTLINUX of the syslinux project, BIOS only.
+    Extlinux,
+    /// LILO, BIOS only.
+    Lilo,
+}
+
+impl fmt::Display for Loader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Grub => "GRUB",
+            Self::SystemdBoot => "systemd-boot",
+            Self::Extlinux => "EXTLINUX",
+            Self::Lilo => "LILO",
+        })
+    }
+}
+
+/// A word that is no boot loader.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("-r {0}: write grub, systemd-boot, extlinux, lilo or none")]
+pub struct UnknownLoader(pub String);
+
+impl FromStr for Loader {
+    type Err = UnknownLoader;
+
+    /// The names that people and packages use.
+    fn from_str(word: &str) -> Result<Self, UnknownLoader> {
+        match word {
+            "grub" | "grub2" | "grub-pc" | "grub-efi" => Ok(Self::Grub),
+            "systemd-boot" | "sd-boot" | "bootctl" | "gummiboot" => Ok(Self::SystemdBoot),
+            "extlinux" | "syslinux" => Ok(Self::Extlinux),
+            "lilo" => Ok(Self::Lilo),
+            _ => Err(UnknownLoader(word.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_loader_is_found_by_its_name_and_others_are_named() {
+        for (word, loader) in [
+            ("grub", Loader::Grub),
+            ("systemd-boot", Loader::SystemdBoot),
+            ("extlinux", Loader::Extlinux),
+            ("lilo", Loader::Lilo),
+        ] {
+            assert_eq!(word.parse(), Ok(loader));
+        }
+        let error = "loadlin".parse::<Loader>().unwrap_err().to_string();
+        assert!(error.contains("-r loadlin") && error.contains("lilo"), "{error}");
+    }
+}
