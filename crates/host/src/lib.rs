@@ -7,7 +7,9 @@
 //! - [`mount`], [`mountinfo`]: mounting with guards that unmount, and reading what is mounted
 //! - [`block`], [`blkpg`], [`loopdev`]: block device ioctls
 //! - [`inode_flags`], [`subvolume`]: project ids, btrfs subvolumes
-//! - [`netif`], [`system`]: interfaces, host name, limits, reboot
+//! - [`netif`], [`link`], [`route`], [`packet`]: interfaces, their addresses and routes, packets without an address
+//! - [`system`], [`modules`]: host name, limits, reboot; kernel modules
+//! - [`process_one`]: what only the first process of a machine does
 //! - [`signals`], [`namespace`]: catching termination, mounts that end with the process
 
 #![expect(
@@ -18,11 +20,16 @@
 pub mod blkpg;
 pub mod block;
 pub mod inode_flags;
+pub mod link;
 pub mod loopdev;
+pub mod modules;
 pub mod mount;
 pub mod mountinfo;
 pub mod namespace;
 pub mod netif;
+pub mod packet;
+pub mod process_one;
+pub mod route;
 pub mod run;
 pub mod signals;
 pub mod subvolume;

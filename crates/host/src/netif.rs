@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
@@ -19,6 +20,30 @@ impl fmt::Display for MacAddr {
         write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
     }
 }
+
+impl FromStr for MacAddr {
+    type Err = MacAddrError;
+
+    /// Six groups of two hexadecimal digits, with colons or dashes between them.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut bytes = [0; 6];
+        let mut groups = text.split([':', '-']);
+        for byte in &mut bytes {
+            let group = groups.next().ok_or(MacAddrError)?;
+            let digits = group.len() == 2 && group.bytes().all(|digit| digit.is_ascii_hexdigit());
+            *byte = digits
+                .then(|| u8::from_str_radix(group, 16).ok())
+                .flatten()
+                .ok_or(MacAddrError)?;
+        }
+        groups.next().is_none().then_some(Self(bytes)).ok_or(MacAddrError)
+    }
+}
+
+/// A text is no hardware address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a hardware address, as 52:54:00:12:34:56")]
+pub struct MacAddrError;
 
 /// One address of one interface that is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,5 +132,22 @@ mod tests {
             MacAddr([0x52, 0x54, 0, 1, 2, 0xff]).to_string(),
             "52:54:00:01:02:ff"
         );
+    }
+
+    #[test]
+    fn hardware_addresses_are_read_with_colons_or_dashes_and_nothing_else() {
+        let mac = MacAddr([0x52, 0x54, 0, 1, 2, 0xff]);
+        assert_eq!("52:54:00:01:02:ff".parse(), Ok(mac));
+        assert_eq!("52-54-00-01-02-FF".parse(), Ok(mac));
+        for bad in [
+            "",
+            "52:54:00:01:02",
+            "52:54:00:01:02:ff:00",
+            "52:54:0:1:2:ff",
+            "+2:54:00:01:02:ff",
+            "5254000102ff",
+        ] {
+            assert_eq!(bad.parse::<MacAddr>(), Err(MacAddrError), "{bad}");
+        }
     }
 }

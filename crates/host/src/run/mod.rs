@@ -16,6 +16,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 pub use path::find;
+pub(crate) use path::search_path;
 pub use shell::{Shell, ShellChild};
 pub use tool::{Tool, ToolOutput};
 

@@ -23,7 +23,7 @@ pub fn find(program: impl AsRef<OsStr>) -> Option<PathBuf> {
 }
 
 /// `PATH` with the sbin directories at its end, as children get it.
-pub(super) fn search_path() -> OsString {
+pub(crate) fn search_path() -> OsString {
     let own = env::var_os("PATH").unwrap_or_default();
     let mut dirs: Vec<PathBuf> = env::split_paths(&own).filter(|dir| dir.is_absolute()).collect();
     for dir in ["/usr/local/bin", "/usr/bin", "/bin"]

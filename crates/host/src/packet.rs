@@ -1,0 +1,115 @@
+//! IPv4 packets on a wire without having an address there (packet(7)): what a DHCP client needs before its first lease.
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use nix::libc::{sockaddr_ll, sockaddr_storage};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike, bind, recv, sendto, socket,
+};
+
+use crate::HostError;
+
+/// `ETH_P_IP` of `linux/if_ether.h`.
+const ETHERTYPE_IPV4: u16 = 0x0800;
+
+/// A socket that sends and receives IPv4 packets, headers and all, on one Ethernet interface.
+#[derive(Debug)]
+pub struct PacketSocket {
+    socket: OwnedFd,
+    index: u32,
+}
+
+impl PacketSocket {
+    /// Opens it on the interface with this index. Needs `CAP_NET_RAW`.
+    ///
+    /// # Errors
+    /// [`HostError`] naming the interface.
+    pub fn open(name: &str, index: u32) -> Result<Self, HostError> {
+        let failed = |errno: nix::Error| HostError::new(format!("opening a packet socket on {name}"), errno);
+        // Protocol 0: nothing is received before bind(2) says from which interface.
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Packet, SockType::Datagram, flags, None).map_err(failed)?;
+        bind(socket.as_raw_fd(), &address(index, [0; 6]).map_err(failed)?).map_err(failed)?;
+        Ok(Self { socket, index })
+    }
+
+    /// Sends an IPv4 packet to everybody on the wire.
+    ///
+    /// # Errors
+    /// As sendto(2): `ENETDOWN` when the interface went down, `EMSGSIZE` over its MTU.
+    pub fn broadcast(&self, packet: &[u8]) -> io::Result<()> {
+        let everybody = address(self.index, [0xff; 6])?;
+        sendto(self.socket.as_raw_fd(), packet, &everybody, MsgFlags::empty())?;
+        Ok(())
+    }
+
+    /// The next packet, at most `limit` from now; `None` when none came. A longer one than `buffer` is cut.
+    ///
+    /// # Errors
+    /// As recv(2): `ENETDOWN` when the interface went down.
+    pub fn recv(&self, buffer: &mut [u8], limit: Duration) -> io::Result<Option<usize>> {
+        let wait = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut polled, wait) {
+            Ok(0) | Err(nix::Error::EINTR) => return Ok(None),
+            Ok(_) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        match recv(self.socket.as_raw_fd(), buffer, MsgFlags::empty()) {
+            Ok(count) => Ok(Some(count)),
+            Err(nix::Error::EAGAIN | nix::Error::EINTR) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+fn address(index: u32, mac: [u8; 6]) -> nix::Result<LinkAddr> {
+    let mut hardware = [0; 8];
+    hardware[..6].copy_from_slice(&mac);
+    let raw = sockaddr_ll {
+        sll_family: u16::try_from(nix::libc::AF_PACKET).map_err(|_| nix::Error::EINVAL)?,
+        sll_protocol: ETHERTYPE_IPV4.to_be(),
+        sll_ifindex: i32::try_from(index).map_err(|_| nix::Error::EINVAL)?,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 6,
+        sll_addr: hardware,
+    };
+    let mut storage: sockaddr_storage = {
+        // SAFETY: sockaddr_storage is plain old data; all zeroes is a valid value.
+        unsafe { mem::zeroed() }
+    };
+    let length = mem::size_of::<sockaddr_ll>();
+    // SAFETY: sockaddr_storage is larger than sockaddr_ll and suitably aligned for it (sockaddr(3type)).
+    unsafe { (&raw mut storage).cast::<sockaddr_ll>().write(raw) };
+    let length = u32::try_from(length).map_err(|_| nix::Error::EINVAL)?;
+    // SAFETY: the pointer is to a whole sockaddr_storage that holds a sockaddr_ll of the given length.
+    unsafe { LinkAddr::from_raw((&raw const storage).cast(), Some(length)) }.ok_or(nix::Error::EINVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route;
+
+    #[test]
+    fn what_is_sent_on_loopback_is_received_there() {
+        let inside = std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            route::set_up("lo", 1).unwrap();
+            let socket = PacketSocket::open("lo", 1).unwrap();
+            let mut buffer = [0; 64];
+            assert_eq!(socket.recv(&mut buffer, Duration::from_millis(10)).unwrap(), None);
+            let packet = [0x45u8; 28];
+            socket.broadcast(&packet).unwrap();
+            let count = socket.recv(&mut buffer, Duration::from_secs(5)).unwrap().unwrap();
+            assert_eq!(buffer[..count], packet);
+            assert!(PacketSocket::open("nonesuch", 4711).is_err());
+        });
+        inside.join().unwrap();
+    }
+}
