@@ -13,7 +13,7 @@ use ka_tests::binaries::workspace;
 /// Beyond the drawing of the architecture: `server → host`, because the operator's `-e` command is run by host's runner,
 /// the only place with exec; both ends tell their story in the types of `status`; `kmod` and `cpio` are what the maker
 /// of an image and the node that unpacks it must agree on; `ka-status` speaks the transport's TLS.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     (
         "ka-server",
         &[
@@ -40,12 +40,14 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "ka-proto",
             "ka-kmod",
             "ka-cpio",
+            "ka-dhcpc",
         ],
     ),
     ("ka-transport", &["ka-proto"]),
     ("ka-status", &["ka-proto", "ka-transport"]),
     ("ka-disk", &["ka-host"]),
     ("ka-image", &["ka-host"]),
+    ("ka-dhcpc", &["ka-host"]),
     ("ka-postinstall", &["ka-disk", "ka-host", "ka-kmod"]),
     ("ka-initrd", &["ka-kmod", "ka-cpio"]),
     // Development only: the lab judges from outside and is linked into nothing that is shipped.
