@@ -3,6 +3,24 @@
 //! Knows nothing about cloning: whoever embeds it says which files there are, what the kernel command line is, and
 //! when a machine is finished.
 
+pub mod arming;
+mod catalog;
+pub mod config;
+mod error;
+mod events;
+pub mod iface;
 pub mod machine;
+pub mod menu;
+mod names;
+pub mod nodes;
+pub mod programs;
+mod server;
 
+pub use config::{Arm, BootConfig, DhcpMode, Pool, Served, Source};
+pub use error::PxeError;
+pub use events::{BootEvent, Events, MAX_WAITING_EVENTS};
 pub use machine::{Arch, MacAddr, Machine, Stage};
+pub use menu::{Entry, Form, Menu, Origin};
+pub use nodes::NodeEntry;
+pub use programs::BootFile;
+pub use server::{BootServer, preview};

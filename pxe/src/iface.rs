@@ -1,0 +1,58 @@
+//! The interface that is served: does it exist, and which IPv4 addresses has it.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use nix::ifaddrs::getifaddrs;
+
+use crate::error::PxeError;
+
+/// The IPv4 addresses of an interface, in the kernel's order: the first is the one machines are told.
+///
+/// # Errors
+/// There is no such interface, or it has none.
+pub fn addresses(iface: &str) -> Result<Vec<Ipv4Addr>, PxeError> {
+    let listed = getifaddrs().map_err(|err| PxeError::System {
+        doing: "listing network interfaces".to_owned(),
+        source: err.into(),
+    })?;
+    let mut known = BTreeSet::new();
+    let mut addresses = Vec::new();
+    for entry in listed {
+        let address = entry
+            .address
+            .as_ref()
+            .and_then(|address| address.as_sockaddr_in());
+        if let Some(address) = address.filter(|_| entry.interface_name == iface) {
+            addresses.push(address.ip());
+        }
+        known.insert(entry.interface_name);
+    }
+    if !known.contains(iface) {
+        return Err(PxeError::UnknownInterface {
+            iface: iface.to_owned(),
+            known: known.into_iter().collect::<Vec<_>>().join(", "),
+        });
+    }
+    if addresses.is_empty() {
+        return Err(PxeError::NoAddress {
+            iface: iface.to_owned(),
+        });
+    }
+    Ok(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_interface_is_refused_with_those_there_are() {
+        let said = addresses("nosuch0").unwrap_err().to_string();
+        assert!(
+            said.starts_with("no network interface `nosuch0`; there are "),
+            "{said}"
+        );
+        assert!(said.contains("lo"), "{said}");
+    }
+}

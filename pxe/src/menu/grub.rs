@@ -1,0 +1,96 @@
+//! The menu as GRUB reads it: `grub.cfg`. Words: the GRUB manual, "Commands".
+
+use std::fmt::Write as _;
+
+use crate::menu::{Menu, Origin};
+
+/// Where boot loaders lie on an EFI system partition, in the order tried: distributions' own shims first, because under
+/// Secure Boot a GRUB alone is refused by the firmware; the fallback path last, because Debian's fallback program there
+/// rewrites the boot entries.
+const LOADERS: [&str; 12] = [
+    "/EFI/debian/shimx64.efi",
+    "/EFI/ubuntu/shimx64.efi",
+    "/EFI/fedora/shimx64.efi",
+    "/EFI/redhat/shimx64.efi",
+    "/EFI/centos/shimx64.efi",
+    "/EFI/opensuse/shim.efi",
+    "/EFI/debian/grubx64.efi",
+    "/EFI/systemd/systemd-bootx64.efi",
+    "/EFI/Microsoft/Boot/bootmgfw.efi",
+    "/EFI/BOOT/BOOTX64.EFI",
+    "/EFI/BOOT/BOOTIA32.EFI",
+    "/EFI/BOOT/BOOTAA64.EFI",
+];
+
+/// Big files by HTTP where this GRUB can (it has the module, and reaches our port), by TFTP otherwise.
+///
+/// `local` looks for a boot loader on the disks itself: `exit` returns success to the firmware, and then UEFI firmware
+/// that follows its specification (§3.1.1) shows its own menu instead of trying the next boot entry.
+pub(super) fn write(menu: &Menu) -> String {
+    let addr = menu.origin.addr;
+    let http = menu.origin.url().replacen("http://", "http,", 1);
+    let initrd = menu.initrds.iter().fold(String::new(), |mut words, name| {
+        let _ = write!(words, " $files/{name}");
+        words
+    });
+    let initrd = if initrd.is_empty() {
+        String::new()
+    } else {
+        format!("  initrd{initrd}\n")
+    };
+    format!(
+        "\
+# ka-pxe: {title}
+set default={default}
+set timeout={secs}
+set files=(tftp,{addr})
+insmod http
+if [ -e ({http})/ka-http ]; then set files=({http}); fi
+
+menuentry 'local: boot from the disk of this machine' --id local {{
+{loaders}  exit 1
+}}
+
+menuentry 'kamethod: ERASE the disks of this machine and clone the golden node onto them' --id kamethod {{
+  linux $files/{kernel} {append} BOOTIF=$net_default_mac
+{initrd}}}
+",
+        title = menu.title,
+        default = menu.default,
+        secs = menu.timeout_secs(),
+        loaders = loaders(),
+        kernel = menu.kernel,
+        append = quoted(&menu.append),
+    )
+}
+
+/// The file for a GRUB that asked by a name without its MAC: it asks again with it.
+#[must_use]
+pub fn bounce(origin: Origin) -> String {
+    format!(
+        "configfile (tftp,{})/grub/grub.cfg-$net_default_mac\n",
+        origin.addr
+    )
+}
+
+fn loaders() -> String {
+    LOADERS.iter().fold(String::new(), |mut lines, loader| {
+        let _ = writeln!(
+            lines,
+            "  if search --no-floppy --file --set=esp {loader}; then chainloader ($esp){loader} && boot; fi"
+        );
+        lines
+    })
+}
+
+/// Each word that GRUB's shell would change stands in quotes.
+fn quoted(append: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.,:=/+@%".contains(&b) || b >= 0x80;
+    let words = append
+        .split_whitespace()
+        .map(|word| match word.bytes().all(plain) {
+            true => word.to_owned(),
+            false => format!("'{word}'"),
+        });
+    words.collect::<Vec<_>>().join(" ")
+}

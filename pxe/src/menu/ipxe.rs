@@ -1,0 +1,65 @@
+//! The menu as an iPXE script. Words: <https://ipxe.org/cmd>.
+
+use std::fmt::Write as _;
+
+use crate::menu::{Menu, Origin};
+
+/// Everything by HTTP. `netX` is the card that iPXE opened last, the one it boots from: `net0` would be the wrong one on
+/// a machine whose second card is plugged.
+///
+/// `initrd=NAME` for each initrd: under UEFI the kernel's stub reads them by name from iPXE's virtual file system; under
+/// BIOS the kernel ignores the words. When UEFI refuses the kernel (Secure Boot: the firmware knows shim's key only), shim
+/// and GRUB are tried.
+pub(super) fn write(menu: &Menu) -> String {
+    let url = menu.origin.url();
+    let named: String = menu.initrds.iter().fold(String::new(), |mut words, name| {
+        let _ = write!(words, " initrd={name}");
+        words
+    });
+    let initrds: String = menu.initrds.iter().fold(String::new(), |mut lines, name| {
+        let _ = writeln!(lines, "initrd --name {name} {url}/{name} || goto failed");
+        lines
+    });
+    format!(
+        "\
+#!ipxe
+# ka-pxe: {title}
+menu {title}
+item local local: boot from this machine's disk
+item kamethod kamethod: ERASE this machine's disks and clone the golden node onto them
+choose --default {default} --timeout {millis} entry || set entry {default}
+goto ${{entry}}
+
+:local
+iseq ${{platform}} efi && exit 1 ||
+sanboot --no-describe --drive 0x80 || exit 1
+
+:kamethod
+imgfree
+kernel --name {kernel} {url}/{kernel} {append} BOOTIF=01-${{netX/mac:hexhyp}}{named} || goto failed
+{initrds}boot || goto failed
+
+:failed
+imgfree
+iseq ${{platform}} efi && chain tftp://{addr}/bootx64.efi ||
+echo kamethod cannot be booted; trying again in 10 seconds
+sleep 10
+reboot
+",
+        title = menu.title,
+        default = menu.default,
+        millis = menu.timeout_secs() * 1000,
+        kernel = menu.kernel,
+        append = menu.append,
+        addr = menu.origin.addr,
+    )
+}
+
+/// The script for an iPXE that asked by a name without its MAC: it asks again with it.
+#[must_use]
+pub fn bounce(origin: Origin) -> String {
+    format!(
+        "#!ipxe\nchain {url}/ipxe/${{netX/mac:hexhyp}}.ipxe || exit 1\n",
+        url = origin.url()
+    )
+}

@@ -1,0 +1,205 @@
+//! Makes the menu of whoever asks: finds out which machine it is, whether it is armed, and fills the model.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::arming::Arming;
+use crate::config::PerMachine;
+use crate::error::PxeError;
+use crate::events::{BootEvent, Events};
+use crate::machine::{MacAddr, Machine};
+use crate::menu::names::{Asked, Who};
+use crate::menu::{Entry, Form, Menu, Origin, check_command_line, grub, ipxe};
+use crate::nodes::NodeEntry;
+
+/// UUIDs remembered from DHCP, so that a menu asked for by UUID finds its machine. PXELINUX asks by MAC next when it does
+/// not, so more than a large machine room need not be kept.
+const MAX_UUIDS: usize = 10_000;
+
+/// What every menu says.
+#[derive(Debug, Clone)]
+pub(crate) struct Common {
+    pub(crate) kernel: String,
+    pub(crate) initrds: Vec<String>,
+    pub(crate) append: String,
+    pub(crate) timeout: Duration,
+}
+
+/// Makes menus.
+pub(crate) struct MenuMaker {
+    common: Common,
+    nodes: BTreeMap<MacAddr, NodeEntry>,
+    per_machine: PerMachine,
+    arming: Arming,
+    uuids: Mutex<BTreeMap<[u8; 16], MacAddr>>,
+    events: Events,
+}
+
+impl MenuMaker {
+    pub(crate) fn new(
+        common: Common,
+        nodes: &[NodeEntry],
+        per_machine: PerMachine,
+        arming: Arming,
+        events: Events,
+    ) -> Self {
+        Self {
+            common,
+            nodes: nodes.iter().map(|node| (node.mac, node.clone())).collect(),
+            per_machine,
+            arming,
+            uuids: Mutex::default(),
+            events,
+        }
+    }
+
+    pub(crate) fn arming(&self) -> &Arming {
+        &self.arming
+    }
+
+    /// Remembers which UUID belongs to which card.
+    pub(crate) fn remember(&self, machine: &Machine) {
+        let Some(uuid) = machine.uuid else { return };
+        let mut uuids = self.uuids.lock().unwrap_or_else(PoisonError::into_inner);
+        if uuids.len() < MAX_UUIDS || uuids.contains_key(&uuid) {
+            uuids.insert(uuid, machine.mac);
+        }
+    }
+
+    /// The text of a menu that is asked for; `None` when the name means a machine that we do not know, and the boot
+    /// program has more names to try.
+    pub(crate) fn answer(&self, asked: Asked, peer: Ipv4Addr, origin: Origin) -> Option<String> {
+        let mac = match asked.who {
+            Who::Mac(mac) => Some(mac),
+            Who::Uuid(uuid) => Some(self.mac_of_uuid(uuid)?),
+            Who::Peer => neighbour(peer),
+        };
+        let Some(mac) = mac else {
+            return Some(match asked.form {
+                Form::Grub => grub::bounce(origin),
+                Form::Ipxe => ipxe::bounce(origin),
+                // It has asked by its MAC before, and will never again: nobody's menu erases nothing.
+                Form::Pxelinux => self
+                    .fill(peer.to_string(), Entry::Local, origin, String::new())
+                    .write(asked.form),
+            });
+        };
+        let entry = self.arming.take(mac).unwrap_or_else(|err| {
+            self.events
+                .warn(format!("{mac} boots local, whether it is armed or not: {err}"));
+            Entry::Local
+        });
+        let menu = self.menu(mac, entry, origin).unwrap_or_else(|text| {
+            self.events.warn(format!(
+                "{mac} boots local, because of its kernel command line: {text}"
+            ));
+            self.fill(mac.to_string(), Entry::Local, origin, String::new())
+        });
+        self.events.tell(BootEvent::Menu {
+            mac,
+            entry: menu.default,
+        });
+        Some(menu.write(asked.form))
+    }
+
+    /// The menu that a machine would get. Takes no place.
+    pub(crate) fn preview(&self, mac: MacAddr, origin: Origin) -> Result<Menu, PxeError> {
+        let entry = self.arming.entry_for(mac)?;
+        self.menu(mac, entry, origin).map_err(|text| PxeError::Setting {
+            option: "--append",
+            text,
+        })
+    }
+
+    fn menu(&self, mac: MacAddr, entry: Entry, origin: Origin) -> Result<Menu, String> {
+        let node = self.nodes.get(&mac);
+        let title = match node {
+            Some(node) => format!("{} ({mac})", node.name),
+            None => mac.to_string(),
+        };
+        let extra = (self.per_machine)(&mac, node);
+        let menu = self.fill(title, entry, origin, extra);
+        check_command_line(&menu.append)?;
+        Ok(menu)
+    }
+
+    fn fill(&self, title: String, default: Entry, origin: Origin, extra: String) -> Menu {
+        let common = self.common.clone();
+        let words = [common.append, extra];
+        let words: Vec<&str> = words
+            .iter()
+            .map(|text| text.trim())
+            .filter(|text| !text.is_empty())
+            .collect();
+        Menu {
+            default,
+            timeout: common.timeout,
+            title,
+            origin,
+            kernel: common.kernel,
+            initrds: common.initrds,
+            append: words.join(" "),
+        }
+    }
+
+    /// As written, or with the first three fields swapped: SMBIOS 2.6 made them little-endian, and firmware, DHCP and
+    /// boot programs do not agree on who swaps.
+    fn mac_of_uuid(&self, uuid: [u8; 16]) -> Option<MacAddr> {
+        let mut swapped = uuid;
+        swapped[..4].reverse();
+        swapped[4..6].reverse();
+        swapped[6..8].reverse();
+        let uuids = self.uuids.lock().unwrap_or_else(PoisonError::into_inner);
+        uuids.get(&uuid).or_else(|| uuids.get(&swapped)).copied()
+    }
+}
+
+impl std::fmt::Debug for MenuMaker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MenuMaker")
+            .field("common", &self.common)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The card behind an address, as the kernel knows it from ARP. It has just sent us a packet, so it is known, unless a
+/// router stands between.
+fn neighbour(peer: Ipv4Addr) -> Option<MacAddr> {
+    // This thread's, not the process's: tests start servers in namespaces of their own.
+    let table = fs::read_to_string("/proc/thread-self/net/arp").ok()?;
+    in_arp_table(&table, peer)
+}
+
+/// `IP address  HW type  Flags  HW address  Mask  Device`; flag 0x2: the entry is complete.
+fn in_arp_table(table: &str, peer: Ipv4Addr) -> Option<MacAddr> {
+    let peer = peer.to_string();
+    table.lines().skip(1).find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [address, "0x1", flags, mac, ..] = words[..] else {
+            return None;
+        };
+        let flags = u32::from_str_radix(flags.strip_prefix("0x")?, 16).ok()?;
+        (address == peer && flags & 2 != 0).then(|| mac.parse().ok())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_is_found_behind_its_address_when_the_entry_is_complete() {
+        let table = "\
+IP address       HW type     Flags       HW address            Mask     Device
+10.0.0.1         0x1         0x2         52:54:00:00:00:01     *        eth0
+10.0.0.2         0x1         0x0         00:00:00:00:00:00     *        eth0
+";
+        let mac = Some(MacAddr([0x52, 0x54, 0, 0, 0, 1]));
+        assert_eq!(in_arp_table(table, Ipv4Addr::new(10, 0, 0, 1)), mac);
+        assert_eq!(in_arp_table(table, Ipv4Addr::new(10, 0, 0, 2)), None);
+        assert_eq!(in_arp_table(table, Ipv4Addr::new(10, 0, 0, 3)), None);
+    }
+}

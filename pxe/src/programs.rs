@@ -1,0 +1,407 @@
+//! Boot programs: which ones there are, where they lie, and which a machine gets.
+//!
+//! They come from `--boot-files DIR` or the distribution's packages, never from us: they are signed there. Two programs
+//! load the next by a name of their own choice (shim: `grubx64.efi`; pxelinux: `ldlinux.c32`), so each is served under
+//! the name it is asked for by, whatever the package calls it. What firmware does with them: `docs/firmware-quirks.md`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::catalog::Catalog;
+use crate::config::{Served, Source};
+use crate::error::PxeError;
+use crate::machine::{Arch, Machine};
+use crate::menu::Origin;
+
+/// Files taken from `--boot-files` at most, and how deep: GRUB's module directory has about 300.
+const MAX_FILES: usize = 4096;
+const MAX_DEPTH: usize = 8;
+
+/// One program.
+struct Program {
+    /// The name it is asked for by.
+    served: &'static str,
+    /// For whom.
+    arch: Arch,
+    /// Whether that kind of machine cannot boot without it.
+    needed: bool,
+    /// Where packages put it, best first. In `--boot-files` it may have the served name or that of any of these.
+    paths: &'static [&'static str],
+    /// The Debian and Ubuntu package that has the first.
+    package: &'static str,
+}
+
+const PROGRAMS: [Program; 12] = [
+    Program {
+        served: "pxelinux.0",
+        arch: Arch::Bios,
+        needed: true,
+        paths: &[
+            "/usr/lib/PXELINUX/pxelinux.0",
+            "/usr/share/syslinux/pxelinux.0",
+            "/usr/lib/syslinux/bios/pxelinux.0",
+        ],
+        package: "pxelinux",
+    },
+    Program {
+        served: "ldlinux.c32",
+        arch: Arch::Bios,
+        needed: true,
+        paths: &[
+            "/usr/lib/syslinux/modules/bios/ldlinux.c32",
+            "/usr/share/syslinux/ldlinux.c32",
+            "/usr/lib/syslinux/bios/ldlinux.c32",
+        ],
+        package: "syslinux-common",
+    },
+    Program {
+        served: "lpxelinux.0",
+        arch: Arch::Bios,
+        needed: false,
+        paths: &["/usr/lib/PXELINUX/lpxelinux.0", "/usr/share/syslinux/lpxelinux.0"],
+        package: "pxelinux",
+    },
+    Program {
+        served: "undionly.kpxe",
+        arch: Arch::Bios,
+        needed: false,
+        paths: &["/usr/lib/ipxe/undionly.kpxe", "/usr/share/ipxe/undionly.kpxe"],
+        package: "ipxe",
+    },
+    Program {
+        served: "bootx64.efi",
+        arch: Arch::EfiX64,
+        needed: true,
+        paths: &[
+            "/usr/lib/shim/shimx64.efi.signed",
+            "/boot/efi/EFI/fedora/shimx64.efi",
+            "/usr/lib/grub/x86_64-efi/monolithic/grubnetx64.efi",
+        ],
+        package: "shim-signed",
+    },
+    Program {
+        served: "grubx64.efi",
+        arch: Arch::EfiX64,
+        needed: true,
+        paths: &[
+            "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed",
+            "/usr/lib/grub/x86_64-efi/monolithic/grubnetx64.efi",
+        ],
+        package: "grub-efi-amd64-signed",
+    },
+    Program {
+        served: "mmx64.efi",
+        arch: Arch::EfiX64,
+        needed: false,
+        paths: &["/usr/lib/shim/mmx64.efi.signed", "/usr/lib/shim/mmx64.efi"],
+        package: "shim-signed",
+    },
+    Program {
+        served: "snponly.efi",
+        arch: Arch::EfiX64,
+        needed: false,
+        paths: &[
+            "/usr/lib/ipxe/snponly.efi",
+            "/usr/share/ipxe/ipxe-snponly-x86_64.efi",
+        ],
+        package: "ipxe",
+    },
+    Program {
+        served: "bootia32.efi",
+        arch: Arch::EfiIa32,
+        needed: true,
+        paths: &["/usr/lib/grub/i386-efi/monolithic/grubnetia32.efi"],
+        package: "grub-efi-ia32-bin",
+    },
+    Program {
+        served: "bootaa64.efi",
+        arch: Arch::EfiArm64,
+        needed: true,
+        paths: &[
+            "/usr/lib/shim/shimaa64.efi.signed",
+            "/usr/lib/grub/arm64-efi/monolithic/grubnetaa64.efi",
+        ],
+        package: "grub-efi-arm64-bin",
+    },
+    Program {
+        served: "grubaa64.efi",
+        arch: Arch::EfiArm64,
+        needed: false,
+        paths: &[
+            "/usr/lib/grub/arm64-efi-signed/grubnetaa64.efi.signed",
+            "/usr/lib/grub/arm64-efi/monolithic/grubnetaa64.efi",
+        ],
+        package: "grub-efi-arm64-bin",
+    },
+    Program {
+        served: "mmaa64.efi",
+        arch: Arch::EfiArm64,
+        needed: false,
+        paths: &["/usr/lib/shim/mmaa64.efi.signed"],
+        package: "shim-signed",
+    },
+];
+
+/// What a machine is told to boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootFile {
+    /// A TFTP name, or an HTTP URL.
+    pub name: String,
+}
+
+/// The boot programs that were found.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    found: Vec<(&'static str, PathBuf)>,
+    /// Kinds of machines that cannot be booted, and why: a line each.
+    missing: Vec<(Arch, String)>,
+    extra: Vec<(String, PathBuf)>,
+}
+
+impl Programs {
+    /// Looks for boot programs in `boot_files` and where packages put them.
+    ///
+    /// # Errors
+    /// There is none at all; or `boot_files` cannot be read.
+    pub fn find(boot_files: Option<&Path>) -> Result<Self, PxeError> {
+        let extra = match boot_files {
+            Some(dir) => walk(dir)?,
+            None => Vec::new(),
+        };
+        let lookup = |program: &Program| {
+            let own = extra.iter().find(|(name, _)| is_named(program, name));
+            let package = || {
+                program
+                    .paths
+                    .iter()
+                    .map(PathBuf::from)
+                    .find(|path| path.is_file())
+            };
+            own.map(|(_, path)| path.clone()).or_else(package)
+        };
+        let found: Vec<(&'static str, PathBuf)> = PROGRAMS
+            .iter()
+            .filter_map(|program| lookup(program).map(|path| (program.served, path)))
+            .collect();
+        let mut programs = Self {
+            found,
+            missing: Vec::new(),
+            extra,
+        };
+        for arch in [Arch::Bios, Arch::EfiX64, Arch::EfiIa32, Arch::EfiArm64] {
+            programs.note_missing(arch);
+        }
+        if programs.missing.len() == 4 {
+            let lines: Vec<&str> = programs.missing.iter().map(|(_, text)| text.as_str()).collect();
+            return Err(PxeError::NoBootPrograms {
+                missing: lines.join("; "),
+            });
+        }
+        Ok(programs)
+    }
+
+    /// Which kinds of machines cannot be booted, and which package is missing.
+    pub fn missing(&self) -> impl Iterator<Item = (Arch, &str)> {
+        self.missing.iter().map(|(arch, text)| (*arch, text.as_str()))
+    }
+
+    /// What this machine is told to boot; `None` when there is nothing for its kind.
+    ///
+    /// iPXE gets its script, with its MAC in the name. HTTP boot gets the URL of the first program: firmware and shim
+    /// fetch the next one beside it.
+    #[must_use]
+    pub fn for_machine(&self, machine: &Machine, origin: Origin) -> Option<BootFile> {
+        let url = origin.url();
+        if machine.ipxe {
+            let name = format!("{url}/ipxe/{}.ipxe", machine.mac.dashed());
+            return Some(BootFile { name });
+        }
+        let first = match machine.arch {
+            Arch::Bios => "pxelinux.0",
+            Arch::EfiX64 => "bootx64.efi",
+            Arch::EfiIa32 => "bootia32.efi",
+            Arch::EfiArm64 => "bootaa64.efi",
+            Arch::Other(_) => return None,
+        };
+        if self.missing.iter().any(|(arch, _)| *arch == machine.arch) {
+            return None;
+        }
+        let name = match (machine.http, machine.arch) {
+            // No BIOS boots pxelinux by HTTP; those that speak HTTP at all load iPXE.
+            (true, Arch::Bios) => format!("{url}/undionly.kpxe"),
+            (true, _) => format!("{url}/{first}"),
+            (false, _) => first.to_owned(),
+        };
+        Some(BootFile { name })
+    }
+
+    /// Puts everything that was found into the table of what is served.
+    pub(crate) fn serve(&self, catalog: &Catalog) -> Result<(), PxeError> {
+        let extra = self.extra.iter().map(|(name, path)| (name.clone(), path));
+        let found = self.found.iter().map(|(name, path)| ((*name).to_owned(), path));
+        for (name, path) in extra.chain(found) {
+            catalog.add(Served {
+                name,
+                source: Source::Path(path.clone()),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn note_missing(&mut self, arch: Arch) {
+        let lacks = |program: &&Program| {
+            program.arch == arch
+                && program.needed
+                && !self.found.iter().any(|(name, _)| *name == program.served)
+        };
+        let lacking: Vec<String> = PROGRAMS
+            .iter()
+            .filter(lacks)
+            .map(|program| format!("{} (package {})", program.served, program.package))
+            .collect();
+        if !lacking.is_empty() {
+            let text = format!("{arch} needs {}", lacking.join(" and "));
+            self.missing.push((arch, text));
+        }
+    }
+}
+
+fn is_named(program: &Program, name: &str) -> bool {
+    let base = |path: &'static str| path.rsplit('/').next();
+    name == program.served || program.paths.iter().any(|path| base(path) == Some(name))
+}
+
+/// The regular files below a directory, by their names beneath it. Links are followed as far as they stay inside.
+fn walk(dir: &Path) -> Result<Vec<(String, PathBuf)>, PxeError> {
+    let failed = |path: &Path, source| PxeError::File {
+        doing: "reading --boot-files",
+        path: path.to_owned(),
+        source,
+    };
+    let top = fs::canonicalize(dir).map_err(|err| failed(dir, err))?;
+    let mut files = Vec::new();
+    let mut dirs = vec![(top.clone(), 0)];
+    while let Some((dir, depth)) = dirs.pop() {
+        let mut listed = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(|err| failed(&dir, err))? {
+            listed.push(entry.map_err(|err| failed(&dir, err))?.path());
+        }
+        listed.sort();
+        for path in listed {
+            let Some(real) = fs::canonicalize(&path).ok().filter(|real| real.starts_with(&top)) else {
+                continue;
+            };
+            if real.is_dir() && !path.is_symlink() && depth < MAX_DEPTH {
+                dirs.push((path, depth + 1));
+            } else if real.is_file() {
+                let name = path
+                    .strip_prefix(&top)
+                    .unwrap_or(&path)
+                    .to_string_lossy()
+                    .to_lowercase();
+                files.push((name, path));
+            }
+        }
+        if files.len() > MAX_FILES {
+            let text = format!("more than {MAX_FILES} files: name the directory that has boot programs only");
+            return Err(failed(&top, std::io::Error::other(text)));
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::config::HTTP_PORT;
+    use crate::machine::MacAddr;
+
+    const ORIGIN: Origin = Origin {
+        addr: Ipv4Addr::new(10, 0, 0, 1),
+        http_port: HTTP_PORT,
+    };
+
+    fn machine(arch: Arch) -> Machine {
+        Machine {
+            mac: MacAddr([0x52, 0x54, 0, 0, 0, 1]),
+            uuid: None,
+            arch,
+            ipxe: false,
+            http: false,
+            vendor_class: None,
+        }
+    }
+
+    /// A directory that has everything, under the packages' names or the served ones.
+    fn full_dir() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [
+            "pxelinux.0",
+            "ldlinux.c32",
+            "shimx64.efi.signed",
+            "grubnetx64.efi.signed",
+            "bootia32.efi",
+            "bootaa64.efi",
+        ] {
+            fs::write(dir.path().join(name), name).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn each_kind_of_machine_gets_its_own_program() {
+        let dir = full_dir();
+        let programs = Programs::find(Some(dir.path())).unwrap();
+        let name = |machine: &Machine| programs.for_machine(machine, ORIGIN).map(|file| file.name);
+        for (arch, tftp, http) in [
+            (Arch::Bios, "pxelinux.0", "http://10.0.0.1/undionly.kpxe"),
+            (Arch::EfiX64, "bootx64.efi", "http://10.0.0.1/bootx64.efi"),
+            (Arch::EfiIa32, "bootia32.efi", "http://10.0.0.1/bootia32.efi"),
+            (Arch::EfiArm64, "bootaa64.efi", "http://10.0.0.1/bootaa64.efi"),
+        ] {
+            let mut asks = machine(arch);
+            assert_eq!(name(&asks).as_deref(), Some(tftp));
+            asks.http = true;
+            assert_eq!(name(&asks).as_deref(), Some(http));
+            asks.ipxe = true;
+            let script = "http://10.0.0.1/ipxe/52-54-00-00-00-01.ipxe";
+            assert_eq!(name(&asks).as_deref(), Some(script));
+        }
+        assert_eq!(name(&machine(Arch::Other(31))), None);
+    }
+
+    #[test]
+    fn a_link_out_of_the_boot_files_is_not_followed() {
+        let dir = full_dir();
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("passwd")).unwrap();
+        std::os::unix::fs::symlink("pxelinux.0", dir.path().join("inside.0")).unwrap();
+        let programs = Programs::find(Some(dir.path())).unwrap();
+        let names: Vec<&str> = programs.extra.iter().map(|(name, _)| name.as_str()).collect();
+        assert!(
+            names.contains(&"inside.0") && !names.contains(&"passwd"),
+            "{names:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_its_package() {
+        let mut none = Programs {
+            found: vec![("pxelinux.0", PathBuf::new())],
+            missing: Vec::new(),
+            extra: Vec::new(),
+        };
+        none.note_missing(Arch::Bios);
+        none.note_missing(Arch::EfiX64);
+        let lines: Vec<_> = none.missing().map(|(_, text)| text).collect();
+        assert_eq!(
+            lines,
+            [
+                "BIOS needs ldlinux.c32 (package syslinux-common)",
+                "UEFI x64 needs bootx64.efi (package shim-signed) and grubx64.efi (package grub-efi-amd64-signed)",
+            ]
+        );
+        assert_eq!(none.for_machine(&machine(Arch::Bios), ORIGIN), None);
+    }
+}

@@ -1,0 +1,182 @@
+//! The boot server as its embedder sees it: all services in a thread of their own, behind plain blocking calls.
+
+use std::net::Ipv4Addr;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::arming::Arming;
+use crate::catalog::Catalog;
+use crate::config::{BootConfig, Served};
+use crate::error::PxeError;
+use crate::events::{BootEvent, Events};
+use crate::iface;
+use crate::machine::MacAddr;
+use crate::menu::maker::{Common, MenuMaker};
+use crate::menu::{Entry, Menu, check_command_line};
+use crate::programs::Programs;
+
+/// The word that tells the node's init what it was booted for.
+const KAMETHOD: &str = "kamethod";
+
+/// A running boot server. Stops when it is dropped.
+#[derive(Debug)]
+pub struct BootServer {
+    catalog: Arc<Catalog>,
+    address: Ipv4Addr,
+    receiver: Mutex<Option<Receiver<BootEvent>>>,
+}
+
+/// Everything that is decided before a port is opened.
+struct Prepared {
+    addresses: Vec<Ipv4Addr>,
+    catalog: Arc<Catalog>,
+    programs: Programs,
+    events: Events,
+    receiver: Receiver<BootEvent>,
+}
+
+impl BootServer {
+    /// Checks everything, opens the ports and starts all services. Returns when they answer.
+    ///
+    /// # Errors
+    /// A setting cannot work, a file or every boot program is missing, the interface or a port cannot be had, or another
+    /// DHCP server is on the wire in `full` mode.
+    pub fn start(config: BootConfig) -> Result<Self, PxeError> {
+        let prepared = prepare(config)?;
+        for (_, text) in prepared.programs.missing() {
+            prepared
+                .events
+                .warn(format!("{text}: such machines get no boot program"));
+        }
+        Ok(Self {
+            catalog: prepared.catalog,
+            address: prepared.addresses[0],
+            receiver: Mutex::new(Some(prepared.receiver)),
+        })
+    }
+
+    /// The address machines are told.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// What happens from now on. There is one reader: the first call takes it, later ones get an empty channel.
+    pub fn events(&self) -> Receiver<BootEvent> {
+        let mut receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner);
+        receiver.take().unwrap_or_else(|| Events::channel().1)
+    }
+
+    /// The machine was cloned: it gets `local` from its next boot on, over restarts, until it is armed again.
+    ///
+    /// # Errors
+    /// That cannot be kept.
+    pub fn finished(&self, mac: MacAddr) -> Result<(), PxeError> {
+        self.catalog.menus().arming().finished(mac)
+    }
+
+    /// Arms a machine until it has finished.
+    ///
+    /// # Errors
+    /// That cannot be kept.
+    pub fn arm(&self, mac: MacAddr) -> Result<(), PxeError> {
+        self.catalog.menus().arming().arm(mac)
+    }
+
+    /// Disarms a machine.
+    ///
+    /// # Errors
+    /// That cannot be kept.
+    pub fn disarm(&self, mac: MacAddr) -> Result<(), PxeError> {
+        self.catalog.menus().arming().disarm(mac)
+    }
+
+    /// The entry a machine would boot now.
+    ///
+    /// # Errors
+    /// Who is armed cannot be read.
+    pub fn entry_for(&self, mac: MacAddr) -> Result<Entry, PxeError> {
+        self.catalog.menus().arming().entry_for(mac)
+    }
+
+    /// The menu a machine would get now.
+    ///
+    /// # Errors
+    /// Who is armed cannot be read, or its kernel command line is too long.
+    pub fn menu(&self, mac: MacAddr) -> Result<Menu, PxeError> {
+        self.catalog
+            .menus()
+            .preview(mac, self.catalog.origin(self.address))
+    }
+
+    /// Serves one more file, or another one under the same name.
+    ///
+    /// # Errors
+    /// It cannot be opened, or its name cannot be asked for.
+    pub fn add_file(&self, served: Served) -> Result<(), PxeError> {
+        self.catalog.add(served)
+    }
+
+    /// Ends all services.
+    pub fn stop(self) {}
+}
+
+/// The menu a machine would get from a server with this configuration, which is not started.
+///
+/// # Errors
+/// As [`BootServer::start`], but for ports and boot programs.
+pub fn preview(config: BootConfig, mac: MacAddr) -> Result<Menu, PxeError> {
+    let address = iface::addresses(&config.iface)?[0];
+    let (events, _receiver) = Events::channel();
+    let catalog = catalog(config, events)?;
+    catalog.menus().preview(mac, catalog.origin(address))
+}
+
+fn prepare(config: BootConfig) -> Result<Prepared, PxeError> {
+    let addresses = iface::addresses(&config.iface)?;
+    let programs = Programs::find(config.boot_files.as_deref())?;
+    let (events, receiver) = Events::channel();
+    let catalog = catalog(config, events.clone())?;
+    programs.serve(&catalog)?;
+    for mac in catalog.menus().arming().unfinished()? {
+        events.warn(format!(
+            "{mac} was given kamethod by an earlier run and has not finished; under --arm all it keeps its place \
+             (ka-pxe disarm {mac} frees it)"
+        ));
+    }
+    Ok(Prepared {
+        addresses,
+        catalog: Arc::new(catalog),
+        programs,
+        events,
+        receiver,
+    })
+}
+
+fn catalog(config: BootConfig, events: Events) -> Result<Catalog, PxeError> {
+    let append = with_kamethod(&config.append);
+    check_command_line(&append).map_err(|text| PxeError::Setting {
+        option: "--append",
+        text,
+    })?;
+    let arming = Arming::open(&config.state_dir, &config.nodes, config.arm)?;
+    let common = Common {
+        kernel: config.kernel.name.clone(),
+        initrds: config.initrds.iter().map(|served| served.name.clone()).collect(),
+        append,
+        timeout: config.timeout,
+    };
+    let menus = MenuMaker::new(common, &config.nodes, config.per_machine, arming, events);
+    let catalog = Catalog::new(menus, config.http_port);
+    for served in std::iter::once(config.kernel).chain(config.initrds) {
+        catalog.add(served)?;
+    }
+    Ok(catalog)
+}
+
+fn with_kamethod(append: &str) -> String {
+    match append.split_whitespace().any(|word| word == KAMETHOD) {
+        true => append.to_owned(),
+        false => format!("{KAMETHOD} {append}").trim().to_owned(),
+    }
+}
