@@ -103,6 +103,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
 
+    /// Only tell the server that this clone has booted, as FILE says, then remove what is not needed any more: what the
+    /// unit of a clone's first boot runs
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    pub(crate) beacon: Option<PathBuf>,
+
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     pub(crate) help: Option<bool>,

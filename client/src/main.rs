@@ -4,6 +4,7 @@
 //! generic mode ([`generic`]). What not: sockets (`ka_transport`), partition layouts and file systems (`ka_disk`),
 //! the tree stream (`ka_image`). Issue 2 §2, §4 and §9.
 
+mod beacon;
 mod cli;
 mod clone;
 mod failure;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Context;
 use ka_status::event::Step;
 use ka_status::report::NodeReport;
-use ka_transport::{JoinEvent, Node, NodeConfig, Order};
+use ka_transport::{JoinEvent, Joined, Node, NodeConfig, Order};
 
 use crate::cli::Options;
 use crate::clone::Ending;
@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::journal::Journal;
 use crate::settings::{self, Mode};
 use crate::stop::Stop;
-use crate::{clone, generic};
+use crate::{beacon, clone, generic};
 
 /// What every part of a joined node needs.
 pub(crate) struct Session<'a> {
@@ -31,6 +31,9 @@ pub(crate) struct Session<'a> {
 /// # Errors
 /// The ending, with its exit code.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    if let Some(facts) = &options.beacon {
+        return beacon::run(facts).map_err(Failure::NothingDone);
+    }
     let mode = Mode::of(options).map_err(Failure::Usage)?;
     let config = settings::node_config(options).map_err(Failure::Usage)?;
     let log = settings::log_file(options).map_err(Failure::Usage)?;
@@ -110,6 +113,11 @@ fn reboot(journal: &Journal) -> anyhow::Result<()> {
 }
 
 impl Session<'_> {
+    /// Where and as whom this node has joined.
+    pub(crate) const fn joined(&self) -> &Joined {
+        self.node.joined()
+    }
+
     /// The server's next order.
     ///
     /// # Errors

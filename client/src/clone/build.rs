@@ -14,6 +14,7 @@ use ka_status::text::seconds;
 
 use super::held::HeldDisk;
 use super::plan::ClonePlan;
+use crate::beacon::Facts;
 use crate::journal::Journal;
 use crate::steps::StepDef;
 
@@ -50,11 +51,13 @@ pub(crate) struct Installation {
     pub(crate) identities: Vec<(u32, DeviceIdentity)>,
     /// What was received.
     pub(crate) streams: Vec<StreamReport>,
+    /// What the clone tells at its first boot, if anybody waits for that.
+    pub(crate) beacon: Option<Facts>,
 }
 
 impl Installation {
     /// Nothing done yet.
-    pub(crate) fn new(plan: ClonePlan, disks: Vec<HeldDisk>) -> Self {
+    pub(crate) fn new(plan: ClonePlan, disks: Vec<HeldDisk>, beacon: Option<Facts>) -> Self {
         Self {
             watches: Vec::new(),
             mounts: None,
@@ -62,6 +65,7 @@ impl Installation {
             plan,
             identities: Vec::new(),
             streams: Vec::new(),
+            beacon,
         }
     }
 

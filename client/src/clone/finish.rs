@@ -21,7 +21,7 @@ use crate::steps::StepDef;
 
 /// What happens once every stream has arrived. The table comes last but for its own check: a run that stops
 /// anywhere before leaves a disk that nothing boots from.
-pub(crate) const FINISH: [StepDef<Installation>; 7] = [
+pub(crate) const FINISH: [StepDef<Installation>; 8] = [
     StepDef {
         step: Step::ExcludedDirs,
         run: excluded_dirs,
@@ -33,6 +33,10 @@ pub(crate) const FINISH: [StepDef<Installation>; 7] = [
     StepDef {
         step: Step::Fstab,
         run: rewrite_fstab,
+    },
+    StepDef {
+        step: Step::Beacon,
+        run: leave_beacon,
     },
     StepDef {
         step: Step::Sync,
@@ -217,6 +221,15 @@ fn changed_options(fs: &FsSpec) -> Vec<(String, String)> {
         .collect()
 }
 
+/// What the clone tells at its first boot, where the server waits for it.
+fn leave_beacon(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
+    let Some(facts) = &work.beacon else { return Ok(()) };
+    if let Err(why) = facts.leave_in(&open_root(&work.plan)?)? {
+        journal.news(Step::Beacon, why);
+    }
+    Ok(())
+}
+
 /// Writes everything back, and hears of what could not be: a disk that dies here must not pass for a clone.
 fn sync(work: &mut Installation, _journal: &Journal) -> anyhow::Result<()> {
     for (root, watch) in &work.watches {
@@ -264,6 +277,7 @@ mod tests {
             Step::ExcludedDirs,
             Step::SwapFiles,
             Step::Fstab,
+            Step::Beacon,
             Step::Sync,
             Step::Unmount,
             Step::WriteTable,

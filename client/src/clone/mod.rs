@@ -4,7 +4,7 @@
 //! finish makes the tree this node's own and the disk bootable, last of all. Whatever ends the run before that
 //! leaves a disk without a partition table, nothing mounted, no partition in the kernel.
 
-mod beneath;
+pub(crate) mod beneath;
 mod build;
 mod checks;
 mod finish;
@@ -25,6 +25,7 @@ use self::build::{BUILD, Installation};
 use self::finish::FINISH;
 use self::held::HeldDisk;
 use self::plan::ClonePlan;
+use crate::beacon::Facts;
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::stage2;
@@ -172,7 +173,9 @@ fn try_prepare(session: &Session<'_>, payload: &[u8]) -> Result<(ClonePlan, Vec<
 }
 
 fn build(session: &Session<'_>, plan: ClonePlan, disks: Vec<HeldDisk>) -> Result<Installation, Failure> {
-    let mut work = Installation::new(plan, disks);
+    let beacon = plan.spec.boot.beacon.as_ref();
+    let beacon = beacon.map(|spec| Facts::new(spec, session.joined()));
+    let mut work = Installation::new(plan, disks, beacon);
     let built =
         run_steps(&BUILD, &mut work, session.journal, session.stop).map_err(|error| refuse(session, error));
     let touched = work.disks.iter().any(HeldDisk::is_touched);

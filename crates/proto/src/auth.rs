@@ -19,6 +19,7 @@ pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-ka-join-v1";
 
 const JOIN_CONTEXT: &str = "KA 2026-11 v1 join proof";
 const DISCOVERY_CONTEXT: &str = "KA 2026-11 v1 discovery";
+const BEACON_CONTEXT: &str = "KA 2026-11 v1 beacon";
 const STREAM_CONTEXT: &str = "KA 2026-11 v1 stream key";
 
 /// The proof that goes into `join`: the sender knows `secret` and is at the end of this very TLS connection.
@@ -52,6 +53,11 @@ pub(crate) fn discovery_key(secret: &Secret, session: &str) -> [u8; 32] {
     let mut material = secret.to_vec();
     material.extend_from_slice(session.as_bytes());
     blake3::derive_key(DISCOVERY_CONTEXT, &material)
+}
+
+/// The key of the beacons of a run, from the token that its clones were given.
+pub(crate) fn beacon_key(token: &[u8; 32]) -> [u8; 32] {
+    blake3::derive_key(BEACON_CONTEXT, token)
 }
 
 /// The key of one stream, from the run's random key. The server derives it and gives it to the nodes one by one.

@@ -9,7 +9,7 @@ use ka_proto::block::{
     BlockError, BlockHeader, BlockKind, END_LEN, End, HEADER_LEN, StreamDigest, StreamKey,
 };
 use ka_proto::control::{Join, OpenStream, Peer, Progress, Relink, Side, Stage, Successor, ToNode, ToServer};
-use ka_proto::discovery::{Offer, Probe};
+use ka_proto::discovery::{Beacon, Offer, Probe};
 use ka_proto::limits::{MAX_BLOCK, MAX_CONTROL_FRAME, MAX_JOIN_FRAME, MAX_PAYLOAD};
 use ka_proto::wire::{FRAME_PREFIX, FrameReader, Payload, WireError};
 use ka_proto::{
@@ -362,6 +362,7 @@ proptest! {
         let _ = ToNode::decode(&bytes);
         let _ = End::decode(&bytes);
         prop_assert!(Probe::decode(&bytes, &[1; 16], &session).is_err());
+        prop_assert!(Beacon::decode(&bytes, &[1; 32]).is_err());
         let probe = Probe { nonce: [0; 16] };
         prop_assert!(Offer::decode(&bytes, &[1; 16], &session, &probe).is_err());
         if let Some(header) = bytes.first_chunk::<HEADER_LEN>() {

@@ -43,6 +43,8 @@ pub enum Step {
     Fstab,
     /// Making swap files anew.
     SwapFiles,
+    /// Leaving what tells the server of the first boot.
+    Beacon,
     /// Writing everything cached to the disks.
     Sync,
     /// Unmounting.
@@ -73,6 +75,7 @@ impl Step {
             Self::ExcludedDirs => "making excluded directories",
             Self::Fstab => "writing fstab",
             Self::SwapFiles => "making swap files",
+            Self::Beacon => "leaving the beacon",
             Self::Sync => "syncing",
             Self::Unmount => "unmounting",
             Self::WriteTable => "writing partition table",

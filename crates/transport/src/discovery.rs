@@ -1,4 +1,5 @@
-//! Finding the server by UDP broadcast: the node's questions and the server's answers.
+//! Finding the server by UDP broadcast: the node's questions and the server's answers. The server's socket also hears
+//! the beacons of clones that have booted ([`crate::beacon`] sends them).
 //!
 //! A server answers only a probe made with the run's secret for its session, so strangers learn nothing, and an
 //! answer is shorter than its question. Messages: `ka_proto::discovery`, `docs/protocol.md` "Discovery".
@@ -7,14 +8,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket as StdUdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
 use ka_proto::SessionName;
 use ka_proto::auth::Secret;
-use ka_proto::discovery::{Offer, PROBE_LEN, Probe};
+use ka_proto::discovery::{BEACON_LEN, Beacon, BeaconAck, BeaconToken, Offer, PROBE_LEN, Probe};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::error::TransportError;
 use crate::net::{BroadcastRoute, bind_udp, broadcast_routes};
+use crate::server::ServerEvent;
 use crate::stream::link::fresh_nonce;
 
 /// How long a node listens for answers in one try. Servers answer at once; the rest is for a busy network.
@@ -24,7 +27,8 @@ const REPEAT_AFTER: Duration = Duration::from_millis(400);
 /// Pause after a receive error (an ICMP answer to an earlier datagram): it must not become a busy loop.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
 /// One byte more than the longest valid datagram, so that a longer one is seen to be too long.
-const BUFFER_LEN: usize = PROBE_LEN + 1;
+const BUFFER_LEN: usize = BEACON_LEN + 1;
+const _: () = assert!(PROBE_LEN < BUFFER_LEN);
 
 /// The server's side.
 #[derive(Debug)]
@@ -32,9 +36,23 @@ pub(crate) struct Responder {
     sockets: Vec<StdUdpSocket>,
     /// Answers leave from the address that nodes shall connect to.
     answer_from: Option<StdUdpSocket>,
+    answers: Answers,
+}
+
+/// What is answered, and to whom.
+#[derive(Debug, Clone)]
+struct Answers {
     secret: Secret,
     session: SessionName,
     control_port: u16,
+    beacons: Beacons,
+}
+
+/// Where beacons go, and the token that they must have; none hears none.
+#[derive(Debug, Clone)]
+pub(crate) struct Beacons {
+    pub(crate) token: Option<BeaconToken>,
+    pub(crate) events: Sender<ServerEvent>,
 }
 
 impl Responder {
@@ -45,14 +63,19 @@ impl Responder {
         control_port: u16,
         secret: Secret,
         session: &SessionName,
+        beacons: Beacons,
     ) -> Result<Self, TransportError> {
         let at = |addr: IpAddr| bind_udp(SocketAddr::new(addr, control_port));
-        let responder = |sockets, answer_from| Self {
-            sockets,
-            answer_from,
+        let answers = Answers {
             secret,
             session: session.clone(),
             control_port,
+            beacons,
+        };
+        let responder = |sockets, answer_from| Self {
+            sockets,
+            answer_from,
+            answers,
         };
         match listen {
             IpAddr::V4(addr) if !addr.is_unspecified() => {
@@ -79,7 +102,7 @@ impl Responder {
         for socket in self.sockets {
             let socket = Arc::new(convert(socket)?);
             let answer_from = answer_from.clone().unwrap_or_else(|| Arc::clone(&socket));
-            let (secret, session, control_port) = (self.secret, self.session.clone(), self.control_port);
+            let answers = self.answers.clone();
             tokio::spawn(async move {
                 loop {
                     let mut buffer = [0; BUFFER_LEN];
@@ -88,22 +111,38 @@ impl Responder {
                         continue;
                     };
                     // Anything else is noise or a stranger, and broadcast noise is everywhere: no event.
-                    let Ok(probe) = Probe::decode(&buffer[..len], &secret, &session) else {
+                    let Some(answer) = answers.to(&buffer[..len], from) else {
                         continue;
                     };
-                    let offer = Offer {
-                        control_port,
-                        nonce: probe.nonce,
-                    };
-                    // The node asks again when an answer is lost.
-                    answer_from
-                        .send_to(&offer.encode(&secret, &session), from)
-                        .await
-                        .ok();
+                    // Whoever asks, asks again when an answer is lost.
+                    answer_from.send_to(&answer, from).await.ok();
                 }
             });
         }
         Ok(())
+    }
+}
+
+impl Answers {
+    fn to(&self, datagram: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
+        if let Ok(probe) = Probe::decode(datagram, &self.secret, &self.session) {
+            let offer = Offer {
+                control_port: self.control_port,
+                nonce: probe.nonce,
+            };
+            return Some(offer.encode(&self.secret, &self.session).to_vec());
+        }
+        let token = self.beacons.token.as_ref()?;
+        let beacon = Beacon::decode(datagram, token).ok()?;
+        let nonce = beacon.nonce;
+        let told = self.beacons.events.try_send(ServerEvent::CloneBooted {
+            node: beacon.node,
+            name: beacon.name.to_string(),
+            mac: beacon.mac,
+            from,
+        });
+        // A beacon that nobody could be told of is not answered: the clone says it again.
+        told.ok().map(|()| BeaconAck { nonce }.encode(token).to_vec())
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Specification: issue 2 §2, §6, §7, §9 and `docs/protocol.md`.
 
+pub mod beacon;
 mod code;
 mod control;
 mod discovery;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ka_proto::{NodeName, SessionName, StreamName};
 use ka_transport::{
     JoinCode, JoinEvent, Node, NodeConfig, Order, Outcome, Server, ServerConfig, ServerEvent, ServerKey,
-    StreamReader, TransportError,
+    StreamReader, TransportError, beacon,
 };
 
 /// No test may take longer, whatever breaks.
@@ -475,5 +475,33 @@ fn node_joins_over_ipv6() {
         for node in nodes {
             node.join().unwrap().unwrap();
         }
+    });
+}
+
+#[test]
+fn a_clone_that_booted_is_heard_when_the_run_is_long_over() {
+    within_limit(|| {
+        let mut config = server_config(14);
+        config.wanted = Some(1);
+        config.beacon = Some([5; 32]);
+        let server = Server::start(config).unwrap();
+        let node = good_node(node_config(&server, 14, 140), Duration::ZERO);
+        let id = server.gather().unwrap()[0].id;
+        send_stream(&server, "data", [1000]);
+        server.collect_reports().unwrap();
+        server.release(Duration::ZERO).unwrap();
+        node.join().unwrap().unwrap();
+
+        let (addr, name) = (server.local_addrs().control, NodeName::new("n140").unwrap());
+        let say = |token, secs| {
+            beacon::announce(&[addr], token, (id, &name, None), Duration::from_secs(secs)).unwrap()
+        };
+        assert!(!say(&[6; 32], 1), "a stranger is answered");
+        assert!(say(&[5; 32], 20));
+        let booted = server.events().try_iter().find_map(|event| match event {
+            ServerEvent::CloneBooted { node, name, .. } => Some((node, name)),
+            _ => None,
+        });
+        assert_eq!(booted, Some((id, "n140".to_owned())));
     });
 }

@@ -237,6 +237,7 @@ impl State {
             ServerEvent::NodeReady { .. }
             | ServerEvent::StreamOpened { .. }
             | ServerEvent::StreamDone { .. }
+            | ServerEvent::CloneBooted { .. }
             | ServerEvent::Reported { .. } => {}
             ServerEvent::NodeLeft { node, reason, .. } => self.left(&node, &reason),
         }

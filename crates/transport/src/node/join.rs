@@ -110,6 +110,8 @@ fn begin(
         .local_addr()
         .map_err(TransportError::system("reading the own data port"))?;
     let joined = Joined {
+        name: config.name.clone(),
+        mac: config.mac,
         server: met.server,
         local: met.local,
         data,

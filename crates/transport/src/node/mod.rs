@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
-use ka_proto::NodeId;
+use ka_proto::{MacAddr, NodeId, NodeName};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
@@ -42,6 +42,10 @@ pub struct Joined {
     pub data: SocketAddr,
     /// Number in this run.
     pub id: NodeId,
+    /// The name it gave.
+    pub name: NodeName,
+    /// The hardware address it gave.
+    pub mac: Option<MacAddr>,
 }
 
 /// What happens while a node looks for its server, for display.

@@ -17,7 +17,7 @@ use super::messages::Queues;
 use super::types::ServerConfig;
 use super::{LocalAddrs, Server};
 use crate::code::JoinCode;
-use crate::discovery::Responder;
+use crate::discovery::{Beacons, Responder};
 use crate::error::TransportError;
 use crate::net::{listen_tcp, listen_tcp_or_ephemeral, reachable_addrs};
 use crate::stream::Door;
@@ -39,7 +39,18 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
     )?;
     let data = listen_tcp_or_ephemeral(SocketAddr::new(listen, config.data_port), "data connections")?;
     let (control_addr, data_addr) = (local_addr(&control)?, local_addr(&data)?);
-    let responder = Responder::bind(config.listen, control_addr.port(), config.secret, &config.session)?;
+    let (events, event_queue) = crossbeam_channel::bounded(MAX_EVENTS);
+    let beacons = Beacons {
+        token: config.beacon,
+        events: events.clone(),
+    };
+    let responder = Responder::bind(
+        config.listen,
+        control_addr.port(),
+        config.secret,
+        &config.session,
+        beacons,
+    )?;
     let run_config = run_config(config, data_addr.port())?;
     let acceptor = TlsAcceptor::from(tls::server_config(&config.key)?);
     let join = JoinCode {
@@ -51,7 +62,6 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
     let (commands, command_queue) = mpsc::unbounded_channel();
     let (inputs, input_queue) = mpsc::channel(MAX_INPUTS);
     let (strangers, stranger_queue) = mpsc::channel(MAX_STRANGERS);
-    let (events, event_queue) = crossbeam_channel::bounded(MAX_EVENTS);
     let door = Door::new(strangers);
     let gate = Gate {
         acceptor,

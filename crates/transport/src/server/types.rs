@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ka_proto::discovery::BeaconToken;
 use ka_proto::limits;
 use ka_proto::{ChainPosition, MacAddr, NodeId, SessionName, StreamId};
 
@@ -47,6 +48,8 @@ pub struct ServerConfig {
     pub heal: bool,
     /// How many lost nodes in a row retained data bridges when healing.
     pub tolerance: u8,
+    /// Token of the beacons of clones that have booted; none hears none.
+    pub beacon: Option<BeaconToken>,
     /// Bounds on waiting.
     pub timeouts: Timeouts,
 }
@@ -68,6 +71,7 @@ impl ServerConfig {
             hold_release: false,
             heal: true,
             tolerance: 2,
+            beacon: None,
             timeouts: Timeouts::default(),
         }
     }
@@ -227,6 +231,17 @@ pub enum ServerEvent {
     Reported {
         /// Who.
         node: NodeId,
+    },
+    /// A clone has booted from its own disk and says so; it may say it several times.
+    CloneBooted {
+        /// The number that it had in the run.
+        node: NodeId,
+        /// Its host name, for display.
+        name: String,
+        /// The hardware address that it gave in the run, if it did.
+        mac: Option<MacAddr>,
+        /// Where it says it from.
+        from: SocketAddr,
     },
     /// A node went away before the run began; nothing is lost.
     NodeLeft {

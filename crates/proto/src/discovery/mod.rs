@@ -1,7 +1,13 @@
 //! How a node finds its server: one datagram each way on UDP, fixed layout, keyed with the run's secret and the
 //! session's name. Who lacks either gets nothing, and an answer is never longer than its question.
 //!
+//! Beside it [`Beacon`]: how a clone tells the server that it booted.
+//!
 //! Not here: broadcast addresses and retries (transport). Specification: `docs/protocol.md`, "Discovery".
+
+mod beacon;
+
+pub use beacon::{BEACON_ACK_LEN, BEACON_LEN, Beacon, BeaconAck, BeaconToken};
 
 use crate::auth::{self, Secret};
 use crate::ids::PROTOCOL_VERSION;
