@@ -1,7 +1,7 @@
 //! Messages, codec and state machines of KA, without sockets, files, threads or clocks.
 //!
 //! What is here: every message that crosses the network with its limits ([`control`], [`block`], [`link`],
-//! [`discovery`]), the proofs that open a connection ([`auth`]), and three machines that decide what happens next:
+//! [`discovery`], [`operator`]), the proofs that open a connection ([`auth`]), and three machines that decide what happens next:
 //! [`relay`] (one stream at one node), [`run`] (the server's side of a run) and [`node`] (the node's side of it).
 //! A machine takes `handle_*(now, …)` and gives `poll_*`; `now` is a [`std::time::Duration`] since any fixed moment.
 //! [`sim`] drives all of them in virtual time from a seed.
@@ -19,6 +19,7 @@ pub mod ids;
 pub mod limits;
 pub mod link;
 pub mod node;
+pub mod operator;
 pub mod relay;
 pub mod run;
 pub mod sim;

@@ -106,6 +106,14 @@ pub enum TransportError {
         /// What happened.
         reason: String,
     },
+    /// A node does not let its operator in, or is none.
+    #[error("{addr}: {reason}")]
+    Operator {
+        /// The node's address.
+        addr: SocketAddr,
+        /// What happened.
+        reason: String,
+    },
     /// The caller did things in the wrong order, or sent more than a limit allows.
     #[error("{0}")]
     Misuse(&'static str),

@@ -1,7 +1,8 @@
 //! Sockets, threads and clocks around `ka_proto`, behind a blocking facade.
 //!
 //! Here: the join code and the server's key, the control connection (TLS 1.3, raw public keys), discovery, and the
-//! chain's data connections with one pump thread per stream. [`Server`] and [`Node`] are all that binaries see; tokio
+//! chain's data connections with one pump thread per stream. [`Server`], [`Node`] and, for `ka-status`, [`OperatorDoor`] and
+//! [`OperatorConnection`] are all that binaries see; tokio
 //! stays inside. Not here: what decides (the machines of `ka_proto`) and what the payloads and streams mean.
 //!
 //! Specification: issue 2 §2, §6, §7, §9 and `docs/protocol.md`.
@@ -14,6 +15,7 @@ mod error;
 mod key;
 mod net;
 mod node;
+mod operator;
 mod server;
 mod stream;
 mod tls;
@@ -22,6 +24,7 @@ pub use code::{JoinCode, JoinCodeError};
 pub use error::TransportError;
 pub use key::ServerKey;
 pub use node::{EventSender, JoinEvent, Joined, Node, NodeConfig, Order};
+pub use operator::{Operator, OperatorCommands, OperatorConnection, OperatorDoor, OperatorWriter};
 pub use server::{
     Answers, Endings, Failure, LocalAddrs, NodeInfo, Outcome, Server, ServerConfig, ServerEvent,
     StreamSummary, Timeouts,

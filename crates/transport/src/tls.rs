@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
-use ka_proto::auth::{EXPORTER_LABEL, Exporter};
+use ka_proto::auth::Exporter;
+use ka_proto::operator::OPERATOR_ALPN;
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
+use rustls::crypto::verify_tls13_signature_with_raw_key;
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
@@ -22,19 +23,9 @@ use crate::code::FINGERPRINT_LEN;
 use crate::error::TransportError;
 use crate::key::{ServerKey, fingerprint_of};
 
-/// Configuration of the server's side of control connections.
+/// Configuration of the server's side of control connections: any key of a node.
 pub(crate) fn server_config(key: &ServerKey) -> Result<Arc<ServerConfig>, TransportError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(AnyClientKey {
-        algorithms: algorithms(&provider),
-    });
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key.certified())));
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
+    accepting(key, PeerKey::any()).map(Arc::new)
 }
 
 /// Configuration of a node's side: only the key with `fingerprint` is a server.
@@ -42,29 +33,56 @@ pub(crate) fn client_config(
     fingerprint: [u8; FINGERPRINT_LEN],
     own: &ServerKey,
 ) -> Result<Arc<ClientConfig>, TransportError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(PinnedKey {
-        fingerprint,
-        algorithms: algorithms(&provider),
-    });
-    let mut config = ClientConfig::builder_with_provider(provider)
+    connecting(own, PeerKey::pinned(fingerprint)).map(Arc::new)
+}
+
+/// Configuration of a node that answers its operator: only the key with `fingerprint` gets in.
+pub(crate) fn operator_door_config(
+    fingerprint: [u8; FINGERPRINT_LEN],
+    own: &ServerKey,
+) -> Result<Arc<ServerConfig>, TransportError> {
+    let mut config = accepting(own, PeerKey::pinned(fingerprint))?;
+    config.alpn_protocols = vec![OPERATOR_ALPN.to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Configuration of an operator, who holds the server's key; the node proves itself after the handshake.
+pub(crate) fn operator_config(key: &ServerKey) -> Result<Arc<ClientConfig>, TransportError> {
+    let mut config = connecting(key, PeerKey::any())?;
+    config.alpn_protocols = vec![OPERATOR_ALPN.to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn accepting(own: &ServerKey, peer: PeerKey) -> Result<ServerConfig, TransportError> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(peer))
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(own.certified())));
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+fn connecting(own: &ServerKey, peer: PeerKey) -> Result<ClientConfig, TransportError> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
+        .with_custom_certificate_verifier(Arc::new(peer))
         .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(own.certified())));
     config.resumption = rustls::client::Resumption::disabled();
     config.enable_sni = false;
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// 32 bytes that only the two ends of this TLS connection know, and that no other connection shares.
 pub(crate) fn exported_secret<Data>(
     connection: &rustls::ConnectionCommon<Data>,
+    label: &[u8],
 ) -> Result<Exporter, TransportError> {
-    Ok(connection.export_keying_material([0; 32], EXPORTER_LABEL, None)?)
+    Ok(connection.export_keying_material([0; 32], label, None)?)
 }
 
-/// Whether `error` says that the server showed another key than the pinned one.
+/// Whether `error` says that the peer showed another key than the pinned one.
 pub(crate) fn is_wrong_key(error: &std::io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     matches!(
@@ -75,18 +93,45 @@ pub(crate) fn is_wrong_key(error: &std::io::Error) -> bool {
     )
 }
 
-fn algorithms(provider: &CryptoProvider) -> WebPkiSupportedAlgorithms {
-    provider.signature_verification_algorithms
-}
-
-/// Takes the one server key whose fingerprint the join code holds.
+/// Which keys of the peer are taken; in every case it must hold the private part.
 #[derive(Debug)]
-struct PinnedKey {
-    fingerprint: [u8; FINGERPRINT_LEN],
-    algorithms: WebPkiSupportedAlgorithms,
+struct PeerKey {
+    /// BLAKE3 of the one key; `None` takes any: what the peer may do is then decided by its proof.
+    pinned: Option<[u8; FINGERPRINT_LEN]>,
 }
 
-impl ServerCertVerifier for PinnedKey {
+impl PeerKey {
+    const fn any() -> Self {
+        Self { pinned: None }
+    }
+
+    const fn pinned(fingerprint: [u8; FINGERPRINT_LEN]) -> Self {
+        Self {
+            pinned: Some(fingerprint),
+        }
+    }
+
+    fn check(&self, key: &CertificateDer<'_>) -> Result<(), Error> {
+        match self.pinned {
+            Some(pinned) if fingerprint_of(key) != pinned => {
+                Err(CertificateError::ApplicationVerificationFailure.into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn verify_signature(
+    message: &[u8],
+    key: &CertificateDer<'_>,
+    dss: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, Error> {
+    let key = SubjectPublicKeyInfoDer::from(key.as_ref());
+    let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+    verify_tls13_signature_with_raw_key(message, &key, dss, &algorithms)
+}
+
+impl ServerCertVerifier for PeerKey {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -95,11 +140,7 @@ impl ServerCertVerifier for PinnedKey {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if fingerprint_of(end_entity) == self.fingerprint {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(CertificateError::ApplicationVerificationFailure.into())
-        }
+        self.check(end_entity).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -117,8 +158,7 @@ impl ServerCertVerifier for PinnedKey {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let key = SubjectPublicKeyInfoDer::from(cert.as_ref());
-        verify_tls13_signature_with_raw_key(message, &key, dss, &self.algorithms)
+        verify_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -130,24 +170,18 @@ impl ServerCertVerifier for PinnedKey {
     }
 }
 
-/// Takes any key, as long as the node holds its private part: what a node may do is decided by its proof.
-#[derive(Debug)]
-struct AnyClientKey {
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ClientCertVerifier for AnyClientKey {
+impl ClientCertVerifier for PeerKey {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
 
     fn verify_client_cert(
         &self,
-        _end_entity: &CertificateDer<'_>,
+        end_entity: &CertificateDer<'_>,
         _intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        Ok(ClientCertVerified::assertion())
+        self.check(end_entity).map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -165,8 +199,7 @@ impl ClientCertVerifier for AnyClientKey {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let key = SubjectPublicKeyInfoDer::from(cert.as_ref());
-        verify_tls13_signature_with_raw_key(message, &key, dss, &self.algorithms)
+        verify_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ka_proto::auth::join_proof;
+use ka_proto::auth::{EXPORTER_LABEL, join_proof};
 use ka_proto::control::{Join, ToNode};
 use ka_proto::limits::{JOIN_TIMEOUT, MAX_CONTROL_FRAME};
 use ka_proto::{PROTOCOL_VERSION, WireError};
@@ -176,7 +176,7 @@ async fn ask_to_join(
             format!("no TLS: {error}")
         })
     })?;
-    let exporter = exported_secret(stream.get_ref().1).map_err(|error| yet(&error))?;
+    let exporter = exported_secret(stream.get_ref().1, EXPORTER_LABEL).map_err(|error| yet(&error))?;
     let mut join = Join {
         session: config.session.clone(),
         name: config.name.clone(),

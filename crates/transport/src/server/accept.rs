@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ka_proto::auth::{Secret, join_is_proved};
+use ka_proto::auth::{EXPORTER_LABEL, Secret, join_is_proved};
 use ka_proto::control::{Join, ToNode, ToServer};
 use ka_proto::limits::{MAX_CONTROL_FRAME, MAX_JOIN_FRAME};
 use ka_proto::run::ConnId;
@@ -103,7 +103,8 @@ impl Gate {
             .accept(socket)
             .await
             .map_err(|error| format!("no TLS: {error}"))?;
-        let exporter = exported_secret(stream.get_ref().1).map_err(|error| error.to_string())?;
+        let exporter =
+            exported_secret(stream.get_ref().1, EXPORTER_LABEL).map_err(|error| error.to_string())?;
         let body = read_frame(&mut stream, MAX_JOIN_FRAME, self.handshake)
             .await
             .map_err(|error| format!("no valid join: {error}"))?;

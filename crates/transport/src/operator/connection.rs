@@ -1,0 +1,150 @@
+//! The operator's side: one connection to one node.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use ka_proto::operator::{
+    FromOperator, MAX_OPERATOR_FRAME, OPERATOR_EXPORTER_LABEL, ToOperator, operator_is_proved,
+};
+use ka_proto::text::NodeName;
+use ka_proto::wire::FrameReader;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+use socket2::SockRef;
+
+use super::{HANDSHAKE_LIMIT, PEER_GONE_AFTER};
+use crate::code::JoinCode;
+use crate::error::TransportError;
+use crate::key::ServerKey;
+use crate::net::tune_control;
+use crate::tls::{exported_secret, operator_config};
+
+/// Bytes taken from the connection at once.
+const READ_BYTES: usize = 16 << 10;
+
+/// A connection to a node that has proved itself. Blocking.
+#[derive(Debug)]
+pub struct OperatorConnection {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    frames: FrameReader,
+    name: NodeName,
+}
+
+impl OperatorConnection {
+    /// Connects to the node at `addr` with the server's key, and checks that it belongs to the run of `code`.
+    ///
+    /// # Errors
+    /// [`TransportError::Operator`]: nobody answers, the node does not take this key, or it is of another run.
+    pub fn connect(addr: SocketAddr, key: &ServerKey, code: &JoinCode) -> Result<Self, TransportError> {
+        let failed = |reason: String| TransportError::Operator { addr, reason };
+        let socket = TcpStream::connect_timeout(&addr, HANDSHAKE_LIMIT)
+            .map_err(|error| failed(describe_connect(&error)))?;
+        tune_control(&SockRef::from(&socket), PEER_GONE_AFTER).map_err(|error| failed(error.to_string()))?;
+        set_read_limit(&socket, Some(HANDSHAKE_LIMIT)).map_err(|error| failed(error.to_string()))?;
+        let name = ServerName::IpAddress(addr.ip().into());
+        let connection = ClientConnection::new(operator_config(key)?, name)?;
+        let mut this = Self {
+            stream: StreamOwned::new(connection, socket),
+            frames: FrameReader::new(MAX_OPERATOR_FRAME),
+            name: NodeName::new("?").map_err(|error| failed(error.to_string()))?,
+        };
+        let first = this
+            .read_message()
+            .map_err(|error| failed(describe_handshake(&error)))?;
+        let Some(ToOperator::Online { name, proof }) = first else {
+            return Err(failed(
+                "it does not take this server's key; it belongs to another server's run".into(),
+            ));
+        };
+        let exporter = exported_secret(&this.stream.conn, OPERATOR_EXPORTER_LABEL)?;
+        if !operator_is_proved(&code.secret, &exporter, &proof) {
+            return Err(failed(
+                "it cannot prove that it belongs to the run of this join code; it may be of an earlier run, or a stranger's"
+                    .into(),
+            ));
+        }
+        set_read_limit(&this.stream.sock, None).map_err(|error| failed(error.to_string()))?;
+        this.name = name;
+        Ok(this)
+    }
+
+    /// What the node calls itself.
+    #[must_use]
+    pub const fn name(&self) -> &NodeName {
+        &self.name
+    }
+
+    /// Has the node run `command`.
+    ///
+    /// # Errors
+    /// [`TransportError::System`] when the connection is gone; [`TransportError::Misuse`] for a command that is too
+    /// long.
+    pub fn exec(&mut self, command: &str) -> Result<(), TransportError> {
+        let frame = FromOperator::Exec(command.to_owned())
+            .encode()
+            .map_err(|_| TransportError::Misuse("the command is too long"))?;
+        self.stream
+            .write_all(&frame)
+            .and_then(|()| self.stream.flush())
+            .map_err(TransportError::system("sending the command"))
+    }
+
+    /// Waits for the next message, at most `limit` when one is given; `Ok(None)` when the node closed the connection.
+    ///
+    /// # Errors
+    /// [`TransportError::System`]; its source is [`io::ErrorKind::WouldBlock`] when nothing came in time.
+    pub fn next_message(&mut self, limit: Option<Duration>) -> Result<Option<ToOperator>, TransportError> {
+        set_read_limit(&self.stream.sock, limit)
+            .and_then(|()| self.read_message())
+            .map_err(TransportError::system("reading from the node"))
+    }
+
+    fn read_message(&mut self) -> io::Result<Option<ToOperator>> {
+        let mut bytes = [0; READ_BYTES];
+        loop {
+            let frame = self.frames.next_frame().map_err(io::Error::other)?;
+            if let Some(body) = frame {
+                return ToOperator::decode(&body).map(Some).map_err(io::Error::other);
+            }
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return Ok(None),
+                Ok(count) => self.frames.push(&bytes[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A node that reboots says no goodbye.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::UnexpectedEof
+                            | io::ErrorKind::ConnectionReset
+                            | io::ErrorKind::TimedOut
+                    ) =>
+                {
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn set_read_limit(socket: &TcpStream, limit: Option<Duration>) -> io::Result<()> {
+    socket.set_read_timeout(limit)
+}
+
+fn describe_connect(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            "no node is listening there (not in a run, or not that far yet)".into()
+        }
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "it does not answer (switched off?)".into(),
+        _ => error.to_string(),
+    }
+}
+
+fn describe_handshake(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => "something else listens there: it does not speak KA's TLS".into(),
+        _ => format!("no KA node, or one of another server or version: {error}"),
+    }
+}

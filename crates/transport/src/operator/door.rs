@@ -1,0 +1,249 @@
+//! The node's side: lets in whoever holds the server's key.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ka_proto::auth::Secret;
+use ka_proto::operator::{
+    FromOperator, MAX_OPERATOR_FRAME, OPERATOR_EXPORTER_LABEL, ToOperator, operator_proof,
+};
+use ka_proto::text::NodeName;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::{HANDSHAKE_LIMIT, PEER_GONE_AFTER};
+use crate::code::JoinCode;
+use crate::control::write_frames;
+use crate::error::TransportError;
+use crate::key::ServerKey;
+use crate::net::{listen_tcp, tune_control};
+use crate::server::runtime;
+use crate::tls::{exported_secret, operator_door_config};
+
+/// Operators and strangers at a time: a few people look at one node; a flood must not cost it memory or threads.
+const MAX_CONNECTIONS: usize = 16;
+/// Frames that wait for an operator's screen before the log reader waits too.
+const MAX_QUEUED_FRAMES: usize = 64;
+/// Commands typed ahead.
+const MAX_QUEUED_COMMANDS: usize = 16;
+/// Pause after accept(2) failed: descriptors may be short for a moment.
+const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Listens for the node's operators until it is dropped.
+#[derive(Debug)]
+pub struct OperatorDoor {
+    local: SocketAddr,
+    runtime: Option<Runtime>,
+}
+
+/// An operator who got in.
+#[derive(Debug)]
+pub struct Operator {
+    /// Where they are.
+    pub from: SocketAddr,
+    /// What goes to them.
+    pub writer: OperatorWriter,
+    /// What they type.
+    pub commands: OperatorCommands,
+}
+
+/// What goes to an operator; the connection ends when all of them are dropped.
+#[derive(Debug, Clone)]
+pub struct OperatorWriter {
+    frames: mpsc::Sender<Vec<u8>>,
+    gone: Arc<AtomicBool>,
+}
+
+/// The commands of an operator, in the order typed.
+#[derive(Debug)]
+pub struct OperatorCommands(mpsc::Receiver<String>);
+
+impl OperatorWriter {
+    /// Sends a message, after those before; waits while the operator's end is slow. `false`: the operator is gone.
+    #[must_use]
+    pub fn send(&self, message: &ToOperator) -> bool {
+        let sent = message
+            .encode()
+            .is_ok_and(|frame| self.frames.blocking_send(frame).is_ok());
+        sent && self.is_open()
+    }
+
+    /// Whether the operator is still there, as far as is known.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.gone.load(Ordering::Relaxed)
+    }
+}
+
+impl OperatorCommands {
+    /// Waits for the next command; `None` when the operator is gone.
+    pub fn next_command(&mut self) -> Option<String> {
+        self.0.blocking_recv()
+    }
+}
+
+struct Gate {
+    acceptor: TlsAcceptor,
+    secret: Secret,
+    name: NodeName,
+    welcome: Box<dyn Fn(Operator) + Send + Sync>,
+}
+
+impl OperatorDoor {
+    /// Opens the door for the holder of the key that `code` pins. `welcome` is called for each on a thread of its own;
+    /// the connection ends when it has dropped the [`OperatorWriter`].
+    ///
+    /// # Errors
+    /// [`TransportError::Listen`] when the port is taken, and what TLS or the kernel refuse.
+    pub fn open(
+        listen: SocketAddr,
+        code: &JoinCode,
+        name: NodeName,
+        welcome: impl Fn(Operator) + Send + Sync + 'static,
+    ) -> Result<Self, TransportError> {
+        let own = ServerKey::ephemeral()?;
+        let gate = Gate {
+            acceptor: TlsAcceptor::from(operator_door_config(code.fingerprint, &own)?),
+            secret: code.secret,
+            name,
+            welcome: Box::new(welcome),
+        };
+        let runtime = runtime("ka-status-net")?;
+        let listener = listen_tcp(listen, "the operator")?;
+        let local = listener
+            .local_addr()
+            .map_err(TransportError::system("reading the status port"))?;
+        let guard = runtime.enter();
+        let listener =
+            TcpListener::from_std(listener).map_err(TransportError::system("listening for the operator"))?;
+        drop(guard);
+        runtime.spawn(Arc::new(gate).serve(listener));
+        Ok(Self {
+            local,
+            runtime: Some(runtime),
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+}
+
+impl Drop for OperatorDoor {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Operators that do not read must not hold up a reboot.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Gate {
+    async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        loop {
+            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+                return;
+            };
+            match listener.accept().await {
+                Ok((socket, from)) => {
+                    let gate = Arc::clone(&self);
+                    tokio::spawn(async move {
+                        match timeout(HANDSHAKE_LIMIT, gate.admit(socket)).await {
+                            Ok(Ok(stream)) => gate.converse(stream, from, slot).await,
+                            Ok(Err(reason)) => tracing::info!(%from, reason, "status connection refused"),
+                            Err(_) => tracing::info!(%from, "status connection said nothing"),
+                        }
+                    });
+                }
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    }
+
+    async fn admit(&self, socket: TcpStream) -> Result<TlsStream<TcpStream>, String> {
+        tune_control(&SockRef::from(&socket), PEER_GONE_AFTER).map_err(|error| error.to_string())?;
+        let accepted = self.acceptor.accept(socket).await;
+        let mut stream = accepted.map_err(|error| format!("not the server's key: {error}"))?;
+        let exporter = exported_secret(stream.get_ref().1, OPERATOR_EXPORTER_LABEL)
+            .map_err(|error| error.to_string())?;
+        let online = ToOperator::Online {
+            name: self.name.clone(),
+            proof: operator_proof(&self.secret, &exporter),
+        };
+        let frame = online.encode().map_err(|error| error.to_string())?;
+        stream
+            .write_all(&frame)
+            .await
+            .map_err(|error| error.to_string())?;
+        stream.flush().await.map_err(|error| error.to_string())?;
+        Ok(stream)
+    }
+
+    async fn converse(
+        self: Arc<Self>,
+        stream: TlsStream<TcpStream>,
+        from: SocketAddr,
+        slot: OwnedSemaphorePermit,
+    ) {
+        let (mut reader, mut writer) = split(stream);
+        let (frames, queue) = mpsc::channel(MAX_QUEUED_FRAMES);
+        let (typed, commands) = mpsc::channel(MAX_QUEUED_COMMANDS);
+        let gone = Arc::new(AtomicBool::new(false));
+        let operator = Operator {
+            from,
+            writer: OperatorWriter {
+                frames,
+                gone: Arc::clone(&gone),
+            },
+            commands: OperatorCommands(commands),
+        };
+        let gate = Arc::clone(&self);
+        let thread = std::thread::Builder::new().name("ka-operator".into());
+        if thread.spawn(move || (gate.welcome)(operator)).is_err() {
+            return;
+        }
+        let read = async {
+            while let Ok(command) = read_command(&mut reader).await {
+                if typed.send(command).await.is_err() {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            () = read => {}
+            _ = write_frames(&mut writer, queue) => {}
+        }
+        gone.store(true, Ordering::Relaxed);
+        drop(slot);
+    }
+}
+
+/// An operator may be silent for hours: the kernel's keepalive tells when they are gone.
+async fn read_command<R: tokio::io::AsyncRead + Unpin>(reader: &mut R) -> Result<String, String> {
+    let mut prefix = [0; ka_proto::wire::FRAME_PREFIX];
+    reader
+        .read_exact(&mut prefix)
+        .await
+        .map_err(|error| error.to_string())?;
+    let length =
+        ka_proto::wire::frame_length(prefix, MAX_OPERATOR_FRAME).map_err(|error| error.to_string())?;
+    let mut body = vec![0; length];
+    reader
+        .read_exact(&mut body)
+        .await
+        .map_err(|error| error.to_string())?;
+    match FromOperator::decode(&body) {
+        Ok(FromOperator::Exec(command)) => Ok(command),
+        Err(error) => Err(error.to_string()),
+    }
+}
