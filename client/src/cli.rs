@@ -87,6 +87,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SIZE", default_value = DEFAULT_BUFFER)]
     pub(crate) buffer: BufferSize,
 
+    /// TCP port on which this node answers ka-status, for the holder of the server's key only; 0: none
+    #[arg(long, value_name = "PORT", default_value_t = ka_proto::operator::STATUS_PORT)]
+    pub(crate) status_port: u16,
+
     /// Also write the log to DIR/ka-client-NAME.log
     #[arg(long, value_name = "DIR")]
     pub(crate) log_dir: Option<PathBuf>,

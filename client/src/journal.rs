@@ -6,11 +6,13 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ka_status::event::{NodeEvent, Step};
 use ka_status::report::StepReport;
+
+use crate::log_ring::LogRing;
 
 /// Most warnings kept for the report; the log has them all.
 const MAX_WARNINGS: usize = 200;
@@ -34,6 +36,7 @@ pub(crate) struct Journal {
     file: Option<Mutex<File>>,
     server: Mutex<Option<ServerSink>>,
     record: Mutex<Record>,
+    log: Arc<LogRing>,
 }
 
 /// What the report wants to know.
@@ -54,7 +57,13 @@ impl Journal {
             file: file.map(Mutex::new),
             server: Mutex::new(None),
             record: Mutex::default(),
+            log: Arc::default(),
         }
+    }
+
+    /// The lines so far and to come, for those who look on.
+    pub(crate) fn log(&self) -> Arc<LogRing> {
+        Arc::clone(&self.log)
     }
 
     /// From now on events also go to the server.
@@ -112,13 +121,11 @@ impl Journal {
 
     fn emit(&self, event: &NodeEvent) {
         self.show(event);
+        let line = format!("[{:10.3}] {event}", self.started.elapsed().as_secs_f64());
+        self.log.push(&line);
         if let Some(file) = &self.file {
             // A full log partition is no reason to stop cloning.
-            drop(writeln!(
-                lock(file),
-                "[{:10.3}] {event}",
-                self.started.elapsed().as_secs_f64()
-            ));
+            drop(writeln!(lock(file), "{line}"));
         }
         if let Some(sink) = lock(&self.server).as_ref() {
             sink(event.encode());

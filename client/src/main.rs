@@ -10,9 +10,11 @@ mod clone;
 mod failure;
 mod generic;
 mod journal;
+mod log_ring;
 mod session;
 mod settings;
 mod stage2;
+mod status;
 mod steps;
 mod stop;
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Context;
 use ka_status::event::Step;
 use ka_status::report::NodeReport;
-use ka_transport::{JoinEvent, Joined, Node, NodeConfig, Order};
+use ka_transport::{JoinEvent, Joined, Node, NodeConfig, OperatorDoor, Order};
 
 use crate::cli::Options;
 use crate::clone::Ending;
@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::journal::Journal;
 use crate::settings::{self, Mode};
 use crate::stop::Stop;
-use crate::{beacon, clone, generic};
+use crate::{beacon, clone, generic, status};
 
 /// What every part of a joined node needs.
 pub(crate) struct Session<'a> {
@@ -42,6 +42,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     }
     let journal = Journal::new(settings::format(options), log);
     let stop = Stop::on_signals().map_err(Failure::NothingDone)?;
+    let _door = answer_operators(options, &config, &journal);
     let node = find_server(config, &journal, &stop).map_err(Failure::NothingDone)?;
     let session = Session {
         options,
@@ -59,6 +60,24 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         Ending::Reboot if !options.no_reboot => reboot(&journal).map_err(Failure::Began),
         Ending::Reboot | Ending::Stay => Ok(()),
     }
+}
+
+/// Opens the status port. A node that cannot be looked at is cloned all the same.
+fn answer_operators(options: &Options, config: &NodeConfig, journal: &Journal) -> Option<OperatorDoor> {
+    let port = options.status_port;
+    if port == 0 {
+        return None;
+    }
+    let opened = status::open(
+        options.listen,
+        port,
+        &config.join,
+        config.name.clone(),
+        journal.log(),
+    );
+    opened
+        .map_err(|error| journal.news(Step::FindServer, format!("ka-status will not work here: {error}")))
+        .ok()
 }
 
 fn find_server(config: NodeConfig, journal: &Journal, stop: &Stop) -> anyhow::Result<Node> {

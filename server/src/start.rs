@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use indicatif::ProgressDrawTarget;
 use ka_status::run::RunEvent;
 use ka_status::view::{JsonView, PlainView, TerminalView, Verbosity, View};
-use ka_transport::{Server, ServerConfig, ServerKey};
+use ka_transport::{JoinCode, Server, ServerConfig, ServerKey};
 
 use crate::cli::Options;
 use crate::join::join_line;
@@ -34,6 +34,8 @@ pub(crate) fn start<'a>(options: &Options, settings: &'a Settings) -> Result<Run
         .map(|dir| LogDir::make(dir, settings.session.as_str()))
         .transpose()?;
     let log_path = log_dir.as_ref().map(|dir| dir.path.clone());
+    let kept = JoinCode::file_of_session(&options.state_dir, settings.session.as_str());
+    server.join_code().write_file(&kept).context("--state-dir")?;
     if let Some(path) = &options.join_file {
         server.join_code().write_file(path).context("--join-file")?;
     }

@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 /// Names a directory with ready binaries, so that nothing is built: set by `cargo xtask`.
 pub const DIR_VARIABLE: &str = "KA_BIN_DIR";
 /// The packages that have binaries.
-pub const PACKAGES: [&str; 3] = ["ka-server", "ka-client", "ka-disk"];
+pub const PACKAGES: [&str; 4] = ["ka-server", "ka-client", "ka-disk", "ka-status"];
 
-/// The path of one of our binaries: `ka-server`, `ka-client` or `ka-desc`.
+/// The path of one of our binaries: `ka-server`, `ka-client`, `ka-desc` or `ka-status`.
 ///
 /// # Errors
 /// It is not there and cannot be built.

@@ -8,7 +8,7 @@ use std::fmt;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::LazyLock;
 
@@ -100,6 +100,13 @@ impl JoinCode {
             fs::remove_file(staged).ok();
             TransportError::file("writing the join code to", path, source)
         })
+    }
+
+    /// Where a server keeps the code of a session's last run, for `ka-status`.
+    #[must_use]
+    pub fn file_of_session(state_dir: &Path, session: &str) -> PathBuf {
+        // A slash in the name must not lead elsewhere.
+        state_dir.join(format!("join-{}", session.replace('/', "_")))
     }
 
     /// Reads a code from `path`.

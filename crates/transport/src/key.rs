@@ -32,23 +32,30 @@ impl ServerKey {
     /// [`TransportError::File`] when directory or file cannot be made or read, [`TransportError::ExposedFile`] when
     /// others than the owner may read the key, [`TransportError::Key`] when the file holds no Ed25519 key.
     pub fn load_or_create(state_dir: &Path) -> Result<Self, TransportError> {
-        let path = state_dir.join(KEY_FILE);
-        match fs::read(&path) {
-            Ok(pkcs8) => {
-                let mode = fs::metadata(&path)
-                    .map_err(|source| TransportError::file("reading the server key", &path, source))?
-                    .mode();
-                if mode & 0o077 != 0 {
-                    return Err(TransportError::ExposedFile {
-                        path,
-                        mode: mode & 0o777,
-                    });
-                }
-                Self::from_pkcs8(&pkcs8).ok_or(TransportError::Key { path })
+        match Self::load(state_dir) {
+            Err(TransportError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Self::create(state_dir, &state_dir.join(KEY_FILE))
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::create(state_dir, &path),
-            Err(source) => Err(TransportError::file("reading the server key", &path, source)),
+            loaded => loaded,
         }
+    }
+
+    /// Loads the key from `state_dir`.
+    ///
+    /// # Errors
+    /// As [`ServerKey::load_or_create`], and [`TransportError::File`] when there is none.
+    pub fn load(state_dir: &Path) -> Result<Self, TransportError> {
+        let path = state_dir.join(KEY_FILE);
+        let unreadable = |source| TransportError::file("reading the server key", &path, source);
+        let pkcs8 = fs::read(&path).map_err(unreadable)?;
+        let mode = fs::metadata(&path).map_err(unreadable)?.mode();
+        if mode & 0o077 != 0 {
+            return Err(TransportError::ExposedFile {
+                path,
+                mode: mode & 0o777,
+            });
+        }
+        Self::from_pkcs8(&pkcs8).ok_or(TransportError::Key { path })
     }
 
     /// A key that is never stored: for a node, and for tests.

@@ -13,4 +13,5 @@ mod kit;
 mod lab;
 mod licences;
 mod options;
+mod status;
 mod strangers;

@@ -1,8 +1,10 @@
 //! A shell string that the operator typed, with one end of it connected to us.
 
 use std::io;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use super::{RunError, child};
 
@@ -49,7 +51,7 @@ impl Shell {
     /// # Errors
     /// [`RunError::Io`] when `sh` cannot be started.
     pub fn spawn_consumer(&self) -> Result<ShellChild, RunError> {
-        self.spawn(Stdio::piped(), Stdio::inherit())
+        self.spawn(Stdio::piped(), Stdio::inherit(), Stdio::inherit())
     }
 
     /// Starts it as a producer: we read its standard output ([`ShellChild::take_stdout`]), its input is empty.
@@ -57,17 +59,26 @@ impl Shell {
     /// # Errors
     /// [`RunError::Io`] when `sh` cannot be started.
     pub fn spawn_producer(&self) -> Result<ShellChild, RunError> {
-        self.spawn(Stdio::null(), Stdio::piped())
+        self.spawn(Stdio::null(), Stdio::piped(), Stdio::inherit())
     }
 
-    fn spawn(&self, stdin: Stdio, stdout: Stdio) -> Result<ShellChild, RunError> {
+    /// Starts it with empty input; we read both its outputs ([`ShellChild::take_stdout`],
+    /// [`ShellChild::take_stderr`]).
+    ///
+    /// # Errors
+    /// [`RunError::Io`] when `sh` cannot be started.
+    pub fn spawn_captured(&self) -> Result<ShellChild, RunError> {
+        self.spawn(Stdio::null(), Stdio::piped(), Stdio::piped())
+    }
+
+    fn spawn(&self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<ShellChild, RunError> {
         let mut command = Command::new("/bin/sh");
         command
             .arg("-c")
             .arg(&self.command)
             .stdin(stdin)
             .stdout(stdout)
-            .stderr(Stdio::inherit());
+            .stderr(stderr);
         child::prepare(&mut command);
         // The operator's own locale: the command may depend on it.
         match std::env::var_os("LC_ALL") {
@@ -98,6 +109,34 @@ impl ShellChild {
     /// The pipe from its standard output; `None` for a consumer or when taken already.
     pub fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
+    }
+
+    /// The pipe from its standard error; `None` unless it was started captured, or when taken already.
+    pub fn take_stderr(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
+    }
+
+    /// Its exit code when it has ended: 128 + signal for one that was killed, as a shell has it.
+    ///
+    /// Its process group may hold others still; see [`ShellChild::end_group`].
+    ///
+    /// # Errors
+    /// [`RunError::Io`].
+    pub fn try_exit_code(&mut self) -> Result<Option<u8>, RunError> {
+        // Not reaped yet: the group's number must stay ours until end_group().
+        let id = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let status = waitid(Id::Pid(id), flags).map_err(|errno| self.io_error(errno.into()))?;
+        Ok(match status {
+            WaitStatus::Exited(_, code) => Some(u8::try_from(code).unwrap_or(u8::MAX)),
+            WaitStatus::Signaled(_, signal, _) => Some(128 + u8::try_from(signal as i32).unwrap_or(0)),
+            _ => None,
+        })
+    }
+
+    /// Kills what is left of its process group, and takes note of its end.
+    pub fn end_group(&mut self) {
+        self.kill();
     }
 
     /// Its process id, which is its process group too.
@@ -204,6 +243,28 @@ mod tests {
         child.take_stdin().unwrap().write_all(&[7; 300_000]).unwrap();
         child.wait(None).unwrap();
         assert_eq!(std::fs::read(file).unwrap(), vec![7; 300_000]);
+    }
+
+    #[test]
+    fn both_outputs_and_the_code_are_seen_and_the_group_ends() {
+        let mut child = Shell::new("echo out; echo err >&2; sleep 60 & exit 7")
+            .spawn_captured()
+            .unwrap();
+        let (mut out, mut err) = (child.take_stdout().unwrap(), child.take_stderr().unwrap());
+        let until = std::time::Instant::now() + Duration::from_secs(10);
+        let code = loop {
+            match child.try_exit_code().unwrap() {
+                None if std::time::Instant::now() < until => std::thread::sleep(Duration::from_millis(5)),
+                code => break code,
+            }
+        };
+        assert_eq!(code, Some(7));
+        child.end_group();
+        let (mut text, mut complaint) = (String::new(), String::new());
+        // These end only because the sleeper in the background, which holds both pipes, was killed.
+        out.read_to_string(&mut text).unwrap();
+        err.read_to_string(&mut complaint).unwrap();
+        assert_eq!((text.as_str(), complaint.as_str()), ("out\n", "err\n"));
     }
 
     #[test]

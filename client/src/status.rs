@@ -1,0 +1,142 @@
+//! What an operator sees of this node and may do on it (`ka-status`, issue 3 §4): the log as it grows, and commands.
+//!
+//! Who may in is decided by the door (`ka_transport`): the holder of the server's key. Each operator has a thread for
+//! the log and one for commands, which run one after the other and end with the operator.
+
+use std::io::{ErrorKind, Read};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ka_host::run::{RunError, Shell, ShellChild};
+use ka_proto::operator::{Channel, MAX_OUTPUT, ToOperator};
+use ka_proto::wire::Payload;
+use ka_proto::{NodeName, Reason};
+use ka_transport::{JoinCode, Operator, OperatorDoor, OperatorWriter, TransportError};
+
+use crate::log_ring::LogRing;
+
+/// Lines taken from the log at once.
+const BATCH: usize = 64;
+/// Between two looks at whether the operator is still there.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// Between two looks at whether a command has ended that has closed its output, and whether the operator is there.
+const WAIT_INTERVAL: Duration = Duration::from_millis(50);
+/// A command that could not be started, as a shell has it.
+const NOT_STARTED: u8 = 127;
+
+/// Answers operators on `port` of `listen` (every address without one), until the result is dropped.
+///
+/// # Errors
+/// The port is taken, or TLS cannot be set up.
+pub(crate) fn open(
+    listen: Option<IpAddr>,
+    port: u16,
+    code: &JoinCode,
+    name: NodeName,
+    log: Arc<LogRing>,
+) -> Result<OperatorDoor, TransportError> {
+    let addr = SocketAddr::new(listen.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), port);
+    OperatorDoor::open(addr, code, name, move |operator| serve(operator, &log))
+}
+
+fn serve(operator: Operator, log: &LogRing) {
+    let Operator {
+        writer,
+        mut commands,
+        from,
+    } = operator;
+    std::thread::scope(|scope| {
+        let for_log = writer.clone();
+        scope.spawn(move || tell_log(&for_log, log));
+        while let Some(command) = commands.next_command() {
+            log.push(&format!("operator at {from}: exec {command}"));
+            let code = run(&command, &writer);
+            if !writer.send(&ToOperator::Exited(code)) {
+                break;
+            }
+        }
+    });
+}
+
+fn tell_log(writer: &OperatorWriter, log: &LogRing) {
+    let mut next = 0;
+    while writer.is_open() {
+        let batch = log.read(&mut next, BATCH, LOOK_INTERVAL);
+        let missed = (batch.missed > 0).then(|| format!("({} lines of the log are gone)", batch.missed));
+        for line in missed.iter().chain(&batch.lines) {
+            if !writer.send(&ToOperator::Line(Reason::new(line))) {
+                return;
+            }
+        }
+    }
+}
+
+/// Runs one command to its end, or to the operator's.
+fn run(command: &str, writer: &OperatorWriter) -> u8 {
+    let started = Shell::new(command).spawn_captured();
+    let mut child = match started {
+        Ok(child) => child,
+        Err(error) => return not_started(&error, writer),
+    };
+    let (out, err) = (child.take_stdout(), child.take_stderr());
+    std::thread::scope(|scope| {
+        let pipes = [
+            out.map(|pipe| scope.spawn(move || tell_output(Channel::Out, pipe, writer))),
+            err.map(|pipe| scope.spawn(move || tell_output(Channel::Err, pipe, writer))),
+        ];
+        let code = wait(&mut child, writer);
+        // What it left in the background may hold the pipes; it is of its process group and goes with it.
+        let mut looks = 0;
+        while pipes.iter().flatten().any(|pipe| !pipe.is_finished()) && looks < LINGER_LOOKS {
+            std::thread::sleep(WAIT_INTERVAL);
+            looks += 1;
+        }
+        child.end_group();
+        code
+    })
+}
+
+/// How long output of background children is waited for after the command itself has ended: a second.
+const LINGER_LOOKS: u32 = 20;
+
+fn wait(child: &mut ShellChild, writer: &OperatorWriter) -> u8 {
+    loop {
+        match child.try_exit_code() {
+            Ok(Some(code)) => return code,
+            Ok(None) if writer.is_open() => std::thread::sleep(WAIT_INTERVAL),
+            Ok(None) => {
+                child.kill();
+                return NOT_STARTED;
+            }
+            Err(error) => return not_started(&error, writer),
+        }
+    }
+}
+
+fn not_started(error: &RunError, writer: &OperatorWriter) -> u8 {
+    let text = match error {
+        RunError::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
+            "there is no shell on this node yet: it comes with stage2, after the node has joined\n".to_owned()
+        }
+        error => format!("{error}\n"),
+    };
+    tell(Channel::Err, text.as_bytes(), writer);
+    NOT_STARTED
+}
+
+fn tell_output(channel: Channel, mut pipe: impl Read, writer: &OperatorWriter) {
+    let mut bytes = vec![0; MAX_OUTPUT];
+    loop {
+        match pipe.read(&mut bytes) {
+            Ok(0) => return,
+            Ok(count) if tell(channel, &bytes[..count], writer) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Ok(_) | Err(_) => return,
+        }
+    }
+}
+
+fn tell(channel: Channel, bytes: &[u8], writer: &OperatorWriter) -> bool {
+    writer.send(&ToOperator::Output(channel, Payload(bytes.to_vec())))
+}

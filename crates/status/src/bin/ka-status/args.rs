@@ -1,0 +1,213 @@
+//! The command line of `ka-status` (issue 3 §4).
+
+use std::ffi::OsString;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use ka_proto::operator::{MAX_COMMAND, STATUS_PORT};
+use ka_status::option::usage_line;
+
+/// See what nodes are doing, and run commands on them.
+///
+/// Shows each node's log as it grows, every line with the node's address in front. A typed line `exec COMMAND` runs
+/// on the nodes. With `exec COMMAND` on the command line, runs that alone and ends with its exit code.
+///
+/// Works on the machine that holds the server's key, while nodes are being cloned: from the moment they have
+/// their address until they reboot.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "ka-status", version)]
+#[command(
+    after_help = "Examples:\n  ka-status 10.0.1.111\n  ka-status 10.0.1.111,10.0.1.112\n  \
+                        ka-status 10.0.1.111 exec cat /proc/partitions\n\n\
+                        Exit codes: without exec 0 when every node was seen, 1 when one could not be reached, 2 wrong \
+                        usage; with exec that of the command (the highest of several nodes), 255 when a node could \
+                        not be reached."
+)]
+struct Arguments {
+    /// The node, or several with commas between them; ADDRESS:PORT for another port
+    #[arg(value_name = "ADDRESS", required_unless_present = "man")]
+    address: Option<String>,
+
+    /// `exec` and the command, which the node's sh runs
+    #[arg(
+        value_name = "exec COMMAND",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    exec: Vec<String>,
+
+    /// TCP port of the nodes
+    #[arg(long, value_name = "PORT", default_value_t = STATUS_PORT)]
+    port: u16,
+
+    /// Session of the run, to find its join code in the server's state directory
+    #[arg(short = 's', long, value_name = "SESSION", default_value = "kainstall")]
+    session: String,
+
+    /// Where the server's key and join codes are
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/ka")]
+    state_dir: PathBuf,
+
+    /// File with the run's join code, instead of the one in the state directory
+    #[arg(long, value_name = "FILE")]
+    join_file: Option<PathBuf>,
+
+    /// Print the manual page (roff)
+    #[arg(long, hide = true)]
+    man: bool,
+}
+
+/// What to do with whom.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// The nodes, in the order given.
+    pub(crate) nodes: Vec<Target>,
+    /// What to do.
+    pub(crate) job: Job,
+    /// Session of the run.
+    pub(crate) session: String,
+    /// Where the server's key is.
+    pub(crate) state_dir: PathBuf,
+    /// Where the join code is, if not there too.
+    pub(crate) join_file: Option<PathBuf>,
+}
+
+/// A node as the operator named it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// In front of its lines.
+    pub(crate) shown: String,
+    /// Where it is.
+    pub(crate) addr: SocketAddr,
+}
+
+/// The two modes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Job {
+    /// Show the logs; take commands from standard input.
+    Tail,
+    /// Run this and end.
+    Exec(String),
+}
+
+/// What the command line came to.
+#[derive(Debug)]
+pub(crate) enum Parsed {
+    /// Options to work with.
+    Options(Options),
+    /// Help, version or manual, to be printed as it is.
+    Text(String),
+    /// Wrong usage, on one line.
+    Wrong(String),
+}
+
+/// Reads the command line.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
+    match Arguments::try_parse_from(args) {
+        Ok(arguments) if arguments.man => Parsed::Text(manual()),
+        Ok(arguments) => check(arguments).map_or_else(Parsed::Wrong, Parsed::Options),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            Parsed::Text(error.render().to_string())
+        }
+        Err(error) => Parsed::Wrong(usage_line(&error.render().to_string(), "ka-status")),
+    }
+}
+
+fn check(arguments: Arguments) -> Result<Options, String> {
+    let job = match arguments.exec.split_first() {
+        None => Job::Tail,
+        Some((word, [])) if word == "exec" => return Err("exec: name the command to run".into()),
+        Some((word, command)) if word == "exec" => Job::Exec(command.join(" ")),
+        Some((word, _)) => {
+            return Err(format!(
+                "{word}: after the address comes exec COMMAND, or nothing"
+            ));
+        }
+    };
+    if matches!(&job, Job::Exec(command) if command.len() > MAX_COMMAND) {
+        return Err(format!("exec: a command has at most {MAX_COMMAND} bytes"));
+    }
+    let named = arguments.address.unwrap_or_default();
+    let nodes = named.split(',').map(|name| target(name.trim(), arguments.port));
+    Ok(Options {
+        nodes: nodes.collect::<Result<_, _>>()?,
+        job,
+        session: arguments.session,
+        state_dir: arguments.state_dir,
+        join_file: arguments.join_file,
+    })
+}
+
+fn target(name: &str, port: u16) -> Result<Target, String> {
+    let found = match name.parse::<SocketAddr>() {
+        Ok(addr) => Some(addr),
+        Err(_) => (name.trim_matches(['[', ']']), port)
+            .to_socket_addrs()
+            .map_err(|error| format!("{name:?} is no address and no known host: {error}"))?
+            .next(),
+    };
+    let addr = found.ok_or_else(|| format!("{name:?} has no address"))?;
+    Ok(Target {
+        shown: name.to_owned(),
+        addr,
+    })
+}
+
+/// The manual page of `ka-status` (roff).
+fn manual() -> String {
+    let mut page = Vec::new();
+    // Writing to memory does not fail.
+    clap_mangen::Man::new(Arguments::command()).render(&mut page).ok();
+    String::from_utf8_lossy(&page).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &[&str]) -> Parsed {
+        parse(["ka-status"].iter().chain(line).map(Into::into))
+    }
+
+    fn options(line: &[&str]) -> Options {
+        match parsed(line) {
+            Parsed::Options(options) => options,
+            other => panic!("{line:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_users_own_example_shows_a_log() {
+        let options = options(&["10.0.1.111"]);
+        let expected = Target {
+            shown: "10.0.1.111".into(),
+            addr: "10.0.1.111:12345".parse().unwrap(),
+        };
+        assert_eq!((options.nodes, options.job), (vec![expected], Job::Tail));
+    }
+
+    #[test]
+    fn a_command_keeps_its_own_options() {
+        let options = options(&["10.0.1.111,10.0.1.112:99", "exec", "ls", "-l", "/dev"]);
+        assert_eq!(options.job, Job::Exec("ls -l /dev".into()));
+        assert_eq!(options.nodes[1].addr.port(), 99);
+    }
+
+    #[test]
+    fn wrong_usage_is_one_line() {
+        for (line, named) in [
+            (&["10.0.1.111", "exec"][..], "exec"),
+            (&["10.0.1.111", "reboot"], "reboot"),
+            (&["300.0.0.1"], "300.0.0.1"),
+            (&[], "ADDRESS"),
+            (&["10.0.1.111", "--port", "x"], "--port"),
+        ] {
+            let Parsed::Wrong(text) = parsed(line) else {
+                panic!("{line:?} was taken")
+            };
+            assert!(text.contains(named) && text.lines().count() == 1, "{text}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `ka-status`: who holds the server's key sees nodes and commands them; nobody else.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use ka_tests::binaries;
+use ka_tests::lab::{Lab, Server};
+use ka_tests::process::{Program, Running};
+
+/// A server that waits for two nodes, and one of them.
+struct Waiting {
+    lab: Lab,
+    server: Server,
+    node: Running,
+}
+
+impl Waiting {
+    fn new(label: &str) -> Result<Self> {
+        let lab = Lab::new(label, 1, None)?;
+        let server = lab.server(&["-n", "2", "-e", "true"])?;
+        let mut node = lab.client(1, &server, &["-e", "cat"])?;
+        node.wait_for("joined session")?;
+        Ok(Self { lab, server, node })
+    }
+
+    fn state(&self) -> PathBuf {
+        self.lab.scratch().path().join("server-state")
+    }
+
+    fn status(&self, state: &Path, args: &[&str]) -> Result<Program> {
+        let program = Program::new(binaries::path("ka-status")?)
+            .arg("--state-dir")
+            .arg(state)
+            .args(args);
+        Ok(program.inside(self.lab.network().golden()))
+    }
+}
+
+fn node_addr(lab: &Lab) -> Result<String> {
+    let shown = lab.network().node(1).ip("-4 -o addr show dev eth0")?;
+    let addr = shown
+        .split_whitespace()
+        .find_map(|word| word.split_once('/').filter(|(addr, _)| addr.contains('.')));
+    Ok(addr.map(|(addr, _)| addr.to_owned()).unwrap_or_default())
+}
+
+#[test]
+fn a_command_runs_on_the_node_with_its_output_and_its_code() -> Result<()> {
+    let waiting = Waiting::new("status-exec")?;
+    let node = node_addr(&waiting.lab)?;
+    let command = "hostname; echo complaint >&2; exit 7";
+    let ended = waiting
+        .status(&waiting.state(), &[&node, "exec", command])?
+        .finish()?;
+    ended.expect(7)?;
+    ensure!(
+        ended.stdout == "n1\n" && ended.stderr == "complaint\n",
+        "{ended:?}"
+    );
+    // What a signal ends is told as a shell tells it.
+    let killed = waiting
+        .status(&waiting.state(), &[&node, "exec", "kill -9 $$"])?
+        .finish()?;
+    killed.expect(137).map(drop)
+}
+
+#[test]
+fn the_log_is_shown_line_by_line_and_typed_commands_run() -> Result<()> {
+    let waiting = Waiting::new("status-tail")?;
+    let node = node_addr(&waiting.lab)?;
+    let mut screen = waiting
+        .status(&waiting.state(), &[&node])?
+        .input("exec echo typed by hand\nnonsense\n")
+        .spawn()?;
+    for expected in [
+        format!("{node}> n1 online\n"),
+        format!("{node}> ["),
+        "joined session".to_owned(),
+        format!("{node}> typed by hand\n"),
+        "type exec COMMAND".to_owned(),
+    ] {
+        screen.wait_for(&expected)?;
+    }
+    waiting.node.kill_alone()?;
+    let ended = screen.wait()?;
+    ended.expect(0)?.says(&format!("{node}> offline"))?;
+    for line in ended.stdout.lines() {
+        ensure!(line.starts_with(&format!("{node}> ")), "{line:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_operator_who_leaves_takes_the_command_along() -> Result<()> {
+    let waiting = Waiting::new("status-leave")?;
+    let node = node_addr(&waiting.lab)?;
+    let mark = waiting.lab.scratch().path().join("pid");
+    let command = format!("echo $$ > {0}.new; mv {0}.new {0}; sleep 100", mark.display());
+    let mut running = waiting
+        .status(&waiting.state(), &[&node, "exec", &command])?
+        .spawn()?;
+    running.wait_until("the command ran", |_| Ok(mark.is_file()))?;
+    let pid = std::fs::read_to_string(&mark)?;
+    running.kill_alone()?;
+    let command = PathBuf::from(format!("/proc/{}", pid.trim()));
+    let mut node = waiting.node;
+    node.wait_until("the command was ended", |_| Ok(!command.exists()))
+}
+
+#[test]
+fn without_the_servers_key_there_is_no_way_in() -> Result<()> {
+    let waiting = Waiting::new("status-stranger")?;
+    let node = node_addr(&waiting.lab)?;
+    // A key of one's own, with a run of its own that is consistent in itself.
+    let other = waiting.lab.scratch().path().join("other-state");
+    let own = waiting.lab.scratch().path().join("own-join");
+    let mut stranger = Program::new(binaries::path("ka-server")?)
+        .arg("--state-dir")
+        .arg(&other)
+        .arg("--join-file")
+        .arg(&own)
+        .args(["-n", "1", "-e", "true", "--control-port", "0", "--data-port", "0"])
+        .inside(waiting.lab.network().golden())
+        .spawn()?;
+    stranger.wait_until("it had a key and a run", |_| Ok(own.is_file()))?;
+    let mark = waiting.lab.scratch().path().join("touched");
+    let command = format!("touch {}", mark.display());
+    let refused = waiting.status(&other, &[&node, "exec", &command])?.finish()?;
+    refused.expect(255)?.says("another server")?;
+    ensure!(!mark.exists(), "a stranger's command ran");
+    // The right code with the wrong key is found out before anything is sent.
+    let join = waiting.server.join_file().display().to_string();
+    let mixed = waiting.status(&other, &["--join-file", &join, &node])?.finish()?;
+    mixed.expect(1)?.says("is of another server than the key in")?;
+    let empty = waiting.lab.scratch().dir("empty-state")?;
+    let without = waiting.status(&empty, &[&node])?.finish()?;
+    without.expect(1)?.says("run ka-status where ka-server runs")?;
+    ensure!(without.all().lines().count() == 1, "{}", without.all());
+    // Nothing listens on the golden node itself.
+    let nobody = waiting
+        .status(&waiting.state(), &["127.0.0.1:9", "exec", "true"])?
+        .finish()?;
+    nobody
+        .expect(255)?
+        .says("127.0.0.1:9: no node is listening there")
+        .map(drop)
+}
