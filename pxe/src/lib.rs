@@ -6,6 +6,7 @@
 pub mod arming;
 mod catalog;
 pub mod config;
+pub mod dhcp;
 mod error;
 mod events;
 pub mod iface;

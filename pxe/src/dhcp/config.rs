@@ -1,0 +1,341 @@
+//! What the operator wants of DHCP, and whether it can be: every contradiction is one line that names what to change.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::dhcp::iface::Subnet;
+use crate::dhcp::{DhcpError, Interface};
+use crate::machine::MacAddr;
+
+/// A /16 of machines: more than one server ever boots, and few enough to walk through for each new machine.
+const MAX_POOL: u32 = 65_536;
+/// Clients must find the time to renew, with retries (RFC 2131 §4.4.5 waits in seconds).
+const MIN_LEASE: Duration = Duration::from_secs(10);
+/// Beyond a year it is a static address under another name.
+const MAX_LEASE: Duration = Duration::from_secs(365 * 24 * 3600);
+/// What a machine room needs from power-on to the clone's first boots; then other servers take over.
+const DEFAULT_LEASE: Duration = Duration::from_secs(12 * 3600);
+/// So many fit a reply beside everything else.
+const MAX_DNS: usize = 8;
+/// RFC 1035 §2.3.4.
+const MAX_DOMAIN: usize = 253;
+const MAX_LABEL: usize = 63;
+
+/// The DHCP service of one interface.
+#[derive(Debug, Clone)]
+pub struct DhcpConfig {
+    /// The interface that is served, and no other.
+    pub iface: String,
+    /// How.
+    pub mode: DhcpMode,
+    /// Machines that we know by MAC. In `full` mode they get their address and name.
+    pub known: Vec<KnownMachine>,
+    /// Where leases are kept (`leases-IFACE.json`). Made if it is not there.
+    pub state_dir: PathBuf,
+}
+
+/// `--dhcp full:FIRST-LAST|proxy|off`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DhcpMode {
+    /// We give addresses and boot files; nobody else does.
+    Full(FullConfig),
+    /// Another server gives addresses, we add the boot file.
+    Proxy,
+    /// Silent.
+    Off,
+}
+
+/// What machines get in `full` mode besides their boot file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FullConfig {
+    /// Addresses for machines on our own wire.
+    pub pool: Pool,
+    /// Addresses for machines behind relays.
+    pub relayed: Vec<RelayedPool>,
+    /// How long an address is theirs.
+    pub lease_time: Duration,
+    /// Their router; a relayed pool without one of its own gets the relay.
+    pub router: Option<Ipv4Addr>,
+    /// Their name servers.
+    pub dns: Vec<Ipv4Addr>,
+    /// Their domain.
+    pub domain: Option<String>,
+}
+
+/// The addresses FIRST to LAST, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool {
+    /// The first.
+    pub first: Ipv4Addr,
+    /// The last.
+    pub last: Ipv4Addr,
+}
+
+/// A pool for another subnet, whose relay sends us its machines' requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelayedPool {
+    /// The addresses.
+    pub pool: Pool,
+    /// Length of the subnet's prefix.
+    pub prefix: u8,
+    /// Its router, where that is not the relay.
+    pub router: Option<Ipv4Addr>,
+}
+
+/// A machine that we know by its MAC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownMachine {
+    /// Its card.
+    pub mac: MacAddr,
+    /// The host name it is told (option 12).
+    pub name: Option<String>,
+    /// The address that is always its own.
+    pub address: Option<Ipv4Addr>,
+}
+
+impl Pool {
+    /// Whether it has the address.
+    #[must_use]
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        (self.first..=self.last).contains(&address)
+    }
+
+    /// All addresses, in order.
+    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
+        (u32::from(self.first)..=u32::from(self.last)).map(Ipv4Addr::from)
+    }
+}
+
+impl fmt::Display for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+impl RelayedPool {
+    pub(crate) fn subnet(&self) -> Subnet {
+        Subnet {
+            address: self.pool.first,
+            prefix: self.prefix,
+        }
+    }
+}
+
+impl FullConfig {
+    /// A pool and the usual lease time; no router, no name server, no domain.
+    #[must_use]
+    pub fn new(pool: Pool) -> Self {
+        Self {
+            pool,
+            relayed: Vec::new(),
+            lease_time: DEFAULT_LEASE,
+            router: None,
+            dns: Vec::new(),
+            domain: None,
+        }
+    }
+}
+
+impl FromStr for DhcpMode {
+    type Err = String;
+
+    /// `proxy`, `off`, or `full:FIRST-LAST[,FIRST-LAST/PREFIX…]`: the first pool is for our own wire, those with a prefix
+    /// are for subnets behind relays.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is none of full:FIRST-LAST, proxy, off");
+        match text {
+            "proxy" => return Ok(Self::Proxy),
+            "off" => return Ok(Self::Off),
+            _ => {}
+        }
+        let pools = text.strip_prefix("full:").ok_or_else(wrong)?;
+        let mut pools = pools.split(',');
+        let own = pools.next().and_then(parse_pool).ok_or_else(wrong)?;
+        let mut full = FullConfig::new(own);
+        for relayed in pools {
+            let bad =
+                || format!("`{relayed}` in `{text}` is no FIRST-LAST/PREFIX of a subnet behind a relay");
+            let (pool, prefix) = relayed.split_once('/').ok_or_else(bad)?;
+            full.relayed.push(RelayedPool {
+                pool: parse_pool(pool).ok_or_else(bad)?,
+                prefix: prefix.parse().map_err(|_| bad())?,
+                router: None,
+            });
+        }
+        Ok(Self::Full(full))
+    }
+}
+
+fn parse_pool(text: &str) -> Option<Pool> {
+    let (first, last) = text.split_once('-')?;
+    Some(Pool {
+        first: first.parse().ok()?,
+        last: last.parse().ok()?,
+    })
+}
+
+impl DhcpConfig {
+    /// Holds everything against the interface and against each other.
+    pub(crate) fn check(&self, interface: &Interface) -> Result<(), DhcpError> {
+        let DhcpMode::Full(full) = &self.mode else {
+            return Ok(());
+        };
+        let subnet = interface.subnet;
+        let place = format!("{} of {}", subnet, self.iface);
+        full.check(&subnet, &place)
+            .and_then(|()| check_known(&self.known, full, &subnet, &place))
+            .map_err(DhcpError::Config)
+    }
+}
+
+impl FullConfig {
+    fn check(&self, subnet: &Subnet, place: &str) -> Result<(), String> {
+        check_pool(&self.pool, subnet, place)?;
+        let ours = subnet.address;
+        if self.pool.contains(ours) {
+            let pool = self.pool;
+            return Err(format!(
+                "pool {pool} contains our own address {ours}: choose FIRST and LAST beside it"
+            ));
+        }
+        let mut others = self.dns.iter().chain(&self.router);
+        if let Some(other) = others.find(|other| self.pool.contains(**other)) {
+            let pool = self.pool;
+            return Err(format!(
+                "pool {pool} contains {other}, the router or a name server: choose FIRST and LAST beside it"
+            ));
+        }
+        for relayed in &self.relayed {
+            self.check_relayed(relayed, subnet)?;
+        }
+        if let Some(router) = self.router
+            && !subnet.has_host(router)
+        {
+            return Err(format!("router {router} is not in {place}"));
+        }
+        if !(MIN_LEASE..=MAX_LEASE).contains(&self.lease_time) {
+            let (min, max) = (MIN_LEASE.as_secs(), MAX_LEASE.as_secs());
+            let asked = self.lease_time.as_secs();
+            return Err(format!("lease time {asked} s is not between {min} s and {max} s"));
+        }
+        if self.dns.len() > MAX_DNS {
+            return Err(format!("{} name servers are more than {MAX_DNS}", self.dns.len()));
+        }
+        match &self.domain {
+            Some(domain) if !is_domain(domain) => Err(format!("`{domain}` is no domain name")),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_relayed(&self, relayed: &RelayedPool, own: &Subnet) -> Result<(), String> {
+        let pool = relayed.pool;
+        if !(1..=30).contains(&relayed.prefix) {
+            return Err(format!(
+                "pool {pool}/{}: the prefix is not between 1 and 30",
+                relayed.prefix
+            ));
+        }
+        let subnet = relayed.subnet();
+        check_pool(&pool, &subnet, &subnet.to_string())?;
+        let others = self.relayed.iter().filter(|other| *other != relayed);
+        let mut taken = others
+            .map(RelayedPool::subnet)
+            .chain([*own])
+            .filter(|other| other.contains(subnet.address) || subnet.contains(other.address));
+        if let Some(other) = taken.next() {
+            return Err(format!(
+                "pool {pool}/{} is in {other}, which has a pool already",
+                relayed.prefix
+            ));
+        }
+        match relayed.router {
+            Some(router) if !subnet.has_host(router) => {
+                Err(format!("router {router} of pool {pool} is not in {subnet}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn check_pool(pool: &Pool, subnet: &Subnet, place: &str) -> Result<(), String> {
+    let Pool { first, last } = *pool;
+    if first > last {
+        return Err(format!(
+            "pool {pool} ends before it begins: write it {last}-{first}"
+        ));
+    }
+    if u32::from(last) - u32::from(first) >= MAX_POOL {
+        return Err(format!("pool {pool} has more than {MAX_POOL} addresses"));
+    }
+    let outside = [first, last]
+        .into_iter()
+        .find(|address| !subnet.contains(*address));
+    if let Some(outside) = outside {
+        return Err(format!("pool {pool}: {outside} is not in {place}"));
+    }
+    let special = [first, last]
+        .into_iter()
+        .find(|address| !subnet.has_host(*address));
+    match special {
+        Some(special) => Err(format!(
+            "pool {pool}: {special} is the network's or the broadcast address of {place}"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn check_known(
+    known: &[KnownMachine],
+    full: &FullConfig,
+    subnet: &Subnet,
+    place: &str,
+) -> Result<(), String> {
+    let (mut macs, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+    for machine in known {
+        let mac = machine.mac;
+        if !macs.insert(mac) {
+            return Err(format!("machine {mac} is listed twice"));
+        }
+        if let Some(name) = &machine.name
+            && !is_domain(name)
+        {
+            return Err(format!("`{name}`, the name of {mac}, is no host name"));
+        }
+        let Some(address) = machine.address else {
+            continue;
+        };
+        if !addresses.insert(address) {
+            return Err(format!(
+                "address {address} of {mac} belongs to another machine of the list"
+            ));
+        }
+        if address == subnet.address {
+            return Err(format!("address {address} of {mac} is our own"));
+        }
+        let relayed = full
+            .relayed
+            .iter()
+            .any(|relayed| relayed.subnet().has_host(address));
+        if !subnet.has_host(address) && !relayed {
+            return Err(format!("address {address} of {mac} is not in {place}"));
+        }
+    }
+    Ok(())
+}
+
+/// Labels of letters, digits and dashes (RFC 1123 §2.1); underscores too, as they are found.
+fn is_domain(name: &str) -> bool {
+    let label = |label: &str| {
+        (1..=MAX_LABEL).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    name.len() <= MAX_DOMAIN && name.split('.').all(label)
+}

@@ -1,0 +1,234 @@
+//! The servers at work: what the sockets bring goes into [`Full`] or [`Proxy`], what those want done is done.
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::dhcp::answer::{Action, Arrival};
+use crate::dhcp::arp::{Prober, Step};
+use crate::dhcp::full::Full;
+use crate::dhcp::lease::UnixTime;
+use crate::dhcp::proxy::Proxy;
+use crate::dhcp::search::refuse_other_server;
+use crate::dhcp::store::LeaseFile;
+use crate::dhcp::wire::Wire;
+use crate::dhcp::{BootFileFor, DhcpConfig, DhcpError, DhcpEvent, DhcpMode, EventSink, Interface};
+use crate::machine::MacAddr;
+
+/// So many requests are taken together when they wait already: their leases go to disk in one write.
+const BATCH: usize = 64;
+/// The same warning is told once in this time, and not more than so many in all: a machine repeats itself, and a wire
+/// can be full of machines.
+const WARN_AGAIN: Duration = Duration::from_secs(60);
+const MAX_WARNINGS: usize = 32;
+
+/// A DHCP server that is ready, and has not begun to answer.
+pub struct Dhcp {
+    server: Server,
+    wire: Wire,
+    prober: Prober,
+    warned: Warned,
+    events: EventSink,
+}
+
+enum Server {
+    Full(Box<Full>, LeaseFile),
+    Proxy(Proxy),
+}
+
+/// Binds and serves until `stop` is done. In mode `off` it only waits for that.
+///
+/// # Errors
+/// As [`Dhcp::bind`] and [`Dhcp::serve`].
+pub async fn serve(
+    config: &DhcpConfig,
+    boot_file: BootFileFor,
+    events: EventSink,
+    stop: impl Future<Output = ()>,
+) -> Result<(), DhcpError> {
+    match Dhcp::bind(config, boot_file, events).await? {
+        Some(dhcp) => dhcp.serve(stop).await,
+        None => {
+            stop.await;
+            Ok(())
+        }
+    }
+}
+
+impl Dhcp {
+    /// Checks the configuration, takes the ports, reads the leases; in `full` mode looks for another server, for about
+    /// five seconds. `None` in mode `off`. Needs a tokio runtime with I/O and time, and the rights to bind port 67 and to
+    /// open packet sockets.
+    ///
+    /// # Errors
+    /// Anything that is in the way, named in one line.
+    pub async fn bind(
+        config: &DhcpConfig,
+        boot_file: BootFileFor,
+        events: EventSink,
+    ) -> Result<Option<Self>, DhcpError> {
+        let near = match &config.mode {
+            DhcpMode::Off => return Ok(None),
+            DhcpMode::Proxy => None,
+            DhcpMode::Full(full) => Some(full.pool.first),
+        };
+        let interface = Interface::find(&config.iface, near)?;
+        config.check(&interface)?;
+        let wire = Wire::bind(&config.iface, interface)?;
+        let server = match &config.mode {
+            DhcpMode::Full(full) => {
+                let (file, kept) = LeaseFile::open(&config.state_dir, &config.iface)?;
+                refuse_other_server(&config.iface, &interface).await?;
+                let full = Full::new(interface.subnet, config, full, &kept, boot_file);
+                Server::Full(Box::new(full), file)
+            }
+            DhcpMode::Proxy | DhcpMode::Off => Server::Proxy(Proxy::new(interface.address(), boot_file)),
+        };
+        Ok(Some(Self {
+            server,
+            wire,
+            prober: Prober::default(),
+            warned: Warned::default(),
+            events,
+        }))
+    }
+
+    /// Answers until `stop` is done.
+    ///
+    /// # Errors
+    /// A socket fails.
+    pub async fn serve(mut self, stop: impl Future<Output = ()>) -> Result<(), DhcpError> {
+        tokio::pin!(stop);
+        loop {
+            let due = self.prober.next();
+            tokio::select! {
+                () = &mut stop => return Ok(()),
+                arrival = self.wire.request() => self.requests(arrival?),
+                claim = self.wire.claim() => self.claimed(claim?),
+                () = at(due), if due.is_some() => self.ask(),
+            }
+        }
+    }
+
+    /// One request, and all that wait behind it.
+    fn requests(&mut self, first: Arrival) {
+        let mut actions = Vec::new();
+        let mut next = Some(first);
+        for _ in 0..BATCH {
+            let Some(arrival) = next else { break };
+            let handled = match &mut self.server {
+                Server::Full(full, _) => full.handle(&arrival, now()),
+                Server::Proxy(proxy) => proxy.handle(&arrival),
+            };
+            actions.extend(handled.into_iter().map(|action| (action, arrival.to_pxe_port)));
+            next = self.wire.waiting_request();
+        }
+        self.act(actions);
+    }
+
+    fn claimed(&mut self, claim: (MacAddr, Ipv4Addr)) {
+        if self.prober.claimed(claim) {
+            let (owner, address) = claim;
+            self.probed(address, Some(owner));
+        }
+    }
+
+    fn ask(&mut self) {
+        for step in self.prober.due(Instant::now()) {
+            match step {
+                Step::Ask(address) => self.wire.ask(address),
+                Step::Unused(address) => self.probed(address, None),
+            }
+        }
+    }
+
+    fn probed(&mut self, address: Ipv4Addr, owner: Option<MacAddr>) {
+        let Server::Full(full, _) = &mut self.server else {
+            return;
+        };
+        let actions = full.probed(address, owner, now());
+        self.act(actions.into_iter().map(|action| (action, false)).collect());
+    }
+
+    /// Leases first, then the answers that promise them: without the first, none of the second.
+    fn act(&mut self, actions: Vec<(Action, bool)>) {
+        let kept = self.keep();
+        for (action, from_pxe_port) in actions {
+            match action {
+                Action::Send(packet, to) if kept => self.wire.send(&packet, to, from_pxe_port),
+                Action::Send(..) => {}
+                Action::Probe(address) => self.prober.start(address, Instant::now()),
+                Action::Event(event) => self.tell(event),
+            }
+        }
+    }
+
+    fn keep(&mut self) -> bool {
+        let Server::Full(full, file) = &mut self.server else {
+            return true;
+        };
+        let Some(kept) = full.unsaved(now()) else {
+            return true;
+        };
+        if let Err(err) = file.save(&kept) {
+            self.tell(DhcpEvent::Warning(format!("{err}; no address is given")));
+            return false;
+        }
+        full.set_saved();
+        true
+    }
+
+    fn tell(&mut self, event: DhcpEvent) {
+        if let DhcpEvent::Warning(text) = &event
+            && !self.warned.is_new(text, Instant::now())
+        {
+            return;
+        }
+        (self.events)(event);
+    }
+}
+
+async fn at(due: Option<Instant>) {
+    if let Some(due) = due {
+        tokio::time::sleep_until(due.into()).await;
+    }
+}
+
+fn now() -> UnixTime {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    UnixTime(since.map_or(0, |since| since.as_secs()))
+}
+
+/// What was warned of lately.
+#[derive(Debug, Default)]
+struct Warned(VecDeque<(Instant, String)>);
+
+impl Warned {
+    fn is_new(&mut self, text: &str, now: Instant) -> bool {
+        while self.0.front().is_some_and(|(told, _)| *told + WARN_AGAIN <= now) {
+            self.0.pop_front();
+        }
+        if self.0.len() >= MAX_WARNINGS || self.0.iter().any(|(_, told)| told == text) {
+            return false;
+        }
+        self.0.push_back((now, text.to_owned()));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_told_again_after_a_minute_and_a_flood_is_not_told() {
+        let (mut warned, start) = (Warned::default(), Instant::now());
+        assert!(warned.is_new("pool", start));
+        assert!(!warned.is_new("pool", start));
+        for index in 1..MAX_WARNINGS {
+            assert!(warned.is_new(&index.to_string(), start), "{index}");
+        }
+        assert!(!warned.is_new("one too many", start));
+        assert!(warned.is_new("pool", start + WARN_AGAIN));
+    }
+}
