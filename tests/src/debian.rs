@@ -1,60 +1,111 @@
-//! A real golden system: Debian by debootstrap, made once and kept.
+//! Real golden systems: Debian by debootstrap, made once and kept.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::process::Program;
 use crate::scratch::Scratch;
 
-/// The release cloned in the demo.
+/// The release cloned in demo and tests.
 const SUITE: &str = "bookworm";
 /// Where it comes from unless `KA_DEBIAN_MIRROR` says otherwise.
 const MIRROR: &str = "http://deb.debian.org/debian";
 /// Small packages that bring capabilities, set-id programs and hard links with them.
-const PACKAGES: &str = "iputils-ping,perl,locales,openssh-server,xfsprogs,btrfs-progs";
+const PLAIN: &str = "iputils-ping,perl,locales,openssh-server,xfsprogs,btrfs-progs";
+/// What a machine needs to boot from its own disk, on BIOS and on UEFI, and to make every file system of the tests.
+const BOOTABLE: &str = "linux-image-amd64,grub2-common,grub-pc-bin,grub-efi-amd64-bin,grub-efi-amd64-signed,shim-signed,\
+    efibootmgr,initramfs-tools,zstd,kmod,systemd-sysv,udev,openssh-server,iproute2,e2fsprogs,xfsprogs,dosfstools,\
+    jfsutils,reiserfsprogs,f2fs-tools,fdisk";
 /// A slow mirror is no reason to wait for ever.
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(1800);
+/// Modules that no machine of the tests has hardware for: two thirds of the kernel's 400 MB, which every guest would
+/// have to receive and write under emulation. `depmod` runs after, so that what is left is a whole kernel again.
+const UNUSED_MODULES: [&str; 39] = [
+    "sound",
+    "net/bluetooth",
+    "net/mac80211",
+    "net/netfilter",
+    "net/sched",
+    "net/sunrpc",
+    "net/wireless",
+    "drivers/bluetooth",
+    "drivers/comedi",
+    "drivers/gpu",
+    "drivers/hid",
+    "drivers/hwmon",
+    "drivers/iio",
+    "drivers/infiniband",
+    "drivers/input",
+    "drivers/isdn",
+    "drivers/media",
+    "drivers/mmc",
+    "drivers/mtd",
+    "drivers/net/can",
+    "drivers/net/ethernet/chelsio",
+    "drivers/net/ethernet/mellanox",
+    "drivers/net/ethernet/qlogic",
+    "drivers/net/usb",
+    "drivers/net/wireless",
+    "drivers/platform",
+    "drivers/scsi/bfa",
+    "drivers/scsi/lpfc",
+    "drivers/scsi/qla2xxx",
+    "drivers/staging",
+    "drivers/target",
+    "drivers/usb",
+    "drivers/video",
+    "fs/ceph",
+    "fs/gfs2",
+    "fs/nfs",
+    "fs/nfsd",
+    "fs/ocfs2",
+    "fs/smb",
+];
+/// Left out of the bootable system: a clone without its manual pages boots just as well.
+const UNUSED_FILES: [&str; 8] = [
+    "usr/share/doc",
+    "usr/share/locale",
+    "usr/share/man",
+    "usr/lib/python3.11",
+    "usr/lib/udev/hwdb.d",
+    "var/cache/apt",
+    "var/lib/apt/lists",
+    "var/cache/debconf",
+];
 
-/// The archive of the system, made now when it is not there yet.
+/// The archive of a small system without a kernel, made now when it is not there yet.
 ///
 /// # Errors
 /// debootstrap fails; the error repeats the end of what it said.
 pub fn archive() -> Result<PathBuf> {
-    let dir = cache_dir();
-    let archive = dir.join(format!("debian-{SUITE}-1.tar"));
-    if archive.is_file() {
-        return Ok(archive);
+    cached(&format!("debian-{SUITE}-1"), PLAIN, |_| Ok(()))
+}
+
+/// The archive of a system that boots, made now when it is not there yet: its kernel, GRUB for BIOS and UEFI, a
+/// network by DHCP, a console on the first serial line where root may log in without a password. It says `golden` of
+/// itself wherever a clone must say something else, and its initramfs holds the drivers of a virtio machine only.
+///
+/// # Errors
+/// debootstrap or a step after it fails; the error repeats the end of what it said.
+pub fn bootable() -> Result<PathBuf> {
+    cached(&format!("debian-{SUITE}-boot-2"), BOOTABLE, make_bootable)
+}
+
+/// The release of the kernel in a tree.
+///
+/// # Errors
+/// There is none, or there are several.
+pub fn kernel_release(root: &Path) -> Result<String> {
+    let mut names = fs::read_dir(root.join("usr/lib/modules"))?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<Vec<_>>>()?;
+    match (names.pop(), names.is_empty()) {
+        (Some(release), true) => Ok(release),
+        _ => bail!("{} should hold one kernel's modules", root.display()),
     }
-    fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-    let scratch = Scratch::new("debootstrap")?;
-    let root = scratch.dir("root")?;
-    let mirror = std::env::var("KA_DEBIAN_MIRROR").unwrap_or_else(|_| MIRROR.to_owned());
-    Program::new("debootstrap")
-        .args(["--variant=minbase", &format!("--include={PACKAGES}"), SUITE])
-        .arg(&root)
-        .arg(mirror)
-        .limit(DOWNLOAD_LIMIT)
-        .run()
-        .context("making a golden Debian")?;
-    let unfinished = archive.with_extension("part");
-    Program::new("tar")
-        .args([
-            "--xattrs",
-            "--xattrs-include=*",
-            "--acls",
-            "--exclude=./var/cache/apt/archives/*.deb",
-            "-cf",
-        ])
-        .arg(&unfinished)
-        .arg("-C")
-        .arg(&root)
-        .arg(".")
-        .run()?;
-    fs::rename(&unfinished, &archive)?;
-    Ok(archive)
 }
 
 /// Unpacks the system onto a mounted disk.
@@ -76,6 +127,121 @@ pub fn unpack(archive: &Path, root: &Path) -> Result<()> {
         .run()
         .map(drop)
 }
+
+fn cached(name: &str, packages: &str, finish: fn(&Path) -> Result<()>) -> Result<PathBuf> {
+    let dir = cache_dir();
+    let archive = dir.join(format!("{name}.tar"));
+    if archive.is_file() {
+        return Ok(archive);
+    }
+    fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    let scratch = Scratch::new("debootstrap")?;
+    let root = scratch.dir("root")?;
+    let mirror = std::env::var("KA_DEBIAN_MIRROR").unwrap_or_else(|_| MIRROR.to_owned());
+    Program::new("debootstrap")
+        .args(["--variant=minbase", &format!("--include={packages}"), SUITE])
+        .arg(&root)
+        .arg(mirror)
+        .limit(DOWNLOAD_LIMIT)
+        .run()
+        .context("making a golden Debian")?;
+    finish(&root).context("preparing the golden Debian")?;
+    // Of this process: tests of several processes may make it at once.
+    let unfinished = archive.with_extension(format!("part-{}", std::process::id()));
+    Program::new("tar")
+        .args([
+            "--xattrs",
+            "--xattrs-include=*",
+            "--acls",
+            "--exclude=./var/cache/apt/archives/*.deb",
+            "-cf",
+        ])
+        .arg(&unfinished)
+        .arg("-C")
+        .arg(&root)
+        .arg(".")
+        .run()?;
+    fs::rename(&unfinished, &archive)?;
+    Ok(archive)
+}
+
+fn make_bootable(root: &Path) -> Result<()> {
+    drop_unused(root)?;
+    for (path, text) in CONFIGURATION {
+        let path = root.join(path);
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    let inside = |words: &[&str]| Program::new("chroot").arg(root).args(words).run().map(drop);
+    inside(&["passwd", "-q", "-d", "root"])?;
+    inside(&["systemd-machine-id-setup"])?;
+    inside(&["systemctl", "enable", "systemd-networkd.service", "ssh.service"])?;
+    // They wake up in the first minutes after a boot and would only slow an emulated machine down.
+    inside(&[
+        "systemctl",
+        "mask",
+        "apt-daily.timer",
+        "apt-daily-upgrade.timer",
+        "dpkg-db-backup.timer",
+        "e2scrub_all.timer",
+        "e2scrub_reap.service",
+    ])?;
+    inside(&["update-initramfs", "-u"])
+}
+
+fn drop_unused(root: &Path) -> Result<()> {
+    fs::remove_file(root.join("usr/lib/udev/hwdb.bin"))?;
+    let release = kernel_release(root)?;
+    let modules = root.join("usr/lib/modules").join(&release).join("kernel");
+    let unused = UNUSED_MODULES.iter().map(|path| modules.join(path));
+    for dir in unused.chain(UNUSED_FILES.iter().map(|path| root.join(path))) {
+        fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
+    }
+    // apt and debconf want these to be there.
+    for dir in [
+        "var/cache/apt/archives/partial",
+        "var/lib/apt/lists/partial",
+        "var/cache/debconf",
+    ] {
+        fs::create_dir_all(root.join(dir))?;
+    }
+    Program::new("depmod")
+        .arg("-b")
+        .arg(root)
+        .arg(&release)
+        .run()
+        .map(drop)
+}
+
+/// What an administrator would have set up. The initramfs is a list, not `most`, for two reasons: it is made in
+/// seconds under emulation, and a clone on other hardware boots only if the cloner put its drivers on the list.
+const CONFIGURATION: [(&str, &str); 9] = [
+    ("etc/hostname", "golden\n"),
+    ("etc/hosts", "127.0.0.1\tlocalhost\n127.0.1.1\tgolden\n"),
+    (
+        "etc/systemd/network/lan.network",
+        "[Match]\nName=en* eth*\n\n[Network]\nDHCP=ipv4\n",
+    ),
+    (
+        "etc/default/grub",
+        "GRUB_DEFAULT=0\nGRUB_TIMEOUT=1\nGRUB_DISTRIBUTOR=Debian\nGRUB_CMDLINE_LINUX_DEFAULT=\"\"\n\
+         GRUB_CMDLINE_LINUX=\"console=ttyS0,115200\"\nGRUB_TERMINAL=\"console serial\"\n\
+         GRUB_SERIAL_COMMAND=\"serial --unit=0 --speed=115200\"\n",
+    ),
+    (
+        "etc/initramfs-tools/conf.d/ka-lab",
+        "MODULES=list\nCOMPRESS=zstd\nCOMPRESSLEVEL=1\n",
+    ),
+    ("etc/initramfs-tools/modules", "virtio_pci\nvirtio_blk\next4\n"),
+    ("etc/resolv.conf", "nameserver 10.77.0.1\n"),
+    ("etc/motd", "The golden system of KA's tests.\n"),
+    (
+        "etc/apt/sources.list",
+        "deb http://deb.debian.org/debian bookworm main\n",
+    ),
+];
 
 fn cache_dir() -> PathBuf {
     if let Some(dir) = std::env::var_os("KA_CACHE_DIR") {

@@ -169,6 +169,19 @@ impl Disk {
             .collect())
     }
 
+    /// Forgets what the kernel remembers of the disk: a machine has written the file beneath since.
+    ///
+    /// # Errors
+    /// The device is not ours any more, or in use.
+    pub fn reread(&self) -> Result<()> {
+        self.hide_partitions();
+        Program::new("blockdev")
+            .arg("--flushbufs")
+            .arg(self.checked()?)
+            .run()
+            .map(drop)
+    }
+
     /// Makes the kernel forget the partitions.
     pub fn hide_partitions(&self) {
         if let Ok(device) = self.checked() {

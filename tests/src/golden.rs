@@ -131,6 +131,13 @@ impl Golden {
         &self.disk
     }
 
+    /// Unmounts it and leaves the disk, for a machine to boot from.
+    #[must_use]
+    pub fn into_disk(self) -> Disk {
+        drop(self.tree);
+        self.disk
+    }
+
     /// The text its `etc/fstab` should have.
     #[must_use]
     pub fn fstab(&self) -> &str {
@@ -147,7 +154,7 @@ pub struct MountedTree {
 }
 
 impl MountedTree {
-    /// Mounts everything that is no swap, in the order given (root first).
+    /// Mounts everything that is neither swap nor vfat, in the order given (root first).
     ///
     /// # Errors
     /// What `mount` says.
@@ -156,7 +163,11 @@ impl MountedTree {
             mounts: Vec::new(),
             root: root.to_owned(),
         };
-        for volume in volumes.iter().filter(|volume| volume.fs != "swap") {
+        // The build machine's kernel need not have vfat; an EFI system partition is looked into with mtools.
+        let here = volumes
+            .iter()
+            .filter(|volume| !["swap", "vfat"].contains(&volume.fs));
+        for volume in here {
             let point = root.join(volume.mount.trim_start_matches('/'));
             let mounted = Mounted::new(&disk.partition(volume.partition), &point, &volume.options())?;
             tree.mounts.insert(0, mounted);
@@ -258,6 +269,8 @@ fn format(device: &Path, volume: &Volume) -> Result<()> {
         "ext4" => ("mkfs.ext4", "-qF"),
         "xfs" => ("mkfs.xfs", "-qf"),
         "btrfs" => ("mkfs.btrfs", "-qf"),
+        // No file system that mkfs.vfat would not overwrite: `-I` allows whole disks, which partitions are not.
+        "vfat" => ("mkfs.vfat", "-I"),
         "swap" => ("mkswap", "-q"),
         other => bail!("the lab cannot make {other}"),
     };

@@ -19,6 +19,7 @@ pub mod lab;
 pub mod mounts;
 pub mod netns;
 pub mod process;
+pub mod qemu;
 pub mod scratch;
 pub mod snapshot;
 pub mod tree;

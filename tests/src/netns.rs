@@ -196,6 +196,23 @@ impl Network {
         &self.golden
     }
 
+    /// The namespace of the switch: emulated machines run in it, so that their taps are ports of its bridge.
+    #[must_use]
+    pub fn switch(&self) -> &Namespace {
+        &self.switch
+    }
+
+    /// Adds a port for an emulated machine's network card: a tap of this name on the bridge.
+    ///
+    /// # Errors
+    /// The kernel has no tun, or the name is taken.
+    pub fn add_tap(&self, name: &str) -> Result<()> {
+        self.switch.ip(&format!("tuntap add dev {name} mode tap"))?;
+        self.switch
+            .ip(&format!("link set {name} master br0 up"))
+            .map(drop)
+    }
+
     /// The namespace of a node, counted from 1.
     ///
     /// # Panics

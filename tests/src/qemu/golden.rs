@@ -1,0 +1,94 @@
+//! The golden Debian on a disk of its own, as `ka-server --root` wants it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::debian;
+use crate::disk::{GIB, MIB};
+use crate::golden::{Golden, Plan, Volume};
+use crate::qemu::firmware::Firmware;
+use crate::scratch::Scratch;
+use crate::tree;
+
+/// Root and swap by partition number, and a second file system of another kind.
+const MBR: &str = "label: dos
+size=1100MiB,type=83,bootable
+size=320MiB,type=83
+type=82
+";
+/// The same with an EFI system partition before it.
+const GPT: &str = "label: gpt
+size=64MiB,type=uefi
+size=1100MiB,type=linux
+size=320MiB,type=linux
+type=swap
+";
+
+/// The golden system of machines with this firmware.
+#[must_use]
+pub fn plan(firmware: Firmware) -> Plan {
+    let (table, volumes) = if firmware.is_uefi() {
+        // The build machine's kernel need not have vfat, and the server wants everything mounted that fstab names:
+        // here the golden one is ext4, and the desc makes the clones' vfat.
+        let esp = Volume::new(1, "ext4", "/boot/efi");
+        let rest = [
+            Volume::new(2, "ext4", "/"),
+            Volume::new(3, "xfs", "/srv"),
+            Volume::new(4, "swap", "none"),
+        ];
+        (GPT, [&rest[..], &[esp]].concat())
+    } else {
+        let volumes = vec![
+            Volume::new(1, "ext4", "/"),
+            Volume::new(2, "xfs", "/srv"),
+            Volume::new(3, "swap", "none"),
+        ];
+        (MBR, volumes)
+    };
+    Plan {
+        size: 1600 * MIB,
+        sector_size: 512,
+        table,
+        volumes,
+        foreign_fstab: "# the golden node's own\nproc /proc proc defaults 0 0\n",
+    }
+}
+
+/// Makes it: disk, file systems, Debian, `etc/fstab`, and something of its own on the second file system.
+///
+/// # Errors
+/// No space, or the tools fail.
+pub fn make(scratch: &Scratch, plan: &Plan) -> Result<Golden> {
+    let archive = debian::bootable()?;
+    let golden = Golden::new(scratch, "golden", plan)?;
+    debian::unpack(&archive, golden.root()).context("unpacking the golden Debian")?;
+    fs::write(golden.root().join("etc/fstab"), golden.fstab())?;
+    fs::create_dir_all(golden.root().join("srv/data"))?;
+    fs::write(golden.root().join("srv/data/noise"), tree::noise(2_000_000, 7))?;
+    Ok(golden)
+}
+
+/// The golden system's kernel image.
+///
+/// # Errors
+/// It has none.
+pub fn kernel(root: &Path) -> Result<PathBuf> {
+    Ok(root
+        .join("boot")
+        .join(format!("vmlinuz-{}", debian::kernel_release(root)?)))
+}
+
+/// The golden system's own initramfs.
+///
+/// # Errors
+/// It has none.
+pub fn initramfs(root: &Path) -> Result<PathBuf> {
+    Ok(root
+        .join("boot")
+        .join(format!("initrd.img-{}", debian::kernel_release(root)?)))
+}
+
+/// A disk twice as large: no clone's disk is the golden one's size.
+pub const ROOMY: u64 = 3 * GIB;

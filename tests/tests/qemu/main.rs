@@ -1,0 +1,5 @@
+//! From bare machine to booted clone: the real binaries, a real Debian, real firmware and network boot ROMs, on QEMU.
+//!
+//! Needs root and the packages of `xtask/packages.txt`: `cargo xtask test` sees to both.
+
+mod lab;
