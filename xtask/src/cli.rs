@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Demo(DemoOptions),
     /// Measure the chain beside a plain stream, a splice relay, mbuffer and udpcast (root)
     Bench(BenchOptions),
+    /// Build the client that runs in a node's RAM: static, optimized, beside the other binaries
+    Static,
     /// Write the man pages of all binaries
     Man {
         /// Where to

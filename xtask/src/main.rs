@@ -31,6 +31,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Test(options) => test::run(options),
         Command::Demo(options) => demo::run(options),
         Command::Bench(options) => bench::run(options),
+        Command::Static => test::build_static(),
         Command::Man { dir } => man::write(dir),
         Command::Ci => test::ci(),
         Command::Splice(options) => splice::run(options),

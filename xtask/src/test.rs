@@ -1,4 +1,4 @@
-//! `cargo xtask test` and `cargo xtask ci`.
+//! `cargo xtask test`, `cargo xtask static` and `cargo xtask ci`.
 
 use std::process::Command;
 
@@ -14,6 +14,7 @@ pub(crate) fn run(options: &TestOptions) -> Result<()> {
     packages::install_missing()?;
     let bin_dir = binaries::own_dir()?;
     binaries::build(&bin_dir, false)?;
+    binaries::build_static(&bin_dir)?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .arg("test")
@@ -37,6 +38,13 @@ pub(crate) fn run(options: &TestOptions) -> Result<()> {
     }
     let status = cargo.args(&options.rest).status().context("running cargo test")?;
     ensure!(status.success(), "some tests failed: see above");
+    Ok(())
+}
+
+/// Builds the static client and says where it is.
+pub(crate) fn build_static() -> Result<()> {
+    let path = binaries::build_static(&binaries::own_dir()?)?;
+    println!("{}", path.display());
     Ok(())
 }
 
