@@ -2,7 +2,7 @@
 //!
 //! TFTP and HTTP look up here. A name is a key, never a path: what is not in the table does not exist.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
@@ -97,12 +97,6 @@ impl Catalog {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         files.insert(name, stored);
         Ok(())
-    }
-
-    /// The names in the table, for messages.
-    pub(crate) fn names(&self) -> BTreeSet<String> {
-        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
-        files.keys().cloned().collect()
     }
 
     /// Looks a name up, as it came from the wire. `None`: there is no such thing.

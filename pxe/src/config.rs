@@ -1,11 +1,10 @@
 //! What the embedder decides: interface, services, files, who is armed, the kernel's command line.
 
 use std::fmt;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
+use crate::dhcp::DhcpMode;
 use crate::machine::MacAddr;
 use crate::nodes::NodeEntry;
 
@@ -104,76 +103,6 @@ pub enum Source {
     Bytes(Vec<u8>),
 }
 
-/// Who gives addresses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DhcpMode {
-    /// We do, from this pool.
-    Full(Pool),
-    /// Another server does; we only say what to boot.
-    Proxy,
-    /// Another server does both: its `next-server` and `filename` name us.
-    Off,
-}
-
-/// The addresses given in `full` mode, and what goes with them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pool {
-    /// First address given.
-    pub first: Ipv4Addr,
-    /// Last address given.
-    pub last: Ipv4Addr,
-    /// How long a lease holds.
-    pub lease: Duration,
-    /// Default router; none is told when none is given.
-    pub router: Option<Ipv4Addr>,
-    /// Name servers.
-    pub dns: Vec<Ipv4Addr>,
-    /// Domain name.
-    pub domain: Option<String>,
-}
-
-impl Pool {
-    /// How long a lease holds by default: longer than any clone takes, shorter than a machine room's memory.
-    pub const LEASE: Duration = Duration::from_secs(12 * 3600);
-
-    /// A pool with the default lease time and nothing else told.
-    #[must_use]
-    pub fn new(first: Ipv4Addr, last: Ipv4Addr) -> Self {
-        Self {
-            first,
-            last,
-            lease: Self::LEASE,
-            router: None,
-            dns: Vec::new(),
-            domain: None,
-        }
-    }
-}
-
-impl FromStr for DhcpMode {
-    type Err = String;
-
-    /// `full:FIRST-LAST`, `proxy` or `off`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "proxy" => return Ok(Self::Proxy),
-            "off" => return Ok(Self::Off),
-            _ => (),
-        }
-        let wrong = || format!("`{text}` is none of full:FIRST-LAST, proxy, off");
-        let range = text.strip_prefix("full:").ok_or_else(wrong)?;
-        let (first, last) = range.split_once('-').ok_or_else(wrong)?;
-        let address = |text: &str| -> Result<Ipv4Addr, String> {
-            text.parse().map_err(|_| format!("`{text}` is no IPv4 address"))
-        };
-        let (first, last) = (address(first)?, address(last)?);
-        if first > last {
-            return Err(format!("the first address {first} is behind the last one {last}"));
-        }
-        Ok(Self::Full(Pool::new(first, last)))
-    }
-}
-
 /// Who is armed beside the machines of the node list and those of `ka-pxe arm`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Arm {
@@ -182,28 +111,4 @@ pub enum Arm {
     None,
     /// The next machines that ask, so many of them.
     All(u32),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dhcp_modes_are_read_from_the_option() {
-        assert_eq!("proxy".parse(), Ok(DhcpMode::Proxy));
-        assert_eq!("off".parse(), Ok(DhcpMode::Off));
-        let pool = Pool::new(Ipv4Addr::new(10, 0, 0, 10), Ipv4Addr::new(10, 0, 0, 99));
-        assert_eq!("full:10.0.0.10-10.0.0.99".parse(), Ok(DhcpMode::Full(pool)));
-        for wrong in [
-            "",
-            "full",
-            "full:",
-            "full:10.0.0.1",
-            "full:10.0.0.9-10.0.0.1",
-            "full:a-b",
-            "Proxy",
-        ] {
-            assert!(wrong.parse::<DhcpMode>().is_err(), "{wrong}");
-        }
-    }
 }

@@ -57,6 +57,9 @@ pub enum PxeError {
         /// What is wrong with it, and what to do.
         text: String,
     },
+    /// DHCP cannot be served.
+    #[error(transparent)]
+    Dhcp(#[from] crate::dhcp::DhcpError),
     /// The list of nodes has a fault.
     #[error("{0}")]
     Nodes(#[from] crate::nodes::NodesError),
@@ -88,4 +91,27 @@ pub enum PxeError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl PxeError {
+    /// What keeps a service from its port.
+    pub(crate) fn of_port(
+        service: &'static str,
+        addr: SocketAddr,
+        option: &'static str,
+        source: io::Error,
+    ) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::PortInUse {
+                service,
+                addr,
+                option,
+            },
+            io::ErrorKind::PermissionDenied => Self::NotRoot { service, addr },
+            _ => Self::System {
+                doing: format!("opening {service} port {addr}"),
+                source,
+            },
+        }
+    }
 }

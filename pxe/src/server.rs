@@ -14,6 +14,7 @@ use crate::machine::MacAddr;
 use crate::menu::maker::{Common, MenuMaker};
 use crate::menu::{Entry, Menu, check_command_line};
 use crate::programs::Programs;
+use crate::services::{Plan, Services};
 
 /// The word that tells the node's init what it was booted for.
 const KAMETHOD: &str = "kamethod";
@@ -21,18 +22,10 @@ const KAMETHOD: &str = "kamethod";
 /// A running boot server. Stops when it is dropped.
 #[derive(Debug)]
 pub struct BootServer {
+    services: Services,
     catalog: Arc<Catalog>,
     address: Ipv4Addr,
     receiver: Mutex<Option<Receiver<BootEvent>>>,
-}
-
-/// Everything that is decided before a port is opened.
-struct Prepared {
-    addresses: Vec<Ipv4Addr>,
-    catalog: Arc<Catalog>,
-    programs: Programs,
-    events: Events,
-    receiver: Receiver<BootEvent>,
 }
 
 impl BootServer {
@@ -42,16 +35,17 @@ impl BootServer {
     /// A setting cannot work, a file or every boot program is missing, the interface or a port cannot be had, or another
     /// DHCP server is on the wire in `full` mode.
     pub fn start(config: BootConfig) -> Result<Self, PxeError> {
-        let prepared = prepare(config)?;
-        for (_, text) in prepared.programs.missing() {
-            prepared
-                .events
+        let (plan, receiver) = prepare(config)?;
+        for (_, text) in plan.programs.missing() {
+            plan.events
                 .warn(format!("{text}: such machines get no boot program"));
         }
+        let (catalog, address) = (Arc::clone(&plan.catalog), plan.addresses[0]);
         Ok(Self {
-            catalog: prepared.catalog,
-            address: prepared.addresses[0],
-            receiver: Mutex::new(Some(prepared.receiver)),
+            services: Services::start(plan)?,
+            catalog,
+            address,
+            receiver: Mutex::new(Some(receiver)),
         })
     }
 
@@ -118,7 +112,9 @@ impl BootServer {
     }
 
     /// Ends all services.
-    pub fn stop(self) {}
+    pub fn stop(mut self) {
+        self.services.stop();
+    }
 }
 
 /// The menu a machine would get from a server with this configuration, which is not started.
@@ -132,10 +128,13 @@ pub fn preview(config: BootConfig, mac: MacAddr) -> Result<Menu, PxeError> {
     catalog.menus().preview(mac, catalog.origin(address))
 }
 
-fn prepare(config: BootConfig) -> Result<Prepared, PxeError> {
+/// Everything that is decided before a port is opened.
+fn prepare(config: BootConfig) -> Result<(Plan, Receiver<BootEvent>), PxeError> {
     let addresses = iface::addresses(&config.iface)?;
     let programs = Programs::find(config.boot_files.as_deref())?;
     let (events, receiver) = Events::channel();
+    let (iface, dhcp, nodes) = (config.iface.clone(), config.dhcp.clone(), config.nodes.clone());
+    let (tftp_port, http_port, state_dir) = (config.tftp_port, config.http_port, config.state_dir.clone());
     let catalog = catalog(config, events.clone())?;
     programs.serve(&catalog)?;
     for mac in catalog.menus().arming().unfinished()? {
@@ -144,13 +143,19 @@ fn prepare(config: BootConfig) -> Result<Prepared, PxeError> {
              (ka-pxe disarm {mac} frees it)"
         ));
     }
-    Ok(Prepared {
+    let plan = Plan {
+        iface,
         addresses,
+        tftp_port,
+        http_port,
+        dhcp,
+        nodes,
+        state_dir,
         catalog: Arc::new(catalog),
         programs,
         events,
-        receiver,
-    })
+    };
+    Ok((plan, receiver))
 }
 
 fn catalog(config: BootConfig, events: Events) -> Result<Catalog, PxeError> {

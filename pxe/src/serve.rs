@@ -1,0 +1,108 @@
+//! `ka-pxe serve`: starts the boot server, says what happens, ends at Ctrl-C.
+
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use ka_pxe::dhcp::{DhcpMode, FullConfig};
+use ka_pxe::{BootConfig, BootServer, Served, Source};
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::cli::ServeOptions;
+use crate::commands::{KERNEL, boot_config, initrd_name, say};
+
+/// The exit code after a second signal, which does not wait for anything.
+const IMPATIENT_EXIT: i32 = 1;
+
+pub(crate) fn run(options: &ServeOptions) -> Result<()> {
+    let signalled = catch_signals()?;
+    let config = config(options)?;
+    let (iface, mode) = (config.iface.clone(), mode_name(&config.dhcp));
+    let armed = config.nodes.len();
+    let server = BootServer::start(config)?;
+    say(&format!(
+        "serving {iface} at {} (dhcp {mode}, {armed} machines listed); Ctrl-C ends it\n",
+        server.address()
+    ));
+    let events = server.events();
+    thread::Builder::new()
+        .name("events".into())
+        .spawn(move || events.iter().for_each(|event| say(&format!("{event}\n"))))
+        .context("starting the thread that says what happens")?;
+    // The sender lives as long as the process.
+    let _ = signalled.recv();
+    server.stop();
+    say("stopped\n");
+    Ok(())
+}
+
+fn config(options: &ServeOptions) -> Result<BootConfig> {
+    let file = |name: String, path: &std::path::Path| Served {
+        name,
+        source: Source::Path(path.to_owned()),
+    };
+    let kernel = file(KERNEL.to_owned(), &options.kernel);
+    let initrds = options.initrd.iter().enumerate();
+    let initrds = initrds
+        .map(|(index, path)| file(initrd_name(index), path))
+        .collect();
+    let mut config = boot_config(&options.boot, kernel, initrds)?;
+    config.tftp_port = options.tftp_port;
+    config.boot_files.clone_from(&options.boot_files);
+    config.dhcp = match &options.dhcp {
+        DhcpMode::Full(full) => DhcpMode::Full(told(full, options)),
+        other => {
+            let is_given = options.router.is_some() || !options.dns.is_empty() || options.domain.is_some();
+            anyhow::ensure!(
+                !is_given && options.lease_time.is_none(),
+                "--router, --dns, --domain and --lease-time are for --dhcp full:FIRST-LAST"
+            );
+            other.clone()
+        }
+    };
+    Ok(config)
+}
+
+fn told(full: &FullConfig, options: &ServeOptions) -> FullConfig {
+    let mut full = full.clone();
+    full.router = options.router;
+    full.dns.clone_from(&options.dns);
+    full.domain.clone_from(&options.domain);
+    if let Some(secs) = options.lease_time {
+        full.lease_time = Duration::from_secs(secs);
+    }
+    full
+}
+
+fn mode_name(mode: &DhcpMode) -> &'static str {
+    match mode {
+        DhcpMode::Full(_) => "full",
+        DhcpMode::Proxy => "proxy",
+        DhcpMode::Off => "off",
+    }
+}
+
+/// SIGINT, SIGTERM and SIGHUP are blocked in every thread (all are started later) and waited for in one of their own.
+fn catch_signals() -> Result<Receiver<()>> {
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    signals.thread_block().context("blocking signals")?;
+    let (sender, receiver) = mpsc::channel();
+    let wait = move || {
+        let mut count = 0;
+        while signals.wait().is_ok() {
+            count += 1;
+            if count > 1 {
+                std::process::exit(IMPATIENT_EXIT);
+            }
+            if sender.send(()).is_err() {
+                return;
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(wait)
+        .context("starting the signal thread")?;
+    Ok(receiver)
+}

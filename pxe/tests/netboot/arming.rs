@@ -1,0 +1,170 @@
+//! Nothing is erased by accident: who gets `kamethod` by itself, seen from the machine's side of the wire.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use ka_pxe::{Arm, BootConfig, BootEvent, BootServer, Entry, MacAddr, Served, Source};
+use ka_tests::netns::GOLDEN_ADDRESS;
+
+use crate::kit::Kit;
+
+const LISTED: &str = "52-54-00-00-00-01";
+const STRANGER: &str = "52-54-00-00-00-02";
+
+/// The entry that boots by itself, as all three forms have it; they must agree.
+fn default_of(kit: &Kit, mac: &str) -> Result<String> {
+    let pxelinux = tftp(kit, &format!("pxelinux.cfg/01-{mac}"))?;
+    let grub = tftp(kit, &format!("grub/grub.cfg-01-{mac}"))?;
+    let ipxe = kit.http(&format!("ipxe/{mac}.ipxe"), &[])?;
+    let entry = ["local", "kamethod"].into_iter().find(|entry| {
+        pxelinux.contains(&format!("\nDEFAULT {entry}\n"))
+            && grub.contains(&format!("\nset default={entry}\n"))
+            && ipxe.contains(&format!(" --default {entry} "))
+    });
+    let all = format!("{pxelinux}\n{grub}\n{ipxe}");
+    entry
+        .map(str::to_owned)
+        .ok_or_else(|| anyhow::anyhow!("the forms do not agree:\n{all}"))
+}
+
+fn tftp(kit: &Kit, name: &str) -> Result<String> {
+    kit.on_node("curl")
+        .arg("-sS")
+        .arg(format!("tftp://{GOLDEN_ADDRESS}/{name}"))
+        .run()
+}
+
+fn nodes_file(kit: &Kit) -> Result<String> {
+    let path = kit.path("nodes");
+    fs::write(&path, "52:54:00:00:00:01 node1 disk=sda=/dev/vda\n")?;
+    Ok(path.display().to_string())
+}
+
+fn ka_pxe(kit: &Kit, line: &str) -> Result<String> {
+    let state = kit.path("state");
+    kit.program()
+        .args(line.split(' '))
+        .arg("--state-dir")
+        .arg(state)
+        .run()
+}
+
+#[test]
+fn a_listed_machine_is_armed_until_it_is_disarmed_and_strangers_never_are() -> Result<()> {
+    let kit = Kit::new("arm-listed", None)?;
+    let nodes = nodes_file(&kit)?;
+    let server = kit.serve(&["--nodes", &nodes])?;
+    ensure!(default_of(&kit, LISTED)? == "kamethod");
+    ensure!(default_of(&kit, STRANGER)? == "local");
+    ka_pxe(&kit, "disarm 52:54:00:00:00:01")?;
+    ka_pxe(&kit, "arm 52:54:00:00:00:02")?;
+    ensure!(
+        default_of(&kit, LISTED)? == "local",
+        "disarmed while the server runs"
+    );
+    ensure!(
+        default_of(&kit, STRANGER)? == "kamethod",
+        "armed while the server runs"
+    );
+    drop(server);
+    let _server = kit.serve(&["--nodes", &nodes])?;
+    ensure!(default_of(&kit, LISTED)? == "local", "over a restart");
+    ensure!(default_of(&kit, STRANGER)? == "kamethod", "over a restart");
+    let listed = ka_pxe(&kit, "list")?;
+    ensure!(
+        listed == "52:54:00:00:00:01 disarmed\n52:54:00:00:00:02 armed\n",
+        "{listed}"
+    );
+    Ok(())
+}
+
+#[test]
+fn all_arms_the_next_n_machines_only() -> Result<()> {
+    let kit = Kit::new("arm-all", None)?;
+    let server = kit.serve(&["--arm", "all", "-n", "2"])?;
+    let entries: Vec<String> = (1..=3)
+        .map(|last| default_of(&kit, &format!("52-54-00-00-00-0{last}")))
+        .collect::<Result<_>>()?;
+    ensure!(entries == ["kamethod", "kamethod", "local"], "{entries:?}");
+    drop(server);
+    let _server = kit.serve(&["--arm", "none"])?;
+    ensure!(default_of(&kit, LISTED)? == "local", "taken by a run before");
+    Ok(())
+}
+
+#[test]
+fn a_machine_that_finished_gets_local_over_restarts_until_armed_again() -> Result<()> {
+    let kit = Kit::new("arm-finished", None)?;
+    let nodes = nodes_file(&kit)?;
+    let mac: MacAddr = LISTED.parse()?;
+    let golden = kit.network.golden();
+    let server = golden.enter(|| BootServer::start(config(&kit, &nodes)))??;
+    let events = server.events();
+    ensure!(default_of(&kit, LISTED)? == "kamethod");
+    let told = BootEvent::Menu {
+        mac,
+        entry: Entry::Kamethod,
+    };
+    ensure!(
+        events.try_iter().any(|event| event == told),
+        "the menu was not told"
+    );
+    server.finished(mac)?;
+    ensure!(default_of(&kit, LISTED)? == "local");
+    server.stop();
+    let server = golden.enter(|| BootServer::start(config(&kit, &nodes)))??;
+    ensure!(server.entry_for(mac)? == Entry::Local);
+    ensure!(default_of(&kit, LISTED)? == "local");
+    server.arm(mac)?;
+    ensure!(default_of(&kit, LISTED)? == "kamethod");
+    server.add_file(Served {
+        name: "late".to_owned(),
+        source: Source::Bytes(b"late file".to_vec()),
+    })?;
+    ensure!(kit.http("late", &[])? == "late file");
+    Ok(())
+}
+
+fn config(kit: &Kit, nodes: &str) -> BootConfig {
+    let kernel = Served {
+        name: "vmlinuz".to_owned(),
+        source: Source::Path(kit.path("kernel")),
+    };
+    let mut config = BootConfig::new("eth0", kernel);
+    config.nodes = ka_pxe::nodes::parse(nodes.as_ref()).unwrap();
+    config.arm = Arm::None;
+    config.state_dir = kit.path("state");
+    config.boot_files = Some(kit.boot_files());
+    config
+}
+
+#[test]
+fn a_machine_that_asks_without_its_mac_is_known_by_its_card() -> Result<()> {
+    let kit = Kit::new("arm-card", None)?;
+    let card = kit.node().ip("-br link show eth0")?;
+    let mac = card.split_whitespace().nth(2).unwrap_or_default().to_owned();
+    fs::write(kit.path("nodes"), format!("{mac} here\n"))?;
+    let nodes = kit.path("nodes").display().to_string();
+    let _server = kit.serve(&["--nodes", &nodes])?;
+    for name in [
+        "pxelinux.cfg/default",
+        "pxelinux.cfg/0A4D0066",
+        "grub/grub.cfg",
+        "grub/x86_64-efi/grub.cfg",
+        "boot.ipxe",
+    ] {
+        let menu = tftp(&kit, name)?;
+        ensure!(menu.contains(&format!("here ({mac})")), "{name}:\n{menu}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_state_that_cannot_be_kept_arms_nobody_and_is_told() -> Result<()> {
+    let kit = Kit::new("arm-broken", None)?;
+    let nodes = nodes_file(&kit)?;
+    let mut server = kit.serve(&["--nodes", &nodes])?;
+    fs::write(kit.path("state").join("pxe-armed.json"), "{ not json")?;
+    ensure!(default_of(&kit, LISTED)? == "local");
+    server.wait_for("pxe-armed.json")
+}

@@ -1,0 +1,65 @@
+//! 64 machines at once on one line of 1 Gbit/s.
+
+use anyhow::{Context as _, Result, ensure};
+use ka_tests::netns::GOLDEN_ADDRESS;
+use ka_tests::process::Program;
+
+use crate::kit::{Kit, bytes, expect_file};
+
+const MACHINES: usize = 64;
+const GBIT: u64 = 1_000_000_000;
+
+/// The addresses of the machines: one card with many, since only the line between matters.
+fn address(machine: usize) -> String {
+    format!("10.77.0.{}", 130 + machine)
+}
+
+/// Each machine fetches its boot program and its menu by TFTP, its kernel by one and its initrd by the other.
+#[test]
+fn of_64_machines_that_boot_at_once_none_fails() -> Result<()> {
+    let kit = Kit::new("crowd", Some(GBIT))?;
+    let program = kit.put("pxelinux.0", 9, 150_000)?;
+    let (kernel, initrd) = (bytes(1, 1_000_000), bytes(2, 3_000_001));
+    let server = kit.serve(&["--arm", "all", "-n", "60"])?;
+    for machine in 0..MACHINES {
+        kit.node()
+            .ip(&format!("addr add {}/24 dev eth0", address(machine)))?;
+    }
+    let begun: Vec<_> = (0..MACHINES)
+        .map(|machine| boot(&kit, machine).spawn())
+        .collect::<Result<_>>()?;
+    for (machine, run) in begun.into_iter().enumerate() {
+        let ended = run.wait()?;
+        ended.expect(0).with_context(|| format!("machine {machine}"))?;
+        for (name, content) in [("program", &program), ("kernel", &kernel), ("initrd", &initrd)] {
+            let path = kit.path(&format!("{machine}.{name}"));
+            expect_file(&path, content)?;
+            std::fs::remove_file(path)?;
+        }
+    }
+    let armed = (0..MACHINES).filter(|machine| menu_of(&kit, *machine).contains("DEFAULT kamethod"));
+    ensure!(armed.count() == 60, "--arm all -n 60 armed another number");
+    ensure!(!server.said().contains("warning"), "{}", server.said());
+    Ok(())
+}
+
+fn boot(kit: &Kit, machine: usize) -> Program {
+    let to = |name: &str| kit.path(&format!("{machine}.{name}")).display().to_string();
+    let script = format!(
+        "set -e
+        tftp() {{ curl -sS --interface $0 --tftp-blksize 1468 -o \"$2\" tftp://{GOLDEN_ADDRESS}/$1; }}
+        tftp pxelinux.0 '{}'
+        tftp pxelinux.cfg/01-52-54-00-00-01-{machine:02x} '{}'
+        tftp vmlinuz '{}'
+        curl -sS --interface $0 -o '{}' http://{GOLDEN_ADDRESS}/initrd.img",
+        to("program"),
+        to("menu"),
+        to("kernel"),
+        to("initrd"),
+    );
+    kit.on_node("sh").args(["-c", &script, &address(machine)])
+}
+
+fn menu_of(kit: &Kit, machine: usize) -> String {
+    std::fs::read_to_string(kit.path(&format!("{machine}.menu"))).unwrap_or_default()
+}

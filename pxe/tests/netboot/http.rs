@@ -1,0 +1,124 @@
+//! HTTP as boot programs use it, asked by curl.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use ka_tests::netns::GOLDEN_ADDRESS;
+
+use crate::kit::{Kit, bytes, expect_file};
+
+#[test]
+fn curl_gets_a_whole_file_its_head_and_its_parts() -> Result<()> {
+    let kit = Kit::new("http-curl", None)?;
+    let server = kit.serve(&[])?;
+    let content = bytes(2, 3_000_001);
+    let to = kit.path("got");
+    let to_text = to.display().to_string();
+    kit.http("initrd.img", &["-o", &to_text])?;
+    expect_file(&to, &content)?;
+    ensure!(
+        server.said().contains("fetched initrd.img (3000001 bytes)"),
+        "{}",
+        server.said()
+    );
+
+    let head = kit.http("initrd.img", &["-I"])?.to_lowercase();
+    for line in [
+        "http/1.1 200 ok",
+        "content-length: 3000001",
+        "accept-ranges: bytes",
+    ] {
+        ensure!(head.contains(line), "{line} is not in {head}");
+    }
+    for (range, part) in [
+        ("0-0", 0..1),
+        ("1000-1999", 1000..2000),
+        ("2999990-", 2_999_990..3_000_001),
+        ("-7", 2_999_994..3_000_001),
+    ] {
+        let head = kit
+            .http("initrd.img", &["-r", range, "-o", &to_text, "-D", "-"])?
+            .to_lowercase();
+        let told = format!("content-range: bytes {}-{}/3000001", part.start, part.end - 1);
+        ensure!(
+            head.contains("206 partial content") && head.contains(&told),
+            "{head}"
+        );
+        expect_file(&to, &content[part]).with_context(|| range.to_owned())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_download_that_was_cut_off_is_continued() -> Result<()> {
+    let kit = Kit::new("http-continue", None)?;
+    let _server = kit.serve(&[])?;
+    let content = bytes(2, 3_000_001);
+    let to = kit.path("part");
+    std::fs::write(&to, &content[..1_234_567])?;
+    kit.http("initrd.img", &["-C", "-", "-o", &to.display().to_string()])?;
+    expect_file(&to, &content)
+}
+
+#[test]
+fn what_cannot_be_answered_is_refused_with_its_status() -> Result<()> {
+    let kit = Kit::new("http-refused", None)?;
+    let _server = kit.serve(&[])?;
+    let status = ["-o", "/dev/null", "-w", "%{http_code}"];
+    for (name, options, code) in [
+        ("initrd.img", &["-r", "3000001-"][..], "416"),
+        ("initrd.img", &["-X", "POST", "-d", "x"], "405"),
+        ("initrd.img", &["-X", "DELETE"], "405"),
+        ("", &[], "404"),
+        ("no-such", &[], "404"),
+        ("../../etc/passwd", &[], "404"),
+        ("%2e%2e/%2e%2e/etc/passwd", &[], "404"),
+        ("..%5c..%5cetc%5cpasswd", &[], "404"),
+        ("vmlinuz?x=y", &[], "200"),
+        ("%76mlinuz", &[], "200"),
+    ] {
+        let said = kit.http(name, &[&status, options].concat())?;
+        ensure!(said == code, "{name}: {said} instead of {code}");
+    }
+    Ok(())
+}
+
+#[test]
+fn one_address_cannot_take_every_place_and_a_silent_connection_loses_its_own() -> Result<()> {
+    let kit = Kit::new("http-places", None)?;
+    let _server = kit.serve(&[])?;
+    let connect = || TcpStream::connect((GOLDEN_ADDRESS, 80));
+    let mut open: Vec<TcpStream> = Vec::new();
+    for _ in 0..16 {
+        open.push(kit.node().enter(connect)??);
+    }
+    let mut one_too_many = kit.node().enter(connect)??;
+    one_too_many.set_read_timeout(Some(Duration::from_secs(5)))?;
+    ensure!(
+        matches!(one_too_many.read(&mut [0]), Ok(0) | Err(_)),
+        "it was served"
+    );
+    // Half a request, and then nothing: closed when its time is over.
+    let first = &mut open[0];
+    first.write_all(b"GET /vmlinuz HTTP/1.1\r\nHost: x\r\n")?;
+    first.set_read_timeout(Some(Duration::from_secs(40)))?;
+    let mut said = Vec::new();
+    first.read_to_end(&mut said).context("it stayed open")?;
+    kit.http("vmlinuz", &["-o", "/dev/null"])?;
+    Ok(())
+}
+
+#[test]
+fn garbage_stops_nothing() -> Result<()> {
+    let kit = Kit::new("http-garbage", None)?;
+    let _server = kit.serve(&[])?;
+    for seed in 0..200 {
+        let connect = || TcpStream::connect((GOLDEN_ADDRESS, 80));
+        let mut stream = kit.node().enter(connect)??;
+        stream.write_all(&bytes(seed, 3000)).ok();
+    }
+    kit.http("vmlinuz", &["-o", "/dev/null"])?;
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! The boot server, as binary and as library, in namespaces: real TFTP and HTTP clients, a lossy wire, a crowd of machines.
+//!
+//! Needs root, as everything that uses the lab.
+
+mod arming;
+mod cli;
+mod crowd;
+mod http;
+mod kit;
+
+mod proxy;
+mod tftp;
+mod tftp_raw;
