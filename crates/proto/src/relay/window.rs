@@ -116,7 +116,17 @@ impl Window {
         offset == self.received || self.index_of(offset).is_ok()
     }
 
+    /// The oldest and the newest block are asked for most.
     fn index_of(&self, offset: StreamOffset) -> Result<usize, usize> {
+        let ends = [0, self.blocks.len().saturating_sub(1)];
+        let is_there = |index: &usize| {
+            self.blocks
+                .get(*index)
+                .is_some_and(|block| block.offset == offset)
+        };
+        if let Some(index) = ends.into_iter().find(is_there) {
+            return Ok(index);
+        }
         self.blocks.binary_search_by_key(&offset, |block| block.offset)
     }
 

@@ -198,18 +198,24 @@ impl Downstream {
     /// Reads the acknowledgements that are there.
     pub(super) fn read(&mut self, mut handle: impl FnMut(UpFrame)) -> Result<(), DownstreamError> {
         loop {
-            match rustix::io::read(&self.socket, &mut self.frames[self.frames_filled..]) {
+            let room = self.frames.len() - self.frames_filled;
+            let got = match rustix::io::read(&self.socket, &mut self.frames[self.frames_filled..]) {
                 Ok(0) => return Err(DownstreamError::Closed),
-                Ok(count) => self.frames_filled += count,
+                Ok(count) => count,
                 Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
                 Err(errno) => return Err(io::Error::from(errno).into()),
-            }
+            };
+            self.frames_filled += got;
             let whole = self.frames_filled / UP_LEN * UP_LEN;
             for frame in self.frames[..whole].as_chunks::<UP_LEN>().0 {
                 handle(self.opener.open(frame)?);
             }
             self.frames.copy_within(whole..self.frames_filled, 0);
             self.frames_filled -= whole;
+            // What comes meanwhile, an end too, is reported by the next poll(2).
+            if got < room {
+                return Ok(());
+            }
         }
     }
 }

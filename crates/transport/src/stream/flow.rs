@@ -224,7 +224,11 @@ impl Pump {
         }
     }
 
+    /// Nearly always the newest block: then no older one, cold in the cache by now, is looked at.
     fn block_at(&self, offset: StreamOffset) -> Option<Arc<SealedBlock>> {
+        if let Some(newest) = self.retained.back().filter(|newest| newest.offset <= offset.0) {
+            return Some(Arc::clone(newest));
+        }
         let index = self.retained.partition_point(|block| block.offset < offset.0);
         self.retained.get(index).cloned()
     }

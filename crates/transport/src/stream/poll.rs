@@ -32,11 +32,13 @@ impl Pump {
         let pause = self
             .fresh_since
             .map_or(pause, |at| pause.min(DELIVERY_DELAY.saturating_sub(at.elapsed())));
-        let mut fds = vec![PollFd::from_borrowed_fd(self.shared.event_fd(), PollFlags::IN)];
+        let event = PollFd::from_borrowed_fd(self.shared.event_fd(), PollFlags::IN);
+        let (mut fds, mut used) = ([event.clone(), event.clone(), event], 1);
         if let Some(downstream) = &self.downstream {
             let mut flags = PollFlags::IN;
             flags.set(PollFlags::OUT, downstream.wants_write());
-            fds.push(PollFd::from_borrowed_fd(downstream.fd(), flags));
+            fds[used] = PollFd::from_borrowed_fd(downstream.fd(), flags);
+            used += 1;
         }
         // A connection that is not read now is left out: its end would be reported again and again (POLLHUP cannot be
         // masked, poll(2)).
@@ -46,15 +48,16 @@ impl Pump {
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::IN, reads_upstream);
             flags.set(PollFlags::OUT, upstream.wants_write());
-            fds.push(PollFd::from_borrowed_fd(upstream.fd(), flags));
+            fds[used] = PollFd::from_borrowed_fd(upstream.fd(), flags);
+            used += 1;
         }
         let timeout = Timespec {
             tv_sec: pause.as_secs().cast_signed(),
             tv_nsec: pause.subsec_nanos().into(),
         };
         // An interrupted poll is a short one.
-        poll(&mut fds, Some(&timeout)).ok();
-        let mut events = fds.iter().map(PollFd::revents);
+        poll(&mut fds[..used], Some(&timeout)).ok();
+        let mut events = fds[..used].iter().map(PollFd::revents);
         let event = events.next().unwrap_or(PollFlags::empty());
         let downstream = self
             .downstream
@@ -62,7 +65,6 @@ impl Pump {
             .and_then(|_| events.next())
             .unwrap_or(PollFlags::empty());
         let upstream = events.next().unwrap_or(PollFlags::empty());
-        drop(fds);
         self.shared.wake_up(event.contains(PollFlags::IN));
         let ended = PollFlags::HUP | PollFlags::ERR;
         if let Some(link) = &mut self.upstream

@@ -33,7 +33,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Blocks are handed to the consumer this many bytes at a time, or after [`DELIVERY_DELAY`]: waking its thread costs
 /// more than a small block's worth of work. The chain does not wait for it.
 const DELIVERY_BYTES: u64 = 1 << 20;
-pub(super) const DELIVERY_DELAY: Duration = Duration::from_millis(20);
+pub(super) const DELIVERY_DELAY: Duration = Duration::from_millis(100);
 
 /// A successor that the server has not named yet. It knows the stream's key, so it is one of the run's nodes; it gives
 /// up by itself when it hears nothing.

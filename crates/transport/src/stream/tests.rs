@@ -198,7 +198,7 @@ fn blocks_are_smaller_in_longer_chains() {
     let lens = [1, 4, 8, 16, 32, 1000].map(super::recommended_block_len);
     assert_eq!(
         lens,
-        [512 << 10, 512 << 10, 256 << 10, 64 << 10, 32 << 10, 32 << 10]
+        [512 << 10, 512 << 10, 256 << 10, 48 << 10, 48 << 10, 48 << 10]
     );
 }
 
