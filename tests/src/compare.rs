@@ -46,8 +46,7 @@ impl Allowed {
         let emptied = ["proc", "sys", "dev", "run"].map(PathBuf::from).to_vec();
         Self {
             emptied,
-            rewritten: ["etc/fstab", "etc/hostname"].map(PathBuf::from).to_vec(),
-            ignored: vec![PathBuf::from("var/log/ka")],
+            rewritten: vec![PathBuf::from("etc/fstab")],
             ..Self::default()
         }
     }

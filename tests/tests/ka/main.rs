@@ -13,6 +13,6 @@ mod kit;
 mod lab;
 mod licences;
 mod options;
-mod postinstall;
 mod status;
 mod strangers;
+mod versions;

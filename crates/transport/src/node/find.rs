@@ -208,11 +208,11 @@ async fn ask_to_join(
             let reason = if version == ours {
                 reason.to_string()
             } else {
-                WireError::Version {
+                let differ = WireError::Version {
                     theirs: version,
                     ours,
-                }
-                .to_string()
+                };
+                format!("{differ}; use ka-client and ka-server of the same release")
             };
             Err(NotJoined::Refused { server, reason })
         }

@@ -1,0 +1,311 @@
+//! Two versions meet: an old node at our server, our node at a newer server. `docs/protocol.md`, "Versions".
+//!
+//! The other version is played here, from the frozen bytes of the specification: TLS 1.3 with raw public keys, a frame
+//! length, `KAJN`, a version.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use ka_proto::control::ToNode;
+use ka_proto::{PROTOCOL_VERSION, Reason};
+use ka_tests::lab::Lab;
+use ka_tests::netns::GOLDEN_ADDRESS;
+use ka_transport::JoinCode;
+use ring::rand::SystemRandom;
+use ring::signature::Ed25519KeyPair;
+use rustls::client::AlwaysResolvesClientRawPublicKeys;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::verify_tls13_signature_with_raw_key;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::server::AlwaysResolvesServerRawPublicKeys;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
+
+use crate::kit::finish;
+
+const CONTROL: u16 = 30_765;
+/// A version that this build does not speak.
+const OTHER: u16 = 4711;
+/// A peer that says nothing for so long hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn an_old_node_is_told_its_version_and_the_run_goes_on() -> Result<()> {
+    let lab = Lab::new("versions", 2, None)?;
+    let server = lab.server(&["-n", "1", "-e", "echo precious"])?;
+    let code = JoinCode::read_file(server.join_file())?;
+    let socket = lab.network().node(2).enter(|| dial(CONTROL))??;
+    let config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Pinned(code.fingerprint)))
+        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(key()?)));
+    let mut tls = client(config, socket)?;
+    tls.write_all(&frame(&join_body(OTHER)))?;
+    let ours = PROTOCOL_VERSION.number();
+    match ToNode::decode(&read_frame(&mut tls)?)? {
+        ToNode::Refused { version, reason } => {
+            ensure!(version == ours, "refused by version {version}");
+            ensure!(reason.to_string().contains(&OTHER.to_string()), "{reason}");
+        }
+        other => return Err(anyhow!("an old node was answered with {other:?}")),
+    }
+    let mut rest = Vec::new();
+    // Refused is the last word; whether the connection ends politely does not matter.
+    tls.read_to_end(&mut rest).ok();
+    ensure!(rest.is_empty(), "{} bytes after the refusal", rest.len());
+    let node = lab.client(1, &server, &["-e", "cat"])?;
+    let outcome = finish(server, vec![node])?;
+    outcome.expect_success()?;
+    outcome.nodes[0].says("precious")?;
+    let line = format!("the peer speaks protocol version {OTHER}, this is version {ours}");
+    said_once(&outcome.server.all(), &line)
+}
+
+#[test]
+fn a_node_says_in_one_line_that_the_server_is_of_another_version_and_tries_no_further() -> Result<()> {
+    let lab = Lab::new("versions", 1, None)?;
+    let key = key()?;
+    let code = JoinCode {
+        fingerprint: *blake3::hash(&key.cert[0]).as_bytes(),
+        secret: [7; 16],
+    };
+    let join_file = lab.scratch().path().join("join-other");
+    std::fs::write(&join_file, format!("{code}\n"))?;
+    std::fs::set_permissions(&join_file, std::fs::Permissions::from_mode(0o600))?;
+    let listener = lab
+        .network()
+        .golden()
+        .enter(|| TcpListener::bind((GOLDEN_ADDRESS, CONTROL)))??;
+    let newer = thread::spawn(move || refuse_one(&listener, key));
+    let node = lab
+        .stranger_program(1)?
+        .args([
+            "-h",
+            GOLDEN_ADDRESS,
+            "-s",
+            "kainstall",
+            "-e",
+            "cat",
+            "--retries",
+            "5",
+        ])
+        .arg("--join-file")
+        .arg(&join_file)
+        .finish()?;
+    let heard = newer.join().map_err(|_| anyhow!("the newer server panicked"))??;
+    let ours = PROTOCOL_VERSION.number();
+    ensure!(heard == ours, "the node greeted as version {heard}, not {ours}");
+    node.expect(1)?;
+    let (text, line) = (
+        node.all(),
+        format!("the peer speaks protocol version {OTHER}, this is version {ours}"),
+    );
+    let errors: Vec<_> = text.lines().filter(|said| said.starts_with("error:")).collect();
+    ensure!(errors.len() == 1 && errors[0].contains(&line), "{text}");
+    ensure!(!text.contains("try 2"), "it tries again:\n{text}");
+    node.says("the same release")?;
+    Ok(())
+}
+
+fn said_once(text: &str, line: &str) -> Result<()> {
+    let count = text.lines().filter(|said| said.contains(line)).count();
+    ensure!(count == 1, "{line:?} was said {count} times:\n{text}");
+    Ok(())
+}
+
+/// A server of another version: reads the frozen beginning of one Join, refuses in the form that all versions know.
+fn refuse_one(listener: &TcpListener, key: Arc<CertifiedKey>) -> Result<u16> {
+    let socket = accept(listener)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(AnyNode))
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key)));
+    let connection = rustls::ServerConnection::new(Arc::new(config))?;
+    let mut tls = rustls::StreamOwned::new(connection, socket);
+    let body = read_frame(&mut tls)?;
+    ensure!(
+        body.starts_with(b"KAJN"),
+        "a join begins with {:?}",
+        body.get(..4)
+    );
+    let version = body.get(4..6).context("a join without a version")?;
+    let refusal = ToNode::Refused {
+        version: OTHER,
+        reason: Reason::new("words of another version"),
+    };
+    tls.write_all(&refusal.encode()?)?;
+    tls.conn.send_close_notify();
+    tls.flush()?;
+    Ok(u16::from_le_bytes(version.try_into()?))
+}
+
+/// accept(2) with a limit.
+fn accept(listener: &TcpListener) -> Result<TcpStream> {
+    listener.set_nonblocking(true)?;
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
+        match listener.accept() {
+            Ok((socket, _)) => {
+                socket.set_nonblocking(false)?;
+                return Ok(socket);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(5)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(anyhow!("no node came in {} s", PATIENCE.as_secs()))
+}
+
+fn join_body(version: u16) -> Vec<u8> {
+    let mut body = b"KAJN".to_vec();
+    body.extend_from_slice(&version.to_le_bytes());
+    body.extend_from_slice(b"fields that only the other version can read");
+    body
+}
+
+fn frame(body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    [&length.to_le_bytes(), body].concat()
+}
+
+fn read_frame(from: &mut impl Read) -> Result<Vec<u8>> {
+    let mut length = [0; 4];
+    from.read_exact(&mut length).context("reading a frame's length")?;
+    let length = u32::from_le_bytes(length) as usize;
+    ensure!(length < 4096, "a frame of {length} bytes");
+    let mut body = vec![0; length];
+    from.read_exact(&mut body).context("reading a frame")?;
+    Ok(body)
+}
+
+fn dial(port: u16) -> Result<TcpStream> {
+    let socket = TcpStream::connect_timeout(&format!("{GOLDEN_ADDRESS}:{port}").parse()?, PATIENCE)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+fn client(
+    config: ClientConfig,
+    socket: TcpStream,
+) -> Result<rustls::StreamOwned<rustls::ClientConnection, TcpStream>> {
+    let name = ServerName::try_from("ka").context("a name")?;
+    let connection = rustls::ClientConnection::new(Arc::new(config), name)?;
+    Ok(rustls::StreamOwned::new(connection, socket))
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// A key of our own, as RFC 7250 wants it.
+fn key() -> Result<Arc<CertifiedKey>> {
+    let pkcs8 =
+        Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| anyhow!("no random bytes"))?;
+    let key = rustls::crypto::ring::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(pkcs8.as_ref()))?;
+    let public = key.public_key().context("a key has a public part")?;
+    let certificate = CertificateDer::from(public.as_ref().to_vec());
+    Ok(Arc::new(CertifiedKey::new(vec![certificate], key)))
+}
+
+/// Takes the server whose fingerprint is in the join code.
+#[derive(Debug)]
+struct Pinned([u8; 32]);
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if blake3::hash(end_entity) == self.0 {
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(Error::General("not the key of the join code".to_owned()))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not offered".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let key = SubjectPublicKeyInfoDer::from(cert.as_ref());
+        let algorithms = provider().signature_verification_algorithms;
+        verify_tls13_signature_with_raw_key(message, &key, dss, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}
+
+/// Any node's key: what a node may do is decided by its proof.
+#[derive(Debug)]
+struct AnyNode;
+
+impl ClientCertVerifier for AnyNode {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not offered".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let key = SubjectPublicKeyInfoDer::from(cert.as_ref());
+        let algorithms = provider().signature_verification_algorithms;
+        verify_tls13_signature_with_raw_key(message, &key, dss, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}
