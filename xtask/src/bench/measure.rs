@@ -38,7 +38,10 @@ pub(crate) fn stream_case(case: &Case, release: &Path, options: &BenchOptions) -
     let source = scratch.path().join("source");
     write_noise(&source, case.bytes)?;
     let network = Network::new(case.nodes, case.rate)?;
-    let peers = Peer::available(&options.peers);
+    let peers: Vec<Peer> = Peer::available(&options.peers)
+        .into_iter()
+        .filter(|peer| *peer != Peer::MbufferReady)
+        .collect();
     let mut outcomes: Vec<Vec<Outcome>> = vec![Vec::new(); peers.len()];
     for round in 0..options.rounds() {
         for (peer, outcomes) in peers.iter().zip(&mut outcomes) {

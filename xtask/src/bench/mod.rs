@@ -84,8 +84,17 @@ fn is_chosen(case: &Case, only: &[String]) -> bool {
     only.is_empty() || only.iter().any(|wanted| case.name.starts_with(wanted.as_str()))
 }
 
-/// The middle one of several outcomes, by wall time.
+/// The middle one of several outcomes, by wall time; its processor times are medians of their own, for a run that was
+/// disturbed on a processor need not be one that took longer.
 fn median(mut outcomes: Vec<Outcome>) -> Option<Outcome> {
+    let middle_of = |figure: fn(&Outcome) -> f64| {
+        let mut figures: Vec<f64> = outcomes.iter().map(figure).collect();
+        figures.sort_by(f64::total_cmp);
+        figures.get(figures.len() / 2).copied().unwrap_or_default()
+    };
+    let cpu_seconds = middle_of(|outcome| outcome.cpu_seconds);
+    let cpu_sender_seconds = middle_of(|outcome| outcome.cpu_sender_seconds);
+    let cpu_per_gib_hop = middle_of(|outcome| outcome.cpu_per_gib_hop);
     outcomes.sort_by(|one, other| one.wall_seconds.total_cmp(&other.wall_seconds));
     let middle = outcomes.len() / 2;
     let spread = match (outcomes.first(), outcomes.last()) {
@@ -96,6 +105,9 @@ fn median(mut outcomes: Vec<Outcome>) -> Option<Outcome> {
     outcomes.into_iter().nth(middle).map(|outcome| Outcome {
         spread,
         runs,
+        cpu_seconds,
+        cpu_sender_seconds,
+        cpu_per_gib_hop,
         ..outcome
     })
 }

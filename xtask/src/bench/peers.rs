@@ -27,8 +27,10 @@ pub(crate) enum Peer {
     Socat,
     /// The cheapest chain the kernel allows: [`crate::splice`].
     Splice,
-    /// A chain of mbuffers.
+    /// A chain of mbuffers; with a tree, tar at both ends and the disks made inside the clock.
     Mbuffer,
+    /// The same with disks that were made before: trees only.
+    MbufferReady,
     /// Multicast.
     Udpcast,
     /// Ours.
@@ -38,7 +40,14 @@ pub(crate) enum Peer {
 impl Peer {
     /// Those that were asked for (all when nothing is said) and can run here, in the order of the table.
     pub(crate) fn available(wanted: &[String]) -> Vec<Self> {
-        let all = [Self::Socat, Self::Splice, Self::Mbuffer, Self::Udpcast, Self::Ka];
+        let all = [
+            Self::Socat,
+            Self::Splice,
+            Self::Mbuffer,
+            Self::MbufferReady,
+            Self::Udpcast,
+            Self::Ka,
+        ];
         let installed = all
             .into_iter()
             .filter(|peer| peer.programs().iter().all(|program| is_installed(program)));
@@ -53,6 +62,7 @@ impl Peer {
             Self::Socat => "socat (1 node)",
             Self::Splice => "splice relay",
             Self::Mbuffer => "mbuffer",
+            Self::MbufferReady => "mbuffer, disks ready",
             Self::Udpcast => "udpcast",
             Self::Ka => "ka",
         }
@@ -61,7 +71,7 @@ impl Peer {
     fn programs(self) -> &'static [&'static str] {
         match self {
             Self::Socat => &["socat"],
-            Self::Mbuffer => &["mbuffer"],
+            Self::Mbuffer | Self::MbufferReady => &["mbuffer"],
             Self::Udpcast => &["udp-sender", "udp-receiver"],
             Self::Splice | Self::Ka => &[],
         }
@@ -95,7 +105,7 @@ impl Job<'_> {
         match peer {
             Peer::Socat => self.socat(),
             Peer::Splice => self.splice(),
-            Peer::Mbuffer => self.mbuffer(),
+            Peer::Mbuffer | Peer::MbufferReady => self.mbuffer(),
             Peer::Udpcast => self.udpcast(),
             Peer::Ka => self.ka(),
         }

@@ -1,7 +1,9 @@
 //! A golden tree to N nodes: ours beside `tar | mbuffer chain | tar -x`, on the same links and the same disks.
 //!
-//! Both end with everything on disk and unmounted. Ours partitions and makes file systems inside its clock, compares
-//! digests and says what it did; tar finds its file systems ready. Every copy is compared with the golden tree.
+//! All end with everything on disk and unmounted. Ours partitions and makes file systems inside its clock, compares
+//! digests and says what it did. So tar runs twice: once with the same work inside its clock, as an operator's script
+//! would do it on every node at the same time (sfdisk, mkfs, mount, restore, unmount), and once with disks that were
+//! made ready before. Every copy is compared with the golden tree.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,7 +34,7 @@ const DISK_BYTES: u64 = 4 * GIB;
 const PLACES: [&str; 4] = ["/usr/share", "/usr/include", "/usr/lib", "/usr/src"];
 
 /// Who can carry a tree.
-const PEERS: [Peer; 2] = [Peer::Mbuffer, Peer::Ka];
+const PEERS: [Peer; 3] = [Peer::Mbuffer, Peer::MbufferReady, Peer::Ka];
 
 /// The golden tree of all tree cases, on a disk in memory.
 pub(crate) struct GoldenTree {
@@ -124,7 +126,7 @@ impl Bed<'_> {
         };
         let mut outcome = match peer {
             Peer::Ka => transfer(&job, self.ours(&job)?)?,
-            _ => self.with_tar(&job, &disks)?,
+            _ => self.with_tar(&job, &disks, peer == Peer::MbufferReady)?,
         };
         for (index, disk) in disks.iter().enumerate() {
             self.compare(disk, peer)
@@ -162,32 +164,43 @@ impl Bed<'_> {
         })
     }
 
-    /// The file systems are made before the clock starts; unmounting, which writes them out, is inside, as for ours.
-    fn with_tar(&self, job: &Job<'_>, disks: &[Disk]) -> Result<Outcome> {
-        for disk in disks {
-            disk.write_table(TABLE)?;
-            Program::new("mkfs.ext4")
-                .arg("-qF")
-                .arg(disk.partition(1))
-                .run()?;
-        }
+    /// Unmounting, which writes everything out, is inside the clock, as for ours. Unless the disks are `ready`, each
+    /// node also makes its own when the run begins, while its mbuffer takes in the first of the stream.
+    fn with_tar(&self, job: &Job<'_>, disks: &[Disk], ready: bool) -> Result<Outcome> {
+        let scratch = &self.tree.scratch;
         let words = MBUFFER.join(" ");
+        let starts: Vec<PathBuf> = (1..=disks.len())
+            .map(|number| scratch.path().join(format!("start{number}")))
+            .collect();
+        for (disk, start) in disks.iter().zip(&starts) {
+            let _ = fs::remove_file(start);
+            Program::new("mkfifo").arg(start).run()?;
+            if ready {
+                Program::new("sh").args(["-c", &make_disk(disk)?]).run()?;
+            }
+        }
         let receivers = job.chain_from_the_end(|number, next| {
             let onward = next.map(|next| format!("-O {next}")).unwrap_or_default();
-            let to = self
-                .tree
-                .scratch
-                .dir(&format!("tar{number}"))?
-                .display()
-                .to_string();
-            let device = disks[number - 1].partition(1).display().to_string();
-            let carry = format!("mbuffer {words} -I {RELAY_PORT} {onward} -o - | tar -C {to} -xpf -");
-            let line = format!("mount {device} {to} && {{ {carry}; ended=$?; umount {to}; exit $ended; }}");
+            let to = scratch.dir(&format!("tar{number}"))?.display().to_string();
+            let disk = &disks[number - 1];
+            let make = if ready { ":".to_owned() } else { make_disk(disk)? };
+            let restore = format!(
+                "read begin < {start} && {make} && mount {device} {to} && \
+                 {{ tar -C {to} -xpf -; ended=$?; umount {to}; exit $ended; }}",
+                start = starts[number - 1].display(),
+                device = disk.partition(1).display(),
+            );
+            let line = format!("mbuffer {words} -I {RELAY_PORT} {onward} -o - | {{ {restore}; }}");
             Ok(job.on_node(number, "sh").args(["-c", &line]))
         })?;
         let from = self.tree.golden.root().display();
         let to = format!("{}:{RELAY_PORT}", node_address(1));
-        let line = format!("tar -C {from} --one-file-system --sparse -cf - . | mbuffer {words} -O {to}");
+        let begin: String = starts
+            .iter()
+            .map(|start| format!("echo > {}; ", start.display()))
+            .collect();
+        let line =
+            format!("{begin} tar -C {from} --one-file-system --sparse -cf - . | mbuffer {words} -O {to}");
         transfer(job, sent_by(job.on_golden("sh").args(["-c", &line]), receivers))
     }
 
@@ -208,6 +221,17 @@ impl Bed<'_> {
 }
 
 const TABLE: &str = "label: dos\ntype=83\n";
+
+/// What an operator's script does with an empty disk. partx stands for the kernel's own look at a new table, which it
+/// does not take here ([`Disk::show_partitions`]).
+fn make_disk(disk: &Disk) -> Result<String> {
+    let (device, partition) = (disk.checked()?.display(), disk.partition(1));
+    let (table, partition) = (TABLE.trim_end().replace('\n', "\\n"), partition.display());
+    Ok(format!(
+        "printf '{table}\\n' | sfdisk --quiet --no-reread --no-tell-kernel {device} && partx --update --nr 1 {device} && \
+         while ! [ -b {partition} ]; do sleep 0.01; done && mkfs.ext4 -qF {partition}"
+    ))
+}
 
 fn plan() -> Plan {
     Plan {

@@ -12,7 +12,6 @@ mod shell;
 mod tool;
 
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -33,16 +32,6 @@ pub enum RunError {
         description: String,
         /// Its name.
         program: String,
-    },
-    /// The same in another root ([`Tool::chroot`]).
-    #[error("{description}: the system below {} has no program {program}, or not what it needs to run", root.display())]
-    MissingInRoot {
-        /// What the program was to do.
-        description: String,
-        /// Its name.
-        program: String,
-        /// The root.
-        root: PathBuf,
     },
     /// It could not be started or talked to.
     #[error("{description}: running {program}: {source}")]
