@@ -24,6 +24,8 @@ pub(crate) enum Format {
     Lines,
     /// One JSON object a line on standard output.
     Json,
+    /// Not here: whoever reads the log in memory shows it (the consoles of a node booted from the network).
+    LogOnly,
 }
 
 /// Sends an encoded event to the server; errors are the control connection's own matter.
@@ -49,15 +51,15 @@ pub(crate) struct Record {
 }
 
 impl Journal {
-    /// A journal that shows events as `format` and also writes lines to `file`.
-    pub(crate) fn new(format: Format, file: Option<File>) -> Self {
+    /// A journal that shows events as `format` and also writes lines to `file` and to the log in memory.
+    pub(crate) fn new(format: Format, file: Option<File>, log: Arc<LogRing>) -> Self {
         Self {
             format,
             started: Instant::now(),
             file: file.map(Mutex::new),
             server: Mutex::new(None),
             record: Mutex::default(),
-            log: Arc::default(),
+            log,
         }
     }
 
@@ -134,6 +136,7 @@ impl Journal {
 
     fn show(&self, event: &NodeEvent) {
         match self.format {
+            Format::LogOnly => {}
             // Nor is a closed terminal or pipe.
             Format::Lines => drop(writeln!(std::io::stderr(), "{event}")),
             Format::Json => {
@@ -160,7 +163,7 @@ mod tests {
     #[test]
     fn events_reach_the_file_and_the_server_and_the_record() {
         let mut file = tempfile::tempfile().unwrap();
-        let journal = Journal::new(Format::Lines, Some(file.try_clone().unwrap()));
+        let journal = Journal::new(Format::Lines, Some(file.try_clone().unwrap()), Arc::default());
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&seen);
         journal.started(Step::Check);

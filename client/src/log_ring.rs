@@ -64,6 +64,11 @@ impl LogRing {
         Batch { missed, lines }
     }
 
+    /// Number of the line that will come next.
+    pub(crate) fn end(&self) -> u64 {
+        self.lock().end()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Kept> {
         // A poisoned lock only means that another thread panicked between two pushes: the lines are still good.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)

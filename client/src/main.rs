@@ -1,7 +1,7 @@
 //! `ka-client`: the node that becomes a clone of the golden node.
 //!
-//! What: the command line ([`cli`]), joining the server ([`session`]), the clone itself ([`clone`]) and the
-//! generic mode ([`generic`]). What not: sockets (`ka_transport`), partition layouts and file systems (`ka_disk`),
+//! What: the command line ([`cli`]), joining the server ([`session`]), the clone itself ([`clone`]), the generic mode
+//! ([`generic`]), and the way there from power-on ([`init`]). What not: sockets (`ka_transport`), partition layouts and file systems (`ka_disk`),
 //! the tree stream (`ka_image`). Issue 2 §2, §4 and §9.
 
 mod beacon;
@@ -9,6 +9,7 @@ mod cli;
 mod clone;
 mod failure;
 mod generic;
+mod init;
 mod journal;
 mod log_ring;
 mod session;
@@ -24,6 +25,9 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    if let Some(code) = init::run_as(std::env::args_os().next().as_deref()) {
+        return code;
+    }
     let options = match cli::parse(std::env::args_os()) {
         cli::Parsed::Options(options) => options,
         cli::Parsed::Text(text) => return print(text.as_bytes()),

@@ -1,5 +1,6 @@
 //! One run of `ka-client`: find the server, do what the mode asks for, end with one clear line.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -10,10 +11,28 @@ use ka_transport::{JoinEvent, Joined, Node, NodeConfig, OperatorDoor, Order};
 use crate::cli::Options;
 use crate::clone::Ending;
 use crate::failure::Failure;
-use crate::journal::Journal;
+use crate::journal::{Format, Journal};
+use crate::log_ring::LogRing;
 use crate::settings::{self, Mode};
 use crate::stop::Stop;
 use crate::{beacon, clone, generic, status};
+
+/// What the node runs in.
+pub(crate) struct Setup {
+    /// The node's log, for whoever reads along.
+    pub(crate) log: Arc<LogRing>,
+    /// What is under this program.
+    pub(crate) system: System,
+}
+
+/// What is under this program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum System {
+    /// An installed system, which has tools and goes on afterwards.
+    Full,
+    /// A root in memory, booted from the network: tools and drivers come from the server, consoles show the log.
+    Memory,
+}
 
 /// What every part of a joined node needs.
 pub(crate) struct Session<'a> {
@@ -23,10 +42,12 @@ pub(crate) struct Session<'a> {
     pub(crate) journal: &'a Journal,
     /// Whether somebody asked us to end.
     pub(crate) stop: &'a Stop,
+    /// What is under this program.
+    pub(crate) system: System,
     node: &'a Node,
 }
 
-/// Runs the whole node.
+/// Runs the whole node on an installed system.
 ///
 /// # Errors
 /// The ending, with its exit code.
@@ -34,20 +55,45 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     if let Some(facts) = &options.beacon {
         return beacon::run(facts).map_err(Failure::NothingDone);
     }
+    let setup = Setup {
+        log: Arc::default(),
+        system: System::Full,
+    };
+    run_with(options, setup)
+}
+
+/// Runs the whole node.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_with(options: &Options, setup: Setup) -> Result<(), Failure> {
     let mode = Mode::of(options).map_err(Failure::Usage)?;
     let config = settings::node_config(options).map_err(Failure::Usage)?;
     let log = settings::log_file(options).map_err(Failure::Usage)?;
     if mode == Mode::Clone {
         clone::enter().map_err(Failure::NothingDone)?;
     }
-    let journal = Journal::new(settings::format(options), log);
+    let format = match setup.system {
+        System::Full => settings::format(options),
+        System::Memory => Format::LogOnly,
+    };
+    let journal = Journal::new(format, log, setup.log);
     let stop = Stop::on_signals().map_err(Failure::NothingDone)?;
-    let _door = answer_operators(options, &config, &journal);
-    let node = find_server(config, &journal, &stop).map_err(Failure::NothingDone)?;
+    let door = answer_operators(options, &config, &journal);
+    let _door = match setup.system {
+        System::Full => door,
+        // A node that waits for its restart, or stays (ka.reboot=no), can still be looked at.
+        System::Memory => {
+            std::mem::forget(door);
+            None
+        }
+    };
+    let node = find_server(config, options.retries, &journal, &stop).map_err(Failure::NothingDone)?;
     let session = Session {
         options,
         journal: &journal,
         stop: &stop,
+        system: setup.system,
         node: &node,
     };
     let ended = match &mode {
@@ -80,7 +126,7 @@ fn answer_operators(options: &Options, config: &NodeConfig, journal: &Journal) -
         .ok()
 }
 
-fn find_server(config: NodeConfig, journal: &Journal, stop: &Stop) -> anyhow::Result<Node> {
+fn find_server(config: NodeConfig, tries: u32, journal: &Journal, stop: &Stop) -> anyhow::Result<Node> {
     let began = Instant::now();
     journal.started(Step::FindServer);
     // Nothing has been done that would need cleaning up, and no connection could carry a farewell.
@@ -89,7 +135,7 @@ fn find_server(config: NodeConfig, journal: &Journal, stop: &Stop) -> anyhow::Re
         std::process::exit(1);
     });
     let session = config.session.clone();
-    let node = Node::join(config, |event| tell_try(journal, event)).inspect_err(|error| {
+    let node = Node::join(config, |event| tell_try(journal, tries, event)).inspect_err(|error| {
         journal.failed(Step::FindServer, &error.to_string());
     })?;
     let events = node.event_sender();
@@ -110,10 +156,10 @@ fn find_server(config: NodeConfig, journal: &Journal, stop: &Stop) -> anyhow::Re
     Ok(node)
 }
 
-fn tell_try(journal: &Journal, event: &JoinEvent) {
+fn tell_try(journal: &Journal, tries: u32, event: &JoinEvent) {
     match event {
         JoinEvent::Trying { attempt, what } => {
-            journal.news(Step::FindServer, format!("try {attempt}: {what}"))
+            journal.news(Step::FindServer, format!("try {attempt} of {tries}: {what}"))
         }
         JoinEvent::Failed {
             attempt,
@@ -121,7 +167,10 @@ fn tell_try(journal: &Journal, event: &JoinEvent) {
             pause,
         } => {
             let next = pause.map_or(String::new(), |pause| format!("; again in {} s", pause.as_secs()));
-            journal.news(Step::FindServer, format!("try {attempt}: {reason}{next}"));
+            journal.news(
+                Step::FindServer,
+                format!("Can't reach a valid KA server (try {attempt} of {tries}): {reason}{next}"),
+            );
         }
     }
 }

@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_failing_step_is_named_and_the_following_ones_do_not_run() {
-        let journal = Journal::new(Format::Lines, None);
+        let journal = Journal::new(Format::Lines, None, std::sync::Arc::default());
         let mut bench = Vec::new();
         let error = run_steps(&STEPS, &mut bench, &journal, &Stop::never()).unwrap_err();
         assert_eq!(error.step, Step::Format);
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_stop_request_ends_the_run_before_the_next_step() {
-        let journal = Journal::new(Format::Lines, None);
+        let journal = Journal::new(Format::Lines, None, std::sync::Arc::default());
         let stop = Stop::never();
         stop.request("SIGTERM");
         let mut bench = Vec::new();

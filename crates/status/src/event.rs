@@ -21,6 +21,10 @@ pub const MAX_TEXT_BYTES: usize = 4 << 10;
 pub enum Step {
     /// Looking for the server, by broadcast or by name.
     FindServer,
+    /// Receiving and unpacking the tools of a node booted from the network.
+    Stage2,
+    /// Loading drivers by what the hardware says of itself, and waiting for disks.
+    Drivers,
     /// Choosing a disk of this node for each drive of the golden node.
     ChooseDisks,
     /// Everything that can fail before the first write: sizes, tools, directories.
@@ -64,6 +68,8 @@ impl Step {
     pub fn doing(self) -> &'static str {
         match self {
             Self::FindServer => "finding the server",
+            Self::Stage2 => "getting stage2",
+            Self::Drivers => "loading drivers",
             Self::ChooseDisks => "choosing disks",
             Self::Check => "checking",
             Self::Partition => "partitioning",

@@ -1,0 +1,198 @@
+//! Unpacking an archive onto the node's root in memory: the tools and drivers of `getstage2`.
+//!
+//! Everything is made beneath the root, on its own file system: no symbolic link is followed, nothing is written into
+//! `/dev`, `/proc` or another mount, whatever the archive says.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use ka_cpio::{Entry, Kind, Reader};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+/// Between two looks at the memory that is left.
+const LOOK_EVERY_BYTES: u64 = 4 << 20;
+/// One read.
+const CHUNK_BYTES: usize = 128 << 10;
+
+/// What an archive may cost.
+pub(crate) struct Limits<'a> {
+    /// Bytes of memory that must be left for what comes after.
+    pub(crate) reserve_bytes: u64,
+    /// Bytes of memory that are there now; `None` when that is not known.
+    pub(crate) available: &'a dyn Fn() -> Option<u64>,
+    /// Most entries and bytes taken at all.
+    pub(crate) archive: ka_cpio::Limits,
+}
+
+/// What was unpacked.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unpacked {
+    /// Files.
+    pub(crate) files: u64,
+    /// Bytes in them.
+    pub(crate) bytes: u64,
+}
+
+/// Unpacks `archive` beneath `root`.
+///
+/// # Errors
+/// The archive is damaged or wants something that is not allowed; the memory does not suffice.
+pub(crate) fn unpack(archive: impl Read, root: &Path, limits: &Limits<'_>) -> anyhow::Result<Unpacked> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(root, flags, Mode::empty())
+        .with_context(|| format!("opening {}", root.display()))?;
+    let mut reader = Reader::with_limits(archive, limits.archive);
+    let mut done = Unpacked::default();
+    while let Some(entry) = reader.next_entry()? {
+        let name = PathBuf::from(OsStr::from_bytes(&entry.name));
+        let made = make(&root, &name, &entry, &mut reader, limits, &mut done);
+        made.with_context(|| format!("unpacking /{}", name.display()))?;
+    }
+    // Padding behind the archive, and what a compressor still has.
+    io::copy(&mut reader.into_inner(), &mut io::sink()).context("reading the end of the archive")?;
+    Ok(done)
+}
+
+fn make(
+    root: &OwnedFd,
+    name: &Path,
+    entry: &Entry,
+    data: &mut impl Read,
+    limits: &Limits<'_>,
+    done: &mut Unpacked,
+) -> anyhow::Result<()> {
+    // The root itself.
+    let Some(last) = name.file_name() else {
+        return Ok(());
+    };
+    let parent = open_parent(root, name.parent().unwrap_or(Path::new("")))?;
+    match entry.kind {
+        Kind::Directory => make_directory(&parent, last, entry),
+        Kind::Symlink => {
+            let target = entry.target.as_deref().unwrap_or_default();
+            make_link(&parent, last, OsStr::from_bytes(target))
+        }
+        Kind::File => {
+            let file = create(&parent, last, entry)?;
+            done.files += 1;
+            copy(data, file, limits, done)
+        }
+        // The kernel makes those that exist (devtmpfs); of others there is no use.
+        Kind::CharDevice | Kind::BlockDevice | Kind::Fifo | Kind::Socket => Ok(()),
+    }
+}
+
+/// Opens the directory an entry lies in; it must be there, made by the archive itself or by the image.
+fn open_parent(root: &OwnedFd, parent: &Path) -> anyhow::Result<OwnedFd> {
+    let path = if parent.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        parent
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH
+        | ResolveFlags::NO_SYMLINKS
+        | ResolveFlags::NO_MAGICLINKS
+        | ResolveFlags::NO_XDEV;
+    let opened = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve);
+    opened.map_err(|errno| match errno {
+        Errno::LOOP => anyhow!("its directory is a symbolic link, which is not followed"),
+        Errno::XDEV => anyhow!("its directory is another file system"),
+        other => anyhow!(io::Error::from(other)),
+    })
+}
+
+fn make_directory(parent: &OwnedFd, name: &OsStr, entry: &Entry) -> anyhow::Result<()> {
+    let mode = Mode::from_raw_mode(entry.header.permissions());
+    match rustix::fs::mkdirat(parent, name, mode) {
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) if kind_of(parent, name)? == FileType::Directory => Ok(()),
+        Err(Errno::EXIST) => bail!("there is something else of that name that is no directory"),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn make_link(parent: &OwnedFd, name: &OsStr, target: &OsStr) -> anyhow::Result<()> {
+    remove(parent, name)?;
+    rustix::fs::symlinkat(target, parent, name)?;
+    Ok(())
+}
+
+fn create(parent: &OwnedFd, name: &OsStr, entry: &Entry) -> anyhow::Result<File> {
+    // Also what is running now (`/init`) is replaced by name, never written into.
+    remove(parent, name)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(entry.header.permissions());
+    let file = rustix::fs::openat(parent, name, flags, mode)?;
+    rustix::fs::fchmod(&file, mode)?;
+    Ok(File::from(file))
+}
+
+/// Removes what is in the way; an empty directory gives way, one with contents does not.
+fn remove(parent: &OwnedFd, name: &OsStr) -> anyhow::Result<()> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::ISDIR) => rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR).map_err(|errno| {
+            anyhow!(
+                "a directory of that name is in the way: {}",
+                io::Error::from(errno)
+            )
+        }),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn kind_of(parent: &OwnedFd, name: &OsStr) -> anyhow::Result<FileType> {
+    let stat = rustix::fs::statat(parent.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(FileType::from_raw_mode(stat.st_mode))
+}
+
+fn copy(
+    data: &mut impl Read,
+    mut file: File,
+    limits: &Limits<'_>,
+    done: &mut Unpacked,
+) -> anyhow::Result<()> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let count = data.read(&mut chunk)?;
+        if count == 0 {
+            return Ok(());
+        }
+        let before = done.bytes / LOOK_EVERY_BYTES;
+        done.bytes += count as u64;
+        if done.bytes / LOOK_EVERY_BYTES != before {
+            check_memory((limits.available)(), limits.reserve_bytes)?;
+        }
+        file.write_all(&chunk[..count])
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::OutOfMemory => too_small((limits.available)()),
+                _ => anyhow!(error),
+            })?;
+    }
+}
+
+fn check_memory(available: Option<u64>, reserve_bytes: u64) -> anyhow::Result<()> {
+    match available {
+        Some(bytes) if bytes < reserve_bytes => Err(too_small(available)),
+        _ => Ok(()),
+    }
+}
+
+fn too_small(available: Option<u64>) -> anyhow::Error {
+    let left = available.map_or_else(|| "none".to_owned(), ka_status::text::size);
+    anyhow!(
+        "this machine has too little memory for the tools that it needs ({left} are left): give it at least 512 MiB, \
+         better 1 GiB"
+    )
+}
+
+#[cfg(test)]
+#[path = "unpack_tests.rs"]
+mod tests;
