@@ -186,13 +186,23 @@ impl DhcpConfig {
         };
         let subnet = interface.subnet;
         let place = format!("{} of {}", subnet, self.iface);
-        full.check(&subnet, &place)
-            .and_then(|()| check_known(&self.known, full, &subnet, &place))
+        full.check_all(&self.known, &subnet, &place)
             .map_err(DhcpError::Config)
     }
 }
 
 impl FullConfig {
+    /// `place` is what the operator knows the subnet by.
+    pub(crate) fn check_all(
+        &self,
+        known: &[KnownMachine],
+        subnet: &Subnet,
+        place: &str,
+    ) -> Result<(), String> {
+        self.check(subnet, place)?;
+        check_known(known, self, subnet, place)
+    }
+
     fn check(&self, subnet: &Subnet, place: &str) -> Result<(), String> {
         check_pool(&self.pool, subnet, place)?;
         let ours = subnet.address;

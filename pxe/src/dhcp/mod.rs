@@ -18,6 +18,8 @@ mod proxy;
 mod search;
 mod serve;
 mod store;
+#[cfg(test)]
+mod tests;
 mod vendor;
 mod wire;
 

@@ -84,3 +84,128 @@ fn udhcpc_gets_renews_and_releases_a_lease() -> Result<()> {
     wait("the release", released)?;
     server.stop()
 }
+
+#[test]
+fn leases_are_kept_over_a_restart_of_the_server() -> Result<()> {
+    let room = Room::new("restart", 2)?;
+    let server = room.serve(&room.full(60))?;
+    let mut first = room.udhcpc(1, &[])?;
+    ensure!(
+        first.wait_for("bound", 0)?.starts_with("bound 10.77.0.50 "),
+        "{}",
+        first.log()
+    );
+    server.stop()?;
+    // The same machine must not be found as "another server" by the one that starts, and is not.
+    let server = room.serve(&room.full(60))?;
+    let second = room.udhcpc(2, &[])?;
+    ensure!(
+        second.wait_for("bound", 0)?.starts_with("bound 10.77.0.51 "),
+        "{}",
+        second.log()
+    );
+    first.run.signal(Signal::SIGUSR1)?;
+    ensure!(
+        first.wait_for("renew", 0)?.starts_with("renew 10.77.0.50 "),
+        "{}",
+        first.log()
+    );
+    server.stop()
+}
+
+#[test]
+fn dhclient_comes_back_with_its_old_address_after_a_reboot() -> Result<()> {
+    let room = Room::new("reboot", 1)?;
+    let server = room.serve(&room.full(60))?;
+    let client = room.dhclient(1)?;
+    let running = client.start()?;
+    client.wait_for(&["BOUND"], 0)?;
+    drop(running);
+    room.client(1).ip("addr flush dev eth0")?;
+    let seen = client.lines()?;
+    let _running = client.start()?;
+    let rebooted = client.wait_for(&["REBOOT"], seen)?;
+    ensure!(rebooted.starts_with("REBOOT 10.77.0.50 "), "{rebooted}");
+    server.stop()
+}
+
+#[test]
+fn an_address_that_answers_arp_is_never_given() -> Result<()> {
+    let room = Room::new("conflict", 2)?;
+    // A machine with hand-made addresses: it asked nobody.
+    room.client(2).ip("addr add 10.77.0.50/24 dev eth0")?;
+    room.client(2).ip("addr add 10.77.0.51/24 dev eth0")?;
+    let server = room.serve(&room.full(60))?;
+    let client = room.udhcpc(1, &[])?;
+    let bound = client.wait_for("bound", 0)?;
+    ensure!(bound.starts_with("bound 10.77.0.52 "), "{bound}");
+    let told = server.wait_for_warning("10.77.0.51 is used by")?;
+    ensure!(told.contains(&room.mac(2)?), "{told}");
+    server.stop()
+}
+
+#[test]
+fn a_used_up_pool_is_told() -> Result<()> {
+    let room = Room::new("exhausted", 2)?;
+    let server = room.serve(&room.full(50))?;
+    let first = room.udhcpc(1, &[])?;
+    first.wait_for("bound", 0)?;
+    let second = room.udhcpc(2, &["-n"])?;
+    let told = server.wait_for_warning("used up")?;
+    ensure!(
+        told.starts_with("pool 10.77.0.50-10.77.0.50 is used up (1 leased, 0 used by others)"),
+        "{told}"
+    );
+    let ended = second.run.wait()?;
+    ensure!(ended.code == Some(1), "{ended:?}");
+    server.stop()
+}
+
+#[test]
+fn a_listed_machine_gets_its_address_and_its_name() -> Result<()> {
+    let room = Room::new("listed", 1)?;
+    let mut config = room.full(60);
+    config.known = vec![known(&room.mac(1)?, Some("rack1-07"), Some("10.77.0.7"))?];
+    let server = room.serve(&config)?;
+    let client = room.udhcpc(1, &["-O", "hostname"])?;
+    let bound = client.wait_for("bound", 0)?;
+    ensure!(bound.starts_with("bound 10.77.0.7 "), "{bound}");
+    ensure!(bound.contains(" rack1-07 "), "{bound}");
+    let leased = server.wait_for("its lease", |event| matches!(event, DhcpEvent::Leased { .. }))?;
+    let DhcpEvent::Leased { address, .. } = leased else {
+        unreachable!()
+    };
+    assert_eq!(address.to_string(), "10.77.0.7");
+    server.stop()
+}
+
+#[test]
+fn firmware_is_told_its_boot_file_and_our_node_is_no_system() -> Result<()> {
+    let room = Room::new("firmware", 1)?;
+    let server = room.serve(&room.full(60))?;
+    let rom = room.udhcpc(
+        1,
+        &["-V", "PXEClient:Arch:00007:UNDI:003000", "-x", "0x5d:0007", "-q"],
+    )?;
+    let bound = rom.wait_for("bound", 0)?;
+    ensure!(
+        bound.ends_with(&format!("{OURS} {OURS} boot.UEFI-x64")),
+        "{bound}"
+    );
+    let asked = server.wait_for("the firmware", |event| matches!(event, DhcpEvent::Asked(_)))?;
+    let DhcpEvent::Asked(machine) = asked else {
+        unreachable!()
+    };
+    assert_eq!(machine.mac.to_string(), room.mac(1)?);
+    rom.run.wait()?;
+    let node = room.udhcpc(1, &["-V", ka_pxe::dhcp::NODE_CLASS])?;
+    node.wait_for("bound", 0)?;
+    let seen = server.events();
+    ensure!(
+        !seen
+            .iter()
+            .any(|event| matches!(event, DhcpEvent::SeenAgain { .. })),
+        "{seen:?}"
+    );
+    server.stop()
+}

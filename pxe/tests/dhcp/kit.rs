@@ -1,10 +1,12 @@
 //! A switch with hosts in namespaces, our server on one of them, and the clients of two other houses.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -153,7 +155,9 @@ impl Served {
                     .enable_all()
                     .build()?;
                 runtime.block_on(async {
-                    let sink = Arc::new(move |event| sink.lock().unwrap().push(event));
+                    let sink = Arc::new(move |event| {
+                        sink.lock().unwrap_or_else(PoisonError::into_inner).push(event)
+                    });
                     match Dhcp::bind(&config, boot_files(), sink).await {
                         Ok(Some(dhcp)) => {
                             ready.send(None)?;
@@ -180,7 +184,7 @@ impl Served {
     }
 
     pub(crate) fn events(&self) -> Vec<DhcpEvent> {
-        self.events.lock().unwrap().clone()
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for an event.
@@ -383,6 +387,16 @@ impl Udhcpc {
 
 /// Another house's server, on a client's host, which gets this address.
 pub(crate) fn dnsmasq(room: &Room, number: usize, address: &str, more: &[&str]) -> Result<Running> {
+    dnsmasq_that_pings(room, number, address, &[more, &["--no-ping"]].concat())
+}
+
+/// The same, as it is by default: it pings an address for three seconds before it offers it.
+pub(crate) fn dnsmasq_that_pings(
+    room: &Room,
+    number: usize,
+    address: &str,
+    more: &[&str],
+) -> Result<Running> {
     let host = room.client(number);
     host.ip(&format!("addr add {address}/24 brd + dev eth0"))?;
     let leases = room.scratch.path().join(format!("dnsmasq-{number}.leases"));
@@ -394,7 +408,7 @@ pub(crate) fn dnsmasq(room: &Room, number: usize, address: &str, more: &[&str]) 
             "--interface=eth0",
             "--user=root",
         ])
-        .args(["--pid-file=", "--no-ping", "--log-dhcp"])
+        .args(["--pid-file=", "--log-dhcp"])
         .arg(format!("--dhcp-leasefile={}", leases.display()))
         .args(more)
         .inside(host)
@@ -414,3 +428,81 @@ pub(crate) fn lease_file(room: &Room) -> Result<String> {
 
 /// The server's own address in every room.
 pub(crate) const OURS: &str = GOLDEN_ADDRESS;
+
+/// What one answer says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) yiaddr: [u8; 4],
+    pub(crate) server: [u8; 4],
+    pub(crate) file: String,
+}
+
+/// Sends the DISCOVER of a recorded BIOS ROM by broadcast and collects what is heard for two seconds.
+pub(crate) fn rom_hears(room: &Room, number: usize) -> Result<Vec<Reply>> {
+    let host = room.client(number);
+    // Without an address and a route nothing leaves a UDP socket; the packet says nothing of these.
+    host.ip("addr replace 10.77.0.240/24 dev eth0")?;
+    host.ip("route replace default dev eth0")?;
+    host.enter(|| {
+        let socket = UdpSocket::bind("0.0.0.0:68")?;
+        socket.set_broadcast(true)?;
+        socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+        socket.send_to(&rom_packet(1)?, "255.255.255.255:67")?;
+        let (mut replies, begun) = (Vec::new(), Instant::now());
+        while begun.elapsed() < Duration::from_secs(2) {
+            replies.extend(receive(&socket)?);
+        }
+        Ok(replies)
+    })?
+}
+
+/// Asks port 4011 as a ROM that has its address does.
+pub(crate) fn ask_4011(room: &Room, number: usize) -> Result<Reply> {
+    room.client(number).enter(|| {
+        let socket = UdpSocket::bind("10.77.0.240:0")?;
+        socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+        wait("an answer from port 4011", || {
+            socket.send_to(&rom_packet(3)?, (OURS, 4011))?;
+            receive(&socket)
+        })
+    })?
+}
+
+fn receive(socket: &UdpSocket) -> Result<Option<Reply>> {
+    let mut buffer = [0; 1500];
+    match socket.recv(&mut buffer) {
+        Ok(length) => Ok(Some(reply(&buffer[..length])?)),
+        Err(err) if matches!(err.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(None),
+        Err(err) => Err(err.into()),
+    }
+}
+
+fn reply(bytes: &[u8]) -> Result<Reply> {
+    ensure!(bytes.len() >= 300 && bytes[0] == 2, "no reply: {bytes:?}");
+    let file = bytes[108..236]
+        .split(|byte| *byte == 0)
+        .next()
+        .unwrap_or_default();
+    let mut at = 240;
+    while bytes[at] != 54 {
+        ensure!(bytes[at] != 255, "no server identifier: {bytes:?}");
+        at += 2 + usize::from(bytes[at + 1]);
+    }
+    Ok(Reply {
+        yiaddr: bytes[16..20].try_into()?,
+        server: bytes[at + 2..at + 6].try_into()?,
+        file: String::from_utf8(file.to_vec())?,
+    })
+}
+
+/// The recorded ROM's DISCOVER, or the same as another message.
+fn rom_packet(kind: u8) -> Result<Vec<u8>> {
+    let text = include_str!("../packets/bios-rom-discover.hex");
+    let digits: String = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let pairs = digits.as_bytes().chunks(2);
+    let mut bytes = pairs
+        .map(|pair| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?))
+        .collect::<Result<Vec<u8>>>()?;
+    bytes[242] = kind;
+    Ok(bytes)
+}
