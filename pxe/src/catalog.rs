@@ -15,10 +15,7 @@ use bytes::Bytes;
 use crate::config::{Served, Source};
 use crate::error::PxeError;
 use crate::menu::maker::MenuMaker;
-use crate::menu::{Origin, names};
-
-/// Asked for by GRUB, to see whether it reaches us by HTTP.
-const HTTP_PROBE: &str = "ka-http";
+use crate::menu::{Origin, grub, names};
 
 /// Who asks, and where.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +55,8 @@ enum Opened {
 
 impl Catalog {
     pub(crate) fn new(menus: MenuMaker, http_port: u16) -> Self {
-        let probe = (HTTP_PROBE.to_owned(), Stored::Bytes(Bytes::from_static(b"ka\n")));
+        let text = Bytes::from_static(grub::HTTP_PROBE_TEXT.as_bytes());
+        let probe = (grub::HTTP_PROBE.to_owned(), Stored::Bytes(text));
         Self {
             files: RwLock::new(BTreeMap::from([probe])),
             menus,

@@ -20,12 +20,7 @@ const MAX_TIMEOUT_SECS: u64 = 3600;
 /// A machine boots `kamethod` by itself only when it is armed: listed in --nodes, armed by `ka-pxe arm`, or one of the
 /// next machines under --arm all. Every other machine boots `local`, its own disk.
 #[derive(Debug, Clone, Parser)]
-#[command(
-    name = "ka-pxe",
-    version,
-    subcommand_required = true,
-    arg_required_else_help = false
-)]
+#[command(name = "ka-pxe", version, args_conflicts_with_subcommands = true)]
 #[command(after_help = "Exit codes: 0 done; 1 not done; 2 wrong usage.")]
 pub(crate) struct Options {
     #[command(subcommand)]
@@ -225,6 +220,9 @@ pub(crate) enum Parsed {
 /// Reads the command line.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
     match Options::try_parse_from(args) {
+        Ok(options) if options.command.is_none() && !options.man => Parsed::Wrong(
+            "a subcommand is missing: serve, menu, arm, disarm or list (see ka-pxe --help)".to_owned(),
+        ),
         Ok(options) => Parsed::Options(Box::new(options)),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             Parsed::Text(error.render().to_string())

@@ -11,7 +11,7 @@ pub const DIR_VARIABLE: &str = "KA_BIN_DIR";
 /// The client that needs nothing but a kernel.
 pub const STATIC_CLIENT: &str = "ka-client-static";
 /// The packages that have binaries.
-pub const PACKAGES: [&str; 4] = ["ka-server", "ka-client", "ka-disk", "ka-status"];
+pub const PACKAGES: [&str; 5] = ["ka-server", "ka-client", "ka-disk", "ka-status", "ka-pxe"];
 
 /// The path of one of our binaries: `ka-server`, `ka-client`, `ka-desc` or `ka-status`.
 ///

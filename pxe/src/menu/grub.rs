@@ -4,6 +4,11 @@ use std::fmt::Write as _;
 
 use crate::menu::{Menu, Origin};
 
+/// Fetched by HTTP and run; when that works, big files come by HTTP too.
+pub(crate) const HTTP_PROBE: &str = "ka-http";
+/// What it says.
+pub(crate) const HTTP_PROBE_TEXT: &str = "set files=$ka_http\n";
+
 /// Where boot loaders lie on an EFI system partition, in the order tried: distributions' own shims first, because under
 /// Secure Boot a GRUB alone is refused by the firmware; the fallback path last, because Debian's fallback program there
 /// rewrites the boot entries.
@@ -22,10 +27,12 @@ const LOADERS: [&str; 12] = [
     "/EFI/BOOT/BOOTAA64.EFI",
 ];
 
-/// Big files by HTTP where this GRUB can (it has the module, and reaches our port), by TFTP otherwise.
+/// Big files by HTTP where this GRUB can: it has the module, and reaches our port, which is seen by fetching a line that
+/// says so (`[ -e … ]` is never true of a file on the net). By TFTP otherwise.
 ///
 /// `local` looks for a boot loader on the disks itself: `exit` returns success to the firmware, and then UEFI firmware
-/// that follows its specification (§3.1.1) shows its own menu instead of trying the next boot entry.
+/// that follows its specification (§3.1.1) shows its own menu instead of trying the next boot entry. The disk must be
+/// `root`: Debian's GRUB tells the program it starts that it came from there, and shim looks for the next one beside itself.
 pub(super) fn write(menu: &Menu) -> String {
     let addr = menu.origin.addr;
     let http = menu.origin.url().replacen("http://", "http,", 1);
@@ -44,11 +51,17 @@ pub(super) fn write(menu: &Menu) -> String {
 set default={default}
 set timeout={secs}
 set files=(tftp,{addr})
+set ka_http=({http})
 insmod http
-if [ -e ({http})/ka-http ]; then set files=({http}); fi
+source $ka_http/{HTTP_PROBE}
 
 menuentry 'local: boot from the disk of this machine' --id local {{
-{loaders}  exit 1
+  for loader in {loaders}; do
+    if search --no-floppy --file --set=root $loader; then
+      if chainloader $loader; then boot; fi
+    fi
+  done
+  exit 1
 }}
 
 menuentry 'kamethod: ERASE the disks of this machine and clone the golden node onto them' --id kamethod {{
@@ -58,7 +71,7 @@ menuentry 'kamethod: ERASE the disks of this machine and clone the golden node o
         title = menu.title,
         default = menu.default,
         secs = menu.timeout_secs(),
-        loaders = loaders(),
+        loaders = LOADERS.join(" "),
         kernel = menu.kernel,
         append = quoted(&menu.append),
     )
@@ -71,16 +84,6 @@ pub fn bounce(origin: Origin) -> String {
         "configfile (tftp,{})/grub/grub.cfg-$net_default_mac\n",
         origin.addr
     )
-}
-
-fn loaders() -> String {
-    LOADERS.iter().fold(String::new(), |mut lines, loader| {
-        let _ = writeln!(
-            lines,
-            "  if search --no-floppy --file --set=esp {loader}; then chainloader ($esp){loader} && boot; fi"
-        );
-        lines
-    })
 }
 
 /// Each word that GRUB's shell would change stands in quotes.

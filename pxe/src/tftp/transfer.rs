@@ -15,12 +15,15 @@ use crate::catalog::Content;
 use crate::tftp::packet::{self, DEFAULT_BLOCK, Options, Reply};
 use crate::tftp::window::{Progress, Window};
 
-/// First wait for an answer, and the longest: a machine on the same wire answers within a millisecond, one that writes
-/// to slow memory within a second. A wait too short costs one packet, which the client drops.
+/// First wait for an answer, how it grows, and the longest. A machine on the same wire answers within a millisecond, one
+/// that writes to slow memory within a second; a wait too short costs one packet, which the client drops. The longest is
+/// longer than atftp's own of 5 s: in a window it answers repetitions never, each restarts its clock, and only in a pause
+/// longer than that does it say again what it has.
 const FIRST_WAIT: Duration = Duration::from_millis(300);
-const LONGEST_WAIT: Duration = Duration::from_secs(3);
-/// Times the same packets are sent without an answer: about 20 seconds, longer than any ROM waits itself.
-const MAX_TRIES: u32 = 9;
+const WAIT_GROWTH: u32 = 3;
+const LONGEST_WAIT: Duration = Duration::from_secs(6);
+/// Times the same packets are sent without an answer: about half a minute, longer than any ROM waits itself.
+const MAX_TRIES: u32 = 7;
 /// Bytes read from the file at once. One for each transfer is held.
 const READ_AHEAD: usize = 256 << 10;
 /// Largest answer of a client looked at, in bytes: an ERROR with a long message may be cut, which changes nothing.
@@ -217,8 +220,11 @@ impl<'a> Transfer<'a> {
                 biased;
                 received = timeout(left, self.socket.recv(&mut buffer)) => received,
                 () = self.activity.repeated.notified() => {
-                    self.activity.take_repeats();
-                    return Heard::Repeated;
+                    // None: a permit of the transfer before, whose end the repetition met.
+                    if self.activity.take_repeats() {
+                        return Heard::Repeated;
+                    }
+                    continue;
                 }
             };
             match received {
@@ -276,7 +282,7 @@ impl<'a> Transfer<'a> {
     }
 
     fn wait(&self, tries: u32) -> Duration {
-        let growing = FIRST_WAIT * 2_u32.saturating_pow(tries);
+        let growing = FIRST_WAIT * WAIT_GROWTH.saturating_pow(tries);
         self.fixed_wait.unwrap_or_else(|| growing.min(LONGEST_WAIT))
     }
 }

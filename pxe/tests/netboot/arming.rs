@@ -97,8 +97,7 @@ fn a_machine_that_finished_gets_local_over_restarts_until_armed_again() -> Resul
     let kit = Kit::new("arm-finished", None)?;
     let nodes = nodes_file(&kit)?;
     let mac: MacAddr = LISTED.parse()?;
-    let golden = kit.network.golden();
-    let server = golden.enter(|| BootServer::start(config(&kit, &nodes)))??;
+    let server = start(&kit, &nodes)?;
     let events = server.events();
     ensure!(default_of(&kit, LISTED)? == "kamethod");
     let told = BootEvent::Menu {
@@ -112,7 +111,7 @@ fn a_machine_that_finished_gets_local_over_restarts_until_armed_again() -> Resul
     server.finished(mac)?;
     ensure!(default_of(&kit, LISTED)? == "local");
     server.stop();
-    let server = golden.enter(|| BootServer::start(config(&kit, &nodes)))??;
+    let server = start(&kit, &nodes)?;
     ensure!(server.entry_for(mac)? == Entry::Local);
     ensure!(default_of(&kit, LISTED)? == "local");
     server.arm(mac)?;
@@ -125,17 +124,22 @@ fn a_machine_that_finished_gets_local_over_restarts_until_armed_again() -> Resul
     Ok(())
 }
 
-fn config(kit: &Kit, nodes: &str) -> BootConfig {
+fn start(kit: &Kit, nodes: &str) -> Result<BootServer> {
+    let config = config(kit, nodes)?;
+    Ok(kit.network.golden().enter(|| BootServer::start(config))??)
+}
+
+fn config(kit: &Kit, nodes: &str) -> Result<BootConfig> {
     let kernel = Served {
         name: "vmlinuz".to_owned(),
         source: Source::Path(kit.path("kernel")),
     };
     let mut config = BootConfig::new("eth0", kernel);
-    config.nodes = ka_pxe::nodes::parse(nodes.as_ref()).unwrap();
+    config.nodes = ka_pxe::nodes::parse(nodes.as_ref())?;
     config.arm = Arm::None;
     config.state_dir = kit.path("state");
     config.boot_files = Some(kit.boot_files());
-    config
+    Ok(config)
 }
 
 #[test]

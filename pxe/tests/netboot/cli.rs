@@ -202,7 +202,10 @@ fn help_version_and_the_man_page_are_no_errors() -> Result<()> {
     let page = run(&["--man"])?;
     page.expect(0)?;
     for part in [".TH", "KA\\-PXE SERVE", "\\-\\-boot\\-files", "\\-\\-form"] {
-        ensure!(page.stdout.replace("KA-PXE", "KA\\-PXE").contains(part), "{part}");
+        ensure!(
+            page.stdout.replace("KA-PXE", "KA\\-PXE").contains(part),
+            "{part} is not in the page"
+        );
     }
     Ok(())
 }

@@ -31,7 +31,14 @@ impl Kit {
         };
         let boot = kit.boot_files();
         fs::create_dir_all(&boot)?;
-        for name in ["pxelinux.0", "ldlinux.c32"] {
+        for name in [
+            "pxelinux.0",
+            "ldlinux.c32",
+            "bootx64.efi",
+            "grubx64.efi",
+            "bootia32.efi",
+            "bootaa64.efi",
+        ] {
             fs::write(boot.join(name), bytes(name.len() as u64, 60_000))?;
         }
         fs::write(kit.path("kernel"), bytes(1, 1_000_000))?;

@@ -7,6 +7,7 @@ mod cli;
 mod crowd;
 mod http;
 mod kit;
+mod menu;
 
 mod proxy;
 mod tftp;

@@ -3,7 +3,9 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use anyhow::Result;
 use ka_pxe::{Entry, Form, Menu, Origin};
+use ka_tests::process::Program;
 
 fn menu(default: Entry) -> Menu {
     Menu {
@@ -18,4 +20,132 @@ fn menu(default: Entry) -> Menu {
         initrds: vec!["initrd.img".to_owned(), "join.img".to_owned()],
         append: "kamethod ka.server=10.0.0.1 console=ttyS0,115200 ka.name=node1".to_owned(),
     }
+}
+
+const PXELINUX: &str = "\
+# ka-pxe: node1 (52:54:00:00:00:01)
+DEFAULT kamethod
+PROMPT 1
+TIMEOUT 50
+TOTALTIMEOUT 600
+SAY local: boot from this machine's disk
+SAY kamethod: ERASE this machine's disks and clone the golden node onto them
+SAY kamethod boots by itself in 5 seconds.
+
+LABEL local
+  LOCALBOOT 0
+
+LABEL kamethod
+  KERNEL vmlinuz
+  INITRD initrd.img,join.img
+  APPEND kamethod ka.server=10.0.0.1 console=ttyS0,115200 ka.name=node1
+  IPAPPEND 2
+";
+
+const IPXE: &str = "\
+#!ipxe
+# ka-pxe: node1 (52:54:00:00:00:01)
+menu node1 (52:54:00:00:00:01)
+item local local: boot from this machine's disk
+item kamethod kamethod: ERASE this machine's disks and clone the golden node onto them
+choose --default kamethod --timeout 5000 entry || set entry kamethod
+goto ${entry}
+
+:local
+iseq ${platform} efi && exit 1 ||
+sanboot --no-describe --drive 0x80 || exit 1
+
+:kamethod
+imgfree
+kernel --name vmlinuz http://10.0.0.1/vmlinuz kamethod ka.server=10.0.0.1 console=ttyS0,115200 ka.name=node1 \
+BOOTIF=01-${netX/mac:hexhyp} initrd=initrd.img initrd=join.img || goto failed
+initrd --name initrd.img http://10.0.0.1/initrd.img || goto failed
+initrd --name join.img http://10.0.0.1/join.img || goto failed
+boot || goto failed
+
+:failed
+imgfree
+iseq ${platform} efi && chain tftp://10.0.0.1/bootx64.efi ||
+echo kamethod cannot be booted; trying again in 10 seconds
+sleep 10
+reboot
+";
+
+const GRUB: &str = "\
+# ka-pxe: node1 (52:54:00:00:00:01)
+set default=kamethod
+set timeout=5
+set files=(tftp,10.0.0.1)
+set ka_http=(http,10.0.0.1)
+insmod http
+source $ka_http/ka-http
+
+menuentry 'local: boot from the disk of this machine' --id local {
+  for loader in /EFI/debian/shimx64.efi /EFI/ubuntu/shimx64.efi /EFI/fedora/shimx64.efi /EFI/redhat/shimx64.efi \
+/EFI/centos/shimx64.efi /EFI/opensuse/shim.efi /EFI/debian/grubx64.efi /EFI/systemd/systemd-bootx64.efi \
+/EFI/Microsoft/Boot/bootmgfw.efi /EFI/BOOT/BOOTX64.EFI /EFI/BOOT/BOOTIA32.EFI /EFI/BOOT/BOOTAA64.EFI; do
+    if search --no-floppy --file --set=root $loader; then
+      if chainloader $loader; then boot; fi
+    fi
+  done
+  exit 1
+}
+
+menuentry 'kamethod: ERASE the disks of this machine and clone the golden node onto them' --id kamethod {
+  linux $files/vmlinuz kamethod ka.server=10.0.0.1 console=ttyS0,115200 ka.name=node1 BOOTIF=$net_default_mac
+  initrd $files/initrd.img $files/join.img
+}
+";
+
+#[test]
+fn an_armed_machine_gets_kamethod_in_three_forms() {
+    let menu = menu(Entry::Kamethod);
+    assert_eq!(menu.write(Form::Pxelinux), PXELINUX);
+    assert_eq!(menu.write(Form::Ipxe), IPXE);
+    assert_eq!(menu.write(Form::Grub), GRUB);
+}
+
+#[test]
+fn any_other_machine_gets_the_same_menu_with_another_default() {
+    let menu = menu(Entry::Local);
+    let pxelinux = PXELINUX
+        .replace("DEFAULT kamethod", "DEFAULT local")
+        .replace("SAY kamethod boots by", "SAY local boots by");
+    assert_eq!(menu.write(Form::Pxelinux), pxelinux);
+    let ipxe = IPXE.replace(
+        "--default kamethod --timeout 5000 entry || set entry kamethod",
+        "--default local --timeout 5000 entry || set entry local",
+    );
+    assert_eq!(menu.write(Form::Ipxe), ipxe);
+    assert_eq!(
+        menu.write(Form::Grub),
+        GRUB.replace("set default=kamethod", "set default=local")
+    );
+}
+
+#[test]
+fn another_http_port_and_no_initrd_are_written_as_loaders_read_them() {
+    let mut menu = menu(Entry::Kamethod);
+    menu.origin.http_port = 8080;
+    menu.initrds.clear();
+    menu.append = "kamethod x=a;b y=\"c d\"".to_owned();
+    let ipxe = menu.write(Form::Ipxe);
+    assert!(
+        ipxe.contains("kernel --name vmlinuz http://10.0.0.1:8080/vmlinuz "),
+        "{ipxe}"
+    );
+    assert!(!ipxe.contains("initrd"), "{ipxe}");
+    let grub = menu.write(Form::Grub);
+    assert!(grub.contains("set ka_http=(http,10.0.0.1:8080)\n"), "{grub}");
+    assert!(!grub.contains("  initrd"), "{grub}");
+    assert!(
+        grub.contains("linux $files/vmlinuz kamethod 'x=a;b' 'y=\"c' 'd\"' BOOTIF"),
+        "{grub}"
+    );
+    assert!(!menu.write(Form::Pxelinux).contains("INITRD"));
+}
+
+#[test]
+fn grub_understands_its_own_form() -> Result<()> {
+    Program::new("grub-script-check").input(GRUB).run().map(drop)
 }

@@ -37,9 +37,10 @@ impl BadWire {
         near.set_read_timeout(Some(TURN))?;
         far.set_read_timeout(Some(TURN))?;
         let port = near.local_addr()?.port();
+        let server: SocketAddr = format!("{GOLDEN_ADDRESS}:69").parse()?;
         let (stop, dropped) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&dropped));
-        let thread = thread::spawn(move || carry(&near, &far, seed, &stopped, &counted));
+        let thread = thread::spawn(move || carry(&near, &far, server, seed, &stopped, &counted));
         Ok(Self {
             port,
             stop,
@@ -63,8 +64,14 @@ impl Drop for BadWire {
     }
 }
 
-fn carry(near: &UdpSocket, far: &UdpSocket, seed: u64, stop: &AtomicBool, dropped: &AtomicUsize) {
-    let server: SocketAddr = format!("{GOLDEN_ADDRESS}:69").parse().unwrap();
+fn carry(
+    near: &UdpSocket,
+    far: &UdpSocket,
+    server: SocketAddr,
+    seed: u64,
+    stop: &AtomicBool,
+    dropped: &AtomicUsize,
+) {
     let (mut client, mut transfer) = (None, server);
     let (mut to_server, mut to_client) = (Lane::new(seed), Lane::new(seed + 1));
     let mut buffer = [0; 65536];

