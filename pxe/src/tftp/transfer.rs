@@ -21,6 +21,9 @@ use crate::tftp::window::{Progress, Window};
 /// longer than that does it say again what it has.
 const FIRST_WAIT: Duration = Duration::from_millis(300);
 const WAIT_GROWTH: u32 = 3;
+/// First wait for the answer to an OACK: longer, because curl takes a repeated OACK that arrives behind block 1 for a new
+/// beginning and never gets on.
+const FIRST_OACK_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(6);
 /// Times the same packets are sent without an answer: about half a minute, longer than any ROM waits itself.
 const MAX_TRIES: u32 = 7;
@@ -176,7 +179,7 @@ impl<'a> Transfer<'a> {
     async fn greet(&mut self, oack: &[u8]) -> Result<(), Ended> {
         for tries in 0..MAX_TRIES {
             self.send(oack).await?;
-            let until = Instant::now() + self.wait(tries);
+            let until = Instant::now() + self.wait(FIRST_OACK_WAIT, tries);
             loop {
                 match self.hear(until).await {
                     Heard::Ack(0) => return Ok(()),
@@ -192,7 +195,7 @@ impl<'a> Transfer<'a> {
 
     /// Listens until the client moves on, or the wait is over (`Nothing`).
     async fn wait_for_progress(&mut self, tries: u32) -> Result<Progress, Ended> {
-        let until = Instant::now() + self.wait(tries);
+        let until = Instant::now() + self.wait(FIRST_WAIT, tries);
         loop {
             match self.hear(until).await {
                 Heard::Ack(number) => {
@@ -281,8 +284,8 @@ impl<'a> Transfer<'a> {
         Ok(bytes.slice(first..last))
     }
 
-    fn wait(&self, tries: u32) -> Duration {
-        let growing = FIRST_WAIT * WAIT_GROWTH.saturating_pow(tries);
+    fn wait(&self, first: Duration, tries: u32) -> Duration {
+        let growing = first * WAIT_GROWTH.saturating_pow(tries);
         self.fixed_wait.unwrap_or_else(|| growing.min(LONGEST_WAIT))
     }
 }
