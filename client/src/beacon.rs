@@ -4,18 +4,17 @@
 //! Not here: the datagram and how often it is sent (`ka_transport::beacon`).
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use ka_disk::spec::BeaconSpec;
+use ka_postinstall::root::Root;
 use ka_proto::{MacAddr, NodeId, NodeName};
 use ka_transport::Joined;
 use ka_transport::beacon::{BEACON_LIMIT, announce};
 use serde::{Deserialize, Serialize};
-
-use crate::clone::beneath::Root;
 
 /// Where the clone keeps what its first boot needs: all of it is gone afterwards.
 const STATE_DIR: &str = "/var/lib/ka";
@@ -119,9 +118,14 @@ impl Facts {
             (STATE_DIR, 0o700),
             (WANTS_DIR, 0o755),
         ] {
-            root.make_dir(Path::new(dir), mode)?;
+            root.make_dir(Path::new(dir), mode)
+                .with_context(|| format!("making the clone's {dir}"))?;
         }
-        let mut program = root.create(Path::new(PROGRAM), 0o700)?;
+        root.remove(Path::new(PROGRAM))
+            .with_context(|| format!("removing the clone's {PROGRAM}"))?;
+        let mut program = root
+            .create(Path::new(PROGRAM), 0o700)
+            .with_context(|| format!("making the clone's {PROGRAM}"))?;
         own.seek(SeekFrom::Start(0))
             .and_then(|_| io::copy(&mut own, &mut program))
             .with_context(|| format!("writing the clone's {PROGRAM}"))?;
@@ -130,11 +134,11 @@ impl Facts {
             (FACTS, 0o600, facts.as_slice()),
             (UNIT, 0o644, UNIT_TEXT.as_bytes()),
         ] {
-            let mut file = root.create(Path::new(path), mode)?;
-            file.write_all(text)
+            root.write(Path::new(path), text, mode)
                 .with_context(|| format!("writing the clone's {path}"))?;
         }
-        root.make_link(Path::new(WANTED), UNIT)?;
+        root.link(UNIT, Path::new(WANTED))
+            .with_context(|| format!("making the clone's {WANTED}"))?;
         Ok(Ok(()))
     }
 
@@ -195,6 +199,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use ka_proto::discovery::{Beacon, BeaconAck};
+
+    use std::io::Write as _;
 
     use super::*;
 
@@ -276,8 +282,8 @@ mod tests {
         file.write_all(b"x").unwrap();
         let meta = fs::metadata(dir.path().join("srv/lib/ka/beacon.json")).unwrap();
         assert_eq!(meta.permissions().mode() & 0o7777, 0o600);
-        root.make_link(Path::new("/srv/link"), UNIT).unwrap();
-        root.make_link(Path::new("/srv/link"), UNIT).unwrap();
+        root.link(UNIT, Path::new("/srv/link")).unwrap();
+        root.link(UNIT, Path::new("/srv/link")).unwrap();
         assert_eq!(
             fs::read_link(dir.path().join("srv/link")).unwrap(),
             Path::new(UNIT)

@@ -17,6 +17,9 @@ use crate::log_ring::LogRing;
 /// Most warnings kept for the report; the log has them all.
 const MAX_WARNINGS: usize = 200;
 
+/// Longest log kept in memory, for the clone: a run of a hundred file systems is some ten KiB.
+const MAX_TEXT_BYTES: usize = 1 << 20;
+
 /// How events are shown on the node itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -39,6 +42,8 @@ pub(crate) struct Journal {
     server: Mutex<Option<ServerSink>>,
     record: Mutex<Record>,
     log: Arc<LogRing>,
+    /// Every line so far, for the log in the clone.
+    text: Mutex<String>,
 }
 
 /// What the report wants to know.
@@ -60,6 +65,7 @@ impl Journal {
             server: Mutex::new(None),
             record: Mutex::default(),
             log,
+            text: Mutex::default(),
         }
     }
 
@@ -121,10 +127,21 @@ impl Journal {
         lock(&self.record).clone()
     }
 
+    /// Every line so far, with its time since the start in seconds.
+    pub(crate) fn text(&self) -> String {
+        lock(&self.text).clone()
+    }
+
     fn emit(&self, event: &NodeEvent) {
         self.show(event);
         let line = format!("[{:10.3}] {event}", self.started.elapsed().as_secs_f64());
         self.log.push(&line);
+        let mut text = lock(&self.text);
+        if text.len() + line.len() < MAX_TEXT_BYTES {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        drop(text);
         if let Some(file) = &self.file {
             // A full log partition is no reason to stop cloning.
             drop(writeln!(lock(file), "{line}"));
@@ -199,6 +216,7 @@ mod tests {
         file.rewind().unwrap();
         file.read_to_string(&mut text).unwrap();
         assert_eq!(text.lines().count(), 4, "{text}");
+        assert_eq!(text, journal.text());
         assert!(text.contains("checking...OK (1.5 s)"), "{text}");
     }
 }

@@ -9,7 +9,7 @@ use ka_status::report::NodeReport;
 use ka_transport::{JoinEvent, Joined, Node, NodeConfig, OperatorDoor, Order};
 
 use crate::cli::Options;
-use crate::clone::Ending;
+use crate::clone::{Ending, Me};
 use crate::failure::Failure;
 use crate::journal::{Format, Journal};
 use crate::log_ring::LogRing;
@@ -184,6 +184,17 @@ impl Session<'_> {
     /// Where and as whom this node has joined.
     pub(crate) const fn joined(&self) -> &Joined {
         self.node.joined()
+    }
+
+    /// What this node is known by.
+    pub(crate) fn me(&self) -> Me {
+        Me {
+            name: self.joined().name.to_string(),
+            named: self.options.name.is_some(),
+            mac: self.joined().mac.map(|mac| mac.to_string()),
+            server: self.joined().server.to_string(),
+            session: self.options.session.clone(),
+        }
     }
 
     /// The server's next order.

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use ka_disk::golden::{self, SurveyError, SurveyOptions};
-use ka_disk::spec::{BootSpec, InstallSpec, RawSpec, StreamKind, StreamPlan};
+use ka_disk::spec::{BootSpec, GoldenBoot, InstallSpec, RawSpec, StreamKind, StreamPlan};
 use ka_image::raw::{self, RawSendOptions};
 use ka_image::tree::{self, SendOptions, TreeSource};
+use ka_postinstall::root::Root;
 use ka_proto::StreamName;
 use ka_status::report::{Digest, NodePlan};
 use ka_status::run::RunEvent;
@@ -46,9 +47,18 @@ pub(crate) fn survey(options: &SurveyOptions, settings: &Settings) -> Result<Ins
     spec.boot = BootSpec {
         keep_identity: settings.keep_identity,
         hooks: true,
+        golden: golden_boot(&options.root)?,
         ..BootSpec::default().with_loader_option(options.boot_loader.as_deref())
     };
     Ok(spec)
+}
+
+/// How the golden node boots, so that a node can tell before its first write whether it could.
+fn golden_boot(root: &Path) -> Result<GoldenBoot, Failure> {
+    let opened = Root::open(root).with_context(|| format!("opening the golden root {}", root.display()));
+    Ok(ka_postinstall::facts::detect(
+        &opened.map_err(Failure::NothingDone)?,
+    ))
 }
 
 /// Clones the golden node that `spec` describes.

@@ -46,7 +46,8 @@ impl Allowed {
         let emptied = ["proc", "sys", "dev", "run"].map(PathBuf::from).to_vec();
         Self {
             emptied,
-            rewritten: vec![PathBuf::from("etc/fstab")],
+            rewritten: ["etc/fstab", "etc/hostname"].map(PathBuf::from).to_vec(),
+            ignored: vec![PathBuf::from("var/log/ka")],
             ..Self::default()
         }
     }

@@ -11,7 +11,7 @@ use crate::netns::Network;
 use crate::process::{Program, Running};
 use crate::scratch::{self, Scratch};
 
-/// No run of the lab takes longer; what does is a hang.
+/// No run of a small system takes longer; what does is a hang.
 pub const RUN_LIMIT: Duration = Duration::from_secs(150);
 
 /// A network and a directory for one test.
@@ -20,6 +20,7 @@ pub struct Lab {
     network: Network,
     scratch: Scratch,
     servers: AtomicU32,
+    limit: Duration,
 }
 
 /// A `ka-server` that runs.
@@ -45,7 +46,15 @@ impl Lab {
             network: Network::new(nodes, rate)?,
             scratch,
             servers: AtomicU32::new(0),
+            limit: RUN_LIMIT,
         })
+    }
+
+    /// Runs may take this long: those that build an initramfs, say.
+    #[must_use]
+    pub fn patient(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
     }
 
     /// The network.
@@ -69,7 +78,7 @@ impl Lab {
         let program = Program::new(binaries::path("ka-server")?)
             .arg("--state-dir")
             .arg(state);
-        Ok(program.inside(self.network.golden()).limit(RUN_LIMIT))
+        Ok(program.inside(self.network.golden()).limit(self.limit))
     }
 
     /// Starts a server that writes a join file, and waits until nodes may come.
@@ -119,7 +128,7 @@ impl Lab {
     pub fn stranger_program(&self, number: usize) -> Result<Program> {
         let program = Program::new(binaries::path("ka-client")?).arg("--no-reboot");
         let program = program.arg("--mount-dir").arg(self.mount_dir(number));
-        Ok(program.inside(self.network.node(number)).limit(RUN_LIMIT))
+        Ok(program.inside(self.network.node(number)).limit(self.limit))
     }
 
     /// Starts a node.

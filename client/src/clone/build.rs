@@ -8,13 +8,18 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use ka_disk::fs::{self, DeviceIdentity};
 use ka_disk::mounts::{MountStep, MountTree};
+use ka_postinstall::chroot::Chroot;
+use ka_postinstall::facts::Facts;
+use ka_postinstall::modprobe::Needed;
+use ka_postinstall::root::Root;
 use ka_status::event::Step;
 use ka_status::report::StreamReport;
 use ka_status::text::seconds;
 
+use super::facts::Me;
 use super::held::HeldDisk;
 use super::plan::ClonePlan;
-use crate::beacon::Facts;
+use crate::beacon;
 use crate::journal::Journal;
 use crate::steps::StepDef;
 
@@ -42,6 +47,8 @@ pub(crate) struct Installation {
     /// The root directory of each mount, open from before the first byte of data: syncfs(2) reports what could not be
     /// written back only since its descriptor was opened. They also keep the mounts busy, so they go first.
     pub(crate) watches: Vec<(PathBuf, File)>,
+    /// The place where the clone's programs run, once one has to: its mounts lie on top of the clone's.
+    pub(crate) chroot: Option<Chroot>,
     mounts: Option<MountTree>,
     /// The disks, in the order of the plan's.
     pub(crate) disks: Vec<HeldDisk>,
@@ -52,21 +59,49 @@ pub(crate) struct Installation {
     /// What was received.
     pub(crate) streams: Vec<StreamReport>,
     /// What the clone tells at its first boot, if anybody waits for that.
-    pub(crate) beacon: Option<Facts>,
+    pub(crate) beacon: Option<beacon::Facts>,
+    /// Who this node is.
+    pub(crate) me: Me,
+    /// What the post-installation plans from, once the file systems are made.
+    pub(crate) facts: Option<Facts>,
+    /// The modules that this hardware needs.
+    pub(crate) needed: Needed,
+    /// What differs from the golden node's files, for the report.
+    pub(crate) changes: Vec<String>,
 }
 
 impl Installation {
     /// Nothing done yet.
-    pub(crate) fn new(plan: ClonePlan, disks: Vec<HeldDisk>, beacon: Option<Facts>) -> Self {
+    pub(crate) fn new(plan: ClonePlan, disks: Vec<HeldDisk>, me: Me, beacon: Option<beacon::Facts>) -> Self {
         Self {
             watches: Vec::new(),
+            chroot: None,
             mounts: None,
             disks,
             plan,
             identities: Vec::new(),
             streams: Vec::new(),
             beacon,
+            me,
+            facts: None,
+            needed: Needed::default(),
+            changes: Vec::new(),
         }
+    }
+
+    /// Makes the place where the clone's programs run, unless it is there.
+    ///
+    /// # Errors
+    /// A mount failed.
+    pub(crate) fn enter_chroot(&mut self, root: &Root) -> anyhow::Result<()> {
+        if self.chroot.is_none() {
+            let facts = self
+                .facts
+                .as_ref()
+                .context("the clone's file systems are not made yet")?;
+            self.chroot = Some(Chroot::enter(root, facts)?);
+        }
+        Ok(())
     }
 
     /// Takes the mounts out, to unmount them and hear whether that worked.

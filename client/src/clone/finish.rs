@@ -1,19 +1,18 @@
 //! The finishing steps: what makes the restored tree a system of its own, then the table that makes it bootable.
 
 use std::fs::{File, FileTimes};
-use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use ka_disk::fs;
-use ka_disk::spec::{FsSpec, InstallSpec, SwapFileSpec};
-use ka_postinstall::fstab::{self, CloneDevice, DeviceMap};
+use ka_disk::spec::SwapFileSpec;
+use ka_postinstall::root::Root;
 use ka_status::event::Step;
-use rustix::fs::{IFlags, OFlags, ioctl_getflags, ioctl_setflags, syncfs};
+use rustix::fs::syncfs;
 
-use super::beneath::Root;
 use super::build::Installation;
+use super::configure;
 use super::held::HeldDisk;
 use super::plan::ClonePlan;
 use crate::journal::Journal;
@@ -21,7 +20,7 @@ use crate::steps::StepDef;
 
 /// What happens once every stream has arrived. The table comes last but for its own check: a run that stops
 /// anywhere before leaves a disk that nothing boots from.
-pub(crate) const FINISH: [StepDef<Installation>; 8] = [
+pub(crate) const FINISH: [StepDef<Installation>; 16] = [
     StepDef {
         step: Step::ExcludedDirs,
         run: excluded_dirs,
@@ -32,11 +31,43 @@ pub(crate) const FINISH: [StepDef<Installation>; 8] = [
     },
     StepDef {
         step: Step::Fstab,
-        run: rewrite_fstab,
+        run: configure::rewrite_fstab,
+    },
+    StepDef {
+        step: Step::References,
+        run: configure::rewrite_references,
+    },
+    StepDef {
+        step: Step::Identity,
+        run: configure::write_identity,
+    },
+    StepDef {
+        step: Step::Modprobe,
+        run: configure::write_modprobe,
+    },
+    StepDef {
+        step: Step::Hooks,
+        run: configure::post_restore_hooks,
+    },
+    StepDef {
+        step: Step::Initramfs,
+        run: configure::build_initramfs,
     },
     StepDef {
         step: Step::Beacon,
-        run: leave_beacon,
+        run: configure::leave_beacon,
+    },
+    StepDef {
+        step: Step::BootLoader,
+        run: configure::install_boot_loader,
+    },
+    StepDef {
+        step: Step::Hooks,
+        run: configure::pre_boot_hooks,
+    },
+    StepDef {
+        step: Step::StoreLog,
+        run: configure::store_log,
     },
     StepDef {
         step: Step::Sync,
@@ -56,11 +87,9 @@ pub(crate) const FINISH: [StepDef<Installation>; 8] = [
     },
 ];
 
-/// fstab is a text of a few KiB; anything this long is not one.
-const MAX_FSTAB_BYTES: u64 = 4 << 20;
-
 /// Excluded directories came with the stream, empty, with their mode and owner; here that is made sure of.
 fn excluded_dirs(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
+    configure::learn(work)?;
     let root = open_root(&work.plan)?;
     for path in &work.plan.spec.excluded {
         let path = Path::new(std::ffi::OsStr::from_bytes(path));
@@ -116,120 +145,6 @@ fn keeping_times(dir: &Path, change: impl FnOnce() -> anyhow::Result<()>) -> any
         .with_context(doing)
 }
 
-fn rewrite_fstab(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
-    let root = open_root(&work.plan)?;
-    let mut file = match root.open_file(Path::new("/etc/fstab"), OFlags::RDONLY) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            journal.warning(Step::Fstab, "the clone has no /etc/fstab");
-            return Ok(());
-        }
-        Err(error) => return Err(error).context("opening the clone's /etc/fstab"),
-    };
-    let mut text = Vec::new();
-    let reading = Read::by_ref(&mut file)
-        .take(MAX_FSTAB_BYTES)
-        .read_to_end(&mut text);
-    reading.context("reading the clone's /etc/fstab")?;
-    let plan = fstab::plan(&text, &device_maps(work)?)?;
-    if plan.text != text {
-        replace_content(&root, &file, &plan.text).context("writing the clone's /etc/fstab")?;
-    }
-    for change in &plan.changes {
-        journal.news(
-            Step::Fstab,
-            format!("line {}: {} becomes {}", change.line, change.before, change.after),
-        );
-    }
-    Ok(())
-}
-
-/// Writes into the existing file, which keeps its owner, mode, attributes and, when it has one, its immutable flag.
-fn replace_content(root: &Root, file: &File, text: &[u8]) -> io::Result<()> {
-    let locked = IFlags::IMMUTABLE | IFlags::APPEND;
-    let flags = ioctl_getflags(file).unwrap_or(IFlags::empty());
-    if flags.intersects(locked) {
-        ioctl_setflags(file, flags - locked)?;
-    }
-    let mut writable = root.open_file(Path::new("/etc/fstab"), OFlags::WRONLY | OFlags::TRUNC)?;
-    writable.write_all(text).and_then(|()| writable.sync_all())?;
-    if flags.intersects(locked) {
-        ioctl_setflags(file, flags)?;
-    }
-    Ok(())
-}
-
-/// Which golden device became which of ours: for every file system, swap area and raw partition that the golden
-/// node has.
-fn device_maps(work: &Installation) -> anyhow::Result<Vec<DeviceMap>> {
-    let plan = &work.plan;
-    let mut maps = Vec::new();
-    for ((id, identity), fs) in work.identities.iter().zip(&plan.spec.filesystems) {
-        if *id != fs.id {
-            bail!("file system {id} was made in the place of {}", fs.id);
-        }
-        let Some(golden) = &fs.golden else { continue };
-        let mut clone = partition_names(plan, &fs.place.drive, fs.place.partition)?;
-        clone.path = identity.path.display().to_string();
-        clone.uuid.clone_from(&identity.uuid);
-        clone.label.clone_from(&identity.label);
-        clone.fstype = Some(fs.fstype.name().to_owned());
-        maps.push(DeviceMap {
-            golden: golden.clone(),
-            clone,
-            options: changed_options(fs),
-        });
-    }
-    maps.extend(raw_maps(plan, &plan.spec)?);
-    Ok(maps)
-}
-
-/// A raw copy keeps everything inside the partition (UUID, label, type); only the partition's own names are new.
-fn raw_maps(plan: &ClonePlan, spec: &InstallSpec) -> anyhow::Result<Vec<DeviceMap>> {
-    spec.raw
-        .iter()
-        .map(|raw| {
-            let mut clone = partition_names(plan, &raw.place.drive, raw.place.partition)?;
-            clone.path = plan.raw_target(raw)?.0.display().to_string();
-            clone.uuid.clone_from(&raw.golden.uuid);
-            clone.label.clone_from(&raw.golden.label);
-            Ok(DeviceMap {
-                golden: raw.golden.clone(),
-                clone,
-                options: Vec::new(),
-            })
-        })
-        .collect()
-}
-
-fn partition_names(plan: &ClonePlan, drive: &str, number: u32) -> anyhow::Result<CloneDevice> {
-    let table = &plan.disk(drive)?.partitions.table;
-    let partition = table
-        .find(number)
-        .with_context(|| format!("{drive} has no partition {number}"))?;
-    Ok(CloneDevice {
-        partuuid: table.partuuid(partition),
-        partlabel: partition.name.clone(),
-        ..CloneDevice::default()
-    })
-}
-
-fn changed_options(fs: &FsSpec) -> Vec<(String, String)> {
-    let changed = fs.mounts.iter().filter(|mount| mount.options_changed);
-    changed
-        .map(|mount| (mount.path.clone(), mount.options.clone()))
-        .collect()
-}
-
-/// What the clone tells at its first boot, where the server waits for it.
-fn leave_beacon(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
-    let Some(facts) = &work.beacon else { return Ok(()) };
-    if let Err(why) = facts.leave_in(&open_root(&work.plan)?)? {
-        journal.news(Step::Beacon, why);
-    }
-    Ok(())
-}
-
 /// Writes everything back, and hears of what could not be: a disk that dies here must not pass for a clone.
 fn sync(work: &mut Installation, _journal: &Journal) -> anyhow::Result<()> {
     for (root, watch) in &work.watches {
@@ -240,6 +155,9 @@ fn sync(work: &mut Installation, _journal: &Journal) -> anyhow::Result<()> {
 
 fn unmount(work: &mut Installation, _journal: &Journal) -> anyhow::Result<()> {
     work.watches.clear();
+    if let Some(chroot) = work.chroot.take() {
+        chroot.leave()?;
+    }
     work.take_mounts().map_or(Ok(()), |mounts| Ok(mounts.unmount()?))
 }
 
@@ -277,7 +195,15 @@ mod tests {
             Step::ExcludedDirs,
             Step::SwapFiles,
             Step::Fstab,
+            Step::References,
+            Step::Identity,
+            Step::Modprobe,
+            Step::Hooks,
+            Step::Initramfs,
             Step::Beacon,
+            Step::BootLoader,
+            Step::Hooks,
+            Step::StoreLog,
             Step::Sync,
             Step::Unmount,
             Step::WriteTable,
@@ -296,24 +222,5 @@ mod tests {
             .unwrap();
         keeping_times(dir.path(), || Ok(std::fs::write(dir.path().join("swap"), "x")?)).unwrap();
         assert_eq!(dir.path().metadata().unwrap().modified().unwrap(), old);
-    }
-
-    #[test]
-    fn an_immutable_fstab_is_rewritten_and_stays_immutable() {
-        let dir = tempfile::Builder::new()
-            .tempdir_in(env!("CARGO_MANIFEST_DIR"))
-            .unwrap();
-        std::fs::create_dir(dir.path().join("etc")).unwrap();
-        let path = dir.path().join("etc/fstab");
-        std::fs::write(&path, "old and longer").unwrap();
-        let root = Root::open(dir.path()).unwrap();
-        let file = File::open(&path).unwrap();
-        let Ok(plain) = ioctl_getflags(&file) else { return };
-        ioctl_setflags(&file, plain | IFlags::IMMUTABLE).unwrap();
-        replace_content(&root, &file, b"new").unwrap();
-        let after = ioctl_getflags(&file).unwrap();
-        ioctl_setflags(&file, plain).unwrap();
-        assert!(after.contains(IFlags::IMMUTABLE));
-        assert_eq!(std::fs::read(&path).unwrap(), b"new");
     }
 }

@@ -7,17 +7,20 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ka_disk::layout::PartitionPlan;
-use ka_disk::table::Partition;
+use ka_disk::table::{KnownType, Partition, TableKind};
 use ka_host::{blkpg, block};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+
+/// Boot code in sector 0 ends before the disk signature, bytes.
+const CODE_LEN: usize = 440;
 
 /// udev holds the lock for the moment of a probe: wait for that, not for another clone run.
 const LOCK_TRIES: u32 = 25;
@@ -44,10 +47,29 @@ enum State {
     AsFound,
     /// Wiped; the kernel knows the partitions with these numbers, and the disk has no table for them.
     Partitioned { plan: PartitionPlan, numbers: Vec<u32> },
+    /// A table from which nothing boots is on the disk, for the boot loader's own tools.
+    Provisional {
+        plan: PartitionPlan,
+        numbers: Vec<u32>,
+        loader: Option<Loader>,
+    },
     /// The table is on the disk, but the run has not come to its good end.
-    Written { plan: PartitionPlan, numbers: Vec<u32> },
+    Written {
+        plan: PartitionPlan,
+        numbers: Vec<u32>,
+        loader: Option<Loader>,
+    },
     /// The clone is complete: nothing is undone any more.
     Finished,
+}
+
+/// What a boot loader has put on a disk beside its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Loader {
+    /// Its code in sector 0, before the disk signature.
+    code: [u8; CODE_LEN],
+    /// Where the rest of it may be: behind sector 0, or in a partition of its own. Offset and content.
+    rest: (u64, Vec<u8>),
 }
 
 impl HeldDisk {
@@ -160,32 +182,103 @@ impl HeldDisk {
         Ok(blkpg::node_of(&self.path, number)?)
     }
 
-    /// Writes the table, sector 0 last. From here on the disk looks finished, until it is dropped without
-    /// [`Self::finish`].
+    /// Writes a table with the planned partitions from which nothing boots, for the tools of boot loaders.
+    ///
+    /// # Errors
+    /// Writing or reading back failed, or the disk was not partitioned before.
+    pub(crate) fn write_provisional(&mut self) -> anyhow::Result<()> {
+        let State::Partitioned { plan, numbers } = std::mem::replace(&mut self.state, State::AsFound) else {
+            bail!("{} has no partitions to write a table for", self.path.display());
+        };
+        let provisional = plan.provisional();
+        // Also after an error: some of the table may be there.
+        self.state = State::Provisional {
+            plan,
+            numbers,
+            loader: None,
+        };
+        provisional
+            .write(&self.file, None)
+            .and_then(|()| provisional.verify(&self.file))
+            .with_context(|| format!("writing a provisional partition table to {}", self.path.display()))
+    }
+
+    /// Takes the code that a boot loader has put into sector 0 (or `code`, where its tool leaves that to us) off the disk
+    /// until the table is written: nothing boots from it before.
+    ///
+    /// # Errors
+    /// There is no code, or no provisional table.
+    pub(crate) fn withdraw_boot_code(&mut self, code: Option<&[u8]>) -> anyhow::Result<()> {
+        let path = self.path.display().to_string();
+        let State::Provisional { plan, loader, .. } = &mut self.state else {
+            bail!("{path} has no provisional table that a boot loader could be installed beside");
+        };
+        let found = Loader::read(&self.file, plan, code).with_context(|| format!("reading {path}"))?;
+        if found.code.iter().all(|byte| *byte == 0) {
+            bail!("the boot loader's tool has put no boot code on {path}");
+        }
+        *loader = Some(found);
+        let cleared = self.file.write_all_at(&[0; CODE_LEN], 0);
+        cleared
+            .and_then(|()| self.file.sync_all())
+            .with_context(|| format!("clearing the boot code of {path}"))
+    }
+
+    /// Writes the table, sector 0 last, with `boot_code`, else with what was withdrawn before. From here on the disk
+    /// looks finished, until it is dropped without [`Self::finish`].
     ///
     /// # Errors
     /// Writing failed, or the disk was not partitioned before.
     pub(crate) fn write_table(&mut self, boot_code: Option<&[u8; 446]>) -> anyhow::Result<()> {
-        let State::Partitioned { plan, numbers } = std::mem::replace(&mut self.state, State::AsFound) else {
-            bail!("{} has no partitions to write a table for", self.path.display());
+        let (plan, numbers, mut loader) = match std::mem::replace(&mut self.state, State::AsFound) {
+            State::Partitioned { plan, numbers } => (plan, numbers, None),
+            State::Provisional {
+                plan,
+                numbers,
+                loader,
+            } => (plan, numbers, loader),
+            _ => bail!("{} has no partitions to write a table for", self.path.display()),
         };
-        let written = plan.write(&self.file, boot_code);
+        let mut code = [0; 446];
+        if let Some(loader) = &mut loader {
+            if let Some(given) = boot_code {
+                loader.code.copy_from_slice(&given[..CODE_LEN]);
+            }
+            code[..CODE_LEN].copy_from_slice(&loader.code);
+        }
+        let code = if loader.is_some() { Some(&code) } else { boot_code };
+        let written = plan.write(&self.file, code);
         // Also after an error: some of the table may be there.
-        self.state = State::Written { plan, numbers };
+        self.state = State::Written {
+            plan,
+            numbers,
+            loader,
+        };
         written.with_context(|| format!("writing partition table to {}", self.path.display()))
     }
 
-    /// Reads the table back from the disk itself, not from the cache, and compares it with the plan.
+    /// Reads the table back from the disk itself, not from the cache, and compares it with the plan, and what the boot
+    /// loader has put on the disk with what it was.
     ///
     /// # Errors
     /// The first difference.
     pub(crate) fn verify_table(&self) -> anyhow::Result<()> {
-        let State::Written { plan, .. } = &self.state else {
+        let State::Written { plan, loader, .. } = &self.state else {
             bail!("{} has no new table to verify", self.path.display());
         };
+        let doing = || format!("verifying {}", self.path.display());
         block::flush(&self.file).with_context(|| format!("flushing {}", self.path.display()))?;
-        plan.verify(&self.file)
-            .with_context(|| format!("verifying {}", self.path.display()))
+        plan.verify(&self.file).with_context(doing)?;
+        if let Some(expected) = loader {
+            let found = Loader::read(&self.file, plan, None).with_context(doing)?;
+            if found != *expected {
+                bail!(
+                    "the boot loader on {} is not what was installed: the disk has changed it",
+                    self.path.display()
+                );
+            }
+        }
+        Ok(())
     }
 
     /// The clone is complete: what is on the disk stays, and the kernel knows the same partitions.
@@ -216,6 +309,49 @@ impl HeldDisk {
     }
 }
 
+impl Loader {
+    /// What is on the disk now; `code` stands in for what sector 0 has.
+    fn read(disk: &File, plan: &PartitionPlan, code: Option<&[u8]>) -> anyhow::Result<Self> {
+        block::flush(disk).context("dropping the cached copy")?;
+        let mut found = [0; CODE_LEN];
+        match code {
+            Some(code) => found
+                .get_mut(..code.len())
+                .context("boot code of more than 440 bytes")?
+                .copy_from_slice(code),
+            None => disk.read_exact_at(&mut found, 0).context("reading sector 0")?,
+        }
+        let (start, end) = embedding_area(plan);
+        let mut rest = vec![0; usize::try_from(end - start)?];
+        disk.read_exact_at(&mut rest, start)
+            .context("reading what lies behind sector 0")?;
+        Ok(Self {
+            code: found,
+            rest: (start, rest),
+        })
+    }
+}
+
+/// Where a BIOS boot loader puts what does not go into sector 0: a GPT's bios partition, or the gap before the first
+/// partition of an MBR. At most a MiB of it; a core image is a tenth of that.
+fn embedding_area(plan: &PartitionPlan) -> (u64, u64) {
+    const MIB: u64 = 1 << 20;
+    let is_bios = |partition: &&Partition| partition.kind.known() == Some(KnownType::Bios);
+    if let Some(bios) = plan.partitions().iter().find(is_bios) {
+        return (bios.start_bytes, bios.end_bytes().min(bios.start_bytes + MIB));
+    }
+    if plan.table.kind == TableKind::Gpt {
+        return (0, 0);
+    }
+    let start = u64::from(plan.table.sector_size);
+    let first = plan
+        .partitions()
+        .iter()
+        .map(|partition| partition.start_bytes)
+        .min();
+    (start, first.unwrap_or(start).clamp(start, MIB))
+}
+
 impl Drop for HeldDisk {
     /// A run that did not come to its good end leaves no table, and no partitions in the kernel.
     fn drop(&mut self) {
@@ -223,7 +359,7 @@ impl Drop for HeldDisk {
         let numbers = match &self.state {
             State::AsFound | State::Finished => return,
             State::Partitioned { numbers, .. } => numbers,
-            State::Written { plan, numbers } => {
+            State::Provisional { plan, numbers, .. } | State::Written { plan, numbers, .. } => {
                 if let Err(error) = plan.wipe(&self.file) {
                     tracing::error!(%error, %disk, "wiping the table of an incomplete clone");
                 }

@@ -140,3 +140,53 @@ fn what_is_no_block_device_is_refused() {
     let error = format!("{:#}", HeldDisk::hold(file.path()).unwrap_err());
     assert!(error.contains("not a block device"), "{error}");
 }
+
+#[test]
+fn a_boot_loaders_code_is_off_the_disk_until_the_table_is_written_and_there_afterwards() {
+    for sector_size in [512, 4096] {
+        let device = disk(sector_size);
+        let mut held = HeldDisk::hold(device.path()).unwrap();
+        let plan = plan(sector_size);
+        held.partition(&plan).unwrap();
+        assert!(held.withdraw_boot_code(None).is_err());
+        held.write_provisional().unwrap();
+        assert!(held.withdraw_boot_code(None).is_err(), "no tool has written any");
+        let raw = std::fs::OpenOptions::new()
+            .write(true)
+            .open(device.path())
+            .unwrap();
+        raw.write_all_at(b"boot.img", 0).unwrap();
+        raw.write_all_at(b"core.img", 8192).unwrap();
+        raw.sync_all().unwrap();
+        held.withdraw_boot_code(None).unwrap();
+        let sector = |at: u64| {
+            let file = File::open(device.path()).unwrap();
+            block::flush(&file).unwrap();
+            let mut bytes = [0; 8];
+            file.read_exact_at(&mut bytes, at).unwrap();
+            bytes
+        };
+        assert_eq!(sector(0), [0; 8]);
+        held.write_table(None).unwrap();
+        held.verify_table().unwrap();
+        assert_eq!((&sector(0), &sector(8192)), (b"boot.img", b"core.img"));
+        raw.write_all_at(b"CORE", 8192).unwrap();
+        raw.sync_all().unwrap();
+        let error = held.verify_table().unwrap_err().to_string();
+        assert!(error.contains("is not what was installed"), "{error}");
+        drop(held);
+        assert!(table_on(&device, sector_size).is_none());
+    }
+}
+
+#[test]
+fn a_run_that_stops_after_the_boot_loader_leaves_nothing_that_looks_finished() {
+    let device = disk(512);
+    let mut held = HeldDisk::hold(device.path()).unwrap();
+    held.partition(&plan(512)).unwrap();
+    held.write_provisional().unwrap();
+    assert!(table_on(&device, 512).is_some());
+    drop(held);
+    assert!(table_on(&device, 512).is_none());
+    assert!(kernel_numbers(&device).is_empty());
+}

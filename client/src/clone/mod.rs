@@ -4,9 +4,10 @@
 //! finish makes the tree this node's own and the disk bootable, last of all. Whatever ends the run before that
 //! leaves a disk without a partition table, nothing mounted, no partition in the kernel.
 
-pub(crate) mod beneath;
 mod build;
 mod checks;
+mod configure;
+mod facts;
 mod finish;
 mod held;
 mod plan;
@@ -16,16 +17,18 @@ mod streams;
 use anyhow::{Context, anyhow};
 use ka_disk::fs::ToolVersions;
 use ka_disk::spec::{InstallSpec, STAGE2_STREAM};
+use ka_postinstall::bootloader;
 use ka_status::event::Step;
-use ka_status::report::NodeReport;
+use ka_status::report::{MAX_CHANGES, NodeReport};
 use ka_status::text::error_line;
 use ka_transport::Order;
 
 use self::build::{BUILD, Installation};
+pub(crate) use self::facts::Me;
 use self::finish::FINISH;
 use self::held::HeldDisk;
 use self::plan::ClonePlan;
-use crate::beacon::Facts;
+use crate::beacon;
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::stage2;
@@ -166,7 +169,8 @@ fn try_prepare(session: &Session<'_>, payload: &[u8]) -> Result<(ClonePlan, Vec<
         Ok((spec, choices))
     })?;
     run_step(Step::Check, journal, stop, || {
-        let plan = ClonePlan::new(spec, choices, &options.mount_dir, &ToolVersions::detect())?;
+        let mut plan = ClonePlan::new(spec, choices, &options.mount_dir, &ToolVersions::detect())?;
+        plan.install = bootloader::choose(&facts::planned(&plan, &Me::of(session)))?;
         let disks = checks::check(&plan, options)?;
         Ok((plan, disks))
     })
@@ -174,8 +178,8 @@ fn try_prepare(session: &Session<'_>, payload: &[u8]) -> Result<(ClonePlan, Vec<
 
 fn build(session: &Session<'_>, plan: ClonePlan, disks: Vec<HeldDisk>) -> Result<Installation, Failure> {
     let beacon = plan.spec.boot.beacon.as_ref();
-    let beacon = beacon.map(|spec| Facts::new(spec, session.joined()));
-    let mut work = Installation::new(plan, disks, beacon);
+    let beacon = beacon.map(|spec| beacon::Facts::new(spec, session.joined()));
+    let mut work = Installation::new(plan, disks, Me::of(session), beacon);
     let built =
         run_steps(&BUILD, &mut work, session.journal, session.stop).map_err(|error| refuse(session, error));
     let touched = work.disks.iter().any(HeldDisk::is_touched);
@@ -188,11 +192,13 @@ fn build(session: &Session<'_>, plan: ClonePlan, disks: Vec<HeldDisk>) -> Result
 fn finish(session: &Session<'_>, mut work: Box<Installation>) -> anyhow::Result<()> {
     run_steps(&FINISH, &mut *work, session.journal, session.stop).map_err(|error| refuse(session, error))?;
     let record = session.journal.record();
+    work.changes.truncate(MAX_CHANGES);
     let report = NodeReport {
         disks: work.plan.disks.iter().map(plan::PlannedDisk::summary).collect(),
         streams: std::mem::take(&mut work.streams),
         steps: record.steps,
         warnings: record.warnings,
+        changes: std::mem::take(&mut work.changes),
         peak_memory_bytes: ka_host::system::peak_memory_bytes(),
     };
     session

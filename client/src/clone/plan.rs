@@ -10,6 +10,7 @@ use ka_disk::inventory::{Choice, Disk};
 use ka_disk::layout::{self, Geometry, PartitionPlan};
 use ka_disk::mounts::{self, MountPlan};
 use ka_disk::spec::{FsSpec, InstallSpec, Place, RawSpec, StreamKind, check_fit, partition_name};
+use ka_postinstall::bootloader::Install;
 use ka_status::report::{DiskPlan, NodePlan};
 use ka_status::text::size;
 use uuid::Uuid;
@@ -27,6 +28,8 @@ pub(crate) struct ClonePlan {
     pub(crate) mounts: MountPlan,
     /// Under which directory.
     pub(crate) mount_dir: PathBuf,
+    /// The boot loader to install; none where there is none to be.
+    pub(crate) install: Option<Install>,
 }
 
 /// A disk of this node and what it becomes.
@@ -82,6 +85,7 @@ impl ClonePlan {
             filesystems,
             mounts,
             mount_dir: mount_dir.to_owned(),
+            install: None,
         })
     }
 
@@ -164,7 +168,16 @@ impl ClonePlan {
                 .iter()
                 .map(|file| format!("make the swap file {} ({})", file.path, size(file.size_bytes))),
         );
-        actions.push("rewrite etc/fstab for the new devices".to_owned());
+        actions.push("rewrite etc/fstab and other references to disks for the new devices".to_owned());
+        let keeps = self.spec.boot.keep_identity;
+        actions.push(if keeps {
+            "keep the golden node's host name, ids and keys (--keep-identity)".to_owned()
+        } else {
+            "give the clone a host name, ids and keys of its own".to_owned()
+        });
+        if let Some(install) = &self.install {
+            actions.push(format!("rebuild the initramfs, install {install}"));
+        }
         for disk in self.disks.iter().rev() {
             let code = if disk.boot_code.is_some() {
                 " with the golden boot code"

@@ -1,8 +1,23 @@
 //! What makes a restored tree a system of its own: each part a pure plan and an apply.
 //!
-//! - [`fstab`]: the clone's mounts name the clone's devices
+//! - [`fstab`], [`references`]: mounts, command lines, boot entries name the clone's devices
+//! - [`identity`]: names, ids, keys that no two machines share
+//! - [`modprobe`], [`initramfs`]: the drivers of this node's hardware
+//! - [`bootloader`]: installed by its own tools, and checked
+//! - [`hooks`]: the operator's own steps
 //!
-//! Kernel command lines, boot loaders, initramfs and identity come with the boot issue. Nothing here talks to
-//! the network or formats anything.
+//! Plans are made from [`facts`] and [`files`], and carried out by [`plan`] beneath the [`root`], programs in a
+//! [`chroot`]. Nothing here talks to the network or formats anything.
 
+pub mod bootloader;
+pub mod chroot;
+pub mod facts;
+pub mod files;
 pub mod fstab;
+pub mod hooks;
+pub mod identity;
+pub mod initramfs;
+pub mod modprobe;
+pub mod plan;
+pub mod references;
+pub mod root;

@@ -47,8 +47,22 @@ pub enum Step {
     Fstab,
     /// Making swap files anew.
     SwapFiles,
+    /// Writing the clone's own devices into crypttab, kernel command lines and boot entries.
+    References,
+    /// Giving the clone a name, ids and keys of its own.
+    Identity,
+    /// Writing which modules this hardware needs.
+    Modprobe,
+    /// Running the golden node's hooks.
+    Hooks,
+    /// Building the initramfs of each kernel.
+    Initramfs,
+    /// Installing the boot loader.
+    BootLoader,
     /// Leaving what tells the server of the first boot.
     Beacon,
+    /// Storing this log in the clone.
+    StoreLog,
     /// Writing everything cached to the disks.
     Sync,
     /// Unmounting.
@@ -81,7 +95,14 @@ impl Step {
             Self::ExcludedDirs => "making excluded directories",
             Self::Fstab => "writing fstab",
             Self::SwapFiles => "making swap files",
+            Self::References => "writing references to disks",
+            Self::Identity => "writing identity",
+            Self::Modprobe => "writing modprobe configuration",
+            Self::Hooks => "running hooks",
+            Self::Initramfs => "building initramfs",
+            Self::BootLoader => "installing boot loader",
             Self::Beacon => "leaving the beacon",
+            Self::StoreLog => "storing the log",
             Self::Sync => "syncing",
             Self::Unmount => "unmounting",
             Self::WriteTable => "writing partition table",

@@ -16,6 +16,9 @@ pub const MAX_REPORT_BYTES: usize = 1 << 20;
 /// Most problems a stream report names; the rest is only counted.
 pub const MAX_NAMED_PROBLEMS: usize = 100;
 
+/// Most changes a report names; the log in the clone has them all.
+pub const MAX_CHANGES: usize = 500;
+
 /// A BLAKE3 digest, 32 bytes; hexadecimal in JSON and for users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 32]);
@@ -61,6 +64,9 @@ pub struct NodeReport {
     /// What the operator should read; the clone is good all the same.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// What differs from the golden node's files, one line each, at most [`MAX_CHANGES`].
+    #[serde(default)]
+    pub changes: Vec<String>,
     /// Most memory the client held, bytes (`ru_maxrss`); 0 when unknown.
     #[serde(default)]
     pub peak_memory_bytes: u64,
@@ -150,7 +156,8 @@ impl NodeReport {
     /// Too long or malformed.
     pub fn decode(payload: &[u8]) -> Result<Self, ReportError> {
         let mut report: Self = decode("report", payload)?;
-        for text in &mut report.warnings {
+        report.changes.truncate(MAX_CHANGES);
+        for text in report.warnings.iter_mut().chain(&mut report.changes) {
             *text = printable(text);
         }
         report.disks.iter_mut().for_each(DiskPlan::make_printable);
@@ -262,6 +269,7 @@ mod tests {
                 took_ms: 12,
             }],
             warnings: vec![],
+            changes: vec!["/etc/hostname: golden becomes \u{1b}n7".into()],
             peak_memory_bytes: 1 << 20,
         }
     }
@@ -270,6 +278,7 @@ mod tests {
     fn a_report_comes_back_with_its_texts_made_safe() {
         let back = NodeReport::decode(&report().encode()).unwrap();
         assert_eq!(back.streams[0].problems[0], "/a?: no room for user.x");
+        assert_eq!(back.changes, ["/etc/hostname: golden becomes ?n7"]);
         assert_eq!(
             back.stream("kainstall2").and_then(|stream| stream.digest),
             Some(Digest([0xab; 32]))

@@ -13,6 +13,7 @@ mod kit;
 mod lab;
 mod licences;
 mod options;
+mod postinstall;
 mod status;
 mod strangers;
 mod versions;

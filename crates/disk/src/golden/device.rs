@@ -15,6 +15,8 @@ use crate::spec::GoldenDevice;
 use crate::table::{self, PartitionTable};
 
 const SYS_BLOCK: &str = "/sys/class/block";
+/// A disk has a handful; a multipath one a few dozen.
+const MAX_HARDWARE_LINKS: usize = 100;
 /// sysfs counts in these, whatever the sector size is.
 const SYS_SECTOR_BYTES: u64 = 512;
 
@@ -197,9 +199,31 @@ impl Named {
             partuuid: self.partuuid.clone(),
             label: self.identity.label.clone(),
             partlabel: self.partlabel.clone(),
-            aliases: alias.map(str::to_owned).into_iter().collect(),
+            aliases: alias
+                .map(str::to_owned)
+                .into_iter()
+                .chain(hardware_links(&self.block))
+                .collect(),
         }
     }
+}
+
+/// udev's links to the device by what the hardware calls itself and where it hangs: kernel command lines may use them.
+fn hardware_links(block: &BlockDevice) -> Vec<String> {
+    let Ok(node) = block.node.canonicalize() else {
+        return Vec::new();
+    };
+    let links = ["/dev/disk/by-id", "/dev/disk/by-path"]
+        .iter()
+        .filter_map(|dir| fs::read_dir(dir).ok())
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|link| link.canonicalize().is_ok_and(|target| target == node));
+    links
+        .take(MAX_HARDWARE_LINKS)
+        .map(|link| link.to_string_lossy().into_owned())
+        .collect()
 }
 
 fn read_number(path: &Path) -> Option<u64> {

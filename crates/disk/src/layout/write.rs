@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 use ka_host::block;
 
 use super::{LayoutError, PartitionPlan};
-use crate::desc::MIB;
-use crate::table::{self, BOOT_CODE_LEN};
+use crate::desc::{LEGACY_BOOT_BIT, MIB};
+use crate::table::{self, BOOT_CODE_LEN, KnownType, PartType};
 
 /// Where the boot code ends and the disk signature begins: only this much is code.
 const SIGNATURE_AT: usize = 440;
@@ -76,6 +76,24 @@ impl PartitionPlan {
         sector[SIGNATURE_AT..].copy_from_slice(&encoded.head);
         disk.write_all_at(&sector, 0).map_err(doing("writing sector 0"))?;
         disk.sync_all().map_err(doing("writing sector 0"))
+    }
+
+    /// The same partitions for a disk that nothing is to boot from yet: no EFI system partition and no active one. Boot
+    /// loaders are installed on a disk with this table; the real one comes last.
+    #[must_use]
+    pub fn provisional(&self) -> Self {
+        let mut plan = self.clone();
+        let linux = PartType::Named(KnownType::Linux).resolve(plan.table.kind);
+        for part in &mut plan.table.partitions {
+            if part.kind.known() == Some(KnownType::Esp)
+                && let Some(linux) = linux
+            {
+                part.kind = linux;
+            }
+            part.bootable = false;
+            part.attrs &= !(1 << LEGACY_BOOT_BIT);
+        }
+        plan
     }
 
     /// Reads the table back and compares it with the plan.

@@ -81,3 +81,32 @@ fn another_disk_than_the_planned_one_is_not_touched() {
     ));
     assert_eq!(bytes_at(&file, 0, 4096), [0xaa; 4096]);
 }
+
+#[test]
+fn a_provisional_table_has_the_same_partitions_and_nothing_that_boots() {
+    for text in [
+        "table gpt\nesp 100\nbios 1\nlinux fill boot\n",
+        "table mbr\nesp 100\nlinux fill boot\n",
+    ] {
+        let plan = try_plan(text, disk(GIB)).unwrap();
+        let provisional = plan.provisional();
+        assert_ne!(provisional, plan);
+        assert!(
+            provisional
+                .partitions()
+                .iter()
+                .all(|part| { !part.bootable && part.kind.known() != Some(crate::table::KnownType::Esp) })
+        );
+        let place =
+            |part: &crate::table::Partition| (part.number, part.start_bytes, part.len_bytes, part.uuid);
+        let places = |plan: &super::PartitionPlan| plan.partitions().iter().map(place).collect::<Vec<_>>();
+        assert_eq!(places(&provisional), places(&plan));
+        let file = used_disk(GIB);
+        plan.wipe(&file).unwrap();
+        provisional.write(&file, None).unwrap();
+        provisional.verify(&file).unwrap();
+        assert!(plan.verify(&file).is_err());
+        plan.write(&file, None).unwrap();
+        plan.verify(&file).unwrap();
+    }
+}

@@ -1,5 +1,6 @@
 //! What every child gets: a process group, the death signal, the C locale; and how a group is killed.
 
+use std::ffi::CString;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -30,6 +31,31 @@ pub(super) fn prepare(command: &mut Command) {
     // SAFETY: the closure runs between fork and exec and makes only two system calls, prctl and getppid,
     // which are async-signal-safe; it allocates nothing and takes no lock.
     unsafe { command.pre_exec(die_with_parent) };
+}
+
+/// What a program in another root gets instead of our environment.
+const ROOT_ENVIRONMENT: [(&str, &str); 6] = [
+    (
+        "PATH",
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    ),
+    ("LC_ALL", "C"),
+    ("HOME", "/root"),
+    ("SHELL", "/bin/sh"),
+    ("TERM", "dumb"),
+    ("DEBIAN_FRONTEND", "noninteractive"),
+];
+
+/// Lets the child begin in `root`, with an environment that says nothing about us.
+pub(super) fn enter_root(command: &mut Command, root: CString) {
+    command.env_clear().envs(ROOT_ENVIRONMENT);
+    let enter = move || -> io::Result<()> {
+        nix::unistd::chroot(root.as_c_str())?;
+        Ok(nix::unistd::chdir(c"/")?)
+    };
+    // SAFETY: the closure runs between fork and exec and makes only two system calls, chroot and chdir, with strings
+    // that are C strings already: it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(enter) };
 }
 
 /// Kills the process group that the child leads. The child must not have been waited for yet, so that its

@@ -12,6 +12,7 @@ mod shell;
 mod tool;
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -32,6 +33,16 @@ pub enum RunError {
         description: String,
         /// Its name.
         program: String,
+    },
+    /// The same in another root ([`Tool::chroot`]).
+    #[error("{description}: the system below {} has no program {program}, or not what it needs to run", root.display())]
+    MissingInRoot {
+        /// What the program was to do.
+        description: String,
+        /// Its name.
+        program: String,
+        /// The root.
+        root: PathBuf,
     },
     /// It could not be started or talked to.
     #[error("{description}: running {program}: {source}")]

@@ -1,8 +1,10 @@
 //! A program with an argument list, run to its end within a time limit.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::mem;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,7 @@ pub struct Tool {
     envs: Vec<(OsString, OsString)>,
     accepted_codes: Vec<i32>,
     limit: Duration,
+    root: Option<PathBuf>,
 }
 
 /// What a program that succeeded left behind.
@@ -54,6 +57,7 @@ impl Tool {
             envs: Vec::new(),
             accepted_codes: vec![0],
             limit: DEFAULT_LIMIT,
+            root: None,
         }
     }
 
@@ -101,6 +105,14 @@ impl Tool {
         self
     }
 
+    /// Runs it in another root (chroot(2)): the program is looked for there, in the usual directories, and of our own
+    /// environment it gets nothing but what [`Self::env`] says.
+    #[must_use]
+    pub fn chroot(mut self, root: impl AsRef<Path>) -> Self {
+        self.root = Some(root.as_ref().to_owned());
+        self
+    }
+
     /// The command as a person would type it, for logs and `--dry-run`.
     #[must_use]
     pub fn command_line(&self) -> String {
@@ -117,21 +129,9 @@ impl Tool {
     /// [`RunError`]: not installed, cannot be started, ended with a code that was not accepted, did not end
     /// within the limit (its process group is killed), or wrote too much.
     pub fn run(&self) -> Result<ToolOutput, RunError> {
-        let path = find(&self.program).ok_or_else(|| RunError::Missing {
-            description: self.description(),
-            program: self.program_name(),
-        })?;
-        tracing::debug!(command = %self.command_line(), "running");
-        let mut command = Command::new(path);
-        command
-            .args(&self.args)
-            .envs(self.envs.iter().map(|(name, value)| (name, value)));
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        child::prepare(&mut command);
-        let mut running = Running::new(command.spawn().map_err(|source| self.io_error(source))?);
+        tracing::debug!(command = %self.command_line(), root = ?self.root, "running");
+        let mut command = self.command()?;
+        let mut running = Running::new(command.spawn().map_err(|source| self.not_started(source))?);
         let outcome = running
             .collect(Instant::now() + self.limit)
             .map_err(|source| self.io_error(source))?;
@@ -149,6 +149,47 @@ impl Tool {
                 limit: self.limit,
                 stderr_tail,
             }),
+        }
+    }
+
+    fn command(&self) -> Result<Command, RunError> {
+        let mut command = match &self.root {
+            // Found after the change of root, by execvp(3).
+            Some(_) => Command::new(&self.program),
+            None => Command::new(find(&self.program).ok_or_else(|| self.missing())?),
+        };
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        child::prepare(&mut command);
+        if let Some(root) = &self.root {
+            let root = CString::new(root.as_os_str().as_bytes())
+                .map_err(|_| self.io_error(io::ErrorKind::InvalidFilename.into()))?;
+            child::enter_root(&mut command, root);
+        }
+        command
+            .args(&self.args)
+            .envs(self.envs.iter().map(|(name, value)| (name, value)));
+        Ok(command)
+    }
+
+    /// In another root, only exec itself tells that there is no such program.
+    fn not_started(&self, source: io::Error) -> RunError {
+        match (&self.root, source.kind()) {
+            (Some(root), io::ErrorKind::NotFound) => RunError::MissingInRoot {
+                description: self.description(),
+                program: self.program_name(),
+                root: root.clone(),
+            },
+            _ => self.io_error(source),
+        }
+    }
+
+    fn missing(&self) -> RunError {
+        RunError::Missing {
+            description: self.description(),
+            program: self.program_name(),
         }
     }
 

@@ -130,3 +130,24 @@ fn within_five_seconds<T>(mut look: impl FnMut() -> Option<T>) -> T {
 fn is_gone(pid: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z"))
 }
+
+#[test]
+fn a_program_in_another_root_sees_that_root_and_nothing_of_our_environment() {
+    let output = sh("pwd; echo $HOME; echo [$CARGO_MANIFEST_DIR]; echo $X")
+        .env("X", "given")
+        .chroot("/")
+        .run()
+        .unwrap();
+    assert_eq!(output.text(), "/\n/root\n[]\ngiven\n");
+    let empty = tempfile::tempdir().unwrap();
+    let error = sh("true").chroot(empty.path()).run().unwrap_err();
+    assert!(matches!(&error, RunError::MissingInRoot { .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("testing the runner: the system below"),
+        "{error}"
+    );
+    let error = sh("true").chroot(empty.path().join("gone")).run().unwrap_err();
+    assert!(error.to_string().contains("sh"), "{error}");
+}

@@ -5,7 +5,7 @@ use ka_disk::fstab::{Tag, TaggedName};
 use super::{CloneDevice, DeviceMap};
 
 /// The cloned device that `spec` (escapes undone) means; `None` for everything foreign.
-pub(super) fn find<'a>(spec: &str, devices: &'a [DeviceMap]) -> Option<&'a DeviceMap> {
+pub(crate) fn find<'a>(spec: &str, devices: &'a [DeviceMap]) -> Option<&'a DeviceMap> {
     // What the survey saw under this very name comes first: two file systems may share a label.
     let by_alias = devices
         .iter()
@@ -14,7 +14,7 @@ pub(super) fn find<'a>(spec: &str, devices: &'a [DeviceMap]) -> Option<&'a Devic
 }
 
 /// What stands in for `spec`, in the same manner where the clone has such a name, else by the most lasting one.
-pub(super) fn replacement(spec: &str, clone: &CloneDevice) -> Option<String> {
+pub(crate) fn replacement(spec: &str, clone: &CloneDevice) -> Option<String> {
     let Some(name) = TaggedName::parse(spec) else {
         // A plain name stays a plain name. Links by hardware (by-id, by-path) and mapped devices do not exist in
         // the clone: a UUID lasts longer than the name that its disk happens to have now.
@@ -39,7 +39,7 @@ pub(super) fn replacement(spec: &str, clone: &CloneDevice) -> Option<String> {
 }
 
 /// Whether both name the same thing: then the field stays as it is, quotes and letter case included.
-pub(super) fn same_name(a: &str, b: &str) -> bool {
+pub(crate) fn same_name(a: &str, b: &str) -> bool {
     match (TaggedName::parse(a), TaggedName::parse(b)) {
         (Some(a), Some(b)) => a.tag == b.tag && a.is(Some(&b.value)),
         _ => a == b,

@@ -5,7 +5,7 @@
 //! [`plan`] is all there is: bytes in, bytes out. Writing the file is the caller's, who knows how to open
 //! `/etc/fstab` of a strange tree without following its links out of it.
 
-mod matching;
+pub(crate) mod matching;
 mod rewrite;
 
 use ka_disk::spec::GoldenDevice;

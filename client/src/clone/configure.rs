@@ -1,0 +1,212 @@
+//! The finishing steps that make the restored tree a system of its own, each a plan of `ka_postinstall` carried out, with
+//! every line told and kept for the report. The boot loader comes last of them.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::Context;
+use ka_kmod::Index;
+use ka_postinstall::facts::Facts;
+use ka_postinstall::files::Files;
+use ka_postinstall::hooks::Point;
+use ka_postinstall::modprobe::{Hardware, Needed};
+use ka_postinstall::plan::{Action, Clone, Plan};
+use ka_postinstall::root::Root;
+use ka_postinstall::{bootloader, fstab, hooks, identity, initramfs, modprobe, references};
+use ka_status::event::Step;
+use rustix::fs::{OFlags, syncfs};
+
+use super::build::Installation;
+use super::facts::{self, SYS};
+use crate::journal::Journal;
+
+/// The node's log in the clone.
+const LOG: &str = "/var/log/ka/clone.log";
+/// fstab of the clone.
+const FSTAB: &str = "/etc/fstab";
+
+pub(super) fn rewrite_fstab(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
+    let root = open_root(work)?;
+    let devices = &facts(work)?.devices;
+    let Some(text) = root.read(FSTAB).context("reading the clone's /etc/fstab")? else {
+        journal.warning(Step::Fstab, "the clone has no /etc/fstab");
+        return Ok(());
+    };
+    let plan = fstab::plan(&text, devices)?;
+    if plan.text != text {
+        root.write(Path::new(FSTAB), &plan.text, 0o644)
+            .context("writing the clone's /etc/fstab")?;
+    }
+    for change in &plan.changes {
+        let line = format!("line {}: {} becomes {}", change.line, change.before, change.after);
+        journal.news(Step::Fstab, line.clone());
+        work.changes.push(format!("{FSTAB}: {line}"));
+    }
+    Ok(())
+}
+
+pub(super) fn rewrite_references(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
+    let plan = references::plan(&open_root(work)?, facts(work)?)?;
+    apply(work, journal, Step::References, &plan)
+}
+
+pub(super) fn write_identity(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
+    let facts = facts(work)?;
+    if facts.boot.keep_identity {
+        journal.news(Step::Identity, "left as the golden node's (--keep-identity)");
+        return Ok(());
+    }
+    let plan = identity::plan(&open_root(work)?, facts, &mut uuid::Uuid::new_v4)?;
+    apply(work, journal, Step::Identity, &plan)
+}
+
+pub(super) fn write_modprobe(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
+    let root = open_root(work)?;
+    let Some(release) = initramfs::releases(&root).into_iter().next() else {
+        journal.news(Step::Modprobe, "the clone has no kernel of its own");
+        return Ok(());
+    };
+    let dir = root
+        .real_dir(Path::new(&format!("/lib/modules/{release}")))
+        .with_context(|| format!("opening the modules of {release}"))?;
+    let index = Index::load(&dir).with_context(|| format!("reading the modules of {release}"))?;
+    let mounts = ["/", "/usr"].map(|path| facts(work).ok()?.mount_of(path));
+    let filesystems: Vec<&str> = mounts
+        .iter()
+        .flatten()
+        .map(|mount| mount.fstype.as_str())
+        .collect();
+    work.needed = Needed::of(&Hardware::read(Path::new(SYS)), &index, &filesystems);
+    if !work.needed.initramfs.is_empty() {
+        journal.news(
+            Step::Modprobe,
+            format!("{release} needs {} here", work.needed.initramfs.join(" ")),
+        );
+    }
+    let plan = modprobe::plan(&root, &work.needed)?;
+    apply(work, journal, Step::Modprobe, &plan)
+}
+
+pub(super) fn post_restore_hooks(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
+    run_hooks(work, journal, Point::PostRestore)
+}
+
+pub(super) fn pre_boot_hooks(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
+    run_hooks(work, journal, Point::PreBoot)
+}
+
+fn run_hooks(work: &mut Installation, journal: &Journal, point: Point) -> anyhow::Result<()> {
+    let root = open_root(work)?;
+    let is_executable = |path: &str| {
+        let meta = root
+            .open_file(Path::new(path), OFlags::PATH)
+            .and_then(|file| file.metadata());
+        meta.is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    let plan = hooks::plan(&root, facts(work)?, point, &is_executable);
+    apply(work, journal, Step::Hooks, &plan)
+}
+
+pub(super) fn build_initramfs(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
+    let plan = initramfs::plan(&open_root(work)?, facts(work)?, &work.needed)?;
+    apply(work, journal, Step::Initramfs, &plan)
+}
+
+/// On a table that nothing boots from; what the loader puts into sector 0 is withdrawn until the real one is written.
+pub(super) fn install_boot_loader(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
+    let Some(install) = work.plan.install.clone() else {
+        let why = match work.plan.spec.boot.loader.as_deref() {
+            Some(word) => format!("none installed (-r {word})"),
+            None => "none: the golden node has none that KA knows (-r names one)".to_owned(),
+        };
+        journal.news(Step::BootLoader, why);
+        return Ok(());
+    };
+    journal.news(Step::BootLoader, install.to_string());
+    for (root, watch) in &work.watches {
+        syncfs(watch).with_context(|| format!("writing {} to the disk", root.display()))?;
+    }
+    for disk in &mut work.disks {
+        disk.write_provisional()?;
+    }
+    let plan = bootloader::plan(&open_root(work)?, facts(work)?, &install)?;
+    apply(work, journal, Step::BootLoader, &plan)?;
+    let root = open_root(work)?;
+    work.enter_chroot(&root)?;
+    let clone = Clone {
+        root: &root,
+        chroot: work.chroot.as_ref(),
+    };
+    bootloader::confirm(&clone, facts(work)?, &install, &mut |line| {
+        journal.news(Step::BootLoader, line);
+    })?;
+    if let Some(path) = install.boot_disk() {
+        let code = install.boot_code(&root)?;
+        let held = work.disks.iter_mut().find(|disk| disk.path() == Path::new(path));
+        held.with_context(|| format!("{path} is none of the clone's disks"))?
+            .withdraw_boot_code(code.as_deref())?;
+    }
+    Ok(())
+}
+
+/// What the clone tells at its first boot, where the server waits for it.
+pub(super) fn leave_beacon(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
+    let Some(facts) = &work.beacon else { return Ok(()) };
+    if let Err(why) = facts.leave_in(&open_root(work)?)? {
+        journal.news(Step::Beacon, why);
+    }
+    Ok(())
+}
+
+/// The log so far: what is still to come is unmounting and the table, which nobody can write down in a file that is no
+/// longer mounted.
+pub(super) fn store_log(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
+    let root = open_root(work)?;
+    if !root.exists("/var/log") {
+        journal.news(Step::StoreLog, "the clone has no /var/log");
+        return Ok(());
+    }
+    root.write(Path::new(LOG), journal.text().as_bytes(), 0o640)
+        .with_context(|| format!("writing the clone's {LOG}"))?;
+    journal.news(Step::StoreLog, LOG);
+    Ok(())
+}
+
+/// Carries a plan out, tells every line and keeps those that change files.
+fn apply(work: &mut Installation, journal: &Journal, step: Step, plan: &Plan) -> anyhow::Result<()> {
+    for warning in &plan.warnings {
+        journal.warning(step, warning.clone());
+    }
+    let root = open_root(work)?;
+    if plan.runs_programs() {
+        work.enter_chroot(&root)?;
+    }
+    for action in &plan.actions {
+        if !matches!(action, Action::Run(_)) {
+            work.changes.extend(action.lines());
+        }
+    }
+    let clone = Clone {
+        root: &root,
+        chroot: work.chroot.as_ref(),
+    };
+    Ok(plan.apply(&clone, &mut |line| journal.news(step, line))?)
+}
+
+fn open_root(work: &Installation) -> anyhow::Result<Root> {
+    let dir = &work.plan.mount_dir;
+    Root::open(dir).with_context(|| format!("opening {}", dir.display()))
+}
+
+fn facts(work: &Installation) -> anyhow::Result<&Facts> {
+    work.facts
+        .as_ref()
+        .context("the clone's file systems are not made yet")
+}
+
+/// Completes the facts once the file systems are there.
+pub(super) fn learn(work: &mut Installation) -> anyhow::Result<()> {
+    let before = facts::planned(&work.plan, &work.me);
+    work.facts = Some(facts::made(&work.plan, &work.identities, before)?);
+    Ok(())
+}

@@ -1,0 +1,256 @@
+//! The restored system as a place to run its own programs in: /proc, /sys, /run, and a /dev with this clone's disks and
+//! no others.
+//!
+//! The disks get their links below `/dev/disk` here: there is no udev in a boot image, and without them `update-grub`
+//! writes `root=/dev/sdX` instead of `root=UUID=…`. With a /dev of our own nothing of that is seen outside, and a
+//! program in the clone (os-prober, say) can reach no disk that is not being cloned to.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+
+use ka_disk::fstab::{Tag, TaggedName};
+use ka_host::mount::{self, MountGuard};
+use ka_host::run::Tool;
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+
+use crate::facts::{Facts, Firmware};
+use crate::fstab::CloneDevice;
+use crate::plan::PostError;
+use crate::root::Root;
+
+/// Where the kernel shows the firmware's variables.
+const EFIVARS: &str = "sys/firmware/efi/efivars";
+
+/// Character devices that programs expect: name, major and minor number (Linux' `devices.txt`).
+const CHARACTER_DEVICES: [(&str, u32, u32); 7] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+    ("console", 5, 1),
+];
+
+/// Everything mounted; unmounted in reverse order when dropped.
+#[derive(Debug)]
+#[must_use = "dropping it unmounts"]
+pub struct Chroot {
+    path: PathBuf,
+    /// In the order of mounting.
+    guards: Vec<MountGuard>,
+}
+
+impl Chroot {
+    /// Mounts what programs need below the clone's root.
+    ///
+    /// # Errors
+    /// A directory is missing in the clone, or a mount failed; what was mounted is unmounted.
+    pub fn enter(root: &Root, facts: &Facts) -> Result<Self, PostError> {
+        let path = root
+            .real_dir(Path::new("/"))
+            .map_err(PostError::file("entering", "/"))?;
+        let mut chroot = Self {
+            path,
+            guards: Vec::new(),
+        };
+        chroot.mount(root, "/proc", "proc", "nosuid,nodev,noexec")?;
+        chroot.mount(root, "/sys", "sysfs", "nosuid,nodev,noexec")?;
+        chroot.mount(root, "/dev", "tmpfs", "nosuid,noexec,mode=0755,size=8M")?;
+        chroot.mount(root, "/run", "tmpfs", "nosuid,nodev,mode=0755")?;
+        let dev = chroot.path.join("dev");
+        fill_dev(&dev, facts).map_err(PostError::file("filling", "/dev"))?;
+        chroot.mount(
+            root,
+            "/dev/pts",
+            "devpts",
+            "nosuid,noexec,mode=0620,ptmxmode=0666,newinstance",
+        )?;
+        if facts.firmware == Firmware::Uefi {
+            chroot.mount_efivars(root)?;
+        }
+        Ok(chroot)
+    }
+
+    /// A program of the clone, to be run there.
+    pub fn tool(&self, program: &str) -> Tool {
+        Tool::new(program).chroot(&self.path)
+    }
+
+    /// Unmounts and says whether that worked: a program left behind by a hook may be in the way.
+    ///
+    /// # Errors
+    /// The first mount that stayed; the others are tried all the same.
+    pub fn leave(mut self) -> Result<(), PostError> {
+        let mut first_error = None;
+        while let Some(guard) = self.guards.pop() {
+            if let Err(error) = guard.unmount() {
+                first_error.get_or_insert(error);
+            }
+        }
+        first_error.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    fn mount(&mut self, root: &Root, at: &str, fstype: &str, options: &str) -> Result<(), PostError> {
+        // Where a link of the clone's leads inside the clone.
+        root.make_dirs(Path::new(at))
+            .map_err(PostError::file("making", at))?;
+        let target = root
+            .real_dir(Path::new(at))
+            .map_err(PostError::file("entering", at))?;
+        self.guards
+            .push(MountGuard::mount(Path::new(fstype), &target, fstype, options)?);
+        Ok(())
+    }
+
+    /// The variables need a driver that is a module in many kernels; the clone has it for the running one.
+    fn mount_efivars(&mut self, root: &Root) -> Result<(), PostError> {
+        let target = self.path.join(EFIVARS);
+        if !target.is_dir() {
+            self.load_efivarfs();
+        }
+        if !target.is_dir() {
+            return Err(PostError::Wrong(
+                "this kernel gives no access to the firmware's variables (/sys/firmware/efi/efivars): boot without \
+                 `efi=noruntime`, with a kernel that has efivarfs"
+                    .to_owned(),
+            ));
+        }
+        if self
+            .mount(root, &format!("/{EFIVARS}"), "efivarfs", "nosuid,nodev,noexec")
+            .is_err()
+        {
+            self.load_efivarfs();
+            self.mount(root, &format!("/{EFIVARS}"), "efivarfs", "nosuid,nodev,noexec")?;
+        }
+        Ok(())
+    }
+
+    fn load_efivarfs(&self) {
+        let loaded = self
+            .tool("modprobe")
+            .arg("efivarfs")
+            .describe("loading efivarfs")
+            .run();
+        if let Err(error) = loaded {
+            tracing::debug!(%error, "efivarfs");
+        }
+    }
+}
+
+impl Drop for Chroot {
+    fn drop(&mut self) {
+        // A vector drops from its beginning; what was mounted last must go first.
+        while let Some(guard) = self.guards.pop() {
+            drop(guard);
+        }
+    }
+}
+
+fn fill_dev(dev: &Path, facts: &Facts) -> io::Result<()> {
+    for (name, major, minor) in CHARACTER_DEVICES {
+        let mode = Mode::from_raw_mode(if name == "console" { 0o600 } else { 0o666 });
+        mknodat(
+            CWD,
+            dev.join(name),
+            FileType::CharacterDevice,
+            mode,
+            makedev(major, minor),
+        )?;
+        rustix::fs::chmod(dev.join(name), mode)?;
+    }
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ] {
+        symlink(target, dev.join(name))?;
+    }
+    fs::create_dir(dev.join("pts"))?;
+    fs::create_dir(dev.join("shm"))?;
+    for disk in &facts.disks {
+        block_node(dev, &disk.path)?;
+    }
+    for device in &facts.partitions {
+        block_node(dev, &device.path)?;
+        links(dev, device)?;
+    }
+    Ok(())
+}
+
+/// The same node as outside, under the same name.
+fn block_node(dev: &Path, path: &str) -> io::Result<()> {
+    let Some(name) = path.strip_prefix("/dev/") else {
+        return Ok(());
+    };
+    let node = dev.join(name);
+    let number = fs::metadata(path)?.rdev();
+    if let Some(parent) = node.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    Ok(mknodat(
+        CWD,
+        node,
+        FileType::BlockDevice,
+        Mode::from_raw_mode(0o660),
+        number,
+    )?)
+}
+
+/// The links that udev would make from what is written on the partition.
+fn links(dev: &Path, device: &CloneDevice) -> io::Result<()> {
+    for (tag, value) in [
+        (Tag::Uuid, &device.uuid),
+        (Tag::PartUuid, &device.partuuid),
+        (Tag::Label, &device.label),
+        (Tag::PartLabel, &device.partlabel),
+    ] {
+        let Some(value) = value.clone().filter(|value| !value.is_empty()) else {
+            continue;
+        };
+        let link = TaggedName {
+            tag,
+            is_link: true,
+            value,
+        }
+        .to_string();
+        let Some(name) = link.strip_prefix("/dev/") else {
+            continue;
+        };
+        let link = dev.join(name);
+        if let Some(parent) = link.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        match symlink(&device.path, &link) {
+            // Two file systems of one label: the first has it, as with udev.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The state of Secure Boot; `None` where the firmware has no such thing or does not tell.
+///
+/// The variable is five bytes: its attributes, then 1 for on (UEFI 2.10 section 3.3).
+#[must_use]
+pub fn secure_boot(sys: &Path) -> Option<bool> {
+    const VARIABLE: &str = "firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+    let bytes = fs::read(sys.join(VARIABLE)).ok()?;
+    bytes.get(4).map(|byte| *byte == 1)
+}
+
+/// Mounts the firmware's variables where this node looks for them, if nobody has: best effort, for [`secure_boot`].
+pub fn mount_efivars_here() {
+    let target = Path::new("/").join(EFIVARS);
+    let is_empty = fs::read_dir(&target).is_ok_and(|mut entries| entries.next().is_none());
+    if is_empty
+        && let Err(error) = mount::mount(Path::new("efivarfs"), &target, "efivarfs", "nosuid,nodev,noexec")
+    {
+        tracing::debug!(%error, "efivarfs");
+    }
+}

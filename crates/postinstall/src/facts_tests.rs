@@ -1,0 +1,128 @@
+//! Systems told by their files.
+
+use ka_disk::spec::GoldenDevice;
+
+use super::*;
+use crate::files::fixture::Texts;
+
+/// A clone with /boot/efi, swap and root on an NVMe disk, whose golden node had them on sda.
+pub(crate) fn facts() -> Facts {
+    let device = |number: u32, uuid: &str| CloneDevice {
+        path: format!("/dev/nvme0n1p{number}"),
+        uuid: Some(uuid.to_owned()),
+        partuuid: Some(format!("99999999-0{number}")),
+        label: None,
+        partlabel: None,
+        fstype: None,
+    };
+    let golden = |number: u32, uuid: &str, aliases: &[&str]| GoldenDevice {
+        path: format!("/dev/sda{number}"),
+        uuid: Some(uuid.to_owned()),
+        partuuid: Some(format!("11111111-0{number}")),
+        label: (number == 3).then(|| "system".to_owned()),
+        partlabel: None,
+        aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
+    };
+    let esp = device(1, "E5E5-0002");
+    let swap = device(2, "aaaaaaaa-0002-4000-8000-000000000002");
+    let root = device(3, "aaaaaaaa-0003-4000-8000-000000000003");
+    let map = |golden: GoldenDevice, clone: &CloneDevice| DeviceMap {
+        golden,
+        clone: clone.clone(),
+        options: Vec::new(),
+    };
+    let mount = |path: &str, device: &CloneDevice, partition, fstype: &str| MountFact {
+        path: path.to_owned(),
+        device: device.clone(),
+        disk: "/dev/nvme0n1".to_owned(),
+        partition,
+        fstype: fstype.to_owned(),
+    };
+    Facts {
+        node_name: "n7".to_owned(),
+        mac: Some("52:54:00:00:00:07".to_owned()),
+        golden_host: "golden".to_owned(),
+        session: "kainstall".to_owned(),
+        server: "10.0.1.1:30765".to_owned(),
+        firmware: Firmware::Bios,
+        secure_boot: false,
+        keep_uuids: false,
+        disks: vec![DiskFact {
+            drive: "sda".to_owned(),
+            path: "/dev/nvme0n1".to_owned(),
+            table: TableKind::Mbr,
+            has_bios_partition: false,
+            esp: None,
+            active: Some(3),
+        }],
+        partitions: vec![esp.clone(), swap.clone(), root.clone()],
+        devices: vec![
+            map(golden(1, "E5E5-0001", &[]), &esp),
+            map(golden(2, "11111111-0002-4000-8000-000000000002", &[]), &swap),
+            map(
+                golden(
+                    3,
+                    "11111111-0003-4000-8000-000000000003",
+                    &["/dev/disk/by-id/ata-GOLDEN_X1-part3"],
+                ),
+                &root,
+            ),
+        ],
+        mounts: vec![mount("/", &root, 3, "ext4"), mount("/boot/efi", &esp, 1, "vfat")],
+        boot: BootSpec::default(),
+    }
+}
+
+const KERNEL: [(&str, &str); 2] = [
+    ("/boot/vmlinuz-6.1.0-42", ""),
+    ("/lib/modules/6.1.0-42/modules.dep", ""),
+];
+
+#[test]
+fn grub_is_found_by_its_configuration_or_by_its_tool_beside_a_kernel() {
+    let tool = Texts::new(&KERNEL)
+        .with("/usr/sbin/grub-install", "")
+        .with("/usr/lib/grub/i386-pc/modinfo.sh", "")
+        .with("/usr/lib/grub/x86_64-efi/modinfo.sh", "");
+    let boot = detect(&tool);
+    assert_eq!(boot.loader, Some(Loader::Grub));
+    assert_eq!(boot.grub_platforms, ["i386-pc", "x86_64-efi"]);
+    assert_eq!((boot.shim, boot.esp), (false, None));
+    let redhat = Texts::new(&KERNEL)
+        .with("/boot/grub2/grub.cfg", "")
+        .with("/boot/efi/EFI/redhat/shimx64.efi", "")
+        .with("/boot/efi/EFI/BOOT/BOOTX64.EFI", "");
+    let boot = detect(&redhat);
+    assert_eq!((boot.loader, boot.shim), (Some(Loader::Grub), true));
+    assert_eq!(boot.esp.as_deref(), Some("/boot/efi"));
+}
+
+#[test]
+fn the_other_loaders_are_found_and_a_data_disk_has_none() {
+    let systemd = Texts::new(&KERNEL).with("/efi/EFI/systemd/systemd-bootx64.efi", "");
+    assert_eq!(detect(&systemd).loader, Some(Loader::SystemdBoot));
+    let extlinux = Texts::new(&KERNEL)
+        .with("/boot/extlinux/extlinux.conf", "")
+        .with("/usr/bin/extlinux", "");
+    assert_eq!(detect(&extlinux).loader, Some(Loader::Extlinux));
+    let lilo = Texts::new(&KERNEL)
+        .with("/etc/lilo.conf", "")
+        .with("/sbin/lilo", "");
+    assert_eq!(detect(&lilo).loader, Some(Loader::Lilo));
+    assert_eq!(detect(&Texts::new(&KERNEL)), GoldenBoot::default());
+    // grub-common on a machine without a kernel of its own: a container.
+    let container = Texts::new(&[
+        ("/usr/sbin/grub-install", ""),
+        ("/usr/lib/grub/i386-pc/modinfo.sh", ""),
+    ]);
+    assert_eq!(detect(&container).loader, None);
+}
+
+#[test]
+fn a_path_is_on_the_innermost_mount() {
+    let facts = facts();
+    assert_eq!(facts.mount_of("/boot/efi/EFI").unwrap().partition, 1);
+    assert_eq!(facts.mount_of("/boot/grub").unwrap().partition, 3);
+    assert_eq!(facts.mount_of("/boot/efix").unwrap().partition, 3);
+    assert_eq!(facts.esp().unwrap().path, "/boot/efi");
+}
