@@ -30,6 +30,7 @@ fn dhclient_gets_renews_and_releases_a_lease() -> Result<()> {
     ensure!(lease_file(&room)?.contains(&mac), "{}", lease_file(&room)?);
 
     drop(running);
+    room.introduce_server(1)?;
     client.release()?;
     // Given back: the next machine could have it, and this one gets it again.
     let until = |text: &str| -> Result<u64> {
@@ -71,6 +72,7 @@ fn udhcpc_gets_renews_and_releases_a_lease() -> Result<()> {
     client.run.signal(Signal::SIGUSR1)?;
     client.wait_for("renew", 0).context("unicast, while bound")?;
 
+    room.introduce_server(1)?;
     client.run.signal(Signal::SIGUSR2)?;
     client.wait_for("deconfig", 2)?;
     let released = || -> Result<_> {

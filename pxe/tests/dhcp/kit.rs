@@ -87,6 +87,14 @@ impl Room {
         Ok(path)
     }
 
+    /// Tells a client's host where the server is. A RELEASE is said once, without an answer; clients give up their address
+    /// behind it at once, and one that still waits for ARP is then lost.
+    pub(crate) fn introduce_server(&self, number: usize) -> Result<()> {
+        let mac = mac_of(self.server_host())?;
+        let entry = format!("neigh replace {OURS} lladdr {mac} dev eth0 nud permanent");
+        self.client(number).ip(&entry).map(drop)
+    }
+
     pub(crate) fn dhclient(&self, number: usize) -> Result<DhClient<'_>> {
         DhClient::new(self, number)
     }
