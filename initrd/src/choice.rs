@@ -1,0 +1,189 @@
+//! Which drivers go into which image, by where the kernel's source has them.
+//!
+//! stage1 gets what a machine needs to reach a server over a wire, and what a card hangs on (USB, Hyper-V, virtio). Left
+//! out are wireless, modems, other media (CAN, amateur radio, ARCNET, AppleTalk, FDDI, InfiniBand, WAN), tunnels and
+//! virtual interfaces, and drivers of switch chips, which no node boots from. stage2 gets what disks hang on, and file
+//! systems. Modules that are not of the kernel's own tree (`updates/`, `extra/`) are judged by the functions they use.
+
+use ka_kmod::{Index, Module, ModuleName};
+
+/// What is taken and what is left, as paths below `lib/modules/RELEASE`. The longest that fits decides.
+struct Choice {
+    take: &'static [&'static str],
+    leave: &'static [&'static str],
+    /// Kernel functions that show a module from elsewhere to be of this sort.
+    imports: &'static [&'static str],
+}
+
+/// stage1.
+const NETWORK: Choice = Choice {
+    take: &[
+        "kernel/drivers/net/ethernet",
+        "kernel/drivers/net/phy",
+        "kernel/drivers/net/mdio",
+        "kernel/drivers/net/mdio.ko",
+        "kernel/drivers/net/mii.ko",
+        "kernel/drivers/net/pcs",
+        "kernel/drivers/net/sungem_phy.ko",
+        "kernel/drivers/net/usb",
+        // Machines that are not real.
+        "kernel/drivers/net/hyperv",
+        "kernel/drivers/net/virtio_net.ko",
+        "kernel/drivers/net/net_failover.ko",
+        "kernel/drivers/net/vmxnet3",
+        "kernel/drivers/net/xen-netfront.ko",
+        "kernel/drivers/net/fjes",
+        "kernel/drivers/net/thunderbolt-net.ko",
+        "kernel/drivers/net/thunderbolt",
+        // What a card hangs on.
+        "kernel/drivers/virtio",
+        "kernel/drivers/hv",
+        "kernel/drivers/pci/controller",
+        "kernel/drivers/usb/host",
+        // Raw sockets, for DHCP, where they are a module.
+        "kernel/net/packet",
+        // Keys are made early: a virtual machine has little else to make them of.
+        "kernel/drivers/char/hw_random/virtio-rng.ko",
+    ],
+    leave: &[
+        // Switch chips.
+        "kernel/drivers/net/ethernet/mellanox/mlxsw",
+        "kernel/drivers/net/ethernet/marvell/prestera",
+        "kernel/drivers/net/ethernet/mscc",
+        // Modems and telephones.
+        "kernel/drivers/net/usb/cdc-phonet.ko",
+        "kernel/drivers/net/usb/cdc_mbim.ko",
+        "kernel/drivers/net/usb/hso.ko",
+        "kernel/drivers/net/usb/huawei_cdc_ncm.ko",
+        "kernel/drivers/net/usb/ipheth.ko",
+        "kernel/drivers/net/usb/kalmia.ko",
+        "kernel/drivers/net/usb/lg-vl600.ko",
+        "kernel/drivers/net/usb/qmi_wwan.ko",
+        "kernel/drivers/net/usb/sierra_net.ko",
+        // Takes memory away, or gives it.
+        "kernel/drivers/virtio/virtio_balloon.ko",
+        "kernel/drivers/virtio/virtio_mem.ko",
+        "kernel/drivers/hv/hv_balloon.ko",
+    ],
+    imports: &[
+        "alloc_etherdev_mqs",
+        "devm_alloc_etherdev_mqs",
+        "usbnet_probe",
+        "phy_drivers_register",
+    ],
+};
+
+/// stage2.
+const STORAGE: Choice = Choice {
+    take: &[
+        "kernel/drivers/ata",
+        "kernel/drivers/scsi",
+        "kernel/drivers/message/fusion",
+        "kernel/drivers/nvme/host",
+        "kernel/drivers/mmc",
+        "kernel/drivers/ufs",
+        "kernel/drivers/nvdimm",
+        "kernel/drivers/md",
+        "kernel/drivers/block/virtio_blk.ko",
+        "kernel/drivers/block/xen-blkfront.ko",
+        "kernel/drivers/block/mtip32xx",
+        "kernel/drivers/block/loop.ko",
+        "kernel/drivers/block/sx8.ko",
+        "kernel/drivers/block/rsxx",
+        "kernel/drivers/block/skd_main.ko",
+        "kernel/drivers/usb/storage",
+        // What a disk hangs on.
+        "kernel/drivers/virtio",
+        "kernel/drivers/hv",
+        "kernel/drivers/pci/controller",
+        "kernel/drivers/usb/host",
+        // Keyboards, for the operator's shell.
+        "kernel/drivers/hid/hid.ko",
+        "kernel/drivers/hid/hid-generic.ko",
+        "kernel/drivers/hid/hid-hyperv.ko",
+        "kernel/drivers/hid/usbhid",
+        "kernel/drivers/input/serio",
+        "kernel/drivers/input/keyboard/atkbd.ko",
+        // File systems, and what they need when it is not named as a dependency.
+        "kernel/fs/ext2",
+        "kernel/fs/ext4",
+        "kernel/fs/jbd2",
+        "kernel/fs/xfs",
+        "kernel/fs/btrfs",
+        "kernel/fs/f2fs",
+        "kernel/fs/jfs",
+        "kernel/fs/reiserfs",
+        "kernel/fs/fat",
+        "kernel/fs/exfat",
+        "kernel/fs/isofs",
+        "kernel/fs/squashfs",
+        "kernel/fs/overlayfs",
+        "kernel/fs/efivarfs",
+        "kernel/fs/nls",
+        "kernel/fs/unicode",
+        "kernel/fs/quota",
+        "kernel/fs/configfs",
+        "kernel/drivers/firmware/efi",
+    ],
+    leave: &[
+        // Disks in another machine's memory, or none at all.
+        "kernel/drivers/scsi/scsi_debug.ko",
+        "kernel/drivers/scsi/pcmcia",
+        "kernel/drivers/ata/pata_pcmcia.ko",
+        "kernel/drivers/virtio/virtio_balloon.ko",
+        "kernel/drivers/virtio/virtio_mem.ko",
+        "kernel/drivers/hv/hv_balloon.ko",
+        "kernel/drivers/firmware/efi/test",
+    ],
+    imports: &[
+        "scsi_host_alloc",
+        "ata_host_alloc",
+        "ata_host_alloc_pinfo",
+        "mmc_alloc_host",
+        "blk_mq_alloc_tag_set",
+        "blk_mq_alloc_disk",
+        "__blk_mq_alloc_disk",
+        "register_filesystem",
+        "nvme_init_ctrl",
+    ],
+};
+
+/// Asked for by name when the kernel runs, without any module saying that it needs them.
+const STORAGE_BY_NAME: [&str; 4] = ["crc32c", "crypto-crc32c", "crc32", "xxhash64"];
+
+/// The network drivers of a kernel. `imports` tells what a module from outside the kernel's tree uses.
+pub(crate) fn network(index: &Index, imports: &dyn Fn(&Module) -> Vec<String>) -> Vec<ModuleName> {
+    NETWORK.of(index, imports)
+}
+
+/// The storage drivers and file systems of a kernel.
+pub(crate) fn storage(index: &Index, imports: &dyn Fn(&Module) -> Vec<String>) -> Vec<ModuleName> {
+    let mut names = STORAGE.of(index, imports);
+    names.extend(STORAGE_BY_NAME.iter().flat_map(|word| index.resolve(word)));
+    names
+}
+
+impl Choice {
+    fn of(&self, index: &Index, imports: &dyn Fn(&Module) -> Vec<String>) -> Vec<ModuleName> {
+        let chosen = index.modules().iter().filter(|module| {
+            if module.path.starts_with("kernel") {
+                self.takes(module)
+            } else {
+                let uses = imports(module);
+                uses.iter().any(|import| self.imports.contains(&import.as_str()))
+            }
+        });
+        chosen.map(|module| module.name.clone()).collect()
+    }
+
+    fn takes(&self, module: &Module) -> bool {
+        let path = Index::plain_path(&module.path);
+        let longest = |paths: &[&str]| {
+            let fitting = paths
+                .iter()
+                .filter(|path_above| std::path::Path::new(&path).starts_with(path_above));
+            fitting.map(|path_above| path_above.len()).max()
+        };
+        longest(self.take) > longest(self.leave)
+    }
+}

@@ -1,0 +1,79 @@
+//! Compression of whole images, as the kernel (stage1) or the client (stage2) undoes it.
+
+use std::io::{self, Write as _};
+
+use crate::InitrdError;
+
+/// Strong, and still undone with 8 MiB of window: level 20 and above want up to 128 MiB of a small node's memory.
+const ZSTD_LEVEL: i32 = 19;
+/// Worker threads: a constant, because the bytes must not depend on how many processors there are.
+const ZSTD_WORKERS: u32 = 4;
+/// As large as a kernel before 5.9, on a small node, unpacks without trouble.
+const XZ_LEVEL: u32 = 9;
+
+/// What the kernel can undo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
+    Zstd,
+    Xz,
+    Gzip,
+}
+
+impl Compression {
+    /// Compresses an archive. The result is padded with zeros, which the kernel skips, so that another archive can
+    /// follow directly.
+    pub(crate) fn pack(self, archive: &[u8]) -> Result<Vec<u8>, InitrdError> {
+        let packed = match self {
+            Self::Zstd => zstd_pack(archive),
+            Self::Xz => xz_pack(archive),
+            Self::Gzip => gzip_pack(archive),
+        };
+        let mut packed = packed.map_err(InitrdError::Compress)?;
+        packed.resize(packed.len().next_multiple_of(ka_cpio::ALIGNMENT), 0);
+        Ok(packed)
+    }
+}
+
+fn zstd_pack(archive: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), ZSTD_LEVEL)?;
+    encoder.include_contentsize(true)?;
+    encoder.set_pledged_src_size(Some(archive.len() as u64))?;
+    encoder.multithread(ZSTD_WORKERS)?;
+    encoder.write_all(archive)?;
+    encoder.finish()
+}
+
+fn xz_pack(archive: &[u8]) -> io::Result<Vec<u8>> {
+    // The kernel's decoder checks CRC32 and nothing else (Documentation/staging/xz.rst).
+    let stream = liblzma::stream::Stream::new_easy_encoder(XZ_LEVEL, liblzma::stream::Check::Crc32)
+        .map_err(io::Error::other)?;
+    let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+    encoder.write_all(archive)?;
+    encoder.finish()
+}
+
+fn gzip_pack(archive: &[u8]) -> io::Result<Vec<u8>> {
+    // No name, no time: the header is the same for ever.
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(archive)?;
+    encoder.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_packing_is_undone_repeatable_and_aligned() {
+        let archive: Vec<u8> = (0..300_000u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
+        for compression in [Compression::Zstd, Compression::Xz, Compression::Gzip] {
+            let packed = compression.pack(&archive).unwrap();
+            assert_eq!(packed, compression.pack(&archive).unwrap());
+            assert_eq!(packed.len() % 4, 0);
+            assert!(packed.len() < archive.len() / 2);
+            let segments = crate::list::segments(&packed, 64 << 20).unwrap();
+            assert_eq!(segments.len(), 1);
+            assert_eq!(segments[0].archive.as_ref(), archive);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! `ka-initrd`: makes a node's boot images, and shows what is in one.
+
+mod cli;
+mod command;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let options = match cli::parse(std::env::args_os()) {
+        cli::Parsed::Options(options) => options,
+        cli::Parsed::Text(text) => return print(text.as_bytes()),
+        cli::Parsed::Wrong(text) => {
+            eprintln!("error: {text}");
+            return ExitCode::from(2);
+        }
+    };
+    // What libraries log is for whoever looks for a fault: KA_LOG=debug.
+    let filter = EnvFilter::try_from_env("KA_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
+    match command::run(&options) {
+        Ok(text) => print(text.as_bytes()),
+        Err(err) => {
+            eprintln!("error: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A closed pipe is no failure: whoever reads has read enough.
+fn print(text: &[u8]) -> ExitCode {
+    io::stdout().write_all(text).ok();
+    ExitCode::SUCCESS
+}
