@@ -1,8 +1,8 @@
 //! `ka-client`: the node that becomes a clone of the golden node.
 //!
 //! What: the command line ([`cli`]), joining the server ([`session`]), the clone itself ([`clone`]), the generic mode
-//! ([`generic`]), and the way there from power-on ([`init`]). What not: sockets (`ka_transport`), partition layouts and file systems (`ka_disk`),
-//! the tree stream (`ka_image`). Issue 2 §2, §4 and §9.
+//! ([`generic`]), and the way there from power-on ([`init`]). What not: sockets (`ka_transport`), partition layouts and
+//! file systems (`ka_disk`), the tree stream (`ka_image`). Issue 2 §2, §4 and §9; issue 3 §3.
 
 mod beacon;
 mod cli;
@@ -22,8 +22,6 @@ mod stop;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use tracing_subscriber::EnvFilter;
-
 fn main() -> ExitCode {
     if let Some(code) = init::run_as(std::env::args_os().next().as_deref()) {
         return code;
@@ -39,12 +37,7 @@ fn main() -> ExitCode {
     if options.man {
         return print(&cli::manual());
     }
-    // What libraries log is for whoever looks for a fault: KA_LOG=debug.
-    let filter = EnvFilter::try_from_env("KA_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .init();
+    settings::log_libraries();
     match session::run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use ka_host::netif;
 use ka_proto::{MacAddr, NodeName, SessionName};
 use ka_transport::{JoinCode, NodeConfig};
+use tracing_subscriber::EnvFilter;
 
 use crate::cli::Options;
 use crate::journal::Format;
@@ -67,6 +68,15 @@ fn node_name(options: &Options) -> anyhow::Result<NodeName> {
             .or_else(|_| NodeName::new("node"))
             .context("host name"),
     }
+}
+
+/// What libraries log goes to standard error: errors, and more for whoever looks for a fault (`KA_LOG=debug`).
+pub(crate) fn log_libraries() {
+    let filter = EnvFilter::try_from_env("KA_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 /// How events are shown.

@@ -74,7 +74,7 @@ pub(super) fn beside(console: &Path) -> Option<PathBuf> {
 pub(super) fn say(line: &str) {
     for console in active() {
         if let Ok(mut file) = open(&console) {
-            write!(file, "{line}\r\n").ok();
+            writeln!(file, "{line}").ok();
         }
     }
 }
@@ -159,8 +159,7 @@ struct Terminal(File);
 
 impl Sink for Terminal {
     fn line(&mut self, line: &str) {
-        // Raw or cooked: a carriage return too many does no harm.
-        self.0.write_all(format!("{line}\r\n").as_bytes()).ok();
+        self.0.write_all(format!("{line}\n").as_bytes()).ok();
     }
 }
 

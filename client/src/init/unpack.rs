@@ -119,6 +119,12 @@ fn make_directory(parent: &OwnedFd, name: &OsStr, entry: &Entry) -> anyhow::Resu
 }
 
 fn make_link(parent: &OwnedFd, name: &OsStr, target: &OsStr) -> anyhow::Result<()> {
+    // `/lib` and its like are never gone, not for a moment: the kernel may look for a module just then.
+    let is_there =
+        rustix::fs::readlinkat(parent, name, Vec::new()).is_ok_and(|old| old.as_bytes() == target.as_bytes());
+    if is_there {
+        return Ok(());
+    }
     remove(parent, name)?;
     rustix::fs::symlinkat(target, parent, name)?;
     Ok(())

@@ -3,6 +3,7 @@
 //! Needs root and the packages of `xtask/packages.txt`: `cargo xtask test` sees to both. Every program started has a
 //! time limit, everything made carries this process's id and is undone by a guard.
 
+mod address;
 mod architecture;
 mod clone;
 mod failures;

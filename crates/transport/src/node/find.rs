@@ -72,7 +72,7 @@ pub(super) async fn locate(config: &NodeConfig) -> Result<SocketAddr, NotJoined>
                 Some(server) => Ok(server),
                 None => Err(NotJoined::Yet(format!(
                     "no answer to broadcasts to UDP port {} on {} (server not started, another session name or join \
-                     code, or a network between; -h names it)",
+                     code, or a network between; -h, from power-on ka.server=, names it)",
                     config.control_port,
                     list_routes(config)
                 ))),

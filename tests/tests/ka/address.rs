@@ -1,0 +1,144 @@
+//! The node's DHCP client against dnsmasq, on a switch in namespaces: a lease, its renewal, a server that goes away.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use ka_dhcpc::{Client, Config, Event, Interface, Lease};
+use ka_host::netif::MacAddr;
+use ka_host::route;
+use ka_tests::netns::{Namespace, Network};
+use ka_tests::process::{Program, Running};
+use ka_tests::scratch::Scratch;
+
+/// No step takes longer; what does is a hang.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// dnsmasq on the golden host: one address, told to be renewed after three seconds.
+fn dnsmasq(network: &Network, scratch: &Scratch) -> Result<Running> {
+    let leases = scratch.path().join("leases");
+    let mut server = Program::new("dnsmasq")
+        .args([
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--port=0",
+            "--user=root",
+        ])
+        .args([
+            "--interface=eth0",
+            "--log-dhcp",
+            "--log-facility=-",
+            "--pid-file=",
+        ])
+        .args([
+            "--dhcp-range=10.77.0.60,10.77.0.60,255.255.252.0,2m",
+            "--dhcp-authoritative",
+            "--no-ping",
+        ])
+        .args([
+            "--dhcp-option=3,10.77.0.254",
+            "--dhcp-option=6,10.77.0.253",
+            "--domain=room.example",
+        ])
+        .args(["--dhcp-option-force=58,3", "--dhcp-option-force=59,6"])
+        .arg(format!("--dhcp-leasefile={}", leases.display()))
+        .inside(network.golden())
+        .limit(LIMIT * 3)
+        .spawn()?;
+    server.wait_for("DHCP, IP range")?;
+    Ok(server)
+}
+
+/// Runs the client on the node until it has what `enough` looks for.
+fn run_client(
+    node: &Namespace,
+    enough: impl Fn(&[Event]) -> bool + Send + Sync,
+) -> Result<(Lease, Vec<Event>)> {
+    // Not from /sys/class/net, which shows the namespace that mounted it.
+    let listed = node.ip("-o link show dev eth0")?;
+    let (index, _) = listed.split_once(':').context("no index")?;
+    let mut words = listed.split_whitespace();
+    let mac: MacAddr = words
+        .find(|word| *word == "link/ether")
+        .and_then(|_| words.next())
+        .context("no hardware address")?
+        .parse()?;
+    let interface = Interface {
+        name: "eth0".to_owned(),
+        index: index.parse()?,
+    };
+    let config = Config {
+        mac: mac.0,
+        vendor_class: "KA-node".to_owned(),
+        host_name: None,
+        seed: 7,
+    };
+    node.enter(|| -> Result<_> {
+        let (name, index) = (interface.name.clone(), interface.index);
+        let events = Mutex::new(Vec::new());
+        let note = |event: &Event| events.lock().unwrap().push(event.clone());
+        let mut client = Client::new(interface, config)?;
+        let lease = client.acquire(LIMIT, note)?;
+        route::add_address(&name, index, lease.addr, lease.prefix)?;
+        let deadline = Instant::now() + LIMIT;
+        client.keep(
+            || !enough(&events.lock().unwrap()) && Instant::now() < deadline,
+            note,
+        );
+        Ok((lease, events.into_inner()?))
+    })?
+}
+
+#[test]
+fn the_node_gets_a_lease_from_dnsmasq_and_renews_it() -> Result<()> {
+    let network = Network::new(1, None)?;
+    let scratch = Scratch::new("address")?;
+    let node = network.node(1);
+    node.ip("addr flush dev eth0")?;
+    let server = dnsmasq(&network, &scratch)?;
+
+    let extended = |events: &[Event]| {
+        events
+            .iter()
+            .filter(|event| matches!(event, Event::Extended(_)))
+            .count()
+    };
+    let (lease, events) = run_client(node, move |events| extended(events) >= 2)?;
+
+    assert_eq!(
+        (lease.addr.to_string(), lease.prefix),
+        ("10.77.0.60".to_owned(), 22)
+    );
+    assert_eq!(lease.gateway, Some([10, 77, 0, 254].into()));
+    assert_eq!(lease.name_servers, [std::net::Ipv4Addr::new(10, 77, 0, 253)]);
+    assert_eq!(lease.domain.as_deref(), Some("room.example"));
+    ensure!(extended(&events) >= 2, "{events:?}\n{}", server.said());
+    ensure!(
+        server.said().contains("vendor class: KA-node"),
+        "{}",
+        server.said()
+    );
+    ensure!(node.ip("-o -4 addr show dev eth0")?.contains("10.77.0.60/22"));
+    Ok(())
+}
+
+#[test]
+fn a_server_that_starts_late_is_found() -> Result<()> {
+    let network = Network::new(1, None)?;
+    let scratch = Scratch::new("address-late")?;
+    let node = network.node(1);
+    node.ip("addr flush dev eth0")?;
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| run_client(node, |_| true));
+        // Past the first question and its repetition.
+        std::thread::sleep(Duration::from_secs(4));
+        let server = dnsmasq(&network, &scratch)?;
+        let (lease, events) = client.join().expect("the client's thread")?;
+        assert_eq!(lease.addr.to_string(), "10.77.0.60", "{}", server.said());
+        ensure!(
+            events.iter().any(|event| matches!(event, Event::Asking(2..))),
+            "{events:?}"
+        );
+        Ok(())
+    })
+}
