@@ -142,6 +142,7 @@ pub fn detect(files: &dyn Files) -> GoldenBoot {
         .find(|place| !efi_directories(files, place).is_empty());
     GoldenBoot {
         loader: loader(files, esp),
+        tools: tools(files),
         grub_platforms: grub_platforms(files),
         shim: crate::bootloader::has_signed_parts(files)
             || esp.is_some_and(|esp| shim_directory(files, esp).is_some()),
@@ -213,6 +214,21 @@ fn loader(files: &dyn Files, esp: Option<&str>) -> Option<Loader> {
     }
     let has_kernel = !crate::initramfs::releases(files).is_empty();
     (grub_tool && has_kernel && !grub_platforms(files).is_empty()).then_some(Loader::Grub)
+}
+
+/// The loaders that can be installed here, by their tools.
+fn tools(files: &dyn Files) -> Vec<Loader> {
+    [
+        ("grub-install", Loader::Grub),
+        ("grub2-install", Loader::Grub),
+        ("bootctl", Loader::SystemdBoot),
+        ("extlinux", Loader::Extlinux),
+        ("lilo", Loader::Lilo),
+    ]
+    .into_iter()
+    .filter(|(name, _)| has_program(files, name))
+    .map(|(_, loader)| loader)
+    .collect()
 }
 
 /// The platforms that GRUB is there for, by the directories with its modules.

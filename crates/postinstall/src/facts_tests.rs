@@ -87,6 +87,7 @@ fn grub_is_found_by_its_configuration_or_by_its_tool_beside_a_kernel() {
     let boot = detect(&tool);
     assert_eq!(boot.loader, Some(Loader::Grub));
     assert_eq!(boot.grub_platforms, ["i386-pc", "x86_64-efi"]);
+    assert_eq!(boot.tools, [Loader::Grub]);
     assert_eq!((boot.shim, boot.esp), (false, None));
     let redhat = Texts::new(&KERNEL)
         .with("/boot/grub2/grub.cfg", "")

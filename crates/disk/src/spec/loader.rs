@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct GoldenBoot {
     /// Its boot loader; `None` where there is none (a data disk) or none that KA knows.
     pub loader: Option<Loader>,
+    /// The loaders whose own tools are installed.
+    pub tools: Vec<Loader>,
     /// The platforms that it can install GRUB for: `i386-pc`, `x86_64-efi`.
     pub grub_platforms: Vec<String>,
     /// It boots through shim: nothing unsigned may take its place.

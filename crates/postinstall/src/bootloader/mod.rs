@@ -107,6 +107,14 @@ pub fn choose(facts: &Facts) -> Result<Option<Install>, PostError> {
         None => facts.boot.golden.loader,
     };
     let Some(loader) = loader else { return Ok(None) };
+    let golden = &facts.boot.golden;
+    // What the golden node boots by is there, if only as files.
+    if golden.loader != Some(loader) && !golden.tools.contains(&loader) {
+        return Err(PostError::Wrong(format!(
+            "-r {}: the golden node has no {loader}: install it there, or choose another boot loader",
+            facts.boot.loader.as_deref().unwrap_or_default()
+        )));
+    }
     let install = match (loader, facts.firmware) {
         (Loader::Grub, Firmware::Bios) => grub_bios(facts)?,
         (Loader::Grub, Firmware::Uefi) => grub_uefi(facts)?,

@@ -9,6 +9,7 @@ fn bios() -> Facts {
     let mut facts = facts();
     facts.boot.golden.loader = Some(Loader::Grub);
     facts.boot.golden.grub_platforms = vec!["i386-pc".to_owned()];
+    facts.boot.golden.tools = vec![Loader::Grub, Loader::SystemdBoot, Loader::Extlinux, Loader::Lilo];
     facts
 }
 
@@ -49,6 +50,10 @@ fn a_golden_node_without_loader_needs_none_and_none_can_be_asked_for() {
     assert_eq!(choose(&facts).unwrap(), None);
     facts.boot.loader = Some("loadlin".to_owned());
     assert!(refusal(&facts).contains("-r loadlin"));
+    facts.boot.loader = Some("lilo".to_owned());
+    assert!(choose(&facts).unwrap().is_some());
+    facts.boot.golden.tools.clear();
+    assert!(refusal(&facts).contains("has no LILO"));
 }
 
 #[test]
