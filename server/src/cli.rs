@@ -12,6 +12,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 use ka_status::option::{BufferSize, usage_line};
 
+use crate::boot::{BOOT_CLONE_ONLY, BootOptions};
 use crate::size::BlockSize;
 
 /// Default session name, the original's.
@@ -23,8 +24,8 @@ const MAX_RELEASE_TENTHS: u64 = 6000;
 /// Longest `--wait`, in seconds: a week.
 const MAX_WAIT_SECS: u64 = 7 * 24 * 3600;
 
-/// Options that mean nothing when a stream of the operator's own is sent.
-const CLONE_ONLY: [&str; 10] = [
+/// Options that mean nothing when a stream of the operator's own is sent; with [`BOOT_CLONE_ONLY`].
+const CLONE_ONLY: [&str; 9] = [
     "partitions",
     "exclude",
     "exclude_disks",
@@ -34,7 +35,6 @@ const CLONE_ONLY: [&str; 10] = [
     "boot_loader",
     "root",
     "keep_uuids",
-    "keep_identity",
 ];
 
 /// Clone this machine, the golden node, onto every node that joins the session.
@@ -47,11 +47,13 @@ const CLONE_ONLY: [&str; 10] = [
     after_help = "During the run everything for people goes to standard error; the totals at the end go to \
                         standard output. With --json standard output holds JSON lines only (docs/events.md).\n\n\
                         Exit codes: 0 all nodes done; 1 nothing done; 2 wrong usage; 3 some nodes failed, named on \
-                        the last lines."
+                        the last lines, or never came back from their own disks (--wait-boot).\n\n\
+                        With --pxe this machine boots the others: listed in --nodes or armed, each becomes a clone once and \
+                        then boots from its own disk; every other machine boots as before (docs/first-clone.md)."
 )]
 pub(crate) struct Options {
     /// Number of nodes to wait for; without it, until a node says go (ka-client -g) or --wait is over
-    #[arg(short = 'n', long = "nodes", value_name = "NUM", value_parser = nodes())]
+    #[arg(short = 'n', long = "clients", value_name = "NUM", value_parser = nodes())]
     pub(crate) nodes: Option<u32>,
 
     /// Use the desc file DESC for the partition table of DRIVE, instead of the drive's own table (repeatable)
@@ -93,11 +95,12 @@ pub(crate) struct Options {
 
     /// Generic mode: send what COMMAND writes (sh -c); the nodes pipe it into their own command
     #[arg(short = 'e', long = "exec", value_name = "COMMAND", conflicts_with = "input",
-          conflicts_with_all = CLONE_ONLY)]
+          conflicts_with_all = CLONE_ONLY, conflicts_with_all = BOOT_CLONE_ONLY)]
     pub(crate) exec: Option<String>,
 
     /// Generic mode: send FILE (a file, a device, a named pipe) instead of a command's output
-    #[arg(long, value_name = "FILE", conflicts_with_all = CLONE_ONLY)]
+    #[arg(long, value_name = "FILE", conflicts_with_all = CLONE_ONLY,
+          conflicts_with_all = BOOT_CLONE_ONLY)]
     pub(crate) input: Option<PathBuf>,
 
     /// Golden tree, when it is not this machine's own: DIR/etc/fstab says what is mounted where
@@ -123,10 +126,6 @@ pub(crate) struct Options {
     /// Give the clones the golden file systems' and partitions' own UUIDs
     #[arg(long)]
     pub(crate) keep_uuids: bool,
-
-    /// Leave the clones the golden node's host name, machine-id, SSH host keys and all else that tells machines apart
-    #[arg(long)]
-    pub(crate) keep_identity: bool,
 
     /// Memory for data on its way to the first node
     #[arg(long, value_name = "SIZE", default_value = "64M")]
@@ -167,6 +166,9 @@ pub(crate) struct Options {
     /// Print the manual page (roff)
     #[arg(long, hide = true)]
     pub(crate) man: bool,
+
+    #[command(flatten)]
+    pub(crate) boot: BootOptions,
 }
 
 /// When blocks are compressed.
@@ -310,8 +312,16 @@ mod tests {
     #[test]
     fn wrong_usage_is_one_line_that_names_the_option() {
         for (line, named) in [
-            (&["-n", "0"][..], "--nodes"),
-            (&["-n", "many"], "--nodes"),
+            (&["-n", "0"][..], "--clients"),
+            (&["-n", "many"], "--clients"),
+            (&["--dhcp", "proxy"], "--pxe"),
+            (&["--pxe", "eth1", "--dhcp", "all"], "full:FIRST-LAST"),
+            (&["--nodes", "list"], "--pxe"),
+            (&["--arm", "all"], "--pxe"),
+            (&["--append", "console=ttyS0"], "--pxe"),
+            (&["-e", "true", "--pxe", "eth1", "--dhcp", "proxy"], "--pxe"),
+            (&["-e", "true", "--keep-identity"], "--keep-identity"),
+            (&["--wait-boot", "999999"], "--wait-boot"),
             (&["-e", "tar c /", "-p", "sda", "desc"], "--partitions"),
             (&["-e", "true", "-D", "sda1"], "--raw"),
             (&["-e", "true", "--input", "file"], "--input"),

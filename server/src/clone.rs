@@ -17,6 +17,7 @@ use ka_status::report::{Digest, NodePlan};
 use ka_status::run::RunEvent;
 use ka_status::summary::GoldenTotals;
 
+use crate::boot;
 use crate::cli::DEFAULT_STATE_DIR;
 use crate::failure::Failure;
 use crate::feed::Sink;
@@ -45,7 +46,7 @@ pub(crate) fn survey(options: &SurveyOptions, settings: &Settings) -> Result<Ins
         stream.name = format!("{}{number}", settings.session);
     }
     spec.boot = BootSpec {
-        keep_identity: settings.keep_identity,
+        keep_identity: settings.boot.keep_identity,
         hooks: true,
         golden: golden_boot(&options.root)?,
         ..BootSpec::default().with_loader_option(options.boot_loader.as_deref())
@@ -70,6 +71,12 @@ pub(crate) fn run(run: &mut Run<'_>, spec: &InstallSpec) -> Result<()> {
         run.monitor.emit(&RunEvent::Warning { text: note.clone() });
     }
     run.gather()?;
+    if let Some(stage2) = run.stage2.take() {
+        boot::send_tools(run, &stage2)?;
+    }
+    let mut spec = spec.clone();
+    spec.boot.beacon = run.beacon_spec();
+    let spec = &spec;
     prepare(run, spec)?;
     make_disks_ready(run)?;
     for stream in &spec.streams {
@@ -83,7 +90,9 @@ pub(crate) fn run(run: &mut Run<'_>, spec: &InstallSpec) -> Result<()> {
         }
     }
     run.collect_reports()?;
+    run.finish_machines();
     run.release();
+    run.await_first_boots();
     Ok(())
 }
 

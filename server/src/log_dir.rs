@@ -77,6 +77,7 @@ impl View for NodeLogs {
         | RunEvent::NodePrepared { node, .. }
         | RunEvent::NodeStep { node, .. }
         | RunEvent::NodeFailed { node, .. }
+        | RunEvent::NodeBooted { node, .. }
         | RunEvent::NodeDone { node, .. }) = event
         else {
             return Ok(());

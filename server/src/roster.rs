@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ka_proto::MacAddr;
+use ka_status::boot::{FirstBoot, SeenBy};
 use ka_status::run::NodeRef;
 use ka_status::summary::{NodeOutcome, NodeSummary};
 use ka_transport::NodeInfo;
@@ -17,20 +19,27 @@ pub(crate) struct Roster {
 struct Entry {
     node: NodeRef,
     addr: IpAddr,
+    mac: Option<MacAddr>,
     outcome: Option<NodeOutcome>,
+    first_boot: Option<FirstBoot>,
+}
+
+impl Entry {
+    fn new(info: &NodeInfo) -> Self {
+        Self {
+            node: node_ref(info),
+            addr: info.addr,
+            mac: info.mac,
+            outcome: None,
+            first_boot: None,
+        }
+    }
 }
 
 impl Roster {
     /// Takes in a node as it joins. Its place is the one it has among those present, until the order is final.
     pub(crate) fn join(&mut self, info: &NodeInfo) -> NodeRef {
-        self.nodes.insert(
-            info.id.0,
-            Entry {
-                node: node_ref(info),
-                addr: info.addr,
-                outcome: None,
-            },
-        );
+        self.nodes.insert(info.id.0, Entry::new(info));
         let present = self.nodes.values().filter(|entry| entry.outcome.is_none());
         let before = present
             .filter(|entry| (entry.addr, entry.node.id) <= (info.addr, info.id.0))
@@ -55,12 +64,7 @@ impl Roster {
         infos
             .iter()
             .map(|info| {
-                let entry = Entry {
-                    node: node_ref(info),
-                    addr: info.addr,
-                    outcome: None,
-                };
-                let entry = self.nodes.entry(info.id.0).or_insert(entry);
+                let entry = self.nodes.entry(info.id.0).or_insert_with(|| Entry::new(info));
                 entry.node = node_ref(info);
                 entry.node.clone()
             })
@@ -92,6 +96,44 @@ impl Roster {
             .collect()
     }
 
+    /// A node's hardware address, which it did not give itself.
+    pub(crate) fn learn_mac(&mut self, id: u32, mac: MacAddr) {
+        if let Some(entry) = self.nodes.get_mut(&id) {
+            entry.mac = Some(mac);
+        }
+    }
+
+    /// The nodes are released: from now on the clones among them are missing until they are seen. Gives how many.
+    pub(crate) fn expect_boots(&mut self) -> usize {
+        let is_done = |entry: &&mut Entry| matches!(entry.outcome, Some(NodeOutcome::Done { .. }));
+        let clones = self.nodes.values_mut().filter(is_done);
+        clones
+            .map(|entry| entry.first_boot = Some(FirstBoot::NeverCameBack))
+            .count()
+    }
+
+    /// Clones that have not been seen yet.
+    pub(crate) fn missing_boots(&self) -> usize {
+        let is_missing = |entry: &&Entry| entry.first_boot == Some(FirstBoot::NeverCameBack);
+        self.nodes.values().filter(is_missing).count()
+    }
+
+    /// A clone was seen. `None` when nobody waits for it, or it was seen before.
+    pub(crate) fn came_back(&mut self, id: u32, seen_by: SeenBy, after_ms: u64) -> Option<NodeRef> {
+        let entry = self.nodes.get_mut(&id)?;
+        if entry.first_boot != Some(FirstBoot::NeverCameBack) {
+            return None;
+        }
+        entry.first_boot = Some(FirstBoot::Booted { seen_by, after_ms });
+        Some(entry.node.clone())
+    }
+
+    /// The number of the node with this hardware address.
+    pub(crate) fn id_of(&self, mac: MacAddr) -> Option<u32> {
+        let mut nodes = self.nodes.iter();
+        nodes.find(|(_, entry)| entry.mac == Some(mac)).map(|(id, _)| *id)
+    }
+
     /// All nodes with their outcomes in chain order; those without a place come first.
     pub(crate) fn summaries(&self) -> Vec<NodeSummary> {
         let mut all: Vec<_> = self.nodes.values().collect();
@@ -101,6 +143,7 @@ impl Roster {
             Some(NodeSummary {
                 node: entry.node.clone(),
                 outcome,
+                first_boot: entry.first_boot,
             })
         };
         all.iter().filter_map(summary).collect()
@@ -118,7 +161,8 @@ fn node_ref(info: &NodeInfo) -> NodeRef {
 
 #[cfg(test)]
 mod tests {
-    use ka_proto::{ChainPosition, NodeId};
+    use ka_proto::{ChainPosition, MacAddr, NodeId};
+    use ka_status::boot::{FirstBoot, SeenBy};
     use ka_status::report::NodeReport;
     use ka_status::summary::NodeOutcome;
     use ka_transport::NodeInfo;
@@ -164,6 +208,38 @@ mod tests {
         assert_eq!(roster.summaries()[0].outcome, done);
         assert!(roster.unsettled().is_empty());
         assert!(roster.settle(77, failed("who?")).is_none());
+    }
+
+    #[test]
+    fn only_clones_are_waited_for_and_each_comes_back_once() {
+        let mut roster = Roster::default();
+        for id in 1..=3 {
+            roster.join(&info(id, u8::try_from(id).unwrap(), id));
+        }
+        let mac = MacAddr([2, 0, 0, 0, 0, 2]);
+        roster.learn_mac(2, mac);
+        for id in [1, 2] {
+            let report = NodeReport::default();
+            roster.settle(id, NodeOutcome::Done { report });
+        }
+        roster.settle(3, failed("no disk"));
+        assert_eq!(
+            roster.came_back(1, SeenBy::Beacon, 5),
+            None,
+            "it is not released yet"
+        );
+        assert_eq!(roster.expect_boots(), 2);
+        assert_eq!(roster.id_of(mac), Some(2));
+        assert!(roster.came_back(2, SeenBy::Dhcp, 5).is_some());
+        assert_eq!(roster.came_back(2, SeenBy::Beacon, 9), None);
+        assert_eq!(roster.came_back(3, SeenBy::Beacon, 9), None, "it failed");
+        assert_eq!(roster.missing_boots(), 1);
+        let boots: Vec<_> = roster.summaries().iter().map(|node| node.first_boot).collect();
+        let seen = FirstBoot::Booted {
+            seen_by: SeenBy::Dhcp,
+            after_ms: 5,
+        };
+        assert_eq!(boots, [Some(FirstBoot::NeverCameBack), Some(seen), None]);
     }
 
     #[test]

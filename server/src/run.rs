@@ -2,18 +2,21 @@
 //! those of the generic mode in [`crate::generic`]; what both share is [`Run`].
 
 use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use ka_disk::spec::BeaconSpec;
 use ka_status::report::NodeReport;
 use ka_status::run::RunEvent;
 use ka_status::summary::{GoldenTotals, RunSummary, StreamTotals};
 use ka_status::text::error_line;
 use ka_transport::{NodeInfo, Outcome, Server, StreamSummary, StreamWriter};
 
+use crate::boot::{self, Images, Serving};
 use crate::cli::Options;
 use crate::failure::{Failure, OrFail};
 use crate::monitor::Monitor;
@@ -25,8 +28,37 @@ use crate::{clone, dry_run, generic, start};
 /// How long the transport may take to end with its last events.
 const LAST_EVENTS_LIMIT: Duration = Duration::from_secs(5);
 
+/// Addresses of ours that clones call at their first boot: more than a server has that they could reach.
+const MAX_BEACON_ADDRS: usize = 16;
+
+/// Between two looks at who came back: a machine boots in tens of seconds.
+const BOOT_LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// From a system's first DHCP message to its lease: an ARP probe of a second, and a repetition or two.
+const LAST_LEASE_TIME: Duration = Duration::from_secs(10);
+
 /// Between two looks at it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// What [`start`] makes a run of.
+pub(crate) struct Parts<'a> {
+    /// What was asked for.
+    pub(crate) settings: &'a Settings,
+    /// Where everything is shown and remembered.
+    pub(crate) monitor: Arc<Monitor>,
+    /// Whether somebody asked for the end.
+    pub(crate) stop: Stop,
+    /// The nodes.
+    pub(crate) server: Arc<Server>,
+    /// What of this machine belongs to the run itself and stays here.
+    pub(crate) own_files: Vec<PathBuf>,
+    /// Tools for nodes that were booted from the network.
+    pub(crate) stage2: Option<Vec<u8>>,
+    /// The boot server, if there is one.
+    pub(crate) serving: Option<Serving>,
+    /// Token of the clones' beacons, where they are waited for.
+    pub(crate) beacon: Option<[u8; 32]>,
+}
 
 /// A run whose ports are bound.
 pub(crate) struct Run<'a> {
@@ -40,6 +72,12 @@ pub(crate) struct Run<'a> {
     pub(crate) server: Arc<Server>,
     /// What of this machine belongs to the run itself and stays here.
     pub(crate) own_files: Vec<PathBuf>,
+    /// Tools for nodes that were booted from the network, until they are sent.
+    pub(crate) stage2: Option<Vec<u8>>,
+    serving: Option<Serving>,
+    beacon: Option<[u8; 32]>,
+    /// Nodes whose clone is good.
+    done: Vec<NodeInfo>,
     watcher: JoinHandle<()>,
     stage: String,
     expected: Vec<Expected>,
@@ -59,7 +97,8 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
                 dry_run::of_clone(&spec, &settings, options).or_nothing_done()?;
                 return Ok(0);
             }
-            let run = start::start(options, &settings).or_nothing_done()?;
+            let images = boot::make(&settings.boot, &survey.root, &spec).or_nothing_done()?;
+            let run = start::start(options, &settings, images).or_nothing_done()?;
             Ok(run.carry_out(options, |run| clone::run(run, &spec)))
         }
         Job::Generic(input) => {
@@ -67,7 +106,7 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
                 dry_run::of_generic(input, &settings, options).or_nothing_done()?;
                 return Ok(0);
             }
-            let run = start::start(options, &settings).or_nothing_done()?;
+            let run = start::start(options, &settings, Images::default()).or_nothing_done()?;
             Ok(run.carry_out(options, |run| generic::run(run, input)))
         }
     }
@@ -75,20 +114,19 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
 
 impl<'a> Run<'a> {
     /// A run of which nothing has happened yet.
-    pub(crate) fn new(
-        settings: &'a Settings,
-        server: Arc<Server>,
-        stop: Stop,
-        monitor: Arc<Monitor>,
-        own_files: Vec<PathBuf>,
-    ) -> Result<Self> {
-        let watcher = monitor.watch().context("starting the monitor")?;
+    pub(crate) fn new(parts: Parts<'a>) -> Result<Self> {
+        let watcher = parts.monitor.watch().context("starting the monitor")?;
+        let settings = parts.settings;
         Ok(Self {
             settings,
-            monitor,
-            stop,
-            server,
-            own_files,
+            monitor: parts.monitor,
+            stop: parts.stop,
+            server: parts.server,
+            own_files: parts.own_files,
+            stage2: parts.stage2,
+            serving: parts.serving,
+            beacon: parts.beacon,
+            done: Vec::new(),
             watcher,
             stage: "waiting for the start".to_owned(),
             expected: Vec::new(),
@@ -108,6 +146,9 @@ impl<'a> Run<'a> {
     }
 
     fn conclude(mut self, options: &Options) -> u8 {
+        if let Some(serving) = self.serving.take() {
+            serving.stop();
+        }
         // The core ends with its last handle, and the watcher with the core: every event has been shown then.
         drop(self.server);
         let limit = Instant::now() + LAST_EVENTS_LIMIT;
@@ -208,6 +249,19 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Ends the stream of tools, which no report says anything about: what a node cannot use shows when it plans.
+    ///
+    /// # Errors
+    /// No node has it, or the run was stopped.
+    pub(crate) fn finish_tools(&mut self, writer: StreamWriter) -> Result<()> {
+        let summary = writer.finish()?;
+        let totals = totals(&summary, None);
+        self.monitor.stream_ended(&totals);
+        self.summary.streams.push(totals);
+        self.survivors(summary.nodes)?;
+        Ok(())
+    }
+
     /// Keeps what the golden node could not give as it was.
     pub(crate) fn note_problems(&mut self, problems: &ka_image::Problems) {
         self.summary.golden_problem_count += problems.count();
@@ -228,12 +282,65 @@ impl<'a> Run<'a> {
                     .monitor
                     .node_failed(node.id.0, "reporting", &error.to_string()),
                 Ok(report) => match compare(&self.expected, &report) {
-                    Ok(()) => self.monitor.node_done(node.id.0, report),
+                    Ok(()) => {
+                        self.monitor.node_done(node.id.0, report);
+                        self.done.push(node);
+                    }
                     Err(reason) => self.monitor.node_failed(node.id.0, "comparing digests", &reason),
                 },
             }
         }
         Ok(())
+    }
+
+    /// Where clones tell their first boot, if anybody waits for that.
+    pub(crate) fn beacon_spec(&self) -> Option<BeaconSpec> {
+        let local = self.server.local_addrs();
+        // Discovery listens on IPv4 wherever it listens on more than one address.
+        let has_v4 = local.reachable.iter().any(IpAddr::is_ipv4);
+        let addrs = local.reachable.iter().filter(|addr| addr.is_ipv4() || !has_v4);
+        let addrs = addrs.map(|addr| SocketAddr::new(*addr, local.control.port()));
+        self.beacon.map(|token| BeaconSpec {
+            addrs: addrs.take(MAX_BEACON_ADDRS).collect(),
+            token,
+        })
+    }
+
+    /// The machines whose clones are good boot from their own disks from now on; the others stay armed. Before the
+    /// release: whoever boots from the network at once gets the right menu.
+    pub(crate) fn finish_machines(&self) {
+        let Some(serving) = &self.serving else { return };
+        for node in &self.done {
+            if let Some(mac) = serving.finished(node) {
+                self.monitor.learn_mac(node.id.0, mac);
+            }
+        }
+    }
+
+    /// Waits for the clones to be seen again. The boot server goes on meanwhile: firmware that boots from the network
+    /// first must be told to go on with the disk.
+    pub(crate) fn await_first_boots(&self) {
+        let wait = self.settings.boot.wait_boot;
+        if wait.is_zero() || self.done.is_empty() {
+            return;
+        }
+        self.monitor.wait_for_boots(wait);
+        let until = Instant::now() + wait;
+        while self.monitor.missing_boots() > 0 && Instant::now() < until {
+            if let Some(cause) = self.stop.cause() {
+                let text = format!(
+                    "stopped by {cause} while waiting for the clones to come back; they are complete"
+                );
+                return self.monitor.emit(&RunEvent::Warning { text });
+            }
+            std::thread::sleep(BOOT_LOOK_INTERVAL);
+        }
+        // The last one was seen by its first word to our DHCP; without us it would get no address.
+        let gives_addresses = self.serving.as_ref().is_some_and(Serving::gives_addresses);
+        let until = Instant::now() + LAST_LEASE_TIME;
+        while gives_addresses && Instant::now() < until && self.stop.cause().is_none() {
+            std::thread::sleep(BOOT_LOOK_INTERVAL);
+        }
     }
 
     /// Lets the nodes go. They are done: what goes wrong now is only worth a warning.

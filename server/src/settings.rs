@@ -14,9 +14,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use ka_disk::desc::Desc;
 use ka_disk::golden::{BootCodeSource, SurveyOptions};
+use ka_disk::spec::Loader;
 use ka_image::Compress;
 use ka_proto::SessionName;
 
+use crate::boot::{self, BootSettings, PxePlan};
 use crate::cli::{CompressWhen, Options};
 
 /// Boot code of a master boot record: everything before the disk signature's end and the partition table, bytes.
@@ -37,8 +39,10 @@ pub(crate) struct Settings {
     pub(crate) release_delay: Duration,
     /// Bytes of a block (`--block-size`); none leaves it to the transport.
     pub(crate) block_bytes: Option<usize>,
-    /// The clones stay what the golden node is called (`--keep-identity`).
-    pub(crate) keep_identity: bool,
+    /// Nodes waited for: `-n`, else those of the node list.
+    pub(crate) wanted: Option<u32>,
+    /// Booting nodes, and their first boot.
+    pub(crate) boot: BootSettings,
     /// When to compress.
     pub(crate) compress: Compress,
 }
@@ -67,12 +71,19 @@ impl Settings {
     /// # Errors
     /// One line that names the option, what is wrong with it and what to do.
     pub(crate) fn check(options: &Options) -> Result<Self> {
+        let (session, job) = (session(&options.session)?, job(options)?);
+        let boot = BootSettings::check(&options.boot, options.nodes, &options.state_dir)?;
+        let listed = boot.pxe.as_ref().map(PxePlan::wanted).transpose()?.flatten();
+        if boot.pxe.is_some() {
+            boot::check_session(&session)?;
+        }
         Ok(Self {
-            session: session(&options.session)?,
-            job: job(options)?,
+            session,
+            job,
+            wanted: options.nodes.or(listed),
+            boot,
             release_delay: Duration::from_millis(u64::from(options.release_delay) * 100),
             block_bytes: options.block_size.map(|size| size.0),
-            keep_identity: options.keep_identity,
             compress: match options.compress {
                 CompressWhen::Auto => Compress::Auto,
                 CompressWhen::Never => Compress::Never,
@@ -108,6 +119,7 @@ fn job(options: &Options) -> Result<Job> {
         );
         return Ok(Job::Generic(Input::File(path.clone())));
     }
+    check_loader(options.boot_loader.as_deref())?;
     Ok(Job::Clone(Box::new(SurveyOptions {
         root: root(&options.root)?,
         drives: descs(&options.partitions)?,
@@ -121,6 +133,15 @@ fn job(options: &Options) -> Result<Job> {
         boot_loader: options.boot_loader.clone(),
         keep_uuids: options.keep_uuids,
     })))
+}
+
+/// The first word of `-r`; what the clones then have to have for it is checked on each of them.
+fn check_loader(option: Option<&str>) -> Result<()> {
+    match option.map(|text| text.split_whitespace().next()) {
+        None | Some(Some("none")) => Ok(()),
+        Some(None) => bail!("-r is empty; write grub, systemd-boot, extlinux, lilo or none"),
+        Some(Some(word)) => Ok(word.parse::<Loader>().map(drop)?),
+    }
 }
 
 fn root(path: &Path) -> Result<PathBuf> {
@@ -359,6 +380,25 @@ mod tests {
             Job::Generic(Input::File(_))
         ));
         assert!(refusal(&["-e", "  "]).contains("-e"));
+    }
+
+    #[test]
+    fn a_boot_loader_that_nobody_knows_is_refused_before_anything_starts() {
+        assert!(refusal(&["-r", "grubb --with=ata_piix"]).contains("grubb"));
+        assert!(refusal(&["-r", " "]).contains("-r"));
+        for good in ["grub --with=ata_piix", "none", "lilo"] {
+            assert!(check(&["-r", good]).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn first_boots_are_waited_for_only_where_something_tells_of_them() {
+        let boot = |line: &[&str]| check(line).unwrap().boot;
+        assert!(boot(&[]).wait_boot.is_zero() && !boot(&[]).beacon);
+        let waits = boot(&["--wait-boot", "60"]);
+        assert_eq!((waits.wait_boot.as_secs(), waits.beacon), (60, true));
+        assert!(refusal(&["--wait-boot", "60", "--no-beacon"]).contains("--no-beacon"));
+        assert!(refusal(&["--pxe", "nosuch0"]).contains("nosuch0"));
     }
 
     #[test]

@@ -12,11 +12,12 @@ use ka_status::run::RunEvent;
 use ka_status::view::{JsonView, PlainView, TerminalView, Verbosity, View};
 use ka_transport::{JoinCode, Server, ServerConfig, ServerKey};
 
+use crate::boot::{Contact, Images, Opened, Stage1};
 use crate::cli::Options;
 use crate::join::join_line;
 use crate::log_dir::LogDir;
 use crate::monitor::Monitor;
-use crate::run::Run;
+use crate::run::{Parts, Run};
 use crate::settings::Settings;
 use crate::stop::Stop;
 
@@ -24,9 +25,14 @@ use crate::stop::Stop;
 ///
 /// # Errors
 /// A port, the key, the log directory or the join file cannot be had.
-pub(crate) fn start<'a>(options: &Options, settings: &'a Settings) -> Result<Run<'a>> {
+pub(crate) fn start<'a>(options: &Options, settings: &'a Settings, images: Images) -> Result<Run<'a>> {
     ka_host::system::raise_nofile().context("preparing for many connections")?;
-    let server = Arc::new(Server::start(server_config(options, settings)?)?);
+    let beacon = settings.boot.beacon.then(random).transpose()?;
+    let config = ServerConfig {
+        beacon,
+        ..server_config(options, settings)?
+    };
+    let server = Arc::new(Server::start(config)?);
     let stop = Stop::on_signals()?;
     stop.abort_with(&server);
     let log_dir = options.log_dir.as_deref();
@@ -39,15 +45,43 @@ pub(crate) fn start<'a>(options: &Options, settings: &'a Settings) -> Result<Run
     if let Some(path) = &options.join_file {
         server.join_code().write_file(path).context("--join-file")?;
     }
-    let monitor = Monitor::new(views(options, log_dir), options.nodes, server.events());
+    let monitor = Monitor::new(views(options, log_dir), settings.wanted, server.events());
+    let boot_server = open_boot_server(options, settings, images.stage1, &server)?;
     announce(options, settings, &server, &monitor, log_path.as_deref());
-    Run::new(
+    let serving = boot_server.map(|opened| opened.serve(&monitor)).transpose()?;
+    for text in images.notes {
+        monitor.emit(&RunEvent::Warning { text });
+    }
+    let own_files = own_files(options, log_path.as_deref());
+    let parts = Parts {
         settings,
-        server,
-        stop,
         monitor,
-        own_files(options, log_path.as_deref()),
-    )
+        stop,
+        server,
+        own_files,
+        stage2: images.stage2,
+        serving,
+        beacon,
+    };
+    Run::new(parts)
+}
+
+fn open_boot_server<'a>(
+    options: &Options,
+    settings: &'a Settings,
+    stage1: Option<Stage1>,
+    server: &Server,
+) -> Result<Option<Opened<'a>>> {
+    let Some((plan, stage1)) = settings.boot.pxe.as_ref().zip(stage1) else {
+        return Ok(None);
+    };
+    let contact = Contact {
+        session: &settings.session,
+        join: server.join_code(),
+        listen: options.listen,
+        port: server.local_addrs().control.port(),
+    };
+    Opened::new(plan, stage1, &contact).map(Some)
 }
 
 fn announce(
@@ -73,7 +107,7 @@ fn announce(
     monitor.emit(&RunEvent::Listening {
         session: settings.session.to_string(),
         addrs,
-        wanted: options.nodes,
+        wanted: settings.wanted,
         wait_secs: options.wait,
     });
 }
@@ -108,18 +142,23 @@ fn views(options: &Options, log_dir: Option<LogDir>) -> Vec<Box<dyn View>> {
 
 fn server_config(options: &Options, settings: &Settings) -> Result<ServerConfig> {
     let key = ServerKey::load_or_create(&options.state_dir).context("--state-dir")?;
-    let mut secret = [0; 16];
-    getrandom::fill(&mut secret).map_err(|error| anyhow!("making the run's secret: {error}"))?;
-    let mut config = ServerConfig::new(settings.session.clone(), key, secret);
+    let mut config = ServerConfig::new(settings.session.clone(), key, random()?);
     if let Some(listen) = options.listen {
         config.listen = listen;
     }
     config.control_port = options.control_port;
     config.data_port = options.data_port;
-    config.wanted = options.nodes;
+    config.wanted = settings.wanted;
     config.wait = options.wait.map(Duration::from_secs);
     config.window_bytes = options.buffer.0;
-    // With -d everybody waits for their turn, also those that did not ask to (-w).
-    config.hold_release = options.release_delay > 0;
+    // With -d everybody waits for their turn, also those that did not ask to (-w). A machine that we booted must not
+    // boot again before its clone was compared and its menu says local.
+    config.hold_release = options.release_delay > 0 || settings.boot.pxe.is_some();
     Ok(config)
+}
+
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow!("making the run's secret: {error}"))?;
+    Ok(bytes)
 }

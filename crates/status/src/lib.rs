@@ -10,6 +10,7 @@
 //! Issue 2, sections 4 (steps with events) and 8 (what a user sees); `docs/events.md` is the JSON schema.
 
 mod board;
+pub mod boot;
 pub mod event;
 pub mod option;
 pub mod report;

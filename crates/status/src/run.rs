@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::boot::{BootServing, MachineNews, MachineRef, SeenBy};
 use crate::event::NodeEvent;
 use crate::report::{NodePlan, NodeReport};
 use crate::summary::{RunSummary, StreamTotals};
@@ -62,6 +63,16 @@ pub enum RunEvent {
         wanted: Option<u32>,
         /// Seconds after which the run starts with whoever is there (`--wait`).
         wait_secs: Option<u64>,
+    },
+    /// The boot server runs: machines may be switched on.
+    BootServing(BootServing),
+    /// A machine of the boot network does something.
+    Machine {
+        /// The machine.
+        machine: MachineRef,
+        /// What it does.
+        #[serde(flatten)]
+        news: MachineNews,
     },
     /// A node arrived.
     NodeJoined {
@@ -136,6 +147,22 @@ pub enum RunEvent {
         node: NodeRef,
         /// Its report.
         report: NodeReport,
+    },
+    /// The nodes are released; now the clones are waited for to come back from their own disks.
+    WaitingForBoots {
+        /// How many.
+        nodes: usize,
+        /// How long, seconds.
+        secs: u64,
+    },
+    /// A clone came back from its own disk.
+    NodeBooted {
+        /// The node.
+        node: NodeRef,
+        /// How that was noticed.
+        seen_by: SeenBy,
+        /// From the release until then, milliseconds.
+        after_ms: u64,
     },
     /// Something about the golden node that the operator should read.
     Warning {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::boot::FirstBoot;
 use crate::report::{Digest, NodeReport};
 use crate::run::NodeRef;
 use crate::text::{clock, count, mib, seconds, size, throughput};
@@ -68,6 +69,9 @@ pub struct NodeSummary {
     /// What became of it.
     #[serde(flatten)]
     pub outcome: NodeOutcome,
+    /// Whether it came back from its own disk; none where nobody waited for that, or it failed before.
+    #[serde(flatten)]
+    pub first_boot: Option<FirstBoot>,
 }
 
 /// A whole run.
@@ -98,11 +102,19 @@ impl RunSummary {
             .count()
     }
 
-    /// 0 all nodes done; 1 nothing done; 3 some nodes failed (issue 2, section 2).
+    /// Clones that were waited for and never came back.
+    pub fn missing(&self) -> impl Iterator<Item = &NodeRef> {
+        let missing = |node: &&NodeSummary| node.first_boot == Some(FirstBoot::NeverCameBack);
+        self.nodes.iter().filter(missing).map(|node| &node.node)
+    }
+
+    /// 0 all nodes done, and back where that was waited for; 1 nothing done; 3 some nodes failed or never came back
+    /// (issue 2, section 2).
     pub fn exit_code(&self) -> u8 {
+        let is_whole = self.ended_by.is_none() && self.missing().next().is_none();
         match self.done() {
             0 => 1,
-            done if done == self.nodes.len() && self.ended_by.is_none() => 0,
+            done if done == self.nodes.len() && is_whole => 0,
             _ => 3,
         }
     }
@@ -116,7 +128,7 @@ impl fmt::Display for RunSummary {
         write_problems(f, self)?;
         for node in &self.nodes {
             if let NodeOutcome::Done { report } = &node.outcome {
-                write_done(f, &node.node, report)?;
+                write_done(f, &node.node, report, node.first_boot)?;
             }
         }
         write_verdict(f, self)
@@ -179,7 +191,12 @@ fn write_problems(f: &mut fmt::Formatter<'_>, summary: &RunSummary) -> fmt::Resu
     }
 }
 
-fn write_done(f: &mut fmt::Formatter<'_>, node: &NodeRef, report: &NodeReport) -> fmt::Result {
+fn write_done(
+    f: &mut fmt::Formatter<'_>,
+    node: &NodeRef,
+    report: &NodeReport,
+    first_boot: Option<FirstBoot>,
+) -> fmt::Result {
     write!(f, "{node}: done")?;
     for stream in &report.streams {
         write!(f, "; {}: ", stream.name)?;
@@ -201,7 +218,10 @@ fn write_done(f: &mut fmt::Formatter<'_>, node: &NodeRef, report: &NodeReport) -
             )?;
         }
     }
-    writeln!(f)?;
+    match first_boot {
+        Some(boot) => writeln!(f, "; {boot}")?,
+        None => writeln!(f)?,
+    }
     let problems = report.streams.iter().flat_map(|stream| &stream.problems);
     for text in report.warnings.iter().chain(problems).take(MAX_SHOWN_PROBLEMS) {
         writeln!(f, "  warning: {text}")?;
@@ -223,28 +243,45 @@ fn write_verdict(f: &mut fmt::Formatter<'_>, summary: &RunSummary) -> fmt::Resul
             NodeOutcome::Done { .. } => None,
         })
         .collect();
+    let boots = first_boots(summary);
     if failed.is_empty() {
-        return match total {
-            0 => writeln!(f, "Nothing done: there was no node"),
-            _ => writeln!(f, "{} done in {took}", count(total, "node")),
-        };
+        match total {
+            0 => writeln!(f, "Nothing done: there was no node")?,
+            _ => writeln!(f, "{} done in {took}{boots}", count(total, "node"))?,
+        }
+    } else {
+        writeln!(
+            f,
+            "{} of {} failed, {} done in {took}{boots}",
+            failed.len(),
+            count(total, "node"),
+            summary.done()
+        )?;
     }
-    writeln!(
-        f,
-        "{} of {} failed, {} done in {took}",
-        failed.len(),
-        count(total, "node"),
-        summary.done()
-    )?;
+    for node in summary.missing() {
+        writeln!(f, "never came back: {node}")?;
+    }
     for (node, stage, reason) in failed {
         writeln!(f, "failed: {node} at {stage}: {reason}")?;
     }
     Ok(())
 }
 
+/// `, 3 booted`, where first boots were waited for.
+fn first_boots(summary: &RunSummary) -> String {
+    let boots = summary.nodes.iter().filter_map(|node| node.first_boot);
+    let (all, missing) = (boots.count(), summary.missing().count());
+    match (all, missing) {
+        (0, _) => String::new(),
+        (all, 0) => format!(", {all} booted"),
+        (all, missing) => format!(", {} booted, {missing} never came back", all - missing),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{GoldenTotals, NodeOutcome, NodeSummary, RunSummary, StreamTotals};
+    use crate::boot::{FirstBoot, SeenBy};
     use crate::report::{Digest, NodeReport, StreamReport};
     use crate::run::NodeRef;
 
@@ -255,7 +292,62 @@ mod tests {
             addr: format!("10.0.1.{position}"),
             position,
         };
-        NodeSummary { node, outcome }
+        NodeSummary {
+            node,
+            outcome,
+            first_boot: None,
+        }
+    }
+
+    fn booted(position: u32, first_boot: FirstBoot) -> NodeSummary {
+        NodeSummary {
+            first_boot: Some(first_boot),
+            ..node(position, done())
+        }
+    }
+
+    const BOOTED: FirstBoot = FirstBoot::Booted {
+        seen_by: SeenBy::Beacon,
+        after_ms: 42_000,
+    };
+
+    #[test]
+    fn clones_that_never_came_back_are_named_at_the_end_and_in_the_exit_code() {
+        let all = summary(vec![booted(1, BOOTED), booted(2, BOOTED)]);
+        assert_eq!(all.exit_code(), 0);
+        assert!(
+            all.to_string().ends_with("2 nodes done in 1:20, 2 booted\n"),
+            "{all}"
+        );
+        assert!(all.to_string().contains("; booted after 0:42 (beacon)\n"));
+
+        let some = summary(vec![
+            booted(1, BOOTED),
+            booted(2, FirstBoot::NeverCameBack),
+            node(3, failed()),
+        ]);
+        assert_eq!(some.exit_code(), 3);
+        let end = "\
+1 of 3 nodes failed, 2 done in 1:20, 1 booted, 1 never came back
+never came back: node 2 n2 (10.0.1.2)
+failed: node 3 n3 (10.0.1.3) at formatting: mkfs.xfs: no space
+";
+        assert!(some.to_string().ends_with(end), "{some}");
+        let json = serde_json::to_value(&some.nodes[0]).unwrap();
+        assert_eq!(
+            (&json["first_boot"], &json["after_ms"]),
+            (&"booted".into(), &42_000.into())
+        );
+        assert_eq!(
+            serde_json::to_value(&some.nodes[1]).unwrap()["first_boot"],
+            "never-came-back"
+        );
+        assert!(
+            serde_json::to_value(&some.nodes[2])
+                .unwrap()
+                .get("first_boot")
+                .is_none()
+        );
     }
 
     fn done() -> NodeOutcome {

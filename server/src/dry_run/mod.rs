@@ -16,6 +16,7 @@ use ka_disk::spec::InstallSpec;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::boot::BootJson;
 use crate::cli::Options;
 use crate::generic::describe;
 use crate::settings::{Input, Settings};
@@ -27,13 +28,17 @@ use planned::Planned;
 /// A drive cannot be planned, or standard output cannot be written.
 pub(crate) fn of_clone(spec: &InstallSpec, settings: &Settings, options: &Options) -> Result<()> {
     let plans = planned::all(spec)?;
+    let pxe = settings.boot.pxe.as_ref();
     if options.json {
-        return print_json(&json!({ "run": RunJson::new(settings, options), "spec": spec, "plans": plans }));
+        let boot = pxe.map(BootJson::from);
+        let run = RunJson::new(settings, options);
+        return print_json(&json!({ "run": run, "spec": spec, "plans": plans, "boot": boot }));
     }
     print_text(&format!(
-        "{}{}",
+        "{}{}{}",
         run_text(settings, options),
-        clone_text(spec, &plans, settings)?
+        clone_text(spec, &plans, settings)?,
+        pxe.map_or_else(String::new, ToString::to_string)
     ))
 }
 
@@ -88,6 +93,8 @@ struct RunJson {
     nodes_wanted: Option<u32>,
     wait_secs: Option<u64>,
     release_delay_tenths: u32,
+    wait_boot_secs: u64,
+    beacon: bool,
     buffer_bytes: usize,
     block_bytes: Option<usize>,
 }
@@ -96,9 +103,11 @@ impl RunJson {
     fn new(settings: &Settings, options: &Options) -> Self {
         Self {
             session: settings.session.to_string(),
-            nodes_wanted: options.nodes,
+            nodes_wanted: settings.wanted,
             wait_secs: options.wait,
             release_delay_tenths: options.release_delay,
+            wait_boot_secs: settings.boot.wait_boot.as_secs(),
+            beacon: settings.boot.beacon,
             buffer_bytes: options.buffer.0,
             block_bytes: settings.block_bytes,
         }
@@ -106,7 +115,7 @@ impl RunJson {
 }
 
 fn run_text(settings: &Settings, options: &Options) -> String {
-    let nodes = options.nodes.map_or_else(
+    let nodes = settings.wanted.map_or_else(
         || "until a node says go".to_owned(),
         |nodes| format!("for {nodes} nodes"),
     );

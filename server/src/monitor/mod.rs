@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select, TryRecvError};
 use ka_image::Progress;
+use ka_proto::MacAddr;
+use ka_status::boot::SeenBy;
 use ka_status::event::NodeEvent;
 use ka_status::report::NodeReport;
 use ka_status::run::{NodeProgress, NodeRef, RunEvent};
@@ -56,6 +58,8 @@ struct State {
     refusals: u32,
     /// Time since the run began, as of the last look.
     at: Duration,
+    /// When the nodes were released.
+    released_at: Duration,
     /// The transport has ended: nothing more will be reported.
     is_over: bool,
 }
@@ -165,6 +169,32 @@ impl Monitor {
         state.roster.summaries()
     }
 
+    /// A node's hardware address, which it did not give itself.
+    pub(crate) fn learn_mac(&self, id: u32, mac: MacAddr) {
+        self.up_to_date().roster.learn_mac(id, mac);
+    }
+
+    /// The nodes are released, and the clones among them waited for.
+    pub(crate) fn wait_for_boots(&self, wait: Duration) {
+        let mut state = self.up_to_date();
+        state.released_at = state.at;
+        let (nodes, secs) = (state.roster.expect_boots(), wait.as_secs());
+        state.show(&RunEvent::WaitingForBoots { nodes, secs });
+    }
+
+    /// Clones that have not been seen yet.
+    pub(crate) fn missing_boots(&self) -> usize {
+        self.up_to_date().roster.missing_boots()
+    }
+
+    /// An operating system asks for an address on the machine with this hardware address.
+    pub(crate) fn system_is_up(&self, mac: MacAddr) {
+        let mut state = self.up_to_date();
+        if let Some(id) = state.roster.id_of(mac) {
+            state.came_back(id, SeenBy::Dhcp);
+        }
+    }
+
     /// Starts the thread that takes in what the transport reports. It ends when the server is dropped.
     ///
     /// # Errors
@@ -237,9 +267,21 @@ impl State {
             ServerEvent::NodeReady { .. }
             | ServerEvent::StreamOpened { .. }
             | ServerEvent::StreamDone { .. }
-            | ServerEvent::CloneBooted { .. }
             | ServerEvent::Reported { .. } => {}
+            ServerEvent::CloneBooted { node, .. } => self.came_back(node.0, SeenBy::Beacon),
             ServerEvent::NodeLeft { node, reason, .. } => self.left(&node, &reason),
+        }
+    }
+
+    fn came_back(&mut self, id: u32, seen_by: SeenBy) {
+        let after = self.at.saturating_sub(self.released_at);
+        let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        if let Some(node) = self.roster.came_back(id, seen_by, after_ms) {
+            self.show(&RunEvent::NodeBooted {
+                node,
+                seen_by,
+                after_ms,
+            });
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod address;
 mod architecture;
+mod boot;
 mod clone;
 mod failures;
 mod generic;

@@ -33,6 +33,8 @@ enum Phase {
     Session(Session),
     /// Every node has the stream of this session.
     After { session: String },
+    /// Clones come back from their own disks.
+    Booting { seen: usize, all: usize },
 }
 
 impl Board {
@@ -84,8 +86,19 @@ impl Board {
                 self.line(node).state = NodeState::Failed(reason.clone());
             }
             RunEvent::NodeDone { node, .. } => self.line(node).state = NodeState::Done,
+            RunEvent::WaitingForBoots { nodes, .. } => self.phase = Phase::Booting { seen: 0, all: *nodes },
+            RunEvent::NodeBooted { node, .. } => {
+                self.line(node).state = NodeState::Booted;
+                if let Phase::Booting { seen, .. } = &mut self.phase {
+                    *seen += 1;
+                }
+            }
             RunEvent::Ended { .. } => self.phase = Phase::Silent,
-            RunEvent::NodeStep { .. } | RunEvent::NodeRefused { .. } | RunEvent::Warning { .. } => {}
+            RunEvent::NodeStep { .. }
+            | RunEvent::NodeRefused { .. }
+            | RunEvent::BootServing(_)
+            | RunEvent::Machine { .. }
+            | RunEvent::Warning { .. } => {}
         }
     }
 
@@ -103,6 +116,7 @@ impl Board {
                 Some(format!("waiting for nodes: {present}{of} present"))
             }
             Phase::Session(session) => Some(session.text(at)),
+            Phase::Booting { seen, all } => Some(format!("first boots: {seen} of {all} clones are back")),
             Phase::After { session } => Some(format!("{session} is through, the nodes go on")),
         }
     }

@@ -29,6 +29,8 @@ pub(super) enum NodeState {
     Working(Step),
     /// It is done.
     Done,
+    /// It came back from its own disk.
+    Booted,
     /// It is out, and why.
     Failed(String),
 }
@@ -40,6 +42,7 @@ impl fmt::Display for NodeState {
             Self::Ready => f.write_str("ready to start"),
             Self::Working(step) => write!(f, "{step}"),
             Self::Done => f.write_str("done"),
+            Self::Booted => f.write_str("booted"),
             Self::Failed(reason) => write!(f, "FAILED: {reason}"),
         }
     }
@@ -59,7 +62,10 @@ impl NodeLine {
 
     /// Whether nothing more comes from it.
     pub(super) fn is_settled(&self) -> bool {
-        matches!(self.state, NodeState::Done | NodeState::Failed(_))
+        matches!(
+            self.state,
+            NodeState::Done | NodeState::Booted | NodeState::Failed(_)
+        )
     }
 
     /// Bytes of the running stream that it has.

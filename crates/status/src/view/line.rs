@@ -1,5 +1,6 @@
 //! One event as one line of text, the same for terminal, log and pipe.
 
+use crate::boot::FirstBoot;
 use crate::report::NodePlan;
 use crate::run::{NodeRef, RunEvent};
 use crate::text::{count, mib, seconds, size};
@@ -13,6 +14,20 @@ pub fn event_line(event: &RunEvent) -> Option<String> {
             wanted,
             wait_secs,
         } => listening(session, addrs, *wanted, *wait_secs),
+        RunEvent::BootServing(serving) => serving.to_string(),
+        RunEvent::Machine { machine, news } => format!("{machine} {news}"),
+        RunEvent::WaitingForBoots { nodes, secs } => format!(
+            "waiting for {} to come back, at most {secs} s (Ctrl-C ends the wait)",
+            count(*nodes, "clone")
+        ),
+        RunEvent::NodeBooted {
+            node,
+            seen_by,
+            after_ms,
+        } => {
+            let (seen_by, after_ms) = (*seen_by, *after_ms);
+            format!("{node}: {}", FirstBoot::Booted { seen_by, after_ms })
+        }
         RunEvent::NodeJoined {
             node,
             present,

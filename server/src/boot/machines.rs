@@ -1,0 +1,222 @@
+//! Machines by their hardware address: what they are called, where they are, and which events of the boot server an
+//! operator should see. Pure: no clock, no socket.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ka_pxe::{BootEvent, Entry, MacAddr, NodeEntry};
+use ka_status::boot::{MachineNews, MachineRef};
+use ka_status::run::RunEvent;
+
+/// Machines remembered at most: whoever invents hardware addresses must not fill our memory. A room has hundreds.
+const MAX_MACHINES: usize = 16 << 10;
+
+/// The machines of the boot network.
+#[derive(Debug, Default)]
+pub(crate) struct Machines {
+    known: BTreeMap<MacAddr, Machine>,
+    /// Files whose transfer is worth a line: kernel and boot image. The last one comes just before the kernel starts.
+    files: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+struct Machine {
+    name: Option<String>,
+    addr: Option<IpAddr>,
+    /// What was last told of it: ROMs ask for everything two or three times.
+    last: Option<MachineNews>,
+}
+
+/// What an event of the boot server means for the run.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Meaning {
+    /// Something to show.
+    Show(RunEvent),
+    /// An operating system that is not ours asks for an address on this machine.
+    SystemIsUp(MacAddr),
+    /// Nothing worth a line.
+    Nothing,
+}
+
+impl Machines {
+    /// The machines of the list; `files` are those whose transfer is shown.
+    pub(crate) fn new(nodes: &[NodeEntry], files: Vec<String>) -> Self {
+        let machine = |node: &NodeEntry| Machine {
+            name: Some(node.name.clone()),
+            addr: node.address.map(IpAddr::V4),
+            last: None,
+        };
+        Self {
+            known: nodes.iter().map(|node| (node.mac, machine(node))).collect(),
+            files,
+        }
+    }
+
+    /// The machine that has this address.
+    pub(crate) fn mac_of(&self, addr: IpAddr) -> Option<MacAddr> {
+        let found = self.known.iter().find(|(_, machine)| machine.addr == Some(addr));
+        found.map(|(mac, _)| *mac)
+    }
+
+    /// The name of the node list, and the address it has, as far as they are known.
+    pub(crate) fn reference(&self, mac: MacAddr) -> MachineRef {
+        let machine = self.known.get(&mac);
+        MachineRef {
+            mac: mac.to_string(),
+            name: machine.and_then(|machine| machine.name.clone()),
+            addr: machine
+                .and_then(|machine| machine.addr)
+                .map(|addr| addr.to_string()),
+        }
+    }
+
+    /// Takes in an event and says what it means.
+    pub(crate) fn take(&mut self, event: BootEvent) -> Meaning {
+        match event {
+            BootEvent::Asked { mac, arch, stage } => self.news(
+                mac,
+                MachineNews::Asked {
+                    firmware: arch.to_string(),
+                    stage: stage.to_string(),
+                },
+            ),
+            BootEvent::Leased { mac, addr } => {
+                self.moved(mac, addr.into());
+                self.news(mac, MachineNews::Leased)
+            }
+            BootEvent::Menu { mac, entry } => self.news(
+                mac,
+                MachineNews::Menu {
+                    entry: entry.name().to_owned(),
+                    erases: entry == Entry::Kamethod,
+                },
+            ),
+            BootEvent::Fetched { peer, file, bytes } => self.fetched(peer, file, bytes),
+            BootEvent::SeenAgain { mac, .. } => Meaning::SystemIsUp(mac),
+            BootEvent::Warning { text } => Meaning::Show(RunEvent::Warning { text }),
+        }
+    }
+
+    fn fetched(&mut self, peer: IpAddr, file: String, bytes: u64) -> Meaning {
+        let (true, Some(mac)) = (self.files.contains(&file), self.mac_of(peer)) else {
+            return Meaning::Nothing;
+        };
+        let starts = self.files.last() == Some(&file);
+        self.news(mac, MachineNews::Fetched { file, bytes, starts })
+    }
+
+    fn news(&mut self, mac: MacAddr, news: MachineNews) -> Meaning {
+        let machine = if self.known.contains_key(&mac) || self.known.len() < MAX_MACHINES {
+            self.known.entry(mac).or_default()
+        } else {
+            return Meaning::Nothing;
+        };
+        if machine.last.as_ref() == Some(&news) {
+            return Meaning::Nothing;
+        }
+        machine.last = Some(news.clone());
+        let machine = self.reference(mac);
+        Meaning::Show(RunEvent::Machine { machine, news })
+    }
+
+    /// An address belongs to one machine; a pool gives it to another one later.
+    fn moved(&mut self, mac: MacAddr, addr: IpAddr) {
+        for machine in self
+            .known
+            .values_mut()
+            .filter(|machine| machine.addr == Some(addr))
+        {
+            machine.addr = None;
+        }
+        if self.known.contains_key(&mac) || self.known.len() < MAX_MACHINES {
+            self.known.entry(mac).or_default().addr = Some(addr);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use ka_pxe::{Arch, Stage};
+
+    use super::*;
+
+    const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+    const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+
+    fn machines() -> Machines {
+        let node = NodeEntry {
+            mac: MAC,
+            name: "n101".into(),
+            address: Some(Ipv4Addr::new(10, 0, 1, 101)),
+            disks: vec![],
+        };
+        Machines::new(&[node], vec!["vmlinuz".into(), "stage1.img".into()])
+    }
+
+    fn fetched(file: &str, last: u8) -> BootEvent {
+        BootEvent::Fetched {
+            peer: [10, 0, 1, last].into(),
+            file: file.into(),
+            bytes: 7,
+        }
+    }
+
+    #[test]
+    fn a_rom_that_asks_three_times_is_shown_once() {
+        let mut machines = machines();
+        let asked = || BootEvent::Asked {
+            mac: MAC,
+            arch: Arch::Bios,
+            stage: Stage::Firmware,
+        };
+        assert!(matches!(machines.take(asked()), Meaning::Show(_)));
+        assert_eq!(machines.take(asked()), Meaning::Nothing);
+    }
+
+    #[test]
+    fn only_kernel_and_image_are_worth_a_line_and_the_last_one_starts_the_node() {
+        let mut machines = machines();
+        assert_eq!(
+            machines.take(fetched("pxelinux.cfg/default", 101)),
+            Meaning::Nothing
+        );
+        assert_eq!(
+            machines.take(fetched("vmlinuz", 9)),
+            Meaning::Nothing,
+            "nobody we know"
+        );
+        for (file, starts) in [("vmlinuz", false), ("stage1.img", true)] {
+            let Meaning::Show(RunEvent::Machine { machine, news }) = machines.take(fetched(file, 101)) else {
+                panic!("{file}")
+            };
+            assert_eq!(machine.name.as_deref(), Some("n101"));
+            assert!(matches!(news, MachineNews::Fetched { starts: found, .. } if found == starts));
+        }
+    }
+
+    #[test]
+    fn an_address_that_moves_belongs_to_its_new_machine() {
+        let mut machines = machines();
+        let addr = Ipv4Addr::new(10, 0, 1, 101);
+        assert_eq!(machines.mac_of(addr.into()), Some(MAC));
+        machines.take(BootEvent::Leased { mac: OTHER, addr });
+        assert_eq!(machines.mac_of(addr.into()), Some(OTHER));
+        assert_eq!(machines.reference(MAC).addr, None);
+        assert_eq!(machines.reference(OTHER).addr.as_deref(), Some("10.0.1.101"));
+    }
+
+    #[test]
+    fn invented_hardware_addresses_do_not_fill_the_memory() {
+        let mut machines = machines();
+        for number in 0..u32::try_from(MAX_MACHINES).unwrap() + 10 {
+            let [a, b, c, d] = number.to_be_bytes();
+            machines.take(BootEvent::Leased {
+                mac: MacAddr([6, 0, a, b, c, d]),
+                addr: Ipv4Addr::from(number),
+            });
+        }
+        assert_eq!(machines.known.len(), MAX_MACHINES);
+    }
+}

@@ -1,0 +1,325 @@
+//! What the boot server is to do, decided and checked before anything starts: the plan that `--dry-run` shows.
+
+use std::fmt;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use ka_pxe::arming::{self, State};
+use ka_pxe::{Arm, DhcpMode, FullConfig, NodeEntry, iface, nodes};
+use serde::Serialize;
+
+use super::options::{ArmWhich, BootOptions};
+
+/// How long clones are waited for after the release by default, when we booted them: firmware of servers needs minutes.
+const WAIT_BOOT: Duration = Duration::from_secs(600);
+/// Largest stage2 file taken: it is held in memory here and unpacked into memory on each node.
+const MAX_STAGE2_BYTES: u64 = 512 << 20;
+
+/// What of a run is about booting, checked.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BootSettings {
+    /// The boot server, if there is to be one.
+    pub(crate) pxe: Option<PxePlan>,
+    /// A stage2 file made before.
+    pub(crate) stage2: Option<PathBuf>,
+    /// The clones stay what the golden node is called.
+    pub(crate) keep_identity: bool,
+    /// How long clones are waited for after the release; zero: not at all.
+    pub(crate) wait_boot: Duration,
+    /// Whether clones say by themselves that they booted.
+    pub(crate) beacon: bool,
+}
+
+/// The boot server's part.
+#[derive(Debug, Clone)]
+pub(crate) struct PxePlan {
+    /// The interface it serves.
+    pub(crate) iface: String,
+    /// Our addresses there; the first one is the one that machines are told.
+    pub(crate) addrs: Vec<IpAddr>,
+    /// Who gives addresses.
+    pub(crate) dhcp: DhcpMode,
+    /// Where leases and who is armed are kept.
+    pub(crate) state_dir: PathBuf,
+    /// The node list.
+    pub(crate) nodes: Vec<NodeEntry>,
+    /// Machines of the list that are armed again.
+    pub(crate) rearm: Vec<ka_pxe::MacAddr>,
+    /// Who is armed beside the list.
+    pub(crate) arm: Arm,
+    /// Boot programs.
+    pub(crate) boot_files: Option<PathBuf>,
+    /// The kernel's release.
+    pub(crate) kernel: Option<String>,
+    /// Network drivers of stage1.
+    pub(crate) drivers: Option<Vec<String>>,
+    /// The static client.
+    pub(crate) client: PathBuf,
+    /// More words for the command line.
+    pub(crate) append: String,
+    /// Machines that will boot into a clone by themselves.
+    pub(crate) expected: u32,
+    /// What the operator should know before it starts.
+    pub(crate) notes: Vec<String>,
+}
+
+impl BootSettings {
+    /// Checks the options; `wanted` is `-n`.
+    ///
+    /// # Errors
+    /// One line that names the option, file or line, and what to do.
+    pub(crate) fn check(options: &BootOptions, wanted: Option<u32>, state_dir: &Path) -> Result<Self> {
+        if let Some(path) = &options.stage2 {
+            let what =
+                fs::metadata(path).with_context(|| format!("looking at --stage2 {}", path.display()))?;
+            ensure!(
+                what.is_file() && what.len() <= MAX_STAGE2_BYTES,
+                "--stage2 {} is no stage2 image: make one with ka-initrd stage2",
+                path.display()
+            );
+        }
+        let default_wait = if options.pxe.is_some() {
+            WAIT_BOOT
+        } else {
+            Duration::ZERO
+        };
+        let wait_boot = options.wait_boot.map_or(default_wait, Duration::from_secs);
+        let pxe = options
+            .pxe
+            .as_ref()
+            .map(|iface| PxePlan::check(iface, options, wanted, state_dir))
+            .transpose()?;
+        ensure!(
+            pxe.is_some() || !options.no_beacon || wait_boot.is_zero(),
+            "--wait-boot waits for the clones' own word, which --no-beacon leaves out: without --pxe nothing else tells \
+             that they booted"
+        );
+        Ok(Self {
+            pxe,
+            stage2: options.stage2.clone(),
+            keep_identity: options.keep_identity,
+            beacon: !options.no_beacon && !wait_boot.is_zero(),
+            wait_boot,
+        })
+    }
+}
+
+impl PxePlan {
+    fn check(iface: &str, options: &BootOptions, wanted: Option<u32>, state_dir: &Path) -> Result<Self> {
+        let addrs = iface::addresses(iface).context("--pxe")?;
+        let dhcp = dhcp(options, &addrs)?;
+        if let Some(dir) = options.boot_files.as_deref().filter(|dir| !dir.is_dir()) {
+            bail!("--boot-files {} is not a directory", dir.display());
+        }
+        let nodes = match &options.node_list {
+            Some(path) => nodes::parse(path).context("--nodes")?,
+            None => Vec::new(),
+        };
+        let client = ka_initrd::find_static_client(options.client.as_deref()).context("--client")?;
+        let states = arming::states(state_dir).context("--state-dir")?;
+        let is_off =
+            |node: &&NodeEntry| matches!(states.get(&node.mac), Some(State::Finished | State::Disarmed));
+        let off: Vec<_> = nodes.iter().filter(is_off).collect();
+        let mut plan = Self {
+            iface: iface.to_owned(),
+            addrs: addrs.into_iter().map(IpAddr::V4).collect(),
+            dhcp,
+            state_dir: state_dir.to_owned(),
+            rearm: Vec::new(),
+            arm: Arm::None,
+            boot_files: options.boot_files.clone(),
+            kernel: options.kernel.clone(),
+            drivers: options.stage1_drivers.clone(),
+            client,
+            append: options.append.clone().unwrap_or_default(),
+            expected: 0,
+            notes: Vec::new(),
+            nodes: Vec::new(),
+        };
+        let by_hand = states
+            .iter()
+            .filter(|(mac, state)| **state == State::Armed && !nodes.iter().any(|node| node.mac == **mac));
+        let mut expected = nodes.len() - off.len() + by_hand.count();
+        match options.arm {
+            ArmWhich::None => plan
+                .notes
+                .extend(off.iter().map(|node| still_local(node, states.get(&node.mac)))),
+            ArmWhich::Listed => {
+                ensure!(
+                    !nodes.is_empty(),
+                    "--arm listed arms the machines of --nodes FILE again: give one"
+                );
+                plan.rearm = off.iter().map(|node| node.mac).collect();
+                expected += off.len();
+            }
+            ArmWhich::All => {
+                let wanted = wanted.context("--arm all arms the next -n machines that ask: give -n")?;
+                plan.arm = Arm::All(wanted);
+                expected = expected.max(usize::try_from(wanted).unwrap_or(usize::MAX));
+            }
+        }
+        if let (DhcpMode::Off, Some(addr)) = (&plan.dhcp, plan.addrs.first()) {
+            plan.notes.push(format!(
+                "--dhcp off: the network's own DHCP server must name {addr} as next-server and a boot program of ours as \
+                 filename; --dhcp proxy does without"
+            ));
+        }
+        plan.expected = u32::try_from(expected).unwrap_or(u32::MAX);
+        if expected == 0 {
+            plan.notes.push(
+                "no machine is armed: each boots from its own disk, unless somebody picks kamethod in its menu; ka-pxe \
+                 arm MAC, --nodes FILE or --arm change that"
+                    .to_owned(),
+            );
+        }
+        plan.nodes = nodes;
+        Ok(plan)
+    }
+
+    /// How many nodes to wait for when nobody says: all that are armed by their MAC.
+    ///
+    /// # Errors
+    /// None is.
+    pub(crate) fn wanted(&self) -> Result<Option<u32>> {
+        if self.nodes.is_empty() {
+            return Ok(None);
+        }
+        ensure!(
+            self.expected > 0,
+            "every machine of --nodes was cloned before and boots from its own disk; --arm listed makes all of them boot \
+             into a clone again, ka-pxe arm MAC one of them"
+        );
+        Ok(Some(self.expected))
+    }
+
+    /// Who gives addresses, in the words of the option.
+    pub(crate) fn dhcp_name(&self) -> String {
+        match &self.dhcp {
+            DhcpMode::Full(full) => format!("full:{}", full.pool),
+            DhcpMode::Proxy => "proxy".to_owned(),
+            DhcpMode::Off => "off".to_owned(),
+        }
+    }
+}
+
+/// What is told with the addresses; a pool that holds our own address would give it away.
+fn dhcp(options: &BootOptions, addrs: &[Ipv4Addr]) -> Result<DhcpMode> {
+    let DhcpMode::Full(full) = &options.dhcp else {
+        let is_told = options.router.is_some() || !options.dns.is_empty() || options.domain.is_some();
+        ensure!(
+            !is_told,
+            "--router, --dns and --domain are for --dhcp full:FIRST-LAST"
+        );
+        return Ok(options.dhcp.clone());
+    };
+    ensure!(
+        full.pool.first <= full.pool.last,
+        "--dhcp full:{}: the first address is behind the last one",
+        full.pool
+    );
+    if let Some(own) = addrs.iter().find(|addr| full.pool.contains(**addr)) {
+        bail!(
+            "--dhcp full:{}: the pool holds {own}, this machine's own address; leave it out",
+            full.pool
+        );
+    }
+    Ok(DhcpMode::Full(FullConfig {
+        router: options.router,
+        dns: options.dns.clone(),
+        domain: options.domain.clone(),
+        ..full.clone()
+    }))
+}
+
+fn still_local(node: &NodeEntry, state: Option<&State>) -> String {
+    let why = match state {
+        Some(State::Disarmed) => "was disarmed",
+        _ => "was cloned before",
+    };
+    format!(
+        "{} ({}) {why} and boots from its own disk; ka-pxe arm {} or --arm listed changes that",
+        node.name, node.mac, node.mac
+    )
+}
+
+/// The plan as `--dry-run --json` shows it.
+#[derive(Debug, Serialize)]
+pub(crate) struct BootJson {
+    iface: String,
+    addr: Option<IpAddr>,
+    dhcp: String,
+    kernel: Option<String>,
+    client: PathBuf,
+    append: String,
+    armed: u32,
+    nodes: Vec<NodeJson>,
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeJson {
+    mac: String,
+    name: String,
+    address: Option<IpAddr>,
+    disks: Vec<(String, String)>,
+}
+
+impl From<&PxePlan> for BootJson {
+    fn from(plan: &PxePlan) -> Self {
+        let node = |node: &NodeEntry| NodeJson {
+            mac: node.mac.to_string(),
+            name: node.name.clone(),
+            address: node.address.map(IpAddr::V4),
+            disks: node.disks.clone(),
+        };
+        Self {
+            iface: plan.iface.clone(),
+            addr: plan.addrs.first().copied(),
+            dhcp: plan.dhcp_name(),
+            kernel: plan.kernel.clone(),
+            client: plan.client.clone(),
+            append: plan.append.clone(),
+            armed: plan.expected,
+            nodes: plan.nodes.iter().map(node).collect(),
+            notes: plan.notes.clone(),
+        }
+    }
+}
+
+impl fmt::Display for PxePlan {
+    /// The boot part of `--dry-run`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addrs: Vec<_> = self.addrs.iter().map(ToString::to_string).collect();
+        writeln!(f, "\nBoot server on {} ({}):", self.iface, addrs.join(", "))?;
+        writeln!(f, "  DHCP          {}", self.dhcp_name())?;
+        let kernel = self.kernel.as_deref().unwrap_or("the newest one installed");
+        writeln!(f, "  kernel        {kernel}")?;
+        writeln!(f, "  /init         {}", self.client.display())?;
+        let drivers = self
+            .drivers
+            .as_ref()
+            .map_or("all network drivers".to_owned(), |all| all.join(", "));
+        writeln!(f, "  drivers       {drivers}")?;
+        if !self.append.is_empty() {
+            writeln!(f, "  command line  … {}", self.append)?;
+        }
+        writeln!(f, "  armed         {}", self.expected)?;
+        for node in &self.nodes {
+            let address = node
+                .address
+                .map_or_else(String::new, |address| format!(" {address}"));
+            let disks: String = node
+                .disks
+                .iter()
+                .map(|(drive, disk)| format!(" {drive}={disk}"))
+                .collect();
+            writeln!(f, "  {} {}{address}{disks}", node.mac, node.name)?;
+        }
+        self.notes
+            .iter()
+            .try_for_each(|note| writeln!(f, "  note: {note}"))
+    }
+}
