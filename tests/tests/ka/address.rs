@@ -1,6 +1,6 @@
 //! The node's DHCP client against dnsmasq, on a switch in namespaces: a lease, its renewal, a server that goes away.
 
-use std::sync::Mutex;
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -75,17 +75,14 @@ fn run_client(
     };
     node.enter(|| -> Result<_> {
         let (name, index) = (interface.name.clone(), interface.index);
-        let events = Mutex::new(Vec::new());
-        let note = |event: &Event| events.lock().unwrap().push(event.clone());
+        let events = RefCell::new(Vec::new());
+        let note = |event: &Event| events.borrow_mut().push(event.clone());
         let mut client = Client::new(interface, config)?;
         let lease = client.acquire(LIMIT, note)?;
         route::add_address(&name, index, lease.addr, lease.prefix)?;
         let deadline = Instant::now() + LIMIT;
-        client.keep(
-            || !enough(&events.lock().unwrap()) && Instant::now() < deadline,
-            note,
-        );
-        Ok((lease, events.into_inner()?))
+        client.keep(|| !enough(&events.borrow()) && Instant::now() < deadline, note);
+        Ok((lease, events.into_inner()))
     })?
 }
 
