@@ -1,7 +1,7 @@
 //! Which libraries a program of the golden root needs, found as ld.so(8) finds them, without running anything.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::InitrdError;
 use crate::elf::Elf;
@@ -111,13 +111,13 @@ impl<'a> Libraries<'a> {
             found.push((needed, Vec::new()));
         }
         for library in &elf.needed {
-            let needed = self.library(library, &dirs, &origin, &elf)?;
+            let needed = self.library(library, &dirs, &elf)?;
             let needed = needed.ok_or_else(|| self.missing(program, library))?;
             found.push((needed, rpaths.clone()));
         }
         for (opener, library) in OPENED_AT_RUN_TIME {
             if elf.needed.iter().any(|needed| needed == opener)
-                && let Some(needed) = self.library(library, &dirs, &origin, &elf)?
+                && let Some(needed) = self.library(library, &dirs, &elf)?
             {
                 found.push((needed, rpaths.clone()));
             }
@@ -125,25 +125,14 @@ impl<'a> Libraries<'a> {
         Ok(found)
     }
 
-    /// A library of the right kind, in the directories given, those of whoever needs it, and the default ones.
-    fn library(
-        &mut self,
-        name: &str,
-        dirs: &[String],
-        origin: &Path,
-        by: &Elf,
-    ) -> Result<Option<Needed>, InitrdError> {
+    /// A library of the right kind, in the directories given and the default ones.
+    fn library(&mut self, name: &str, dirs: &[String], by: &Elf) -> Result<Option<Needed>, InitrdError> {
         if name.contains('/') {
             return Ok(self.needed(PathBuf::from(name)));
         }
         let multiarch = multiarch_dirs(by);
         let defaults = multiarch.iter().map(String::as_str).chain(DEFAULT_DIRS);
-        let beside = origin.display().to_string();
-        let all = dirs
-            .iter()
-            .map(String::as_str)
-            .chain(defaults)
-            .chain([beside.as_str()]);
+        let all = dirs.iter().map(String::as_str).chain(defaults);
         for dir in all {
             let Some(needed) = self.needed(Path::new(dir).join(name)) else {
                 continue;
@@ -190,6 +179,12 @@ impl<'a> Libraries<'a> {
 
     fn needed(&self, asked: PathBuf) -> Option<Needed> {
         let file = self.root.resolve(&asked)?;
+        // `$ORIGIN/../lib`: an image's names have no `..`.
+        let asked = if asked.components().any(|part| part == Component::ParentDir) {
+            self.root.resolve(asked.parent()?)?.join(asked.file_name()?)
+        } else {
+            asked
+        };
         Some(Needed { asked, file })
     }
 

@@ -11,7 +11,14 @@ pub const DIR_VARIABLE: &str = "KA_BIN_DIR";
 /// The client that needs nothing but a kernel.
 pub const STATIC_CLIENT: &str = "ka-client-static";
 /// The packages that have binaries.
-pub const PACKAGES: [&str; 5] = ["ka-server", "ka-client", "ka-disk", "ka-status", "ka-pxe"];
+pub const PACKAGES: [&str; 6] = [
+    "ka-server",
+    "ka-client",
+    "ka-disk",
+    "ka-status",
+    "ka-pxe",
+    "ka-initrd",
+];
 
 /// The path of one of our binaries: `ka-server`, `ka-client`, `ka-desc` or `ka-status`.
 ///

@@ -10,7 +10,14 @@ use ka_tests::process::Program;
 /// Writes `DIR/ka-*.8`: they are commands for administrators.
 pub(crate) fn write(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-    for name in ["ka-server", "ka-client", "ka-desc", "ka-pxe", "ka-status"] {
+    for name in [
+        "ka-server",
+        "ka-client",
+        "ka-desc",
+        "ka-initrd",
+        "ka-pxe",
+        "ka-status",
+    ] {
         let page = Program::new(binaries::path(name)?).arg("--man").run()?;
         let path = dir.join(format!("{name}.8"));
         fs::write(&path, page).with_context(|| format!("writing {}", path.display()))?;
