@@ -1,3 +1,5 @@
+//! The door and the operator, on the loopback interface.
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
