@@ -218,8 +218,12 @@ impl<R: Read> Reader<R> {
 impl<R: Read> Read for Reader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let room = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        // Not asked for nothing: zstd's decoder fails on an empty buffer instead of saying that it read nothing.
+        if room == 0 {
+            return Ok(0);
+        }
         let count = self.input.read(&mut buffer[..room])?;
-        if count == 0 && room != 0 {
+        if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.left -= count as u64;

@@ -117,6 +117,28 @@ fn an_archive_cut_anywhere_is_an_error() {
     }
 }
 
+/// A decoder that cannot be asked for nothing, as zstd's.
+struct NeverEmpty<'a>(&'a [u8]);
+
+impl std::io::Read for NeverEmpty<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if buffer.is_empty() {
+            return Err(std::io::Error::other("asked for nothing"));
+        }
+        self.0.read(buffer)
+    }
+}
+
+#[test]
+fn the_input_is_never_asked_for_nothing() {
+    let bytes = sample();
+    let mut reader = Reader::new(NeverEmpty(&bytes));
+    while reader.next_entry().unwrap().is_some() {
+        let mut data = Vec::new();
+        reader.read_to_end(&mut data).unwrap();
+    }
+}
+
 #[test]
 fn data_is_skipped_when_nobody_reads_it() {
     let bytes = sample();
