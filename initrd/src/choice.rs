@@ -126,7 +126,9 @@ const STORAGE: Choice = Choice {
         "kernel/drivers/firmware/efi",
     ],
     leave: &[
-        // Disks in another machine's memory, or none at all.
+        // Disks in another machine, in memory, or in a card slot.
+        "kernel/drivers/nvme/host/nvme-rdma.ko",
+        "kernel/drivers/nvme/host/nvme-tcp.ko",
         "kernel/drivers/scsi/scsi_debug.ko",
         "kernel/drivers/scsi/pcmcia",
         "kernel/drivers/ata/pata_pcmcia.ko",

@@ -205,8 +205,9 @@ fn reason(name: &str, set: &ToolSet, err: InitrdError) -> Result<String, InitrdE
     }
 }
 
-/// Names for `ls -l`, and the shell's home.
+/// Names for `ls -l`, the shell's home, and the list of mounts without which mkfs.jfs refuses to work.
 fn add_accounts(tree: &mut Tree) -> Result<(), InitrdError> {
     tree.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n".to_vec())?;
-    tree.file("etc/group", 0o644, b"root:x:0:\n".to_vec())
+    tree.file("etc/group", 0o644, b"root:x:0:\n".to_vec())?;
+    tree.symlink("etc/mtab", "/proc/self/mounts")
 }

@@ -243,7 +243,7 @@ const CONFIGURATION: [(&str, &str); 9] = [
     ),
 ];
 
-fn cache_dir() -> PathBuf {
+pub(crate) fn cache_dir() -> PathBuf {
     if let Some(dir) = std::env::var_os("KA_CACHE_DIR") {
         return PathBuf::from(dir);
     }

@@ -15,6 +15,7 @@ pub mod debian;
 pub mod disk;
 pub mod golden;
 pub mod interrupt;
+pub mod kernel;
 pub mod lab;
 pub mod mounts;
 pub mod netns;

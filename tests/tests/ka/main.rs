@@ -6,6 +6,7 @@
 mod address;
 mod architecture;
 mod boot;
+mod boot_images;
 mod clone;
 mod failures;
 mod generic;
