@@ -2,8 +2,8 @@
 
 use std::io;
 
-/// A configuration file is a text of a few KiB, `modules.alias` no part of it; anything longer is not one. Bytes.
-pub const MAX_TEXT_BYTES: u64 = 4 << 20;
+/// A configuration file is a text of a few KiB; the longest that is read is a signed GRUB, of 4 MiB. Bytes.
+pub const MAX_TEXT_BYTES: u64 = 16 << 20;
 
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

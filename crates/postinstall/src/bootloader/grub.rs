@@ -29,7 +29,7 @@ pub(super) fn bios(files: &dyn Files, facts: &Facts, disk: &str) -> Result<Plan,
     plan.run(
         format!("installing GRUB on {disk}"),
         LOADER_LIMIT,
-        &[tool, &target, "--no-floppy", disk],
+        &[tool, &target, disk],
     );
     config(&mut plan, files)?;
     debconf(&mut plan, files, disk);

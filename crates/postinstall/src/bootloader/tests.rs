@@ -66,7 +66,7 @@ fn a_bios_node_gets_grub_on_the_disk_with_boot() {
     assert_eq!(
         commands(&plan),
         [
-            "grub-install --target=i386-pc --no-floppy /dev/nvme0n1",
+            "grub-install --target=i386-pc /dev/nvme0n1",
             "grub-mkconfig -o /boot/grub/grub.cfg"
         ]
     );
