@@ -33,8 +33,8 @@ fn expect_one_error_line(ended: &Ended) -> Result<()> {
 #[test]
 fn wrong_usage_is_exit_code_two_and_names_the_option() -> Result<()> {
     let cases: [(&str, &[&str], &str); 14] = [
-        ("ka-server", &["-n", "0"], "-n"),
-        ("ka-server", &["-n", "many"], "-n"),
+        ("ka-server", &["-n", "0"], "--clients"),
+        ("ka-server", &["-n", "many"], "--clients"),
         ("ka-server", &["-p", "sda"], "-p"),
         ("ka-server", &["-p", "sda", "/no/such/desc"], "/no/such/desc"),
         ("ka-server", &["-M", "sda", "/dev/null"], "446"),
