@@ -23,10 +23,6 @@ const WORKING_MEMORY_BYTES: u64 = 64 << 20;
 /// Most entries and bytes of an archive of tools: the largest seen has 3000 and 150 MiB.
 const MAX_ENTRIES: u64 = 100_000;
 const MAX_BYTES: u64 = 2 << 30;
-/// Largest window of the compressor that is followed, as a power of two: 64 MiB. `zstd --long` wants more memory than
-/// a node may have.
-const MAX_WINDOW_LOG: u32 = 26;
-
 /// Takes the stream.
 ///
 /// # Errors
@@ -66,10 +62,6 @@ fn unpack_tools(session: &Session<'_>, reader: &mut StreamReader) -> anyhow::Res
         block: None,
         at: 0,
     };
-    let mut plain = zstd::stream::read::Decoder::new(blocks).context("preparing to decompress")?;
-    plain
-        .window_log_max(MAX_WINDOW_LOG)
-        .context("preparing to decompress")?;
     let limits = Limits {
         reserve_bytes: session.options.buffer.0 as u64 + WORKING_MEMORY_BYTES,
         available: &system::available_memory_bytes,
@@ -78,7 +70,7 @@ fn unpack_tools(session: &Session<'_>, reader: &mut StreamReader) -> anyhow::Res
             bytes: MAX_BYTES,
         },
     };
-    let unpacked = init::unpack(plain, Path::new("/"), &limits)?;
+    let unpacked = init::unpack_compressed(blocks, Path::new("/"), &limits)?;
     session.journal.news(
         Step::Stage2,
         format!("{} files, {}", unpacked.files, size(unpacked.bytes)),

@@ -27,7 +27,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub(crate) use drivers::prepare_disks;
-pub(crate) use unpack::{Limits, unpack};
+pub(crate) use unpack::{Limits, unpack_compressed};
 
 /// Name by which the supervisor starts the node.
 const NODE_NAME: &str = "ka-node";

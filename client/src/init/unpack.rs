@@ -17,6 +17,9 @@ use rustix::io::Errno;
 
 /// Between two looks at the memory that is left.
 const LOOK_EVERY_BYTES: u64 = 4 << 20;
+/// Largest window of the compressor that is followed, as a power of two: 64 MiB. `zstd --long` wants more memory than
+/// a node may have.
+const MAX_WINDOW_LOG: u32 = 26;
 /// One read.
 const CHUNK_BYTES: usize = 128 << 10;
 
@@ -39,11 +42,31 @@ pub(crate) struct Unpacked {
     pub(crate) bytes: u64,
 }
 
+/// Unpacks `archive`, one zstd frame, beneath `root`, and reads what is behind the frame: an initramfs is padded, so that
+/// another one may follow it.
+///
+/// # Errors
+/// It is no zstd frame, or damaged; and as [`unpack`].
+pub(crate) fn unpack_compressed(
+    archive: impl Read,
+    root: &Path,
+    limits: &Limits<'_>,
+) -> anyhow::Result<Unpacked> {
+    let decoder = zstd::stream::read::Decoder::new(archive).context("preparing to decompress")?;
+    let mut plain = decoder.single_frame();
+    plain
+        .window_log_max(MAX_WINDOW_LOG)
+        .context("preparing to decompress")?;
+    let done = unpack(&mut plain, root, limits)?;
+    io::copy(&mut plain.finish(), &mut io::sink()).context("reading what is behind the archive")?;
+    Ok(done)
+}
+
 /// Unpacks `archive` beneath `root`.
 ///
 /// # Errors
 /// The archive is damaged or wants something that is not allowed; the memory does not suffice.
-pub(crate) fn unpack(archive: impl Read, root: &Path, limits: &Limits<'_>) -> anyhow::Result<Unpacked> {
+fn unpack(archive: impl Read, root: &Path, limits: &Limits<'_>) -> anyhow::Result<Unpacked> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(root, flags, Mode::empty())
         .with_context(|| format!("opening {}", root.display()))?;

@@ -71,6 +71,38 @@ fn tools_links_and_directories_are_made() {
 }
 
 #[test]
+fn a_compressed_archive_is_unpacked_as_it_comes_over_the_chain() {
+    let root = tempfile::tempdir().unwrap();
+    let plain = archive(&[
+        entry(0o120_777, "lib", b"usr/lib"),
+        entry(0o040_755, "usr", b""),
+        entry(0o100_644, "usr/empty", b""),
+        entry(0o100_755, "usr/tool", &[7; 300_000]),
+    ]);
+    let mut bytes = zstd::encode_all(plain.as_slice(), 3).unwrap();
+    let damaged = bytes[..bytes.len() / 2].to_vec();
+    // Padding of an image behind which another one may come.
+    bytes.extend([0; 3]);
+    let limits = Limits {
+        reserve_bytes: 0,
+        available: &|| None,
+        archive: ka_cpio::Limits::default(),
+    };
+    let mut input = bytes.as_slice();
+    let done = unpack_compressed(&mut input, root.path(), &limits).unwrap();
+    assert!(input.is_empty(), "a stream is read to its end");
+    assert_eq!(
+        done,
+        Unpacked {
+            files: 2,
+            bytes: 300_000
+        }
+    );
+    assert_eq!(fs::read(root.path().join("usr/tool")).unwrap(), [7; 300_000]);
+    assert!(unpack_compressed(damaged.as_slice(), root.path(), &limits).is_err());
+}
+
+#[test]
 fn what_is_there_is_replaced_and_never_written_into() {
     let root = tempfile::tempdir().unwrap();
     let outside = tempfile::tempdir().unwrap();
