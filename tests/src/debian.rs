@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use rustix::fs::FlockOperation;
 
 use crate::process::Program;
 use crate::scratch::Scratch;
@@ -131,10 +132,13 @@ pub fn unpack(archive: &Path, root: &Path) -> Result<()> {
 fn cached(name: &str, packages: &str, finish: fn(&Path) -> Result<()>) -> Result<PathBuf> {
     let dir = cache_dir();
     let archive = dir.join(format!("{name}.tar"));
+    fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    // Tests that start together want the same system: one makes it, the others wait. The lock goes with its file.
+    let lock = fs::File::create(archive.with_extension("lock"))?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
     if archive.is_file() {
         return Ok(archive);
     }
-    fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
     let scratch = Scratch::new("debootstrap")?;
     let root = scratch.dir("root")?;
     let mirror = std::env::var("KA_DEBIAN_MIRROR").unwrap_or_else(|_| MIRROR.to_owned());
@@ -146,8 +150,7 @@ fn cached(name: &str, packages: &str, finish: fn(&Path) -> Result<()>) -> Result
         .run()
         .context("making a golden Debian")?;
     finish(&root).context("preparing the golden Debian")?;
-    // Of this process: tests of several processes may make it at once.
-    let unfinished = archive.with_extension(format!("part-{}", std::process::id()));
+    let unfinished = archive.with_extension("part");
     Program::new("tar")
         .args([
             "--xattrs",

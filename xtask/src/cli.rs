@@ -19,7 +19,7 @@ pub(crate) enum Command {
     Setup,
     /// Build everything and run every test (root: namespaces and loop disks)
     Test(TestOptions),
-    /// Clone a golden Debian onto three disks of different sizes and compare every file (root)
+    /// Two bare machines, from power-on over the network to the login prompt of their own disks, on QEMU (root)
     Demo(DemoOptions),
     /// Measure the chain beside a plain stream, a splice relay, mbuffer and udpcast (root)
     Bench(BenchOptions),
@@ -52,6 +52,9 @@ pub(crate) struct TestOptions {
 /// Options of `cargo xtask demo`.
 #[derive(Debug, Args)]
 pub(crate) struct DemoOptions {
+    /// Without machines: a golden Debian onto three disks of different sizes, and every file compared
+    #[arg(long)]
+    pub(crate) disks: bool,
     /// Do not install missing packages
     #[arg(long)]
     pub(crate) no_setup: bool,

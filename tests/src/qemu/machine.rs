@@ -171,7 +171,7 @@ impl Machine {
             .program(disk, accel)
             .arg("-chardev")
             .arg(format!(
-                "socket,id=con,path={},server=on,wait=on",
+                "socket,id=con,path={0},server=on,wait=on,logfile={0}.log",
                 socket.display()
             ))
             .args(["-serial", "chardev:con"])

@@ -9,4 +9,5 @@ pub mod console;
 pub mod firmware;
 pub mod golden;
 pub mod machine;
+pub mod room;
 pub mod seats;

@@ -9,7 +9,7 @@ use ka_tests::disk::Disk;
 use ka_tests::golden::{self, By, MountedTree};
 use ka_tests::process::Program;
 
-use crate::demo::stage::{EXCLUDED, Stage};
+use crate::demo::disks::stage::{EXCLUDED, Stage};
 
 /// Judges every clone, says what was compared, and returns how many are right.
 pub(super) fn all(stage: &Stage) -> Result<usize> {
