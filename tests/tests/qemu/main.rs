@@ -2,4 +2,6 @@
 //!
 //! Needs root and the packages of `xtask/packages.txt`: `cargo xtask test` sees to both.
 
+mod bios;
+mod judge;
 mod lab;
