@@ -5,6 +5,9 @@ use serde::Serialize;
 /// One MiB in bytes.
 const MIB: u64 = 1 << 20;
 
+/// Kernel and stage1 of a generic Debian, in MiB.
+const STAGE1_MIB: u64 = 32;
+
 /// What travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) enum Kind {
@@ -12,6 +15,8 @@ pub(crate) enum Kind {
     Stream,
     /// A golden tree.
     Tree,
+    /// A stage1, fetched by machines that boot.
+    Boot,
 }
 
 /// One case.
@@ -59,5 +64,12 @@ pub(crate) fn all(quick: bool) -> Vec<Case> {
         tree(3, None),
         tree(1, gbit),
         tree(3, gbit),
+        Case {
+            name: "pxe-64".to_owned(),
+            kind: Kind::Boot,
+            nodes: 64,
+            rate: gbit,
+            bytes: 64 * STAGE1_MIB * MIB / if quick { 4 } else { 1 },
+        },
     ]
 }

@@ -172,7 +172,7 @@ pub(crate) fn ensure_room(dir: &Path, bytes: u64) -> Result<()> {
 }
 
 /// Incompressible, and the same on every machine.
-fn write_noise(path: &Path, bytes: u64) -> Result<()> {
+pub(crate) fn write_noise(path: &Path, bytes: u64) -> Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
     let mut state = 0x243f_6a88_85a3_08d3_u64;
     for _ in 0..bytes / 8 {

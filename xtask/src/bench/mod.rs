@@ -5,6 +5,7 @@
 //! processor time from control groups, every received byte compared outside the clock. For ours the start is the
 //! launch of the last node, the one that lets the server begin: discovery, TLS and the reports are inside the clock.
 
+mod boot;
 mod cases;
 mod measure;
 mod peers;
@@ -43,6 +44,7 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
         .filter(|case| is_chosen(case, &options.only))
     {
         let outcomes = match case.kind {
+            Kind::Boot => boot::boot_case(case, &release, options)?,
             Kind::Stream => measure::stream_case(case, &release, options)?,
             Kind::Tree => {
                 let tree = match golden_tree.take() {

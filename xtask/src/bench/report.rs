@@ -124,6 +124,23 @@ pub(crate) fn print_verdicts(all: &[Measured]) {
 }
 
 fn verdicts(measured: &Measured) -> Vec<(&'static str, String, bool)> {
+    match measured.case.kind {
+        Kind::Boot => boot_verdict(measured).into_iter().collect(),
+        Kind::Stream | Kind::Tree => clone_verdicts(measured),
+    }
+}
+
+fn boot_verdict(measured: &Measured) -> Option<(&'static str, String, bool)> {
+    let line = payload_limit(measured.case.rate?) as f64;
+    let ratio = measured.of(Peer::Ka)?.goodput / line;
+    Some((
+        "files go out at over 0.8 of the line",
+        format!("{ratio:.3}"),
+        ratio > 0.8,
+    ))
+}
+
+fn clone_verdicts(measured: &Measured) -> Vec<(&'static str, String, bool)> {
     let Some(ours) = measured.of(Peer::Ka) else {
         return Vec::new();
     };
@@ -167,7 +184,7 @@ fn verdicts(measured: &Measured) -> Vec<(&'static str, String, bool)> {
                 );
             }
         }
-        Kind::Tree => {
+        Kind::Tree | Kind::Boot => {
             if let Some(mbuffer) = mbuffer {
                 let (asked, least) = match (shaped, measured.case.nodes) {
                     (true, _) => ("never slower than tar | mbuffer | tar", 1.0),
