@@ -142,6 +142,9 @@ const PROGRAMS: [Program; 12] = [
     },
 ];
 
+/// What UEFI machines are told to boot beside another address server.
+const PROXIED_X64: &str = "snponly.efi";
+
 /// What a machine is told to boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootFile {
@@ -156,6 +159,8 @@ pub struct Programs {
     /// Kinds of machines that cannot be booted, and why: a line each.
     missing: Vec<(Arch, String)>,
     extra: Vec<(String, PathBuf)>,
+    /// Another server gives the addresses.
+    proxied: bool,
 }
 
 impl Programs {
@@ -187,6 +192,7 @@ impl Programs {
             found,
             missing: Vec::new(),
             extra,
+            proxied: false,
         };
         for arch in [Arch::Bios, Arch::EfiX64, Arch::EfiIa32, Arch::EfiArm64] {
             programs.note_missing(arch);
@@ -198,6 +204,15 @@ impl Programs {
             });
         }
         Ok(programs)
+    }
+
+    /// For machines that another server gives their addresses. GRUB 2.06 takes whoever acknowledged the address for its
+    /// file server, whatever the proxy said, and asks that one for its menu until it gives up; iPXE knows better. Where
+    /// Secure Boot is on, iPXE is refused: such machines need `full`, or an address server that names us.
+    #[must_use]
+    pub fn beside_address_server(mut self) -> Self {
+        self.proxied = true;
+        self
     }
 
     /// Which kinds of machines cannot be booted, and which package is missing.
@@ -218,6 +233,7 @@ impl Programs {
         }
         let first = match machine.arch {
             Arch::Bios => "pxelinux.0",
+            Arch::EfiX64 if self.proxied && self.has(PROXIED_X64) => PROXIED_X64,
             Arch::EfiX64 => "bootx64.efi",
             Arch::EfiIa32 => "bootia32.efi",
             Arch::EfiArm64 => "bootaa64.efi",
@@ -233,6 +249,10 @@ impl Programs {
             (false, _) => first.to_owned(),
         };
         Some(BootFile { name })
+    }
+
+    fn has(&self, served: &str) -> bool {
+        self.found.iter().any(|(name, _)| *name == served)
     }
 
     /// Puts everything that was found into the table of what is served.
@@ -373,6 +393,18 @@ mod tests {
     }
 
     #[test]
+    fn uefi_gets_ipxe_beside_another_address_server_where_there_is_one() {
+        let dir = full_dir();
+        let name = |arch| {
+            let programs = Programs::find(Some(dir.path())).unwrap().beside_address_server();
+            programs.for_machine(&machine(arch), ORIGIN).map(|file| file.name)
+        };
+        fs::write(dir.path().join("snponly.efi"), "ipxe").unwrap();
+        assert_eq!(name(Arch::EfiX64).as_deref(), Some("snponly.efi"));
+        assert_eq!(name(Arch::Bios).as_deref(), Some("pxelinux.0"));
+    }
+
+    #[test]
     fn a_link_out_of_the_boot_files_is_not_followed() {
         let dir = full_dir();
         std::os::unix::fs::symlink("/etc/passwd", dir.path().join("passwd")).unwrap();
@@ -391,6 +423,7 @@ mod tests {
             found: vec![("pxelinux.0", PathBuf::new())],
             missing: Vec::new(),
             extra: Vec::new(),
+            proxied: false,
         };
         none.note_missing(Arch::Bios);
         none.note_missing(Arch::EfiX64);
