@@ -5,3 +5,4 @@
 mod bios;
 mod judge;
 mod lab;
+mod unarmed;

@@ -1,0 +1,104 @@
+//! Machines that nothing may happen to: one that nobody armed, and one whose server is not there.
+
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use ka_tests::binaries;
+use ka_tests::disk::{Disk, MIB};
+use ka_tests::process::Program;
+use ka_tests::qemu::console::Mark;
+use ka_tests::qemu::firmware::Firmware;
+use ka_tests::qemu::golden;
+use ka_tests::qemu::machine::{Bus, Card, Spec};
+use ka_tests::qemu::seats;
+use ka_tests::tree;
+
+use ka_tests::qemu::room::{BOOT_LIMIT, FULL_DHCP, Room};
+
+/// What a node without a server says, the original's words.
+const NO_SERVER: &str = "Can't reach a valid KA server";
+/// How often it tries before it starts all over.
+const TRIES: usize = 5;
+/// Five tries with growing pauses.
+const TRIES_LIMIT: Duration = Duration::from_secs(420);
+
+/// Proof 5 of the boot issue.
+#[test]
+fn nothing_is_written_without_an_armed_machine_and_a_server() -> Result<()> {
+    let room = Room::new("unarmed", &golden::plan(Firmware::Bios))?;
+    let root = room.golden.root();
+    let images = room.lab.scratch().dir("images")?;
+    // A server that was there when the image was made, and is no more.
+    let gone = room.lab.server(&["-n", "1", "-e", "true"])?;
+    let join_file = gone.join_file().to_owned();
+    gone.run.kill_alone()?;
+    Program::new(binaries::path("ka-initrd")?)
+        .args(["stage1", "--root"])
+        .arg(root)
+        .arg("--client")
+        .arg(binaries::static_client()?)
+        .arg("--join-file")
+        .arg(join_file)
+        .arg("--output")
+        .arg(&images)
+        .run()?;
+    let nodes = [
+        room.node(
+            Spec::new("unarmed", 1, Firmware::Bios, Bus::Ahci, Card::E1000),
+            64 * MIB,
+        )?,
+        room.node(
+            Spec::new("lonely", 2, Firmware::Bios, Bus::Virtio, Card::Virtio),
+            64 * MIB,
+        )?,
+    ];
+    let fingerprints = nodes
+        .iter()
+        .map(|node| scribble(&node.disk))
+        .collect::<Result<Vec<_>>>()?;
+    let pxe = Program::new(binaries::path("ka-pxe")?)
+        .args(["serve", "--iface", "eth0", "--dhcp", FULL_DHCP, "--timeout", "1"])
+        .arg("--nodes")
+        .arg(room.nodes_file(&nodes[1..])?)
+        .args(["--append", "kamethod console=ttyS0 quiet", "--kernel"])
+        .arg(images.join("vmlinuz"))
+        .arg("--initrd")
+        .arg(images.join("stage1.img"))
+        .arg("--state-dir")
+        .arg(room.lab.scratch().path().join("pxe-state"))
+        .inside(room.lab.network().golden())
+        .limit(BOOT_LIMIT + TRIES_LIMIT)
+        .spawn()?;
+    let _seats = seats::take(nodes.len());
+    let said = || format!("ka-pxe said:\n{}", pxe.said());
+    let (unarmed, lonely) = (room.power_on(&nodes[0])?, room.power_on(&nodes[1])?);
+    unarmed
+        .wait_for(Mark::default(), "Booting from SAN device 0x80", BOOT_LIMIT)
+        .and_then(|menu| unarmed.wait_for(menu, "ot a bootable disk", BOOT_LIMIT))
+        .with_context(said)?;
+    unarmed.cut()?;
+    let text = lonely.wait_off(BOOT_LIMIT + TRIES_LIMIT).with_context(said)?;
+    for attempt in 1..=TRIES {
+        let said = format!("{NO_SERVER} (try {attempt} of {TRIES})");
+        ensure!(text.contains(&said), "it does not say {said:?}:\n{text}");
+    }
+    for (node, fingerprint) in nodes.iter().zip(fingerprints) {
+        ensure!(
+            node.disk.fingerprint()? == fingerprint,
+            "{}'s disk was written",
+            node.machine.spec().name
+        );
+    }
+    Ok(())
+}
+
+/// Fills a disk with what nobody may lose; returns its digest.
+fn scribble(disk: &Disk) -> Result<String> {
+    disk.checked()?;
+    let file = fs::OpenOptions::new().write(true).open(disk.file())?;
+    file.write_all_at(&tree::noise(4_194_304, 99), 0)?;
+    disk.reread()?;
+    disk.fingerprint()
+}
