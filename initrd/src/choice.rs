@@ -150,8 +150,9 @@ const STORAGE: Choice = Choice {
     ],
 };
 
-/// Asked for by name when the kernel runs, without any module saying that it needs them.
-const STORAGE_BY_NAME: [&str; 4] = ["crc32c", "crypto-crc32c", "crc32", "xxhash64"];
+/// Asked for by name when the kernel runs, without any module saying that it needs them. `crypto-crc32` is f2fs's: its
+/// `softdep … pre: crc32` means the library of that name, which is built in where the algorithm is a module.
+const STORAGE_BY_NAME: [&str; 5] = ["crc32c", "crypto-crc32c", "crc32", "crypto-crc32", "xxhash64"];
 
 /// The network drivers of a kernel. `imports` tells what a module from outside the kernel's tree uses.
 pub(crate) fn network(index: &Index, imports: &dyn Fn(&Module) -> Vec<String>) -> Vec<ModuleName> {
