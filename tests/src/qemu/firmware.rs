@@ -64,6 +64,8 @@ impl Firmware {
                 variables.display()
             ));
         }
+        // Nobody answers there, and each try takes a minute before the disk's turn comes.
+        options.extend(words("-fw_cfg name=opt/org.tianocore/IPv6PXESupport,string=no"));
         if self == Self::SecureBoot {
             // Variables may be written through system management mode only, or Secure Boot would be worth nothing.
             options.extend(words(

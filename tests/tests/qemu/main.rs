@@ -5,4 +5,5 @@
 mod bios;
 mod judge;
 mod lab;
+mod uefi;
 mod unarmed;
