@@ -1,7 +1,7 @@
 //! A clone's word at its first boot: sent to every address of the server until one answers, for a bounded time.
 //!
 //! Plain blocking sockets: the program that does it is small and does nothing else. Message:
-//! `ka_proto::discovery::Beacon`; the server's side is [`crate::discovery`].
+//! `ka_proto::discovery::Beacon`; the server's side is `crate::discovery`.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

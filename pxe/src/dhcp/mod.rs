@@ -3,7 +3,7 @@
 //! `full` is RFC 2131 with relays (RFC 3046, RFC 3527); the boot file is chosen by options 60, 77, 93, 175 (RFC 4578,
 //! PXE 2.1, UEFI HTTP boot). `proxy` answers firmware only, on ports 67 and 4011, and never gives an address.
 //!
-//! The servers themselves ([`full`], [`proxy`]) are pure: a packet and the time in, replies and questions out. `serve`
+//! The servers themselves (`full`, `proxy`) are pure: a packet and the time in, replies and questions out. `serve`
 //! has the sockets. What a boot file is called, and who may boot, is not decided here: the caller's function says.
 
 mod answer;

@@ -6,7 +6,7 @@
 //! | GRUB | `grub/x86_64-efi/grub.cfg` (Debian's image), `grub/grub.cfg-01-MAC`, `…-0A4D0065` and shorter, `grub/grub.cfg` |
 //! | iPXE | the name DHCP told it, ours has the MAC in it; `autoexec.ipxe` by itself |
 //!
-//! Names come in lower case and with plain slashes ([`crate::names`]); whatever directory stands in front is ignored, since
+//! Names come in lower case and with plain slashes (`crate::names`); whatever directory stands in front is ignored, since
 //! it is made from the boot program's own path.
 
 use std::net::Ipv4Addr;

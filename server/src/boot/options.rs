@@ -35,8 +35,8 @@ pub(crate) struct BootOptions {
     #[arg(long, value_name = "NAME", requires = "pxe")]
     pub(crate) domain: Option<String>,
 
-    /// The nodes, one a line: MAC NAME, then ADDRESS and disk=DRIVE=DEVICE if wanted. Listing a machine arms it: it boots into a clone,
-    /// once. Without -n, waits for all of them
+    /// The nodes, one a line: MAC NAME, then ADDRESS and disk=DRIVE=DEVICE if wanted. Listing a machine arms it: it
+    /// boots into a clone, once. Without -n, waits for all of them
     #[arg(long = "nodes", value_name = "FILE", requires = "pxe")]
     pub(crate) node_list: Option<PathBuf>,
 
