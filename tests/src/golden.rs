@@ -10,6 +10,9 @@ use crate::mounts::Mounted;
 use crate::process::Program;
 use crate::scratch::Scratch;
 
+/// File systems that the build machine's kernel lacks (the project's notes on it, "Disks").
+const FOREIGN: [&str; 4] = ["vfat", "jfs", "reiserfs", "f2fs"];
+
 /// How `fstab` names a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
@@ -73,6 +76,12 @@ impl Volume {
     pub fn subvolume(mut self, name: &'static str) -> Self {
         self.subvolume = Some(name);
         self
+    }
+
+    /// Whether a build machine's kernel can be trusted to mount it; the others are looked into in a machine.
+    #[must_use]
+    pub fn is_mountable(&self) -> bool {
+        !FOREIGN.contains(&self.fs)
     }
 
     fn options(&self) -> String {
@@ -154,7 +163,7 @@ pub struct MountedTree {
 }
 
 impl MountedTree {
-    /// Mounts everything that is neither swap nor vfat, in the order given (root first).
+    /// Mounts everything that is no swap and that a build machine's kernel has, in the order given (root first).
     ///
     /// # Errors
     /// What `mount` says.
@@ -163,10 +172,9 @@ impl MountedTree {
             mounts: Vec::new(),
             root: root.to_owned(),
         };
-        // The build machine's kernel need not have vfat; an EFI system partition is looked into with mtools.
         let here = volumes
             .iter()
-            .filter(|volume| !["swap", "vfat"].contains(&volume.fs));
+            .filter(|volume| volume.fs != "swap" && volume.is_mountable());
         for volume in here {
             let point = root.join(volume.mount.trim_start_matches('/'));
             let mounted = Mounted::new(&disk.partition(volume.partition), &point, &volume.options())?;

@@ -31,8 +31,8 @@ fn two_bare_machines_become_clones_and_boot_from_their_own_disks() -> Result<()>
             room.node(Spec::new(name, number, Firmware::Bios, bus, card), bytes)
         })
         .collect::<Result<Vec<_>>>()?;
-    let server = room.serve(FULL_DHCP, &nodes, DESC)?;
     let _seats = seats::take(nodes.len());
+    let server = room.serve(FULL_DHCP, &nodes, DESC)?;
     become_clones(&room, &nodes, &plan.volumes, &server)
         .with_context(|| format!("the server said:\n{}", server.said()))?;
     let ended = server.wait()?;

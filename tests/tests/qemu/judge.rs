@@ -48,8 +48,7 @@ const REWRITTEN: [&str; 21] = [
 ];
 
 /// Only one of both has it, or it is made by tools of the clone: judged by booting from it.
-const IGNORED: [&str; 6] = [
-    "boot/efi",
+const IGNORED: [&str; 5] = [
     "boot/grub",
     "etc/systemd/system/multi-user.target.wants/ka-beacon.service",
     "etc/systemd/system/ka-beacon.service",
@@ -68,7 +67,11 @@ pub(crate) fn clone(room: &Room, disk: &Disk, volumes: &[Volume]) -> Result<Iden
     disk.show_partitions()?;
     let point = room.lab.scratch().dir(&format!("judged-{}", disk.name()))?;
     let tree = MountedTree::new(disk, volumes, &point).context("mounting the clone")?;
-    let found = compare::trees(room.golden.root(), tree.root(), &allowed(room, tree.root())?)?;
+    let found = compare::trees(
+        room.golden.root(),
+        tree.root(),
+        &allowed(room, tree.root(), volumes)?,
+    )?;
     found.expect_same()?;
     println!("{}: {found}", disk.name());
     fstab(disk, volumes, tree.root())?;
@@ -141,11 +144,15 @@ fn fstab(disk: &Disk, volumes: &[Volume], root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn allowed(room: &Room, clone: &Path) -> Result<Allowed> {
+fn allowed(room: &Room, clone: &Path, volumes: &[Volume]) -> Result<Allowed> {
     let mut allowed = Allowed::for_system();
     allowed.other_filesystem = true;
     allowed.rewritten.extend(REWRITTEN.map(PathBuf::from));
     allowed.ignored.extend(IGNORED.map(PathBuf::from));
+    let elsewhere = volumes.iter().filter(|volume| !volume.is_mountable());
+    allowed
+        .ignored
+        .extend(elsewhere.map(|volume| PathBuf::from(volume.mount.trim_start_matches('/'))));
     for root in [room.golden.root(), clone] {
         allowed.rewritten.extend(ssh_keys(root)?);
         allowed.rewritten.extend(matching(root, "boot", "initrd.img-")?);
