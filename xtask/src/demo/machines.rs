@@ -114,7 +114,8 @@ fn prefixed(name: &str) -> Box<dyn Fn(&str) + Send> {
 
 fn print_line(who: &str, line: &str) {
     let line: String = line.trim_end().chars().take(COLUMNS).collect();
-    if !line.is_empty() {
+    // What our own commands print on the console is shown at the end.
+    if !line.is_empty() && !line.starts_with('<') {
         println!("{who:<6} | {line}");
     }
 }
