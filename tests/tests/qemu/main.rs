@@ -5,5 +5,6 @@
 mod bios;
 mod judge;
 mod lab;
+mod power_cut;
 mod uefi;
 mod unarmed;
