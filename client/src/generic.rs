@@ -56,7 +56,7 @@ pub(crate) fn run(session: &Session<'_>, consumer: &Consumer) -> Result<(), Fail
                 reported = true;
             }
             Order::Release => return Ok(()),
-            Order::Aborted { reason } => {
+            Order::Aborted { reason, .. } => {
                 return Err(Failure::after(
                     began || reported,
                     anyhow!("the server ended the run: {reason}"),

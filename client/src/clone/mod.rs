@@ -112,7 +112,7 @@ pub(crate) fn run(session: &Session<'_>) -> Result<Ending, Failure> {
                 Stage::Reported
             }
             (Order::Release, Stage::Reported) => return Ok(Ending::Reboot),
-            (Order::Aborted { reason }, stage) => {
+            (Order::Aborted { reason, .. }, stage) => {
                 return Err(Failure::after(
                     stage.has_begun(),
                     anyhow!("the server ended the run: {reason}"),

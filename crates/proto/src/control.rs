@@ -291,15 +291,24 @@ pub enum ToNode {
         /// Milliseconds to wait, so that nodes do not all reboot at once (`-d`).
         delay_ms: u32,
     },
-    /// The run is over for this node, not well.
+    /// The round is over for this node, not well.
     Abort {
         /// Why.
         reason: Reason,
+        /// It did nothing wrong and is wanted in the next round: clean up, and join again.
+        again: bool,
     },
     /// Are you there? Answered with [`ToServer::Pong`].
     Ping(u64),
     /// No more streams will come: finish and report. A node that knows by itself may have reported before.
     Finish,
+    /// Not now, but in the next round: stay connected, answer pings; `Accepted` comes when it begins.
+    Queued {
+        /// The round that it waits for, counted from 1.
+        round: u32,
+        /// Why not now.
+        reason: Reason,
+    },
 }
 
 impl ToNode {

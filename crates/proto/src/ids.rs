@@ -13,10 +13,12 @@ pub enum ProtocolVersion {
     /// First version: Join with proof, prepare, go, streams over the chain, report, release; messages for healing
     /// (`LinkLost`, `Relink`, offsets in the link handshake) are there and are used when the server heals.
     V1 = 1,
+    /// Rounds: `Abort` says whether the node is wanted in the next round, `Queued` keeps a late node until then.
+    V2 = 2,
 }
 
 /// The version that this build speaks. A peer with another one is refused by name, see [`crate::control::Join`].
-pub const PROTOCOL_VERSION: ProtocolVersion = ProtocolVersion::V1;
+pub const PROTOCOL_VERSION: ProtocolVersion = ProtocolVersion::V2;
 
 impl ProtocolVersion {
     /// The number on the wire.

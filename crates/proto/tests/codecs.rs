@@ -117,9 +117,14 @@ fn to_node() -> Vec<ToNode> {
         ToNode::Release { delay_ms: 300 },
         ToNode::Abort {
             reason: Reason::new("interrupted"),
+            again: true,
         },
         ToNode::Ping(u64::MAX),
         ToNode::Finish,
+        ToNode::Queued {
+            round: 2,
+            reason: Reason::new("the run has begun"),
+        },
     ]
 }
 
@@ -128,7 +133,7 @@ fn the_first_bytes_of_a_join_never_change() {
     let frame = join().encode().unwrap();
     let mut expected = vec![103, 0, 0, 0];
     expected.extend(*b"KAJN");
-    expected.extend([1, 0]);
+    expected.extend([2, 0]);
     expected.extend([9]);
     expected.extend(*b"kainstall");
     expected.extend([2]);
@@ -146,7 +151,7 @@ fn the_first_bytes_of_a_join_never_change() {
 #[test]
 fn a_refusal_is_frozen_so_that_any_version_understands_it() {
     let frame = ToNode::refused("no").encode().unwrap();
-    assert_eq!(frame, [5, 0, 0, 0, 0, 1, 2, b'n', b'o']);
+    assert_eq!(frame, [5, 0, 0, 0, 0, 2, 2, b'n', b'o']);
 }
 
 #[test]
@@ -156,12 +161,12 @@ fn a_join_of_another_version_says_which_whatever_follows() {
         Join::decode(&body),
         Err(WireError::Version {
             theirs: 1337,
-            ours: 1
+            ours: 2
         })
     );
     assert_eq!(
         Join::decode(&body).unwrap_err().to_string(),
-        "the peer speaks protocol version 1337, this is version 1"
+        "the peer speaks protocol version 1337, this is version 2"
     );
 }
 
@@ -177,7 +182,7 @@ fn messages_have_the_numbers_that_the_document_gives_them() {
         .iter()
         .map(|message| number(message.encode().unwrap()))
         .collect();
-    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 6, 7, 8, 9, 10, 11]);
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 6, 7, 8, 9, 10, 11, 12]);
 }
 
 #[test]
@@ -228,7 +233,7 @@ fn a_message_over_its_bound_is_refused_by_both_sides() {
     body.extend([0x81, 0xf8, 0xff, 0x03]);
     body.extend(&too_long.0);
     assert!(ToServer::decode(&body).is_err());
-    assert!(Join::decode(&[b"KAJN\x01\0".as_slice(), &[0; MAX_JOIN_FRAME]].concat()).is_err());
+    assert!(Join::decode(&[b"KAJN\x02\0".as_slice(), &[0; MAX_JOIN_FRAME]].concat()).is_err());
 }
 
 #[test]
@@ -357,7 +362,7 @@ proptest! {
     fn random_bytes_never_panic_a_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         let session = SessionName::new("kainstall").unwrap();
         let _ = Join::decode(&bytes);
-        let _ = Join::decode(&[b"KAJN\x01\0".as_slice(), &bytes].concat());
+        let _ = Join::decode(&[b"KAJN\x02\0".as_slice(), &bytes].concat());
         let _ = ToServer::decode(&bytes);
         let _ = ToNode::decode(&bytes);
         let _ = End::decode(&bytes);

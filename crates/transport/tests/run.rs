@@ -87,7 +87,7 @@ fn good_node(config: NodeConfig, pause: Duration) -> JoinHandle<Result<(), Trans
                 }
                 Order::Finish => node.report(report.clone().into_bytes())?,
                 Order::Release => return Ok(()),
-                Order::Aborted { reason } => return Err(TransportError::Aborted { reason }),
+                Order::Aborted { reason, .. } => return Err(TransportError::Aborted { reason }),
             }
         }
     })

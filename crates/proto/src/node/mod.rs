@@ -39,6 +39,13 @@ pub enum Order {
         /// The run.
         run: RunId,
     },
+    /// Not in yet, but in the next round: wait.
+    Queued {
+        /// That round, counted from 1.
+        round: u32,
+        /// Why not now.
+        reason: Reason,
+    },
     /// How many are there.
     Gathering {
         /// Now.
@@ -79,6 +86,8 @@ pub enum Ending {
     Aborted {
         /// Why.
         reason: Reason,
+        /// Whether it wants this node in the next round.
+        again: bool,
     },
     /// The server is gone, silent, or does not keep to the protocol.
     ServerLost {
@@ -100,7 +109,7 @@ pub struct WrongPhase {
 /// Where the node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// The Join is sent.
+    /// The Join is sent; the answer may be that it has to wait for the next round.
     Joining,
     /// In, nothing asked.
     Waiting,
@@ -176,7 +185,7 @@ impl Node {
         match message {
             ToNode::Ping(number) => self.send(ToServer::Pong(number)),
             ToNode::Refused { version, reason } => self.over(Ending::Refused { version, reason }),
-            ToNode::Abort { reason } => self.over(Ending::Aborted { reason }),
+            ToNode::Abort { reason, again } => self.over(Ending::Aborted { reason, again }),
             ToNode::Release { delay_ms } => {
                 self.over(Ending::Released {
                     delay: Duration::from_millis(delay_ms.into()),
@@ -191,6 +200,9 @@ impl Node {
                 self.phase = Phase::Waiting;
                 self.silence = Duration::from_millis(silence_ms.max(1).into());
                 self.order(Order::Accepted { node, run });
+            }
+            ToNode::Queued { round, reason } if self.phase == Phase::Joining => {
+                self.order(Order::Queued { round, reason });
             }
             _ if self.phase == Phase::Joining => {
                 self.protocol_error("an order before the answer to the join")

@@ -127,6 +127,37 @@ fn a_server_that_breaks_the_protocol_is_left() {
 }
 
 #[test]
+fn a_node_that_must_wait_for_the_next_round_stays_and_is_let_in_then() {
+    let mut node = Node::new(Duration::ZERO);
+    let reason = Reason::new("the run has begun");
+    let queued = ToNode::Queued {
+        round: 2,
+        reason: reason.clone(),
+    };
+    node.handle_message(SECOND, queued);
+    assert_eq!(
+        outputs(&mut node),
+        [NodeOutput::Order(Order::Queued { round: 2, reason })]
+    );
+    for second in 1..100 {
+        node.handle_message(SECOND * second, ToNode::Ping(1));
+        assert_eq!(outputs(&mut node), [NodeOutput::Send(ToServer::Pong(1))]);
+    }
+    let (id, run) = (NodeId(3), RunId([2; 16]));
+    let accepted = ToNode::Accepted {
+        node: id,
+        run,
+        heartbeat_ms: 500,
+        silence_ms: 15_000,
+    };
+    node.handle_message(SECOND * 100, accepted);
+    assert_eq!(
+        outputs(&mut node),
+        [NodeOutput::Order(Order::Accepted { node: id, run })]
+    );
+}
+
+#[test]
 fn what_crosses_with_a_failure_is_void_and_the_end_still_comes() {
     let mut node = accepted();
     node.step_failed(Stage::Prepare, Reason::new("no disk"));
@@ -136,7 +167,8 @@ fn what_crosses_with_a_failure_is_void_and_the_end_still_comes() {
         SECOND,
         ToNode::Abort {
             reason: reason.clone(),
+            again: true,
         },
     );
-    assert_eq!(ending(&mut node), Some(Ending::Aborted { reason }));
+    assert_eq!(ending(&mut node), Some(Ending::Aborted { reason, again: true }));
 }

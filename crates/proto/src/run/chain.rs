@@ -80,7 +80,7 @@ impl Run {
                 "neither {} nor the server hears from it: {reason}",
                 self.name_of(node)
             );
-            self.lose(now, other, &Reason::new(reason));
+            self.lose_for_next_round(now, other, &Reason::new(reason));
             return;
         }
         match side {
@@ -106,12 +106,12 @@ impl Run {
         *strikes += 1;
         if heal && *strikes > 1 && before != NodeId::SERVER {
             let reason = format!("its successors cannot get data from it: {reason}");
-            self.lose(now, before, &Reason::new(reason));
+            self.lose_for_next_round(now, before, &Reason::new(reason));
             return;
         }
         let orphan_of = run.orphans.get(&node).cloned();
         let name = orphan_of.unwrap_or_else(|| self.name_of(before));
-        self.lose(
+        self.lose_for_next_round(
             now,
             node,
             &Reason::new(format!("lost its predecessor {name}: {reason}")),

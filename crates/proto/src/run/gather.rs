@@ -103,6 +103,7 @@ impl Run {
             old,
             ToNode::Abort {
                 reason: reason.clone(),
+                again: false,
             },
         );
         self.close(old);

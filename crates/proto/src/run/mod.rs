@@ -112,7 +112,7 @@ impl Run {
             ToServer::Leaving { reason } => {
                 self.lose(now, node, &Reason::new(format!("the node left: {reason}")));
             }
-            ToServer::StreamFailed { reason, .. } => self.lose(now, node, &reason),
+            ToServer::StreamFailed { reason, .. } => self.lose_for_next_round(now, node, &reason),
             _ if !active => self.handle_relay_only(now, node, message),
             ToServer::StepFailed { stage, reason } => self.handle_step_failed(now, node, stage, reason),
             ToServer::Prepared(payload) => self.handle_answer(now, node, Stage::Prepare, payload),
@@ -151,7 +151,7 @@ impl Run {
             return;
         };
         self.forget_connection(node);
-        self.lose(now, node, &Reason::new(format!("its connection broke: {reason}")));
+        self.lose_for_next_round(now, node, &Reason::new(format!("its connection broke: {reason}")));
     }
 
     /// Ends the run: every node is told, every connection closed.
@@ -165,6 +165,7 @@ impl Run {
                 node,
                 ToNode::Abort {
                     reason: reason.clone(),
+                    again: false,
                 },
             );
             self.close(node);

@@ -159,6 +159,7 @@ impl Run {
             Failure {
                 stage,
                 reason: reason.clone(),
+                again: false,
             },
         );
         if !self.is_relay(node, stage) {
@@ -168,8 +169,19 @@ impl Run {
         self.after_failure(now);
     }
 
-    /// A node is gone or must go: its connection is closed, and its neighbours in the stream are seen to.
+    /// A node is gone or must go, and is not wanted back: its connection is closed, and its neighbours in the stream
+    /// are seen to.
     pub(super) fn lose(&mut self, now: Duration, node: NodeId, reason: &Reason) {
+        self.give_up(now, node, reason, false);
+    }
+
+    /// As [`Self::lose`], but through no fault of its own: it is slow, or what it misses is retained nowhere any more,
+    /// or it vanished and may be back. It is told to join again, and the next round waits a while for it.
+    pub(super) fn lose_for_next_round(&mut self, now: Duration, node: NodeId, reason: &Reason) {
+        self.give_up(now, node, reason, self.config.round < self.config.rounds);
+    }
+
+    fn give_up(&mut self, now: Duration, node: NodeId, reason: &Reason, again: bool) {
         if matches!(self.phase, Phase::Gathering { .. }) {
             self.dismiss(node, reason.clone());
             self.leave_gathering(node, reason.clone());
@@ -181,7 +193,7 @@ impl Run {
             *released = true;
         } else {
             let reason = reason.clone();
-            self.fail(node, Failure { stage, reason });
+            self.fail(node, Failure { stage, reason, again });
         }
         self.dismiss(node, reason.clone());
         self.leave_chain(now, node);
@@ -205,7 +217,9 @@ impl Run {
 
     pub(super) fn dismiss(&mut self, node: NodeId, reason: Reason) {
         if !self.is_released(node) {
-            self.send(node, ToNode::Abort { reason });
+            let failure = self.members.get(&node).and_then(super::Member::failure);
+            let again = failure.is_some_and(|failure| failure.again);
+            self.send(node, ToNode::Abort { reason, again });
         }
         self.close(node);
     }

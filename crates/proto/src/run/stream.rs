@@ -263,7 +263,7 @@ impl Run {
         for (node, consumed) in behind {
             let still = still.as_secs();
             let reason = format!("nothing moved for {still} s; it was at byte {consumed} of the stream");
-            self.lose(now, node, &Reason::new(reason));
+            self.lose_for_next_round(now, node, &Reason::new(reason));
         }
     }
 }

@@ -58,7 +58,7 @@ impl Run {
         }
         for node in silent {
             let reason = format!("nothing heard from it for {} s", silence.as_secs_f32());
-            self.lose(now, node, &Reason::new(reason));
+            self.lose_for_next_round(now, node, &Reason::new(reason));
         }
     }
 }

@@ -49,6 +49,10 @@ pub struct RunConfig {
     pub run_key: [u8; 32],
     /// The session that nodes must ask for.
     pub session: SessionName,
+    /// Which round this is, counted from 1.
+    pub round: u32,
+    /// How many there may be; who is late in the last one is refused.
+    pub rounds: u32,
     /// `-n`: start when this many are there.
     pub wanted: Option<u32>,
     /// `--wait`: start after this long with whoever is there; with nobody there, give up.
@@ -92,6 +96,8 @@ pub struct Failure {
     pub stage: Stage,
     /// Why.
     pub reason: Reason,
+    /// Whether the node is wanted in the next round: it did nothing wrong, or may be back after a power cut.
+    pub again: bool,
 }
 
 /// What a node has of a stream.

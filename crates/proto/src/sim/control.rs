@@ -124,7 +124,7 @@ impl World {
                 self.hosts[host].id = Some(node);
                 self.by_id.insert(node, host);
             }
-            Order::Gathering { .. } | Order::Finish => {}
+            Order::Queued { .. } | Order::Gathering { .. } | Order::Finish => {}
             Order::Prepare(_) => work(Step::Prepare, 5, 500),
             Order::Go => work(Step::Go, 50, 3000),
             Order::OpenStream(open) => self.open_endpoint(host, &open),

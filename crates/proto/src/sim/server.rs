@@ -18,6 +18,8 @@ pub(super) fn config(scenario: &Scenario) -> RunConfig {
         run: RunId([1; 16]),
         run_key: [2; 32],
         session: SessionName::new("kainstall").unwrap_or_else(|_| unreachable!("a good name")),
+        round: 1,
+        rounds: 1,
         wanted: u32::try_from(scenario.wanted).ok(),
         wait: Some(Duration::from_secs(15)),
         data_port: 30764,

@@ -171,7 +171,9 @@ impl Core {
 
     fn pass_on(&mut self, order: MachineOrder) {
         let order = match order {
-            MachineOrder::Accepted { .. } | MachineOrder::Gathering { .. } => return,
+            MachineOrder::Accepted { .. } | MachineOrder::Queued { .. } | MachineOrder::Gathering { .. } => {
+                return;
+            }
             MachineOrder::Prepare(payload) => {
                 self.stage = Stage::Prepare;
                 Order::Prepare(payload.0)
@@ -214,15 +216,17 @@ impl Core {
     async fn end(&mut self, ending: Ending) {
         let (last, delay) = match ending {
             Ending::Released { delay } => (Ok(Order::Release), delay),
-            Ending::Aborted { reason } => (
+            Ending::Aborted { reason, again } => (
                 Ok(Order::Aborted {
                     reason: reason.to_string(),
+                    again,
                 }),
                 Duration::ZERO,
             ),
             Ending::Refused { reason, .. } => (
                 Ok(Order::Aborted {
                     reason: reason.to_string(),
+                    again: false,
                 }),
                 Duration::ZERO,
             ),
@@ -234,11 +238,11 @@ impl Core {
             ),
             Ending::Left => {
                 let reason = "this node left".to_owned();
-                (Ok(Order::Aborted { reason }), Duration::ZERO)
+                (Ok(Order::Aborted { reason, again: false }), Duration::ZERO)
             }
         };
         let reason = match &last {
-            Ok(Order::Aborted { reason }) => format!("the run was ended: {reason}"),
+            Ok(Order::Aborted { reason, .. }) => format!("the run was ended: {reason}"),
             Ok(_) => "the run is over".to_owned(),
             Err(error) => error.to_string(),
         };

@@ -79,5 +79,7 @@ pub enum Order {
     Aborted {
         /// One line.
         reason: String,
+        /// Whether the server wants this node in the next round.
+        again: bool,
     },
 }

@@ -256,6 +256,7 @@ fn failure_of(failure: &run::Failure) -> Failure {
     Failure {
         stage: failure.stage.to_string(),
         reason: failure.reason.to_string(),
+        again: failure.again,
     }
 }
 

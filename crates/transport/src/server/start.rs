@@ -132,6 +132,8 @@ fn run_config(config: &ServerConfig, data_port: u16) -> Result<RunConfig, Transp
         run: RunId(run),
         run_key,
         session: config.session.clone(),
+        round: 1,
+        rounds: config.rounds,
         wanted: config.wanted,
         wait: config.wait,
         data_port,

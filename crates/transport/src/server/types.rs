@@ -35,6 +35,8 @@ pub struct ServerConfig {
     pub key: ServerKey,
     /// The run's secret, part of the join code.
     pub secret: [u8; SECRET_LEN],
+    /// How many rounds there may be (`--rounds`); in the last one, late nodes are refused.
+    pub rounds: u32,
     /// Start when this many nodes are there (`-n`).
     pub wanted: Option<u32>,
     /// Start with whoever is there after this time (`--wait`), given that someone is.
@@ -65,6 +67,7 @@ impl ServerConfig {
             session,
             key,
             secret,
+            rounds: 1,
             wanted: None,
             wait: None,
             window_bytes: DEFAULT_WINDOW_BYTES,
@@ -154,6 +157,8 @@ pub struct Failure {
     pub stage: String,
     /// One line.
     pub reason: String,
+    /// Whether it is wanted in the next round.
+    pub again: bool,
 }
 
 impl fmt::Display for Failure {

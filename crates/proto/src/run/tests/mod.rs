@@ -17,6 +17,8 @@ fn config() -> RunConfig {
         run: RunId([1; 16]),
         run_key: [2; 32],
         session: SessionName::new("kainstall").unwrap(),
+        round: 1,
+        rounds: 1,
         wanted: None,
         wait: None,
         data_port: 30764,

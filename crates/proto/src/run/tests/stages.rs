@@ -203,6 +203,38 @@ fn an_abort_tells_everybody_why() {
     let reason = Reason::new("interrupted");
     driver.run.abort(driver.now, &reason);
     driver.drain();
-    assert_eq!(driver.sent_to(1).last(), Some(&&ToNode::Abort { reason }));
+    let again = false;
+    assert_eq!(driver.sent_to(1).last(), Some(&&ToNode::Abort { reason, again }));
     assert_eq!(driver.closed.len(), 2);
+}
+
+#[test]
+fn a_node_that_fails_through_no_fault_of_its_own_is_wanted_again_but_not_in_the_last_round() {
+    for (round, wanted) in [(1, true), (2, false)] {
+        let (round, rounds) = (round, 2);
+        let mut driver = Driver::gathered(
+            3,
+            RunConfig {
+                round,
+                rounds,
+                ..config()
+            },
+        );
+        let reason = Reason::new("too slow");
+        driver.run.lose_for_next_round(driver.now, NodeId(1), &reason);
+        driver.drain();
+        let abort = |reason, again| ToNode::Abort { reason, again };
+        assert_eq!(driver.sent_to(1).last(), Some(&&abort(reason, wanted)));
+        driver.says(2, ToServer::Ready);
+        let reason = Reason::new("it answered what it was not asked");
+        assert_eq!(driver.sent_to(2).last(), Some(&&abort(reason, false)));
+        driver.closes(3);
+        let again: Vec<_> = driver
+            .run
+            .nodes()
+            .into_iter()
+            .map(|(_, failure)| failure.unwrap().again)
+            .collect();
+        assert_eq!(again, [wanted, false, wanted]);
+    }
 }
