@@ -120,7 +120,7 @@ fn late_ones_and_those_of_another_session_are_told_why() {
     );
     assert!(matches!(
         driver.sent_to(3)[..],
-        [ToNode::Refused { version: 1, .. }]
+        [ToNode::Refused { version: 2, .. }]
     ));
     assert_eq!(driver.closed, [ConnId(3), ConnId(4)]);
 }
