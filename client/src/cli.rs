@@ -54,10 +54,15 @@ pub(crate) struct Options {
     #[arg(short = 'g', long = "go")]
     pub(crate) go: bool,
 
-    /// Join code printed by ka-server; also read from the environment variable KA_JOIN, which unlike
-    /// the command line other users of this machine cannot see
+    /// Join code printed by ka-server; also read from the environment variable KA_JOIN. Both are overwritten in the process
+    /// list as soon as they are read; other users may see the command line for that moment, the shell's history keeps it:
+    /// --join-file shows it nowhere
     #[arg(long, value_name = "CODE", conflicts_with = "join_file")]
     pub(crate) join: Option<String>,
+
+    /// What KA_JOIN held before it was overwritten.
+    #[arg(skip)]
+    pub(crate) join_variable: Option<String>,
 
     /// File with the join code, readable by its owner only
     #[arg(long, value_name = "FILE")]

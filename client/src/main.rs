@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     if let Some(code) = init::run_as(std::env::args_os().next().as_deref()) {
         return code;
     }
-    let options = match cli::parse(std::env::args_os()) {
+    let mut options = match cli::parse(std::env::args_os()) {
         cli::Parsed::Options(options) => options,
         cli::Parsed::Text(text) => return print(text.as_bytes()),
         cli::Parsed::Wrong(text) => {
@@ -37,6 +37,8 @@ fn main() -> ExitCode {
     if options.man {
         return print(&cli::manual());
     }
+    // Before any other thread runs.
+    settings::hide_join_code(&mut options);
     settings::log_libraries();
     match session::run(&options) {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,15 +7,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use ka_host::netif;
+use ka_host::secrets::{self, JOIN_VARIABLE};
 use ka_proto::{MacAddr, NodeName, SessionName};
 use ka_transport::{JoinCode, NodeConfig};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::Options;
 use crate::journal::Format;
-
-/// Name of the environment variable with the join code.
-const JOIN_VARIABLE: &str = "KA_JOIN";
 
 /// What this node is there for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +77,20 @@ pub(crate) fn log_libraries() {
         .init();
 }
 
+/// Takes the join code out of what others can see of this process, and out of what its children would inherit. A code
+/// that can still be seen is worth a line, not the run.
+pub(crate) fn hide_join_code(options: &mut Options) {
+    options.join_variable = std::env::var(JOIN_VARIABLE).ok();
+    let given = [&options.join, &options.join_variable];
+    let hidden = given
+        .into_iter()
+        .flatten()
+        .try_for_each(|code| secrets::hide(code));
+    if let Err(error) = hidden.and_then(|()| secrets::leave_no_core()) {
+        eprintln!("warning: {error}; give the join code with --join-file");
+    }
+}
+
 /// How events are shown.
 pub(crate) fn format(options: &Options) -> Format {
     if options.json { Format::Json } else { Format::Lines }
@@ -90,7 +102,7 @@ pub(crate) fn format(options: &Options) -> Format {
 /// No or a malformed join code, a malformed session name.
 pub(crate) fn node_config(options: &Options) -> anyhow::Result<NodeConfig> {
     let session = SessionName::new(&options.session).context("-s: the session name cannot be used")?;
-    let join = join_code(options, std::env::var(JOIN_VARIABLE).ok())?;
+    let join = join_code(options, options.join_variable.clone())?;
     Ok(NodeConfig {
         server: options.host.clone(),
         listen: options.listen,

@@ -204,7 +204,7 @@ struct Store {
 
 impl Store {
     fn new(dir: &Path) -> Result<Self, PxeError> {
-        fs::create_dir_all(dir).map_err(|source| PxeError::State {
+        crate::state_dir::make(dir).map_err(|source| PxeError::State {
             doing: "making",
             path: dir.to_owned(),
             source,

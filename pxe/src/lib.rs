@@ -18,6 +18,7 @@ pub mod nodes;
 pub mod programs;
 mod server;
 mod services;
+mod state_dir;
 mod tftp;
 
 pub use config::{Arm, BootConfig, Served, Source};

@@ -13,6 +13,7 @@ use clap::{CommandFactory, Parser, ValueEnum};
 use ka_status::option::{BufferSize, usage_line};
 
 use crate::boot::{BOOT_CLONE_ONLY, BootOptions};
+use crate::command::Command;
 use crate::size::BlockSize;
 
 /// Default session name, the original's.
@@ -42,7 +43,12 @@ const CLONE_ONLY: [&str; 9] = [
 /// ALL DATA on the disks of the nodes that join is ERASED. Try --dry-run first: it prints what would be sent and
 /// done, and neither opens a port nor writes anything.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "ka-server", version)]
+#[command(
+    name = "ka-server",
+    version,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
+)]
 #[command(
     after_help = "During the run everything for people goes to standard error; the totals at the end go to \
                         standard output. With --json standard output holds JSON lines only (docs/events.md).\n\n\
@@ -169,6 +175,10 @@ pub(crate) struct Options {
 
     #[command(flatten)]
     pub(crate) boot: BootOptions,
+
+    /// What is no run: without one of these words, the options above start a run
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
 }
 
 /// When blocks are compressed.
@@ -333,6 +343,9 @@ mod tests {
             (&["--block-size", "2M"], "--block-size"),
             (&["--listen", "eth0"], "--listen"),
             (&["stray"], "stray"),
+            (&["key"], "key"),
+            (&["key", "burn"], "burn"),
+            (&["-n", "3", "key", "show"], "key"),
         ] {
             let text = wrong(line);
             assert!(text.contains(named), "{line:?}: {text}");

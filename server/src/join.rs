@@ -1,19 +1,39 @@
 //! The line an operator pastes on a node.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 
 use ka_proto::SessionName;
 use ka_transport::{CONTROL_PORT, JoinCode, LocalAddrs};
 
+/// What of the join code the line has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Shown<'a> {
+    /// The code: whoever reads the line may let nodes in.
+    Code(&'a JoinCode),
+    /// The file that holds it.
+    File(&'a Path),
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "--join {code}"),
+            Self::File(path) => write!(f, "--join-file {}", quoted(&path.display().to_string())),
+        }
+    }
+}
+
 /// `ka-client -s kainstall --join KA1-…`; with `-h` where a node's broadcast would not find us.
 pub(crate) fn join_line(
     session: &SessionName,
-    code: &JoinCode,
+    shown: &Shown<'_>,
     local: &LocalAddrs,
     listen: Option<IpAddr>,
 ) -> String {
     format!(
-        "ka-client{} -s {} --join {code}",
+        "ka-client{} -s {} {shown}",
         host_option(local, listen),
         quoted(session.as_str())
     )
@@ -49,7 +69,7 @@ mod tests {
     use ka_proto::SessionName;
     use ka_transport::{JoinCode, LocalAddrs};
 
-    use super::join_line;
+    use super::{Shown, join_line};
 
     fn line(session: &str, port: u16, listen: Option<&str>) -> String {
         let local = LocalAddrs {
@@ -62,7 +82,10 @@ mod tests {
             secret: [2; 16],
         };
         let session = SessionName::new(session).unwrap();
-        let line = join_line(&session, &code, &local, listen.map(|addr| addr.parse().unwrap()));
+        let listen = listen.map(|addr| addr.parse().unwrap());
+        let named = join_line(&session, &Shown::File("/a b/join".as_ref()), &local, listen);
+        assert!(named.ends_with(" --join-file '/a b/join'"), "{named}");
+        let line = join_line(&session, &Shown::Code(&code), &local, listen);
         line.replace(&code.to_string(), "CODE")
     }
 

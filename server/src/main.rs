@@ -3,6 +3,7 @@
 mod boot;
 mod cli;
 mod clone;
+mod command;
 mod dry_run;
 mod failure;
 mod feed;
@@ -41,7 +42,14 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .init();
-    match run::run(&options) {
+    if let Err(error) = ka_host::secrets::leave_no_core() {
+        tracing::warn!(%error, "a crash may leave keys in a core dump");
+    }
+    let ended = match &options.command {
+        Some(command) => command::run(command).map_err(failure::Failure::NothingDone),
+        None => run::run(&options),
+    };
+    match ended {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             eprintln!("error: {failure}");

@@ -14,7 +14,7 @@ use ka_status::report::NodeReport;
 use ka_status::run::RunEvent;
 use ka_status::summary::{GoldenTotals, RunSummary, StreamTotals};
 use ka_status::text::error_line;
-use ka_transport::{NodeInfo, Outcome, Server, StreamSummary, StreamWriter};
+use ka_transport::{NodeInfo, Outcome, RunLock, Server, StreamSummary, StreamWriter};
 
 use crate::boot::{self, Images, Serving};
 use crate::cli::Options;
@@ -58,6 +58,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) serving: Option<Serving>,
     /// Token of the clones' beacons, where they are waited for.
     pub(crate) beacon: Option<[u8; 32]>,
+    /// Keeps the server's key from being changed meanwhile.
+    pub(crate) run_lock: RunLock,
 }
 
 /// A run whose ports are bound.
@@ -76,6 +78,7 @@ pub(crate) struct Run<'a> {
     pub(crate) stage2: Option<Vec<u8>>,
     serving: Option<Serving>,
     beacon: Option<[u8; 32]>,
+    _run_lock: RunLock,
     /// Nodes whose clone is good.
     done: Vec<NodeInfo>,
     watcher: JoinHandle<()>,
@@ -126,6 +129,7 @@ impl<'a> Run<'a> {
             stage2: parts.stage2,
             serving: parts.serving,
             beacon: parts.beacon,
+            _run_lock: parts.run_lock,
             done: Vec::new(),
             watcher,
             stage: "waiting for the start".to_owned(),

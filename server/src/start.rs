@@ -10,11 +10,11 @@ use anyhow::{Context, Result, anyhow};
 use indicatif::ProgressDrawTarget;
 use ka_status::run::RunEvent;
 use ka_status::view::{JsonView, PlainView, TerminalView, Verbosity, View};
-use ka_transport::{JoinCode, Server, ServerConfig, ServerKey};
+use ka_transport::{JoinCode, RunLock, Server, ServerConfig, ServerKey};
 
 use crate::boot::{Contact, Images, Opened, Stage1};
 use crate::cli::Options;
-use crate::join::join_line;
+use crate::join::{Shown, join_line};
 use crate::log_dir::LogDir;
 use crate::monitor::Monitor;
 use crate::run::{Parts, Run};
@@ -27,6 +27,7 @@ use crate::stop::Stop;
 /// A port, the key, the log directory or the join file cannot be had.
 pub(crate) fn start<'a>(options: &Options, settings: &'a Settings, images: Images) -> Result<Run<'a>> {
     ka_host::system::raise_nofile().context("preparing for many connections")?;
+    let run_lock = RunLock::for_run(&options.state_dir).context("--state-dir")?;
     let beacon = settings.boot.beacon.then(random).transpose()?;
     let config = ServerConfig {
         beacon,
@@ -45,9 +46,11 @@ pub(crate) fn start<'a>(options: &Options, settings: &'a Settings, images: Image
     if let Some(path) = &options.join_file {
         server.join_code().write_file(path).context("--join-file")?;
     }
+    let code_file = options.join_file.as_ref().unwrap_or(&kept);
     let monitor = Monitor::new(views(options, log_dir), settings.wanted, server.events());
     let boot_server = open_boot_server(options, settings, images.stage1, &server)?;
-    announce(options, settings, &server, &monitor, log_path.as_deref());
+    announce(options, settings, &server, code_file);
+    listening(options, settings, &server, &monitor, log_path.as_deref());
     let serving = boot_server.map(|opened| opened.serve(&monitor)).transpose()?;
     for text in images.notes {
         monitor.emit(&RunEvent::Warning { text });
@@ -62,6 +65,7 @@ pub(crate) fn start<'a>(options: &Options, settings: &'a Settings, images: Image
         stage2: images.stage2,
         serving,
         beacon,
+        run_lock,
     };
     Run::new(parts)
 }
@@ -84,7 +88,19 @@ fn open_boot_server<'a>(
     Opened::new(plan, stage1, &contact).map(Some)
 }
 
-fn announce(
+/// The secret itself is shown to a person at a terminal and to nobody else: what is no terminal is a log (of a unit, of
+/// a script) that more people read than may let nodes in. There the line names the file.
+fn announce(options: &Options, settings: &Settings, server: &Server, code_file: &Path) {
+    let shown = if io::stderr().is_terminal() {
+        Shown::Code(server.join_code())
+    } else {
+        Shown::File(code_file)
+    };
+    let line = join_line(&settings.session, &shown, server.local_addrs(), options.listen);
+    eprintln!("Nodes join with:\n  {line}");
+}
+
+fn listening(
     options: &Options,
     settings: &Settings,
     server: &Server,
@@ -92,9 +108,6 @@ fn announce(
     log_dir: Option<&Path>,
 ) {
     let local = server.local_addrs();
-    let line = join_line(&settings.session, server.join_code(), local, options.listen);
-    // The one line of the run that holds the secret: it goes to the operator, never to a view or a log.
-    eprintln!("Nodes join with:\n  {line}");
     if let Some(dir) = log_dir {
         eprintln!("Logs are in {}", dir.display());
     }

@@ -9,6 +9,7 @@
 //! - [`inode_flags`], [`subvolume`]: project ids, btrfs subvolumes
 //! - [`netif`], [`link`], [`route`], [`packet`]: interfaces, their addresses and routes, packets without an address
 //! - [`system`], [`modules`]: host name, limits, reboot; kernel modules
+//! - [`secrets`]: keeping a join code away from the process list, from children and from core dumps
 //! - [`process_one`]: what only the first process of a machine does
 //! - [`signals`], [`namespace`]: catching termination, mounts that end with the process
 
@@ -31,6 +32,7 @@ pub mod packet;
 pub mod process_one;
 pub mod route;
 pub mod run;
+pub mod secrets;
 pub mod signals;
 pub mod subvolume;
 pub mod system;

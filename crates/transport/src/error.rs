@@ -33,6 +33,12 @@ pub enum TransportError {
         /// The key file.
         path: PathBuf,
     },
+    /// A run uses what is to be changed.
+    #[error("a run of ka-server uses {}: let it end, or end it with Ctrl-C, and try again", path.display())]
+    InUse {
+        /// The state directory.
+        path: PathBuf,
+    },
     /// The kernel gave no random bytes, or the crypto library refused them.
     #[error("making a key: no random bytes from the kernel")]
     Random,

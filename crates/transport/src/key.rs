@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ring::rand::SystemRandom;
@@ -17,6 +17,10 @@ use crate::code::FINGERPRINT_LEN;
 use crate::error::TransportError;
 
 const KEY_FILE: &str = "server-key.pk8";
+/// Fingerprints of keys that were rotated away, one a line: what they signed can still be told from a stranger's.
+const RETIRED_FILE: &str = "retired-keys";
+/// Largest such file read, in bytes: a thousand rotations.
+const MAX_RETIRED_BYTES: u64 = 128 << 10;
 
 /// An Ed25519 key with its fingerprint. Made once per server; a node makes one per connection.
 #[derive(Clone)]
@@ -58,6 +62,59 @@ impl ServerKey {
         Self::from_pkcs8(&pkcs8).ok_or(TransportError::Key { path })
     }
 
+    /// The file that holds the key.
+    #[must_use]
+    pub fn file(state_dir: &Path) -> PathBuf {
+        state_dir.join(KEY_FILE)
+    }
+
+    /// Puts a new key in place of the one in `state_dir`. The old private key is kept nowhere: it has no further use.
+    /// Its fingerprint is, in `retired-keys`, so that what it signed can be told from what a stranger signed. Hold a
+    /// [`crate::RunLock`] of your own: the runs that use the old key must have ended.
+    ///
+    /// # Errors
+    /// As [`ServerKey::load`]: there must be a key; and [`TransportError::File`] when the directory cannot be written.
+    pub fn rotate(state_dir: &Path) -> Result<Rotated, TransportError> {
+        let old = Self::load(state_dir)?;
+        let (path, pkcs8) = (state_dir.join(KEY_FILE), Self::generate()?);
+        let new = Self::from_pkcs8(&pkcs8).ok_or(TransportError::Random)?;
+        let retired = state_dir.join(RETIRED_FILE);
+        let retire = || {
+            let mut file = fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .mode(0o600)
+                .open(&retired)?;
+            writeln!(file, "{}", old.fingerprint_hex())?;
+            file.sync_all()
+        };
+        retire().map_err(|source| TransportError::file("noting the old key in", &retired, source))?;
+        let staged = state_dir.join(format!("{KEY_FILE}.new{}", std::process::id()));
+        let replaced = write_private(&staged, &pkcs8).and_then(|()| fs::rename(&staged, &path));
+        replaced.map_err(|source| {
+            fs::remove_file(&staged).ok();
+            TransportError::file("writing the server key to", &path, source)
+        })?;
+        Ok(Rotated { old, new })
+    }
+
+    /// The fingerprints of the keys that were rotated away, oldest first, in hexadecimal.
+    ///
+    /// # Errors
+    /// [`TransportError::File`] when the list is there and cannot be read.
+    pub fn retired(state_dir: &Path) -> Result<Vec<String>, TransportError> {
+        let path = state_dir.join(RETIRED_FILE);
+        let mut text = String::new();
+        let read = fs::File::open(&path).and_then(|file| {
+            std::io::Read::read_to_string(&mut std::io::Read::take(file, MAX_RETIRED_BYTES), &mut text)
+        });
+        match read {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(source) => Err(TransportError::file("reading", &path, source)),
+            Ok(_) => Ok(text.lines().map(str::to_owned).collect()),
+        }
+    }
+
     /// A key that is never stored: for a node, and for tests.
     ///
     /// # Errors
@@ -70,6 +127,12 @@ impl ServerKey {
     #[must_use]
     pub const fn fingerprint(&self) -> [u8; FINGERPRINT_LEN] {
         self.fingerprint
+    }
+
+    /// The same in hexadecimal, for people.
+    #[must_use]
+    pub fn fingerprint_hex(&self) -> String {
+        blake3::Hash::from_bytes(self.fingerprint).to_hex().to_string()
     }
 
     pub(crate) fn certified(&self) -> Arc<CertifiedKey> {
@@ -85,17 +148,7 @@ impl ServerKey {
             .map_err(|source| TransportError::file("making the state directory", state_dir, source))?;
         // Written beside and linked in place: a second server that starts at the same moment gets the same key.
         let staged = state_dir.join(format!("{KEY_FILE}.new{}", std::process::id()));
-        let write = || {
-            let mut file = fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&staged)?;
-            file.write_all(&pkcs8)?;
-            file.sync_all()?;
-            fs::hard_link(&staged, path)
-        };
-        let written = write();
+        let written = write_private(&staged, &pkcs8).and_then(|()| fs::hard_link(&staged, path));
         fs::remove_file(&staged).ok();
         match written {
             Ok(()) => Self::from_pkcs8(&pkcs8).ok_or(TransportError::Random),
@@ -124,14 +177,30 @@ impl ServerKey {
     }
 }
 
+/// What a rotation changed.
+#[derive(Debug)]
+pub struct Rotated {
+    /// The key that is gone.
+    pub old: ServerKey,
+    /// The key in its place.
+    pub new: ServerKey,
+}
+
+/// A new file that only its owner reads.
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
 /// Shows the public part only.
 impl fmt::Debug for ServerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "ServerKey({})",
-            blake3::Hash::from_bytes(self.fingerprint).to_hex()
-        )
+        write!(f, "ServerKey({})", self.fingerprint_hex())
     }
 }
 
@@ -158,6 +227,32 @@ mod tests {
         assert_eq!(fs::metadata(&state).unwrap().mode() & 0o777, 0o700);
         assert_eq!(fs::metadata(state.join(KEY_FILE)).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(&state).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_rotated_key_is_another_one_and_the_old_one_is_remembered_by_its_fingerprint_only() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(
+            ServerKey::rotate(dir.path()).is_err(),
+            "there is nothing to rotate"
+        );
+        let first = ServerKey::load_or_create(dir.path()).unwrap();
+        let old = fs::read(dir.path().join(KEY_FILE)).unwrap();
+        let rotated = ServerKey::rotate(dir.path()).unwrap();
+        assert_eq!(rotated.old.fingerprint(), first.fingerprint());
+        let now = ServerKey::load(dir.path()).unwrap();
+        assert_eq!(now.fingerprint(), rotated.new.fingerprint());
+        assert_ne!(now.fingerprint(), first.fingerprint());
+        assert_eq!(ServerKey::retired(dir.path()).unwrap(), [first.fingerprint_hex()]);
+        for entry in fs::read_dir(dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o077, 0, "{path:?}");
+            assert_ne!(
+                fs::read(&path).unwrap(),
+                old,
+                "{path:?} holds the old private key"
+            );
+        }
     }
 
     #[test]

@@ -16,15 +16,17 @@ mod key;
 mod net;
 mod node;
 mod operator;
+mod run_lock;
 mod server;
 mod stream;
 mod tls;
 
 pub use code::{JoinCode, JoinCodeError};
 pub use error::TransportError;
-pub use key::ServerKey;
+pub use key::{Rotated, ServerKey};
 pub use node::{EventSender, JoinEvent, Joined, Node, NodeConfig, Order};
 pub use operator::{Operator, OperatorCommands, OperatorConnection, OperatorDoor, OperatorWriter};
+pub use run_lock::RunLock;
 pub use server::{
     Answers, Endings, Failure, LocalAddrs, NodeInfo, Outcome, Server, ServerConfig, ServerEvent,
     StreamSummary, Timeouts,

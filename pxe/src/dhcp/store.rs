@@ -34,7 +34,7 @@ impl LeaseFile {
         let file = Self {
             path: state_dir.join(format!("leases-{iface}.json")),
         };
-        fs::create_dir_all(state_dir)
+        crate::state_dir::make(state_dir)
             .map_err(|err| file.error(format!("its directory cannot be made: {err}")))?;
         let kept = file.load()?;
         // Whether it can be written shows now, not when the first machine waits for its address.

@@ -1,4 +1,4 @@
-//! What every child gets: a process group, the death signal, the C locale; and how a group is killed.
+//! What every child gets: a process group, the death signal, the C locale, and never a join code; and how a group is killed.
 
 use std::ffi::CString;
 use std::io;
@@ -18,7 +18,8 @@ pub(super) fn prepare(command: &mut Command) {
     command
         .env("LC_ALL", "C")
         .env("PATH", super::path::search_path())
-        .env_remove("LANGUAGE");
+        .env_remove("LANGUAGE")
+        .env_remove(crate::secrets::JOIN_VARIABLE);
     let parent = nix::unistd::getpid();
     let die_with_parent = move || -> io::Result<()> {
         prctl::set_pdeathsig(Signal::SIGKILL)?;
