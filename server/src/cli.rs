@@ -141,6 +141,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SIZE")]
     pub(crate) block_size: Option<BlockSize>,
 
+    /// Send data as it is, for whoever listens on the network to read; it stays authenticated
+    #[arg(long)]
+    pub(crate) no_encrypt: bool,
+
     /// When to compress blocks (generic mode never does)
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     pub(crate) compress: CompressWhen,

@@ -164,6 +164,7 @@ fn server_config(options: &Options, settings: &Settings) -> Result<ServerConfig>
     config.wanted = settings.wanted;
     config.wait = options.wait.map(Duration::from_secs);
     config.window_bytes = options.buffer.0;
+    config.encrypt = !options.no_encrypt;
     // With -d everybody waits for their turn, also those that did not ask to (-w). A machine that we booted must not
     // boot again before its clone was compared and its menu says local.
     config.hold_release = options.release_delay > 0 || settings.boot.pxe.is_some();

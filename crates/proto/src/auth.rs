@@ -5,6 +5,7 @@
 
 use blake3::Hash;
 
+use crate::block::StreamKey;
 use crate::control::Join;
 use crate::ids::{RunId, StreamId};
 
@@ -21,6 +22,11 @@ const JOIN_CONTEXT: &str = "KA 2026-11 v1 join proof";
 const DISCOVERY_CONTEXT: &str = "KA 2026-11 v1 discovery";
 const BEACON_CONTEXT: &str = "KA 2026-11 v1 beacon";
 const STREAM_CONTEXT: &str = "KA 2026-11 v1 stream key";
+const SEALING_CONTEXT: &str = "KA 2026-11 v2 payload encryption";
+
+/// The server's Ed25519 key (RFC 8032), the public half: what it signs is believed by those who have pinned it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerPublicKey(pub [u8; 32]);
 
 /// The proof that goes into `join`: the sender knows `secret` and is at the end of this very TLS connection.
 /// Covers every other field of the Join.
@@ -67,6 +73,15 @@ pub fn stream_key(run_key: &[u8; 32], run: RunId, stream: StreamId) -> [u8; 32] 
     material.extend_from_slice(&run.0);
     material.extend_from_slice(&stream.0.to_le_bytes());
     blake3::derive_key(STREAM_CONTEXT, &material)
+}
+
+/// The key that encrypts a stream's payload with the cipher of this number, from the stream's key.
+pub(crate) fn sealing_key(key: &StreamKey, cipher: u8) -> [u8; 32] {
+    let mut material = key.bytes().to_vec();
+    material.extend_from_slice(&key.run().0);
+    material.extend_from_slice(&key.stream().0.to_le_bytes());
+    material.push(cipher);
+    blake3::derive_key(SEALING_CONTEXT, &material)
 }
 
 /// Keyed hash over several pieces, in constant-time comparable form.

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::block::Cipher;
 use crate::ids::{ChainPosition, MacAddr, NodeId, PROTOCOL_VERSION, RunId, StreamId, StreamOffset};
 use crate::limits::{MAX_CONTROL_FRAME, MAX_JOIN_FRAME};
 use crate::text::{NodeName, Reason, SessionName, StreamName};
@@ -211,7 +212,7 @@ pub struct OpenStream {
     pub stream: StreamId,
     /// Its name, for people.
     pub name: StreamName,
-    /// Its key: seals blocks, opens links. Only nodes of this run are given it.
+    /// Its key: opens links, authenticates and opens blocks. Only nodes of this run are given it.
     pub key: [u8; 32],
     /// Place in the chain.
     pub position: ChainPosition,
@@ -223,6 +224,8 @@ pub struct OpenStream {
     pub resume_from: StreamOffset,
     /// How many vanished nodes in a row a node's retained data must bridge.
     pub tolerance: u8,
+    /// How its payload is encrypted, if it is.
+    pub cipher: Option<Cipher>,
 }
 
 /// New neighbours in a running stream; what is `None` stays as it is.

@@ -14,6 +14,8 @@ pub enum ProtocolVersion {
     /// (`LinkLost`, `Relink`, offsets in the link handshake) are there and are used when the server heals.
     V1 = 1,
     /// Rounds: `Abort` says whether the node is wanted in the next round, `Queued` keeps a late node until then.
+    /// Payload travels encrypted (`OpenStream` says how, the block's header has a tag), and the end of a stream is signed
+    /// by the server.
     V2 = 2,
 }
 

@@ -5,9 +5,7 @@
 use std::net::SocketAddr;
 
 use ka_proto::auth::{join_is_proved, join_proof};
-use ka_proto::block::{
-    BlockError, BlockHeader, BlockKind, END_LEN, End, HEADER_LEN, StreamDigest, StreamKey,
-};
+use ka_proto::block::{BlockHeader, Cipher, HEADER_LEN, SignedEnd};
 use ka_proto::control::{Join, OpenStream, Peer, Progress, Relink, Side, Stage, Successor, ToNode, ToServer};
 use ka_proto::discovery::{Beacon, Offer, Probe};
 use ka_proto::limits::{MAX_BLOCK, MAX_CONTROL_FRAME, MAX_JOIN_FRAME, MAX_PAYLOAD};
@@ -86,6 +84,7 @@ fn to_node() -> Vec<ToNode> {
         successor: Some(NodeId(9)),
         resume_from: StreamOffset(0),
         tolerance: 2,
+        cipher: Some(Cipher::ChaCha20Poly1305),
     };
     let successor = Some(Successor::Node(NodeId(4)));
     vec![
@@ -268,95 +267,6 @@ fn a_join_proof_holds_for_one_secret_one_connection_and_one_join_only() {
     assert!(!join_is_proved(&secret, &exporter, &altered));
 }
 
-fn stream_key() -> StreamKey {
-    StreamKey::new([3; 32], RunId([4; 16]), StreamId(2))
-}
-
-#[test]
-fn a_block_header_has_its_layout() {
-    let header = stream_key()
-        .seal(BlockKind::Data, StreamOffset(0x0102_0304_0506), b"payload")
-        .unwrap();
-    let bytes = header.encode();
-    assert_eq!(bytes[..8], *b"KAB1\x01\x01\0\0");
-    assert_eq!(bytes[8..24], [4; 16]);
-    assert_eq!(bytes[24..32], [2, 0, 0, 0, 7, 0, 0, 0]);
-    assert_eq!(bytes[32..40], [6, 5, 4, 3, 2, 1, 0, 0]);
-    assert_eq!(BlockHeader::decode(&bytes), Ok(header));
-    assert_eq!(stream_key().verify(&header, b"payload"), Ok(()));
-}
-
-#[test]
-fn one_flipped_bit_anywhere_in_a_block_is_found() {
-    let payload = b"some payload".to_vec();
-    let header = stream_key()
-        .seal(BlockKind::Data, StreamOffset(99), &payload)
-        .unwrap();
-    let block = [header.encode().as_slice(), &payload].concat();
-    for bit in 0..block.len() * 8 {
-        let mut bad = block.clone();
-        bad[bit / 8] ^= 1 << (bit % 8);
-        let (head, tail) = bad.split_first_chunk::<HEADER_LEN>().unwrap();
-        let refused = BlockHeader::decode(head).and_then(|header| stream_key().verify(&header, tail));
-        assert!(refused.is_err(), "bit {bit}");
-    }
-}
-
-#[test]
-fn a_block_of_another_stream_run_key_or_place_is_refused() {
-    let (run, stream, offset) = (RunId([4; 16]), StreamId(2), StreamOffset(10));
-    let header = stream_key().seal(BlockKind::Data, offset, b"x").unwrap();
-    assert_eq!(header.check_place(run, stream, offset), Ok(()));
-    assert_eq!(
-        header.check_place(RunId([5; 16]), stream, offset),
-        Err(BlockError::WrongRun)
-    );
-    let wrong = BlockError::WrongStream {
-        got: stream,
-        expected: StreamId(3),
-    };
-    assert_eq!(header.check_place(run, StreamId(3), offset), Err(wrong));
-    let wrong = BlockError::WrongOffset {
-        got: offset,
-        expected: StreamOffset(9),
-    };
-    assert_eq!(header.check_place(run, stream, StreamOffset(9)), Err(wrong));
-    let other = StreamKey::new([0; 32], run, stream);
-    assert_eq!(other.verify(&header, b"x"), Err(BlockError::WrongHash { offset }));
-}
-
-#[test]
-fn blocks_have_the_length_that_their_kind_allows() {
-    let seal = |kind, bytes: usize| stream_key().seal(kind, StreamOffset(0), &vec![0; bytes]).is_ok();
-    assert!(seal(BlockKind::Data, MAX_BLOCK) && seal(BlockKind::End, END_LEN) && seal(BlockKind::Idle, 0));
-    assert!(!seal(BlockKind::Data, MAX_BLOCK + 1) && !seal(BlockKind::Data, 0));
-    assert!(!seal(BlockKind::End, END_LEN - 1) && !seal(BlockKind::Idle, 1));
-}
-
-#[test]
-fn the_end_of_a_stream_vouches_for_every_block_and_their_order() {
-    let block = |offset, payload| {
-        stream_key()
-            .seal(BlockKind::Data, StreamOffset(offset), payload)
-            .unwrap()
-    };
-    let (first, second) = (block(0, b"ab".as_slice()), block(2, b"cd".as_slice()));
-    let mut whole = StreamDigest::new();
-    [first, second].iter().for_each(|header| whole.push(header));
-    let end = End::decode(&whole.end().encode()).unwrap();
-    assert_eq!((end.bytes, end.blocks), (4, 2));
-    assert_eq!(whole.check(&end), Ok(()));
-    let mut swapped = StreamDigest::new();
-    [second, first].iter().for_each(|header| swapped.push(header));
-    assert_eq!(swapped.check(&end), Err(BlockError::WrongEnd { bytes: 4 }));
-    let mut cut = StreamDigest::new();
-    cut.push(&first);
-    assert!(cut.check(&end).is_err());
-    for cut in 0..END_LEN {
-        assert!(End::decode(&end.encode()[..cut]).is_err());
-    }
-}
-
 proptest! {
     #[test]
     fn random_bytes_never_panic_a_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
@@ -365,7 +275,7 @@ proptest! {
         let _ = Join::decode(&[b"KAJN\x02\0".as_slice(), &bytes].concat());
         let _ = ToServer::decode(&bytes);
         let _ = ToNode::decode(&bytes);
-        let _ = End::decode(&bytes);
+        let _ = SignedEnd::decode(&bytes);
         prop_assert!(Probe::decode(&bytes, &[1; 16], &session).is_err());
         prop_assert!(Beacon::decode(&bytes, &[1; 32]).is_err());
         let probe = Probe { nonce: [0; 16] };
@@ -415,7 +325,7 @@ proptest! {
     #[test]
     fn block_headers_of_random_bytes_are_refused_or_stay_the_same(bytes in any::<[u8; 32]>(), kind in 0u8..5) {
         let mut header = [0; HEADER_LEN];
-        header[..6].copy_from_slice(&[b'K', b'A', b'B', b'1', 1, kind]);
+        header[..6].copy_from_slice(&[b'K', b'A', b'B', b'1', 2, kind]);
         header[8..40].copy_from_slice(&bytes);
         if let Ok(decoded) = BlockHeader::decode(&header) {
             prop_assert!(decoded.length as usize <= MAX_BLOCK);

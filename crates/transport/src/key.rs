@@ -7,8 +7,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ka_proto::auth::ServerPublicKey;
+use ka_proto::block::SIGNATURE_LEN;
 use ring::rand::SystemRandom;
 use ring::signature::Ed25519KeyPair;
+use rustls::SignatureScheme;
 use rustls::crypto::ring::sign::any_eddsa_type;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
@@ -21,6 +24,10 @@ const KEY_FILE: &str = "server-key.pk8";
 const RETIRED_FILE: &str = "retired-keys";
 /// Largest such file read, in bytes: a thousand rotations.
 const MAX_RETIRED_BYTES: u64 = 128 << 10;
+/// What precedes the 32 bytes of an Ed25519 key in its SubjectPublicKeyInfo (RFC 8410 §4, in DER).
+const ED25519_SPKI: [u8; 12] = [
+    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+];
 
 /// An Ed25519 key with its fingerprint. Made once per server; a node makes one per connection.
 #[derive(Clone)]
@@ -139,6 +146,12 @@ impl ServerKey {
         Arc::clone(&self.certified)
     }
 
+    /// Signs `message` (RFC 8032); `None` when the key is no Ed25519 key, which [`ServerKey::load`] does not let in.
+    pub(crate) fn sign(&self, message: &[u8]) -> Option<[u8; SIGNATURE_LEN]> {
+        let signer = self.certified.key.choose_scheme(&[SignatureScheme::ED25519])?;
+        signer.sign(message).ok()?.try_into().ok()
+    }
+
     fn create(state_dir: &Path, path: &Path) -> Result<Self, TransportError> {
         let pkcs8 = Self::generate()?;
         fs::DirBuilder::new()
@@ -209,11 +222,33 @@ pub(crate) fn fingerprint_of(subject_public_key_info: &[u8]) -> [u8; FINGERPRINT
     *blake3::hash(subject_public_key_info).as_bytes()
 }
 
+/// The key inside a SubjectPublicKeyInfo; `None` when it is not Ed25519.
+pub(crate) fn public_key_of(subject_public_key_info: &[u8]) -> Option<ServerPublicKey> {
+    let key = subject_public_key_info.strip_prefix(&ED25519_SPKI)?;
+    key.try_into().ok().map(ServerPublicKey)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use ka_proto::block::{SignedEnd, StreamDigest};
+    use ka_proto::{RunId, StreamId};
+
     use super::*;
+
+    #[test]
+    fn what_the_server_signs_holds_against_the_key_that_it_shows_in_tls() {
+        let key = ServerKey::ephemeral().unwrap();
+        let shown = public_key_of(&key.certified().cert[0]).unwrap();
+        let (run, stream) = (RunId([1; 16]), StreamId(2));
+        let end = StreamDigest::new().end();
+        let signature = key.sign(&end.to_sign(run, stream)).unwrap();
+        let signed = SignedEnd { end, signature };
+        assert_eq!(signed.verify(&shown, run, stream), Ok(()));
+        let other = public_key_of(&ServerKey::ephemeral().unwrap().certified().cert[0]).unwrap();
+        assert!(signed.verify(&other, run, stream).is_err());
+    }
 
     #[test]
     fn key_is_made_once_and_found_again() {

@@ -8,6 +8,7 @@
 //! Specification: issue 2 §2, §6, §7, §9 and `docs/protocol.md`.
 
 pub mod beacon;
+mod cipher;
 mod code;
 mod control;
 mod discovery;

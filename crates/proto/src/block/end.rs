@@ -1,12 +1,23 @@
 //! The end of a stream, and the digest over all of it.
 
+use ring::signature::{ED25519, UnparsedPublicKey};
+
 use super::{BlockError, BlockHeader, BlockKind};
+use crate::auth::ServerPublicKey;
+use crate::ids::{RunId, StreamId};
 use crate::wire::{Fields, WireError};
 
+/// Bytes of an Ed25519 signature (RFC 8032).
+pub const SIGNATURE_LEN: usize = 64;
 /// Bytes of the payload of a [`BlockKind::End`].
-pub const END_LEN: usize = 48;
+pub const END_LEN: usize = TOTALS_LEN + SIGNATURE_LEN;
 
-/// Payload of the last block: what the whole stream was.
+const TOTALS_LEN: usize = 48;
+/// In front of what the server signs, so that the signature means nothing elsewhere: what TLS 1.3 signs with the same
+/// key begins with 64 spaces (RFC 8446 §4.4.3).
+const SIGNED_CONTEXT: &[u8; 24] = b"KA 2026-11 v2 stream end";
+
+/// What the whole stream was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct End {
     /// Payload bytes.
@@ -18,13 +29,42 @@ pub struct End {
 }
 
 impl End {
+    /// What the server signs: context, run, stream, then these totals.
+    #[must_use]
+    pub fn to_sign(&self, run: RunId, stream: StreamId) -> Vec<u8> {
+        let mut bytes = SIGNED_CONTEXT.to_vec();
+        bytes.extend_from_slice(&run.0);
+        bytes.extend_from_slice(&stream.0.to_le_bytes());
+        bytes.extend_from_slice(&self.totals());
+        bytes
+    }
+
+    fn totals(&self) -> [u8; TOTALS_LEN] {
+        let mut bytes = [0; TOTALS_LEN];
+        bytes[..8].copy_from_slice(&self.bytes.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.blocks.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.digest);
+        bytes
+    }
+}
+
+/// Payload of the last block: what the whole stream was, and the server's signature under it. Every node of the run
+/// knows the stream's key and could make blocks; only the server can make this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignedEnd {
+    /// What is signed.
+    pub end: End,
+    /// Ed25519 over [`End::to_sign`].
+    pub signature: [u8; SIGNATURE_LEN],
+}
+
+impl SignedEnd {
     /// The bytes on the wire.
     #[must_use]
     pub fn encode(&self) -> [u8; END_LEN] {
         let mut bytes = [0; END_LEN];
-        bytes[..8].copy_from_slice(&self.bytes.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.blocks.to_le_bytes());
-        bytes[16..].copy_from_slice(&self.digest);
+        bytes[..TOTALS_LEN].copy_from_slice(&self.end.totals());
+        bytes[TOTALS_LEN..].copy_from_slice(&self.signature);
         bytes
     }
 
@@ -37,12 +77,25 @@ impl End {
         let mut fields = Fields::new("end", bytes);
         let mut read = || {
             Ok::<_, WireError>(Self {
-                bytes: fields.u64()?,
-                blocks: fields.u64()?,
-                digest: fields.take()?,
+                end: End {
+                    bytes: fields.u64()?,
+                    blocks: fields.u64()?,
+                    digest: fields.take()?,
+                },
+                signature: fields.take()?,
             })
         };
         read().map_err(|_| BlockError::NotABlock)
+    }
+
+    /// Checks that the server of this run has signed this as the end of this stream.
+    ///
+    /// # Errors
+    /// [`BlockError::WrongSignature`].
+    pub fn verify(&self, server: &ServerPublicKey, run: RunId, stream: StreamId) -> Result<(), BlockError> {
+        UnparsedPublicKey::new(&ED25519, server.0)
+            .verify(&self.end.to_sign(run, stream), &self.signature)
+            .map_err(|_| BlockError::WrongSignature)
     }
 }
 

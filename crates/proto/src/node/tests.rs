@@ -104,6 +104,7 @@ fn a_stream_may_come_before_the_plan() {
         successor: None,
         resume_from: StreamOffset(0),
         tolerance: 0,
+        cipher: None,
     };
     node.handle_message(SECOND, ToNode::OpenStream(open));
     node.stream_done(stream, 9, [3; 32]).unwrap();

@@ -136,6 +136,7 @@ impl Run {
                 successor: chain.get(index + 1).copied(),
                 resume_from: StreamOffset(0),
                 tolerance: self.config.tolerance,
+                cipher: self.config.cipher,
             };
             self.send(node, ToNode::OpenStream(open));
         }

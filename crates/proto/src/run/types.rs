@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::block::Cipher;
 use crate::control::{Progress, Side, Stage, Successor, ToNode};
 use crate::ids::{ChainPosition, MacAddr, NodeId, RunId, StreamId, StreamOffset};
 use crate::limits;
@@ -47,6 +48,8 @@ pub struct RunConfig {
     pub run: RunId,
     /// Random, new for each run: every stream's key comes from it.
     pub run_key: [u8; 32],
+    /// How payload is encrypted, if it is.
+    pub cipher: Option<Cipher>,
     /// The session that nodes must ask for.
     pub session: SessionName,
     /// Which round this is, counted from 1.

@@ -17,6 +17,7 @@ pub(super) fn config(scenario: &Scenario) -> RunConfig {
     RunConfig {
         run: RunId([1; 16]),
         run_key: [2; 32],
+        cipher: None,
         session: SessionName::new("kainstall").unwrap_or_else(|_| unreachable!("a good name")),
         round: 1,
         rounds: 1,

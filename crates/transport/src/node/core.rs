@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
+use ka_proto::auth::ServerPublicKey;
 use ka_proto::control::{Relink, Stage, ToNode};
 use ka_proto::limits::MAX_PAYLOAD;
 use ka_proto::node::{Ending, Node as Machine, NodeOutput, Order as MachineOrder, WrongPhase};
@@ -31,6 +32,7 @@ pub(super) struct Core {
     pub(super) machine: Machine,
     pub(super) run: RunId,
     pub(super) me: NodeId,
+    pub(super) server_key: ServerPublicKey,
     pub(super) local: Option<IpAddr>,
     pub(super) window_bytes: usize,
     epoch: Instant,
@@ -46,7 +48,7 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new(
         config: &NodeConfig,
-        accepted: ToNode,
+        (accepted, server_key): (ToNode, ServerPublicKey),
         door: Door,
         connection: Connection,
         orders: Sender<Result<Order, TransportError>>,
@@ -63,6 +65,7 @@ impl Core {
             machine,
             run,
             me,
+            server_key,
             local: config.listen,
             window_bytes: config.window_bytes,
             epoch: Instant::now(),

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ka_proto::auth::{EXPORTER_LABEL, join_proof};
+use ka_proto::auth::{EXPORTER_LABEL, ServerPublicKey, join_proof};
 use ka_proto::control::{Join, ToNode};
 use ka_proto::limits::{JOIN_TIMEOUT, MAX_CONTROL_FRAME};
 use ka_proto::{PROTOCOL_VERSION, WireError};
@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 use super::types::NodeConfig;
 use crate::control::{ControlError, read_frame};
 use crate::discovery::Question;
-use crate::key::ServerKey;
+use crate::key::{ServerKey, public_key_of};
 use crate::net::tune_control;
 use crate::stream::link::{dial, fresh_nonce};
 use crate::tls::{client_config, exported_secret, is_wrong_key};
@@ -41,6 +41,8 @@ pub(super) struct Met {
     pub(super) stream: TlsStream<TcpStream>,
     pub(super) server: SocketAddr,
     pub(super) local: SocketAddr,
+    /// What the server signs with.
+    pub(super) server_key: ServerPublicKey,
     /// The first message, an acceptance.
     pub(super) accepted: ToNode,
 }
@@ -217,6 +219,8 @@ async fn ask_to_join(
             Err(NotJoined::Refused { server, reason })
         }
         Ok(accepted @ ToNode::Accepted { .. }) => Ok(Met {
+            server_key: shown_key(stream.get_ref().1)
+                .ok_or_else(|| NotJoined::Yet("the server has shown no Ed25519 key".to_owned()))?,
             stream,
             server,
             local,
@@ -227,6 +231,14 @@ async fn ask_to_join(
         )),
         Err(error) => Err(yet(&error)),
     }
+}
+
+/// The key that the server has shown, and proved to have; its fingerprint is the pinned one.
+fn shown_key(connection: &rustls::ClientConnection) -> Option<ServerPublicKey> {
+    connection
+        .peer_certificates()
+        .and_then(|shown| shown.first())
+        .and_then(|key| public_key_of(key))
 }
 
 /// "Whatever address this connection comes from", in the server's family.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ka_proto::block::StreamKey;
+use ka_proto::block::{Opener, StreamKey};
 use ka_proto::control::{OpenStream, Progress, Stage};
 use ka_proto::relay::{RelayConfig, Source};
 use ka_proto::{Reason, StreamId, StreamOffset};
@@ -10,7 +10,7 @@ use ka_proto::{Reason, StreamId, StreamOffset};
 use super::core::Core;
 use crate::error::TransportError;
 use crate::stream::{
-    Happened, Input as PumpInput, LinkTarget, Pool, PumpConfig, Report, Shared, StreamReader, spawn,
+    EndKey, Happened, Input as PumpInput, LinkTarget, Pool, PumpConfig, Report, Shared, StreamReader, spawn,
 };
 
 /// A stream that has not ended here.
@@ -80,6 +80,10 @@ impl Core {
             ..RelayConfig::default()
         };
         let key = StreamKey::new(open.key, self.run, open.stream);
+        let opener = Opener::new(&key, open.cipher).map_err(|error| TransportError::Stream {
+            stream: open.name.to_string(),
+            reason: error.to_string(),
+        })?;
         let target = LinkTarget {
             key,
             me: self.me,
@@ -89,6 +93,8 @@ impl Core {
             relay,
             target,
             window_bytes: self.window_bytes,
+            is_sealed: opener.is_needed(),
+            end_key: EndKey::Pinned(self.server_key),
             local: self.local,
             door: self.door.clone(),
             reports: self.pump_reports.clone(),
@@ -98,6 +104,6 @@ impl Core {
             shared: Arc::clone(&shared),
             told: (0, 0, 0),
         });
-        Ok(StreamReader::new(shared, open.stream))
+        Ok(StreamReader::new(shared, open.stream, opener))
     }
 }

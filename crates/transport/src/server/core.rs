@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
+use ka_proto::block::Cipher;
 use ka_proto::run::{ConnId, Run, RunConfig, RunError};
 use ka_proto::wire::Payload;
 use ka_proto::{NodeId, Reason, RunId};
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 use super::messages::{Command, Connection, Input, OpenStream, Queues, Reply, Waiting};
 use super::types::{NodeInfo, ServerConfig, ServerEvent};
 use crate::error::TransportError;
+use crate::key::ServerKey;
 use crate::stream::{Door, Report};
 
 /// How often the machine hears how far the head has come.
@@ -29,6 +31,8 @@ const FLUSH_TIME: Duration = Duration::from_secs(1);
 pub(super) struct Core {
     pub(super) run: Run,
     pub(super) run_id: RunId,
+    pub(super) key: ServerKey,
+    pub(super) cipher: Option<Cipher>,
     pub(super) window_bytes: usize,
     pub(super) link_timeout: Duration,
     pub(super) tolerance: u8,
@@ -59,6 +63,8 @@ impl Core {
         Self {
             run_id: run_config.run,
             tolerance: run_config.tolerance,
+            key: config.key.clone(),
+            cipher: run_config.cipher,
             run: Run::new(run_config, Duration::ZERO),
             window_bytes: config.window_bytes,
             link_timeout: config.timeouts.link,

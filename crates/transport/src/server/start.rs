@@ -131,6 +131,7 @@ fn run_config(config: &ServerConfig, data_port: u16) -> Result<RunConfig, Transp
     Ok(RunConfig {
         run: RunId(run),
         run_key,
+        cipher: config.encrypt.then(crate::cipher::fastest),
         session: config.session.clone(),
         round: 1,
         rounds: config.rounds,

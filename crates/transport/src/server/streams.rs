@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ka_proto::block::StreamKey;
+use ka_proto::block::{Sealer, StreamKey};
 use ka_proto::control::Side;
 use ka_proto::relay::{RelayConfig, Source};
 use ka_proto::run::HeadStream;
@@ -12,7 +12,7 @@ use super::core::Core;
 use super::messages::{OpenStream, Reply};
 use super::types::Endings;
 use crate::error::TransportError;
-use crate::stream::{Happened, Head, LinkTarget, Pool, PumpConfig, Report, Shared, spawn};
+use crate::stream::{EndKey, Happened, Head, LinkTarget, Pool, PumpConfig, Report, Shared, spawn};
 
 impl Core {
     pub(super) fn handle_report(&mut self, report: Report) {
@@ -73,10 +73,16 @@ impl Core {
             me: NodeId::SERVER,
             shared: Arc::clone(&shared),
         };
+        let sealer = Sealer::new(key, self.cipher).map_err(|error| TransportError::Stream {
+            stream: name.to_string(),
+            reason: error.to_string(),
+        })?;
         spawn(PumpConfig {
             relay,
             target,
             window_bytes: self.window_bytes,
+            is_sealed: self.cipher.is_some(),
+            end_key: EndKey::Own(self.key.clone()),
             local: None,
             door: self.door.clone(),
             reports: self.pump_reports.clone(),
@@ -90,7 +96,7 @@ impl Core {
         };
         self.open = Some(opened);
         let nodes = self.show_chain(stream, name);
-        Ok(Head::new(shared, key, self.window_bytes, nodes))
+        Ok(Head::new(shared, sealer, self.window_bytes, nodes))
     }
 
     pub(super) fn finish_stream(&mut self, stream: StreamId, reply: Reply<Endings>) {

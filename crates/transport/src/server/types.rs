@@ -41,6 +41,8 @@ pub struct ServerConfig {
     pub wanted: Option<u32>,
     /// Start with whoever is there after this time (`--wait`), given that someone is.
     pub wait: Option<Duration>,
+    /// Whether payload is encrypted on its way; it is authenticated either way.
+    pub encrypt: bool,
     /// Bytes retained for the first node, see [`DEFAULT_WINDOW_BYTES`].
     pub window_bytes: usize,
     /// Nodes wait for [`crate::Server::release`] (`-d`); otherwise one that did not ask for that leaves as soon as
@@ -70,6 +72,7 @@ impl ServerConfig {
             rounds: 1,
             wanted: None,
             wait: None,
+            encrypt: true,
             window_bytes: DEFAULT_WINDOW_BYTES,
             hold_release: false,
             heal: true,

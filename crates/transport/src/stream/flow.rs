@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use ka_proto::block::{BlockError, BlockHeader, BlockKind, End};
+use ka_proto::block::{BlockError, BlockHeader, BlockKind};
 use ka_proto::link::{Goodbye, UpFrame};
 use ka_proto::relay::{RelayError, Send};
 use ka_proto::{Reason, StreamOffset};
 
 use super::buffer::{Payload, SealedBlock};
 use super::downstream::DownstreamError;
+use super::ending::end_block;
 use super::pump::Pump;
-use super::shared::Ended;
 use super::upstream::{Received, UpstreamError};
 
 /// Blocks read before other work (acknowledgements, the inbox) gets its turn.
@@ -23,7 +23,7 @@ const MAX_UNSENT: usize = 2 << 20;
 
 /// Why the link to the predecessor must be closed.
 #[derive(Debug, thiserror::Error)]
-enum BadUpstream {
+pub(super) enum BadUpstream {
     #[error("{0}")]
     Link(#[from] UpstreamError),
     #[error("{0}")]
@@ -77,8 +77,11 @@ impl Pump {
         let Some(upstream) = &mut self.upstream else {
             return Ok(false);
         };
-        let (key, expected) = (&self.target.key, self.relay.received());
-        let check = |header: &BlockHeader| header.check_place(key.run(), key.stream(), expected);
+        let (key, expected, is_sealed) = (&self.target.key, self.relay.received(), self.is_sealed);
+        let check = |header: &BlockHeader| {
+            header.check_place(key.run(), key.stream(), expected)?;
+            header.check_form(is_sealed)
+        };
         let received = upstream.read_block(&self.shared.pool, check)?;
         let now = self.now();
         let Some(received) = received else {
@@ -120,16 +123,6 @@ impl Pump {
             self.unconsumed.push_back(Arc::clone(&block));
         }
         self.retained.push_back(block);
-    }
-
-    fn take_end(&mut self, received: Received) -> Result<(), BadUpstream> {
-        let Received { header, raw, payload } = received;
-        self.digest.check(&End::decode(payload.as_slice())?)?;
-        self.end = Some(end_block(raw, header.offset, payload));
-        self.relay.handle_end(self.now(), header.offset)?;
-        self.deliver();
-        self.shared.end(&Ended::Complete);
-        Ok(())
     }
 
     /// Closes the predecessor's link and tells the machine; what was half received is asked for again.
@@ -183,22 +176,8 @@ impl Pump {
     }
 
     /// A fault of ours, not of the chain: end the stream rather than send something wrong.
-    fn fail_head(&mut self, reason: &str) {
+    pub(super) fn fail_head(&mut self, reason: &str) {
         self.fail(format!("sending: {reason}"));
-    }
-
-    fn seal_end(&mut self) {
-        let (offset, payload) = (self.relay.received(), self.digest.end().encode());
-        let sealed = self.target.key.seal(BlockKind::End, offset, &payload);
-        let header = match sealed {
-            Ok(header) => header,
-            Err(error) => return self.fail_head(&error.to_string()),
-        };
-        let payload = Payload::from_producer(payload.to_vec(), &self.shared.pool);
-        self.end = Some(end_block(header.encode(), offset, payload));
-        if let Err(error) = self.relay.handle_end(self.now(), offset) {
-            self.fail_head(&error.to_string());
-        }
     }
 
     /// Queues everything that the successor does not have yet, and sends what its socket takes.
@@ -238,10 +217,10 @@ impl Pump {
         if self.downstream.as_ref().is_some_and(|link| link.wants_write()) {
             return None;
         }
-        let header = self.target.key.seal(BlockKind::Idle, offset, &[]).ok()?;
+        let header = self.target.key.authenticate(BlockKind::Idle, offset, &[]).ok()?;
         Some(end_block(
             header.encode(),
-            offset,
+            offset.0,
             Payload::from_producer(Vec::new(), &self.shared.pool),
         ))
     }
@@ -307,18 +286,4 @@ impl Pump {
             self.relay.handle_consumed(now, StreamOffset(block.offset));
         }
     }
-}
-
-/// A block that carries nothing for a consumer.
-fn end_block(
-    header: [u8; ka_proto::block::HEADER_LEN],
-    offset: StreamOffset,
-    payload: Payload,
-) -> Arc<SealedBlock> {
-    Arc::new(SealedBlock {
-        header,
-        offset: offset.0,
-        payload,
-        consumed: AtomicBool::new(true),
-    })
 }

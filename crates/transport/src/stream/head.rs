@@ -1,13 +1,12 @@
 //! The producer's hold on the pump of the head, behind [`super::StreamWriter`].
 //!
-//! Blocks are sealed here, on the producer's thread: the pump of the head then only sends.
+//! Blocks are encrypted and hashed here, on the producer's thread: the pump of the head then only sends.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use ka_proto::StreamOffset;
-use ka_proto::block::{BlockKind, StreamKey};
+use ka_proto::block::Sealer;
 use tokio::sync::mpsc;
 
 use super::buffer::{Payload, SealedBlock};
@@ -21,22 +20,20 @@ use crate::server::{Command, ask};
 #[derive(Debug)]
 pub(crate) struct Head {
     shared: Arc<Shared>,
-    key: StreamKey,
+    sealer: Sealer,
     window_bytes: usize,
     nodes: usize,
-    offset: StreamOffset,
     blocks: u64,
     first_block: Option<Instant>,
 }
 
 impl Head {
-    pub(crate) const fn new(shared: Arc<Shared>, key: StreamKey, window_bytes: usize, nodes: usize) -> Self {
+    pub(crate) const fn new(shared: Arc<Shared>, sealer: Sealer, window_bytes: usize, nodes: usize) -> Self {
         Self {
             shared,
-            key,
+            sealer,
             window_bytes,
             nodes,
-            offset: StreamOffset(0),
             blocks: 0,
             first_block: None,
         }
@@ -51,19 +48,18 @@ impl Head {
         self.shared.pool.vector(capacity)
     }
 
-    pub(super) fn send(&mut self, bytes: Vec<u8>) -> Result<(), TransportError> {
+    pub(super) fn send(&mut self, mut bytes: Vec<u8>) -> Result<(), TransportError> {
         self.first_block.get_or_insert_with(Instant::now);
         let header = self
-            .key
-            .seal(BlockKind::Data, self.offset, &bytes)
+            .sealer
+            .seal(&mut bytes)
             .map_err(|error| self.failed(error.to_string()))?;
         let block = SealedBlock {
             header: header.encode(),
-            offset: self.offset.0,
+            offset: header.offset.0,
             payload: Payload::from_producer(bytes, &self.shared.pool),
             consumed: AtomicBool::new(true),
         };
-        self.offset = StreamOffset(block.end());
         self.blocks += 1;
         self.shared
             .produce(Arc::new(block), self.window_bytes)
@@ -76,12 +72,12 @@ impl Head {
     ) -> Result<StreamSummary, TransportError> {
         let sent = Instant::now();
         self.shared.post(Input::ProducerDone);
-        let stream = self.key.stream();
+        let stream = self.sealer.key().stream();
         let nodes = ask(commands, |reply| Command::FinishStream { stream, reply })??;
         Ok(StreamSummary {
             stream,
             name: self.shared.name.to_string(),
-            bytes: self.offset.0,
+            bytes: self.sealer.offset().0,
             blocks: self.blocks,
             sending: self
                 .first_block
@@ -94,7 +90,7 @@ impl Head {
     /// Ends the stream as failed.
     pub(super) fn give_up(self, reason: &str, commands: &mpsc::UnboundedSender<Command>) {
         self.shared.post(Input::Abort(reason.to_owned()));
-        let stream = self.key.stream();
+        let stream = self.sealer.key().stream();
         // A core that is gone has ended the stream already.
         commands
             .send(Command::FailStream {

@@ -8,6 +8,7 @@ use ka_proto::{Reason, StreamId, StreamOffset};
 use tokio::sync::mpsc;
 
 use super::downstream::Downstream;
+use super::ending::EndKey;
 use super::link::{Door, LinkTarget};
 use super::upstream::Upstream;
 
@@ -80,6 +81,10 @@ pub(crate) struct PumpConfig {
     pub(crate) target: LinkTarget,
     /// Most bytes of memory held in blocks.
     pub(crate) window_bytes: usize,
+    /// Whether payload is encrypted; the pump forwards it as it is.
+    pub(crate) is_sealed: bool,
+    /// What vouches for the end of the stream.
+    pub(crate) end_key: EndKey,
     /// Own address to connect from.
     pub(crate) local: Option<IpAddr>,
     pub(crate) door: Door,

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use super::buffer::SealedBlock;
 use super::downstream::Downstream;
+use super::ending::EndKey;
 use super::inbox::{Happened, Input, PumpConfig, Report};
 use super::link::{Door, LinkTarget, Predecessor, connect};
 use super::poll::Ready;
@@ -68,6 +69,10 @@ pub(super) struct Pump {
     /// Memory of the window, by [`SealedBlock::cost`].
     pub(super) held: usize,
     pub(super) window_bytes: usize,
+    pub(super) is_sealed: bool,
+    pub(super) end_key: EndKey,
+    /// Where the blocks come from.
+    pub(super) predecessor: Option<Peer>,
     pub(super) is_head: bool,
     pub(super) has_consumer: bool,
     epoch: Instant,
@@ -92,6 +97,9 @@ pub(crate) fn spawn(config: PumpConfig) -> Result<(), TransportError> {
     let pump = Pump {
         is_head: config.relay.source == Source::Producer,
         has_consumer: config.relay.has_consumer,
+        is_sealed: config.is_sealed,
+        end_key: config.end_key,
+        predecessor: None,
         relay: Relay::new(config.relay, Duration::ZERO),
         shared: Arc::clone(&config.target.shared),
         target: config.target,
@@ -257,6 +265,7 @@ impl Pump {
 
     fn connect(&mut self, peer: Peer, resume_from: StreamOffset) {
         self.attempt += 1;
+        self.predecessor = Some(peer);
         let predecessor = Predecessor {
             node: peer.node,
             addr: peer.addr,
@@ -305,7 +314,7 @@ impl Pump {
     }
 
     /// Closes the predecessor's link with a farewell, as far as the socket takes it at once.
-    fn say_goodbye(&mut self, why: Goodbye) {
+    pub(super) fn say_goodbye(&mut self, why: Goodbye) {
         if let Some(mut upstream) = self.upstream.take() {
             upstream.push_up(&UpFrame::Goodbye(why));
             upstream.flush_up().ok();

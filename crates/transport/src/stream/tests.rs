@@ -1,10 +1,10 @@
 //! Chains of real pumps over loopback sockets, without control connections.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use ka_proto::block::StreamKey;
+use ka_proto::block::{Cipher, Opener, Sealer, StreamKey};
 use ka_proto::control::{Peer, Successor};
 use ka_proto::relay::{RelayConfig, Source};
 use ka_proto::{NodeId, RunId, StreamId, StreamName};
@@ -12,12 +12,14 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::buffer::Pool;
+use super::ending::EndKey;
 use super::head::Head;
 use super::inbox::{Happened, Input, PumpConfig, Report};
 use super::link::{Door, LinkTarget, Stranger};
 use super::pump::spawn;
 use super::shared::Shared;
 use super::{Block, StreamReader};
+use crate::key::{ServerKey, public_key_of};
 use crate::net::listen_tcp;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -31,14 +33,24 @@ struct Chain {
     doors: Vec<SocketAddr>,
     reports: Vec<mpsc::UnboundedReceiver<Report>>,
     strangers: mpsc::Receiver<Stranger>,
+    cipher: Option<Cipher>,
 }
 
 fn key() -> StreamKey {
     StreamKey::new([3; 32], RunId([1; 16]), STREAM)
 }
 
+fn server_key() -> &'static ServerKey {
+    static KEY: LazyLock<ServerKey> = LazyLock::new(|| ServerKey::ephemeral().unwrap());
+    &KEY
+}
+
 /// A head and `nodes` nodes, each retaining up to `window_bytes`.
 fn chain(nodes: u32, window_bytes: usize) -> Chain {
+    chain_with(nodes, window_bytes, Some(Cipher::Aes256Gcm))
+}
+
+fn chain_with(nodes: u32, window_bytes: usize, cipher: Option<Cipher>) -> Chain {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -53,13 +65,22 @@ fn chain(nodes: u32, window_bytes: usize) -> Chain {
         doors: Vec::new(),
         reports: Vec::new(),
         strangers,
+        cipher,
     };
     for me in 0..=nodes {
         let shared = chain.add(me, nodes, window_bytes, Door::new(stranger.clone()));
         if me == 0 {
-            chain.head = Some(Head::new(shared, key(), window_bytes, nodes as usize));
+            chain.head = Some(Head::new(
+                shared,
+                Sealer::new(key(), cipher).unwrap(),
+                window_bytes,
+                nodes as usize,
+            ));
         } else {
-            chain.readers.push(Some(StreamReader::new(shared, STREAM)));
+            let opener = Opener::new(&key(), cipher).unwrap();
+            chain
+                .readers
+                .push(Some(StreamReader::new(shared, STREAM, opener)));
         }
     }
     chain
@@ -97,6 +118,12 @@ impl Chain {
             relay,
             target,
             window_bytes,
+            is_sealed: self.cipher.is_some(),
+            end_key: if me == NodeId::SERVER {
+                EndKey::Own(server_key().clone())
+            } else {
+                EndKey::Pinned(public_key_of(&server_key().certified().cert[0]).unwrap())
+            },
             local: None,
             door,
             reports,
@@ -169,13 +196,14 @@ impl Chain {
 /// one, in one round of three.
 #[test]
 fn four_nodes_get_what_the_head_sends() {
-    for _ in 0..8 {
-        send_to_four_nodes();
+    let forms = [None, Some(Cipher::Aes256Gcm), Some(Cipher::ChaCha20Poly1305)];
+    for cipher in forms.into_iter().cycle().take(9) {
+        send_to_four_nodes(cipher);
     }
 }
 
-fn send_to_four_nodes() {
-    let mut chain = chain(4, 8 << 20);
+fn send_to_four_nodes(cipher: Option<Cipher>) {
+    let mut chain = chain_with(4, 8 << 20, cipher);
     let consumers: Vec<_> = (1..=4).map(|node| chain.consume(node, |_| ())).collect();
     let lens = (0..512).map(|number| {
         if number % 7 == 3 {
@@ -196,10 +224,7 @@ fn send_to_four_nodes() {
 #[test]
 fn blocks_are_smaller_in_longer_chains() {
     let lens = [1, 4, 8, 16, 32, 1000].map(super::recommended_block_len);
-    assert_eq!(
-        lens,
-        [512 << 10, 512 << 10, 256 << 10, 48 << 10, 48 << 10, 48 << 10]
-    );
+    assert_eq!(lens, [512 << 10, 512 << 10, 256 << 10, 49_144, 49_144, 49_144]);
 }
 
 #[test]

@@ -16,6 +16,7 @@ fn config() -> RunConfig {
     RunConfig {
         run: RunId([1; 16]),
         run_key: [2; 32],
+        cipher: None,
         session: SessionName::new("kainstall").unwrap(),
         round: 1,
         rounds: 1,

@@ -1,0 +1,208 @@
+//! Secrecy of the payload: an AEAD under a key of the stream, the block's offset as nonce, its place as associated data.
+//!
+//! The hash of a block covers what is encrypted here, so a node forwards blocks that it has verified and not opened.
+//! Specification: `docs/protocol.md`, "Blocks", with the argument why no nonce is used twice.
+
+use ring::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use serde::{Deserialize, Serialize};
+
+use super::{BlockError, BlockHeader, BlockKind, PLACE_LEN, StreamKey};
+use crate::auth;
+use crate::ids::StreamOffset;
+
+/// Bytes of a tag, of either cipher.
+pub const TAG_LEN: usize = 16;
+
+/// How payload is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cipher {
+    /// AES-256-GCM (NIST SP 800-38D): fast where the processor has instructions for it.
+    Aes256Gcm,
+    /// ChaCha20-Poly1305 (RFC 8439): fast enough everywhere.
+    ChaCha20Poly1305,
+}
+
+impl Cipher {
+    const fn number(self) -> u8 {
+        match self {
+            Self::Aes256Gcm => 1,
+            Self::ChaCha20Poly1305 => 2,
+        }
+    }
+
+    const fn algorithm(self) -> &'static Algorithm {
+        match self {
+            Self::Aes256Gcm => &AES_256_GCM,
+            Self::ChaCha20Poly1305 => &CHACHA20_POLY1305,
+        }
+    }
+
+    /// Each cipher has its own key of a stream.
+    fn key(self, stream: &StreamKey) -> Result<LessSafeKey, BlockError> {
+        let key = auth::sealing_key(stream, self.number());
+        let key = UnboundKey::new(self.algorithm(), &key).map_err(|_| BlockError::NoCipher)?;
+        Ok(LessSafeKey::new(key))
+    }
+}
+
+/// Makes the data blocks of one stream, at the server. There is one for each stream, it is not cloned, and it never goes
+/// back: so no offset, and with it no nonce, is used twice.
+#[derive(Debug)]
+pub struct Sealer {
+    key: StreamKey,
+    cipher: Option<LessSafeKey>,
+    next: StreamOffset,
+}
+
+impl Sealer {
+    /// At the beginning of a stream; without a cipher payload travels as it is, authenticated.
+    ///
+    /// # Errors
+    /// [`BlockError::NoCipher`].
+    pub fn new(key: StreamKey, cipher: Option<Cipher>) -> Result<Self, BlockError> {
+        let cipher = cipher.map(|cipher| cipher.key(&key)).transpose()?;
+        Ok(Self {
+            key,
+            cipher,
+            next: StreamOffset(0),
+        })
+    }
+
+    /// The key.
+    #[must_use]
+    pub const fn key(&self) -> &StreamKey {
+        &self.key
+    }
+
+    /// Payload bytes sealed so far: the offset of the next block.
+    #[must_use]
+    pub const fn offset(&self) -> StreamOffset {
+        self.next
+    }
+
+    /// Encrypts the next payload where it lies and makes its header.
+    ///
+    /// # Errors
+    /// [`BlockError::Length`] when it is empty or too long, [`BlockError::Exhausted`] after 2^64 bytes.
+    pub fn seal(&mut self, payload: &mut [u8]) -> Result<BlockHeader, BlockError> {
+        let offset = self.next;
+        let mut header = self.key.header(BlockKind::Data, offset, payload)?;
+        let end = offset.0.checked_add(u64::from(header.length));
+        // Before anything is encrypted: whatever fails afterwards, this offset is used.
+        self.next = StreamOffset(end.ok_or(BlockError::Exhausted)?);
+        if let Some(cipher) = &self.cipher {
+            header.sealed = true;
+            let tag = cipher.seal_in_place_separate_tag(nonce(&header), place(&header), payload);
+            header
+                .tag
+                .copy_from_slice(tag.map_err(|_| BlockError::WrongSeal { offset })?.as_ref());
+        }
+        header.hash = self.key.hash(&header.encode(), payload);
+        Ok(header)
+    }
+}
+
+/// Opens the data blocks of one stream, at a node, for its own consumer.
+#[derive(Debug)]
+pub struct Opener {
+    cipher: Option<LessSafeKey>,
+}
+
+impl Opener {
+    /// For a stream with this cipher, or none.
+    ///
+    /// # Errors
+    /// [`BlockError::NoCipher`].
+    pub fn new(key: &StreamKey, cipher: Option<Cipher>) -> Result<Self, BlockError> {
+        let cipher = cipher.map(|cipher| cipher.key(key)).transpose()?;
+        Ok(Self { cipher })
+    }
+
+    /// Whether payload is encrypted at all.
+    #[must_use]
+    pub const fn is_needed(&self) -> bool {
+        self.cipher.is_some()
+    }
+
+    /// Decrypts a verified payload where it lies.
+    ///
+    /// # Errors
+    /// [`BlockError::WrongForm`]; [`BlockError::WrongSeal`], and then nothing of the payload may be used.
+    pub fn open(&self, header: &BlockHeader, payload: &mut [u8]) -> Result<(), BlockError> {
+        header.check_form(self.is_needed())?;
+        let Some(cipher) = self.cipher.as_ref().filter(|_| header.sealed) else {
+            return Ok(());
+        };
+        cipher
+            .open_in_place_separate_tag(nonce(header), place(header), header.tag.into(), payload, 0..)
+            .map(drop)
+            .map_err(|_| BlockError::WrongSeal {
+                offset: header.offset,
+            })
+    }
+}
+
+/// The kind, so that another kind of block could never share a nonce with data; three zeros; the offset.
+fn nonce(header: &BlockHeader) -> Nonce {
+    let mut nonce = [0; NONCE_LEN];
+    nonce[0] = header.kind as u8;
+    nonce[4..].copy_from_slice(&header.offset.0.to_le_bytes());
+    Nonce::assume_unique_for_key(nonce)
+}
+
+fn place(header: &BlockHeader) -> Aad<[u8; PLACE_LEN]> {
+    let mut place = [0; PLACE_LEN];
+    place.copy_from_slice(&header.encode()[..PLACE_LEN]);
+    Aad::from(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ids::{RunId, StreamId};
+
+    /// What an AEAD is given for a block: its key, and its nonce.
+    fn use_of(key: &StreamKey, cipher: Cipher, header: &BlockHeader) -> ([u8; 32], [u8; NONCE_LEN]) {
+        (auth::sealing_key(key, cipher.number()), *nonce(header).as_ref())
+    }
+
+    proptest! {
+        #[test]
+        fn no_nonce_is_used_twice_with_one_key(
+            runs in proptest::collection::hash_set(any::<[u8; 2]>(), 1..4),
+            lens in proptest::collection::vec(1usize..40, 1..40),
+        ) {
+            let mut used = HashSet::new();
+            for run in runs {
+                let run = RunId(std::array::from_fn(|i| run[i % 2]));
+                for stream in (0..3).map(StreamId) {
+                    let key = StreamKey::new(auth::stream_key(&[7; 32], run, stream), run, stream);
+                    for cipher in [Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305] {
+                        let mut sealer = Sealer::new(key.clone(), Some(cipher)).unwrap();
+                        for len in &lens {
+                            let header = sealer.seal(&mut vec![0; *len]).unwrap();
+                            prop_assert!(used.insert(use_of(&key, cipher, &header)));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_refused_block_uses_no_offset_and_no_offset_comes_back() {
+        let key = StreamKey::new([1; 32], RunId([2; 16]), StreamId(3));
+        let mut sealer = Sealer::new(key, Some(Cipher::Aes256Gcm)).unwrap();
+        assert!(sealer.seal(&mut []).is_err());
+        assert_eq!(sealer.offset(), StreamOffset(0));
+        sealer.seal(&mut [0; 10]).unwrap();
+        assert_eq!(sealer.offset(), StreamOffset(10));
+        sealer.next = StreamOffset(u64::MAX - 5);
+        assert_eq!(sealer.seal(&mut [0; 10]), Err(BlockError::Exhausted));
+        assert_eq!(sealer.offset(), StreamOffset(u64::MAX - 5));
+    }
+}
