@@ -6,10 +6,12 @@
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
+use ka_proto::limits::{DEFAULT_TOLERANCE, MAX_LINK_SILENCE, MAX_TOLERANCE, MIN_LINK_SILENCE};
 use ka_status::option::{BufferSize, usage_line};
 
 use crate::boot::{BOOT_CLONE_ONLY, BootOptions};
@@ -121,6 +123,16 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECS", value_parser = RangedU64ValueParser::<u64>::new().range(..=MAX_WAIT_SECS))]
     pub(crate) wait: Option<u64>,
 
+    /// A neighbour in the chain that is silent for SECS (0.5 to 60, decimals allowed) is lost, and the chain closes
+    /// around it
+    #[arg(long, value_name = "SECS", default_value = "2", value_parser = link_silence)]
+    pub(crate) silence: Duration,
+
+    /// Keep enough data to lose this many neighbours in a row at one moment (0 to 3)
+    #[arg(long, value_name = "F", default_value_t = DEFAULT_TOLERANCE,
+          value_parser = RangedU64ValueParser::<u8>::new().range(..=MAX_TOLERANCE as u64))]
+    pub(crate) tolerate: u8,
+
     /// Print everything that would be sent and done, touch nothing, open no port
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -219,6 +231,18 @@ pub(crate) fn manual() -> Vec<u8> {
 /// From one to the most that a run takes.
 fn nodes() -> RangedU64ValueParser<u32> {
     RangedU64ValueParser::new().range(1..=ka_proto::limits::MAX_NODES as u64)
+}
+
+/// A link silence in seconds, within the protocol's bounds.
+fn link_silence(text: &str) -> Result<Duration, String> {
+    let secs = text.parse::<f64>().map_err(|error| error.to_string())?;
+    Duration::try_from_secs_f64(secs)
+        .ok()
+        .filter(|silence| (MIN_LINK_SILENCE..=MAX_LINK_SILENCE).contains(silence))
+        .ok_or_else(|| {
+            let (least, most) = (MIN_LINK_SILENCE.as_secs_f32(), MAX_LINK_SILENCE.as_secs_f32());
+            format!("{least} to {most} seconds are possible")
+        })
 }
 
 /// Reads the command line.
@@ -321,6 +345,7 @@ mod tests {
         );
         assert_eq!((options.buffer.0, options.block_size), (64 << 20, None));
         assert_eq!(options.compress, CompressWhen::Auto);
+        assert_eq!((options.silence.as_millis(), options.tolerate), (2000, 2));
     }
 
     #[test]
@@ -346,6 +371,12 @@ mod tests {
             (&["--buffer", "1"], "--buffer"),
             (&["--block-size", "2M"], "--block-size"),
             (&["--listen", "eth0"], "--listen"),
+            (&["--silence", "0.4"], "--silence"),
+            (&["--silence", "61"], "--silence"),
+            (&["--silence", "-1"], "--silence"),
+            (&["--silence", "NaN"], "--silence"),
+            (&["--silence", "1e300"], "--silence"),
+            (&["--tolerate", "4"], "--tolerate"),
             (&["stray"], "stray"),
             (&["key"], "key"),
             (&["key", "burn"], "burn"),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::block::Cipher;
 use crate::ids::{ChainPosition, MacAddr, NodeId, PROTOCOL_VERSION, RunId, StreamId, StreamOffset};
 use crate::limits::{MAX_CONTROL_FRAME, MAX_JOIN_FRAME};
+use crate::pace::Pace;
 use crate::text::{NodeName, Reason, SessionName, StreamName};
 use crate::wire::{self, Fields, Payload, WireError};
 
@@ -128,6 +129,8 @@ pub struct Progress {
     pub consumed: StreamOffset,
     /// Payload bytes held in the window now.
     pub buffered: u64,
+    /// How it spent its time since the last one.
+    pub pace: Pace,
 }
 
 /// From a node to the server, after its [`Join`].
@@ -224,8 +227,13 @@ pub struct OpenStream {
     pub resume_from: StreamOffset,
     /// How many vanished nodes in a row a node's retained data must bridge.
     pub tolerance: u8,
+<<<<<<< HEAD
     /// How its payload is encrypted, if it is.
     pub cipher: Option<Cipher>,
+=======
+    /// A neighbour on the data link that gave no byte for this long is lost, in milliseconds.
+    pub silence_ms: u32,
+>>>>>>> 92d873c (A neighbour is silent after 2 s, and asked before it is believed; --silence and --tolerate)
 }
 
 /// New neighbours in a running stream; what is `None` stays as it is.

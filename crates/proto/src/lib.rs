@@ -20,6 +20,7 @@ pub mod limits;
 pub mod link;
 pub mod node;
 pub mod operator;
+pub mod pace;
 pub mod relay;
 pub mod run;
 pub mod sim;

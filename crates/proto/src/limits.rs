@@ -33,6 +33,10 @@ pub const MAX_NODES: usize = 4096;
 /// many descendants beyond the direct one.
 pub const MAX_TOLERANCE: usize = 3;
 
+/// How many neighbours in a row a run survives losing at one moment unless told otherwise (`--tolerate`): a
+/// distribution board that trips takes more than one machine, and one block more in each window costs nothing.
+pub const DEFAULT_TOLERANCE: u8 = 2;
+
 /// Least window that works, in blocks of [`MAX_BLOCK`]: one on its way in, one on its way out, and one for each
 /// descendant that is waited for ([`MAX_TOLERANCE`] + 1), so that the pipeline never waits for an acknowledgement
 /// of the block it could not yet send.
@@ -55,13 +59,32 @@ pub const LINK_ESTABLISH_TIMEOUT: Duration = Duration::from_secs(30);
 /// Something is sent this often on every connection, both ways, when there is nothing else to send.
 pub const HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// A peer on the data link that gave no byte for this long is lost. Ten heartbeats: loaded two-core test machines
-/// with 32 nodes were late by seconds, never by five.
-pub const LINK_SILENCE: Duration = Duration::from_secs(5);
+/// A peer on the data link that gave no byte for this long is lost (`--silence`). Four heartbeats, and more than TCP
+/// takes to repeat what was lost in an interruption of a second. A false alarm costs a new connection and no data: the
+/// server asks both ends before it believes it.
+pub const LINK_SILENCE: Duration = Duration::from_secs(2);
 
-/// A control connection silent for this long is lost. Longer than [`LINK_SILENCE`], so that the link, which knows
-/// more, speaks first.
+/// Least link silence that can be asked for: four heartbeats of 125 ms, each far above a busy machine's time slices.
+pub const MIN_LINK_SILENCE: Duration = Duration::from_millis(500);
+
+/// Greatest link silence that can be asked for: with more, a lost node costs everybody more than its own clone.
+pub const MAX_LINK_SILENCE: Duration = Duration::from_secs(60);
+
+/// A control connection silent for this long while a stream runs is lost. Longer than [`LINK_SILENCE`], so that the
+/// link, which knows more, speaks first; raised to twice the link's silence when that is longer.
 pub const CONTROL_SILENCE: Duration = Duration::from_secs(15);
+
+/// The same while no stream runs. Nobody waits for a node's next byte then, and a loaded machine that verifies or syncs
+/// has been silent for 27 s though nothing was wrong with it. A host that is gone is noticed earlier all the same: its
+/// kernel acknowledges nothing, which TCP_USER_TIMEOUT reports after [`CONTROL_SILENCE`]. So this is for a process that
+/// hangs, and four times what was seen.
+pub const IDLE_SILENCE: Duration = Duration::from_secs(120);
+
+/// How often a link with this silence says something: four times before it would be given up, so that three may be late.
+#[must_use]
+pub fn link_heartbeat(silence: Duration) -> Duration {
+    HEARTBEAT.min(silence / 4)
+}
 
 /// An acknowledgement is sent after this many newly received bytes, or after [`HEARTBEAT`], whichever comes first.
 /// A fraction of the smallest window, so that acknowledgements never hold up a sender.

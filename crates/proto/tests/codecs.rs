@@ -9,6 +9,7 @@ use ka_proto::block::{BlockHeader, Cipher, HEADER_LEN, SignedEnd};
 use ka_proto::control::{Join, OpenStream, Peer, Progress, Relink, Side, Stage, Successor, ToNode, ToServer};
 use ka_proto::discovery::{Beacon, Offer, Probe};
 use ka_proto::limits::{MAX_BLOCK, MAX_CONTROL_FRAME, MAX_JOIN_FRAME, MAX_PAYLOAD};
+use ka_proto::pace::Pace;
 use ka_proto::wire::{FRAME_PREFIX, FrameReader, Payload, WireError};
 use ka_proto::{
     ChainPosition, MacAddr, NodeId, NodeName, Reason, RunId, SessionName, StreamId, StreamName, StreamOffset,
@@ -44,6 +45,11 @@ fn to_server() -> Vec<ToServer> {
             received: offset,
             consumed: offset,
             buffered: 5,
+            pace: Pace {
+                elapsed_ms: 500,
+                link_bytes: u64::MAX,
+                ..Pace::default()
+            },
         }),
         ToServer::LinkUp {
             stream,
@@ -84,7 +90,11 @@ fn to_node() -> Vec<ToNode> {
         successor: Some(NodeId(9)),
         resume_from: StreamOffset(0),
         tolerance: 2,
+<<<<<<< HEAD
         cipher: Some(Cipher::ChaCha20Poly1305),
+=======
+        silence_ms: 2000,
+>>>>>>> 92d873c (A neighbour is silent after 2 s, and asked before it is believed; --silence and --tolerate)
     };
     let successor = Some(Successor::Node(NodeId(4)));
     vec![

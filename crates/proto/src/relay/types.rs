@@ -56,6 +56,19 @@ impl Default for RelayConfig {
     }
 }
 
+impl RelayConfig {
+    /// With this link silence, kept within what is sensible, and heartbeats to match.
+    #[must_use]
+    pub fn with_silence(self, silence: Duration) -> Self {
+        let silence = silence.clamp(limits::MIN_LINK_SILENCE, limits::MAX_LINK_SILENCE);
+        Self {
+            silence,
+            heartbeat: limits::link_heartbeat(silence),
+            ..self
+        }
+    }
+}
+
 /// What the driver must write downstream next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Send {

@@ -1,16 +1,19 @@
 //! The chain of a running stream: who follows whom, and what happens when a link or a node is lost.
 
+use super::suspects::Witness;
 use super::{
     Duration, NodeId, Phase, Reason, Run, RunEvent, Side, SocketAddr, Stage, StreamId, StreamOffset,
     Successor, ToNode, ToServer,
 };
 use crate::control::{Peer, Relink};
 
-/// How often a broken link between two living nodes is made again before one of them has to go.
-const LINK_RETRIES: u8 = 1;
+/// How often a broken link between two living nodes is made again without anything moving in between, before one of
+/// them has to go: a false alarm or two on a loaded network, and one more.
+const LINK_RETRIES: u8 = 3;
 
-/// A node that has not answered for this many pings, of which each is answered at once, is quiet.
-const QUIET_PINGS: u32 = 4;
+/// How often a link is made again in one stream, even if it works in between. A line that breaks this often holds up
+/// everybody: at a silence of 2 s, for the better part of a minute.
+const LINK_REJOINS: u32 = 20;
 
 impl Run {
     /// Where `seen_from` reaches `node`: the server has one address for each network it is on.
@@ -74,19 +77,34 @@ impl Run {
         } else {
             run.after(node)
         };
-        // Two witnesses are enough: a neighbour hears nothing, and neither do we.
-        if let Some(other) = other.filter(|other| is_in && heal && self.is_quiet(now, *other)) {
-            let reason = format!(
-                "neither {} nor the server hears from it: {reason}",
-                self.name_of(node)
-            );
-            self.lose_for_next_round(now, other, &Reason::new(reason));
+        if !is_in {
             return;
         }
-        match side {
-            Side::Downstream => self.name_successor(stream, node, other.filter(|_| heal)),
-            Side::Upstream if is_in => self.handle_upstream_lost(now, node, stream, reason),
-            Side::Upstream => {}
+        let witness = Witness {
+            node,
+            side,
+            reason: reason.clone(),
+        };
+        match other.filter(|other| heal && *other != NodeId::SERVER) {
+            Some(other) => self.suspect(now, other, Some(witness)),
+            None => self.mend(now, stream, &witness),
+        }
+    }
+
+    /// The neighbour that `witness` lost lives, or there is nobody to ask: their link is made again.
+    pub(super) fn mend(&mut self, now: Duration, stream: StreamId, witness: &Witness) {
+        let heal = self.config.heal;
+        let Some(run) = self.streaming(stream) else { return };
+        let node = witness.node;
+        if node != NodeId::SERVER && run.index_of(node).is_none() {
+            return;
+        }
+        match witness.side {
+            Side::Downstream => {
+                let next = run.after(node).filter(|_| heal);
+                self.name_successor(stream, node, next);
+            }
+            Side::Upstream => self.handle_upstream_lost(now, node, stream, &witness.reason),
         }
     }
 
@@ -95,9 +113,11 @@ impl Run {
         let Some(run) = self.streaming(stream) else { return };
         let before = run.before(node);
         let tries = run.retries.entry(node).or_insert(0);
-        if heal && *tries < LINK_RETRIES {
+        let rejoins = run.rejoins.entry(node).or_insert(0);
+        if heal && *tries < LINK_RETRIES && *rejoins < LINK_REJOINS {
             *tries += 1;
-            self.join_neighbours(stream, before, node);
+            *rejoins += 1;
+            self.join_neighbours(now, stream, before, node);
             return;
         }
         // Both live, and one of them must go. Which one is at fault is not known: it is the one above if it has cost a
@@ -118,15 +138,7 @@ impl Run {
         );
     }
 
-    /// Whether a node missed answers that it should have given by now.
-    fn is_quiet(&self, now: Duration, node: NodeId) -> bool {
-        let allowed = self.config.heartbeat * QUIET_PINGS;
-        self.members
-            .get(&node)
-            .is_some_and(|member| now >= member.heard + allowed)
-    }
-
-    fn name_of(&self, node: NodeId) -> String {
+    pub(super) fn name_of(&self, node: NodeId) -> String {
         self.members
             .get(&node)
             .map_or_else(|| "the server".to_owned(), |member| member.info.name.to_string())
@@ -143,8 +155,17 @@ impl Run {
         let (stream, before, after) = (run.stream, run.before(node), run.after(node));
         run.chain.remove(index);
         run.moved_at = now;
+        run.suspects.retain(|suspect| {
+            suspect.node != node
+                && suspect
+                    .witness
+                    .as_ref()
+                    .is_none_or(|witness| witness.node != node)
+        });
         match after {
-            Some(after) if heal => self.join_neighbours(stream, before, after),
+            Some(after) if heal => {
+                self.join_neighbours(now, stream, before, after);
+            }
             Some(after) => {
                 run.orphans.insert(after, name);
                 self.name_successor(stream, before, None);
@@ -153,7 +174,11 @@ impl Run {
         }
     }
 
-    fn join_neighbours(&mut self, stream: StreamId, before: NodeId, after: NodeId) {
+    /// Whatever broke the chain here may have taken these two as well, and they have no link yet on which that would
+    /// show: so they are asked.
+    fn join_neighbours(&mut self, now: Duration, stream: StreamId, before: NodeId, after: NodeId) {
+        self.suspect(now, before, None);
+        self.suspect(now, after, None);
         self.name_successor(stream, before, Some(after));
         let predecessor = Some(self.peer(before, after));
         self.send(

@@ -13,6 +13,7 @@ mod gather;
 mod member;
 mod stages;
 mod stream;
+mod suspects;
 mod timing;
 mod types;
 
@@ -50,7 +51,7 @@ enum Phase {
         deadline: Duration,
     },
     /// A stream runs.
-    Streaming(StreamRun),
+    Streaming(Box<StreamRun>),
     /// Waiting for nodes to close.
     Leaving { deadline: Duration },
     /// Nothing more will happen.
@@ -70,6 +71,8 @@ pub struct Run {
     last_node: u32,
     next_ping: Duration,
     last_call: Duration,
+    /// Since when the server itself has not been away.
+    awake_since: Duration,
     outputs: VecDeque<RunOutput>,
 }
 
@@ -90,6 +93,7 @@ impl Run {
             last_node: 0,
             next_ping,
             last_call: now,
+            awake_since: now,
             outputs: VecDeque::new(),
         }
     }
@@ -101,11 +105,13 @@ impl Run {
 
     /// A message from a connection whose Join was accepted. Messages from others are ignored.
     pub fn handle_message(&mut self, now: Duration, conn: ConnId, message: ToServer) {
+        self.tick(now);
         let Some(member) = self.member_of(conn) else {
             return;
         };
         member.heard = now;
         let (node, active) = (member.info.id, member.is_active());
+        self.acquit(now, node);
         match message {
             ToServer::Pong(_) => {}
             ToServer::Event(payload) => self.event(RunEvent::NodeEvent { node, payload }),
@@ -147,6 +153,7 @@ impl Run {
 
     /// A connection broke. Those that were never accepted, or that this machine closed, are ignored.
     pub fn handle_closed(&mut self, now: Duration, conn: ConnId, reason: &Reason) {
+        self.tick(now);
         let Some(node) = self.member_of(conn).map(|member| member.info.id) else {
             return;
         };

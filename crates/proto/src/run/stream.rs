@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::member::MemberState;
+use super::suspects::Suspect;
 use super::{
     ChainPosition, Duration, Failure, HeadStream, Member, NodeId, NodeInfo, Phase, Progress, Reason,
     Received, Run, RunError, RunEvent, Side, StreamId, StreamName, StreamOffset, ToNode,
@@ -20,8 +21,12 @@ pub(super) struct StreamRun {
     pub(super) done: BTreeMap<NodeId, Received>,
     pub(super) consumed: BTreeMap<NodeId, StreamOffset>,
     pub(super) retries: BTreeMap<NodeId, u8>,
+    /// How often a node's link to its predecessor was made again in this stream, with progress or without.
+    pub(super) rejoins: BTreeMap<NodeId, u32>,
     /// How many successors had to go because they could not be linked to this node.
     pub(super) strikes: BTreeMap<NodeId, u32>,
+    /// Nodes that a neighbour does not hear, and that have not answered since.
+    pub(super) suspects: Vec<Suspect>,
     /// Whose predecessor was lost and not replaced, and what it was called.
     pub(super) orphans: BTreeMap<NodeId, String>,
     pub(super) produced: StreamOffset,
@@ -110,7 +115,7 @@ impl Run {
         self.streams_opened += 1;
         let stream = StreamId(self.streams_opened);
         let key = auth::stream_key(&self.config.run_key, self.config.run, stream);
-        self.phase = Phase::Streaming(StreamRun {
+        self.phase = Phase::Streaming(Box::new(StreamRun {
             stream,
             participants: chain.clone(),
             chain: chain.clone(),
@@ -118,13 +123,15 @@ impl Run {
             consumed: BTreeMap::new(),
             retries: BTreeMap::new(),
             strikes: BTreeMap::new(),
+            suspects: Vec::new(),
+            rejoins: BTreeMap::new(),
             orphans: BTreeMap::new(),
             produced: StreamOffset(0),
             head_ended: false,
             moved_at: now,
             look_at: now + self.config.timeouts.stall,
             stall: self.config.timeouts.stall,
-        });
+        }));
         for (index, (&node, position)) in chain.iter().zip(1..).enumerate() {
             let before = index.checked_sub(1).and_then(|before| chain.get(before)).copied();
             let open = OpenStream {
@@ -136,7 +143,11 @@ impl Run {
                 successor: chain.get(index + 1).copied(),
                 resume_from: StreamOffset(0),
                 tolerance: self.config.tolerance,
+<<<<<<< HEAD
                 cipher: self.config.cipher,
+=======
+                silence_ms: u32::try_from(self.config.link_silence.as_millis()).unwrap_or(u32::MAX),
+>>>>>>> 92d873c (A neighbour is silent after 2 s, and asked before it is believed; --silence and --tolerate)
             };
             self.send(node, ToNode::OpenStream(open));
         }
@@ -177,6 +188,7 @@ impl Run {
         offset: StreamOffset,
         reason: &Reason,
     ) {
+        self.tick(now);
         self.handle_link_lost(now, NodeId::SERVER, stream, Side::Downstream, offset, reason);
     }
 

@@ -2,6 +2,10 @@
 
 use super::{Duration, NodeId, Phase, Reason, Run, ToNode};
 
+/// The machine is called at every ping at least. When a call comes this many pings late, the server itself was away
+/// (stopped, swapped out), and what the nodes sent meanwhile is still unread.
+const LATE_PINGS: u32 = 2;
+
 impl Run {
     /// When [`Self::handle_timeout`] wants to be called; `None` only when all is over.
     #[must_use]
@@ -14,7 +18,16 @@ impl Run {
             Phase::Streaming(run) => Some(run.deadline()),
         };
         // Lost nodes are found at the next ping at the latest, so that a thousand nodes need no timer each.
-        Some(phase.map_or(self.next_ping, |phase| phase.min(self.next_ping)))
+        let due = [Some(self.next_ping), phase, self.suspects_due()];
+        due.into_iter().flatten().min()
+    }
+
+    /// Every call passes here.
+    pub(super) fn tick(&mut self, now: Duration) {
+        if now >= self.last_call + self.config.heartbeat * (1 + LATE_PINGS) {
+            self.awake_since = now;
+        }
+        self.last_call = self.last_call.max(now);
     }
 
     /// Lets time pass.
@@ -25,6 +38,8 @@ impl Run {
             // The server itself was away: what the nodes sent meanwhile is still unread.
             self.members.values_mut().for_each(|member| member.heard = now);
         }
+        self.tick(now);
+        self.judge_suspects(now);
         if now >= self.next_ping {
             self.next_ping = now + self.config.heartbeat;
             self.announce();
@@ -47,7 +62,11 @@ impl Run {
     }
 
     fn ping(&mut self, now: Duration) {
-        let silence = self.config.silence;
+        let silence = if matches!(self.phase, Phase::Streaming(_)) {
+            self.config.silence
+        } else {
+            self.config.idle_silence
+        };
         let connected = self.members.values().filter(|member| member.conn.is_some());
         let (silent, alive): (Vec<_>, Vec<_>) = connected.partition(|member| now >= member.heard + silence);
         let silent: Vec<NodeId> = silent.into_iter().map(|member| member.info.id).collect();

@@ -68,10 +68,14 @@ pub struct RunConfig {
     pub heal: bool,
     /// How many lost nodes in a row retained data bridges.
     pub tolerance: u8,
+    /// A neighbour silent on a data link for this long is lost; told to every node.
+    pub link_silence: Duration,
     /// Every node hears from the server this often.
     pub heartbeat: Duration,
-    /// A node silent for this long is lost.
+    /// A node silent for this long while a stream runs is lost.
     pub silence: Duration,
+    /// A node silent for this long while no stream runs is lost.
+    pub idle_silence: Duration,
     /// Stage timeouts.
     pub timeouts: StageTimeouts,
 }

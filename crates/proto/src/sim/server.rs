@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::event::{Event, SERVER};
 use super::scenario::Scenario;
-use super::world::{CONTROL_SILENCE, HEARTBEAT, World};
+use super::world::{CONTROL_SILENCE, HEARTBEAT, IDLE_SILENCE, LINK_SILENCE, World};
 use super::{Violation, host::Host};
 use crate::control::{Stage, Successor};
 use crate::ids::{RunId, StreamId};
@@ -27,8 +27,10 @@ pub(super) fn config(scenario: &Scenario) -> RunConfig {
         hold_release: scenario.hold_release,
         heal: scenario.heal,
         tolerance: scenario.tolerance,
+        link_silence: LINK_SILENCE,
         heartbeat: HEARTBEAT,
         silence: CONTROL_SILENCE,
+        idle_silence: IDLE_SILENCE,
         timeouts: StageTimeouts {
             prepare: Duration::from_secs(20),
             go: Duration::from_secs(30),

@@ -127,6 +127,94 @@ fn healing_costs_no_more_than_three_seconds_beyond_noticing() {
     }
 }
 
+/// Neighbours that vanish at one moment, everywhere in the chain, also while it heals from another loss.
+#[test]
+fn as_many_neighbours_as_are_tolerated_vanish_at_one_moment_and_everybody_else_finishes() {
+    for tolerance in 1..=3_u8 {
+        let gap = usize::from(tolerance);
+        for first in 1..=8 - gap {
+            for fault in [Fault::Kill, Fault::PowerCut] {
+                let mut scenario = Scenario::quiet(first as u64, 8);
+                scenario.heal = true;
+                scenario.tolerance = tolerance;
+                scenario.streams = 1;
+                scenario.stream_bytes = 800 << 20;
+                let at = Duration::from_secs(5);
+                let vanish = |host| Planned { host, at, fault };
+                scenario.faults = (first..first + gap).map(vanish).collect();
+                assert_eq!(
+                    done(&check(0, &scenario)).iter().filter(|done| **done).count(),
+                    8 - gap
+                );
+                // While that heals, the last one goes as well, unless it is gone already.
+                if first + gap <= 7 {
+                    let at = at + Duration::from_millis(2100);
+                    scenario.faults.push(Planned { host: 8, at, fault });
+                    assert_eq!(
+                        done(&check(0, &scenario)).iter().filter(|done| **done).count(),
+                        7 - gap
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// More than are tolerated at once: the data may be gone, and then nobody waits for it.
+#[test]
+fn when_the_data_is_gone_those_below_fail_at_once_with_the_place_that_they_miss() {
+    let mut scenario = Scenario::quiet(1, 8);
+    scenario.heal = true;
+    scenario.tolerance = 0;
+    scenario.streams = 1;
+    scenario.stream_bytes = 400 << 20;
+    // Slow lines at the end keep the windows of those in the middle apart.
+    scenario.link_rates[6] = 20_000_000;
+    let undisturbed = check(0, &scenario).took;
+    let at = Duration::from_secs(6);
+    scenario.faults = (4..=6)
+        .map(|host| Planned {
+            host,
+            at,
+            fault: Fault::Kill,
+        })
+        .collect();
+    let report = check(0, &scenario);
+    let reasons: Vec<String> = report
+        .nodes
+        .iter()
+        .filter_map(|(info, failure)| Some(format!("{} {}", info.name, failure.as_ref()?)))
+        .collect();
+    assert_eq!(done(&report)[..3], [true; 3]);
+    assert!(
+        reasons
+            .iter()
+            .any(|reason| reason.starts_with("node7") && reason.contains("is needed")),
+        "{reasons:?}"
+    );
+    assert!(report.took < undisturbed, "{:?}", report.took);
+}
+
+/// One after another, each when the chain has closed around the one before: as many as there are.
+#[test]
+fn neighbours_that_die_one_after_another_may_be_any_number() {
+    let mut scenario = Scenario::quiet(1, 8);
+    scenario.heal = true;
+    scenario.tolerance = 1;
+    scenario.streams = 1;
+    scenario.stream_bytes = 1500 << 20;
+    for (nth, host) in (2..=7).enumerate() {
+        let at = Duration::from_millis(5000 + 1000 * nth as u64);
+        scenario.faults.push(Planned {
+            host,
+            at,
+            fault: Fault::Kill,
+        });
+    }
+    let expected = [true, false, false, false, false, false, false, true];
+    assert_eq!(done(&check(0, &scenario)), expected);
+}
+
 #[test]
 fn a_node_whose_disk_fails_still_serves_those_below_it() {
     let mut scenario = Scenario::quiet(1, 4);

@@ -19,6 +19,7 @@ use crate::text::Reason;
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(250);
 pub(super) const LINK_SILENCE: Duration = Duration::from_secs(2);
 pub(super) const CONTROL_SILENCE: Duration = Duration::from_secs(5);
+pub(super) const IDLE_SILENCE: Duration = Duration::from_secs(20);
 pub(super) const ESTABLISH: Duration = Duration::from_secs(10);
 /// A run that is not over by then hangs. The slowest legal one moves 3 × 100 MiB at 3 MB/s and waits out every stage
 /// timeout.
@@ -189,6 +190,7 @@ impl World {
                 received,
                 consumed,
                 buffered,
+                pace: crate::pace::Pace::default(),
             };
             if let Some(node) = &mut slot.node {
                 node.progress(progress);

@@ -103,9 +103,11 @@ fn begin(
     met: Met,
     listener: std::net::TcpListener,
 ) -> Result<Node, TransportError> {
-    let ToNode::Accepted { node, .. } = met.accepted else {
+    let ToNode::Accepted { node, silence_ms, .. } = met.accepted else {
         return Err(TransportError::Misuse("joined without being accepted"));
     };
+    // The machine judges the server's silence; reading only ends later than that.
+    let told = Duration::from_millis(silence_ms.into()) + config.silence / 4;
     let data = listener
         .local_addr()
         .map_err(TransportError::system("reading the own data port"))?;
@@ -125,8 +127,13 @@ fn begin(
     let listener =
         tokio::net::TcpListener::from_std(listener).map_err(TransportError::system("listening for data"))?;
     tokio::spawn(door.clone().serve(listener));
+<<<<<<< HEAD
     let (connection, messages) = serve_connection(met.stream, config.silence);
     let core = Core::new(config, (met.accepted, met.server_key), door, connection, orders);
+=======
+    let (connection, messages) = serve_connection(met.stream, config.silence.max(told));
+    let core = Core::new(config, met.accepted, door, connection, orders);
+>>>>>>> 92d873c (A neighbour is silent after 2 s, and asked before it is believed; --silence and --tolerate)
     tokio::spawn(core.serve(command_queue, messages, stranger_queue));
     drop(guard);
     Ok(Node {

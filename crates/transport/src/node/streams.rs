@@ -1,9 +1,11 @@
 //! The streams of a node: opening, progress, and what their pumps report.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ka_proto::block::{Opener, StreamKey};
 use ka_proto::control::{OpenStream, Progress, Stage};
+use ka_proto::pace::Pace;
 use ka_proto::relay::{RelayConfig, Source};
 use ka_proto::{Reason, StreamId, StreamOffset};
 
@@ -56,6 +58,7 @@ impl Core {
                     received: StreamOffset(now.0),
                     consumed: StreamOffset(now.1),
                     buffered: now.2,
+                    pace: Pace::default(),
                 });
             }
         }
@@ -77,7 +80,7 @@ impl Core {
             start: open.resume_from,
             window_bytes: self.window_bytes as u64,
             tolerance: open.tolerance,
-            ..RelayConfig::default()
+            ..RelayConfig::default().with_silence(Duration::from_millis(open.silence_ms.into()))
         };
         let key = StreamKey::new(open.key, self.run, open.stream);
         let opener = Opener::new(&key, open.cipher).map_err(|error| TransportError::Stream {

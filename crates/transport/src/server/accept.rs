@@ -38,7 +38,10 @@ pub(super) struct Gate {
     pub(super) acceptor: TlsAcceptor,
     pub(super) secret: Secret,
     pub(super) handshake: Duration,
+    /// For the peer's kernel.
     pub(super) silence: Duration,
+    /// For the peer; the run itself gives it up earlier while a stream runs.
+    pub(super) idle_silence: Duration,
     pub(super) core: mpsc::Sender<Input>,
     pub(super) connections: Arc<AtomicU64>,
 }
@@ -156,7 +159,7 @@ impl Gate {
 
     async fn pass_on(&self, conn: ConnId, mut reader: ReadHalf<TlsStream<TcpStream>>) -> ControlError {
         loop {
-            let message = match read_frame(&mut reader, MAX_CONTROL_FRAME, self.silence).await {
+            let message = match read_frame(&mut reader, MAX_CONTROL_FRAME, self.idle_silence).await {
                 Ok(body) => ToServer::decode(&body),
                 Err(error) => return error,
             };

@@ -66,7 +66,7 @@ impl Core {
             window_bytes: self.window_bytes as u64,
             tolerance: self.tolerance,
             establish: self.link_timeout,
-            ..RelayConfig::default()
+            ..RelayConfig::default().with_silence(self.link_silence)
         };
         let target = LinkTarget {
             key: key.clone(),

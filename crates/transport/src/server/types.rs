@@ -76,7 +76,7 @@ impl ServerConfig {
             window_bytes: DEFAULT_WINDOW_BYTES,
             hold_release: false,
             heal: true,
-            tolerance: 2,
+            tolerance: limits::DEFAULT_TOLERANCE,
             beacon: None,
             timeouts: Timeouts::default(),
         }
@@ -88,8 +88,13 @@ impl ServerConfig {
 pub struct Timeouts {
     /// From accepting a connection to its valid `Join`: a stranger gets no more of our time.
     pub handshake: Duration,
-    /// Silence on a control connection after which its other end counts as lost.
+    /// Silence on a data connection after which its other end counts as lost (`--silence`); told to every node.
+    pub link_silence: Duration,
+    /// Silence on a control connection after which its other end counts as lost while a stream runs, and whenever its
+    /// kernel does not answer either.
     pub silence: Duration,
+    /// The same while no stream runs and the kernel answers.
+    pub idle_silence: Duration,
     /// For checking and planning on a node.
     pub prepare: Duration,
     /// For partitioning, formatting and mounting on a node: mke2fs on a slow, large disk takes minutes.
@@ -106,7 +111,9 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             handshake: limits::JOIN_TIMEOUT,
+            link_silence: limits::LINK_SILENCE,
             silence: limits::CONTROL_SILENCE,
+            idle_silence: limits::IDLE_SILENCE,
             prepare: limits::PREPARE_TIMEOUT,
             go: limits::GO_TIMEOUT,
             link: limits::LINK_ESTABLISH_TIMEOUT,

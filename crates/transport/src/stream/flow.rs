@@ -83,9 +83,12 @@ impl Pump {
             header.check_form(is_sealed)
         };
         let received = upstream.read_block(&self.shared.pool, check)?;
+        let is_alive = upstream.take_activity();
         let now = self.now();
         let Some(received) = received else {
-            self.relay.handle_upstream_alive(now);
+            if is_alive {
+                self.relay.handle_upstream_alive(now);
+            }
             return Ok(false);
         };
         self.target

@@ -56,7 +56,7 @@ impl Pump {
             tv_nsec: pause.subsec_nanos().into(),
         };
         // An interrupted poll is a short one.
-        poll(&mut fds[..used], Some(&timeout)).ok();
+        let is_due = poll(&mut fds[..used], Some(&timeout)) == Ok(0);
         let mut events = fds[..used].iter().map(PollFd::revents);
         let event = events.next().unwrap_or(PollFlags::empty());
         let downstream = self
@@ -67,8 +67,10 @@ impl Pump {
         let upstream = events.next().unwrap_or(PollFlags::empty());
         self.shared.wake_up(event.contains(PollFlags::IN));
         let ended = PollFlags::HUP | PollFlags::ERR;
+        // A block that comes slowly is not readable before it is whole (SO_RCVLOWAT), yet its bytes are a sign of life.
+        let reads = upstream.intersects(PollFlags::IN | ended) || (is_due && reads_upstream);
         if let Some(link) = &mut self.upstream
-            && upstream.intersects(PollFlags::IN | ended)
+            && reads
         {
             link.refill();
         }
@@ -78,7 +80,7 @@ impl Pump {
             link.unblock();
         }
         Ready {
-            upstream: upstream.intersects(PollFlags::IN | ended),
+            upstream: reads,
             downstream: downstream.intersects(PollFlags::IN | ended),
         }
     }

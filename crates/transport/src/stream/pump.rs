@@ -76,6 +76,8 @@ pub(super) struct Pump {
     pub(super) is_head: bool,
     pub(super) has_consumer: bool,
     epoch: Instant,
+    /// When the last wait ended.
+    woke_at: Duration,
     local: Option<IpAddr>,
     door: Door,
     runtime: Handle,
@@ -116,6 +118,7 @@ pub(crate) fn spawn(config: PumpConfig) -> Result<(), TransportError> {
         held: 0,
         window_bytes: config.window_bytes,
         epoch,
+        woke_at: Duration::ZERO,
         local: config.local,
         door: config.door,
         runtime,
@@ -145,19 +148,25 @@ impl Pump {
             if ready.downstream {
                 self.read_downstream();
             }
+            self.pass_time();
             self.forward();
             self.acknowledge();
             self.obey();
             self.publish();
             if self.over.is_none() {
                 ready = self.wait();
-                let now = self.now();
-                if self.relay.poll_timeout().is_some_and(|at| at <= now) {
-                    self.relay.handle_timeout(now);
-                }
+                self.woke_at = self.now();
             }
         }
         self.close();
+    }
+
+    /// Timers come after what the sockets hold: after a pause of this machine the sign of life that a neighbour is
+    /// about to be given up for may be there, unread.
+    fn pass_time(&mut self) {
+        if self.relay.poll_timeout().is_some_and(|at| at <= self.woke_at) {
+            self.relay.handle_timeout(self.woke_at);
+        }
     }
 
     pub(super) fn now(&self) -> Duration {

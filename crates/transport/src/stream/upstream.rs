@@ -63,6 +63,8 @@ pub(crate) struct Upstream {
     low_water: usize,
     /// The last read took all there was.
     drained: bool,
+    /// Bytes came since [`Upstream::take_activity`].
+    active: bool,
     /// Nothing can be had before poll(2) says so, and SO_RCVLOWAT is what it must be for that.
     exhausted: bool,
     pending_up: Vec<u8>,
@@ -90,6 +92,7 @@ impl Upstream {
             body: None,
             low_water: 1,
             drained: false,
+            active: false,
             exhausted: false,
             pending_up: Vec::new(),
         }
@@ -141,6 +144,11 @@ impl Upstream {
         !self.exhausted
     }
 
+    /// Whether anything came since this was asked last.
+    pub(super) const fn take_activity(&mut self) -> bool {
+        std::mem::replace(&mut self.active, false)
+    }
+
     /// poll(2) says that there is something to read.
     pub(super) const fn refill(&mut self) {
         self.drained = false;
@@ -168,6 +176,7 @@ impl Upstream {
             Err(errno) => return Err(io::Error::from(errno).into()),
         };
         self.drained = count < asked;
+        self.active |= count > 0;
         let mut into_header = count;
         if let Some(body) = &mut self.body {
             let into_payload = count.min(payload_missing);

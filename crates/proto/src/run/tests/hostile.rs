@@ -29,7 +29,8 @@ fn anything() -> impl Strategy<Value = ToServer> {
                 stream,
                 received,
                 consumed,
-                buffered
+                buffered,
+                pace: crate::pace::Pace::default(),
             })
         ),
         (stream.clone(), side, offset).prop_map(move |(stream, side, offset)| ToServer::LinkLost {

@@ -4,6 +4,7 @@ mod gather;
 mod hostile;
 mod stages;
 mod stream;
+mod suspects;
 
 use super::*;
 use crate::control::Relink;
@@ -26,8 +27,10 @@ fn config() -> RunConfig {
         hold_release: false,
         heal: false,
         tolerance: 0,
+        link_silence: limits::LINK_SILENCE,
         heartbeat: limits::HEARTBEAT,
         silence: limits::CONTROL_SILENCE,
+        idle_silence: limits::IDLE_SILENCE,
         timeouts: StageTimeouts::default(),
     }
 }

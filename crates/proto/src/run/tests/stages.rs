@@ -73,14 +73,20 @@ fn a_stream_may_come_before_the_plan() {
 
 #[test]
 fn a_silent_node_is_lost_in_any_stage() {
-    let mut driver = Driver::gathered(2, config());
+    let mut driver = Driver::gathered(
+        2,
+        RunConfig {
+            idle_silence: SECOND * 60,
+            ..config()
+        },
+    );
     driver.run.prepare(driver.now, Payload::default()).unwrap();
     driver.says(1, ToServer::Prepared(Payload::default()));
-    driver.pass(limits::CONTROL_SILENCE + SECOND, &[1]);
+    driver.pass(SECOND * 61, &[1]);
     assert!(matches!(driver.events.last(), Some(RunEvent::StageDone { .. })));
     assert_eq!(
         driver.failures(),
-        [(2, "planning: nothing heard from it for 15 s".to_owned())]
+        [(2, "planning: nothing heard from it for 60 s".to_owned())]
     );
 }
 

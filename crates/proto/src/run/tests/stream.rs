@@ -145,6 +145,7 @@ fn a_stream_in_which_nothing_moves_ends_with_the_names_of_those_behind() {
             received,
             consumed,
             buffered: 0,
+            pace: crate::pace::Pace::default(),
         }),
     );
     driver.pass(limits::STREAM_STALL_TIMEOUT * 3, &[1, 2]);
