@@ -227,13 +227,10 @@ pub struct OpenStream {
     pub resume_from: StreamOffset,
     /// How many vanished nodes in a row a node's retained data must bridge.
     pub tolerance: u8,
-<<<<<<< HEAD
     /// How its payload is encrypted, if it is.
     pub cipher: Option<Cipher>,
-=======
     /// A neighbour on the data link that gave no byte for this long is lost, in milliseconds.
     pub silence_ms: u32,
->>>>>>> 92d873c (A neighbour is silent after 2 s, and asked before it is believed; --silence and --tolerate)
 }
 
 /// New neighbours in a running stream; what is `None` stays as it is.

@@ -14,12 +14,9 @@ pub enum ProtocolVersion {
     /// (`LinkLost`, `Relink`, offsets in the link handshake) are there and are used when the server heals.
     V1 = 1,
     /// Rounds: `Abort` says whether the node is wanted in the next round, `Queued` keeps a late node until then.
-<<<<<<< HEAD
     /// Payload travels encrypted (`OpenStream` says how, the block's header has a tag), and the end of a stream is signed
     /// by the server.
-=======
     /// `OpenStream` has the link's silence, `Progress` how the node spent its time.
->>>>>>> 92d873c (A neighbour is silent after 2 s, and asked before it is believed; --silence and --tolerate)
     V2 = 2,
 }
 

@@ -90,11 +90,8 @@ fn to_node() -> Vec<ToNode> {
         successor: Some(NodeId(9)),
         resume_from: StreamOffset(0),
         tolerance: 2,
-<<<<<<< HEAD
         cipher: Some(Cipher::ChaCha20Poly1305),
-=======
         silence_ms: 2000,
->>>>>>> 92d873c (A neighbour is silent after 2 s, and asked before it is believed; --silence and --tolerate)
     };
     let successor = Some(Successor::Node(NodeId(4)));
     vec![

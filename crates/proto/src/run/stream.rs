@@ -143,11 +143,8 @@ impl Run {
                 successor: chain.get(index + 1).copied(),
                 resume_from: StreamOffset(0),
                 tolerance: self.config.tolerance,
-<<<<<<< HEAD
                 cipher: self.config.cipher,
-=======
                 silence_ms: u32::try_from(self.config.link_silence.as_millis()).unwrap_or(u32::MAX),
->>>>>>> 92d873c (A neighbour is silent after 2 s, and asked before it is believed; --silence and --tolerate)
             };
             self.send(node, ToNode::OpenStream(open));
         }

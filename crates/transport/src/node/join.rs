@@ -127,13 +127,8 @@ fn begin(
     let listener =
         tokio::net::TcpListener::from_std(listener).map_err(TransportError::system("listening for data"))?;
     tokio::spawn(door.clone().serve(listener));
-<<<<<<< HEAD
-    let (connection, messages) = serve_connection(met.stream, config.silence);
-    let core = Core::new(config, (met.accepted, met.server_key), door, connection, orders);
-=======
     let (connection, messages) = serve_connection(met.stream, config.silence.max(told));
-    let core = Core::new(config, met.accepted, door, connection, orders);
->>>>>>> 92d873c (A neighbour is silent after 2 s, and asked before it is believed; --silence and --tolerate)
+    let core = Core::new(config, (met.accepted, met.server_key), door, connection, orders);
     tokio::spawn(core.serve(command_queue, messages, stranger_queue));
     drop(guard);
     Ok(Node {
