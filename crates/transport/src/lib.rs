@@ -14,6 +14,7 @@ mod control;
 mod discovery;
 mod error;
 mod key;
+mod lobby;
 mod net;
 mod node;
 mod operator;

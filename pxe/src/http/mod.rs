@@ -5,6 +5,7 @@
 
 mod answer;
 mod body;
+mod places;
 mod range;
 mod server;
 

@@ -105,6 +105,25 @@ impl Tftp {
     }
 }
 
+/// Ends the transfer that was asked for first among those that no acknowledgement ever came for (of one address, when that
+/// has its share): its address may be invented, and a flood of such requests must not keep machines out. `false`: there is
+/// none.
+fn make_room(active: &mut HashMap<SocketAddrV4, Active>, of: Option<Ipv4Addr>) -> bool {
+    let unheard = active
+        .iter()
+        .filter(|(peer, transfer)| !transfer.activity.has_begun() && of.is_none_or(|of| *peer.ip() == of));
+    let Some(first) = unheard
+        .min_by_key(|(_, transfer)| transfer.id)
+        .map(|(peer, _)| *peer)
+    else {
+        return false;
+    };
+    if let Some(transfer) = active.remove(&first) {
+        transfer.task.abort();
+    }
+    true
+}
+
 impl Shared {
     /// Starts a transfer, or wakes the one that this is a repetition of. `false`: there is no room.
     fn begin(self: &Arc<Self>, peer: SocketAddrV4, packet: &[u8], request: ReadRequest) -> bool {
@@ -122,7 +141,9 @@ impl Shared {
             active.remove(&peer);
         }
         let of_peer = active.keys().filter(|other| other.ip() == peer.ip()).count();
-        if active.len() >= MAX_TRANSFERS || of_peer >= MAX_TRANSFERS_OF_PEER {
+        let is_full = active.len() >= MAX_TRANSFERS || of_peer >= MAX_TRANSFERS_OF_PEER;
+        let of = (of_peer >= MAX_TRANSFERS_OF_PEER).then(|| *peer.ip());
+        if is_full && !make_room(&mut active, of) {
             return false;
         }
         let (id, activity) = (

@@ -5,6 +5,7 @@
 mod arming;
 mod cli;
 mod crowd;
+mod floods;
 mod http;
 mod kit;
 mod menu;

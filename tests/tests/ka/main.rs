@@ -9,6 +9,7 @@ mod boot;
 mod boot_images;
 mod clone;
 mod failures;
+mod floods;
 mod generic;
 mod hostile;
 mod keys;

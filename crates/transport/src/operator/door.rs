@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -23,12 +23,15 @@ use crate::code::JoinCode;
 use crate::control::write_frames;
 use crate::error::TransportError;
 use crate::key::ServerKey;
+use crate::lobby::Lobby;
 use crate::net::{listen_tcp, tune_control};
 use crate::server::runtime;
 use crate::tls::{exported_secret, operator_door_config};
 
-/// Operators and strangers at a time: a few people look at one node; a flood must not cost it memory or threads.
-const MAX_CONNECTIONS: usize = 16;
+/// Operators at a time: a few people look at one node, and each costs it two threads.
+const MAX_OPERATORS: usize = 16;
+/// Connections that have not shown the server's key. A handshake takes milliseconds.
+const MAX_UNPROVED: usize = 64;
 /// Frames that wait for an operator's screen before the log reader waits too.
 const MAX_QUEUED_FRAMES: usize = 64;
 /// Commands typed ahead.
@@ -149,19 +152,21 @@ impl Drop for OperatorDoor {
 
 impl Gate {
     async fn serve(self: Arc<Self>, listener: TcpListener) {
-        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let (lobby, slots) = (Lobby::new(MAX_UNPROVED), Arc::new(Semaphore::new(MAX_OPERATORS)));
         loop {
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-                return;
-            };
+            let opening = lobby.opening().await;
             match listener.accept().await {
                 Ok((socket, from)) => {
-                    let gate = Arc::clone(&self);
+                    let (gate, slots) = (Arc::clone(&self), Arc::clone(&slots));
+                    let place = lobby.enter(from.ip(), opening);
                     tokio::spawn(async move {
-                        match timeout(HANDSHAKE_LIMIT, gate.admit(socket)).await {
-                            Ok(Ok(stream)) => gate.converse(stream, from, slot).await,
-                            Ok(Err(reason)) => tracing::info!(%from, reason, "status connection refused"),
-                            Err(_) => tracing::info!(%from, "status connection said nothing"),
+                        let admitted = place.during(HANDSHAKE_LIMIT, gate.admit(socket)).await;
+                        match (admitted, slots.try_acquire_owned()) {
+                            (Ok(stream), Ok(slot)) => gate.converse(stream, from, slot).await,
+                            (Ok(_), Err(_)) => {
+                                tracing::info!(%from, "{MAX_OPERATORS} operators are here already")
+                            }
+                            (Err(reason), _) => tracing::info!(%from, reason, "status connection refused"),
                         }
                     });
                 }

@@ -16,19 +16,21 @@ use ka_proto::{Reason, WireError};
 use socket2::SockRef;
 use tokio::io::{AsyncWriteExt, ReadHalf, split};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{sleep, timeout};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::messages::{Connection, Input};
 use crate::control::{ControlError, MAX_QUEUED_FRAMES, read_frame, write_frames};
+use crate::lobby::Lobby;
 use crate::net::tune_control;
+use crate::stream::Stranger;
 use crate::tls::exported_secret;
 
-/// Connections that have not proved themselves. A room of nodes that starts at once waits its turn in the kernel's
-/// queue; a handshake takes milliseconds.
-const MAX_UNPROVED: usize = 128;
+/// Connections that have not proved themselves: a descriptor and at most some tens of KiB each. A room of nodes that starts
+/// at once fits; a stranger with many addresses has to fill it anew within the milliseconds that a node needs.
+const MAX_UNPROVED: usize = 512;
 /// Pause after accept(2) failed: descriptors may be short for a moment.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -43,6 +45,7 @@ pub(super) struct Gate {
     /// For the peer; the run itself gives it up earlier while a stream runs.
     pub(super) idle_silence: Duration,
     pub(super) core: mpsc::Sender<Input>,
+    pub(super) strangers: mpsc::Sender<Stranger>,
     pub(super) connections: Arc<AtomicU64>,
 }
 
@@ -56,25 +59,16 @@ struct Proved {
 impl Gate {
     /// Accepts until the task is dropped.
     pub(super) async fn serve(self, listener: TcpListener) {
-        let unproved = Arc::new(Semaphore::new(MAX_UNPROVED));
+        let lobby = Lobby::new(MAX_UNPROVED);
         loop {
-            let Ok(permit) = Arc::clone(&unproved).acquire_owned().await else {
-                return;
-            };
+            let opening = lobby.opening().await;
             match listener.accept().await {
                 Ok((socket, remote)) => {
-                    let gate = self.clone();
+                    let (gate, place) = (self.clone(), lobby.enter(remote.ip(), opening));
                     tokio::spawn(async move {
-                        let admitted = timeout(gate.handshake, gate.admit(socket)).await;
-                        drop(permit);
-                        match admitted {
-                            Ok(Ok(proved)) => gate.converse(proved, remote).await,
-                            Ok(Err(reason)) => gate.turn_away(remote, reason).await,
-                            Err(_) => {
-                                let reason =
-                                    format!("said nothing valid in {} s", gate.handshake.as_secs_f32());
-                                gate.turn_away(remote, reason).await;
-                            }
+                        match place.during(gate.handshake, gate.admit(socket)).await {
+                            Ok(proved) => gate.converse(proved, remote).await,
+                            Err(reason) => gate.turn_away(remote, &reason),
                         }
                     });
                 }
@@ -83,15 +77,10 @@ impl Gate {
         }
     }
 
-    async fn turn_away(&self, from: SocketAddr, reason: String) {
-        // A core that is gone has no use for it.
-        self.core
-            .send(Input::Turned {
-                from,
-                reason: format!("control port: {reason}"),
-            })
-            .await
-            .ok();
+    fn turn_away(&self, from: SocketAddr, reason: &str) {
+        // A flood of strangers loses its later events; it does not stand in the nodes' way to the core.
+        let reason = format!("control port: {reason}");
+        self.strangers.try_send(Stranger { from, reason }).ok();
     }
 
     async fn admit(&self, socket: TcpStream) -> Result<Proved, String> {

@@ -223,7 +223,6 @@ impl Core {
                 self.close(conn);
                 self.run.handle_closed(now, conn, &reason);
             }
-            Input::Turned { from, reason } => self.event(ServerEvent::Turned { from, reason }),
         }
     }
 

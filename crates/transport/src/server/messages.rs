@@ -50,10 +50,6 @@ pub(super) enum Input {
         conn: ConnId,
         reason: Reason,
     },
-    Turned {
-        from: SocketAddr,
-        reason: String,
-    },
 }
 
 /// The way to one node.

@@ -64,7 +64,7 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
     let (commands, command_queue) = mpsc::unbounded_channel();
     let (inputs, input_queue) = mpsc::channel(MAX_INPUTS);
     let (strangers, stranger_queue) = mpsc::channel(MAX_STRANGERS);
-    let door = Door::new(strangers);
+    let door = Door::new(strangers.clone());
     let gate = Gate {
         acceptor,
         secret: config.secret,
@@ -72,6 +72,7 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
         silence: config.timeouts.silence,
         idle_silence: config.timeouts.idle_silence,
         core: inputs,
+        strangers,
         connections: Arc::new(AtomicU64::new(1)),
     };
     let guard = runtime.enter();

@@ -17,18 +17,19 @@ use ka_proto::{NodeId, StreamId, StreamOffset};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::downstream::Downstream;
 use super::inbox::Input;
 use super::shared::Shared;
 use super::upstream::Upstream;
+use crate::lobby::{Lobby, Place};
 use crate::net::tune_data;
 
-/// Connections on the data port that have not proved themselves. One or two are legitimate at a time; the others can
-/// only be strangers, who then wait in the kernel's queue.
-const MAX_UNPROVED: usize = 64;
+/// Connections on the data port that have not proved themselves. One or two are legitimate at a time; the others can only
+/// be strangers, and the more places there are the longer a stranger with many addresses needs to fill them.
+const MAX_UNPROVED: usize = 512;
 /// Pause after accept(2) failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -53,7 +54,7 @@ pub(crate) struct Stranger {
 pub(crate) struct Door {
     streams: watch::Sender<HashMap<StreamId, LinkTarget>>,
     strangers: mpsc::Sender<Stranger>,
-    unproved: Arc<Semaphore>,
+    lobby: Lobby,
 }
 
 impl Door {
@@ -62,7 +63,7 @@ impl Door {
         Self {
             streams,
             strangers,
-            unproved: Arc::new(Semaphore::new(MAX_UNPROVED)),
+            lobby: Lobby::new(MAX_UNPROVED),
         }
     }
 
@@ -80,16 +81,11 @@ impl Door {
     /// Accepts until the task is dropped.
     pub(crate) async fn serve(self, listener: TcpListener) {
         loop {
-            let Ok(permit) = Arc::clone(&self.unproved).acquire_owned().await else {
-                return;
-            };
+            let opening = self.lobby.opening().await;
             match listener.accept().await {
                 Ok((socket, from)) => {
-                    let door = self.clone();
-                    tokio::spawn(async move {
-                        door.admit_or_report(socket, from).await;
-                        drop(permit);
-                    });
+                    let (door, place) = (self.clone(), self.lobby.enter(from.ip(), opening));
+                    tokio::spawn(async move { door.admit_or_report(socket, from, place).await });
                 }
                 // Descriptors may be short for a moment; spinning would make it worse.
                 Err(_) => sleep(ACCEPT_PAUSE).await,
@@ -97,12 +93,9 @@ impl Door {
         }
     }
 
-    async fn admit_or_report(&self, socket: TcpStream, from: SocketAddr) {
-        let admitted = timeout(LINK_HANDSHAKE_TIMEOUT, self.admit(socket)).await;
-        let reason = match admitted {
-            Ok(Ok(())) => return,
-            Ok(Err(reason)) => reason,
-            Err(_) => format!("said nothing valid in {} s", LINK_HANDSHAKE_TIMEOUT.as_secs()),
+    async fn admit_or_report(&self, socket: TcpStream, from: SocketAddr, place: Place) {
+        let Err(reason) = place.during(LINK_HANDSHAKE_TIMEOUT, self.admit(socket)).await else {
+            return;
         };
         // A flood of strangers loses its later events, not our memory.
         self.strangers
