@@ -35,6 +35,8 @@ pub(crate) enum Peer {
     Udpcast,
     /// Ours.
     Ka,
+    /// Ours with `--no-encrypt`: streams only.
+    KaClear,
 }
 
 impl Peer {
@@ -47,6 +49,7 @@ impl Peer {
             Self::MbufferReady,
             Self::Udpcast,
             Self::Ka,
+            Self::KaClear,
         ];
         let installed = all
             .into_iter()
@@ -65,6 +68,7 @@ impl Peer {
             Self::MbufferReady => "mbuffer, disks ready",
             Self::Udpcast => "udpcast",
             Self::Ka => "ka",
+            Self::KaClear => "ka, not encrypted",
         }
     }
 
@@ -73,7 +77,7 @@ impl Peer {
             Self::Socat => &["socat"],
             Self::Mbuffer | Self::MbufferReady => &["mbuffer"],
             Self::Udpcast => &["udp-sender", "udp-receiver"],
-            Self::Splice | Self::Ka => &[],
+            Self::Splice | Self::Ka | Self::KaClear => &[],
         }
     }
 }
@@ -107,7 +111,8 @@ impl Job<'_> {
             Peer::Splice => self.splice(),
             Peer::Mbuffer | Peer::MbufferReady => self.mbuffer(),
             Peer::Udpcast => self.udpcast(),
-            Peer::Ka => self.ka(),
+            Peer::Ka => self.ka(&[]),
+            Peer::KaClear => self.ka(&["--no-encrypt"]),
         }
     }
 
@@ -210,9 +215,9 @@ impl Job<'_> {
         Ok(sent_by(sender.arg("--file").arg(&self.source), receivers))
     }
 
-    fn ka(&self) -> Result<Prepared> {
+    fn ka(&self, args: &[&str]) -> Result<Prepared> {
         let input = self.source.to_string_lossy().into_owned();
-        let (server, join) = self.ka_server(&["--input", &input])?;
+        let (server, join) = self.ka_server(&[&["--input", &input], args].concat())?;
         let node = |number: usize| {
             let program = self.on_node(number, self.release.join("ka-client")).args([
                 "-h",

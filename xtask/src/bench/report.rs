@@ -207,5 +207,24 @@ fn clone_verdicts(measured: &Measured) -> Vec<(&'static str, String, bool)> {
             }
         }
     }
+    found.extend(encryption_verdicts(measured, ours));
     found
+}
+
+/// What encryption costs, from the two rows of ours.
+fn encryption_verdicts(measured: &Measured, sealed: &Outcome) -> Vec<(&'static str, String, bool)> {
+    let Some(clear) = measured.of(Peer::KaClear) else {
+        return Vec::new();
+    };
+    let wall = sealed.wall_seconds / clear.wall_seconds;
+    let cpu = sealed.cpu_seconds / clear.cpu_seconds;
+    let shaped = measured.case.rate.is_some();
+    vec![
+        (
+            "wall time ≤ 1.1 × that without encryption",
+            format!("{wall:.3}"),
+            !shaped || wall <= 1.1,
+        ),
+        ("cpu beside that without encryption", format!("{cpu:.3}"), true),
+    ]
 }

@@ -138,6 +138,8 @@ impl Pump {
         {
             upstream.push_up(&UpFrame::Goodbye(Goodbye::BadBlock));
             upstream.flush_up().ok();
+            // It has spoken: this is no predecessor that has not been told of us yet, and what it said is the reason.
+            self.relay.handle_upstream_alive(self.now());
         }
         self.relay
             .handle_upstream_lost(self.now(), Reason::new(error.to_string()));

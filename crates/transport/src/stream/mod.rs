@@ -3,6 +3,8 @@
 //! Here: [`StreamWriter`], [`StreamReader`], [`Block`]. The work is done by one [`pump`] thread per stream and node;
 //! what it decides is decided by `ka_proto::relay`. Not here: what the bytes mean. `docs/protocol.md`.
 
+#[cfg(test)]
+mod attackers;
 mod buffer;
 mod downstream;
 mod ending;

@@ -22,25 +22,31 @@ use super::{Block, StreamReader};
 use crate::key::{ServerKey, public_key_of};
 use crate::net::listen_tcp;
 
-const LIMIT: Duration = Duration::from_secs(60);
-const STREAM: StreamId = StreamId(1);
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
+pub(super) const STREAM: StreamId = StreamId(1);
 
-struct Chain {
+pub(super) struct Chain {
     runtime: Runtime,
-    head: Option<Head>,
-    readers: Vec<Option<StreamReader>>,
-    shared: Vec<Arc<Shared>>,
-    doors: Vec<SocketAddr>,
-    reports: Vec<mpsc::UnboundedReceiver<Report>>,
-    strangers: mpsc::Receiver<Stranger>,
+    pub(super) head: Option<Head>,
+    pub(super) readers: Vec<Option<StreamReader>>,
+    pub(super) shared: Vec<Arc<Shared>>,
+    /// Where each one's successor is sent to.
+    pub(super) doors: Vec<SocketAddr>,
+    /// Where each one listens.
+    listening: Vec<SocketAddr>,
+    pub(super) reports: Vec<mpsc::UnboundedReceiver<Report>>,
+    stranger: mpsc::Sender<Stranger>,
+    pub(super) strangers: mpsc::Receiver<Stranger>,
     cipher: Option<Cipher>,
+    /// How long a node without a predecessor waits for another.
+    pub(super) establish: Duration,
 }
 
-fn key() -> StreamKey {
+pub(super) fn key() -> StreamKey {
     StreamKey::new([3; 32], RunId([1; 16]), STREAM)
 }
 
-fn server_key() -> &'static ServerKey {
+pub(super) fn server_key() -> &'static ServerKey {
     static KEY: LazyLock<ServerKey> = LazyLock::new(|| ServerKey::ephemeral().unwrap());
     &KEY
 }
@@ -50,43 +56,49 @@ fn chain(nodes: u32, window_bytes: usize) -> Chain {
     chain_with(nodes, window_bytes, Some(Cipher::Aes256Gcm))
 }
 
-fn chain_with(nodes: u32, window_bytes: usize, cipher: Option<Cipher>) -> Chain {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
-    let (stranger, strangers) = mpsc::channel(16);
-    let mut chain = Chain {
-        runtime,
-        head: None,
-        readers: Vec::new(),
-        shared: Vec::new(),
-        doors: Vec::new(),
-        reports: Vec::new(),
-        strangers,
-        cipher,
-    };
+pub(super) fn chain_with(nodes: u32, window_bytes: usize, cipher: Option<Cipher>) -> Chain {
+    let mut chain = Chain::empty(cipher);
     for me in 0..=nodes {
-        let shared = chain.add(me, nodes, window_bytes, Door::new(stranger.clone()));
-        if me == 0 {
-            chain.head = Some(Head::new(
-                shared,
-                Sealer::new(key(), cipher).unwrap(),
-                window_bytes,
-                nodes as usize,
-            ));
-        } else {
-            let opener = Opener::new(&key(), cipher).unwrap();
-            chain
-                .readers
-                .push(Some(StreamReader::new(shared, STREAM, opener)));
-        }
+        chain.join(me, nodes, window_bytes);
     }
     chain
 }
 
 impl Chain {
+    pub(super) fn empty(cipher: Option<Cipher>) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (stranger, strangers) = mpsc::channel(16);
+        Self {
+            runtime,
+            head: None,
+            readers: Vec::new(),
+            shared: Vec::new(),
+            doors: Vec::new(),
+            listening: Vec::new(),
+            reports: Vec::new(),
+            stranger,
+            strangers,
+            cipher,
+            establish: Duration::from_secs(3),
+        }
+    }
+
+    /// Adds node `me` (0: the head) of `nodes` behind the last door.
+    pub(super) fn join(&mut self, me: u32, nodes: u32, window_bytes: usize) {
+        let shared = self.add(me, nodes, window_bytes, Door::new(self.stranger.clone()));
+        if me == 0 {
+            let sealer = Sealer::new(key(), self.cipher).unwrap();
+            self.head = Some(Head::new(shared, sealer, window_bytes, nodes as usize));
+        } else {
+            let opener = Opener::new(&key(), self.cipher).unwrap();
+            self.readers.push(Some(StreamReader::new(shared, STREAM, opener)));
+        }
+    }
+
     /// Starts the pump of node `me` (0: the head) of `nodes`.
     fn add(&mut self, me: u32, nodes: u32, window_bytes: usize, door: Door) -> Arc<Shared> {
         let _guard = self.runtime.enter();
@@ -103,10 +115,10 @@ impl Chain {
             has_consumer: me > 0,
             successor: (me < nodes).then_some(NodeId(me + 1)),
             window_bytes: window_bytes as u64,
-            establish: Duration::from_secs(3),
+            establish: self.establish,
             ..RelayConfig::default()
         };
-        let shared = Shared::new(StreamName::new("test").unwrap(), Pool::new(1 << 20)).unwrap();
+        let shared = Shared::new(StreamName::new("name of the stream").unwrap(), Pool::new(1 << 20)).unwrap();
         let (me, key) = (NodeId(me), key());
         let target = LinkTarget {
             key,
@@ -131,12 +143,13 @@ impl Chain {
         .unwrap();
         self.shared.push(Arc::clone(&shared));
         self.doors.push(addr);
+        self.listening.push(addr);
         self.reports.push(received);
         shared
     }
 
     /// Consumes node `node` (from 1) on a thread; gives its bytes' hash.
-    fn consume(
+    pub(super) fn consume(
         &mut self,
         node: usize,
         mut each: impl FnMut(&Block) + Send + 'static,
@@ -157,7 +170,7 @@ impl Chain {
     }
 
     /// Sends blocks of `lens` bytes and ends the stream; gives the hash of what was sent.
-    fn produce(&mut self, lens: impl IntoIterator<Item = usize>) -> blake3::Hash {
+    pub(super) fn produce(&mut self, lens: impl IntoIterator<Item = usize>) -> blake3::Hash {
         let mut head = self.head.take().unwrap();
         let mut hasher = blake3::Hasher::new();
         for (number, len) in lens.into_iter().enumerate() {
@@ -170,8 +183,13 @@ impl Chain {
         hasher.finalize()
     }
 
+    /// Where the head itself listens, whoever stands before it.
+    pub(super) fn head_door(&self) -> SocketAddr {
+        self.listening[0]
+    }
+
     /// Waits for the last report of the pump of `node` (0: the head).
-    fn last_report(&mut self, node: usize) -> Happened {
+    pub(super) fn last_report(&mut self, node: usize) -> Happened {
         let deadline = Instant::now() + LIMIT;
         loop {
             assert!(Instant::now() < deadline, "node {node} never ended");
@@ -186,7 +204,7 @@ impl Chain {
         }
     }
 
-    fn assert_closed(&mut self, node: usize) {
+    pub(super) fn assert_closed(&mut self, node: usize) {
         let last = self.last_report(node);
         assert!(matches!(last, Happened::Closed), "node {node}: {last:?}");
     }
@@ -319,7 +337,10 @@ fn lost_middle_node_ends_the_stream_of_its_neighbours_in_bounded_time() {
         .map(|consumer| consumer.join().unwrap())
         .collect();
     assert_eq!(ended[0].as_ref().map(|(bytes, _)| *bytes), Ok(200 * (128 << 10)));
-    assert_eq!(ended[1], Err("stream test: killed by the test".to_owned()));
+    assert_eq!(
+        ended[1],
+        Err("stream name of the stream: killed by the test".to_owned())
+    );
     assert!(
         ended[2]
             .as_ref()
