@@ -12,7 +12,8 @@ use clap::builder::RangedU64ValueParser;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 use ka_proto::limits::{DEFAULT_TOLERANCE, MAX_LINK_SILENCE, MAX_TOLERANCE, MIN_LINK_SILENCE};
-use ka_status::option::{BufferSize, usage_line};
+use ka_proto::run::MinRate;
+use ka_status::option::{BufferSize, bounded_size, usage_line};
 
 use crate::boot::{BOOT_CLONE_ONLY, BootOptions};
 use crate::command::Command;
@@ -26,6 +27,10 @@ pub(crate) const DEFAULT_STATE_DIR: &str = "/var/lib/ka";
 const MAX_RELEASE_TENTHS: u64 = 6000;
 /// Longest `--wait`, in seconds: a week.
 const MAX_WAIT_SECS: u64 = 7 * 24 * 3600;
+
+/// Least and greatest `--min-rate`, bytes a second: slower and faster than anything that is cloned to.
+const LEAST_MIN_RATE: usize = 1 << 10;
+const MOST_MIN_RATE: usize = 16 << 30;
 
 /// Options that mean nothing when a stream of the operator's own is sent; with [`BOOT_CLONE_ONLY`].
 const CLONE_ONLY: [&str; 9] = [
@@ -132,6 +137,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "F", default_value_t = DEFAULT_TOLERANCE,
           value_parser = RangedU64ValueParser::<u8>::new().range(..=MAX_TOLERANCE as u64))]
     pub(crate) tolerate: u8,
+
+    /// Set aside a node that holds up all the others and itself takes less than RATE bytes a second (20M), or `off`: only
+    /// name it [default: a quarter of what the others could take]
+    #[arg(long, value_name = "RATE", value_parser = min_rate)]
+    pub(crate) min_rate: Option<MinRate>,
 
     /// Print everything that would be sent and done, touch nothing, open no port
     #[arg(long)]
@@ -243,6 +253,15 @@ fn link_silence(text: &str) -> Result<Duration, String> {
             let (least, most) = (MIN_LINK_SILENCE.as_secs_f32(), MAX_LINK_SILENCE.as_secs_f32());
             format!("{least} to {most} seconds are possible")
         })
+}
+
+/// A rate in bytes a second, or none.
+fn min_rate(text: &str) -> Result<MinRate, String> {
+    if text == "off" {
+        return Ok(MinRate::Off);
+    }
+    let rate = bounded_size(text, LEAST_MIN_RATE, MOST_MIN_RATE, "from 1K to 16G, or off,")?;
+    Ok(MinRate::Bytes(rate as u64))
 }
 
 /// Reads the command line.
@@ -377,6 +396,8 @@ mod tests {
             (&["--silence", "NaN"], "--silence"),
             (&["--silence", "1e300"], "--silence"),
             (&["--tolerate", "4"], "--tolerate"),
+            (&["--min-rate", "fast"], "--min-rate"),
+            (&["--min-rate", "0"], "--min-rate"),
             (&["stray"], "stray"),
             (&["key"], "key"),
             (&["key", "burn"], "burn"),

@@ -167,6 +167,7 @@ fn server_config(options: &Options, settings: &Settings) -> Result<ServerConfig>
     config.encrypt = !options.no_encrypt;
     config.timeouts.link_silence = options.silence;
     config.tolerance = options.tolerate;
+    config.min_rate = options.min_rate.unwrap_or_default();
     // With -d everybody waits for their turn, also those that did not ask to (-w). A machine that we booted must not
     // boot again before its clone was compared and its menu says local.
     config.hold_release = options.release_delay > 0 || settings.boot.pxe.is_some();

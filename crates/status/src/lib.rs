@@ -15,6 +15,7 @@ pub mod event;
 pub mod option;
 pub mod report;
 pub mod run;
+pub mod slow;
 pub mod summary;
 pub mod text;
 pub mod view;

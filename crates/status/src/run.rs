@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::boot::{BootServing, MachineNews, MachineRef, SeenBy};
 use crate::event::NodeEvent;
 use crate::report::{NodePlan, NodeReport};
+use crate::slow::Slow;
 use crate::summary::{RunSummary, StreamTotals};
 
 /// A node as the operator knows it.
@@ -126,6 +127,16 @@ pub enum RunEvent {
         content_bytes: u64,
         /// The nodes in chain order.
         nodes: Vec<NodeProgress>,
+    },
+    /// A node, or the golden one, holds up all the others.
+    SlowNode {
+        /// The node; none is the golden one.
+        node: Option<NodeRef>,
+        /// Why, and by how much.
+        #[serde(flatten)]
+        slow: Slow,
+        /// Whether it is taken out of the chain for that: its failure follows.
+        set_aside: bool,
     },
     /// The stream is through: every node has taken all of it, or failed.
     SessionEnded {

@@ -1,6 +1,7 @@
 //! The one place where everything that happens comes together: the flow tells it what it does, a thread brings
 //! what the transport reports, and all of it goes to the views in order.
 
+mod slow;
 #[cfg(test)]
 mod tests;
 
@@ -263,6 +264,11 @@ impl State {
                 consumed_bytes: consumed,
                 buffered_bytes: buffered,
             }),
+            ServerEvent::SlowNode {
+                node,
+                slow,
+                set_aside,
+            } => self.slow(node.0, slow, set_aside),
             // The flow itself tells these from the results it gets.
             ServerEvent::NodeReady { .. }
             | ServerEvent::StreamOpened { .. }
@@ -283,6 +289,16 @@ impl State {
                 after_ms,
             });
         }
+    }
+
+    fn slow(&mut self, id: u32, slow: ka_proto::run::Slow, set_aside: bool) {
+        let node = self.roster.find(id);
+        let slow = slow::shown(slow);
+        self.show(&RunEvent::SlowNode {
+            node,
+            slow,
+            set_aside,
+        });
     }
 
     /// It was never part of the run: neither done nor failed, and perhaps it comes back.

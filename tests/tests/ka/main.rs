@@ -11,6 +11,7 @@ mod clone;
 mod failures;
 mod floods;
 mod generic;
+mod healing;
 mod hostile;
 mod keys;
 mod kills;

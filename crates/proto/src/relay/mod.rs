@@ -214,6 +214,13 @@ impl Relay {
         self.downstream.node()
     }
 
+    /// Whether what fills the window is held for the own consumer, rather than for descendants.
+    #[must_use]
+    pub fn is_held_by_consumer(&self) -> bool {
+        let needed = self.downstream.needed_from(self.config.tolerance);
+        self.consumed() < needed.unwrap_or(self.received())
+    }
+
     /// Everything before this has arrived at this node and all its descendants.
     #[must_use]
     pub fn tail(&self) -> StreamOffset {

@@ -154,6 +154,8 @@ impl Run {
         let Some(index) = run.index_of(node) else { return };
         let (stream, before, after) = (run.stream, run.before(node), run.after(node));
         run.chain.remove(index);
+        run.paces.forget(before);
+        after.into_iter().for_each(|after| run.paces.forget(after));
         run.moved_at = now;
         run.suspects.retain(|suspect| {
             suspect.node != node

@@ -11,6 +11,7 @@
 mod chain;
 mod gather;
 mod member;
+mod pace;
 mod stages;
 mod stream;
 mod suspects;
@@ -33,6 +34,7 @@ use crate::wire::Payload;
 use member::Member;
 use stream::StreamRun;
 
+pub use pace::{MinRate, Slow};
 pub use types::{
     ConnId, Failure, HeadStream, NodeInfo, Received, RunConfig, RunError, RunEvent, RunOutput, StageTimeouts,
 };

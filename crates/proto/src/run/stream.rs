@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::member::MemberState;
+use super::pace::Paces;
 use super::suspects::Suspect;
 use super::{
     ChainPosition, Duration, Failure, HeadStream, Member, NodeId, NodeInfo, Phase, Progress, Reason,
@@ -25,6 +26,8 @@ pub(super) struct StreamRun {
     pub(super) rejoins: BTreeMap<NodeId, u32>,
     /// How many successors had to go because they could not be linked to this node.
     pub(super) strikes: BTreeMap<NodeId, u32>,
+    /// How everybody spends its time.
+    pub(super) paces: Paces,
     /// Nodes that a neighbour does not hear, and that have not answered since.
     pub(super) suspects: Vec<Suspect>,
     /// Whose predecessor was lost and not replaced, and what it was called.
@@ -123,6 +126,7 @@ impl Run {
             consumed: BTreeMap::new(),
             retries: BTreeMap::new(),
             strikes: BTreeMap::new(),
+            paces: Paces::default(),
             suspects: Vec::new(),
             rejoins: BTreeMap::new(),
             orphans: BTreeMap::new(),
@@ -192,6 +196,7 @@ impl Run {
     pub(super) fn handle_progress(&mut self, now: Duration, node: NodeId, progress: Progress) {
         if let Some(run) = self.streaming(progress.stream) {
             run.note_progress(now, node, progress.consumed);
+            run.paces.note(now, node, &progress);
             self.event(RunEvent::Progress { node, progress });
         }
     }

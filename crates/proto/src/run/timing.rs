@@ -42,6 +42,7 @@ impl Run {
         self.judge_suspects(now);
         if now >= self.next_ping {
             self.next_ping = now + self.config.heartbeat;
+            self.judge_paces(now);
             self.announce();
             self.ping(now);
         }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::{MinRate, Slow};
 use crate::block::Cipher;
 use crate::control::{Progress, Side, Stage, Successor, ToNode};
 use crate::ids::{ChainPosition, MacAddr, NodeId, RunId, StreamId, StreamOffset};
@@ -68,6 +69,8 @@ pub struct RunConfig {
     pub heal: bool,
     /// How many lost nodes in a row retained data bridges.
     pub tolerance: u8,
+    /// Under which rate a node that holds up the others is set aside for the next round.
+    pub min_rate: MinRate,
     /// A neighbour silent on a data link for this long is lost; told to every node.
     pub link_silence: Duration,
     /// Every node hears from the server this often.
@@ -234,6 +237,15 @@ pub enum RunEvent {
         offset: StreamOffset,
         /// What it saw.
         reason: Reason,
+    },
+    /// A node, or the golden one ([`NodeId::SERVER`]), holds up all the others.
+    SlowNode {
+        /// Who.
+        node: NodeId,
+        /// Why, and by how much.
+        slow: Slow,
+        /// Whether it is taken out of the chain for that; its failure follows.
+        set_aside: bool,
     },
     /// A node's report is here.
     NodeReported {

@@ -9,7 +9,7 @@ use super::{Violation, host::Host};
 use crate::control::{Stage, Successor};
 use crate::ids::{RunId, StreamId};
 use crate::relay::Source;
-use crate::run::{RunConfig, RunError, RunEvent, RunOutput, StageTimeouts};
+use crate::run::{MinRate, RunConfig, RunError, RunEvent, RunOutput, StageTimeouts};
 use crate::text::{Reason, SessionName, StreamName};
 use crate::wire::{FRAME_PREFIX, Payload};
 
@@ -27,6 +27,7 @@ pub(super) fn config(scenario: &Scenario) -> RunConfig {
         hold_release: scenario.hold_release,
         heal: scenario.heal,
         tolerance: scenario.tolerance,
+        min_rate: MinRate::Share,
         link_silence: LINK_SILENCE,
         heartbeat: HEARTBEAT,
         silence: CONTROL_SILENCE,

@@ -77,6 +77,11 @@ impl Board {
                     }
                 }
             }
+            RunEvent::SlowNode {
+                node: Some(node),
+                slow,
+                ..
+            } => self.line(node).slow = Some(slow.text.clone()),
             RunEvent::SessionEnded { totals } => {
                 self.phase = Phase::After {
                     session: totals.name.clone(),
@@ -96,6 +101,7 @@ impl Board {
             RunEvent::Ended { .. } => self.phase = Phase::Silent,
             RunEvent::NodeStep { .. }
             | RunEvent::NodeRefused { .. }
+            | RunEvent::SlowNode { .. }
             | RunEvent::BootServing(_)
             | RunEvent::Machine { .. }
             | RunEvent::Warning { .. } => {}

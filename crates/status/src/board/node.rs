@@ -16,6 +16,8 @@ pub(crate) struct NodeLine {
     received_bytes: u64,
     buffered_bytes: u64,
     rate: Rate,
+    /// Why it holds up the others in the running stream.
+    pub(super) slow: Option<String>,
 }
 
 /// Where a node stands.
@@ -57,6 +59,7 @@ impl NodeLine {
             received_bytes: 0,
             buffered_bytes: 0,
             rate: Rate::default(),
+            slow: None,
         }
     }
 
@@ -76,6 +79,7 @@ impl NodeLine {
     /// A new stream begins.
     pub(super) fn begin(&mut self) {
         (self.received_bytes, self.buffered_bytes, self.rate) = (0, 0, Rate::default());
+        self.slow = None;
     }
 
     /// How far it is in the running stream.
@@ -97,6 +101,9 @@ impl NodeLine {
                 let (rate, buffered) = (size(self.rate.per_second()), size(self.buffered_bytes));
                 line += &format!("  {rate}/s  buffered {buffered}");
             }
+        }
+        if let Some(slow) = self.slow.as_ref().filter(|_| !self.is_settled()) {
+            line += &format!("  SLOW: {slow}");
         }
         line
     }

@@ -3,6 +3,7 @@
 use crate::boot::FirstBoot;
 use crate::report::NodePlan;
 use crate::run::{NodeRef, RunEvent};
+use crate::slow::Slow;
 use crate::text::{count, mib, seconds, size};
 
 /// The line for an event; none for those that are only counters, or whose text comes elsewhere.
@@ -55,6 +56,11 @@ pub fn event_line(event: &RunEvent) -> Option<String> {
         },
         RunEvent::NodePrepared { node, plan } => format!("{node}: ready to start{}", disks(plan)),
         RunEvent::NodeStep { node, step } => format!("{}> {step}", node.addr),
+        RunEvent::SlowNode {
+            node,
+            slow,
+            set_aside,
+        } => slow_line(node.as_ref(), slow, *set_aside),
         RunEvent::SessionEnded { totals } => format!(
             "{}: end of data flow, {} MiB in {}, pipeline emptied in {} s",
             totals.name,
@@ -88,6 +94,13 @@ fn listening(session: &str, addrs: &[String], wanted: Option<u32>, wait_secs: Op
         (None, None) => "waiting until a node says go (-g)".into(),
     };
     format!("session {session} on {}: {until}", addrs.join(", "))
+}
+
+/// `n103 holds up the chain: its disk takes 12 MB/s, the others could take 90 (median)`
+fn slow_line(node: Option<&NodeRef>, slow: &Slow, set_aside: bool) -> String {
+    let who = node.map_or("the golden node", |node| &node.name);
+    let aside = if set_aside { "; it is set aside" } else { "" };
+    format!("{who} holds up the chain: {slow}{aside}")
 }
 
 fn nodes(number: u32) -> String {

@@ -102,7 +102,10 @@ impl<W: Write + Send> View for PlainView<W> {
 fn is_trouble(event: &RunEvent) -> bool {
     matches!(
         event,
-        RunEvent::NodeFailed { .. } | RunEvent::Warning { .. } | RunEvent::NodeRefused { .. }
+        RunEvent::NodeFailed { .. }
+            | RunEvent::SlowNode { .. }
+            | RunEvent::Warning { .. }
+            | RunEvent::NodeRefused { .. }
     )
 }
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use ka_proto::block::{Opener, StreamKey};
 use ka_proto::control::{OpenStream, Progress, Stage};
-use ka_proto::pace::Pace;
 use ka_proto::relay::{RelayConfig, Source};
 use ka_proto::{Reason, StreamId, StreamOffset};
 
 use super::core::Core;
 use crate::error::TransportError;
 use crate::stream::{
-    EndKey, Happened, Input as PumpInput, LinkTarget, Pool, PumpConfig, Report, Shared, StreamReader, spawn,
+    EndKey, Happened, Input as PumpInput, LinkTarget, Pool, PumpConfig, Report, Shared, StreamReader, Sums,
+    spawn,
 };
 
 /// A stream that has not ended here.
@@ -21,6 +21,7 @@ pub(super) struct Open {
     pub(super) stream: StreamId,
     pub(super) shared: Arc<Shared>,
     pub(super) told: (u64, u64, u64),
+    pub(super) told_sums: Sums,
 }
 
 impl Core {
@@ -51,14 +52,18 @@ impl Core {
     pub(super) fn tell_progress(&mut self) {
         for open in &mut self.open {
             let now = open.shared.progress();
-            if now != open.told {
+            // Also of a stream that stands still: that is what the server wants to know the reason of.
+            if now != open.told || !open.shared.has_ended() {
                 open.told = now;
+                let sums = open.shared.sums();
+                let pace = sums.since(&open.told_sums);
+                open.told_sums = sums;
                 self.machine.progress(Progress {
                     stream: open.stream,
                     received: StreamOffset(now.0),
                     consumed: StreamOffset(now.1),
                     buffered: now.2,
-                    pace: Pace::default(),
+                    pace,
                 });
             }
         }
@@ -106,6 +111,7 @@ impl Core {
             stream: open.stream,
             shared: Arc::clone(&shared),
             told: (0, 0, 0),
+            told_sums: Sums::default(),
         });
         Ok(StreamReader::new(shared, open.stream, opener))
     }

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::types::{Answers, Endings, NodeInfo};
 use crate::error::TransportError;
-use crate::stream::{Head, Shared, Stranger};
+use crate::stream::{Head, Shared, Stranger, Sums};
 
 /// Where a command's answer goes. The caller waits for it, so there is always room.
 pub(super) type Reply<T> = Sender<Result<T, TransportError>>;
@@ -80,6 +80,8 @@ pub(super) struct OpenStream {
     pub(super) waiting: Option<Reply<Endings>>,
     /// The producer has handed everything over.
     pub(super) ended: bool,
+    /// How the head's time had been spent when the machine was told last.
+    pub(super) told_sums: Sums,
 }
 
 /// Queues that the core listens to.

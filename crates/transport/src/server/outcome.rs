@@ -179,24 +179,19 @@ impl Core {
                 consumed: progress.consumed.0,
                 buffered: progress.buffered,
             }),
+            RunEvent::SlowNode {
+                node,
+                slow,
+                set_aside,
+            } => {
+                self.event(ServerEvent::SlowNode {
+                    node,
+                    slow,
+                    set_aside,
+                });
+            }
             RunEvent::NodeReported { node } => self.event(ServerEvent::Reported { node }),
-            RunEvent::LinkUp {
-                node,
-                stream,
-                side,
-                offset,
-            } => {
-                tracing::debug!(%node, %stream, ?side, %offset, "data link up");
-            }
-            RunEvent::LinkLost {
-                node,
-                stream,
-                side,
-                offset,
-                reason,
-            } => {
-                tracing::warn!(%node, %stream, ?side, %offset, %reason, "data link lost");
-            }
+            RunEvent::LinkUp { .. } | RunEvent::LinkLost { .. } => log_link(&event),
             // Handled before.
             RunEvent::Gathered(_)
             | RunEvent::NobodyCame
@@ -249,6 +244,26 @@ impl Core {
             position: node.position,
             wants_release: self.wants_release.get(&node.id).copied().unwrap_or(false),
         }
+    }
+}
+
+/// Links come and go with every loss; only who was lost is the operator's business.
+fn log_link(event: &RunEvent) {
+    match event {
+        RunEvent::LinkUp {
+            node,
+            stream,
+            side,
+            offset,
+        } => tracing::debug!(%node, %stream, ?side, %offset, "data link up"),
+        RunEvent::LinkLost {
+            node,
+            stream,
+            side,
+            offset,
+            reason,
+        } => tracing::warn!(%node, %stream, ?side, %offset, %reason, "data link lost"),
+        _ => {}
     }
 }
 

@@ -154,6 +154,7 @@ fn run_config(config: &ServerConfig, data_port: u16) -> Result<RunConfig, Transp
         hold_release: config.hold_release,
         heal: config.heal,
         tolerance: config.tolerance,
+        min_rate: config.min_rate,
         link_silence,
         heartbeat: limits::link_heartbeat(link_silence),
         silence: config.timeouts.silence.max(link_silence * 2),

@@ -12,7 +12,7 @@ use super::core::Core;
 use super::messages::{OpenStream, Reply};
 use super::types::Endings;
 use crate::error::TransportError;
-use crate::stream::{EndKey, Happened, Head, LinkTarget, Pool, PumpConfig, Report, Shared, spawn};
+use crate::stream::{EndKey, Happened, Head, LinkTarget, Pool, PumpConfig, Report, Shared, Sums, spawn};
 
 impl Core {
     pub(super) fn handle_report(&mut self, report: Report) {
@@ -41,8 +41,12 @@ impl Core {
 
     pub(super) fn tell_head_progress(&mut self) {
         let now = self.now();
-        if let Some(open) = self.open.as_ref().filter(|open| open.outcomes.is_none()) {
+        if let Some(open) = self.open.as_mut().filter(|open| open.outcomes.is_none()) {
             let produced = StreamOffset(open.shared.progress().0);
+            let sums = open.shared.sums();
+            let pace = sums.since(&open.told_sums);
+            open.told_sums = sums;
+            self.run.handle_head_pace(now, open.stream, produced, pace);
             self.run
                 .handle_head_progress(now, open.stream, produced, open.ended);
         }
@@ -93,6 +97,7 @@ impl Core {
             outcomes: None,
             waiting: None,
             ended: false,
+            told_sums: Sums::default(),
         };
         self.open = Some(opened);
         let nodes = self.show_chain(stream, name);

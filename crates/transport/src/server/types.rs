@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ka_proto::discovery::BeaconToken;
 use ka_proto::limits;
+use ka_proto::run::{MinRate, Slow};
 use ka_proto::{ChainPosition, MacAddr, NodeId, SessionName, StreamId};
 
 use crate::code::SECRET_LEN;
@@ -52,6 +53,8 @@ pub struct ServerConfig {
     pub heal: bool,
     /// How many lost nodes in a row retained data bridges when healing.
     pub tolerance: u8,
+    /// Under which rate a node that holds up the others is set aside for the next round (`--min-rate`).
+    pub min_rate: MinRate,
     /// Token of the beacons of clones that have booted; none hears none.
     pub beacon: Option<BeaconToken>,
     /// Bounds on waiting.
@@ -77,6 +80,7 @@ impl ServerConfig {
             hold_release: false,
             heal: true,
             tolerance: limits::DEFAULT_TOLERANCE,
+            min_rate: MinRate::Share,
             beacon: None,
             timeouts: Timeouts::default(),
         }
@@ -225,6 +229,15 @@ pub enum ServerEvent {
         consumed: u64,
         /// Bytes retained in its window.
         buffered: u64,
+    },
+    /// A node holds up all the others.
+    SlowNode {
+        /// Who; [`NodeId::SERVER`] is the golden node.
+        node: NodeId,
+        /// Why, and by how much.
+        slow: Slow,
+        /// Whether it is taken out of the chain for that; its failure follows.
+        set_aside: bool,
     },
     /// A stream starts.
     StreamOpened {

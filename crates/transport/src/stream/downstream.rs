@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
 use super::buffer::SealedBlock;
+use super::spent::Line;
 
 /// Blocks in one system call: 16 of the default size are 2 MiB, more than a socket takes at once.
 const MAX_BLOCKS_PER_CALL: usize = 16;
@@ -83,6 +84,7 @@ pub(crate) struct Downstream {
     /// The socket took no more; poll(2) says when it does again.
     blocked: bool,
     pace: Option<Pace>,
+    line: Line,
     frames: [u8; UP_LEN * MAX_FRAMES_PER_READ],
     frames_filled: usize,
 }
@@ -102,6 +104,7 @@ impl Downstream {
                 until: PACE_SKIPPED,
                 bytes: 0,
             }),
+            line: Line::default(),
             frames: [0; UP_LEN * MAX_FRAMES_PER_READ],
             frames_filled: 0,
         }
@@ -193,6 +196,14 @@ impl Downstream {
                 .set_send_buffer_size(FAST_SEND_BUFFER)
                 .ok();
         }
+    }
+
+    /// What the line has done since this was asked last.
+    pub(super) fn take_line(&mut self) -> Line {
+        let Some(line) = Line::of(&self.socket) else {
+            return Line::default();
+        };
+        line.since(std::mem::replace(&mut self.line, line))
     }
 
     /// Reads the acknowledgements that are there.

@@ -15,6 +15,7 @@ pub(crate) mod link;
 mod poll;
 mod pump;
 pub(crate) mod shared;
+mod spent;
 #[cfg(test)]
 mod tests;
 mod upstream;
@@ -38,6 +39,7 @@ pub(crate) use inbox::{Happened, Input, PumpConfig, Report};
 pub(crate) use link::{Door, LinkTarget, Stranger};
 pub(crate) use pump::spawn;
 pub(crate) use shared::Shared;
+pub(crate) use spent::Sums;
 
 /// Block sizes that [`StreamWriter::block_len`] recommends, in bytes.
 const LARGEST_BLOCK: usize = 512 << 10;

@@ -3,6 +3,7 @@
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::pump::{DELIVERY_DELAY, Pump};
+use super::spent::Waits;
 use super::upstream::Upstream;
 
 /// What poll(2) said.
@@ -24,11 +25,13 @@ impl Pump {
                 downstream: true,
             };
         }
-        let pause = self
-            .relay
-            .poll_timeout()
-            .unwrap_or_default()
-            .saturating_sub(self.now());
+        let asleep_at = self.now();
+        let waits = self.waits_for(reads_upstream, wants_blocks);
+        self.shared
+            .spent
+            .worked(asleep_at.saturating_sub(self.working_since));
+        let pause = self.relay.poll_timeout().unwrap_or_default();
+        let pause = pause.saturating_sub(asleep_at);
         let pause = self
             .fresh_since
             .map_or(pause, |at| pause.min(DELIVERY_DELAY.saturating_sub(at.elapsed())));
@@ -57,6 +60,10 @@ impl Pump {
         };
         // An interrupted poll is a short one.
         let is_due = poll(&mut fds[..used], Some(&timeout)) == Ok(0);
+        self.working_since = self.now();
+        self.shared
+            .spent
+            .waited(waits, self.working_since.saturating_sub(asleep_at));
         let mut events = fds[..used].iter().map(PollFd::revents);
         let event = events.next().unwrap_or(PollFlags::empty());
         let downstream = self
@@ -82,6 +89,27 @@ impl Pump {
         Ready {
             upstream: reads,
             downstream: downstream.intersects(PollFlags::IN | ended),
+        }
+    }
+
+    /// What keeps the pump from going on.
+    fn waits_for(&self, reads_upstream: bool, wants_blocks: bool) -> Waits {
+        let is_backed_up = self.is_head && self.downstream.as_ref().is_some_and(|link| link.wants_write());
+        if self.relay.has_ended() {
+            return if self.unconsumed.is_empty() {
+                Waits::Other
+            } else {
+                Waits::Consumer
+            };
+        }
+        if reads_upstream || (wants_blocks && !is_backed_up) {
+            Waits::Upstream
+        } else if self.upstream.is_none() && !self.is_head {
+            Waits::Other
+        } else if self.has_consumer && self.relay.is_held_by_consumer() {
+            Waits::Consumer
+        } else {
+            Waits::Downstream
         }
     }
 

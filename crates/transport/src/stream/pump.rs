@@ -36,6 +36,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const DELIVERY_BYTES: u64 = 1 << 20;
 pub(super) const DELIVERY_DELAY: Duration = Duration::from_millis(100);
 
+/// Between two looks at what the line to the successor did: as often as the server hears of it.
+const LINE_LOOK: Duration = Duration::from_millis(500);
+
 /// A successor that the server has not named yet. It knows the stream's key, so it is one of the run's nodes; it gives
 /// up by itself when it hears nothing.
 #[derive(Debug)]
@@ -78,6 +81,9 @@ pub(super) struct Pump {
     epoch: Instant,
     /// When the last wait ended.
     woke_at: Duration,
+    /// Since when it works without having slept.
+    pub(super) working_since: Duration,
+    line_looked_at: Duration,
     local: Option<IpAddr>,
     door: Door,
     runtime: Handle,
@@ -119,6 +125,8 @@ pub(crate) fn spawn(config: PumpConfig) -> Result<(), TransportError> {
         window_bytes: config.window_bytes,
         epoch,
         woke_at: Duration::ZERO,
+        working_since: Duration::ZERO,
+        line_looked_at: Duration::ZERO,
         local: config.local,
         door: config.door,
         runtime,
@@ -153,6 +161,7 @@ impl Pump {
             self.acknowledge();
             self.obey();
             self.publish();
+            self.look_at_line();
             if self.over.is_none() {
                 ready = self.wait();
                 self.woke_at = self.now();
@@ -166,6 +175,16 @@ impl Pump {
     fn pass_time(&mut self) {
         if self.relay.poll_timeout().is_some_and(|at| at <= self.woke_at) {
             self.relay.handle_timeout(self.woke_at);
+        }
+    }
+
+    /// Takes down what the line to the successor did, now and then.
+    fn look_at_line(&mut self) {
+        if self.woke_at >= self.line_looked_at + LINE_LOOK {
+            self.line_looked_at = self.woke_at;
+            if let Some(downstream) = &mut self.downstream {
+                self.shared.spent.line(downstream.take_line());
+            }
         }
     }
 

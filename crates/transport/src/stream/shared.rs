@@ -8,12 +8,14 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use ka_proto::StreamName;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::buffer::{Pool, SealedBlock};
 use super::inbox::Input;
+use super::spent::{Spent, Sums};
 use crate::error::TransportError;
 
 /// Bytes that the producer may be ahead of the head's socket: enough to ride out a pause of the producer, little enough
@@ -29,6 +31,14 @@ pub(crate) struct Shared {
     asleep: AtomicBool,
     inbox: Mutex<Vec<Input>>,
     progress: Progress,
+    pub(super) spent: Spent,
+    epoch: Instant,
+    /// Bytes handed to the consumer, in the unit of `consumed`.
+    handed_out: AtomicU64,
+    /// How long the consumer had nothing to do, in microseconds, up to `idle_since`.
+    idle_us: AtomicU64,
+    /// When it ran out of work, in microseconds since `epoch`, plus one; 0 while it has some.
+    idle_since: AtomicU64,
     consumed: AtomicU64,
     wake_at_consumed: AtomicU64,
     delivery: Mutex<Delivery>,
@@ -104,6 +114,11 @@ impl Shared {
             asleep: AtomicBool::new(false),
             inbox: Mutex::default(),
             progress: Progress::default(),
+            spent: Spent::default(),
+            epoch: Instant::now(),
+            handed_out: AtomicU64::new(0),
+            idle_us: AtomicU64::new(0),
+            idle_since: AtomicU64::new(1),
             consumed: AtomicU64::new(0),
             wake_at_consumed: AtomicU64::new(u64::MAX),
             delivery: Mutex::default(),
@@ -132,6 +147,35 @@ impl Shared {
             progress.consumed.load(Ordering::Relaxed),
             progress.buffered.load(Ordering::Relaxed),
         )
+    }
+
+    /// Whether nothing more will come out of it.
+    pub(crate) fn has_ended(&self) -> bool {
+        lock(&self.delivery).end.is_some() && self.idle_since.load(Ordering::Relaxed) > 0
+    }
+
+    /// Where the time went since the stream began here.
+    pub(crate) fn sums(&self) -> Sums {
+        let open = self.idle_since.load(Ordering::Relaxed);
+        let now = self.micros();
+        let open_us = open.checked_sub(1).map_or(0, |since| now.saturating_sub(since));
+        let idle = self.idle_us.load(Ordering::Relaxed) + open_us;
+        self.spent
+            .sums(Duration::from_micros(now), Duration::from_micros(idle))
+    }
+
+    fn micros(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// The consumer gets something to do. A clock is read only where it had nothing.
+    fn end_idling(&self, bytes: u64) {
+        self.handed_out.fetch_add(bytes, Ordering::SeqCst);
+        let since = self.idle_since.swap(0, Ordering::SeqCst);
+        if since > 0 {
+            self.idle_us
+                .fetch_add(self.micros().saturating_sub(since - 1), Ordering::Relaxed);
+        }
     }
 
     fn wake(&self) {
@@ -197,6 +241,7 @@ impl Shared {
     /// The stream begins here: everything before counts as consumed.
     pub(crate) fn begin_at(&self, start: u64) {
         self.consumed.store(start, Ordering::SeqCst);
+        self.handed_out.store(start, Ordering::SeqCst);
     }
 
     /// Hands verified blocks to the consumer.
@@ -209,6 +254,7 @@ impl Shared {
             blocks.drain(..).for_each(|block| self.consume(&block));
             return;
         }
+        self.end_idling(blocks.iter().map(|block| block.end() - block.offset).sum());
         delivery.blocks.extend(blocks.drain(..));
         if std::mem::take(&mut delivery.reader_waits) {
             self.delivered.notify_one();
@@ -298,6 +344,9 @@ impl Shared {
         block.consumed.store(true, Ordering::Release);
         let len = block.end() - block.offset;
         let total = self.consumed.fetch_add(len, Ordering::SeqCst) + len;
+        if total == self.handed_out.load(Ordering::SeqCst) {
+            self.idle_since.store(self.micros() + 1, Ordering::SeqCst);
+        }
         if total >= self.wake_at_consumed.load(Ordering::SeqCst) {
             self.wake_at_consumed.store(u64::MAX, Ordering::SeqCst);
             self.wake();

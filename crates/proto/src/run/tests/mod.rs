@@ -2,6 +2,7 @@
 
 mod gather;
 mod hostile;
+mod pace;
 mod stages;
 mod stream;
 mod suspects;
@@ -27,6 +28,7 @@ fn config() -> RunConfig {
         hold_release: false,
         heal: false,
         tolerance: 0,
+        min_rate: MinRate::Share,
         link_silence: limits::LINK_SILENCE,
         heartbeat: limits::HEARTBEAT,
         silence: limits::CONTROL_SILENCE,
