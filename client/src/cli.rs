@@ -80,7 +80,8 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) no_reboot: bool,
 
-    /// How often to try to reach a server before giving up
+    /// How often to try to reach a server before giving up; counted anew when a server was lost, or wants this node in
+    /// its next round
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) retries: u32,
 

@@ -36,6 +36,19 @@ impl Failure {
         }
     }
 
+    /// Whether a disk (or the operator's command) was touched.
+    pub(crate) const fn has_begun(&self) -> bool {
+        matches!(self, Self::Began(_))
+    }
+
+    /// The same failure of a node that had touched something in an earlier try.
+    pub(crate) fn into_began(self) -> Self {
+        match self {
+            Self::NothingDone(error) | Self::Began(error) => Self::Began(error),
+            usage @ Self::Usage(_) => usage,
+        }
+    }
+
     fn error(&self) -> &anyhow::Error {
         match self {
             Self::NothingDone(error) | Self::Usage(error) | Self::Began(error) => error,

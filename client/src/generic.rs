@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow, bail};
 use ka_host::run::{Shell, ShellChild};
 use ka_status::event::Step;
 use ka_status::report::{NodeReport, StreamReport};
-use ka_transport::{Order, StreamReader};
+use ka_transport::{Order, StreamReader, TransportError};
 
 use crate::failure::Failure;
 use crate::session::Session;
@@ -96,6 +96,10 @@ fn take_stream(
             })
         }
         Err(error) => {
+            if error.reason.chain().any(|cause| cause.is::<TransportError>()) {
+                session.note_broken_stream();
+            }
+            session.note_failed_consumer();
             // The server may be what failed: then there is nobody left to tell.
             drop(reader.finish(Err(error.to_string())));
             session.linger();

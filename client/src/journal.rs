@@ -122,6 +122,11 @@ impl Journal {
         self.emit(&NodeEvent::failed(step, reason));
     }
 
+    /// Everything begins anew: the report of the next try is about that one.
+    pub(crate) fn forget_record(&self) {
+        *lock(&self.record) = Record::default();
+    }
+
     /// Steps and warnings so far.
     pub(crate) fn record(&self) -> Record {
         lock(&self.record).clone()

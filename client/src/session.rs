@@ -1,12 +1,13 @@
 //! One run of `ka-client`: find the server, do what the mode asks for, end with one clear line.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Context;
 use ka_status::event::Step;
 use ka_status::report::NodeReport;
-use ka_transport::{JoinEvent, Joined, Node, NodeConfig, OperatorDoor, Order};
+use ka_transport::{JoinEvent, Joined, Node, NodeConfig, OperatorDoor, Order, TransportError};
 
 use crate::cli::Options;
 use crate::clone::{Ending, Me};
@@ -45,6 +46,18 @@ pub(crate) struct Session<'a> {
     /// What is under this program.
     pub(crate) system: System,
     node: &'a Node,
+    returns: Returns,
+}
+
+/// Whether this node comes back after a run that did not end well.
+#[derive(Debug, Default)]
+struct Returns {
+    /// The server is lost, or wants this node in its next round.
+    is_wanted: AtomicBool,
+    /// The failure is this node's own: another try would end in the same way.
+    own_fault: AtomicBool,
+    /// A stream broke off: what its consumer says about that is no fault of this node.
+    stream_broke: AtomicBool,
 }
 
 /// Runs the whole node on an installed system.
@@ -88,23 +101,69 @@ pub(crate) fn run_with(options: &Options, setup: Setup) -> Result<(), Failure> {
             None
         }
     };
-    let node = find_server(config, options.retries, &journal, &stop).map_err(Failure::NothingDone)?;
-    let session = Session {
+    let shared = Shared {
         options,
         journal: &journal,
         stop: &stop,
         system: setup.system,
-        node: &node,
     };
-    let ended = match &mode {
-        Mode::Clone => clone::run(&session),
-        Mode::Generic(consumer) => generic::run(&session, consumer).map(|()| Ending::Stay),
-    };
-    journal.disconnect();
-    drop(node);
-    match ended? {
+    match until_it_ends(&shared, &config, &mode)? {
         Ending::Reboot if !options.no_reboot => reboot(&journal).map_err(Failure::Began),
         Ending::Reboot | Ending::Stay => Ok(()),
+    }
+}
+
+/// What stays from one try to the next.
+struct Shared<'a> {
+    options: &'a Options,
+    journal: &'a Journal,
+    stop: &'a Stop,
+    system: System,
+}
+
+/// Joins and takes part, again for as long as the server wants that, or is lost and found.
+fn until_it_ends(shared: &Shared<'_>, config: &NodeConfig, mode: &Mode) -> Result<Ending, Failure> {
+    let journal = shared.journal;
+    let mut before: Option<Failure> = None;
+    loop {
+        let began = before.as_ref().is_some_and(Failure::has_begun);
+        let node = match find_server(config.clone(), shared, began) {
+            Ok(Some(node)) => node,
+            Ok(None) => return Ok(Ending::Stay),
+            Err(error) => {
+                let error = match &before {
+                    Some(failure) => error.context(failure.to_string()),
+                    None => error,
+                };
+                return Err(Failure::after(began, error));
+            }
+        };
+        let session = Session {
+            options: shared.options,
+            journal,
+            stop: shared.stop,
+            system: shared.system,
+            node: &node,
+            returns: Returns::default(),
+        };
+        let ended = match mode {
+            Mode::Clone => clone::run(&session),
+            Mode::Generic(consumer) => generic::run(&session, consumer).map(|()| Ending::Stay),
+        };
+        let returns = session.returns();
+        journal.disconnect();
+        drop(node);
+        match ended {
+            Err(failure) if returns => {
+                let text =
+                    format!("{failure}; everything is undone, and this node looks for its server again");
+                journal.news(Step::FindServer, text);
+                journal.forget_record();
+                let failure = if began { failure.into_began() } else { failure };
+                before = Some(failure);
+            }
+            ended => return ended.map_err(|failure| if began { failure.into_began() } else { failure }),
+        }
     }
 }
 
@@ -126,18 +185,28 @@ fn answer_operators(options: &Options, config: &NodeConfig, journal: &Journal) -
         .ok()
 }
 
-fn find_server(config: NodeConfig, tries: u32, journal: &Journal, stop: &Stop) -> anyhow::Result<Node> {
+/// Joins; `None` when the server says that this node is done. `has_begun`: a disk was touched by an earlier try.
+fn find_server(config: NodeConfig, shared: &Shared<'_>, has_begun: bool) -> anyhow::Result<Option<Node>> {
+    let (journal, stop, tries) = (shared.journal, shared.stop, shared.options.retries);
     let began = Instant::now();
     journal.started(Step::FindServer);
     // Nothing has been done that would need cleaning up, and no connection could carry a farewell.
-    stop.when_requested(|cause| {
+    stop.when_requested(move |cause| {
         eprintln!("error: stopped by {cause}");
-        std::process::exit(1);
+        std::process::exit(if has_begun { 3 } else { 1 });
     });
     let session = config.session.clone();
-    let node = Node::join(config, |event| tell_try(journal, tries, event)).inspect_err(|error| {
-        journal.failed(Step::FindServer, &error.to_string());
-    })?;
+    let node = match Node::join(config, |event| tell_try(journal, tries, event)) {
+        Ok(node) => node,
+        Err(error @ TransportError::DoneAlready { .. }) => {
+            journal.news(Step::FindServer, format!("{error}: nothing is left to do"));
+            return Ok(None);
+        }
+        Err(error) => {
+            journal.failed(Step::FindServer, &error.to_string());
+            return Err(error.into());
+        }
+    };
     let events = node.event_sender();
     stop.when_requested({
         let sender = node.event_sender();
@@ -153,7 +222,7 @@ fn find_server(config: NodeConfig, tries: u32, journal: &Journal, stop: &Stop) -
         Step::FindServer,
         format!("joined session {session} at {} as {}", joined.server, joined.id),
     );
-    Ok(node)
+    Ok(Some(node))
 }
 
 fn tell_try(journal: &Journal, tries: u32, event: &JoinEvent) {
@@ -161,6 +230,10 @@ fn tell_try(journal: &Journal, tries: u32, event: &JoinEvent) {
         JoinEvent::Trying { attempt, what } => {
             journal.news(Step::FindServer, format!("try {attempt} of {tries}: {what}"))
         }
+        JoinEvent::Queued { round, reason } => journal.news(
+            Step::FindServer,
+            format!("this node waits for round {round}: {reason}"),
+        ),
         JoinEvent::Failed {
             attempt,
             reason,
@@ -205,7 +278,38 @@ impl Session<'_> {
         self.stop.check()?;
         let order = self.node.next_order();
         self.stop.check()?;
-        Ok(order?)
+        if let Ok(Order::Aborted { again, .. }) = &order {
+            self.returns.is_wanted.store(*again, Ordering::Relaxed);
+        }
+        self.unless_lost(order)
+    }
+
+    /// Notes where it is the server that is lost.
+    fn unless_lost<T>(&self, result: Result<T, TransportError>) -> anyhow::Result<T> {
+        if matches!(result, Err(TransportError::ServerLost { .. })) {
+            self.returns.is_wanted.store(true, Ordering::Relaxed);
+        }
+        Ok(result?)
+    }
+
+    /// A stream broke off.
+    pub(crate) fn note_broken_stream(&self) {
+        self.returns.stream_broke.store(true, Ordering::Relaxed);
+    }
+
+    /// The consumer of a stream failed: its own fault, unless the stream broke off.
+    pub(crate) fn note_failed_consumer(&self) {
+        if !self.returns.stream_broke.load(Ordering::Relaxed) {
+            self.returns.own_fault.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn returns(&self) -> bool {
+        let Returns {
+            is_wanted, own_fault, ..
+        } = &self.returns;
+        let stays = self.options.dry_run || self.stop.is_requested();
+        is_wanted.load(Ordering::Relaxed) && !own_fault.load(Ordering::Relaxed) && !stays
     }
 
     /// Answers with the plan.
@@ -213,7 +317,7 @@ impl Session<'_> {
     /// # Errors
     /// The server is lost.
     pub(crate) fn prepared(&self, plan: Vec<u8>) -> anyhow::Result<()> {
-        Ok(self.node.prepared(plan)?)
+        self.unless_lost(self.node.prepared(plan))
     }
 
     /// Answers that the disks are ready for data.
@@ -221,7 +325,7 @@ impl Session<'_> {
     /// # Errors
     /// The server is lost.
     pub(crate) fn ready(&self) -> anyhow::Result<()> {
-        Ok(self.node.ready()?)
+        self.unless_lost(self.node.ready())
     }
 
     /// Hands in the report.
@@ -229,11 +333,12 @@ impl Session<'_> {
     /// # Errors
     /// The server is lost.
     pub(crate) fn report(&self, report: &NodeReport) -> anyhow::Result<()> {
-        Ok(self.node.report(report.encode())?)
+        self.unless_lost(self.node.report(report.encode()))
     }
 
     /// Tells the server that this node is out, and why. The server may be gone: then the node's own exit tells.
     pub(crate) fn give_up(&self, stage: &str, reason: &str) {
+        self.returns.own_fault.store(true, Ordering::Relaxed);
         if let Err(error) = self.node.step_failed(stage, reason) {
             tracing::debug!(%error, "the failure could not be reported");
         }

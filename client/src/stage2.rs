@@ -5,6 +5,7 @@
 
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Context;
@@ -16,29 +17,38 @@ use ka_transport::{Block, StreamReader};
 use crate::init::{self, Limits};
 use crate::session::{Session, System};
 use crate::steps::run_step;
-use crate::stop::Stop;
 
 /// Beside the buffer: what a clone works with (`clone::checks`), and programs that run from these tools.
 const WORKING_MEMORY_BYTES: u64 = 64 << 20;
 /// Most entries and bytes of an archive of tools: the largest seen has 3000 and 150 MiB.
 const MAX_ENTRIES: u64 = 100_000;
 const MAX_BYTES: u64 = 2 << 30;
+/// Whether this machine has its tools.
+static UNPACKED: AtomicBool = AtomicBool::new(false);
+
 /// Takes the stream.
 ///
 /// # Errors
 /// The stream broke off, or it cannot be unpacked; no disk has been touched.
 pub(crate) fn receive(session: &Session<'_>, mut reader: StreamReader) -> anyhow::Result<()> {
     match session.system {
+        // Those of the round before are unpacked, and their drivers loaded.
+        System::Memory if UNPACKED.load(Ordering::Relaxed) => {
+            drop_tools(session, &mut reader)?;
+            return reader.finish(Ok(())).context("ending the stream of tools");
+        }
         System::Full => drop_tools(session, &mut reader)?,
         System::Memory => {
             let unpacked = run_step(Step::Stage2, session.journal, session.stop, || {
                 unpack_tools(session, &mut reader)
             });
             if let Err(error) = unpacked {
+                session.note_failed_consumer();
                 drop(reader.finish(Err(error.to_string())));
                 session.linger();
                 return Err(error.into());
             }
+            UNPACKED.store(true, Ordering::Relaxed);
         }
     }
     reader.finish(Ok(())).context("ending the stream of tools")?;
@@ -58,7 +68,7 @@ fn drop_tools(session: &Session<'_>, reader: &mut StreamReader) -> anyhow::Resul
 fn unpack_tools(session: &Session<'_>, reader: &mut StreamReader) -> anyhow::Result<()> {
     let blocks = Blocks {
         reader,
-        stop: session.stop,
+        session,
         block: None,
         at: 0,
     };
@@ -98,7 +108,7 @@ fn load_drivers(session: &Session<'_>) {
 /// A stream's blocks as one run of bytes.
 struct Blocks<'a> {
     reader: &'a mut StreamReader,
-    stop: &'a Stop,
+    session: &'a Session<'a>,
     block: Option<Block>,
     at: usize,
 }
@@ -115,8 +125,11 @@ impl Read for Blocks<'_> {
                     return Ok(count);
                 }
             }
-            self.stop.check().map_err(io::Error::other)?;
-            self.block = self.reader.recv().map_err(io::Error::other)?;
+            self.session.stop.check().map_err(io::Error::other)?;
+            self.block = self.reader.recv().map_err(|error| {
+                self.session.note_broken_stream();
+                io::Error::other(error)
+            })?;
             self.at = 0;
             if self.block.is_none() {
                 return Ok(0);

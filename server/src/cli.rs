@@ -25,6 +25,10 @@ pub(crate) const DEFAULT_SESSION: &str = "kainstall";
 pub(crate) const DEFAULT_STATE_DIR: &str = "/var/lib/ka";
 /// Longest pause between two released nodes, in tenths of a second: ten minutes. More is a typing error.
 const MAX_RELEASE_TENTHS: u64 = 6000;
+/// Rounds without `--rounds`: the run, those that were late or lost, and those of them that were lost again.
+const DEFAULT_ROUNDS: u32 = 3;
+/// More is a server that shall stay, which is another thing.
+const MAX_ROUNDS: u64 = 100;
 /// Longest `--wait`, in seconds: a week.
 const MAX_WAIT_SECS: u64 = 7 * 24 * 3600;
 
@@ -92,6 +96,17 @@ pub(crate) struct Options {
     /// Also copy partition PART raw, byte for byte: sda2 (repeatable)
     #[arg(short = 'D', long = "raw", value_name = "PART")]
     pub(crate) raw: Vec<String>,
+
+    /// Rounds at most: a node that comes late, or is lost and comes back, waits connected and is cloned in the next
+    /// round, which begins by itself (-e runs COMMAND again); 1 refuses late ones
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_ROUNDS,
+          value_parser = RangedU64ValueParser::<u32>::new().range(1..=MAX_ROUNDS))]
+    pub(crate) rounds: u32,
+
+    /// Begin anew, although an earlier run of this session with the same job was cut short: without it that run is taken
+    /// up, with its join code and without the nodes that are done
+    #[arg(long)]
+    pub(crate) fresh: bool,
 
     /// Release the nodes one after another, this many tenths of a second apart
     #[arg(short = 'd', long = "release-delay", value_name = "TENTHS", default_value_t = 0,
@@ -179,7 +194,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) join_file: Option<PathBuf>,
 
-    /// Where the server's key lives
+    /// Where the server's key lives, and what is kept of a run until it ends
     #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
     pub(crate) state_dir: PathBuf,
 

@@ -67,11 +67,7 @@ fn golden_boot(root: &Path) -> Result<GoldenBoot, Failure> {
 /// # Errors
 /// The golden node cannot be read, no node is left, or the run is stopped.
 pub(crate) fn run(run: &mut Run<'_>, spec: &InstallSpec) -> Result<()> {
-    for note in &spec.notes {
-        run.monitor.emit(&RunEvent::Warning { text: note.clone() });
-    }
-    run.gather()?;
-    if let Some(stage2) = run.stage2.take() {
+    if let Some(stage2) = run.stage2.clone() {
         boot::send_tools(run, &stage2)?;
     }
     let mut spec = spec.clone();
@@ -92,7 +88,6 @@ pub(crate) fn run(run: &mut Run<'_>, spec: &InstallSpec) -> Result<()> {
     run.collect_reports()?;
     run.finish_machines();
     run.release();
-    run.await_first_boots();
     Ok(())
 }
 

@@ -13,7 +13,6 @@ use crate::settings::Input;
 /// The command or file fails, no node is left, or the run is stopped. Unfinished, the stream is a failed one for
 /// every node: none takes a broken stream for a whole one.
 pub(crate) fn run(run: &mut Run<'_>, input: &Input) -> Result<()> {
-    run.gather()?;
     run.enter("receiving the stream")?;
     let name = format!("{}1", run.settings.session);
     let writer = run

@@ -74,6 +74,7 @@ impl NodeLogs {
 impl View for NodeLogs {
     fn handle(&mut self, at: Duration, event: &RunEvent) -> io::Result<()> {
         let (RunEvent::NodeJoined { node, .. }
+        | RunEvent::NodeQueued { node, .. }
         | RunEvent::NodePrepared { node, .. }
         | RunEvent::NodeStep { node, .. }
         | RunEvent::NodeFailed { node, .. }

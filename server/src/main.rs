@@ -17,6 +17,7 @@ mod settings;
 mod size;
 mod start;
 mod stop;
+mod unfinished;
 mod verdict;
 
 use std::io::{self, Write};

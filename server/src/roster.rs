@@ -4,15 +4,22 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ka_proto::MacAddr;
+use ka_proto::identity::Identity;
 use ka_status::boot::{FirstBoot, SeenBy};
 use ka_status::run::NodeRef;
 use ka_status::summary::{NodeOutcome, NodeSummary};
 use ka_transport::NodeInfo;
 
+use crate::unfinished::Done;
+
 /// Every node that was ever accepted.
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
     nodes: BTreeMap<u32, Entry>,
+    /// Those that wait for the next round.
+    queued: BTreeMap<u32, NodeRef>,
+    /// How many rounds are over.
+    rounds_over: u32,
 }
 
 #[derive(Debug)]
@@ -20,13 +27,19 @@ struct Entry {
     node: NodeRef,
     addr: IpAddr,
     mac: Option<MacAddr>,
+    /// In which round it takes part, or did.
+    round: u32,
+    /// It was lost, and may come back.
+    again: bool,
     outcome: Option<NodeOutcome>,
     first_boot: Option<FirstBoot>,
 }
 
 impl Entry {
-    fn new(info: &NodeInfo) -> Self {
+    fn new(info: &NodeInfo, round: u32) -> Self {
         Self {
+            round,
+            again: false,
             node: node_ref(info),
             addr: info.addr,
             mac: info.mac,
@@ -34,12 +47,22 @@ impl Entry {
             first_boot: None,
         }
     }
+
+    fn identity(&self) -> Identity {
+        Identity {
+            mac: self.mac,
+            name: self.node.name.clone(),
+            addr: self.addr,
+        }
+    }
 }
 
 impl Roster {
     /// Takes in a node as it joins. Its place is the one it has among those present, until the order is final.
     pub(crate) fn join(&mut self, info: &NodeInfo) -> NodeRef {
-        self.nodes.insert(info.id.0, Entry::new(info));
+        self.queued.remove(&info.id.0);
+        let round = self.rounds_over + 1;
+        self.nodes.insert(info.id.0, Entry::new(info, round));
         let present = self.nodes.values().filter(|entry| entry.outcome.is_none());
         let before = present
             .filter(|entry| (entry.addr, entry.node.id) <= (info.addr, info.id.0))
@@ -51,6 +74,9 @@ impl Roster {
 
     /// Forgets a node that went away before the run began. `None` when it has an outcome already or is unknown.
     pub(crate) fn leave(&mut self, id: u32) -> Option<NodeRef> {
+        if let Some(node) = self.queued.remove(&id) {
+            return Some(node);
+        }
         let entry = self.nodes.remove(&id)?;
         if entry.outcome.is_some() {
             self.nodes.insert(id, entry);
@@ -61,10 +87,12 @@ impl Roster {
 
     /// The chain is ordered: `infos` have their final places.
     pub(crate) fn order(&mut self, infos: &[NodeInfo]) -> Vec<NodeRef> {
+        let round = self.rounds_over + 1;
         infos
             .iter()
             .map(|info| {
-                let entry = self.nodes.entry(info.id.0).or_insert_with(|| Entry::new(info));
+                let entry = self.nodes.entry(info.id.0);
+                let entry = entry.or_insert_with(|| Entry::new(info, round));
                 entry.node = node_ref(info);
                 entry.node.clone()
             })
@@ -87,6 +115,58 @@ impl Roster {
         Some(entry.node.clone())
     }
 
+    /// Takes in a node that was done before the server was started again. It counts as of round 0.
+    pub(crate) fn know_done(&mut self, id: u32, done: &Done) -> NodeRef {
+        let node = NodeRef {
+            id,
+            name: done.identity.name.clone(),
+            addr: done.identity.addr.to_string(),
+            position: 0,
+        };
+        let entry = Entry {
+            node: node.clone(),
+            addr: done.identity.addr,
+            mac: done.identity.mac,
+            round: 0,
+            again: false,
+            outcome: Some(NodeOutcome::Done {
+                report: done.report.clone(),
+            }),
+            first_boot: None,
+        };
+        self.nodes.insert(id, entry);
+        node
+    }
+
+    /// Takes in a node that waits for the next round.
+    pub(crate) fn queue(&mut self, info: &NodeInfo) -> NodeRef {
+        let node = node_ref(info);
+        self.queued.insert(info.id.0, node.clone());
+        node
+    }
+
+    /// A node was lost, and may come back.
+    pub(crate) fn may_return(&mut self, id: u32) {
+        if let Some(entry) = self.nodes.get_mut(&id) {
+            entry.again = true;
+        }
+    }
+
+    /// The round is over. Gives how many wait for the next one, and how many were lost and are not among them.
+    pub(crate) fn end_round(&mut self) -> (usize, usize) {
+        let of_round = self.rounds_over + 1;
+        self.rounds_over += 1;
+        let is_waiting = |node: &NodeRef| {
+            let mut queued = self.queued.values();
+            queued.any(|queued| (&queued.name, &queued.addr) == (&node.name, &node.addr))
+        };
+        let lost = self
+            .nodes
+            .values()
+            .filter(|entry| entry.round == of_round && entry.again && !is_waiting(&entry.node));
+        (self.queued.len(), lost.count())
+    }
+
     /// Nodes that are still in.
     pub(crate) fn unsettled(&self) -> Vec<NodeRef> {
         self.nodes
@@ -105,7 +185,11 @@ impl Roster {
 
     /// The nodes are released: from now on the clones among them are missing until they are seen. Gives how many.
     pub(crate) fn expect_boots(&mut self) -> usize {
-        let is_done = |entry: &&mut Entry| matches!(entry.outcome, Some(NodeOutcome::Done { .. }));
+        let is_done = |entry: &&mut Entry| {
+            entry.first_boot.is_none()
+                && entry.round > 0
+                && matches!(entry.outcome, Some(NodeOutcome::Done { .. }))
+        };
         let clones = self.nodes.values_mut().filter(is_done);
         clones
             .map(|entry| entry.first_boot = Some(FirstBoot::NeverCameBack))
@@ -134,19 +218,31 @@ impl Roster {
         nodes.find(|(_, entry)| entry.mac == Some(mac)).map(|(id, _)| *id)
     }
 
-    /// All nodes with their outcomes in chain order; those without a place come first.
+    /// All nodes with their outcomes, by round and in chain order; those without a place come first. A node that was in
+    /// several rounds is there once, as the last one left it: lost in the first and done in the second is done.
     pub(crate) fn summaries(&self) -> Vec<NodeSummary> {
-        let mut all: Vec<_> = self.nodes.values().collect();
-        all.sort_by_key(|entry| (entry.node.position, entry.addr, entry.node.id));
+        let mut all: Vec<_> = self
+            .nodes
+            .values()
+            .filter(|entry| !self.has_later(entry))
+            .collect();
+        all.sort_by_key(|entry| (entry.round, entry.node.position, entry.addr, entry.node.id));
         let summary = |entry: &&Entry| {
             let outcome = entry.outcome.clone()?;
             Some(NodeSummary {
                 node: entry.node.clone(),
+                round: entry.round,
                 outcome,
                 first_boot: entry.first_boot,
             })
         };
         all.iter().filter_map(summary).collect()
+    }
+    /// Whether the same machine was in a later round.
+    fn has_later(&self, entry: &Entry) -> bool {
+        let identity = entry.identity();
+        let mut later = self.nodes.values().filter(|other| other.round > entry.round);
+        later.any(|other| other.identity().is(&identity))
     }
 }
 
@@ -240,6 +336,40 @@ mod tests {
             after_ms: 5,
         };
         assert_eq!(boots, [Some(FirstBoot::NeverCameBack), Some(seen), None]);
+    }
+
+    #[test]
+    fn a_node_that_was_lost_and_came_back_counts_once_and_as_the_last_round_left_it() {
+        let mut roster = Roster::default();
+        for id in 1..=2 {
+            roster.join(&info(id, u8::try_from(id).unwrap(), id));
+        }
+        let done = NodeOutcome::Done {
+            report: NodeReport::default(),
+        };
+        roster.settle(1, done.clone());
+        roster.settle(2, failed("its connection broke"));
+        roster.may_return(2);
+        // As it comes back: a new number, the same name and address; and another one that was late.
+        let back = NodeInfo {
+            name: "n2".into(),
+            ..info(3, 2, 0)
+        };
+        roster.queue(&info(4, 4, 0));
+        assert_eq!(roster.end_round(), (1, 1));
+        roster.join(&back);
+        roster.join(&info(4, 4, 0));
+        roster.settle(3, done.clone());
+        roster.settle(4, failed("no disk"));
+        let all = roster.summaries();
+        let short: Vec<_> = all.iter().map(|node| (node.node.id, node.round)).collect();
+        assert_eq!(short, [(1, 1), (3, 2), (4, 2)]);
+        assert_eq!(all[1].outcome, done);
+        assert_eq!(
+            roster.end_round(),
+            (0, 0),
+            "one that failed by itself does not come back"
+        );
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::failure::{Failure, OrFail};
 use crate::monitor::Monitor;
 use crate::settings::{Job, Settings};
 use crate::stop::Stop;
+use crate::unfinished::{Done, Unfinished};
 use crate::verdict::{Content, Expected, compare};
 use crate::{clone, dry_run, generic, start};
 
@@ -40,6 +41,10 @@ const LAST_LEASE_TIME: Duration = Duration::from_secs(10);
 /// Between two looks at it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
+/// Between two rounds: how long those that were lost have to come back. They clean up first, which is a sync of what is
+/// half written, and try again with pauses of up to 15 s.
+const RETURN_GRACE: Duration = Duration::from_secs(20);
+
 /// What [`start`] makes a run of.
 pub(crate) struct Parts<'a> {
     /// What was asked for.
@@ -53,13 +58,15 @@ pub(crate) struct Parts<'a> {
     /// What of this machine belongs to the run itself and stays here.
     pub(crate) own_files: Vec<PathBuf>,
     /// Tools for nodes that were booted from the network.
-    pub(crate) stage2: Option<Vec<u8>>,
+    pub(crate) stage2: Option<Arc<Vec<u8>>>,
     /// The boot server, if there is one.
     pub(crate) serving: Option<Serving>,
     /// Token of the clones' beacons, where they are waited for.
     pub(crate) beacon: Option<[u8; 32]>,
     /// Keeps the server's key from being changed meanwhile.
     pub(crate) run_lock: RunLock,
+    /// What is kept for a restart.
+    pub(crate) unfinished: Unfinished,
 }
 
 /// A run whose ports are bound.
@@ -74,13 +81,16 @@ pub(crate) struct Run<'a> {
     pub(crate) server: Arc<Server>,
     /// What of this machine belongs to the run itself and stays here.
     pub(crate) own_files: Vec<PathBuf>,
-    /// Tools for nodes that were booted from the network, until they are sent.
-    pub(crate) stage2: Option<Vec<u8>>,
+    /// Tools for nodes that were booted from the network, for each round.
+    pub(crate) stage2: Option<Arc<Vec<u8>>>,
     serving: Option<Serving>,
     beacon: Option<[u8; 32]>,
     _run_lock: RunLock,
-    /// Nodes whose clone is good.
+    unfinished: Unfinished,
+    /// Nodes whose clone is good, and how many of them the boot server knows.
     done: Vec<NodeInfo>,
+    finished: usize,
+    round: u32,
     watcher: JoinHandle<()>,
     stage: String,
     expected: Vec<Expected>,
@@ -102,6 +112,9 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
             }
             let images = boot::make(&settings.boot, &survey.root, &spec).or_nothing_done()?;
             let run = start::start(options, &settings, images).or_nothing_done()?;
+            for text in spec.notes.clone() {
+                run.monitor.emit(&RunEvent::Warning { text });
+            }
             Ok(run.carry_out(options, |run| clone::run(run, &spec)))
         }
         Job::Generic(input) => {
@@ -130,7 +143,10 @@ impl<'a> Run<'a> {
             serving: parts.serving,
             beacon: parts.beacon,
             _run_lock: parts.run_lock,
+            unfinished: parts.unfinished,
             done: Vec::new(),
+            finished: 0,
+            round: 1,
             watcher,
             stage: "waiting for the start".to_owned(),
             expected: Vec::new(),
@@ -141,18 +157,62 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Runs the stages, tells everybody how it ended, and gives the exit code.
-    fn carry_out(mut self, options: &Options, stages: impl FnOnce(&mut Self) -> Result<()>) -> u8 {
-        if let Err(error) = stages(&mut self) {
+    /// Runs the stages for each round, tells everybody how it ended, and gives the exit code.
+    fn carry_out(mut self, options: &Options, stages: impl Fn(&mut Self) -> Result<()>) -> u8 {
+        let mut ended = if self.is_complete() {
+            Ok(())
+        } else {
+            self.gather().and_then(|()| stages(&mut self))
+        };
+        while self.may_go_on(&ended) && self.next_round() {
+            ended = stages(&mut self);
+        }
+        if let Err(error) = ended {
             self.abort(&error);
         }
+        self.await_first_boots();
         self.conclude(options)
+    }
+
+    /// Whether the run before had all the nodes that are wanted.
+    fn is_complete(&self) -> bool {
+        let wanted = self
+            .settings
+            .wanted
+            .and_then(|wanted| usize::try_from(wanted).ok());
+        wanted.is_some_and(|wanted| self.unfinished.done().len() >= wanted)
+    }
+
+    /// Whether another round may follow one that ended so.
+    fn may_go_on(&self, ended: &Result<()>) -> bool {
+        let is_lost = ended.is_err();
+        self.summary.ended_by.is_none()
+            && self.round < self.settings.rounds
+            && self.stop.cause().is_none()
+            && (!is_lost || self.monitor.nobody_left())
+    }
+
+    /// Waits for those that were late or lost; false when nobody is there for another round.
+    fn next_round(&mut self) -> bool {
+        self.monitor.round_ended(self.round, RETURN_GRACE);
+        self.expected.clear();
+        let Ok(nodes) = self.server.next_round(RETURN_GRACE) else {
+            return false;
+        };
+        self.round += 1;
+        self.monitor.emit(&RunEvent::RoundStarted {
+            round: self.round,
+            rounds: self.settings.rounds,
+        });
+        self.monitor.lets_go(&nodes);
+        true
     }
 
     fn conclude(mut self, options: &Options) -> u8 {
         if let Some(serving) = self.serving.take() {
             serving.stop();
         }
+        self.close_book();
         // The core ends with its last handle, and the watcher with the core: every event has been shown then.
         drop(self.server);
         let limit = Instant::now() + LAST_EVENTS_LIMIT;
@@ -176,6 +236,20 @@ impl<'a> Run<'a> {
         self.summary.exit_code()
     }
 
+    /// The run has ended in order, or was ended by the operator: there is nothing to take up. Where it failed on this side,
+    /// those that are done need not be done again.
+    fn close_book(&mut self) {
+        let failed_here = self.summary.ended_by.is_some() && self.stop.cause().is_none();
+        if failed_here && !self.unfinished.done().is_empty() {
+            return;
+        }
+        if let Err(error) = self.unfinished.close() {
+            self.monitor.emit(&RunEvent::Warning {
+                text: format!("{error:#}: a server started again takes this run up"),
+            });
+        }
+    }
+
     /// Ends the run on every node with what went wrong here. The first reason counts.
     pub(crate) fn abort(&mut self, error: &anyhow::Error) {
         if self.summary.ended_by.is_none() {
@@ -193,7 +267,10 @@ impl<'a> Run<'a> {
     pub(crate) fn told<T, E: Into<anyhow::Error>>(&mut self, fed: Result<T, E>) -> Result<T> {
         fed.map_err(|error| {
             let error = error.into();
-            self.abort(&error);
+            // Where no node is left that takes it, only the round is lost.
+            if self.round >= self.settings.rounds || !self.monitor.nobody_left() {
+                self.abort(&error);
+            }
             error
         })
     }
@@ -239,7 +316,7 @@ impl<'a> Run<'a> {
     /// No node has it, or the run was stopped.
     pub(crate) fn finish_stream(&mut self, writer: StreamWriter, golden: Option<GoldenTotals>) -> Result<()> {
         let summary = writer.finish()?;
-        let totals = totals(&summary, golden);
+        let totals = totals(&summary, self.round, golden);
         let content = golden.map_or(Content::Bytes(totals.bytes), |golden| {
             Content::Digest(golden.digest)
         });
@@ -259,7 +336,7 @@ impl<'a> Run<'a> {
     /// No node has it, or the run was stopped.
     pub(crate) fn finish_tools(&mut self, writer: StreamWriter) -> Result<()> {
         let summary = writer.finish()?;
-        let totals = totals(&summary, None);
+        let totals = totals(&summary, self.round, None);
         self.monitor.stream_ended(&totals);
         self.summary.streams.push(totals);
         self.survivors(summary.nodes)?;
@@ -287,7 +364,9 @@ impl<'a> Run<'a> {
                     .node_failed(node.id.0, "reporting", &error.to_string()),
                 Ok(report) => match compare(&self.expected, &report) {
                     Ok(()) => {
-                        self.monitor.node_done(node.id.0, report);
+                        self.monitor.node_done(node.id.0, report.clone());
+                        self.server.mark_done(node.id);
+                        self.keep_done(&node, report);
                         self.done.push(node);
                     }
                     Err(reason) => self.monitor.node_failed(node.id.0, "comparing digests", &reason),
@@ -295,6 +374,15 @@ impl<'a> Run<'a> {
             }
         }
         Ok(())
+    }
+
+    fn keep_done(&mut self, node: &NodeInfo, report: NodeReport) {
+        let identity = node.identity();
+        if let Err(error) = self.unfinished.add(Done { identity, report }) {
+            self.monitor.emit(&RunEvent::Warning {
+                text: format!("{error:#}: a server started again would clone {node} once more"),
+            });
+        }
     }
 
     /// Where clones tell their first boot, if anybody waits for that.
@@ -312,9 +400,13 @@ impl<'a> Run<'a> {
 
     /// The machines whose clones are good boot from their own disks from now on; the others stay armed. Before the
     /// release: whoever boots from the network at once gets the right menu.
-    pub(crate) fn finish_machines(&self) {
+    pub(crate) fn finish_machines(&mut self) {
+        let new = self
+            .done
+            .iter()
+            .skip(std::mem::replace(&mut self.finished, self.done.len()));
         let Some(serving) = &self.serving else { return };
-        for node in &self.done {
+        for node in new {
             if let Some(mac) = serving.finished(node) {
                 self.monitor.learn_mac(node.id.0, mac);
             }
@@ -323,9 +415,10 @@ impl<'a> Run<'a> {
 
     /// Waits for the clones to be seen again. The boot server goes on meanwhile: firmware that boots from the network
     /// first must be told to go on with the disk.
-    pub(crate) fn await_first_boots(&self) {
+    fn await_first_boots(&self) {
         let wait = self.settings.boot.wait_boot;
-        if wait.is_zero() || self.done.is_empty() {
+        let is_over = self.summary.ended_by.is_some() || self.monitor.missing_boots() == 0;
+        if wait.is_zero() || is_over {
             return;
         }
         self.monitor.wait_for_boots(wait);
@@ -349,6 +442,9 @@ impl<'a> Run<'a> {
 
     /// Lets the nodes go. They are done: what goes wrong now is only worth a warning.
     pub(crate) fn release(&self) {
+        if !self.settings.boot.wait_boot.is_zero() {
+            self.monitor.expect_boots(&self.done);
+        }
         if let Err(error) = self.server.release(self.settings.release_delay) {
             self.monitor.emit(&RunEvent::Warning {
                 text: format!("releasing the nodes: {error}"),
@@ -357,8 +453,9 @@ impl<'a> Run<'a> {
     }
 }
 
-fn totals(summary: &StreamSummary, golden: Option<GoldenTotals>) -> StreamTotals {
+fn totals(summary: &StreamSummary, round: u32, golden: Option<GoldenTotals>) -> StreamTotals {
     StreamTotals {
+        round,
         name: summary.name.to_string(),
         bytes: summary.bytes,
         blocks: summary.blocks,

@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) block_bytes: Option<usize>,
     /// Nodes waited for: `-n`, else those of the node list.
     pub(crate) wanted: Option<u32>,
+    /// Rounds at most.
+    pub(crate) rounds: u32,
     /// Booting nodes, and their first boot.
     pub(crate) boot: BootSettings,
     /// When to compress.
@@ -81,6 +83,7 @@ impl Settings {
             session,
             job,
             wanted: options.nodes.or(listed),
+            rounds: options.rounds,
             boot,
             release_delay: Duration::from_millis(u64::from(options.release_delay) * 100),
             block_bytes: options.block_size.map(|size| size.0),
@@ -90,6 +93,21 @@ impl Settings {
                 CompressWhen::Always => Compress::Always,
             },
         })
+    }
+}
+
+impl Settings {
+    /// What tells this job from another one under the same session name, over restarts of the server: what is sent, and
+    /// how it is laid out. Not how many nodes there are, nor how they are found.
+    pub(crate) fn job_digest(&self) -> [u8; 32] {
+        let text = format!(
+            "{} {:?} {:?} {}",
+            env!("CARGO_PKG_VERSION"),
+            self.session,
+            self.job,
+            self.boot.keep_identity
+        );
+        blake3::derive_key("ka 2026 job of a run", text.as_bytes())
     }
 }
 

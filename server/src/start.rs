@@ -20,6 +20,7 @@ use crate::monitor::Monitor;
 use crate::run::{Parts, Run};
 use crate::settings::Settings;
 use crate::stop::Stop;
+use crate::unfinished::{Before, Unfinished};
 
 /// Binds the ports, tells the operator how to join, and begins to watch.
 ///
@@ -28,10 +29,16 @@ use crate::stop::Stop;
 pub(crate) fn start<'a>(options: &Options, settings: &'a Settings, images: Images) -> Result<Run<'a>> {
     ka_host::system::raise_nofile().context("preparing for many connections")?;
     let run_lock = RunLock::for_run(&options.state_dir).context("--state-dir")?;
-    let beacon = settings.boot.beacon.then(random).transpose()?;
+    let (unfinished, before) = Unfinished::open(
+        &options.state_dir,
+        settings.session.as_str(),
+        settings.job_digest(),
+        options.fresh,
+    )?;
+    let beacon = settings.boot.beacon.then_some(unfinished.beacon());
     let config = ServerConfig {
         beacon,
-        ..server_config(options, settings)?
+        ..server_config(options, settings, &unfinished)?
     };
     let server = Arc::new(Server::start(config)?);
     let stop = Stop::on_signals()?;
@@ -47,11 +54,18 @@ pub(crate) fn start<'a>(options: &Options, settings: &'a Settings, images: Image
         server.join_code().write_file(path).context("--join-file")?;
     }
     let code_file = options.join_file.as_ref().unwrap_or(&kept);
-    let monitor = Monitor::new(views(options, log_dir), settings.wanted, server.events());
-    let boot_server = open_boot_server(options, settings, images.stage1, &server)?;
+    let monitor = Monitor::new(
+        views(options, log_dir),
+        still_wanted(settings, &unfinished),
+        server.events(),
+    );
+    let boot_server = open_boot_server(options, settings, images.stage1, &server, &unfinished)?;
     announce(options, settings, &server, code_file);
     listening(options, settings, &server, &monitor, log_path.as_deref());
-    let serving = boot_server.map(|opened| opened.serve(&monitor)).transpose()?;
+    tell_before(&monitor, &unfinished, before);
+    let serving = boot_server
+        .map(|opened| opened.serve(&monitor, &server))
+        .transpose()?;
     for text in images.notes {
         monitor.emit(&RunEvent::Warning { text });
     }
@@ -62,10 +76,11 @@ pub(crate) fn start<'a>(options: &Options, settings: &'a Settings, images: Image
         stop,
         server,
         own_files,
-        stage2: images.stage2,
+        stage2: images.stage2.map(Arc::new),
         serving,
         beacon,
         run_lock,
+        unfinished,
     };
     Run::new(parts)
 }
@@ -75,6 +90,7 @@ fn open_boot_server<'a>(
     settings: &'a Settings,
     stage1: Option<Stage1>,
     server: &Server,
+    unfinished: &Unfinished,
 ) -> Result<Option<Opened<'a>>> {
     let Some((plan, stage1)) = settings.boot.pxe.as_ref().zip(stage1) else {
         return Ok(None);
@@ -85,7 +101,36 @@ fn open_boot_server<'a>(
         listen: options.listen,
         port: server.local_addrs().control.port(),
     };
-    Opened::new(plan, stage1, &contact).map(Some)
+    Opened::new(plan, stage1, &contact, unfinished.done()).map(Some)
+}
+
+/// Nodes that are still to come; those that are done count.
+fn still_wanted(settings: &Settings, unfinished: &Unfinished) -> Option<u32> {
+    let done = u32::try_from(unfinished.done().len()).unwrap_or(u32::MAX);
+    settings.wanted.map(|wanted| wanted.saturating_sub(done))
+}
+
+/// Says what became of the run before, and shows who of it is done.
+fn tell_before(monitor: &Monitor, unfinished: &Unfinished, before: Before) {
+    let text = match before {
+        Before::Nothing => return,
+        Before::TakenUp => {
+            let nodes = monitor.know_done(unfinished.done());
+            return monitor.emit(&RunEvent::TakenUp { nodes });
+        }
+        Before::OtherJob => {
+            "another job under this name was not ended; it is given up, and its join code is not good any more"
+        }
+        Before::Unreadable => {
+            "what was kept of an earlier run of this session cannot be read; this is a new run"
+        }
+        Before::InUse => {
+            "another ka-server runs this session with this --state-dir: if this one is killed, it cannot be taken up"
+        }
+    };
+    monitor.emit(&RunEvent::Warning {
+        text: text.to_owned(),
+    });
 }
 
 /// The secret itself is shown to a person at a terminal and to nobody else: what is no terminal is a log (of a unit, of
@@ -153,15 +198,18 @@ fn views(options: &Options, log_dir: Option<LogDir>) -> Vec<Box<dyn View>> {
     views
 }
 
-fn server_config(options: &Options, settings: &Settings) -> Result<ServerConfig> {
+fn server_config(options: &Options, settings: &Settings, unfinished: &Unfinished) -> Result<ServerConfig> {
     let key = ServerKey::load_or_create(&options.state_dir).context("--state-dir")?;
-    let mut config = ServerConfig::new(settings.session.clone(), key, random()?);
+    let mut config = ServerConfig::new(settings.session.clone(), key, unfinished.secret());
     if let Some(listen) = options.listen {
         config.listen = listen;
     }
     config.control_port = options.control_port;
     config.data_port = options.data_port;
-    config.wanted = settings.wanted;
+    config.rounds = settings.rounds;
+    config.wanted = still_wanted(settings, unfinished);
+    let done = unfinished.done().iter();
+    config.done = done.map(|done| done.identity.clone()).collect();
     config.wait = options.wait.map(Duration::from_secs);
     config.window_bytes = options.buffer.0;
     config.encrypt = !options.no_encrypt;
@@ -174,7 +222,11 @@ fn server_config(options: &Options, settings: &Settings) -> Result<ServerConfig>
     Ok(config)
 }
 
-fn random<const N: usize>() -> Result<[u8; N]> {
+/// Bytes that nobody can guess.
+///
+/// # Errors
+/// The kernel has none.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| anyhow!("making the run's secret: {error}"))?;
     Ok(bytes)

@@ -64,6 +64,7 @@ pub(crate) fn receive(
             Ok(())
         }
         Err(error) => {
+            session.note_failed_consumer();
             // When it is the connection that failed, there is nobody left to tell.
             drop(reader.finish(Err(error.to_string())));
             Err(error)
@@ -152,7 +153,10 @@ fn pacing<'a>(
     move || {
         session.stop.check().map_err(io::Error::other)?;
         pace.look(progress);
-        reader.recv().map_err(io::Error::other)
+        reader.recv().map_err(|error| {
+            session.note_broken_stream();
+            io::Error::other(error)
+        })
     }
 }
 

@@ -15,6 +15,7 @@ pub mod auth;
 pub mod block;
 pub mod control;
 pub mod discovery;
+pub mod identity;
 pub mod ids;
 pub mod limits;
 pub mod link;

@@ -91,6 +91,45 @@ pub enum RunEvent {
         /// Why.
         reason: String,
     },
+    /// The server was started again: the run before was not ended, and this one goes on with the others.
+    TakenUp {
+        /// Who is done already.
+        nodes: Vec<NodeRef>,
+    },
+    /// A node is too late for this round, or came back in it: it waits for the next one.
+    NodeQueued {
+        /// The node; it has no place yet.
+        node: NodeRef,
+        /// The round that it waits for, counted from 1.
+        round: u32,
+        /// Why not now.
+        reason: String,
+    },
+    /// A node came whose clone is good already; it was told so and let go.
+    NodeDoneAlready {
+        /// Where from.
+        addr: String,
+        /// Its host name.
+        name: String,
+    },
+    /// A round is over, and another one follows if somebody is there for it.
+    RoundEnded {
+        /// Which, counted from 1.
+        round: u32,
+        /// Nodes that wait for the next one.
+        waiting: usize,
+        /// Nodes that were lost and may come back.
+        lost: usize,
+        /// How long they are waited for at most, seconds.
+        secs: u64,
+    },
+    /// The second or a later round begins; `lets-go` follows.
+    RoundStarted {
+        /// Which, counted from 1.
+        round: u32,
+        /// How many there may be (`--rounds`).
+        rounds: u32,
+    },
     /// The start rule holds: the seed's "Let's go".
     LetsGo {
         /// The nodes in chain order.

@@ -20,6 +20,8 @@ pub const MAX_SHOWN_PROBLEMS: usize = 20;
 pub struct StreamTotals {
     /// The session's name, `kainstall2`.
     pub name: String,
+    /// In which round, counted from 1.
+    pub round: u32,
     /// Bytes sent, compressed as they were.
     pub bytes: u64,
     /// Blocks they were sent in.
@@ -66,6 +68,9 @@ pub enum NodeOutcome {
 pub struct NodeSummary {
     /// The node.
     pub node: NodeRef,
+    /// In which round that was, counted from 1: the last one that it took part in. 0: before the server was started
+    /// again.
+    pub round: u32,
     /// What became of it.
     #[serde(flatten)]
     pub outcome: NodeOutcome,
@@ -83,7 +88,7 @@ pub struct RunSummary {
     pub ended_by: Option<String>,
     /// The streams in order.
     pub streams: Vec<StreamTotals>,
-    /// Every node that was ever accepted, in chain order.
+    /// Every node that was ever accepted, in chain order, each once: as the last round that it was in left it.
     pub nodes: Vec<NodeSummary>,
     /// Golden files that changed, vanished or could not be read, named as far as they were kept.
     pub golden_problems: Vec<String>,
@@ -128,7 +133,7 @@ impl fmt::Display for RunSummary {
         write_problems(f, self)?;
         for node in &self.nodes {
             if let NodeOutcome::Done { report } = &node.outcome {
-                write_done(f, &node.node, report, node.first_boot)?;
+                write_done(f, node, report)?;
             }
         }
         write_verdict(f, self)
@@ -136,7 +141,10 @@ impl fmt::Display for RunSummary {
 }
 
 fn write_stream(f: &mut fmt::Formatter<'_>, stream: &StreamTotals) -> fmt::Result {
-    let name = &stream.name;
+    let name = &match stream.round {
+        0 | 1 => stream.name.clone(),
+        round => format!("{} (round {round})", stream.name),
+    };
     let sending = Duration::from_millis(stream.sending_ms);
     if let Some(golden) = &stream.golden {
         let files = if golden.files == 0 {
@@ -191,13 +199,8 @@ fn write_problems(f: &mut fmt::Formatter<'_>, summary: &RunSummary) -> fmt::Resu
     }
 }
 
-fn write_done(
-    f: &mut fmt::Formatter<'_>,
-    node: &NodeRef,
-    report: &NodeReport,
-    first_boot: Option<FirstBoot>,
-) -> fmt::Result {
-    write!(f, "{node}: done")?;
+fn write_done(f: &mut fmt::Formatter<'_>, summary: &NodeSummary, report: &NodeReport) -> fmt::Result {
+    write!(f, "{}: done{}", summary.node, in_round(summary.round))?;
     for stream in &report.streams {
         write!(f, "; {}: ", stream.name)?;
         if stream.files > 0 {
@@ -218,7 +221,7 @@ fn write_done(
             )?;
         }
     }
-    match first_boot {
+    match summary.first_boot {
         Some(boot) => writeln!(f, "; {boot}")?,
         None => writeln!(f)?,
     }
@@ -227,6 +230,15 @@ fn write_done(
         writeln!(f, "  warning: {text}")?;
     }
     Ok(())
+}
+
+/// Nothing for the first round, which most runs have only.
+fn in_round(round: u32) -> String {
+    match round {
+        0 => " before the server was started again".to_owned(),
+        1 => String::new(),
+        round => format!(" in round {round}"),
+    }
 }
 
 fn write_verdict(f: &mut fmt::Formatter<'_>, summary: &RunSummary) -> fmt::Result {
@@ -239,7 +251,7 @@ fn write_verdict(f: &mut fmt::Formatter<'_>, summary: &RunSummary) -> fmt::Resul
         .nodes
         .iter()
         .filter_map(|node| match &node.outcome {
-            NodeOutcome::Failed { stage, reason } => Some((&node.node, stage, reason)),
+            NodeOutcome::Failed { stage, reason } => Some((node, stage, reason)),
             NodeOutcome::Done { .. } => None,
         })
         .collect();
@@ -262,7 +274,8 @@ fn write_verdict(f: &mut fmt::Formatter<'_>, summary: &RunSummary) -> fmt::Resul
         writeln!(f, "never came back: {node}")?;
     }
     for (node, stage, reason) in failed {
-        writeln!(f, "failed: {node} at {stage}: {reason}")?;
+        let round = in_round(node.round);
+        writeln!(f, "failed: {} at {stage}{round}: {reason}", node.node)?;
     }
     Ok(())
 }
@@ -294,6 +307,7 @@ mod tests {
         };
         NodeSummary {
             node,
+            round: 1,
             outcome,
             first_boot: None,
         }
@@ -310,6 +324,25 @@ mod tests {
         seen_by: SeenBy::Beacon,
         after_ms: 42_000,
     };
+
+    #[test]
+    fn a_node_of_a_later_round_says_so() {
+        let late = |position, outcome| NodeSummary {
+            round: 2,
+            ..node(position, outcome)
+        };
+        let text = summary(vec![node(1, done()), late(2, done()), late(3, failed())]).to_string();
+        assert!(text.contains("node 2 n2 (10.0.1.2): done in round 2"), "{text}");
+        assert!(
+            text.contains("node 1 n1 (10.0.1.1): done;") || text.contains("node 1 n1 (10.0.1.1): done\n"),
+            "{text}"
+        );
+        let last = text.lines().last().unwrap();
+        assert!(
+            last.starts_with("failed: node 3 n3") && last.contains(" in round 2: "),
+            "{last}"
+        );
+    }
 
     #[test]
     fn clones_that_never_came_back_are_named_at_the_end_and_in_the_exit_code() {
@@ -381,6 +414,7 @@ failed: node 3 n3 (10.0.1.3) at formatting: mkfs.xfs: no space
             digest: Digest([0xab; 32]),
         };
         let stream = StreamTotals {
+            round: 1,
             name: "kainstall2".into(),
             bytes: 792 << 20,
             blocks: 1445,

@@ -86,6 +86,12 @@ pub enum TransportError {
         /// Its reason.
         reason: String,
     },
+    /// The server says that this node's clone is good already.
+    #[error("the server at {server} says that this node is done")]
+    DoneAlready {
+        /// The server.
+        server: SocketAddr,
+    },
     /// The server ended the run.
     #[error("the server ended the run: {reason}")]
     Aborted {

@@ -3,21 +3,22 @@
 
 use std::net::IpAddr;
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ka_proto::SessionName;
-use ka_pxe::{BootConfig, BootEvent, BootServer, DhcpMode, MacAddr, Served, Source};
+use ka_pxe::{BootConfig, BootEvent, BootServer, DhcpMode, Entry, MacAddr, Served, Source};
 use ka_status::boot::{BootServing, MachineNews};
 use ka_status::run::RunEvent;
-use ka_transport::{CONTROL_PORT, JoinCode, NodeInfo};
+use ka_transport::{CONTROL_PORT, JoinCode, NodeInfo, Server};
 
 use super::images::Stage1;
 use super::machines::{Machines, Meaning};
 use super::plan::PxePlan;
 use crate::monitor::Monitor;
+use crate::unfinished::Done;
 
 /// Names that machines ask for.
 const KERNEL: &str = "vmlinuz";
@@ -52,10 +53,20 @@ impl<'a> Opened<'a> {
     ///
     /// # Errors
     /// A port, file or boot program cannot be had, or another DHCP server is on the wire in `full` mode.
-    pub(crate) fn new(plan: &'a PxePlan, stage1: Stage1, contact: &Contact<'_>) -> Result<Self> {
+    pub(crate) fn new(
+        plan: &'a PxePlan,
+        stage1: Stage1,
+        contact: &Contact<'_>,
+        done: &[Done],
+    ) -> Result<Self> {
         let (stage1_bytes, kernel) = (stage1.image.len() as u64, stage1.release.clone());
         let server = BootServer::start(config(plan, stage1, contact)).context("--pxe")?;
-        for mac in &plan.rearm {
+        // A run that is taken up has armed them before; those that are done since are done.
+        let is_done = |mac: &MacAddr| {
+            let mac = Some(ka_proto::MacAddr(mac.0));
+            done.iter().any(|done| done.identity.mac == mac)
+        };
+        for mac in plan.rearm.iter().filter(|mac| !is_done(mac)) {
             server.arm(*mac).context("--arm listed")?;
         }
         let about = BootServing {
@@ -73,14 +84,19 @@ impl<'a> Opened<'a> {
     ///
     /// # Errors
     /// No thread can be had.
-    pub(crate) fn serve(self, monitor: &Arc<Monitor>) -> Result<Serving> {
+    pub(crate) fn serve(self, monitor: &Arc<Monitor>, server: &Arc<Server>) -> Result<Serving> {
         monitor.emit(&RunEvent::BootServing(self.about));
         for text in &self.plan.notes {
             monitor.emit(&RunEvent::Warning { text: text.clone() });
         }
         let files = vec![KERNEL.to_owned(), STAGE1.to_owned()];
         let machines = Arc::new(Mutex::new(Machines::new(&self.plan.nodes, files)));
-        let teller = tell(self.server.events(), Arc::clone(&machines), Arc::clone(monitor))?;
+        let teller = tell(
+            self.server.events(),
+            Arc::clone(&machines),
+            Arc::clone(monitor),
+            Arc::downgrade(server),
+        )?;
         Ok(Serving {
             server: self.server,
             machines,
@@ -206,9 +222,19 @@ fn tell(
     events: Receiver<BootEvent>,
     machines: Arc<Mutex<Machines>>,
     monitor: Arc<Monitor>,
+    server: Weak<Server>,
 ) -> Result<JoinHandle<()>> {
     let tell = move || {
         for event in events {
+            // Whoever is given this menu is armed: for the first time, or again after its clone was done.
+            if let BootEvent::Menu {
+                mac,
+                entry: Entry::Kamethod,
+            } = &event
+                && let Some(server) = server.upgrade()
+            {
+                server.forget_done(ka_proto::MacAddr(mac.0));
+            }
             let meaning = lock(&machines).take(event);
             match meaning {
                 Meaning::Show(event) => monitor.emit(&event),

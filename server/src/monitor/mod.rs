@@ -5,6 +5,7 @@ mod slow;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +25,7 @@ use ka_status::view::View;
 use ka_transport::{NodeInfo, ServerEvent};
 
 use crate::roster::Roster;
+use crate::unfinished::Done;
 
 /// Between two progress events: readable on a screen, and small beside the data in a JSON log.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -59,8 +61,8 @@ struct State {
     refusals: u32,
     /// Time since the run began, as of the last look.
     at: Duration,
-    /// When the nodes were released.
-    released_at: Duration,
+    /// When each node was released.
+    released_at: BTreeMap<u32, Duration>,
     /// The transport has ended: nothing more will be reported.
     is_over: bool,
 }
@@ -104,6 +106,15 @@ impl Monitor {
         let mut state = self.up_to_date();
         let nodes = state.roster.order(infos);
         state.show(&RunEvent::LetsGo { nodes });
+    }
+
+    /// Nodes that an earlier process of this run saw done.
+    pub(crate) fn know_done(&self, done: &[Done]) -> Vec<NodeRef> {
+        let mut state = self.up_to_date();
+        (1..)
+            .zip(done)
+            .map(|(id, done)| state.roster.know_done(id, done))
+            .collect()
     }
 
     /// The node with this number, as the views know it.
@@ -175,11 +186,42 @@ impl Monitor {
         self.up_to_date().roster.learn_mac(id, mac);
     }
 
-    /// The nodes are released, and the clones among them waited for.
+    /// The round is over: shows who is there for another one, if somebody is or may come back in `grace`.
+    pub(crate) fn round_ended(&self, round: u32, grace: Duration) {
+        let mut state = self.up_to_date();
+        // The places are counted among those of a round, and nobody is wanted by number in the next one.
+        state.wanted = None;
+        let (waiting, lost) = state.roster.end_round();
+        let secs = grace.as_secs();
+        if waiting + lost > 0 {
+            state.show(&RunEvent::RoundEnded {
+                round,
+                waiting,
+                lost,
+                secs,
+            });
+        }
+    }
+
+    /// Whether every node of this round has failed or is done.
+    pub(crate) fn nobody_left(&self) -> bool {
+        self.up_to_date().roster.unsettled().is_empty()
+    }
+
+    /// The nodes are released: those that are done are expected to boot from their own disks.
+    pub(crate) fn expect_boots(&self, done: &[NodeInfo]) {
+        let mut state = self.up_to_date();
+        let at = state.at;
+        for node in done {
+            state.released_at.entry(node.id.0).or_insert(at);
+        }
+        state.roster.expect_boots();
+    }
+
+    /// The clones that have not come back yet are waited for.
     pub(crate) fn wait_for_boots(&self, wait: Duration) {
         let mut state = self.up_to_date();
-        state.released_at = state.at;
-        let (nodes, secs) = (state.roster.expect_boots(), wait.as_secs());
+        let (nodes, secs) = (state.roster.missing_boots(), wait.as_secs());
         state.show(&RunEvent::WaitingForBoots { nodes, secs });
     }
 
@@ -248,7 +290,18 @@ impl State {
         match event {
             ServerEvent::NodeJoined { node, present } => self.joined(&node, present),
             ServerEvent::Turned { from, reason } => self.refused(from, reason),
+            ServerEvent::NodeQueued { node, round, reason } => {
+                let node = self.roster.queue(&node);
+                self.show(&RunEvent::NodeQueued { node, round, reason });
+            }
+            ServerEvent::NodeDoneAlready { from, name } => self.show(&RunEvent::NodeDoneAlready {
+                addr: from.ip().to_string(),
+                name,
+            }),
             ServerEvent::NodeFailed { node, failure } => {
+                if failure.again {
+                    self.roster.may_return(node.id.0);
+                }
                 self.node_failed(node.id.0, &failure.stage, &failure.reason);
             }
             ServerEvent::NodeEvent { node, payload } => self.step(node.0, &payload),
@@ -280,7 +333,8 @@ impl State {
     }
 
     fn came_back(&mut self, id: u32, seen_by: SeenBy) {
-        let after = self.at.saturating_sub(self.released_at);
+        let released_at = self.released_at.get(&id).copied().unwrap_or(self.at);
+        let after = self.at.saturating_sub(released_at);
         let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         if let Some(node) = self.roster.came_back(id, seen_by, after_ms) {
             self.show(&RunEvent::NodeBooted {

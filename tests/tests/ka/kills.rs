@@ -23,11 +23,12 @@ fn three(kit: &Kit) -> Result<Run> {
     let disks = (1..=3)
         .map(|number| kit.same_disk(&format!("n{number}")))
         .collect::<Result<Vec<_>>>()?;
-    let server = kit.server(&["-n", "3"])?;
+    // One round, one try: how it ends when nobody comes back.
+    let server = kit.server(&["-n", "3", "--rounds", "1"])?;
     let nodes = disks
         .iter()
         .enumerate()
-        .map(|(index, disk)| kit.node(index + 1, &server, disk, &[]));
+        .map(|(index, disk)| kit.node(index + 1, &server, disk, &["--retries", "1"]));
     let nodes = nodes.collect::<Result<Vec<_>>>()?;
     Ok(Run { server, nodes, disks })
 }
@@ -203,7 +204,7 @@ fn when_the_server_is_killed_every_node_ends_with_an_error_and_no_disk_looks_fin
 fn a_disk_of_a_broken_run_can_be_cloned_to_again() -> Result<()> {
     let kit = Kit::slow("again", 1)?;
     let disk = kit.same_disk("n1")?;
-    let server = kit.server(&["-n", "1"])?;
+    let server = kit.server(&["-n", "1", "--rounds", "1"])?;
     let mut node = kit.node(1, &server, &disk, &[])?;
     node.wait_for("estoring")?;
     thread::sleep(Duration::from_secs(1));

@@ -20,6 +20,7 @@ mod lab;
 mod licences;
 mod options;
 mod postinstall;
+mod rounds;
 mod secrets;
 mod status;
 mod strangers;

@@ -6,6 +6,13 @@ use super::{
     RunOutput, SocketAddr, ToNode, limits,
 };
 
+/// Where a node comes in.
+enum Place {
+    InRound,
+    /// And why not in this one.
+    NextRound(String),
+}
+
 impl Run {
     /// A proved Join. `local` is the server's address that the node reached, `remote` the node's.
     pub fn handle_join(
@@ -16,32 +23,40 @@ impl Run {
         local: IpAddr,
         remote: SocketAddr,
     ) {
-        if let Err(reason) = self.admit(&join) {
-            self.refuse(conn, &join, remote, reason);
+        let addr = data_addr(&join, remote);
+        if join.session == self.config.session && self.send_home(conn, &join, addr) {
             return;
         }
-        let addr = data_addr(&join, remote);
-        self.replace_earlier(&join, addr);
+        let place = match self.admit(&join) {
+            Ok(place) => place,
+            Err(reason) => return self.refuse(conn, &join, remote, reason),
+        };
+        match &place {
+            Place::InRound => self.replace_earlier(&join, addr),
+            Place::NextRound(_) => self.lose_earlier(now, &join, addr),
+        }
+        let (wants_release, start_now) = (join.wants_release, join.start_now);
         self.last_node += 1;
         let id = NodeId(self.last_node);
-        let info = NodeInfo {
-            id,
-            name: join.name,
-            addr,
-            mac: join.mac,
-            position: ChainPosition(0),
-        };
+        let info = NodeInfo::new(id, join, addr);
         let member = Member {
             info: info.clone(),
             conn: Some(conn),
             server_addr: local,
-            wants_release: join.wants_release,
+            wants_release,
             heard: now,
-            state: MemberState::Waiting,
+            state: match place {
+                Place::InRound => MemberState::Waiting,
+                Place::NextRound(_) => MemberState::Queued,
+            },
         };
-        self.members.insert(id, member);
         self.connections.insert(conn, id);
+        if let Place::NextRound(why) = place {
+            return self.enqueue(member, why);
+        }
+        self.members.insert(id, member);
         self.send(id, self.accepted(id));
+        self.is_back(&info);
         let (present, wanted) = (self.present(), self.config.wanted);
         self.event(RunEvent::NodeJoined {
             node: info,
@@ -49,12 +64,12 @@ impl Run {
             wanted,
         });
         self.count_changed = true;
-        if join.start_now || wanted.is_some_and(|wanted| present >= wanted) {
+        if start_now || wanted.is_some_and(|wanted| present >= wanted) || self.is_complete() {
             self.start();
         }
     }
 
-    fn admit(&self, join: &Join) -> Result<(), String> {
+    fn admit(&self, join: &Join) -> Result<Place, String> {
         if join.session != self.config.session {
             return Err(format!(
                 "this is session {}, not {}",
@@ -62,10 +77,15 @@ impl Run {
             ));
         }
         match (&self.phase, self.config.wanted) {
-            (Phase::Gathering { .. }, _) if self.members.len() >= limits::MAX_NODES => {
+            _ if self.members.len() >= limits::MAX_NODES => {
                 Err(format!("{} nodes are here, more cannot join", limits::MAX_NODES))
             }
-            (Phase::Gathering { .. }, _) => Ok(()),
+            (Phase::Gathering { .. }, _) => Ok(Place::InRound),
+            _ if self.may_wait() => Ok(Place::NextRound(format!(
+                "round {} of the run has begun with {} nodes",
+                self.config.round,
+                self.order.len()
+            ))),
             (Phase::Over | Phase::Leaving { .. }, _) => Err("the run is over".to_owned()),
             (_, Some(wanted)) if self.order.len() >= wanted as usize => Err(format!(
                 "the run has begun with the {wanted} nodes that were wanted (-n {wanted})"
@@ -124,7 +144,7 @@ impl Run {
         self.count_changed = true;
     }
 
-    fn accepted(&self, node: NodeId) -> ToNode {
+    pub(super) fn accepted(&self, node: NodeId) -> ToNode {
         let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
         ToNode::Accepted {
             node,
@@ -134,7 +154,7 @@ impl Run {
         }
     }
 
-    fn present(&self) -> u32 {
+    pub(super) fn present(&self) -> u32 {
         u32::try_from(self.members.len()).unwrap_or(u32::MAX)
     }
 
@@ -174,6 +194,7 @@ impl Run {
     /// `--wait` is over.
     pub(super) fn gather_timeout(&mut self, now: Duration) {
         if self.members.is_empty() {
+            self.ended = true;
             self.event(RunEvent::NobodyCame);
             self.be_over(now);
         } else {

@@ -20,6 +20,8 @@ pub(super) struct Member {
 
 #[derive(Debug)]
 pub(super) enum MemberState {
+    /// Not in this round: it waits for the next one.
+    Queued,
     /// In the run, nothing to answer.
     Waiting,
     /// Asked, not answered.
@@ -35,6 +37,10 @@ pub(super) enum MemberState {
 impl Member {
     pub(super) const fn is_active(&self) -> bool {
         !matches!(self.state, MemberState::Failed(_))
+    }
+
+    pub(super) const fn is_queued(&self) -> bool {
+        matches!(self.state, MemberState::Queued)
     }
 
     pub(super) const fn failure(&self) -> Option<&Failure> {

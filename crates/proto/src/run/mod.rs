@@ -12,6 +12,7 @@ mod chain;
 mod gather;
 mod member;
 mod pace;
+mod rounds;
 mod stages;
 mod stream;
 mod suspects;
@@ -26,6 +27,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::control::{Join, Progress, Side, Stage, Successor, ToNode, ToServer};
+use crate::identity::Identity;
 use crate::ids::{ChainPosition, NodeId, StreamId, StreamOffset};
 use crate::limits;
 use crate::text::{Reason, StreamName};
@@ -70,6 +72,14 @@ pub struct Run {
     count_changed: bool,
     order: Vec<NodeId>,
     streams_opened: u32,
+    /// Those of earlier rounds: their numbers are not used again.
+    streams_before: u32,
+    /// Who was told to come back and has not yet.
+    awaited: Vec<Identity>,
+    /// Whose clones are good.
+    done: Vec<Identity>,
+    /// There will be no further round.
+    ended: bool,
     last_node: u32,
     next_ping: Duration,
     last_call: Duration,
@@ -92,6 +102,10 @@ impl Run {
             count_changed: false,
             order: Vec::new(),
             streams_opened: 0,
+            streams_before: 0,
+            awaited: Vec::new(),
+            done: Vec::new(),
+            ended: false,
             last_node: 0,
             next_ping,
             last_call: now,
@@ -112,7 +126,7 @@ impl Run {
             return;
         };
         member.heard = now;
-        let (node, active) = (member.info.id, member.is_active());
+        let (node, active, queued) = (member.info.id, member.is_active(), member.is_queued());
         self.acquit(now, node);
         match message {
             ToServer::Pong(_) => {}
@@ -120,6 +134,7 @@ impl Run {
             ToServer::Leaving { reason } => {
                 self.lose(now, node, &Reason::new(format!("the node left: {reason}")));
             }
+            _ if queued => self.lose(now, node, &Reason::new("it answered what it was not asked")),
             ToServer::StreamFailed { reason, .. } => self.lose_for_next_round(now, node, &reason),
             _ if !active => self.handle_relay_only(now, node, message),
             ToServer::StepFailed { stage, reason } => self.handle_step_failed(now, node, stage, reason),
@@ -165,9 +180,10 @@ impl Run {
 
     /// Ends the run: every node is told, every connection closed.
     pub fn abort(&mut self, now: Duration, reason: &Reason) {
-        if matches!(self.phase, Phase::Over) {
+        if self.ended {
             return;
         }
+        self.ended = true;
         let nodes: Vec<NodeId> = self.members.keys().copied().collect();
         for node in nodes {
             self.send(
@@ -179,10 +195,12 @@ impl Run {
             );
             self.close(node);
         }
-        self.be_over(now);
+        if !matches!(self.phase, Phase::Over) {
+            self.be_over(now);
+        }
     }
 
-    /// Every node that came and was counted in, in order, with its failure if it has one.
+    /// Every node that was counted in when this round began, in order, with its failure if it has one.
     #[must_use]
     pub fn nodes(&self) -> Vec<(NodeInfo, Option<Failure>)> {
         let members = self.order.iter().filter_map(|node| self.members.get(node));

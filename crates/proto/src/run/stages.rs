@@ -182,7 +182,8 @@ impl Run {
     }
 
     fn give_up(&mut self, now: Duration, node: NodeId, reason: &Reason, again: bool) {
-        if matches!(self.phase, Phase::Gathering { .. }) {
+        let queued = self.members.get(&node).is_some_and(super::Member::is_queued);
+        if queued || matches!(self.phase, Phase::Gathering { .. }) {
             self.dismiss(node, reason.clone());
             self.leave_gathering(node, reason.clone());
             return;
@@ -320,7 +321,8 @@ impl Run {
     }
 
     pub(super) fn finish_leaving(&mut self, now: Duration) {
-        let connected = self.members.values().any(|member| member.conn.is_some());
+        let mut in_round = self.members.values().filter(|member| !member.is_queued());
+        let connected = in_round.any(|member| member.conn.is_some());
         if matches!(self.phase, Phase::Leaving { .. }) && !connected {
             self.be_over(now);
         }
@@ -328,7 +330,7 @@ impl Run {
 
     /// Whoever did not close in time is closed.
     pub(super) fn leave_timeout(&mut self, now: Duration) {
-        let nodes: Vec<NodeId> = self.members.keys().copied().collect();
+        let nodes: Vec<NodeId> = self.in_round().collect();
         for node in nodes {
             self.close(node);
         }

@@ -116,7 +116,7 @@ impl Run {
             return Err(RunError::NobodyLeft);
         };
         self.streams_opened += 1;
-        let stream = StreamId(self.streams_opened);
+        let stream = StreamId(self.streams_before + self.streams_opened);
         let key = auth::stream_key(&self.config.run_key, self.config.run, stream);
         self.phase = Phase::Streaming(Box::new(StreamRun {
             stream,

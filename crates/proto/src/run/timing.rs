@@ -11,7 +11,11 @@ impl Run {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         let phase = match &self.phase {
-            Phase::Over => return None,
+            // Between two rounds those that wait are still there.
+            Phase::Over if self.ended || self.members.values().all(|member| member.conn.is_none()) => {
+                return None;
+            }
+            Phase::Over => None,
             Phase::Gathering { until } => *until,
             Phase::Idle => None,
             Phase::Asking { deadline, .. } | Phase::Leaving { deadline } => Some(*deadline),

@@ -150,7 +150,7 @@ pub enum RunEvent {
         /// How many are wanted, if a number was given.
         wanted: Option<u32>,
     },
-    /// A node went while gathering; nothing is lost.
+    /// A node went while gathering, or while it waited for the next round; nothing is lost.
     NodeLeft {
         /// Who.
         node: NodeInfo,
@@ -167,6 +167,22 @@ pub enum RunEvent {
         name: NodeName,
         /// Why.
         reason: Reason,
+    },
+    /// A node came too late for this round, or came back in it, and waits for the next one.
+    NodeQueued {
+        /// Who.
+        node: NodeInfo,
+        /// The round that it waits for.
+        round: u32,
+        /// Why not now.
+        reason: Reason,
+    },
+    /// A node came whose clone is good already, and was let go.
+    NodeDoneAlready {
+        /// From where it came.
+        addr: SocketAddr,
+        /// Its host name.
+        name: NodeName,
     },
     /// Gathering is over; these are the nodes in order.
     Gathered(Vec<NodeInfo>),
@@ -252,7 +268,8 @@ pub enum RunEvent {
         /// Who.
         node: NodeId,
     },
-    /// All connections are closed; nothing more will happen.
+    /// The round is over and its connections are closed; nothing more will happen unless
+    /// [`super::Run::next_round`] is called.
     Over,
 }
 

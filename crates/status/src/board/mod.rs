@@ -12,7 +12,7 @@ use node::NodeState;
 use session::Session;
 
 use crate::event::StepState;
-use crate::run::{NodeRef, RunEvent};
+use crate::run::{NodeProgress, NodeRef, RunEvent};
 
 /// The state of a run, for showing.
 #[derive(Debug, Default)]
@@ -71,11 +71,7 @@ impl Board {
                 if let Phase::Session(session) = &mut self.phase {
                     session.progress(at, *sent_bytes, *content_bytes);
                 }
-                for progress in nodes {
-                    if let Some(line) = self.nodes.iter_mut().find(|line| line.node.id == progress.id) {
-                        line.progress(at, progress);
-                    }
-                }
+                self.progress(at, nodes);
             }
             RunEvent::SlowNode {
                 node: Some(node),
@@ -99,12 +95,25 @@ impl Board {
                 }
             }
             RunEvent::Ended { .. } => self.phase = Phase::Silent,
+            RunEvent::RoundEnded { .. } => self.gathering(0, None),
             RunEvent::NodeStep { .. }
+            | RunEvent::TakenUp { .. }
+            | RunEvent::NodeQueued { .. }
+            | RunEvent::NodeDoneAlready { .. }
+            | RunEvent::RoundStarted { .. }
             | RunEvent::NodeRefused { .. }
             | RunEvent::SlowNode { .. }
             | RunEvent::BootServing(_)
             | RunEvent::Machine { .. }
             | RunEvent::Warning { .. } => {}
+        }
+    }
+
+    fn progress(&mut self, at: Duration, nodes: &[NodeProgress]) {
+        for progress in nodes {
+            if let Some(line) = self.nodes.iter_mut().find(|line| line.node.id == progress.id) {
+                line.progress(at, progress);
+            }
         }
     }
 
@@ -288,6 +297,7 @@ mod tests {
             "waiting for nodes: 1 of 2 present"
         );
         let totals = StreamTotals {
+            round: 1,
             name: "kainstall2".into(),
             bytes: 1,
             blocks: 1,

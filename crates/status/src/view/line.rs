@@ -35,6 +35,11 @@ pub fn event_line(event: &RunEvent) -> Option<String> {
             wanted,
         } => joined(node, *present, *wanted),
         RunEvent::NodeRefused { addr, reason } => format!("{addr} refused: {reason}"),
+        RunEvent::TakenUp { .. }
+        | RunEvent::NodeQueued { .. }
+        | RunEvent::NodeDoneAlready { .. }
+        | RunEvent::RoundEnded { .. }
+        | RunEvent::RoundStarted { .. } => return round_line(event),
         RunEvent::LetsGo { nodes } => {
             let chain: Vec<_> = nodes
                 .iter()
@@ -75,6 +80,29 @@ pub fn event_line(event: &RunEvent) -> Option<String> {
     })
 }
 
+/// The line for an event between two rounds.
+fn round_line(event: &RunEvent) -> Option<String> {
+    Some(match event {
+        RunEvent::TakenUp { nodes } => format!(
+            "an earlier run of this session was not ended: it goes on with the same join code, {} {} done already",
+            count(nodes.len(), "node"),
+            if nodes.len() == 1 { "is" } else { "are" }
+        ),
+        RunEvent::NodeQueued { node, round, reason } => {
+            format!("{} ({}) waits for round {round}: {reason}", node.name, node.addr)
+        }
+        RunEvent::NodeDoneAlready { addr, name } => format!("{name} ({addr}) came again; it is done"),
+        RunEvent::RoundEnded {
+            round,
+            waiting,
+            lost,
+            secs,
+        } => round_ended(*round, *waiting, *lost, *secs),
+        RunEvent::RoundStarted { round, rounds } => format!("round {round} of at most {rounds}"),
+        _ => return None,
+    })
+}
+
 /// What a node will do, one line each, with its address in front as the seed's status command has it.
 pub fn prepared_lines(node: &NodeRef, plan: &NodePlan) -> Vec<String> {
     let warnings = plan.warnings.iter().map(|text| format!("warning: {text}"));
@@ -101,6 +129,26 @@ fn slow_line(node: Option<&NodeRef>, slow: &Slow, set_aside: bool) -> String {
     let who = node.map_or("the golden node", |node| &node.name);
     let aside = if set_aside { "; it is set aside" } else { "" };
     format!("{who} holds up the chain: {slow}{aside}")
+}
+
+fn round_ended(round: u32, waiting: usize, lost: usize, secs: u64) -> String {
+    let next = round + 1;
+    let wait = match (waiting, lost) {
+        (waiting, 0) => format!("{} for round {next}", waits(waiting)),
+        (0, lost) => {
+            format!("round {next} begins if one of those that were lost ({lost}) is back in {secs} s")
+        }
+        (waiting, lost) => format!(
+            "{} for round {next}; those that were lost ({lost}) have {secs} s to come back",
+            waits(waiting)
+        ),
+    };
+    format!("round {round} is over; {wait}")
+}
+
+fn waits(number: usize) -> String {
+    let verb = if number == 1 { "waits" } else { "wait" };
+    format!("{} {verb}", count(number, "node"))
 }
 
 fn nodes(number: u32) -> String {

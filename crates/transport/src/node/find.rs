@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ka_proto::auth::{EXPORTER_LABEL, ServerPublicKey, join_proof};
-use ka_proto::control::{Join, ToNode};
+use ka_proto::control::{Join, ToNode, ToServer};
 use ka_proto::limits::{JOIN_TIMEOUT, MAX_CONTROL_FRAME};
-use ka_proto::{PROTOCOL_VERSION, WireError};
+use ka_proto::{PROTOCOL_VERSION, Reason, WireError};
 use rustls::pki_types::ServerName;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
@@ -33,6 +33,16 @@ pub(super) enum NotJoined {
     Yet(String),
     /// The server is there, knows the code, and says no.
     Refused { server: SocketAddr, reason: String },
+    /// The server has seen this node done.
+    Done { server: SocketAddr },
+}
+
+/// A connection on which a Join was sent.
+#[derive(Debug)]
+pub(super) struct Asked {
+    stream: TlsStream<TcpStream>,
+    server: SocketAddr,
+    local: SocketAddr,
 }
 
 /// A connection on which a Join was sent and answered.
@@ -131,7 +141,11 @@ async fn resolve(server: &str, port: u16) -> Result<SocketAddr, NotJoined> {
 }
 
 /// Connects to `server`, checks its key, and asks to join.
-pub(super) async fn meet(config: &NodeConfig, server: SocketAddr, data_port: u16) -> Result<Met, NotJoined> {
+pub(super) async fn meet(
+    config: &NodeConfig,
+    server: SocketAddr,
+    data_port: u16,
+) -> Result<Asked, NotJoined> {
     let yet = |reason: String| NotJoined::Yet(format!("{server}: {reason}"));
     let socket = match timeout(CONNECT_TIME, dial(server, config.listen)).await {
         Ok(Ok(socket)) => socket,
@@ -147,7 +161,7 @@ pub(super) async fn meet(config: &NodeConfig, server: SocketAddr, data_port: u16
     match asked {
         Ok(result) => result.map_err(|not| match not {
             NotJoined::Yet(reason) => yet(reason),
-            refused @ NotJoined::Refused { .. } => refused,
+            other => other,
         }),
         Err(_) => Err(yet(format!(
             "no answer to the join in {} s",
@@ -161,7 +175,7 @@ async fn ask_to_join(
     socket: TcpStream,
     server: SocketAddr,
     data_port: u16,
-) -> Result<Met, NotJoined> {
+) -> Result<Asked, NotJoined> {
     let yet = |error: &dyn std::fmt::Display| NotJoined::Yet(error.to_string());
     tune_control(&SockRef::from(&socket), config.silence).map_err(|error| yet(&error))?;
     let local = socket.local_addr().map_err(|error| yet(&error))?;
@@ -192,44 +206,90 @@ async fn ask_to_join(
     join.proof = join_proof(&config.join.secret, &exporter, &join);
     let frame = join.encode().map_err(|error| yet(&error))?;
     stream.write_all(&frame).await.map_err(|error| yet(&error))?;
-    let answer = read_frame(&mut stream, MAX_CONTROL_FRAME, JOIN_TIMEOUT)
-        .await
-        .map_err(|error| {
-            match error {
-        ControlError::Closed => NotJoined::Yet(
-            "the server hung up without a word: this join code is of another run; ka-server prints a new one \
-             for each run"
-                .to_owned(),
-        ),
-        other => yet(&other),
-    }
-        })?;
-    match ToNode::decode(&answer) {
-        Ok(ToNode::Refused { version, reason }) => {
-            let ours = PROTOCOL_VERSION.number();
-            let reason = if version == ours {
-                reason.to_string()
-            } else {
-                let differ = WireError::Version {
-                    theirs: version,
-                    ours,
-                };
-                format!("{differ}; use ka-client and ka-server of the same release")
-            };
-            Err(NotJoined::Refused { server, reason })
+    Ok(Asked {
+        stream,
+        server,
+        local,
+    })
+}
+
+impl Asked {
+    /// Waits for the server's answer. Where it is to wait for the next round, that may take as long as this one does:
+    /// the server's pings are answered meanwhile, and its silence is noticed. `tell` hears of it.
+    pub(super) async fn answer(
+        mut self,
+        silence: Duration,
+        tell: &mut impl FnMut(u32, &Reason),
+    ) -> Result<Met, NotJoined> {
+        let mut allowed = JOIN_TIMEOUT;
+        loop {
+            let body = read_frame(&mut self.stream, MAX_CONTROL_FRAME, allowed).await;
+            let body = body.map_err(|error| self.not_yet(allowed == JOIN_TIMEOUT, &error))?;
+            match ToNode::decode(&body) {
+                Ok(ToNode::Queued { round, reason }) => {
+                    tell(round, &reason);
+                    allowed = silence;
+                }
+                Ok(ToNode::Ping(number)) => {
+                    let pong = ToServer::Pong(number)
+                        .encode()
+                        .map_err(|error| self.yet(&error))?;
+                    let sent = self.stream.write_all(&pong).await;
+                    sent.map_err(|error| self.yet(&error))?;
+                }
+                Ok(accepted @ ToNode::Accepted { .. }) => {
+                    let server_key = shown_key(self.stream.get_ref().1)
+                        .ok_or_else(|| self.yet(&"the server has shown no Ed25519 key"))?;
+                    return Ok(Met {
+                        server_key,
+                        stream: self.stream,
+                        server: self.server,
+                        local: self.local,
+                        accepted,
+                    });
+                }
+                Ok(ToNode::Release { .. }) => return Err(NotJoined::Done { server: self.server }),
+                Ok(ToNode::Refused { version, reason }) => return Err(self.refused(version, &reason)),
+                Ok(ToNode::Abort { reason, again: false }) => {
+                    return Err(self.refused(PROTOCOL_VERSION.number(), &reason));
+                }
+                Ok(ToNode::Abort { reason, again: true }) => return Err(self.yet(&reason)),
+                Ok(_) => return Err(self.yet(&"the server answered a join with something else")),
+                Err(error) => return Err(self.yet(&error)),
+            }
         }
-        Ok(accepted @ ToNode::Accepted { .. }) => Ok(Met {
-            server_key: shown_key(stream.get_ref().1)
-                .ok_or_else(|| NotJoined::Yet("the server has shown no Ed25519 key".to_owned()))?,
-            stream,
-            server,
-            local,
-            accepted,
-        }),
-        Ok(_) => Err(NotJoined::Yet(
-            "the server answered a join with something else".to_owned(),
-        )),
-        Err(error) => Err(yet(&error)),
+    }
+
+    fn not_yet(&self, is_first: bool, error: &ControlError) -> NotJoined {
+        match error {
+            ControlError::Closed if is_first => self.yet(
+                &"the server hung up without a word: this join code is of another run; ka-server prints a new one \
+                  for each run",
+            ),
+            ControlError::Closed => self.yet(&"the server hung up while this node waited for the next round"),
+            other => self.yet(other),
+        }
+    }
+
+    fn yet(&self, reason: &dyn std::fmt::Display) -> NotJoined {
+        NotJoined::Yet(format!("{}: {reason}", self.server))
+    }
+
+    fn refused(&self, version: u16, reason: &Reason) -> NotJoined {
+        let ours = PROTOCOL_VERSION.number();
+        let reason = if version == ours {
+            reason.to_string()
+        } else {
+            let differ = WireError::Version {
+                theirs: version,
+                ours,
+            };
+            format!("{differ}; use ka-client and ka-server of the same release")
+        };
+        NotJoined::Refused {
+            server: self.server,
+            reason,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ka_proto::Reason;
 use ka_proto::control::ToNode;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -32,7 +33,7 @@ pub(super) fn join(config: &NodeConfig, mut on_try: impl FnMut(&JoinEvent)) -> R
             attempt,
             what: describe(config),
         });
-        match try_once(config, &runtime) {
+        match try_once(config, &runtime, &mut on_try) {
             Ok((met, listener)) => return begin(config, runtime, met, listener),
             Err(Failed::Fatal(error)) => return Err(error),
             Err(Failed::Not(NotJoined::Refused { server, reason })) => {
@@ -46,6 +47,9 @@ pub(super) fn join(config: &NodeConfig, mut on_try: impl FnMut(&JoinEvent)) -> R
                     server,
                     reason,
                 });
+            }
+            Err(Failed::Not(NotJoined::Done { server })) => {
+                return Err(TransportError::DoneAlready { server });
             }
             Err(Failed::Not(NotJoined::Yet(reason))) => {
                 let is_last = attempt > config.retries;
@@ -78,7 +82,11 @@ enum Failed {
 }
 
 /// One try. The data port is bound before the server hears of it.
-fn try_once(config: &NodeConfig, runtime: &Runtime) -> Result<(Met, std::net::TcpListener), Failed> {
+fn try_once(
+    config: &NodeConfig,
+    runtime: &Runtime,
+    on_try: &mut impl FnMut(&JoinEvent),
+) -> Result<(Met, std::net::TcpListener), Failed> {
     let server = runtime.block_on(locate(config)).map_err(Failed::Not)?;
     let any: IpAddr = if server.is_ipv4() {
         [0u8; 4].into()
@@ -92,7 +100,16 @@ fn try_once(config: &NodeConfig, runtime: &Runtime) -> Result<(Met, std::net::Tc
         .map_err(|source| Failed::Fatal(TransportError::system("reading the own data port")(source)))?
         .port();
     let met = runtime
-        .block_on(meet(config, server, port))
+        .block_on(async {
+            let asked = meet(config, server, port).await?;
+            let mut tell = |round, reason: &Reason| {
+                on_try(&JoinEvent::Queued {
+                    round,
+                    reason: reason.to_string(),
+                });
+            };
+            asked.answer(config.silence, &mut tell).await
+        })
         .map_err(Failed::Not)?;
     Ok((met, listener))
 }

@@ -58,6 +58,13 @@ pub enum JoinEvent {
         /// What is tried.
         what: String,
     },
+    /// The server has this node wait for its next round; it may take long.
+    Queued {
+        /// That round, counted from 1.
+        round: u32,
+        /// Why not now.
+        reason: String,
+    },
     /// A try ended without a server.
     Failed {
         /// Counted from 1.
@@ -73,6 +80,7 @@ impl Node {
     /// Looks for the server and joins its run, trying again with growing pauses. `on_try` is told each try.
     ///
     /// # Errors
+    /// [`TransportError::DoneAlready`] when the server has seen its clone;
     /// [`TransportError::NoServer`] after the last try, with what was tried; [`TransportError::Refused`] at once
     /// when the server has this run's key and says no; [`TransportError::Listen`] when no data port can be had.
     #[expect(

@@ -51,6 +51,8 @@ pub(super) struct Core {
     from_pump: mpsc::UnboundedReceiver<Report>,
     pub(super) events: Sender<ServerEvent>,
     pub(super) over: Option<String>,
+    /// The whole run was ended, not only its round.
+    pub(super) aborted: bool,
 }
 
 impl Core {
@@ -61,7 +63,7 @@ impl Core {
         events: Sender<ServerEvent>,
     ) -> Self {
         let (pump_reports, from_pump) = mpsc::unbounded_channel();
-        Self {
+        let mut core = Self {
             run_id: run_config.run,
             tolerance: run_config.tolerance,
             key: config.key.clone(),
@@ -83,7 +85,12 @@ impl Core {
             from_pump,
             events,
             over: None,
+            aborted: false,
+        };
+        for identity in &config.done {
+            core.run.remember_done(identity.clone());
         }
+        core
     }
 
     /// Runs until the facade is gone.
@@ -137,13 +144,17 @@ impl Core {
                 let result = self.run.release(self.now(), stagger);
                 self.wait_for(result, reply, Waiting::Release);
             }
+            Command::NextRound { grace, reply } => self.next_round(grace, reply),
+            Command::MarkDone { node } => self.run.mark_done(node),
+            Command::ForgetDone { mac } => self.run.forget_done(mac),
             Command::OpenStream { name, reply } => {
                 let head = self.open_stream(&name);
                 reply.send(head).ok();
             }
             Command::FinishStream { stream, reply } => self.finish_stream(stream, reply),
             Command::FailStream { stream, reason } => {
-                if self.open.as_ref().is_some_and(|open| open.stream == stream) {
+                // Where no node is left that takes it, the round is lost and not the run.
+                if self.is_streaming(stream) {
                     self.abort(&format!("stream {stream}: {reason}"));
                 }
             }
@@ -226,7 +237,31 @@ impl Core {
         }
     }
 
+    /// Begins the next round; the answer is that of a gathering.
+    fn next_round(&mut self, grace: Duration, reply: Reply<Vec<NodeInfo>>) {
+        let keys = super::start::run_keys();
+        if self.aborted {
+            let reason = self.over.clone().unwrap_or_default();
+            return drop(reply.send(Err(TransportError::Aborted { reason })));
+        }
+        self.over = None;
+        let begun = keys.and_then(|(run, run_key)| {
+            let begun = self.run.next_round(self.now(), run, run_key, grace);
+            begun
+                .map(|()| self.run_id = run)
+                .map_err(|error| self.describe(error))
+        });
+        match begun {
+            Ok(()) => {
+                self.gathered = None;
+                self.waiting = Waiting::Gather(reply);
+            }
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
     pub(super) fn abort(&mut self, reason: &str) {
+        self.aborted = true;
         self.over.get_or_insert_with(|| reason.to_owned());
         self.run.abort(self.now(), &Reason::new(reason));
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use ka_proto::control::{Join, ToServer};
 use ka_proto::run::ConnId;
-use ka_proto::{Reason, StreamId, StreamName};
+use ka_proto::{MacAddr, NodeId, Reason, StreamId, StreamName};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -21,15 +21,49 @@ pub(super) type Reply<T> = Sender<Result<T, TransportError>>;
 /// What the facade asks of the core.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Gather { reply: Reply<Vec<NodeInfo>> },
-    Prepare { payload: Vec<u8>, reply: Reply<Answers> },
-    Go { reply: Reply<Endings> },
-    OpenStream { name: StreamName, reply: Reply<Head> },
-    FinishStream { stream: StreamId, reply: Reply<Endings> },
-    FailStream { stream: StreamId, reason: String },
-    CollectReports { reply: Reply<Answers> },
-    Release { stagger: Duration, reply: Reply<()> },
-    Abort { reason: String, reply: Sender<()> },
+    Gather {
+        reply: Reply<Vec<NodeInfo>>,
+    },
+    Prepare {
+        payload: Vec<u8>,
+        reply: Reply<Answers>,
+    },
+    Go {
+        reply: Reply<Endings>,
+    },
+    OpenStream {
+        name: StreamName,
+        reply: Reply<Head>,
+    },
+    FinishStream {
+        stream: StreamId,
+        reply: Reply<Endings>,
+    },
+    FailStream {
+        stream: StreamId,
+        reason: String,
+    },
+    CollectReports {
+        reply: Reply<Answers>,
+    },
+    Release {
+        stagger: Duration,
+        reply: Reply<()>,
+    },
+    NextRound {
+        grace: Duration,
+        reply: Reply<Vec<NodeInfo>>,
+    },
+    ForgetDone {
+        mac: MacAddr,
+    },
+    MarkDone {
+        node: NodeId,
+    },
+    Abort {
+        reason: String,
+        reply: Sender<()>,
+    },
 }
 
 /// What connections tell the core.

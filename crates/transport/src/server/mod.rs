@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
-use ka_proto::StreamName;
+use ka_proto::{MacAddr, NodeId, StreamName};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
@@ -136,6 +136,27 @@ impl Server {
     /// [`TransportError::Aborted`] after [`Server::abort`].
     pub fn release(&self, stagger: Duration) -> Result<(), TransportError> {
         self.ask(|reply| Command::Release { stagger, reply })?
+    }
+
+    /// Begins the next round, and waits until it may start: those are back that were told to come back, or `grace` is
+    /// over with at least one node. Stages and streams begin anew then; nodes keep their numbers.
+    ///
+    /// # Errors
+    /// [`TransportError::NoNodes`] when nobody waits and nobody came back: the run is over.
+    /// [`TransportError::Aborted`] after [`Server::abort`]; [`TransportError::Misuse`] in a stage or after the last round.
+    pub fn next_round(&self, grace: Duration) -> Result<Vec<NodeInfo>, TransportError> {
+        self.ask(|reply| Command::NextRound { grace, reply })?
+    }
+
+    /// The clone of this node is good: when it comes again, it is told so and let go.
+    pub fn mark_done(&self, node: NodeId) {
+        // A core that is gone tells nobody anything.
+        self.commands.send(Command::MarkDone { node }).ok();
+    }
+
+    /// The machine with this hardware address is armed again: when it comes, it is cloned although it was done.
+    pub fn forget_done(&self, mac: MacAddr) {
+        self.commands.send(Command::ForgetDone { mac }).ok();
     }
 
     /// Ends the run on every node; blocked calls of other threads return.

@@ -141,29 +141,11 @@ impl Core {
     /// Passes on what is only for display.
     fn show(&mut self, event: RunEvent) {
         match event {
-            RunEvent::NodeJoined { node, present, .. } => {
-                self.wants_release.insert(node.id, self.joining_wants_release);
-                let node = self.info(&node);
-                self.event(ServerEvent::NodeJoined { node, present });
-            }
-            RunEvent::NodeLeft {
-                node,
-                reason,
-                present,
-            } => {
-                let node = self.info(&node);
-                self.event(ServerEvent::NodeLeft {
-                    node,
-                    reason: reason.to_string(),
-                    present,
-                });
-            }
-            RunEvent::NodeRefused { addr, name, reason } => {
-                self.event(ServerEvent::Turned {
-                    from: addr,
-                    reason: format!("node {name}: {reason}"),
-                });
-            }
+            event @ (RunEvent::NodeJoined { .. }
+            | RunEvent::NodeLeft { .. }
+            | RunEvent::NodeQueued { .. }
+            | RunEvent::NodeDoneAlready { .. }
+            | RunEvent::NodeRefused { .. }) => self.show_coming(event),
             RunEvent::NodeFailed { node, failure } => {
                 let node = self.info(&node);
                 self.event(ServerEvent::NodeFailed {
@@ -199,6 +181,49 @@ impl Core {
             | RunEvent::HeadSuccessor { .. }
             | RunEvent::StreamDone { .. }
             | RunEvent::Over => {}
+        }
+    }
+
+    /// Who comes, waits, goes, or is sent away.
+    fn show_coming(&mut self, event: RunEvent) {
+        match event {
+            RunEvent::NodeJoined { node, present, .. } => {
+                let wants_release = self.joining_wants_release;
+                // One that has waited for its round said it when it came.
+                self.wants_release.entry(node.id).or_insert(wants_release);
+                let node = self.info(&node);
+                self.event(ServerEvent::NodeJoined { node, present });
+            }
+            RunEvent::NodeQueued { node, round, reason } => {
+                self.wants_release.insert(node.id, self.joining_wants_release);
+                let node = self.info(&node);
+                let reason = reason.to_string();
+                self.event(ServerEvent::NodeQueued { node, round, reason });
+            }
+            RunEvent::NodeDoneAlready { addr, name } => {
+                let name = name.to_string();
+                self.event(ServerEvent::NodeDoneAlready { from: addr, name });
+            }
+            RunEvent::NodeLeft {
+                node,
+                reason,
+                present,
+            } => {
+                let node = self.info(&node);
+                self.event(ServerEvent::NodeLeft {
+                    node,
+                    reason: reason.to_string(),
+                    present,
+                });
+            }
+            RunEvent::NodeRefused { addr, name, reason } => {
+                self.event(ServerEvent::Turned {
+                    from: addr,
+                    reason: format!("node {name}: {reason}"),
+                });
+            }
+            // Of what else there is, nothing is about that.
+            _ => {}
         }
     }
 

@@ -136,13 +136,19 @@ fn local_addr(listener: &TcpListener) -> Result<SocketAddr, TransportError> {
         .map_err(TransportError::system("reading the own address"))
 }
 
-fn run_config(config: &ServerConfig, data_port: u16) -> Result<RunConfig, TransportError> {
+/// A new round's number and key.
+pub(super) fn run_keys() -> Result<(RunId, [u8; 32]), TransportError> {
     let (mut run, mut run_key) = ([0; 16], [0; 32]);
     getrandom::fill(&mut run).map_err(|_| TransportError::Random)?;
     getrandom::fill(&mut run_key).map_err(|_| TransportError::Random)?;
+    Ok((RunId(run), run_key))
+}
+
+fn run_config(config: &ServerConfig, data_port: u16) -> Result<RunConfig, TransportError> {
+    let (run, run_key) = run_keys()?;
     let link_silence = config.timeouts.link_silence;
     Ok(RunConfig {
-        run: RunId(run),
+        run,
         run_key,
         cipher: config.encrypt.then(crate::cipher::fastest),
         session: config.session.clone(),

@@ -33,7 +33,7 @@ impl Core {
         }
     }
 
-    fn is_streaming(&self, stream: StreamId) -> bool {
+    pub(super) fn is_streaming(&self, stream: StreamId) -> bool {
         self.open
             .as_ref()
             .is_some_and(|open| open.stream == stream && open.outcomes.is_none())

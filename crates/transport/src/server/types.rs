@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ka_proto::discovery::BeaconToken;
+use ka_proto::identity::Identity;
 use ka_proto::limits;
 use ka_proto::run::{MinRate, Slow};
 use ka_proto::{ChainPosition, MacAddr, NodeId, SessionName, StreamId};
@@ -38,6 +39,8 @@ pub struct ServerConfig {
     pub secret: [u8; SECRET_LEN],
     /// How many rounds there may be (`--rounds`); in the last one, late nodes are refused.
     pub rounds: u32,
+    /// Who is done already, by an earlier process of this run: told so when it comes.
+    pub done: Vec<Identity>,
     /// Start when this many nodes are there (`-n`).
     pub wanted: Option<u32>,
     /// Start with whoever is there after this time (`--wait`), given that someone is.
@@ -73,6 +76,7 @@ impl ServerConfig {
             key,
             secret,
             rounds: 1,
+            done: Vec::new(),
             wanted: None,
             wait: None,
             encrypt: true,
@@ -144,6 +148,18 @@ pub struct NodeInfo {
     pub wants_release: bool,
 }
 
+impl NodeInfo {
+    /// What it is known by over rounds.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity {
+            mac: self.mac,
+            name: self.name.clone(),
+            addr: self.addr,
+        }
+    }
+}
+
 impl fmt::Display for NodeInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.addr, self.name)
@@ -197,6 +213,22 @@ pub enum ServerEvent {
         from: SocketAddr,
         /// One line.
         reason: String,
+    },
+    /// A node is too late for this round, or came back in it, and waits for the next one.
+    NodeQueued {
+        /// Who; the number stays its own.
+        node: NodeInfo,
+        /// The round that it waits for.
+        round: u32,
+        /// One line.
+        reason: String,
+    },
+    /// A node came whose clone is good already; it was told so.
+    NodeDoneAlready {
+        /// Where it came from.
+        from: SocketAddr,
+        /// Its host name.
+        name: String,
     },
     /// A node takes no further part.
     NodeFailed {
@@ -271,7 +303,7 @@ pub enum ServerEvent {
         /// Where it says it from.
         from: SocketAddr,
     },
-    /// A node went away before the run began; nothing is lost.
+    /// A node went away before its round began; nothing is lost.
     NodeLeft {
         /// Who.
         node: NodeInfo,

@@ -3,6 +3,7 @@
 mod gather;
 mod hostile;
 mod pace;
+mod rounds;
 mod stages;
 mod stream;
 mod suspects;

@@ -1,0 +1,273 @@
+//! What is kept of a run until it has ended, so that a server that was killed goes on where it was: the run's secrets,
+//! so that the join code that nodes and boot images hold stays good, and every node that is done.
+//!
+//! One file for a session in the state directory, readable by its owner only, replaced as a whole and on disk before the
+//! run goes on. It goes when the run ends; what it held is in the report then.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use ka_proto::identity::Identity;
+use ka_status::report::NodeReport;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+/// Version of the file; another one is not read.
+const VERSION: u32 = 1;
+/// Largest file read, in bytes: 4096 nodes with a report of some ten KiB each.
+const MAX_BYTES: u64 = 256 << 20;
+
+/// A node that is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Done {
+    /// Which machine.
+    pub(crate) identity: Identity,
+    /// What it handed in.
+    pub(crate) report: NodeReport,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    version: u32,
+    job: [u8; 32],
+    secret: [u8; 16],
+    beacon: [u8; 32],
+    done: Vec<Done>,
+}
+
+/// What became of the run before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// There is none that has not ended.
+    Nothing,
+    /// It is taken up.
+    TakenUp,
+    /// It was another job under the same name, and is given up.
+    OtherJob,
+    /// It cannot be read.
+    Unreadable,
+    /// Another server runs this session with this state directory: this run cannot be taken up.
+    InUse,
+}
+
+/// A run that has not ended.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    /// `None`: nothing is kept.
+    path: Option<PathBuf>,
+    /// Held as long as this process lives.
+    _lock: File,
+    kept: Kept,
+}
+
+impl Unfinished {
+    /// Takes up the session's run that has not ended, or begins one. `job` tells jobs apart.
+    ///
+    /// # Errors
+    /// The state directory cannot be written to, or there are no random bytes.
+    pub(crate) fn open(
+        state_dir: &Path,
+        session: &str,
+        job: [u8; 32],
+        fresh: bool,
+    ) -> Result<(Self, Before)> {
+        let path = file_of_session(state_dir, session);
+        let lock = private(&path.with_extension("lock")).context("--state-dir")?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let kept = Kept::new(job)?;
+            let alone = Self {
+                path: None,
+                _lock: lock,
+                kept,
+            };
+            return Ok((alone, Before::InUse));
+        }
+        let (before, kept) = match read(&path) {
+            _ if fresh => (Before::Nothing, None),
+            Ok(None) => (Before::Nothing, None),
+            Ok(Some(kept)) if kept.job == job => (Before::TakenUp, Some(kept)),
+            Ok(Some(_)) => (Before::OtherJob, None),
+            Err(_) => (Before::Unreadable, None),
+        };
+        let opened = Self {
+            path: Some(path),
+            _lock: lock,
+            kept: match kept {
+                Some(kept) => kept,
+                None => Kept::new(job)?,
+            },
+        };
+        opened.write().context("--state-dir")?;
+        Ok((opened, before))
+    }
+
+    /// The run's secret, part of its join code.
+    pub(crate) const fn secret(&self) -> [u8; 16] {
+        self.kept.secret
+    }
+
+    /// The token of its clones' beacons.
+    pub(crate) const fn beacon(&self) -> [u8; 32] {
+        self.kept.beacon
+    }
+
+    /// Who is done.
+    pub(crate) fn done(&self) -> &[Done] {
+        &self.kept.done
+    }
+
+    /// Keeps a node that is done.
+    ///
+    /// # Errors
+    /// The file cannot be written: a server started again would not know.
+    pub(crate) fn add(&mut self, done: Done) -> Result<()> {
+        self.kept.done.retain(|other| !other.identity.is(&done.identity));
+        self.kept.done.push(done);
+        self.write()
+    }
+
+    /// The run has ended: nothing is taken up any more, and its secrets go.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub(crate) fn close(&mut self) -> Result<()> {
+        let Some(path) = self.path.take() else {
+            return Ok(());
+        };
+        fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))
+    }
+
+    fn write(&self) -> Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let text = serde_json::to_vec(&self.kept).context("writing down the run")?;
+        replace(path, &text).with_context(|| format!("writing {}", path.display()))
+    }
+}
+
+impl Kept {
+    fn new(job: [u8; 32]) -> Result<Self> {
+        Ok(Self {
+            version: VERSION,
+            job,
+            secret: crate::start::random()?,
+            beacon: crate::start::random()?,
+            done: Vec::new(),
+        })
+    }
+}
+
+fn file_of_session(state_dir: &Path, session: &str) -> PathBuf {
+    // A slash in the name must not lead elsewhere; a dot must not become the extension.
+    let name = session.replace(['/', '.'], "_");
+    state_dir.join(format!("run-{name}.json"))
+}
+
+fn read(path: &Path) -> Result<Option<Kept>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut text = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut text)?;
+    let kept: Kept = serde_json::from_slice(&text)?;
+    anyhow::ensure!(kept.version == VERSION, "it is of version {}", kept.version);
+    Ok(Some(kept))
+}
+
+/// Replaces the file as a whole: after a power cut it is the old one or the new one.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let staged = path.with_extension("new");
+    let mut file = private(&staged)?;
+    file.set_len(0)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&staged, path)?;
+    match path.parent() {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    fn open(dir: &Path, job: u8, fresh: bool) -> (Unfinished, Before) {
+        Unfinished::open(dir, "a/b.c", [job; 32], fresh).unwrap()
+    }
+
+    fn done(name: &str) -> Done {
+        Done {
+            identity: Identity {
+                mac: None,
+                name: name.to_owned(),
+                addr: [10, 0, 0, 1].into(),
+            },
+            report: NodeReport::default(),
+        }
+    }
+
+    #[test]
+    fn a_run_that_was_cut_short_is_taken_up_with_its_secret_and_those_that_are_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut first, before) = open(dir.path(), 1, false);
+        assert_eq!(before, Before::Nothing);
+        first.add(done("n1")).unwrap();
+        let secret = first.secret();
+        drop(first);
+        let path = dir.path().join("run-a_b_c.json");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let (mut second, before) = open(dir.path(), 1, false);
+        assert_eq!(before, Before::TakenUp);
+        assert_eq!((second.secret(), second.done()), (secret, &[done("n1")][..]));
+        second.close().unwrap();
+        assert!(!path.exists(), "the secret stays behind");
+        drop(second);
+        assert_eq!(open(dir.path(), 1, false).1, Before::Nothing);
+    }
+
+    #[test]
+    fn another_job_a_damaged_file_and_fresh_begin_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let secret = open(dir.path(), 1, false).0.secret();
+        let (other, before) = open(dir.path(), 2, false);
+        assert_eq!(before, Before::OtherJob);
+        assert_ne!(other.secret(), secret);
+        let secret = other.secret();
+        drop(other);
+        let (fresh, before) = open(dir.path(), 2, true);
+        assert_eq!(before, Before::Nothing);
+        assert_ne!(fresh.secret(), secret);
+        drop(fresh);
+        fs::write(dir.path().join("run-a_b_c.json"), b"{\"version\":").unwrap();
+        assert_eq!(open(dir.path(), 2, false).1, Before::Unreadable);
+    }
+
+    #[test]
+    fn a_second_server_of_the_session_does_not_take_the_run_of_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, _) = open(dir.path(), 1, false);
+        let (mut second, before) = open(dir.path(), 1, false);
+        assert_eq!(before, Before::InUse);
+        assert_ne!(second.secret(), first.secret());
+        second.close().unwrap();
+        drop(first);
+        assert_eq!(open(dir.path(), 1, false).1, Before::TakenUp);
+    }
+}
