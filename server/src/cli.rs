@@ -37,7 +37,8 @@ const LEAST_MIN_RATE: usize = 1 << 10;
 const MOST_MIN_RATE: usize = 16 << 30;
 
 /// Options that mean nothing when a stream of the operator's own is sent; with [`BOOT_CLONE_ONLY`].
-const CLONE_ONLY: [&str; 9] = [
+const CLONE_ONLY: [&str; 10] = [
+    "verify",
     "partitions",
     "exclude",
     "exclude_disks",
@@ -186,6 +187,12 @@ pub(crate) struct Options {
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     pub(crate) compress: CompressWhen,
 
+    /// Read back what was written and compare it before the clone is changed or made bootable: when it costs less than a
+    /// tenth of the run (auto), whatever it costs (always, also without a word), or never
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t, num_args = 0..=1,
+          default_missing_value = "always", require_equals = true)]
+    pub(crate) verify: VerifyWhen,
+
     /// Write a log of the run, one of each node, and the report as JSON into DIR
     #[arg(long, value_name = "DIR")]
     pub(crate) log_dir: Option<PathBuf>,
@@ -232,6 +239,18 @@ pub(crate) enum CompressWhen {
     Never,
     /// Every block that becomes smaller.
     Always,
+}
+
+/// When clones are read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum VerifyWhen {
+    /// When it costs less than a tenth of the run; each node finds out.
+    #[default]
+    Auto,
+    /// Whatever it costs.
+    Always,
+    /// Not at all.
+    Never,
 }
 
 /// What the command line came to.
@@ -294,7 +313,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
 mod tests {
     use clap::CommandFactory;
 
-    use super::{CompressWhen, Options, Parsed, parse};
+    use super::{CompressWhen, Options, Parsed, VerifyWhen, parse};
 
     fn options(line: &[&str]) -> Options {
         match parse(["ka-server"].iter().chain(line).map(Into::into)) {
@@ -383,6 +402,14 @@ mod tests {
     }
 
     #[test]
+    fn verify_without_a_word_is_always() {
+        assert_eq!(options(&[]).verify, VerifyWhen::Auto);
+        assert_eq!(options(&["--verify"]).verify, VerifyWhen::Always);
+        assert_eq!(options(&["--verify", "-n", "3"]).nodes, Some(3));
+        assert_eq!(options(&["--verify=never"]).verify, VerifyWhen::Never);
+    }
+
+    #[test]
     fn wrong_usage_is_one_line_that_names_the_option() {
         for (line, named) in [
             (&["-n", "0"][..], "--clients"),
@@ -397,6 +424,9 @@ mod tests {
             (&["--wait-boot", "999999"], "--wait-boot"),
             (&["-e", "tar c /", "-p", "sda", "desc"], "--partitions"),
             (&["-e", "true", "-D", "sda1"], "--raw"),
+            (&["-e", "true", "--verify"], "--verify"),
+            (&["--verify=twice"], "--verify"),
+            (&["--verify", "never"], "never"),
             (&["-e", "true", "--input", "file"], "--input"),
             (&["--input", "file", "-m", "sda"], "--boot-code"),
             (&["-e", "true", "--root", "/mnt"], "--root"),

@@ -21,6 +21,7 @@ use crate::boot;
 use crate::cli::DEFAULT_STATE_DIR;
 use crate::failure::Failure;
 use crate::feed::Sink;
+use crate::identities::Compared;
 use crate::run::Run;
 use crate::settings::Settings;
 
@@ -45,6 +46,7 @@ pub(crate) fn survey(options: &SurveyOptions, settings: &Settings) -> Result<Ins
     for (number, stream) in (2..).zip(&mut spec.streams) {
         stream.name = format!("{}{number}", settings.session);
     }
+    spec.verify = settings.verify;
     spec.boot = BootSpec {
         keep_identity: settings.boot.keep_identity,
         hooks: true,
@@ -73,6 +75,10 @@ pub(crate) fn run(run: &mut Run<'_>, spec: &InstallSpec) -> Result<()> {
     let mut spec = spec.clone();
     spec.boot.beacon = run.beacon_spec();
     let spec = &spec;
+    run.compare_identities(Compared {
+        names: !spec.boot.keep_identity,
+        uuids: !spec.keep_uuids,
+    });
     prepare(run, spec)?;
     make_disks_ready(run)?;
     for stream in &spec.streams {

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use ka_transport::{RunLock, ServerKey};
 
 use crate::cli::DEFAULT_STATE_DIR;
+use crate::report_file;
 
 /// Join codes of old runs, by the beginning of their names.
 const JOIN_FILES: &str = "join-";
@@ -19,6 +20,25 @@ pub(crate) enum Command {
     /// The server's key: what join codes pin, and what opens nodes to ka-status
     #[command(subcommand)]
     Key(KeyCommand),
+    /// The signed reports of runs
+    #[command(subcommand)]
+    Report(ReportCommand),
+}
+
+/// About reports.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum ReportCommand {
+    /// Check every signature of a report, and that nothing was taken out; exit code 0 when it is good, else 1
+    Check {
+        /// The report
+        file: PathBuf,
+        /// Where the key is that should have signed it, or whose predecessors should have
+        #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR, conflicts_with = "key")]
+        state_dir: PathBuf,
+        /// The fingerprint of the key that should have signed it (ka-server key show), where that key is not here
+        #[arg(long, value_name = "FINGERPRINT")]
+        key: Option<String>,
+    },
 }
 
 /// About the server's key.
@@ -47,6 +67,9 @@ pub(crate) fn run(command: &Command) -> Result<u8> {
     match command {
         Command::Key(KeyCommand::Show(at)) => show(&at.state_dir),
         Command::Key(KeyCommand::Rotate(at)) => rotate(&at.state_dir),
+        Command::Report(ReportCommand::Check { file, state_dir, key }) => {
+            report_file::check(file, state_dir, key.as_deref()).map(|line| say(&line))
+        }
     }
     .map(|()| 0)
 }

@@ -107,6 +107,10 @@ impl View for ReportFile {
         let RunEvent::Ended { summary } = event else {
             return Ok(());
         };
+        if summary.report_file.is_some() {
+            // The signed one is here already.
+            return Ok(());
+        }
         let mut text = serde_json::to_vec_pretty(summary)?;
         text.push(b'\n');
         fs::write(&self.path, text)
@@ -137,7 +141,7 @@ fn make_dir(parent: &Path, session: &str, now: SystemTime) -> io::Result<PathBuf
 }
 
 /// Letters, digits and `.:_-` of a text that comes from elsewhere; `_` for the rest, and in front of a dot.
-fn file_name(text: &str) -> String {
+pub(crate) fn file_name(text: &str) -> String {
     let safe = |c: char| {
         if c.is_ascii_alphanumeric() || ".:_-".contains(c) {
             c
@@ -154,7 +158,7 @@ fn file_name(text: &str) -> String {
 }
 
 /// `20261120T163012Z` of seconds since 1970. The days are counted as in Hinnant's `civil_from_days`.
-fn utc(seconds: u64) -> String {
+pub(crate) fn utc(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);

@@ -167,6 +167,16 @@ impl Roster {
         (self.queued.len(), lost.count())
     }
 
+    /// Takes back that a node is done: something turned up that nobody could know then. Other outcomes stay.
+    pub(crate) fn revoke(&mut self, id: u32) {
+        if let Some(entry) = self.nodes.get_mut(&id)
+            && matches!(entry.outcome, Some(NodeOutcome::Done { .. }))
+        {
+            entry.outcome = None;
+            entry.first_boot = None;
+        }
+    }
+
     /// Nodes that are still in.
     pub(crate) fn unsettled(&self) -> Vec<NodeRef> {
         self.nodes
@@ -232,6 +242,7 @@ impl Roster {
             Some(NodeSummary {
                 node: entry.node.clone(),
                 round: entry.round,
+                mac: entry.mac.map(|mac| mac.to_string()),
                 outcome,
                 first_boot: entry.first_boot,
             })
@@ -304,6 +315,22 @@ mod tests {
         assert_eq!(roster.summaries()[0].outcome, done);
         assert!(roster.unsettled().is_empty());
         assert!(roster.settle(77, failed("who?")).is_none());
+    }
+
+    #[test]
+    fn a_clone_can_be_called_back_but_a_failure_stays_what_it_is() {
+        let mut roster = Roster::default();
+        roster.join(&info(1, 1, 1));
+        roster.join(&info(2, 2, 2));
+        let report = NodeReport::default();
+        roster.settle(1, NodeOutcome::Done { report });
+        roster.settle(2, failed("no disk"));
+        for id in [1, 2] {
+            roster.revoke(id);
+            roster.settle(id, failed("the same machine-id"));
+        }
+        let outcomes: Vec<_> = roster.summaries().into_iter().map(|node| node.outcome).collect();
+        assert_eq!(outcomes, [failed("the same machine-id"), failed("no disk")]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -19,12 +19,13 @@ use ka_transport::{NodeInfo, Outcome, RunLock, Server, StreamSummary, StreamWrit
 use crate::boot::{self, Images, Serving};
 use crate::cli::Options;
 use crate::failure::{Failure, OrFail};
+use crate::identities::{Compared, Identities};
 use crate::monitor::Monitor;
 use crate::settings::{Job, Settings};
 use crate::stop::Stop;
 use crate::unfinished::{Done, Unfinished};
 use crate::verdict::{Content, Expected, compare};
-use crate::{clone, dry_run, generic, start};
+use crate::{clone, dry_run, generic, report_file, start};
 
 /// How long the transport may take to end with its last events.
 const LAST_EVENTS_LIMIT: Duration = Duration::from_secs(5);
@@ -67,6 +68,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) run_lock: RunLock,
     /// What is kept for a restart.
     pub(crate) unfinished: Unfinished,
+    /// This run's log directory.
+    pub(crate) log_dir: Option<PathBuf>,
 }
 
 /// A run whose ports are bound.
@@ -88,12 +91,16 @@ pub(crate) struct Run<'a> {
     _run_lock: RunLock,
     unfinished: Unfinished,
     /// Nodes whose clone is good, and how many of them the boot server knows.
+    log_dir: Option<PathBuf>,
+    /// Nodes whose clone is good.
     done: Vec<NodeInfo>,
     finished: usize,
     round: u32,
     watcher: JoinHandle<()>,
     stage: String,
     expected: Vec<Expected>,
+    /// What the clones are known by, of all rounds.
+    identities: Identities,
     summary: RunSummary,
 }
 
@@ -144,12 +151,14 @@ impl<'a> Run<'a> {
             beacon: parts.beacon,
             _run_lock: parts.run_lock,
             unfinished: parts.unfinished,
+            log_dir: parts.log_dir,
             done: Vec::new(),
             finished: 0,
             round: 1,
             watcher,
             stage: "waiting for the start".to_owned(),
             expected: Vec::new(),
+            identities: Identities::default(),
             summary: RunSummary {
                 session: settings.session.to_string(),
                 ..RunSummary::default()
@@ -226,6 +235,14 @@ impl<'a> Run<'a> {
             .unwrap_or_else(|| "it never reported".to_owned());
         self.summary.nodes = self.monitor.settle_all(&self.stage, &reason);
         self.summary.took_ms = milliseconds(self.monitor.elapsed());
+        if matches!(self.settings.job, Job::Clone(_)) && !self.summary.nodes.is_empty() {
+            keep_report(
+                &mut self.summary,
+                &self.monitor,
+                &options.state_dir,
+                self.log_dir.as_deref(),
+            );
+        }
         self.monitor.emit(&RunEvent::Ended {
             summary: self.summary.clone(),
         });
@@ -357,6 +374,7 @@ impl<'a> Run<'a> {
     /// No node is left, or the run was stopped.
     pub(crate) fn collect_reports(&mut self) -> Result<()> {
         self.enter("finishing")?;
+        let mut good = Vec::new();
         for (node, payload) in self.survivors(self.server.collect_reports()?)? {
             match NodeReport::decode(&payload) {
                 Err(error) => self
@@ -369,10 +387,12 @@ impl<'a> Run<'a> {
                         self.keep_done(&node, report);
                         self.done.push(node);
                     }
+                    Ok(()) => good.push((node, report)),
                     Err(reason) => self.monitor.node_failed(node.id.0, "comparing digests", &reason),
                 },
             }
         }
+        self.settle_reports(good);
         Ok(())
     }
 
@@ -383,6 +403,34 @@ impl<'a> Run<'a> {
                 text: format!("{error:#}: a server started again would clone {node} once more"),
             });
         }
+    }
+
+    /// Calls those done that have nothing in common which no two machines may have; the others failed, and with them
+    /// whoever was called done before and has the same.
+    fn settle_reports(&mut self, good: Vec<(NodeInfo, NodeReport)>) {
+        for (node, report) in &good {
+            let identity = report.identity.as_deref().cloned().unwrap_or_default();
+            let name = self
+                .monitor
+                .node(node.id.0)
+                .map_or_else(|| node.name.clone(), |node| node.to_string());
+            self.identities.add(node.id.0, name, identity);
+        }
+        let twins = self.identities.twins();
+        for (id, reason) in &twins {
+            self.monitor.node_revoked(*id, "comparing identities", reason);
+        }
+        let is_twin = |id: u32| twins.iter().any(|(twin, _)| *twin == id);
+        self.done.retain(|node| !is_twin(node.id.0));
+        for (node, report) in good.into_iter().filter(|(node, _)| !is_twin(node.id.0)) {
+            self.monitor.node_done(node.id.0, report);
+            self.done.push(node);
+        }
+    }
+
+    /// What no two of the clones may have in common.
+    pub(crate) fn compare_identities(&mut self, compared: Compared) {
+        self.identities.compare(compared);
     }
 
     /// Where clones tell their first boot, if anybody waits for that.
@@ -454,6 +502,20 @@ impl<'a> Run<'a> {
 }
 
 fn totals(summary: &StreamSummary, round: u32, golden: Option<GoldenTotals>) -> StreamTotals {
+/// Writes the signed report. The clones are what they are without it: when it cannot be written, that is told.
+fn keep_report(summary: &mut RunSummary, monitor: &Monitor, state_dir: &Path, log_dir: Option<&Path>) {
+    let written = report_file::place(state_dir, &summary.session).and_then(|path| {
+        summary.report_file = Some(path.display().to_string());
+        report_file::write(summary, state_dir, &path, log_dir)
+    });
+    if let Err(error) = written {
+        summary.report_file = None;
+        let text = format!("there is no signed report of this run: {error:#}");
+        monitor.emit(&RunEvent::Warning { text });
+    }
+}
+
+fn totals(summary: &StreamSummary, golden: Option<GoldenTotals>) -> StreamTotals {
     StreamTotals {
         round,
         name: summary.name.to_string(),

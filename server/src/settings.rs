@@ -14,12 +14,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use ka_disk::desc::Desc;
 use ka_disk::golden::{BootCodeSource, SurveyOptions};
-use ka_disk::spec::Loader;
+use ka_disk::spec::{Loader, ReadBackWhen};
 use ka_image::Compress;
 use ka_proto::SessionName;
 
 use crate::boot::{self, BootSettings, PxePlan};
-use crate::cli::{CompressWhen, Options};
+use crate::cli::{CompressWhen, Options, VerifyWhen};
 
 /// Boot code of a master boot record: everything before the disk signature's end and the partition table, bytes.
 const BOOT_CODE_LEN: usize = 446;
@@ -47,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) boot: BootSettings,
     /// When to compress.
     pub(crate) compress: Compress,
+    /// When clones are read back.
+    pub(crate) verify: ReadBackWhen,
 }
 
 /// What is sent.
@@ -91,6 +93,11 @@ impl Settings {
                 CompressWhen::Auto => Compress::Auto,
                 CompressWhen::Never => Compress::Never,
                 CompressWhen::Always => Compress::Always,
+            },
+            verify: match options.verify {
+                VerifyWhen::Auto => ReadBackWhen::Auto,
+                VerifyWhen::Always => ReadBackWhen::Always,
+                VerifyWhen::Never => ReadBackWhen::Never,
             },
         })
     }

@@ -81,6 +81,7 @@ pub(crate) fn start<'a>(options: &Options, settings: &'a Settings, images: Image
         beacon,
         run_lock,
         unfinished,
+        log_dir: log_path,
     };
     Run::new(parts)
 }

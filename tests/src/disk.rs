@@ -33,7 +33,15 @@ impl Disk {
     /// # Errors
     /// No space, no free loop device, or not root.
     pub fn new(scratch: &Scratch, name: &str, size: u64, sector_size: u32) -> Result<Self> {
-        let file = scratch.path().join(format!("{name}.img"));
+        Self::over(scratch.path().join(format!("{name}.img")), size, sector_size)
+    }
+
+    /// The same over a new file that lies somewhere else, for disks with faults: where the file cannot grow or is cut off,
+    /// the disk has input and output errors.
+    ///
+    /// # Errors
+    /// As [`Disk::new`].
+    pub fn over(file: PathBuf, size: u64, sector_size: u32) -> Result<Self> {
         File::create_new(&file)
             .with_context(|| format!("making {}", file.display()))?
             .set_len(size)?;

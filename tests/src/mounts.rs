@@ -34,6 +34,21 @@ impl Mounted {
         })
     }
 
+    /// An empty file system in memory that takes so many bytes and no more.
+    ///
+    /// # Errors
+    /// What `mount` says.
+    pub fn in_memory(point: &Path, size: u64) -> Result<Self> {
+        std::fs::create_dir_all(point).with_context(|| format!("making {}", point.display()))?;
+        Program::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"])
+            .arg(point)
+            .run()?;
+        Ok(Self {
+            point: point.to_owned(),
+        })
+    }
+
     /// Where it is mounted.
     #[must_use]
     pub fn point(&self) -> &Path {

@@ -3,17 +3,19 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use ka_disk::fs::{self, DeviceIdentity};
 use ka_disk::mounts::{MountStep, MountTree};
+use ka_image::tree::Ledger;
 use ka_postinstall::chroot::Chroot;
 use ka_postinstall::facts::Facts;
 use ka_postinstall::modprobe::Needed;
 use ka_postinstall::root::Root;
 use ka_status::event::Step;
-use ka_status::report::StreamReport;
+use ka_status::report::{NodeIdentity, StreamReport};
 use ka_status::text::seconds;
 
 use super::facts::Me;
@@ -68,6 +70,12 @@ pub(crate) struct Installation {
     pub(crate) needed: Needed,
     /// What differs from the golden node's files, for the report.
     pub(crate) changes: Vec<String>,
+    /// What the tree's restore has written, to compare with what is read back.
+    pub(crate) ledger: Option<Arc<Ledger>>,
+    /// When the disks were begun.
+    pub(crate) began: Instant,
+    /// What tells the clone from others, once it has it.
+    pub(crate) identity: Option<NodeIdentity>,
 }
 
 impl Installation {
@@ -86,6 +94,9 @@ impl Installation {
             facts: None,
             needed: Needed::default(),
             changes: Vec::new(),
+            ledger: None,
+            began: Instant::now(),
+            identity: None,
         }
     }
 
@@ -100,6 +111,22 @@ impl Installation {
                 .as_ref()
                 .context("the clone's file systems are not made yet")?;
             self.chroot = Some(Chroot::enter(root, facts)?);
+        }
+        Ok(())
+    }
+
+    /// Takes what is mounted into its care, and watches it for what cannot be written back.
+    ///
+    /// # Errors
+    /// A mounted directory cannot be opened; everything is unmounted then.
+    pub(crate) fn keep_mounts(&mut self, mounts: MountTree) -> anyhow::Result<()> {
+        self.mounts = Some(mounts);
+        for step in &self.plan.mounts.steps {
+            if let MountStep::Mount { path, .. } = step {
+                let root = self.plan.below(path);
+                let watch = File::open(&root).with_context(|| format!("opening {}", root.display()))?;
+                self.watches.push((root, watch));
+            }
         }
         Ok(())
     }
@@ -151,16 +178,13 @@ fn format(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
 }
 
 fn mount(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
-    let plan = &work.plan;
-    work.mounts = Some(plan.mounts.mount_all(&plan.mount_dir)?);
-    for step in &plan.mounts.steps {
+    let mounts = work.plan.mounts.mount_all(&work.plan.mount_dir)?;
+    work.keep_mounts(mounts)?;
+    for step in &work.plan.mounts.steps {
         if let MountStep::Mount {
             device, path, fstype, ..
         } = step
         {
-            let root = plan.below(path);
-            let watch = File::open(&root).with_context(|| format!("opening {}", root.display()))?;
-            work.watches.push((root, watch));
             journal.news(Step::Mount, format!("{} on {path} as {fstype}", device.display()));
         }
     }

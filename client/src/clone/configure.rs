@@ -18,6 +18,7 @@ use rustix::fs::{OFlags, syncfs};
 
 use super::build::Installation;
 use super::facts::{self, SYS};
+use super::identity as known_by;
 use crate::journal::Journal;
 
 /// The node's log in the clone.
@@ -162,6 +163,10 @@ pub(super) fn leave_beacon(work: &mut Installation, journal: &Journal) -> anyhow
 /// longer mounted.
 pub(super) fn store_log(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
     let root = open_root(work)?;
+    // Nothing changes the clone's files after this.
+    let made = work.identities.iter().filter_map(|(_, made)| made.uuid.clone());
+    let identity = known_by::of(&root, facts(work)?, made.collect());
+    work.identity = Some(identity.context("reading what the clone is known by")?);
     if !root.exists("/var/log") {
         journal.news(Step::StoreLog, "the clone has no /var/log");
         return Ok(());

@@ -146,7 +146,7 @@ fn keeping_times(dir: &Path, change: impl FnOnce() -> anyhow::Result<()>) -> any
 }
 
 /// Writes everything back, and hears of what could not be: a disk that dies here must not pass for a clone.
-fn sync(work: &mut Installation, _journal: &Journal) -> anyhow::Result<()> {
+pub(super) fn sync(work: &mut Installation, _journal: &Journal) -> anyhow::Result<()> {
     for (root, watch) in &work.watches {
         syncfs(watch).with_context(|| format!("writing {} to the disk", root.display()))?;
     }

@@ -10,7 +10,9 @@ mod configure;
 mod facts;
 mod finish;
 mod held;
+mod identity;
 mod plan;
+mod read_back;
 mod show;
 mod streams;
 
@@ -190,6 +192,12 @@ fn build(session: &Session<'_>, plan: ClonePlan, disks: Vec<HeldDisk>) -> Result
 }
 
 fn finish(session: &Session<'_>, mut work: Box<Installation>) -> anyhow::Result<()> {
+    let read_back = run_step(Step::VerifyData, session.journal, session.stop, || {
+        read_back::verify(&mut work, session.journal, session.stop)
+    });
+    let read_back = read_back.map_err(|error| refuse(session, error))?;
+    // Tens of bytes for each file, of no more use.
+    work.ledger = None;
     run_steps(&FINISH, &mut *work, session.journal, session.stop).map_err(|error| refuse(session, error))?;
     let record = session.journal.record();
     work.changes.truncate(MAX_CHANGES);
@@ -200,6 +208,8 @@ fn finish(session: &Session<'_>, mut work: Box<Installation>) -> anyhow::Result<
         warnings: record.warnings,
         changes: std::mem::take(&mut work.changes),
         peak_memory_bytes: ka_host::system::peak_memory_bytes(),
+        read_back: Some(Box::new(read_back)),
+        identity: work.identity.take().map(Box::new),
     };
     session
         .report(&report)

@@ -7,8 +7,8 @@ use ka_disk::fs::ToolVersions;
 use ka_disk::inventory::{Choice, Disk};
 use ka_disk::layout::Source;
 use ka_disk::spec::{
-    BootSpec, DriveSpec, FsSpec, FsType, InstallSpec, MountSpec, Place, SPEC_VERSION, StreamKind, StreamPlan,
-    SwapFileSpec, TreeSpec,
+    BootSpec, DriveSpec, FsSpec, FsType, InstallSpec, MountSpec, Place, ReadBackWhen, SPEC_VERSION,
+    StreamKind, StreamPlan, SwapFileSpec, TreeSpec,
 };
 use ka_disk::table::TableKind;
 use ka_status::report::NodePlan;
@@ -50,6 +50,7 @@ fn spec() -> InstallSpec {
         keep_uuids: false,
         boot_loader: None,
         boot: BootSpec::default(),
+        verify: ReadBackWhen::default(),
         streams: vec![StreamPlan {
             name: "kainstall2".into(),
             kind: StreamKind::Tree,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use ka_disk::spec::{RawSpec, StreamKind};
+use ka_disk::spec::{RawSpec, ReadBackWhen, StreamKind};
 use ka_image::{Progress, raw, tree};
 use ka_status::event::Step;
 use ka_status::report::{Digest, MAX_NAMED_PROBLEMS, StreamReport};
@@ -37,21 +37,17 @@ pub(crate) fn receive(
         .streams
         .iter()
         .find(|stream| stream.name == name)
-        .map(|stream| &stream.kind);
+        .map(|stream| stream.kind.clone());
     let step = if matches!(kind, Some(StreamKind::Raw { .. })) {
         Step::Raw
     } else {
         Step::Restore
     };
-    let received = run_step(step, session.journal, session.stop, || match kind {
+    let received = run_step(step, session.journal, session.stop, || match &kind {
         Some(StreamKind::Tree) => restore_tree(session, work, &mut reader),
         Some(StreamKind::Raw { index }) => {
-            let raw = work
-                .plan
-                .spec
-                .raw
-                .get(*index as usize)
-                .context("no such raw partition")?;
+            let raw = work.plan.spec.raw.get(*index as usize);
+            let raw = raw.context("no such raw partition")?;
             restore_raw(session, work, raw, &mut reader)
         }
         None => bail!("the server sends a stream {name} that it did not announce"),
@@ -74,7 +70,7 @@ pub(crate) fn receive(
 
 fn restore_tree(
     session: &Session<'_>,
-    work: &Installation,
+    work: &mut Installation,
     reader: &mut StreamReader,
 ) -> anyhow::Result<StreamReport> {
     let targets: Vec<_> = work
@@ -88,8 +84,13 @@ fn restore_tree(
         })
         .collect();
     let progress = Progress::new();
+    let options = tree::RestoreOptions {
+        keep_ledger: work.plan.spec.verify != ReadBackWhen::Never,
+        ..tree::RestoreOptions::default()
+    };
     let next = pacing(session, Step::Restore, &progress, reader);
-    let summary = tree::restore(&targets, &tree::RestoreOptions::default(), next, &progress)?;
+    let summary = tree::restore(&targets, &options, next, &progress)?;
+    work.ledger = summary.ledger;
     let mut problems: Vec<String> = summary.warnings.iter().map(ToString::to_string).collect();
     for problem in &problems {
         session.journal.warning(Step::Restore, problem.clone());
@@ -161,7 +162,7 @@ fn pacing<'a>(
 }
 
 /// Says where a stream is, every few seconds.
-struct Pace<'a> {
+pub(super) struct Pace<'a> {
     journal: &'a Journal,
     step: Step,
     last: Instant,
@@ -169,7 +170,7 @@ struct Pace<'a> {
 }
 
 impl<'a> Pace<'a> {
-    fn new(journal: &'a Journal, step: Step) -> Self {
+    pub(super) fn new(journal: &'a Journal, step: Step) -> Self {
         Self {
             journal,
             step,
@@ -178,7 +179,7 @@ impl<'a> Pace<'a> {
         }
     }
 
-    fn look(&mut self, progress: &Progress) {
+    pub(super) fn look(&mut self, progress: &Progress) {
         let elapsed = self.last.elapsed();
         if elapsed < PROGRESS_INTERVAL {
             return;

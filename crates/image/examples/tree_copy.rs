@@ -12,7 +12,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
-use ka_image::tree::{RestoreOptions, SendOptions, SendSummary, TreeSource, TreeTarget, restore, send};
+use ka_image::tree::{
+    RestoreOptions, RestoreSummary, SendOptions, SendSummary, TreeSource, TreeTarget, read_back, restore,
+    send,
+};
 use ka_image::{Compress, Progress, SendError};
 
 /// What the command line says.
@@ -33,6 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }];
     let options = RestoreOptions {
         threads: task.threads,
+        keep_ledger: true,
     };
     let (blocks, received) = bounded::<Vec<u8>>(16);
     let began = Instant::now();
@@ -53,7 +57,28 @@ fn main() -> Result<(), Box<dyn Error>> {
         sent.totals == restored.totals,
         began.elapsed().as_secs_f64()
     );
-    print_cost()
+    print_cost()?;
+    read_again(&task, &restored)
+}
+
+/// Reads the copy back: from the caches, unless somebody has dropped them in between (`echo 3 > /proc/sys/vm/drop_caches`).
+fn read_again(task: &Task, restored: &RestoreSummary) -> Result<(), Box<dyn Error>> {
+    let trees = [TreeSource {
+        mount_id: 0,
+        root: task.to.clone(),
+    }];
+    let ledger = restored.ledger.as_ref().ok_or("no ledger")?;
+    let began = Instant::now();
+    let read = read_back(&trees, &task.to, ledger, |_| Ok(()), &Progress::new())?;
+    println!(
+        "read back: {} files, {} bytes in {:.3} s, {} differ: {}",
+        read.files,
+        read.bytes,
+        began.elapsed().as_secs_f64(),
+        read.differences.count(),
+        read.differences
+    );
+    Ok(())
 }
 
 fn parse(args: &[OsString]) -> Result<Task, Box<dyn Error>> {

@@ -41,6 +41,8 @@ pub enum Step {
     Raw,
     /// Feeding the operator's command (`-e`).
     Command,
+    /// Reading back what was written.
+    VerifyData,
     /// Making the excluded directories, empty, with the golden mode and owner.
     ExcludedDirs,
     /// Writing the clone's own device names and identifiers into fstab.
@@ -92,6 +94,7 @@ impl Step {
             Self::Restore => "restoring",
             Self::Raw => "writing raw partition",
             Self::Command => "feeding the command",
+            Self::VerifyData => "verifying data",
             Self::ExcludedDirs => "making excluded directories",
             Self::Fstab => "writing fstab",
             Self::SwapFiles => "making swap files",

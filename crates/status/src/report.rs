@@ -4,11 +4,13 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 use crate::event::{Step, printable};
+use crate::text::{seconds, size};
 
 /// Longest plan or report on the wire, bytes: a few hundred warnings and partitions fit, a screen-filler does not.
 pub const MAX_REPORT_BYTES: usize = 1 << 20;
@@ -70,7 +72,53 @@ pub struct NodeReport {
     /// Most memory the client held, bytes (`ru_maxrss`); 0 when unknown.
     #[serde(default)]
     pub peak_memory_bytes: u64,
+    /// Whether the clone was read back from its disk; none in the generic mode.
+    #[serde(default)]
+    pub read_back: Option<Box<ReadBackReport>>,
+    /// What tells this clone from the others; none in the generic mode.
+    #[serde(default)]
+    pub identity: Option<Box<NodeIdentity>>,
 }
+
+/// Whether a node has read back what it wrote (`--verify`). A difference is no report but a failure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "read_back", rename_all = "kebab-case")]
+pub enum ReadBackReport {
+    /// Everything is as it was written.
+    Done {
+        /// Entries of trees that are no directories.
+        files: u64,
+        /// Bytes of content read, partitions included.
+        bytes: u64,
+        /// Entries of which the file system cannot hold all metadata: only kind, size and content were compared.
+        content_only: u64,
+        /// How long it took, unmounting and mounting included, milliseconds.
+        took_ms: u64,
+    },
+    /// It was not.
+    Skipped {
+        /// Why, and what to do about it.
+        reason: String,
+    },
+}
+
+/// What no two machines may have in common, as it is on the clone's disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeIdentity {
+    /// Name in `/etc/hostname`.
+    pub host_name: Option<String>,
+    /// `/etc/machine-id`.
+    pub machine_id: Option<String>,
+    /// UUIDs of the file systems and swap areas that it has made. Partitions copied raw keep theirs and are not here.
+    pub filesystem_uuids: Vec<String>,
+    /// UUIDs of its partitions.
+    pub partition_uuids: Vec<String>,
+    /// Fingerprints of its SSH host keys, as `ssh-keygen -l` shows them.
+    pub ssh_host_keys: Vec<String>,
+}
+
+/// Most ids of one kind that a report names: far more partitions and keys than a machine has.
+pub const MAX_IDS: usize = 256;
 
 /// One received stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,6 +209,12 @@ impl NodeReport {
             *text = printable(text);
         }
         report.disks.iter_mut().for_each(DiskPlan::make_printable);
+        if let Some(ReadBackReport::Skipped { reason }) = report.read_back.as_deref_mut() {
+            *reason = printable(reason);
+        }
+        if let Some(identity) = &mut report.identity {
+            identity.make_printable();
+        }
         for stream in &mut report.streams {
             stream.name = printable(&stream.name);
             stream.problems.truncate(MAX_NAMED_PROBLEMS);
@@ -174,6 +228,43 @@ impl NodeReport {
     /// The report of one stream by name.
     pub fn stream(&self, name: &str) -> Option<&StreamReport> {
         self.streams.iter().find(|stream| stream.name == name)
+    }
+}
+
+impl NodeIdentity {
+    fn make_printable(&mut self) {
+        for list in [
+            &mut self.filesystem_uuids,
+            &mut self.partition_uuids,
+            &mut self.ssh_host_keys,
+        ] {
+            list.truncate(MAX_IDS);
+            list.iter_mut().for_each(|text| *text = printable(text));
+        }
+        for text in [&mut self.host_name, &mut self.machine_id].into_iter().flatten() {
+            *text = printable(text);
+        }
+    }
+}
+
+impl fmt::Display for ReadBackReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done {
+                files,
+                bytes,
+                content_only,
+                took_ms,
+            } => {
+                let took = seconds(Duration::from_millis(*took_ms));
+                write!(f, "read back: {files} files, {} in {took} s", size(*bytes))?;
+                match content_only {
+                    0 => Ok(()),
+                    some => write!(f, ", {some} of them by content only"),
+                }
+            }
+            Self::Skipped { reason } => write!(f, "not read back: {reason}"),
+        }
     }
 }
 
@@ -244,7 +335,10 @@ fn decode<T: for<'de> Deserialize<'de>>(what: &'static str, payload: &[u8]) -> R
 
 #[cfg(test)]
 mod tests {
-    use super::{Digest, DiskPlan, MAX_REPORT_BYTES, NodePlan, NodeReport, StepReport, StreamReport};
+    use super::{
+        Digest, DiskPlan, MAX_IDS, MAX_REPORT_BYTES, NodeIdentity, NodePlan, NodeReport, ReadBackReport,
+        StepReport, StreamReport,
+    };
     use crate::event::Step;
 
     fn report() -> NodeReport {
@@ -271,6 +365,14 @@ mod tests {
             warnings: vec![],
             changes: vec!["/etc/hostname: golden becomes \u{1b}n7".into()],
             peak_memory_bytes: 1 << 20,
+            read_back: Some(Box::new(ReadBackReport::Skipped {
+                reason: "a\u{1b}b".into(),
+            })),
+            identity: Some(Box::new(NodeIdentity {
+                host_name: Some("n\u{7}7".into()),
+                ssh_host_keys: vec!["SHA256:x".into(); MAX_IDS + 1],
+                ..NodeIdentity::default()
+            })),
         }
     }
 
@@ -284,6 +386,10 @@ mod tests {
             Some(Digest([0xab; 32]))
         );
         assert_eq!(back.disks, report().disks);
+        assert_eq!(back.read_back.unwrap().to_string(), "not read back: a?b");
+        let identity = back.identity.unwrap();
+        assert_eq!(identity.host_name.as_deref(), Some("n?7"));
+        assert_eq!(identity.ssh_host_keys.len(), MAX_IDS);
     }
 
     #[test]

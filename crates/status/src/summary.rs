@@ -71,6 +71,8 @@ pub struct NodeSummary {
     /// In which round that was, counted from 1: the last one that it took part in. 0: before the server was started
     /// again.
     pub round: u32,
+    /// Its hardware address, where it is known.
+    pub mac: Option<String>,
     /// What became of it.
     #[serde(flatten)]
     pub outcome: NodeOutcome,
@@ -96,6 +98,8 @@ pub struct RunSummary {
     pub golden_problem_count: u64,
     /// The whole run, milliseconds.
     pub took_ms: u64,
+    /// Where the signed report is.
+    pub report_file: Option<String>,
 }
 
 impl RunSummary {
@@ -222,6 +226,10 @@ fn write_done(f: &mut fmt::Formatter<'_>, summary: &NodeSummary, report: &NodeRe
         }
     }
     match summary.first_boot {
+    if let Some(read_back) = &report.read_back {
+        write!(f, "; {read_back}")?;
+    }
+    match first_boot {
         Some(boot) => writeln!(f, "; {boot}")?,
         None => writeln!(f)?,
     }
@@ -244,6 +252,9 @@ fn in_round(round: u32) -> String {
 fn write_verdict(f: &mut fmt::Formatter<'_>, summary: &RunSummary) -> fmt::Result {
     let took = clock(Duration::from_millis(summary.took_ms));
     let total = summary.nodes.len();
+    if let Some(path) = &summary.report_file {
+        writeln!(f, "Signed report: {path} (ka-server report check)")?;
+    }
     if let Some(reason) = &summary.ended_by {
         writeln!(f, "The run was ended after {took}: {reason}")?;
     }
@@ -308,6 +319,7 @@ mod tests {
         NodeSummary {
             node,
             round: 1,
+            mac: None,
             outcome,
             first_boot: None,
         }

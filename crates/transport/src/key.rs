@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ka_proto::auth::ServerPublicKey;
 use ka_proto::block::SIGNATURE_LEN;
 use ring::rand::SystemRandom;
-use ring::signature::Ed25519KeyPair;
+use ring::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
 use rustls::SignatureScheme;
 use rustls::crypto::ring::sign::any_eddsa_type;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -142,6 +142,22 @@ impl ServerKey {
         blake3::Hash::from_bytes(self.fingerprint).to_hex().to_string()
     }
 
+    /// The public key as a SubjectPublicKeyInfo in DER (RFC 8410 §4), whose BLAKE3 is the fingerprint.
+    #[must_use]
+    pub fn public_key(&self) -> &[u8] {
+        self.certified
+            .cert
+            .first()
+            .map_or(&[], |certificate| certificate.as_ref())
+    }
+
+    /// Signs a text for `purpose` (RFC 8032, Ed25519, over purpose, line feed, text): a signature made for one purpose is
+    /// none for another. `None` when the key is no Ed25519 key, which [`ServerKey::load`] does not let in.
+    #[must_use]
+    pub fn sign_text(&self, purpose: &str, text: &str) -> Option<[u8; SIGNATURE_LEN]> {
+        self.sign(&message(purpose, text))
+    }
+
     pub(crate) fn certified(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.certified)
     }
@@ -188,6 +204,28 @@ impl ServerKey {
             fingerprint,
         })
     }
+}
+
+/// Whether `signature` is that of [`ServerKey::sign_text`] by the key with this SubjectPublicKeyInfo.
+#[must_use]
+pub fn is_signed_text(public_key: &[u8], purpose: &str, text: &str, signature: &[u8]) -> bool {
+    public_key_of(public_key).is_some_and(|key| {
+        UnparsedPublicKey::new(&ED25519, key.0)
+            .verify(&message(purpose, text), signature)
+            .is_ok()
+    })
+}
+
+/// The fingerprint of a public key as in [`ServerKey::public_key`], in hexadecimal.
+#[must_use]
+pub fn fingerprint_of_public_key(public_key: &[u8]) -> String {
+    blake3::Hash::from_bytes(fingerprint_of(public_key))
+        .to_hex()
+        .to_string()
+}
+
+fn message(purpose: &str, text: &str) -> Vec<u8> {
+    [purpose.as_bytes(), b"\n", text.as_bytes()].concat()
 }
 
 /// What a rotation changed.
@@ -288,6 +326,20 @@ mod tests {
                 "{path:?} holds the old private key"
             );
         }
+    }
+
+    #[test]
+    fn a_signed_text_holds_for_its_words_its_purpose_and_its_key_only() {
+        let key = ServerKey::ephemeral().unwrap();
+        let signature = key.sign_text("purpose", "text").unwrap();
+        let shown = key.public_key();
+        assert!(is_signed_text(shown, "purpose", "text", &signature));
+        assert!(!is_signed_text(shown, "purpose", "texts", &signature));
+        assert!(!is_signed_text(shown, "other", "text", &signature));
+        assert!(!is_signed_text(shown, "purpose", "text", &signature[..63]));
+        let other = ServerKey::ephemeral().unwrap();
+        assert!(!is_signed_text(other.public_key(), "purpose", "text", &signature));
+        assert_eq!(fingerprint_of_public_key(shown), key.fingerprint_hex());
     }
 
     #[test]

@@ -25,7 +25,7 @@ mod tls;
 
 pub use code::{JoinCode, JoinCodeError};
 pub use error::TransportError;
-pub use key::{Rotated, ServerKey};
+pub use key::{Rotated, ServerKey, fingerprint_of_public_key, is_signed_text};
 pub use node::{EventSender, JoinEvent, Joined, Node, NodeConfig, Order};
 pub use operator::{Operator, OperatorCommands, OperatorConnection, OperatorDoor, OperatorWriter};
 pub use run_lock::RunLock;

@@ -159,7 +159,7 @@ mod tests {
     use ka_disk::layout::Source;
     use ka_disk::spec::{
         BootSpec, DriveSpec, FsFeatures, FsSpec, FsType, GoldenDevice, InstallSpec, MountSpec, Place,
-        SPEC_VERSION, StreamKind, StreamPlan, SwapFileSpec, TreeSpec,
+        ReadBackWhen, SPEC_VERSION, StreamKind, StreamPlan, SwapFileSpec, TreeSpec,
     };
     use ka_disk::table::TableKind;
 
@@ -235,6 +235,7 @@ mod tests {
             keep_uuids: false,
             boot_loader: None,
             boot: BootSpec::default(),
+            verify: ReadBackWhen::default(),
             streams: vec![StreamPlan {
                 name: "kainstall2".into(),
                 kind: StreamKind::Tree,

@@ -127,6 +127,13 @@ impl Monitor {
         self.up_to_date().node_failed(id, stage, reason);
     }
 
+    /// A node is out, even if it was called done before.
+    pub(crate) fn node_revoked(&self, id: u32, stage: &str, reason: &str) {
+        let mut state = self.up_to_date();
+        state.roster.revoke(id);
+        state.node_failed(id, stage, reason);
+    }
+
     /// A node is done and compared.
     pub(crate) fn node_done(&self, id: u32, report: NodeReport) {
         let mut state = self.up_to_date();

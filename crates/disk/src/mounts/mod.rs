@@ -12,7 +12,7 @@ use ka_host::HostError;
 use ka_host::run::RunError;
 use serde::{Deserialize, Serialize};
 
-pub use tree::MountTree;
+pub use tree::{Access, MountTree};
 
 use crate::spec::{FsFeatures, FsSpec, InstallSpec};
 

@@ -52,6 +52,48 @@ impl MountPlan {
     }
 }
 
+impl MountPlan {
+    /// Mounts again what [`MountPlan::mount_all`] had mounted and filled; nothing is made and no right changed. Read-only,
+    /// not even a journal or an access time is written.
+    ///
+    /// # Errors
+    /// [`MountsError::Host`]; what was mounted before the error is unmounted.
+    pub fn mount_again(&self, target: &Path, access: Access) -> Result<MountTree, MountsError> {
+        let mut tree = MountTree {
+            target: target.to_owned(),
+            guards: Vec::new(),
+        };
+        for step in &self.steps {
+            if let MountStep::Mount {
+                device,
+                path,
+                fstype,
+                options,
+                ..
+            } = step
+            {
+                let at = target.join(path.trim_start_matches('/'));
+                let options = match access {
+                    Access::ReadOnly => format!("ro,{options}"),
+                    Access::ReadWrite => options.clone(),
+                };
+                tree.guards
+                    .push(MountGuard::mount(device, &at, fstype, &options)?);
+            }
+        }
+        Ok(tree)
+    }
+}
+
+/// What may be done with mounted file systems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading.
+    ReadOnly,
+    /// Everything.
+    ReadWrite,
+}
+
 impl MountTree {
     /// The directory under which everything is mounted, resolved.
     #[must_use]

@@ -9,6 +9,7 @@ mod filesystem;
 mod fit;
 mod fs_type;
 mod loader;
+mod read_back;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,7 @@ pub use filesystem::{FsSpec, GoldenDevice, MountSpec};
 pub use fit::{FitError, check_fit, needed_bytes};
 pub use fs_type::{FsType, UnknownFsType};
 pub use loader::{GoldenBoot, Loader, UnknownLoader};
+pub use read_back::ReadBackWhen;
 
 use crate::layout;
 use crate::table::TableKind;
@@ -56,6 +58,9 @@ pub struct InstallSpec {
     /// What makes a restored system a clone of its own that boots; a server of before has none.
     #[serde(default)]
     pub boot: BootSpec,
+    /// When a node reads back what it wrote (`--verify`); a server of before does not say.
+    #[serde(default)]
+    pub verify: ReadBackWhen,
     /// The data streams of the run, in order: `kainstall2`, `kainstall3`, …
     pub streams: Vec<StreamPlan>,
     /// What the operator should know: what was left out of the clone and why.
@@ -211,6 +216,7 @@ impl InstallSpec {
             keep_uuids: false,
             boot_loader: None,
             boot: BootSpec::default(),
+            verify: ReadBackWhen::default(),
             streams: Vec::new(),
             notes: Vec::new(),
         }

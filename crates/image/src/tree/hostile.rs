@@ -43,7 +43,10 @@ impl Cage {
         let mut blocks = blocks.into_iter();
         let result = restore(
             &targets,
-            &RestoreOptions { threads: 2 },
+            &RestoreOptions {
+                threads: 2,
+                keep_ledger: true,
+            },
             || Ok(blocks.next()),
             &Progress::new(),
         );

@@ -2,12 +2,17 @@
 
 #[cfg(test)]
 mod hostile;
+mod ledger;
+mod read_back;
 mod source;
 mod target;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+pub use self::ledger::Ledger;
+pub use self::read_back::{Differences, MAX_NAMED_DIFFERENCES, ReadBack, read_back};
 use crate::compress::Compress;
 use crate::digest::{DigestSum, TreeDigest};
 use crate::error::{RestoreError, SendError};
@@ -75,6 +80,8 @@ impl Default for SendOptions {
 pub struct RestoreOptions {
     /// Writer threads; 0 means as many as there are processors, between 2 and 8.
     pub threads: usize,
+    /// Keep what [`read_back`] compares with: 24 bytes for each entry.
+    pub keep_ledger: bool,
 }
 
 /// What was read or written; equal on both sides of a good copy.
@@ -106,6 +113,8 @@ pub struct RestoreSummary {
     pub totals: TreeTotals,
     /// What the target cannot hold.
     pub warnings: Vec<Warning>,
+    /// What was written, for [`read_back`]: when it was asked for, and not more than 2²⁴ entries.
+    pub ledger: Option<Arc<Ledger>>,
 }
 
 /// Reads `sources` and gives `emit` the blocks in order, on the calling thread.

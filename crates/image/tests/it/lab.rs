@@ -8,7 +8,8 @@ use ka_host::loopdev::LoopDevice;
 use ka_host::mount::MountGuard;
 use ka_host::run::Tool;
 use ka_image::tree::{
-    RestoreOptions, RestoreSummary, SendOptions, SendSummary, TreeSource, TreeTarget, restore, send,
+    RestoreOptions, RestoreSummary, SendOptions, SendSummary, TreeSource, TreeTarget, read_back, restore,
+    send,
 };
 use ka_image::{Progress, RestoreError};
 use tempfile::TempDir;
@@ -101,15 +102,30 @@ pub(crate) fn copy_with(from: &Path, to: &Path, options: &SendOptions) -> Result
             };
             send(sources, options, emit, &Progress::new())
         });
-        let options = RestoreOptions { threads: 3 };
+        let options = RestoreOptions {
+            threads: 3,
+            keep_ledger: true,
+        };
         let restored = restore(&targets, &options, || Ok(received.recv().ok()), &Progress::new());
         drop(received);
         let sent = sender.join().unwrap();
         let restored = restored?;
         let sent = sent.unwrap();
         assert_eq!(sent.totals, restored.totals);
+        assert_eq!(differences(to, &restored), "", "read back at once");
         Ok(Copied { sent, restored })
     })
+}
+
+/// What is read back from a copy otherwise than it was written.
+pub(crate) fn differences(to: &Path, restored: &RestoreSummary) -> String {
+    let trees = [TreeSource {
+        mount_id: 7,
+        root: to.to_path_buf(),
+    }];
+    let ledger = restored.ledger.as_ref().unwrap();
+    let read = read_back(&trees, to, ledger, |_| Ok(()), &Progress::new()).unwrap();
+    read.differences.to_string()
 }
 
 /// Runs a shell script in `dir` with the system's tools; they are the independent opinion.

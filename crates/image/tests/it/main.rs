@@ -11,3 +11,4 @@ mod facts;
 mod lab;
 mod limits;
 mod partition;
+mod read_back;

@@ -73,6 +73,7 @@ pub(super) fn to_file(
     times(shared, dir, fd, meta)?;
     flags(shared, dir, fd, meta, meta.flags & !BEFORE_CONTENT);
     project(shared, dir, fd, meta);
+    check_held(shared, dir, fs::fstat(fd), meta);
     Ok(())
 }
 
@@ -93,6 +94,7 @@ pub(super) fn to_directory(
     times(shared, dir, fd, meta)?;
     project(shared, dir, fd, meta);
     flags(shared, dir, fd, meta, meta.flags & !WHILE_EMPTY);
+    check_held(shared, dir, fs::fstat(fd), meta);
     Ok(())
 }
 
@@ -167,9 +169,46 @@ pub(super) fn to_name(
         }
     }
     xattrs::set(shared, dir, On::Name(parent, meta.name), meta)?;
-    match fs::utimensat(parent, meta.name, &timestamps(meta), nofollow) {
-        Ok(()) => Ok(()),
-        Err(errno) => shared.excuse(dir, meta.name, WarningKind::Times, "setting the times of", errno),
+    if let Err(errno) = fs::utimensat(parent, meta.name, &timestamps(meta), nofollow) {
+        shared.excuse(dir, meta.name, WarningKind::Times, "setting the times of", errno)?;
+    }
+    check_held(shared, dir, fs::statat(parent, meta.name, nofollow), meta);
+    Ok(())
+}
+
+/// Some file systems take what they cannot hold and say nothing: times to the second only (reiserfs, ext with small
+/// inodes). Where everything is to be read back that must be known; a time that is wrong by more is a warning.
+fn check_held(shared: &Shared<'_>, dir: &Dir, found: rustix::io::Result<fs::Stat>, meta: &Meta<'_>) {
+    if shared.keeper.is_none() || dir.file_system.is_poor {
+        return;
+    }
+    let Ok(found) = found else {
+        return shared.inexact(dir, meta.name);
+    };
+    let nanos = |nanos| u32::try_from(nanos).unwrap_or(0);
+    let times = [
+        (meta.mtime, found.st_mtime, nanos(found.st_mtime_nsec)),
+        (meta.atime, found.st_atime, nanos(found.st_atime_nsec)),
+    ];
+    if times
+        .iter()
+        .any(|(time, seconds, nanos)| (time.seconds, time.nanos) != (*seconds, *nanos))
+    {
+        shared.inexact(dir, meta.name);
+    }
+    let is_off = |(time, seconds, _): &(Time, i64, u32)| time.seconds != *seconds;
+    let is_link = meta.mode & 0o170_000 == 0o120_000;
+    for (is_other, kind) in [
+        (times.iter().any(is_off), WarningKind::Times),
+        (
+            (meta.uid, meta.gid) != (found.st_uid, found.st_gid),
+            WarningKind::Owner,
+        ),
+        (meta.mode != found.st_mode && !is_link, WarningKind::Mode),
+    ] {
+        if is_other {
+            shared.warn(kind, dir, meta.name);
+        }
     }
 }
 

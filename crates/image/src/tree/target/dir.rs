@@ -1,7 +1,7 @@
 //! A directory of the clone under way: made when the stream enters it, finished when its last entry is.
 
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ka_host::subvolume;
@@ -16,6 +16,7 @@ use crate::hashing::{dir_hash, entry_hash};
 use crate::meta::{Meta, Subvolume};
 use crate::record::{Cursor, Kind};
 use crate::tree::Tally;
+use crate::tree::ledger::{Facts, key};
 use crate::warning::WarningKind;
 
 /// A directory whose entries are being made.
@@ -36,6 +37,8 @@ pub(super) struct Dir {
     pub(super) is_left_out: bool,
     /// Work under way in it, and one for as long as the stream is in it.
     pending: AtomicUsize,
+    /// Entries made in it, counted when they are to be read back.
+    pub(super) entries: AtomicU64,
     /// `None` while something deep beneath is being made, and for a directory that the target cannot hold.
     fd: Mutex<Option<Arc<CountedFd>>>,
 }
@@ -81,6 +84,7 @@ impl Dir {
             is_subvolume: false,
             is_left_out: false,
             pending: AtomicUsize::new(1),
+            entries: AtomicU64::new(0),
             fd: Mutex::new(Some(Arc::new(CountedFd::new(fd, permit)))),
         }))
     }
@@ -105,6 +109,7 @@ impl Dir {
             is_subvolume: false,
             is_left_out: false,
             pending: AtomicUsize::new(1),
+            entries: AtomicU64::new(0),
             fd: Mutex::new(None),
         };
         if let Some(parent_fd) = parent.fd()
@@ -115,6 +120,11 @@ impl Dir {
             if created == Created::Before {
                 dir.file_system = Arc::new(FileSystem::of(&fd).map_err(failed)?);
                 without_default_acl(&fd);
+                let at = fs::fstat(&fd).map(|stat| (stat.st_dev, stat.st_ino));
+                if at.is_ok_and(|at| shared.mount_points.contains(&at)) {
+                    // Its own root comes later and has the last word.
+                    shared.inexact(&dir, b"");
+                }
             }
             dir.created = created;
             dir.is_subvolume = is_subvolume;
@@ -122,6 +132,9 @@ impl Dir {
             dir.fd = Mutex::new(Some(Arc::new(CountedFd::new(fd, permit))));
         }
         dir.is_left_out = lock(&dir.fd).is_none();
+        if !dir.is_left_out {
+            parent.entries.fetch_add(1, Ordering::Relaxed);
+        }
         parent.pending.fetch_add(1, Ordering::Relaxed);
         Ok(Arc::new(dir))
     }
@@ -181,10 +194,22 @@ impl Dir {
             {
                 shared.warn(WarningKind::Subvolume, self, b"");
             }
+            self.note(shared, &meta);
         }
         self.close();
         tally.add_directory(&entry_hash(self.kind, &self.hash, &self.entry, &[]));
         Ok(())
+    }
+}
+
+impl Dir {
+    fn note(&self, shared: &Shared<'_>, meta: &Meta<'_>) {
+        let Some(keeper) = &shared.keeper else { return };
+        let facts = Facts {
+            meta: keeper.meta(self.file_system.is_poor, self.kind, meta),
+            content: self.entries.load(Ordering::Relaxed),
+        };
+        keeper.note(key(&self.hash), facts);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Regular files: small ones at once, large ones extent by extent from several writers.
 
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use rustix::fd::OwnedFd;
@@ -16,7 +16,7 @@ use crate::fd_budget::{CountedFd, Permit};
 use crate::hashing::{Domain, dir_hash, entry_hash, hash, piece_hash};
 use crate::meta::Meta;
 use crate::record::{Cursor, Kind};
-use crate::tree::Tally;
+use crate::tree::{Tally, ledger};
 use crate::warning::WarningKind;
 
 const CREATE_FLAGS: OFlags = OFlags::WRONLY
@@ -119,6 +119,8 @@ pub(super) struct BigFile {
     created: Created,
     /// Extents under way, and one until the stream is through with it.
     pending: AtomicUsize,
+    /// Sum of the content written, kept when it is to be read back.
+    sum: AtomicU64,
     end: OnceLock<BigEnd>,
     group: Option<Arc<Group>>,
 }
@@ -165,6 +167,7 @@ impl BigFile {
             file,
             created,
             pending: AtomicUsize::new(1),
+            sum: AtomicU64::new(0),
             end: OnceLock::new(),
             group,
         }))
@@ -188,6 +191,10 @@ impl BigFile {
         if let Some(file) = &self.file {
             write_all(file, content, offset)
                 .map_err(|errno| shared.failed("writing", &self.dir.place, &self.name, errno))?;
+        }
+        if shared.keeper.is_some() {
+            self.sum
+                .fetch_add(ledger::content_sum(offset, content), Ordering::Relaxed);
         }
         tally.add_part(
             &piece_hash(Domain::Extent, &self.hash, offset, content),
@@ -214,6 +221,13 @@ impl BigFile {
                 fs::ftruncate(file, end.size).map_err(failed)?;
             }
             finish(shared, &self.dir, file, &meta, self.created, self.group.is_some())?;
+            let sum = self.sum.load(Ordering::Relaxed);
+            let facts = shared.note(&self.dir, Kind::Big, &meta, || {
+                ledger::content(Kind::Big, end.size, sum)
+            });
+            if let Some(group) = &self.group {
+                group.remember(facts);
+            }
         }
         if let Some(group) = &self.group {
             group.settle(if self.file.is_some() {

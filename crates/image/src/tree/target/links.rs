@@ -1,7 +1,7 @@
 //! Files with several names: the later names wait until the first one is complete.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::fd::BorrowedFd;
@@ -9,8 +9,10 @@ use rustix::fs::{self, IFlags, Mode, OFlags};
 
 use super::dir::Dir;
 use super::{Halt, Shared, lock};
+use crate::hashing::dir_hash;
 use crate::record::LinkPrefix;
 use crate::tree::MAX_OPEN_LINKS;
+use crate::tree::ledger::{Facts, key};
 
 /// How often a waiting writer looks whether everything was stopped.
 const STOP_CHECK: Duration = Duration::from_millis(100);
@@ -25,6 +27,10 @@ pub(super) struct Group {
     /// Where its first name lies.
     pub(super) place: Arc<super::root::Place>,
     pub(super) name: Box<[u8]>,
+    /// What the file is, and where, for its other names; kept when it is to be read back.
+    pub(super) facts: OnceLock<Facts>,
+    /// Its first name's place in the ledger.
+    pub(super) key: u64,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -40,13 +46,23 @@ pub(super) enum State {
 
 impl Group {
     pub(super) fn new(dir: &Dir, name: &[u8]) -> Arc<Self> {
+        let key = key(&dir_hash(&dir.hash, name));
         let (place, name) = (Arc::clone(&dir.place), name.into());
         Arc::new(Self {
             place,
             name,
+            facts: OnceLock::new(),
+            key,
             state: Mutex::new(State::Pending),
             changed: Condvar::new(),
         })
+    }
+
+    /// What its first name turned out to be.
+    pub(super) fn remember(&self, facts: Option<Facts>) {
+        if let Some(facts) = facts {
+            let _ = self.facts.set(facts);
+        }
     }
 
     pub(super) fn settle(&self, state: State) {

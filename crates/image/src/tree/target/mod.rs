@@ -10,7 +10,7 @@ mod root;
 mod writer;
 mod xattrs;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -26,12 +26,15 @@ use self::dispatch::Dispatcher;
 use self::links::SealLater;
 use self::root::{Place, Root};
 use self::writer::Writer;
+use super::ledger::{Facts, Keeper, key};
 use super::{RestoreOptions, RestoreSummary, Tally, TreeTarget, TreeTotals};
 use crate::error::RestoreError;
 use crate::fd_budget::FdBudget;
+use crate::hashing::dir_hash;
+use crate::meta::Meta;
 use crate::pipeline::thread_count;
 use crate::progress::Progress;
-use crate::record::Malformed;
+use crate::record::{Kind, Malformed};
 use crate::warning::{WarningKind, Warnings};
 
 /// Blocks that wait for each writer; with blocks of at most 1 MiB it bounds the memory.
@@ -52,6 +55,10 @@ struct Shared<'a> {
     seal_later: Mutex<Vec<SealLater>>,
     /// Bytes of directory entries kept until the directories are done.
     kept_bytes: AtomicUsize,
+    /// What is written, when somebody will read it back.
+    keeper: Option<Keeper>,
+    /// The targets' roots, by device and inode: one that is met as a directory of another is a mount point.
+    mount_points: HashSet<(u64, u64)>,
     /// Whose files we make.
     uid: u32,
     gid: u32,
@@ -59,7 +66,7 @@ struct Shared<'a> {
     umask: u32,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -74,7 +81,12 @@ pub(super) fn restore<B: AsRef<[u8]> + Send + Sync + 'static>(
         .iter()
         .map(|target| Ok((target.mount_id, Root::open(target)?)))
         .collect::<Result<_, _>>()?;
-    let shared = Shared::new(progress);
+    let mount_points = roots.values().filter_map(|root| root.identity()).collect();
+    let shared = Shared {
+        keeper: options.keep_ledger.then(Keeper::new),
+        mount_points,
+        ..Shared::new(progress)
+    };
     let sent = run(&shared, roots, thread_count(options.threads), &mut next);
     if let Some(error) = lock(&shared.error).take() {
         return Err(error);
@@ -95,6 +107,7 @@ pub(super) fn restore<B: AsRef<[u8]> + Send + Sync + 'static>(
     Ok(RestoreSummary {
         totals,
         warnings: shared.warnings.into_list(),
+        ledger: shared.keeper.and_then(Keeper::into_ledger).map(Arc::new),
     })
 }
 
@@ -150,6 +163,8 @@ impl<'a> Shared<'a> {
             fds: FdBudget::from_limit(),
             seal_later: Mutex::default(),
             kept_bytes: AtomicUsize::new(0),
+            keeper: None,
+            mount_points: HashSet::new(),
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
             umask: umask().unwrap_or(0o777),
@@ -202,6 +217,30 @@ impl<'a> Shared<'a> {
             dir.place.path_of(name)
         };
         self.warnings.add(kind, &dir.file_system.name, &path);
+        self.inexact(dir, name);
+    }
+
+    /// Not all metadata of the entry `name` of `dir` (with an empty name, of `dir` itself) can be read back.
+    fn inexact(&self, dir: &Dir, name: &[u8]) {
+        if let Some(keeper) = &self.keeper {
+            keeper.inexact(if name.is_empty() {
+                key(&dir.hash)
+            } else {
+                key(&dir_hash(&dir.hash, name))
+            });
+        }
+    }
+
+    /// Keeps what the entry of `record`'s kind is, for whoever reads it back; `content` is asked for only then.
+    fn note(&self, dir: &Dir, kind: Kind, meta: &Meta<'_>, content: impl FnOnce() -> u64) -> Option<Facts> {
+        let keeper = self.keeper.as_ref()?;
+        let facts = Facts {
+            meta: keeper.meta(dir.file_system.is_poor, kind, meta),
+            content: content(),
+        };
+        dir.entries.fetch_add(1, Ordering::Relaxed);
+        keeper.note(key(&dir_hash(&dir.hash, meta.name)), facts);
+        Some(facts)
     }
 
     /// A refusal by a file system that knows no such thing is a warning; any other is the end.

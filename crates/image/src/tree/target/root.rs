@@ -83,6 +83,13 @@ impl Root {
     }
 }
 
+impl Root {
+    /// Device and inode.
+    pub(super) fn identity(&self) -> Option<(u64, u64)> {
+        fs::fstat(&self.fd).ok().map(|stat| (stat.st_dev, stat.st_ino))
+    }
+}
+
 /// A directory beneath a root, by names.
 #[derive(Debug)]
 pub(super) struct Place {

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -12,10 +13,11 @@ use super::links::{Group, State, with_place};
 use super::{Halt, Shared, apply, file, lock};
 use crate::block::OpenBlock;
 use crate::fd_budget::CountedFd;
-use crate::hashing::entry_hash;
+use crate::hashing::{dir_hash, entry_hash};
 use crate::meta::Meta;
 use crate::record::{self, Cursor, Kind, Malformed, Record};
 use crate::tree::Tally;
+use crate::tree::ledger::{self, Facts, key};
 use crate::warning::WarningKind;
 
 /// One writer thread.
@@ -63,7 +65,8 @@ impl<'a> Writer<'a> {
                 let mut rest = part(at);
                 let record = self.checked(record::take(&mut rest))?;
                 if let Some(record) = record {
-                    let state = self.entry(dir, &record, true)?;
+                    let (state, facts) = self.entry(dir, &record, true)?;
+                    group.remember(facts);
                     group.settle(state);
                 }
                 dir.dir.release(self.shared, &mut self.tally)
@@ -87,7 +90,12 @@ impl<'a> Writer<'a> {
     }
 
     /// Makes one entry; in a directory that the target cannot hold it is only counted.
-    fn entry(&mut self, held: &Held, record: &Record<'_>, has_names: bool) -> Result<State, Halt> {
+    fn entry(
+        &mut self,
+        held: &Held,
+        record: &Record<'_>,
+        has_names: bool,
+    ) -> Result<(State, Option<Facts>), Halt> {
         let dir = &held.dir;
         let mut cursor = Cursor(record.body);
         let meta = self.checked(Meta::take(&mut cursor))?;
@@ -108,7 +116,13 @@ impl<'a> Writer<'a> {
         };
         self.tally
             .add_file(&entry_hash(record.kind, &dir.hash, head, rest), bytes);
-        Ok(state)
+        let facts = if state == State::Made {
+            let content = || ledger::whole(record.kind, rest);
+            self.shared.note(dir, record.kind, &meta, content)
+        } else {
+            None
+        };
+        Ok((state, facts))
     }
 
     fn symlink(&self, dir: &Dir, parent: &CountedFd, meta: &Meta<'_>, to: &[u8]) -> Result<State, Halt> {
@@ -164,6 +178,10 @@ impl<'a> Writer<'a> {
                 self.shared
                     .write_failed("linking", &dir.place.path_of(name), error)
             })?;
+            if let (Some(keeper), Some(facts)) = (&self.shared.keeper, group.facts.get()) {
+                dir.entries.fetch_add(1, Ordering::Relaxed);
+                keeper.note_name(key(&dir_hash(&dir.hash, name)), group.key, *facts);
+            }
         }
         self.tally
             .add_file(&entry_hash(Kind::Link, &dir.hash, name, &[]), 0);

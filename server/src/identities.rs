@@ -1,0 +1,234 @@
+//! What no two clones may have in common: each node reports what its clone is known by, and those that share something are
+//! no good clones, whichever came first. Pure.
+
+use std::collections::BTreeMap;
+
+use ka_status::report::NodeIdentity;
+
+/// So many shared things are named for one node; the first is enough to look for the cause.
+const MAX_NAMED: usize = 3;
+
+/// What is compared. Where sameness was asked for it is no mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Compared {
+    /// Host names, machine-ids, SSH host keys: not with `--keep-identity`.
+    pub(crate) names: bool,
+    /// UUIDs of file systems and partitions: not with `--keep-uuids`.
+    pub(crate) uuids: bool,
+}
+
+impl Default for Compared {
+    fn default() -> Self {
+        Self {
+            names: true,
+            uuids: true,
+        }
+    }
+}
+
+/// The clones of a run so far, and what they are known by.
+#[derive(Debug, Default)]
+pub(crate) struct Identities {
+    compared: Compared,
+    nodes: Vec<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    id: u32,
+    /// For messages.
+    name: String,
+    identity: NodeIdentity,
+}
+
+impl Identities {
+    /// Says what is compared from now on.
+    pub(crate) const fn compare(&mut self, compared: Compared) {
+        self.compared = compared;
+    }
+
+    /// One more clone. A node that is cloned again counts as it is now.
+    pub(crate) fn add(&mut self, id: u32, name: String, identity: NodeIdentity) {
+        self.nodes.retain(|known| known.id != id);
+        self.nodes.push(Known { id, name, identity });
+    }
+
+    /// The nodes that share something with another one: which, and what with whom.
+    pub(crate) fn twins(&self) -> Vec<(u32, String)> {
+        let mut owners: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
+        for (index, node) in self.nodes.iter().enumerate() {
+            for fact in self.facts(&node.identity) {
+                let owners = owners.entry(fact).or_default();
+                if owners.last() != Some(&index) {
+                    owners.push(index);
+                }
+            }
+        }
+        let mut shared: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        for ((what, value), owners) in owners.iter().filter(|(_, owners)| owners.len() > 1) {
+            for owner in owners {
+                let others = owners.iter().filter(|other| *other != owner);
+                let others: Vec<_> = others.filter_map(|other| self.nodes.get(*other)).collect();
+                let line = format!("it has the same {what} as {}: {value}", names(&others));
+                shared.entry(*owner).or_default().push(line);
+            }
+        }
+        let told = |(index, lines): (usize, Vec<String>)| Some((self.nodes.get(index)?.id, reason(&lines)));
+        shared.into_iter().filter_map(told).collect()
+    }
+
+    /// What is compared of one clone, by kind. What it does not have is not there.
+    fn facts<'a>(&self, identity: &'a NodeIdentity) -> Vec<(&'static str, &'a str)> {
+        let mut facts: Vec<(&str, &str)> = Vec::new();
+        if self.compared.names {
+            facts.extend(identity.host_name.iter().map(|name| ("host name", name.as_str())));
+            facts.extend(identity.machine_id.iter().map(|id| ("machine-id", id.as_str())));
+            let keys = identity.ssh_host_keys.iter();
+            facts.extend(keys.map(|key| ("SSH host key", key.as_str())));
+        }
+        if self.compared.uuids {
+            let uuids = identity.filesystem_uuids.iter();
+            facts.extend(uuids.map(|uuid| ("file system UUID", uuid.as_str())));
+            let uuids = identity.partition_uuids.iter();
+            facts.extend(uuids.map(|uuid| ("partition UUID", uuid.as_str())));
+        }
+        facts.retain(|(_, value)| !value.is_empty());
+        facts
+    }
+}
+
+/// The first two, and how many more: two hundred nodes may share one mistake.
+fn names(others: &[&Known]) -> String {
+    let first: Vec<_> = others.iter().take(2).map(|other| other.name.as_str()).collect();
+    match others.len().saturating_sub(first.len()) {
+        0 => first.join(" and "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+fn reason(lines: &[String]) -> String {
+    let named = lines
+        .iter()
+        .take(MAX_NAMED)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join("; ");
+    match lines.len().saturating_sub(MAX_NAMED) {
+        0 => named,
+        more => format!("{named}; and {more} more things"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(name: &str) -> NodeIdentity {
+        NodeIdentity {
+            host_name: Some(name.into()),
+            machine_id: Some(format!("id-{name}")),
+            filesystem_uuids: vec![format!("fs-{name}"), format!("swap-{name}")],
+            partition_uuids: vec![format!("part-{name}")],
+            ssh_host_keys: vec![format!("SHA256:{name}")],
+        }
+    }
+
+    fn twins(compared: Compared, nodes: Vec<NodeIdentity>) -> Vec<(u32, String)> {
+        let mut all = Identities::default();
+        all.compare(compared);
+        for (id, identity) in (1..).zip(nodes) {
+            all.add(id, format!("n{id}"), identity);
+        }
+        all.twins()
+    }
+
+    #[test]
+    fn two_that_share_anything_are_both_named_with_it() {
+        type Change = fn(&mut NodeIdentity);
+        let changes: [(&str, Change); 5] = [
+            ("host name", |node| node.host_name = Some("a".into())),
+            ("machine-id", |node| node.machine_id = Some("id-a".into())),
+            ("SSH host key", |node| node.ssh_host_keys.push("SHA256:a".into())),
+            ("file system UUID", |node| {
+                node.filesystem_uuids.push("swap-a".into())
+            }),
+            ("partition UUID", |node| {
+                node.partition_uuids = vec!["part-a".into()]
+            }),
+        ];
+        for (what, change) in changes {
+            let mut other = identity("c");
+            change(&mut other);
+            let twins = twins(Compared::default(), vec![identity("a"), identity("b"), other]);
+            let ids: Vec<_> = twins.iter().map(|(id, _)| *id).collect();
+            assert_eq!(ids, [1, 3], "{what}");
+            assert!(
+                twins[0].1.starts_with(&format!("it has the same {what} as n3: ")),
+                "{twins:?}"
+            );
+            assert!(twins[1].1.contains("as n1: "), "{twins:?}");
+        }
+    }
+
+    #[test]
+    fn systems_without_names_and_keys_have_nothing_in_common() {
+        let nothing = NodeIdentity {
+            machine_id: Some(String::new()),
+            ..NodeIdentity::default()
+        };
+        assert_eq!(twins(Compared::default(), vec![nothing.clone(), nothing]), []);
+    }
+
+    #[test]
+    fn what_was_asked_to_be_kept_is_not_compared() {
+        let both = || vec![identity("a"), identity("a")];
+        let told = twins(
+            Compared {
+                names: false,
+                uuids: true,
+            },
+            both(),
+        );
+        assert!(
+            told[0].1.contains("UUID") && !told[0].1.contains("host name"),
+            "{told:?}"
+        );
+        let told = twins(
+            Compared {
+                names: true,
+                uuids: false,
+            },
+            both(),
+        );
+        assert!(
+            told[0].1.contains("machine-id") && !told[0].1.contains("UUID"),
+            "{told:?}"
+        );
+        assert_eq!(
+            twins(
+                Compared {
+                    names: false,
+                    uuids: false
+                },
+                both()
+            ),
+            []
+        );
+    }
+
+    #[test]
+    fn a_crowd_of_twins_makes_no_line_that_nobody_reads() {
+        let told = twins(Compared::default(), vec![identity("a"); 200]);
+        assert_eq!(told.len(), 200);
+        assert!(told[0].1.contains("n2, n3 and 197 more"), "{}", told[0].1);
+        assert!(told[0].1.ends_with("and 3 more things"), "{}", told[0].1);
+    }
+
+    #[test]
+    fn a_node_that_is_cloned_again_is_no_twin_of_itself() {
+        let mut all = Identities::default();
+        all.add(1, "n1".into(), identity("a"));
+        all.add(1, "n1".into(), identity("a"));
+        assert_eq!(all.twins(), []);
+    }
+}

@@ -1,0 +1,176 @@
+//! The signed report of every clone run: `STATE_DIR/reports/SESSION-TIME.json`, and in the run's log directory. What is in
+//! it: [`ka_status::proof`].
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use ka_status::proof;
+use ka_status::summary::RunSummary;
+use ka_transport::ServerKey;
+
+use crate::log_dir::{file_name, utc};
+
+/// Beneath the state directory.
+const DIR: &str = "reports";
+/// So many are kept, the newest ones: a run a day for most of a year.
+const MAX_KEPT: usize = 200;
+/// Runs that end in the same second get a number behind the time.
+const MAX_SAME_SECOND: u32 = 100;
+
+/// Where this run's report will be: a name that is not taken yet, in a directory that is made if need be.
+///
+/// # Errors
+/// The directory cannot be made.
+pub(crate) fn place(state_dir: &Path, session: &str) -> Result<PathBuf> {
+    let dir = state_dir.join(DIR);
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+    made.with_context(|| format!("making {}", dir.display()))?;
+    let name = format!("{}-{}", file_name(session), utc(now()));
+    let taken = |path: &PathBuf| path.exists();
+    let names = (1..=MAX_SAME_SECOND).map(|number| match number {
+        1 => dir.join(format!("{name}.json")),
+        more => dir.join(format!("{name}-{more}.json")),
+    });
+    names
+        .into_iter()
+        .find(|path| !taken(path))
+        .with_context(|| format!("{} has too many reports of this second", dir.display()))
+}
+
+/// Signs the report, writes it to `path` and into `log_dir`, and lets the oldest ones go.
+///
+/// # Errors
+/// The key cannot be had, or a file not be written.
+pub(crate) fn write(
+    summary: &RunSummary,
+    state_dir: &Path,
+    path: &Path,
+    log_dir: Option<&Path>,
+) -> Result<()> {
+    let key = ServerKey::load(state_dir)?;
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).context("naming the run")?;
+    let id = uuid::Uuid::from_bytes(id).simple().to_string();
+    let text = proof::report(summary, &key, &id, &utc(now()))?;
+    let copies = [Some(path.to_owned()), log_dir.map(|dir| dir.join("report.json"))];
+    for path in copies.into_iter().flatten() {
+        replace(&path, &text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    forget_oldest(path.parent().unwrap_or(state_dir)).context("removing old reports")
+}
+
+/// Whole or not at all, also when the power goes.
+fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let staged = path.with_extension("json.new");
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&staged)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(staged, path)
+}
+
+fn forget_oldest(dir: &Path) -> io::Result<()> {
+    let mut reports = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let path = entry.path();
+        if path.extension().is_some_and(|ending| ending == "json") {
+            reports.push((entry.metadata()?.modified()?, path));
+        }
+    }
+    reports.sort();
+    let surplus = reports.len().saturating_sub(MAX_KEPT);
+    reports
+        .iter()
+        .take(surplus)
+        .try_for_each(|(_, path)| fs::remove_file(path))
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
+}
+
+/// `ka-server report check`: checks `file` against the key in `state_dir` (or those before it), or against the one with
+/// this fingerprint. Gives one line.
+///
+/// # Errors
+/// What is wrong with the report, or why it cannot be checked.
+pub(crate) fn check(file: &Path, state_dir: &Path, key: Option<&str>) -> Result<String> {
+    let keys = match key {
+        Some(key) => vec![key.to_ascii_lowercase()],
+        None => {
+            let now = ServerKey::load(state_dir)
+                .context("--state-dir has no key to check with; name one with --key FINGERPRINT")?;
+            let mut keys = vec![now.fingerprint_hex()];
+            keys.extend(ServerKey::retired(state_dir)?);
+            keys
+        }
+    };
+    let mut bytes = Vec::new();
+    let opened = fs::File::open(file).with_context(|| format!("opening {}", file.display()))?;
+    let read = opened
+        .take(proof::MAX_REPORT_FILE_BYTES + 1)
+        .read_to_end(&mut bytes);
+    read.with_context(|| format!("reading {}", file.display()))?;
+    ensure!(
+        bytes.len() as u64 <= proof::MAX_REPORT_FILE_BYTES,
+        "{} is larger than any report",
+        file.display()
+    );
+    let good = proof::check(&bytes, &keys).with_context(|| file.display().to_string())?;
+    Ok(format!(
+        "{}: good: session {}, {} of {} nodes done, signed {} with key {}\n",
+        file.display(),
+        good.session,
+        good.done,
+        good.nodes,
+        good.at,
+        good.key
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_private_are_found_good_and_the_oldest_ones_go() {
+        let state = tempfile::tempdir().unwrap();
+        let key = ServerKey::load_or_create(state.path()).unwrap();
+        let summary = RunSummary::default();
+        let first = place(state.path(), "a room").unwrap();
+        write(&summary, state.path(), &first, None).unwrap();
+        assert_eq!(
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&first).unwrap().permissions()) & 0o777,
+            0o600
+        );
+        assert!(check(&first, state.path(), None).unwrap().contains(": good: "));
+        assert!(check(&first, Path::new("/nowhere"), Some(&key.fingerprint_hex())).is_ok());
+        assert!(check(&first, state.path(), Some(&"0".repeat(64))).is_err());
+        ServerKey::rotate(state.path()).unwrap();
+        assert!(
+            check(&first, state.path(), None).is_ok(),
+            "the key of then is remembered"
+        );
+
+        let dir = state.path().join(DIR);
+        for number in 0..MAX_KEPT {
+            fs::write(dir.join(format!("x-{number}.json")), "{}").unwrap();
+        }
+        let next = place(state.path(), "a room").unwrap();
+        assert_ne!(next, first);
+        write(&summary, state.path(), &next, None).unwrap();
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), MAX_KEPT);
+        assert!(next.exists() && !first.exists());
+    }
+}

@@ -1,0 +1,132 @@
+//! Faults of one node in the middle of a run: it fails with its reason, its disk boots nothing, nothing of it stays in the
+//! kernel, and the others do not notice. Full disks and failing tools: `failures.rs`; bad reads after the restore: `verify.rs`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use ka_tests::disk::Disk;
+use ka_tests::mounts::Mounted;
+use ka_tests::process::{Program, Running};
+
+use crate::kit::{Kit, Outcome, finish, mib};
+
+/// A run of two nodes, the second one sound.
+fn beside_a_sound_one(
+    kit: &Kit,
+    bad: &Disk,
+    begin: impl FnOnce(&ka_tests::lab::Server) -> Result<Running>,
+) -> Result<(Disk, Outcome)> {
+    let good = kit.same_disk("n2")?;
+    let server = kit.server(&["-n", "2"])?;
+    let nodes = vec![begin(&server)?, kit.node(2, &server, &good, &[])?];
+    let outcome = finish(server, nodes)?;
+    outcome.nodes[1].expect(0)?;
+    kit.expect_clone(&good)?;
+    kit.lab.expect_unmounted(1)?;
+    ensure!(!bad.looks_finished()?, "the failed disk looks finished");
+    ensure!(bad.listed_partitions()? == 0, "partitions stay in the kernel");
+    Ok((good, outcome))
+}
+
+fn expect_named(outcome: &Outcome, says: &str) -> Result<()> {
+    outcome.nodes[0].expect(3)?.says(says)?;
+    outcome.server.expect(3)?;
+    let last = outcome.server.stdout.lines().last().unwrap_or_default();
+    ensure!(
+        last.starts_with("failed: ") && last.contains("n1") && last.contains(says),
+        "{last}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_disk_with_write_errors_behind_some_offset_fails_its_node_only() -> Result<()> {
+    let kit = Kit::slow("eio", 2)?;
+    // The file beneath the disk cannot grow beyond this: what is written later is an I/O error.
+    let small = Mounted::in_memory(&kit.lab.scratch().path().join("small"), mib(30))?;
+    let bad = Disk::over(small.point().join("n1.img"), kit.plan.size, kit.plan.sector_size)?;
+    let (_, outcome) = beside_a_sound_one(&kit, &bad, |server| kit.node(1, server, &bad, &[]))?;
+    expect_named(&outcome, "Input/output error")?;
+    drop(bad);
+    drop(small);
+    Ok(())
+}
+
+#[test]
+fn a_tool_that_is_killed_fails_its_node_with_the_signal() -> Result<()> {
+    let kit = Kit::small("killed", 2)?;
+    let bad = kit.same_disk("n1")?;
+    let path = path_with(&kit, "mke2fs", "#!/bin/sh\nkill -SEGV $$\n")?;
+    let choice = kit.choice(&bad)?;
+    let (_, outcome) = beside_a_sound_one(&kit, &bad, |server| {
+        let client = kit.lab.client_program(1, server)?;
+        client.args(["--disk", &choice]).env("PATH", path).spawn()
+    })?;
+    expect_named(&outcome, "signal")
+}
+
+/// A directory with one program in front of all others.
+fn path_with(kit: &Kit, name: &str, script: &str) -> Result<String> {
+    let bin = kit.lab.scratch().dir("bin")?;
+    fs::write(bin.join(name), script)?;
+    Program::new("chmod").arg("+x").arg(bin.join(name)).run()?;
+    Ok(format!("{}:{}", bin.display(), std::env::var("PATH")?))
+}
+
+/// As a small machine has it: what the node writes counts, too, and must go to the disk in time.
+#[test]
+fn a_node_with_little_memory_is_cloned_or_fails_with_its_reason() -> Result<()> {
+    const LIMIT: u64 = 96 << 20;
+    let kit = Kit::slow("memory", 1)?;
+    let disk = kit.same_disk("n1")?;
+    let group = MemoryGroup::new(LIMIT)?;
+    let server = kit.server(&["-n", "1"])?;
+    let choice = kit.choice(&disk)?;
+    let enter = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", group.path.display());
+    let node = kit.lab.client_program(1, &server)?.args(["--disk", &choice]);
+    let node = node.wrapped(&["sh", "-c", &enter, "sh"]).spawn()?;
+    let outcome = finish(server, vec![node])?;
+    ensure!(group.peak()? <= LIMIT, "the limit is none");
+    kit.lab.expect_unmounted(1)?;
+    if outcome.nodes[0].code == Some(0) {
+        outcome.server.expect(0)?;
+        return kit.expect_clone(&disk);
+    }
+    let last = outcome.server.stdout.lines().last().unwrap_or_default();
+    ensure!(last.starts_with("failed: ") && last.contains("n1"), "{last}");
+    ensure!(!disk.looks_finished()?, "the failed disk looks finished");
+    Ok(())
+}
+
+/// A control group with a bound on memory (cgroup-v1/memory.rst, cgroup-v2.rst), removed on drop.
+struct MemoryGroup {
+    path: PathBuf,
+    peak: &'static str,
+}
+
+impl MemoryGroup {
+    fn new(limit: u64) -> Result<Self> {
+        let v1 = Path::new("/sys/fs/cgroup/memory");
+        let (base, bound, peak) = if v1.is_dir() {
+            (v1, "memory.limit_in_bytes", "memory.max_usage_in_bytes")
+        } else {
+            (Path::new("/sys/fs/cgroup"), "memory.max", "memory.peak")
+        };
+        let path = base.join(format!("ka-{}-memory", std::process::id()));
+        fs::create_dir(&path)?;
+        let group = Self { path, peak };
+        fs::write(group.path.join(bound), limit.to_string())?;
+        Ok(group)
+    }
+
+    fn peak(&self) -> Result<u64> {
+        Ok(fs::read_to_string(self.path.join(self.peak))?.trim().parse()?)
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.path);
+    }
+}
