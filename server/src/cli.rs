@@ -437,7 +437,7 @@ mod tests {
             (&["--listen", "eth0"], "--listen"),
             (&["--silence", "0.4"], "--silence"),
             (&["--silence", "61"], "--silence"),
-            (&["--silence", "-1"], "--silence"),
+            (&["--silence=-1"], "--silence"),
             (&["--silence", "NaN"], "--silence"),
             (&["--silence", "1e300"], "--silence"),
             (&["--tolerate", "4"], "--tolerate"),

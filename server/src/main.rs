@@ -45,14 +45,7 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .init();
-    if let Err(error) = ka_host::secrets::leave_no_core() {
-        tracing::warn!(%error, "a crash may leave keys in a core dump");
-    }
-    let ended = match &options.command {
-        Some(command) => command::run(command).map_err(failure::Failure::NothingDone),
-        None => run::run(&options),
-    };
-    match ended {
+    match run::run(&options) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             eprintln!("error: {failure}");

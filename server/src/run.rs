@@ -25,7 +25,7 @@ use crate::settings::{Job, Settings};
 use crate::stop::Stop;
 use crate::unfinished::{Done, Unfinished};
 use crate::verdict::{Content, Expected, compare};
-use crate::{clone, dry_run, generic, report_file, start};
+use crate::{clone, command, dry_run, generic, report_file, start};
 
 /// How long the transport may take to end with its last events.
 const LAST_EVENTS_LIMIT: Duration = Duration::from_secs(5);
@@ -109,6 +109,12 @@ pub(crate) struct Run<'a> {
 /// # Errors
 /// [`Failure`] when it ends before there is a run.
 pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
+    if let Err(error) = ka_host::secrets::leave_no_core() {
+        tracing::warn!(%error, "a crash may leave keys in a core dump");
+    }
+    if let Some(command) = &options.command {
+        return command::run(command).or_nothing_done();
+    }
     let settings = Settings::check(options).or_usage()?;
     match &settings.job {
         Job::Clone(survey) => {

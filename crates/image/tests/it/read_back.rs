@@ -97,14 +97,15 @@ fn what_is_missing_or_should_not_be_there_is_told() {
     expect("rm b", &["/: 6 of its 7 entries are there"]);
     expect("rm -r etc/deep", &["/etc: 2 of its 3 entries are there"]);
     expect(
-        "touch -r etc /tmp/ka-ref; touch etc/new; mkdir etc/dir; touch etc/dir/more; touch -r /tmp/ka-ref etc; rm /tmp/ka-ref",
+        "touch -r etc a-ref; touch etc/new; mkdir etc/dir; touch etc/dir/more; touch -r a-ref etc; rm a-ref; touch -r a .",
         &[
+            &format!("/: {META}"),
             "/etc/dir: the golden node has no such file",
             "/etc/new: the golden node has no such file",
         ],
     );
     expect(
-        "touch -h -r link /tmp/ka-ref2; ln -sfn b link; touch -h -r /tmp/ka-ref2 link; rm /tmp/ka-ref2; touch -r a .",
+        "mv link keep; ln -s b link; touch -h -r keep link; rm keep; touch -r a .",
         &[&format!("/: {META}"), &format!("/link: {CONTENT}")],
     );
 }
