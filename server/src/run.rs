@@ -90,9 +90,8 @@ pub(crate) struct Run<'a> {
     beacon: Option<[u8; 32]>,
     _run_lock: RunLock,
     unfinished: Unfinished,
-    /// Nodes whose clone is good, and how many of them the boot server knows.
     log_dir: Option<PathBuf>,
-    /// Nodes whose clone is good.
+    /// Nodes whose clone is good, and how many of them the boot server knows.
     done: Vec<NodeInfo>,
     finished: usize,
     round: u32,
@@ -146,6 +145,12 @@ impl<'a> Run<'a> {
     pub(crate) fn new(parts: Parts<'a>) -> Result<Self> {
         let watcher = parts.monitor.watch().context("starting the monitor")?;
         let settings = parts.settings;
+        let mut identities = Identities::default();
+        // By the numbers that the monitor knows them by.
+        for (id, done) in (1..).zip(parts.unfinished.done()) {
+            let identity = done.report.identity.as_deref().cloned().unwrap_or_default();
+            identities.add(id, done.identity.name.clone(), identity);
+        }
         Ok(Self {
             settings,
             monitor: parts.monitor,
@@ -164,7 +169,7 @@ impl<'a> Run<'a> {
             watcher,
             stage: "waiting for the start".to_owned(),
             expected: Vec::new(),
-            identities: Identities::default(),
+            identities,
             summary: RunSummary {
                 session: settings.session.to_string(),
                 ..RunSummary::default()
@@ -387,12 +392,6 @@ impl<'a> Run<'a> {
                     .monitor
                     .node_failed(node.id.0, "reporting", &error.to_string()),
                 Ok(report) => match compare(&self.expected, &report) {
-                    Ok(()) => {
-                        self.monitor.node_done(node.id.0, report.clone());
-                        self.server.mark_done(node.id);
-                        self.keep_done(&node, report);
-                        self.done.push(node);
-                    }
                     Ok(()) => good.push((node, report)),
                     Err(reason) => self.monitor.node_failed(node.id.0, "comparing digests", &reason),
                 },
@@ -427,9 +426,14 @@ impl<'a> Run<'a> {
             self.monitor.node_revoked(*id, "comparing identities", reason);
         }
         let is_twin = |id: u32| twins.iter().any(|(twin, _)| *twin == id);
+        // The boot server has been told of the first ones; what it is to be told of comes behind them.
+        let known = self.done.iter().take(self.finished);
+        self.finished = known.filter(|node| !is_twin(node.id.0)).count();
         self.done.retain(|node| !is_twin(node.id.0));
         for (node, report) in good.into_iter().filter(|(node, _)| !is_twin(node.id.0)) {
-            self.monitor.node_done(node.id.0, report);
+            self.monitor.node_done(node.id.0, report.clone());
+            self.server.mark_done(node.id);
+            self.keep_done(&node, report);
             self.done.push(node);
         }
     }
@@ -507,7 +511,6 @@ impl<'a> Run<'a> {
     }
 }
 
-fn totals(summary: &StreamSummary, round: u32, golden: Option<GoldenTotals>) -> StreamTotals {
 /// Writes the signed report. The clones are what they are without it: when it cannot be written, that is told.
 fn keep_report(summary: &mut RunSummary, monitor: &Monitor, state_dir: &Path, log_dir: Option<&Path>) {
     let written = report_file::place(state_dir, &summary.session).and_then(|path| {
@@ -521,7 +524,7 @@ fn keep_report(summary: &mut RunSummary, monitor: &Monitor, state_dir: &Path, lo
     }
 }
 
-fn totals(summary: &StreamSummary, golden: Option<GoldenTotals>) -> StreamTotals {
+fn totals(summary: &StreamSummary, round: u32, golden: Option<GoldenTotals>) -> StreamTotals {
     StreamTotals {
         round,
         name: summary.name.to_string(),

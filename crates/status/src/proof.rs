@@ -163,7 +163,7 @@ fn node_text<'a>(
                     files: stream.files,
                     bytes: stream.bytes,
                     digest: stream.digest,
-                    golden_digest: golden_digest(&summary.streams, &stream.name),
+                    golden_digest: golden_digest(&summary.streams, node.round, &stream.name),
                 })
                 .collect();
         }
@@ -171,8 +171,10 @@ fn node_text<'a>(
     text
 }
 
-fn golden_digest(streams: &[StreamTotals], name: &str) -> Option<Digest> {
-    let stream = streams.iter().find(|stream| stream.name == name)?;
+/// As it went out in that round: the golden node may have changed between two.
+fn golden_digest(streams: &[StreamTotals], round: u32, name: &str) -> Option<Digest> {
+    let of_round = |stream: &&StreamTotals| stream.round == round && stream.name == name;
+    let stream = streams.iter().find(of_round)?;
     stream.golden.map(|golden| golden.digest)
 }
 
@@ -359,6 +361,7 @@ mod tests {
                 addr: format!("10.0.1.{position}"),
                 position,
             },
+            round: 1,
             mac: Some("52:54:00:00:01:01".into()),
             outcome: match position {
                 3 => NodeOutcome::Failed {

@@ -225,11 +225,10 @@ fn write_done(f: &mut fmt::Formatter<'_>, summary: &NodeSummary, report: &NodeRe
             )?;
         }
     }
-    match summary.first_boot {
     if let Some(read_back) = &report.read_back {
         write!(f, "; {read_back}")?;
     }
-    match first_boot {
+    match summary.first_boot {
         Some(boot) => writeln!(f, "; {boot}")?,
         None => writeln!(f)?,
     }
