@@ -45,13 +45,11 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .init();
-    match run::run(&options) {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => {
-            eprintln!("error: {failure}");
-            ExitCode::from(failure.exit_code())
-        }
-    }
+    let code = run::run(&options).unwrap_or_else(|failure| {
+        eprintln!("error: {failure}");
+        failure.exit_code()
+    });
+    ExitCode::from(code)
 }
 
 /// A closed pipe is no failure: whoever reads has read enough.
