@@ -234,6 +234,13 @@ fn tell_try(journal: &Journal, tries: u32, event: &JoinEvent) {
             Step::FindServer,
             format!("this node waits for round {round}: {reason}"),
         ),
+        JoinEvent::Pending { code, limit } => journal.news(
+            Step::FindServer,
+            format!(
+                "the server's operator is asked to let this node in, within {} s; its code is {code}",
+                limit.as_secs()
+            ),
+        ),
         JoinEvent::Failed {
             attempt,
             reason,

@@ -15,6 +15,7 @@ pub mod machine;
 pub mod menu;
 mod names;
 pub mod nodes;
+pub mod privileges;
 pub mod programs;
 mod server;
 mod services;

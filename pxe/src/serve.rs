@@ -16,6 +16,7 @@ use crate::commands::{KERNEL, boot_config, initrd_name, say};
 const IMPATIENT_EXIT: i32 = 1;
 
 pub(crate) fn run(options: &ServeOptions) -> Result<()> {
+    ka_pxe::privileges::give_up().context("giving up what root may and a boot server need not")?;
     let signalled = catch_signals()?;
     let config = config(options)?;
     let (iface, mode) = (config.iface.clone(), mode_name(&config.dhcp));

@@ -201,6 +201,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) join_file: Option<PathBuf>,
 
+    /// Ask for each node before it is let in: its name, hardware address and a code that the node shows too. Answer y, n or a
+    /// (all) on the terminal, or with ka-server approve
+    #[arg(long)]
+    pub(crate) approve: bool,
+
     /// Where the server's key lives, and what is kept of a run until it ends
     #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
     pub(crate) state_dir: PathBuf,

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 use ka_transport::{RunLock, ServerKey};
 
-use crate::cli::DEFAULT_STATE_DIR;
+use crate::approve;
+use crate::cli::{DEFAULT_SESSION, DEFAULT_STATE_DIR};
 use crate::report_file;
 
 /// Join codes of old runs, by the beginning of their names.
@@ -20,6 +21,8 @@ pub(crate) enum Command {
     /// The server's key: what join codes pin, and what opens nodes to ka-status
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Let nodes of a run with --approve in, by the numbers of the questions; without a number, show who waits
+    Approve(Answer),
     /// The signed reports of runs
     #[command(subcommand)]
     Report(ReportCommand),
@@ -51,6 +54,29 @@ pub(crate) enum KeyCommand {
     Rotate(StateDir),
 }
 
+/// What is said to whom.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Answer {
+    /// Numbers of the questions
+    #[arg(value_name = "NUMBER")]
+    pub(crate) requests: Vec<u64>,
+
+    /// Send these nodes away
+    #[arg(long, requires = "requests", conflicts_with = "all")]
+    pub(crate) deny: bool,
+
+    /// Let everybody in, also those who come later
+    #[arg(long, conflicts_with = "requests")]
+    pub(crate) all: bool,
+
+    /// Session of the run
+    #[arg(short = 's', long, value_name = "SESSION", default_value = DEFAULT_SESSION)]
+    pub(crate) session: String,
+
+    #[command(flatten)]
+    pub(crate) at: StateDir,
+}
+
 /// Where the key is.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StateDir {
@@ -65,6 +91,7 @@ pub(crate) struct StateDir {
 /// One line; nothing was changed.
 pub(crate) fn run(command: &Command) -> Result<u8> {
     match command {
+        Command::Approve(answer) => approve::tell(answer).map(|text| say(&text)),
         Command::Key(KeyCommand::Show(at)) => show(&at.state_dir),
         Command::Key(KeyCommand::Rotate(at)) => rotate(&at.state_dir),
         Command::Report(ReportCommand::Check { file, state_dir, key }) => {

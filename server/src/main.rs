@@ -1,5 +1,6 @@
 //! `ka-server`: streams the golden node to its clones. Parse, run, exit code; the work is in the modules.
 
+mod approve;
 mod boot;
 mod cli;
 mod clone;

@@ -16,6 +16,7 @@ use ka_status::summary::{GoldenTotals, RunSummary, StreamTotals};
 use ka_status::text::error_line;
 use ka_transport::{NodeInfo, Outcome, RunLock, Server, StreamSummary, StreamWriter};
 
+use crate::approve::Desk;
 use crate::boot::{self, Images, Serving};
 use crate::cli::Options;
 use crate::failure::{Failure, OrFail};
@@ -70,6 +71,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) unfinished: Unfinished,
     /// This run's log directory.
     pub(crate) log_dir: Option<PathBuf>,
+    /// Where questions about nodes are answered.
+    pub(crate) desk: Option<Desk>,
 }
 
 /// A run whose ports are bound.
@@ -91,6 +94,7 @@ pub(crate) struct Run<'a> {
     _run_lock: RunLock,
     unfinished: Unfinished,
     log_dir: Option<PathBuf>,
+    _desk: Option<Desk>,
     /// Nodes whose clone is good, and how many of them the boot server knows.
     done: Vec<NodeInfo>,
     finished: usize,
@@ -115,6 +119,7 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
         return command::run(command).or_nothing_done();
     }
     let settings = Settings::check(options).or_usage()?;
+    ka_host::privileges::keep_for_golden(settings.boot.pxe.is_some()).or_nothing_done()?;
     match &settings.job {
         Job::Clone(survey) => {
             let spec = clone::survey(survey, &settings)?;
@@ -163,6 +168,7 @@ impl<'a> Run<'a> {
             _run_lock: parts.run_lock,
             unfinished: parts.unfinished,
             log_dir: parts.log_dir,
+            _desk: parts.desk,
             done: Vec::new(),
             finished: 0,
             round: 1,

@@ -12,7 +12,8 @@ use ka_status::run::RunEvent;
 use ka_status::view::{JsonView, PlainView, TerminalView, Verbosity, View};
 use ka_transport::{JoinCode, RunLock, Server, ServerConfig, ServerKey};
 
-use crate::boot::{Contact, Images, Opened, Stage1};
+use crate::approve::Desk;
+use crate::boot::{Contact, Images, Opened, PxePlan, Stage1};
 use crate::cli::Options;
 use crate::join::{Shown, join_line};
 use crate::log_dir::LogDir;
@@ -21,6 +22,9 @@ use crate::run::{Parts, Run};
 use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::unfinished::{Before, Unfinished};
+
+/// How long a node waits for the operator's word: a room of machines, and one person who looks at each screen.
+const APPROVAL_LIMIT: Duration = Duration::from_secs(1800);
 
 /// Binds the ports, tells the operator how to join, and begins to watch.
 ///
@@ -69,6 +73,10 @@ pub(crate) fn start<'a>(options: &Options, settings: &'a Settings, images: Image
     for text in images.notes {
         monitor.emit(&RunEvent::Warning { text });
     }
+    let desk = options
+        .approve
+        .then(|| Desk::open(&options.state_dir, settings.session.as_str(), server.approvals()))
+        .transpose()?;
     let own_files = own_files(options, log_path.as_deref());
     let parts = Parts {
         settings,
@@ -82,6 +90,7 @@ pub(crate) fn start<'a>(options: &Options, settings: &'a Settings, images: Image
         run_lock,
         unfinished,
         log_dir: log_path,
+        desk,
     };
     Run::new(parts)
 }
@@ -206,6 +215,8 @@ fn server_config(options: &Options, settings: &Settings, unfinished: &Unfinished
         config.listen = listen;
     }
     config.control_port = options.control_port;
+    config.approval = options.approve.then_some(APPROVAL_LIMIT);
+    config.known_macs = settings.boot.pxe.as_ref().and_then(PxePlan::known_macs);
     config.data_port = options.data_port;
     config.rounds = settings.rounds;
     config.wanted = still_wanted(settings, unfinished);

@@ -9,6 +9,7 @@
 //! - [`inode_flags`], [`subvolume`]: project ids, btrfs subvolumes
 //! - [`netif`], [`link`], [`route`], [`packet`]: interfaces, their addresses and routes, packets without an address
 //! - [`system`], [`modules`]: host name, limits, reboot; kernel modules
+//! - [`privileges`]: giving up what root may and we need not
 //! - [`secrets`]: keeping a join code away from the process list, from children and from core dumps
 //! - [`process_one`]: what only the first process of a machine does
 //! - [`signals`], [`namespace`]: catching termination, mounts that end with the process
@@ -29,6 +30,7 @@ pub mod mountinfo;
 pub mod namespace;
 pub mod netif;
 pub mod packet;
+pub mod privileges;
 pub mod process_one;
 pub mod route;
 pub mod run;

@@ -18,6 +18,9 @@ pub type Exporter = [u8; 32];
 /// Label under which both ends export the keying material of a control connection, with an empty context.
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-ka-join-v1";
 
+/// Label under which both ends export what the code of an approval is made of, with an empty context.
+pub const APPROVAL_LABEL: &[u8] = b"EXPORTER-ka-approval-v2";
+
 const JOIN_CONTEXT: &str = "KA 2026-11 v1 join proof";
 const DISCOVERY_CONTEXT: &str = "KA 2026-11 v1 discovery";
 const BEACON_CONTEXT: &str = "KA 2026-11 v1 beacon";
@@ -27,6 +30,18 @@ const SEALING_CONTEXT: &str = "KA 2026-11 v2 payload encryption";
 /// The server's Ed25519 key (RFC 8032), the public half: what it signs is believed by those who have pinned it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerPublicKey(pub [u8; 32]);
+
+/// What both ends of a connection show to people, who compare it (`--approve`): eight digits in two groups. Somebody in
+/// the middle has two connections, and so two codes.
+#[must_use]
+pub fn approval_code(exporter: &Exporter) -> String {
+    let number = exporter
+        .iter()
+        .take(8)
+        .fold(0u64, |number, byte| (number << 8) | u64::from(*byte))
+        % 100_000_000;
+    format!("{:04}-{:04}", number / 10_000, number % 10_000)
+}
 
 /// The proof that goes into `join`: the sender knows `secret` and is at the end of this very TLS connection.
 /// Covers every other field of the Join.
@@ -91,4 +106,18 @@ pub(crate) fn mac(key: &[u8; 32], pieces: &[&[u8]]) -> Hash {
         hasher.update(piece);
     }
     hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_approval_code_is_eight_digits_and_another_on_each_connection() {
+        assert_eq!(approval_code(&[0; 32]), "0000-0000");
+        let mut exporter = [0; 32];
+        exporter[6..8].copy_from_slice(&[0x30, 0x39]);
+        assert_eq!(approval_code(&exporter), "0001-2345");
+        assert_ne!(approval_code(&[1; 32]), approval_code(&[2; 32]));
+    }
 }

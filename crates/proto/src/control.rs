@@ -317,6 +317,12 @@ pub enum ToNode {
         /// Why not now.
         reason: Reason,
     },
+    /// Whether this node may join is asked of the server's operator: stay connected, show the code
+    /// ([`crate::auth::approval_code`]), send nothing. What would have been the answer to the Join comes next.
+    Pending {
+        /// Seconds until the server gives up waiting for its operator.
+        limit_secs: u32,
+    },
 }
 
 impl ToNode {

@@ -17,6 +17,7 @@ pub enum ProtocolVersion {
     /// Payload travels encrypted (`OpenStream` says how, the block's header has a tag), and the end of a stream is signed
     /// by the server.
     /// `OpenStream` has the link's silence, `Progress` how the node spent its time.
+    /// `Pending` keeps a node waiting while the operator is asked.
     V2 = 2,
 }
 

@@ -127,6 +127,7 @@ fn to_node() -> Vec<ToNode> {
         },
         ToNode::Ping(u64::MAX),
         ToNode::Finish,
+        ToNode::Pending { limit_secs: 1800 },
         ToNode::Queued {
             round: 2,
             reason: Reason::new("the run has begun"),

@@ -84,6 +84,21 @@ pub enum RunEvent {
         /// Nodes waited for.
         wanted: Option<u32>,
     },
+    /// A node waits until the operator lets it in (`--approve`).
+    ApprovalWanted {
+        /// Number of the question, for `ka-server approve`.
+        request: u64,
+        /// The host name it gave.
+        name: String,
+        /// Where from.
+        addr: String,
+        /// The hardware address it gave.
+        mac: Option<String>,
+        /// What the node shows too.
+        code: String,
+        /// How long it waits, seconds.
+        limit_secs: u64,
+    },
     /// Somebody was turned away.
     NodeRefused {
         /// Where from.

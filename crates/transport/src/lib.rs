@@ -30,8 +30,8 @@ pub use node::{EventSender, JoinEvent, Joined, Node, NodeConfig, Order};
 pub use operator::{Operator, OperatorCommands, OperatorConnection, OperatorDoor, OperatorWriter};
 pub use run_lock::RunLock;
 pub use server::{
-    Answers, Endings, Failure, LocalAddrs, NodeInfo, Outcome, Server, ServerConfig, ServerEvent,
-    StreamSummary, Timeouts,
+    Answers, ApprovalWanted, Approvals, Endings, Failure, KnownMacs, LocalAddrs, NodeInfo, Outcome, Server,
+    ServerConfig, ServerEvent, StreamSummary, Timeouts,
     types::{CONTROL_PORT, DATA_PORT, DEFAULT_WINDOW_BYTES},
 };
 pub use stream::{Block, StreamReader, StreamWriter};

@@ -1,14 +1,18 @@
 //! What the boot server is to do, decided and checked before anything starts: the plan that `--dry-run` shows.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use ka_proto::MacAddr;
 use ka_pxe::arming::{self, State};
 use ka_pxe::{Arm, DhcpMode, FullConfig, NodeEntry, iface, nodes};
+use ka_transport::KnownMacs;
 use serde::Serialize;
 
 use super::options::{ArmWhich, BootOptions};
@@ -193,6 +197,24 @@ impl PxePlan {
              into a clone again, ka-pxe arm MAC one of them"
         );
         Ok(Some(self.expected))
+    }
+
+    /// Which hardware addresses a node may say: those of the list and those that somebody has armed, now or during the run.
+    /// `None`: any, because there is no list or everybody is armed.
+    pub(crate) fn known_macs(&self) -> Option<KnownMacs> {
+        if self.nodes.is_empty() || matches!(self.arm, Arm::All(_)) {
+            return None;
+        }
+        let listed: BTreeSet<_> = self.nodes.iter().map(|node| node.mac).collect();
+        let state_dir = self.state_dir.clone();
+        let is_known = move |mac: MacAddr| {
+            let mac = ka_pxe::MacAddr(mac.0);
+            // A state that cannot be read arms nobody.
+            let is_armed =
+                || arming::states(&state_dir).is_ok_and(|states| states.get(&mac) == Some(&State::Armed));
+            listed.contains(&mac) || is_armed()
+        };
+        Some(KnownMacs(Arc::new(is_known)))
     }
 
     /// Who gives addresses, in the words of the option.

@@ -296,6 +296,14 @@ impl State {
     fn take(&mut self, event: ServerEvent) {
         match event {
             ServerEvent::NodeJoined { node, present } => self.joined(&node, present),
+            ServerEvent::ApprovalWanted(wanted) => self.show(&RunEvent::ApprovalWanted {
+                request: wanted.request,
+                name: wanted.name,
+                addr: wanted.addr.ip().to_string(),
+                mac: wanted.mac.map(|mac| mac.to_string()),
+                code: wanted.code,
+                limit_secs: wanted.limit.as_secs(),
+            }),
             ServerEvent::Turned { from, reason } => self.refused(from, reason),
             ServerEvent::NodeQueued { node, round, reason } => {
                 let node = self.roster.queue(&node);

@@ -4,6 +4,7 @@
 //! time limit, everything made carries this process's id and is undone by a guard.
 
 mod address;
+mod approve;
 mod architecture;
 mod boot;
 mod boot_images;
@@ -25,5 +26,6 @@ mod rounds;
 mod secrets;
 mod status;
 mod strangers;
+mod units;
 mod verify;
 mod versions;

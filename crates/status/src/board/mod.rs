@@ -101,6 +101,7 @@ impl Board {
             | RunEvent::NodeQueued { .. }
             | RunEvent::NodeDoneAlready { .. }
             | RunEvent::RoundStarted { .. }
+            | RunEvent::ApprovalWanted { .. }
             | RunEvent::NodeRefused { .. }
             | RunEvent::SlowNode { .. }
             | RunEvent::BootServing(_)

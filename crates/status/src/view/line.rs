@@ -34,6 +34,7 @@ pub fn event_line(event: &RunEvent) -> Option<String> {
             present,
             wanted,
         } => joined(node, *present, *wanted),
+        RunEvent::ApprovalWanted { .. } => question(event)?,
         RunEvent::NodeRefused { addr, reason } => format!("{addr} refused: {reason}"),
         RunEvent::TakenUp { .. }
         | RunEvent::NodeQueued { .. }
@@ -101,6 +102,25 @@ fn round_line(event: &RunEvent) -> Option<String> {
         RunEvent::RoundStarted { round, rounds } => format!("round {round} of at most {rounds}"),
         _ => return None,
     })
+}
+
+fn question(event: &RunEvent) -> Option<String> {
+    let RunEvent::ApprovalWanted {
+        request,
+        name,
+        addr,
+        mac,
+        code,
+        ..
+    } = event
+    else {
+        return None;
+    };
+    let mac = mac.as_deref().unwrap_or("unknown");
+    Some(format!(
+        "let {name} in? It is at {addr}, hardware address {mac}, and shows {code}: y, n or a (all), or ka-server approve \
+         {request}"
+    ))
 }
 
 /// What a node will do, one line each, with its address in front as the seed's status command has it.

@@ -105,6 +105,7 @@ fn is_trouble(event: &RunEvent) -> bool {
         RunEvent::NodeFailed { .. }
             | RunEvent::SlowNode { .. }
             | RunEvent::Warning { .. }
+            | RunEvent::ApprovalWanted { .. }
             | RunEvent::NodeRefused { .. }
     )
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ka_proto::auth::{EXPORTER_LABEL, ServerPublicKey, join_proof};
+use ka_proto::auth::{APPROVAL_LABEL, EXPORTER_LABEL, ServerPublicKey, approval_code, join_proof};
 use ka_proto::control::{Join, ToNode, ToServer};
 use ka_proto::limits::{JOIN_TIMEOUT, MAX_CONTROL_FRAME};
 use ka_proto::{PROTOCOL_VERSION, Reason, WireError};
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::JoinEvent;
 use super::types::NodeConfig;
 use crate::control::{ControlError, read_frame};
 use crate::discovery::Question;
@@ -25,6 +26,9 @@ use crate::tls::{client_config, exported_secret, is_wrong_key};
 
 /// For a TCP connection to a server that is there; SYNs are repeated after 1 and 3 s.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// Longest wait for the operator's word that a server may ask of us, seconds: a day.
+const LONGEST_PENDING_SECS: u32 = 24 * 3600;
 
 /// Why a try gave no server.
 #[derive(Debug)]
@@ -43,6 +47,8 @@ pub(super) struct Asked {
     stream: TlsStream<TcpStream>,
     server: SocketAddr,
     local: SocketAddr,
+    /// What the operator compares, where one is asked.
+    code: String,
 }
 
 /// A connection on which a Join was sent and answered.
@@ -206,20 +212,23 @@ async fn ask_to_join(
     join.proof = join_proof(&config.join.secret, &exporter, &join);
     let frame = join.encode().map_err(|error| yet(&error))?;
     stream.write_all(&frame).await.map_err(|error| yet(&error))?;
+    let code = exported_secret(stream.get_ref().1, APPROVAL_LABEL).map_err(|error| yet(&error))?;
     Ok(Asked {
         stream,
         server,
         local,
+        code: approval_code(&code),
     })
 }
 
 impl Asked {
     /// Waits for the server's answer. Where it is to wait for the next round, that may take as long as this one does:
-    /// the server's pings are answered meanwhile, and its silence is noticed. `tell` hears of it.
+    /// the server's pings are answered meanwhile, and its silence is noticed. So may an operator who is asked first; the
+    /// server is silent then. `tell` hears of both.
     pub(super) async fn answer(
         mut self,
         silence: Duration,
-        tell: &mut impl FnMut(u32, &Reason),
+        tell: &mut impl FnMut(&JoinEvent),
     ) -> Result<Met, NotJoined> {
         let mut allowed = JOIN_TIMEOUT;
         loop {
@@ -227,8 +236,15 @@ impl Asked {
             let body = body.map_err(|error| self.not_yet(allowed == JOIN_TIMEOUT, &error))?;
             match ToNode::decode(&body) {
                 Ok(ToNode::Queued { round, reason }) => {
-                    tell(round, &reason);
+                    let reason = reason.to_string();
+                    tell(&JoinEvent::Queued { round, reason });
                     allowed = silence;
+                }
+                Ok(ToNode::Pending { limit_secs }) => {
+                    let limit = Duration::from_secs(limit_secs.min(LONGEST_PENDING_SECS).into());
+                    let code = self.code.clone();
+                    tell(&JoinEvent::Pending { code, limit });
+                    allowed = limit + JOIN_TIMEOUT;
                 }
                 Ok(ToNode::Ping(number)) => {
                     let pong = ToServer::Pong(number)
@@ -266,7 +282,7 @@ impl Asked {
                 &"the server hung up without a word: this join code is of another run; ka-server prints a new one \
                   for each run",
             ),
-            ControlError::Closed => self.yet(&"the server hung up while this node waited for the next round"),
+            ControlError::Closed => self.yet(&"the server hung up while this node waited to be let in"),
             other => self.yet(other),
         }
     }

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ka_proto::Reason;
 use ka_proto::control::ToNode;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -102,13 +101,7 @@ fn try_once(
     let met = runtime
         .block_on(async {
             let asked = meet(config, server, port).await?;
-            let mut tell = |round, reason: &Reason| {
-                on_try(&JoinEvent::Queued {
-                    round,
-                    reason: reason.to_string(),
-                });
-            };
-            asked.answer(config.silence, &mut tell).await
+            asked.answer(config.silence, on_try).await
         })
         .map_err(Failed::Not)?;
     Ok((met, listener))

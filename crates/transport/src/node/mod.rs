@@ -65,6 +65,13 @@ pub enum JoinEvent {
         /// Why not now.
         reason: String,
     },
+    /// The server's operator is asked whether this node may join. Show the code: the operator compares it.
+    Pending {
+        /// The same code as the operator sees, if nobody is in between.
+        code: String,
+        /// How long the server waits.
+        limit: Duration,
+    },
     /// A try ended without a server.
     Failed {
         /// Counted from 1.

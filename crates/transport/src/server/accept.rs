@@ -8,20 +8,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ka_proto::auth::{EXPORTER_LABEL, Secret, join_is_proved};
+use crossbeam_channel::Sender;
+use ka_proto::auth::{APPROVAL_LABEL, EXPORTER_LABEL, Secret, approval_code, join_is_proved};
 use ka_proto::control::{Join, ToNode, ToServer};
 use ka_proto::limits::{MAX_CONTROL_FRAME, MAX_JOIN_FRAME};
 use ka_proto::run::ConnId;
 use ka_proto::{Reason, WireError};
 use socket2::SockRef;
-use tokio::io::{AsyncWriteExt, ReadHalf, split};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::approvals::{ApprovalWanted, Approvals, Asked, Question};
 use super::messages::{Connection, Input};
+use super::types::{KnownMacs, ServerEvent};
 use crate::control::{ControlError, MAX_QUEUED_FRAMES, read_frame, write_frames};
 use crate::lobby::Lobby;
 use crate::net::tune_control;
@@ -46,7 +49,17 @@ pub(super) struct Gate {
     pub(super) idle_silence: Duration,
     pub(super) core: mpsc::Sender<Input>,
     pub(super) strangers: mpsc::Sender<Stranger>,
+    pub(super) doorkeeper: Doorkeeper,
     pub(super) connections: Arc<AtomicU64>,
+}
+
+/// Who decides about those that know the run's secret.
+#[derive(Clone)]
+pub(super) struct Doorkeeper {
+    pub(super) approval: Option<Duration>,
+    pub(super) known_macs: Option<KnownMacs>,
+    pub(super) approvals: Approvals,
+    pub(super) events: Sender<ServerEvent>,
 }
 
 /// A proved connection.
@@ -54,6 +67,7 @@ struct Proved {
     stream: TlsStream<TcpStream>,
     join: Join,
     local: IpAddr,
+    code: String,
 }
 
 impl Gate {
@@ -66,7 +80,11 @@ impl Gate {
                 Ok((socket, remote)) => {
                     let (gate, place) = (self.clone(), lobby.enter(remote.ip(), opening));
                     tokio::spawn(async move {
-                        match place.during(gate.handshake, gate.admit(socket)).await {
+                        let proved = match place.during(gate.handshake, gate.admit(socket)).await {
+                            Ok(proved) => gate.doorkeeper.look_at(proved, remote).await,
+                            Err(reason) => Err(reason),
+                        };
+                        match proved {
                             Ok(proved) => gate.converse(proved, remote).await,
                             Err(reason) => gate.turn_away(remote, &reason),
                         }
@@ -109,7 +127,14 @@ impl Gate {
             Err(error) => return Err(format!("no valid join: {error}")),
         };
         if join_is_proved(&self.secret, &exporter, &join) {
-            Ok(Proved { stream, join, local })
+            let exporter =
+                exported_secret(stream.get_ref().1, APPROVAL_LABEL).map_err(|error| error.to_string())?;
+            Ok(Proved {
+                stream,
+                join,
+                local,
+                code: approval_code(&exporter),
+            })
         } else {
             Err("its join code is not of this run".to_owned())
         }
@@ -165,6 +190,86 @@ impl Gate {
     }
 }
 
+impl Doorkeeper {
+    /// The operator's list, then the operator.
+    async fn look_at(&self, mut proved: Proved, remote: SocketAddr) -> Result<Proved, String> {
+        if let Some(reason) = self.unlisted(&proved.join) {
+            refuse(&mut proved.stream, &reason).await;
+            return Err(format!("node {}: {reason}", proved.join.name));
+        }
+        let Some(limit) = self.approval else {
+            return Ok(proved);
+        };
+        let wanted = ApprovalWanted {
+            request: 0,
+            name: proved.join.name.to_string(),
+            addr: SocketAddr::new(remote.ip().to_canonical(), remote.port()),
+            mac: proved.join.mac,
+            code: proved.code.clone(),
+            limit,
+        };
+        match self.approvals.ask(wanted) {
+            Asked::Everybody => Ok(proved),
+            Asked::TooMany => {
+                let reason = "too many nodes wait for the operator's word";
+                refuse(&mut proved.stream, reason).await;
+                Err(format!("node {}: {reason}", proved.join.name))
+            }
+            Asked::Question(question) => self.wait_for_word(proved, question, limit).await,
+        }
+    }
+
+    fn unlisted(&self, join: &Join) -> Option<String> {
+        let known = self.known_macs.as_ref()?;
+        match join.mac {
+            Some(mac) if known.0(mac) => None,
+            Some(mac) => Some(format!(
+                "its hardware address {mac} is neither in the node list (--nodes) nor armed: ka-pxe arm {mac} lets it in, \
+                 --arm all everybody"
+            )),
+            None => Some(
+                "it did not say its hardware address, and only listed nodes are let in (--nodes): ka-client --listen ADDR \
+                 says which of its interfaces it means"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    async fn wait_for_word(
+        &self,
+        mut proved: Proved,
+        mut question: Question,
+        limit: Duration,
+    ) -> Result<Proved, String> {
+        let name = proved.join.name.clone();
+        let limit_secs = u32::try_from(limit.as_secs()).unwrap_or(u32::MAX);
+        let pending = ToNode::Pending { limit_secs }
+            .encode()
+            .map_err(|error| error.to_string())?;
+        let told = proved.stream.write_all(&pending).await;
+        told.map_err(|error| error.to_string())?;
+        // An operator who is not shown the question can still ask for the open ones.
+        self.events
+            .try_send(ServerEvent::ApprovalWanted(question.wanted.clone()))
+            .ok();
+        let mut unexpected = [0; 1];
+        let word = tokio::select! {
+            word = timeout(limit, &mut question.answer) => word,
+            // It has nothing to say before it is in: this is its end, or somebody who does not keep to the protocol.
+            _ = proved.stream.read(&mut unexpected) => {
+                return Err(format!("node {name}: went away while the operator was asked"));
+            }
+        };
+        let reason = match word {
+            Ok(Ok(true)) => return Ok(proved),
+            Ok(_) => "the operator said no".to_owned(),
+            Err(_) => format!("the operator did not answer in {limit_secs} s"),
+        };
+        refuse(&mut proved.stream, &reason).await;
+        Err(format!("node {name}: {reason}"))
+    }
+}
+
 async fn refuse(stream: &mut TlsStream<TcpStream>, reason: &str) {
     let Ok(frame) = ToNode::refused(reason).encode() else {
         return;
@@ -172,5 +277,48 @@ async fn refuse(stream: &mut TlsStream<TcpStream>, reason: &str) {
     // The peer may be gone; it was only a courtesy.
     if stream.write_all(&frame).await.is_ok() {
         stream.shutdown().await.ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ka_proto::MacAddr;
+
+    use super::*;
+
+    fn keeper(known: Option<MacAddr>) -> Doorkeeper {
+        Doorkeeper {
+            approval: None,
+            known_macs: known.map(|known| KnownMacs(Arc::new(move |mac| mac == known))),
+            approvals: Approvals::default(),
+            events: crossbeam_channel::bounded(1).0,
+        }
+    }
+
+    fn join(mac: Option<MacAddr>) -> Join {
+        Join {
+            session: ka_proto::SessionName::new("kainstall").unwrap(),
+            name: ka_proto::NodeName::new("n1").unwrap(),
+            mac,
+            data_addr: ([0, 0, 0, 0], 30764).into(),
+            start_now: false,
+            wants_release: false,
+            nonce: [0; 16],
+            proof: [0; 32],
+        }
+    }
+
+    #[test]
+    fn with_a_node_list_only_a_listed_hardware_address_is_let_in() {
+        let (listed, other) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
+        let keeper_of_list = keeper(Some(listed));
+        assert_eq!(keeper_of_list.unlisted(&join(Some(listed))), None);
+        let refused = keeper_of_list.unlisted(&join(Some(other))).unwrap();
+        assert!(
+            refused.contains("02:00:00:00:00:02") && refused.contains("--nodes"),
+            "{refused}"
+        );
+        assert!(keeper_of_list.unlisted(&join(None)).unwrap().contains("--listen"));
+        assert_eq!(keeper(None).unlisted(&join(None)), None);
     }
 }

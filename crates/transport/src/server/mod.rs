@@ -4,6 +4,7 @@
 //! [`core`]), and what the payloads mean. Issue 2 §6, `docs/protocol.md`.
 
 mod accept;
+mod approvals;
 mod core;
 mod messages;
 mod outcome;
@@ -23,12 +24,14 @@ use crate::code::JoinCode;
 use crate::error::TransportError;
 use crate::stream::StreamWriter;
 
+pub use approvals::{ApprovalWanted, Approvals};
 pub(crate) use core::sleep_until;
 pub(crate) use messages::{Command, ask};
 pub(crate) use outcome::MAX_EVENT_BYTES;
 pub(crate) use start::runtime;
 pub use types::{
-    Answers, Endings, Failure, NodeInfo, Outcome, ServerConfig, ServerEvent, StreamSummary, Timeouts,
+    Answers, Endings, Failure, KnownMacs, NodeInfo, Outcome, ServerConfig, ServerEvent, StreamSummary,
+    Timeouts,
 };
 
 /// A running server. Dropping it ends the run for every node.
@@ -37,6 +40,7 @@ pub struct Server {
     commands: mpsc::UnboundedSender<Command>,
     events: Receiver<ServerEvent>,
     join: JoinCode,
+    approvals: Approvals,
     local: LocalAddrs,
     runtime: Option<Runtime>,
 }
@@ -69,6 +73,12 @@ impl Server {
     #[must_use]
     pub const fn join_code(&self) -> &JoinCode {
         &self.join
+    }
+
+    /// Who waits for the operator's word, when [`ServerConfig::approval`] asks for one.
+    #[must_use]
+    pub const fn approvals(&self) -> &Approvals {
+        &self.approvals
     }
 
     /// Where it listens.

@@ -11,10 +11,11 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use super::accept::Gate;
+use super::accept::{Doorkeeper, Gate};
+use super::approvals::Approvals;
 use super::core::Core;
 use super::messages::Queues;
-use super::types::ServerConfig;
+use super::types::{ServerConfig, ServerEvent};
 use super::{LocalAddrs, Server};
 use crate::code::JoinCode;
 use crate::discovery::{Beacons, Responder};
@@ -65,6 +66,7 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
     let (inputs, input_queue) = mpsc::channel(MAX_INPUTS);
     let (strangers, stranger_queue) = mpsc::channel(MAX_STRANGERS);
     let door = Door::new(strangers.clone());
+    let approvals = Approvals::default();
     let gate = Gate {
         acceptor,
         secret: config.secret,
@@ -73,6 +75,7 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
         idle_silence: config.timeouts.idle_silence,
         core: inputs,
         strangers,
+        doorkeeper: doorkeeper(config, &approvals, &events),
         connections: Arc::new(AtomicU64::new(1)),
     };
     let guard = runtime.enter();
@@ -90,19 +93,32 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
     };
     tokio::spawn(Core::new(config, run_config, door, events).serve(queues));
     drop(guard);
-    let reachable = reachable_addrs(listen);
     let local = LocalAddrs {
         control: control_addr,
         data: data_addr,
-        reachable,
+        reachable: reachable_addrs(listen),
     };
     Ok(Server {
         commands,
         events: event_queue,
         join,
+        approvals,
         local,
         runtime: Some(runtime),
     })
+}
+
+fn doorkeeper(
+    config: &ServerConfig,
+    approvals: &Approvals,
+    events: &crossbeam_channel::Sender<ServerEvent>,
+) -> Doorkeeper {
+    Doorkeeper {
+        approval: config.approval,
+        known_macs: config.known_macs.clone(),
+        approvals: approvals.clone(),
+        events: events.clone(),
+    }
 }
 
 /// A small runtime: it carries control messages and handshakes, never data.

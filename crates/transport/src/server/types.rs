@@ -10,6 +10,7 @@ use ka_proto::limits;
 use ka_proto::run::{MinRate, Slow};
 use ka_proto::{ChainPosition, MacAddr, NodeId, SessionName, StreamId};
 
+use super::approvals::ApprovalWanted;
 use crate::code::SECRET_LEN;
 use crate::key::ServerKey;
 
@@ -58,6 +59,10 @@ pub struct ServerConfig {
     pub tolerance: u8,
     /// Under which rate a node that holds up the others is set aside for the next round (`--min-rate`).
     pub min_rate: MinRate,
+    /// The operator is asked for each node, and has this long to answer ([`crate::Server::approvals`]); `None` asks nobody.
+    pub approval: Option<Duration>,
+    /// Only nodes that say one of these hardware addresses are taken; `None` takes any.
+    pub known_macs: Option<KnownMacs>,
     /// Token of the beacons of clones that have booted; none hears none.
     pub beacon: Option<BeaconToken>,
     /// Bounds on waiting.
@@ -85,9 +90,21 @@ impl ServerConfig {
             heal: true,
             tolerance: limits::DEFAULT_TOLERANCE,
             min_rate: MinRate::Share,
+            approval: None,
+            known_macs: None,
             beacon: None,
             timeouts: Timeouts::default(),
         }
+    }
+}
+
+/// Says whether a hardware address is on the operator's list, which may grow during the run.
+#[derive(Clone)]
+pub struct KnownMacs(pub std::sync::Arc<dyn Fn(MacAddr) -> bool + Send + Sync>);
+
+impl fmt::Debug for KnownMacs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KnownMacs")
     }
 }
 
@@ -207,6 +224,8 @@ pub enum ServerEvent {
         /// Nodes present now.
         present: u32,
     },
+    /// A node waits for the operator's word.
+    ApprovalWanted(ApprovalWanted),
     /// Someone was turned away: a stranger, garbage, or a node with a wrong session or version.
     Turned {
         /// Where it came from.

@@ -1,0 +1,169 @@
+//! Nodes that have proved that they know the run's secret and that the operator still has to let in (`--approve`).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ka_proto::MacAddr;
+use ka_proto::limits::MAX_NODES;
+use tokio::sync::oneshot;
+
+/// A node that waits for the operator's word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovalWanted {
+    /// Number of the question, counted from 1 in this run.
+    pub request: u64,
+    /// The host name it gave; anybody may give any.
+    pub name: String,
+    /// Where its connection comes from.
+    pub addr: SocketAddr,
+    /// The hardware address it gave; anybody may give any.
+    pub mac: Option<MacAddr>,
+    /// What the node itself shows: only who is at the other end of this very connection knows it.
+    pub code: String,
+    /// How long the node waits.
+    pub limit: Duration,
+}
+
+/// The questions that are open, shared by the connections that wait and whoever answers.
+#[derive(Debug, Clone, Default)]
+pub struct Approvals(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    asked: u64,
+    /// The operator has said yes to all, also to those who come later.
+    everybody: bool,
+    open: BTreeMap<u64, Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    wanted: ApprovalWanted,
+    answer: oneshot::Sender<bool>,
+}
+
+/// What came of asking.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// Everybody is let in.
+    Everybody,
+    /// More wait than a run may have nodes.
+    TooMany,
+    /// Wait for the answer.
+    Question(Question),
+}
+
+/// An open question; withdrawn when it is dropped.
+#[derive(Debug)]
+pub(super) struct Question {
+    approvals: Approvals,
+    pub(super) wanted: ApprovalWanted,
+    pub(super) answer: oneshot::Receiver<bool>,
+}
+
+impl Approvals {
+    /// Who waits, first come first.
+    #[must_use]
+    pub fn open(&self) -> Vec<ApprovalWanted> {
+        self.lock()
+            .open
+            .values()
+            .map(|open| open.wanted.clone())
+            .collect()
+    }
+
+    /// Lets the node of this question in, or sends it away. `false`: nobody waits under that number (any more).
+    #[must_use]
+    pub fn answer(&self, request: u64, is_welcome: bool) -> bool {
+        let open = self.lock().open.remove(&request);
+        open.is_some_and(|open| open.answer.send(is_welcome).is_ok())
+    }
+
+    /// Lets everybody in, also those who come later; gives how many waited.
+    pub fn welcome_everybody(&self) -> usize {
+        let mut state = self.lock();
+        state.everybody = true;
+        let open = std::mem::take(&mut state.open);
+        drop(state);
+        let told = open.into_values().map(|open| open.answer.send(true));
+        told.filter(Result::is_ok).count()
+    }
+
+    /// Asks; the request's number is given here.
+    pub(super) fn ask(&self, mut wanted: ApprovalWanted) -> Asked {
+        let mut state = self.lock();
+        if state.everybody {
+            return Asked::Everybody;
+        }
+        if state.open.len() >= MAX_NODES {
+            return Asked::TooMany;
+        }
+        state.asked += 1;
+        wanted.request = state.asked;
+        let (sender, answer) = oneshot::channel();
+        let open = Open {
+            wanted: wanted.clone(),
+            answer: sender,
+        };
+        state.open.insert(wanted.request, open);
+        Asked::Question(Question {
+            approvals: self.clone(),
+            wanted,
+            answer,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        self.approvals.lock().open.remove(&self.wanted.request);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted() -> ApprovalWanted {
+        ApprovalWanted {
+            request: 0,
+            name: "n1".into(),
+            addr: ([10, 0, 0, 1], 4000).into(),
+            mac: None,
+            code: "0001-2345".into(),
+            limit: Duration::from_secs(60),
+        }
+    }
+
+    fn ask(approvals: &Approvals) -> Question {
+        match approvals.ask(wanted()) {
+            Asked::Question(question) => question,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_question_is_answered_once_and_withdrawn_when_the_node_has_gone() {
+        let approvals = Approvals::default();
+        let (mut one, two) = (ask(&approvals), ask(&approvals));
+        assert!(approvals.answer(1, true) && !approvals.answer(1, false));
+        assert_eq!(one.answer.try_recv(), Ok(true));
+        drop(two);
+        assert!(!approvals.answer(2, true) && approvals.open().is_empty());
+    }
+
+    #[test]
+    fn everybody_means_those_who_wait_and_those_who_come() {
+        let approvals = Approvals::default();
+        let mut one = ask(&approvals);
+        assert_eq!(approvals.welcome_everybody(), 1);
+        assert_eq!(one.answer.try_recv(), Ok(true));
+        assert!(matches!(approvals.ask(wanted()), Asked::Everybody));
+    }
+}
