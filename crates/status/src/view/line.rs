@@ -41,17 +41,7 @@ pub fn event_line(event: &RunEvent) -> Option<String> {
         | RunEvent::NodeDoneAlready { .. }
         | RunEvent::RoundEnded { .. }
         | RunEvent::RoundStarted { .. } => return round_line(event),
-        RunEvent::LetsGo { nodes } => {
-            let chain: Vec<_> = nodes
-                .iter()
-                .map(|node| format!("{} {}", node.position, node.name))
-                .collect();
-            format!(
-                "Let's go: {}, chain: {}",
-                count(nodes.len(), "node"),
-                chain.join(" → ")
-            )
-        }
+        RunEvent::LetsGo { nodes } => lets_go(nodes),
         RunEvent::SessionStarted {
             session,
             what,
@@ -102,6 +92,15 @@ fn round_line(event: &RunEvent) -> Option<String> {
         RunEvent::RoundStarted { round, rounds } => format!("round {round} of at most {rounds}"),
         _ => return None,
     })
+}
+
+fn lets_go(nodes: &[NodeRef]) -> String {
+    let chain: Vec<_> = nodes
+        .iter()
+        .map(|node| format!("{} {}", node.position, node.name))
+        .collect();
+    let nodes = count(nodes.len(), "node");
+    format!("Let's go: {nodes}, chain: {}", chain.join(" → "))
 }
 
 fn question(event: &RunEvent) -> Option<String> {
