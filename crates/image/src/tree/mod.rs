@@ -80,7 +80,7 @@ impl Default for SendOptions {
 pub struct RestoreOptions {
     /// Writer threads; 0 means as many as there are processors, between 2 and 8.
     pub threads: usize,
-    /// Keep what [`read_back`] compares with: 24 bytes for each entry.
+    /// Keep what [`read_back()`] compares with: 24 bytes for each entry.
     pub keep_ledger: bool,
 }
 
@@ -113,7 +113,7 @@ pub struct RestoreSummary {
     pub totals: TreeTotals,
     /// What the target cannot hold.
     pub warnings: Vec<Warning>,
-    /// What was written, for [`read_back`]: when it was asked for, and not more than 2²⁴ entries.
+    /// What was written, for [`read_back()`]: when it was asked for, and not more than 2²⁴ entries.
     pub ledger: Option<Arc<Ledger>>,
 }
 
