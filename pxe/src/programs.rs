@@ -17,6 +17,9 @@ use crate::menu::Origin;
 const MAX_FILES: usize = 4096;
 const MAX_DEPTH: usize = 8;
 
+/// What shim starts.
+const GRUB_X64: &str = "grubx64.efi";
+
 /// One program.
 struct Program {
     /// The name it is asked for by.
@@ -80,7 +83,7 @@ const PROGRAMS: [Program; 12] = [
         package: "shim-signed",
     },
     Program {
-        served: "grubx64.efi",
+        served: GRUB_X64,
         arch: Arch::EfiX64,
         needed: true,
         paths: &[
@@ -142,8 +145,8 @@ const PROGRAMS: [Program; 12] = [
     },
 ];
 
-/// What UEFI machines are told to boot beside another address server.
-const PROXIED_X64: &str = "snponly.efi";
+/// What UEFI machines are told to boot where GRUB could not go on: iPXE, through the firmware's own network driver.
+const IPXE_X64: &str = "snponly.efi";
 
 /// What a machine is told to boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,8 +162,16 @@ pub struct Programs {
     /// Kinds of machines that cannot be booted, and why: a line each.
     missing: Vec<(Arch, String)>,
     extra: Vec<(String, PathBuf)>,
-    /// Another server gives the addresses.
-    proxied: bool,
+    addresses: Addresses,
+}
+
+/// Who gives machines their addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Addresses {
+    /// We do, or another server that names us as the one to boot from.
+    Ours,
+    /// Another server, which knows nothing of us.
+    Others,
 }
 
 impl Programs {
@@ -192,7 +203,7 @@ impl Programs {
             found,
             missing: Vec::new(),
             extra,
-            proxied: false,
+            addresses: Addresses::Ours,
         };
         for arch in [Arch::Bios, Arch::EfiX64, Arch::EfiIa32, Arch::EfiArm64] {
             programs.note_missing(arch);
@@ -206,13 +217,29 @@ impl Programs {
         Ok(programs)
     }
 
-    /// For machines that another server gives their addresses. GRUB 2.06 takes whoever acknowledged the address for its
-    /// file server, whatever the proxy said, and asks that one for its menu until it gives up; iPXE knows better. Where
-    /// Secure Boot is on, iPXE is refused: such machines need `full`, or an address server that names us.
+    /// For machines that another server gives their addresses. GRUB before 2.12 takes whoever acknowledged the address for
+    /// its file server, whatever the proxy said, and asks that one for its menu until it gives up; iPXE knows better.
     #[must_use]
     pub fn beside_address_server(mut self) -> Self {
-        self.proxied = true;
+        self.addresses = Addresses::Others;
         self
+    }
+
+    /// What an operator should know about these programs before the first machine asks: one line. Whether a machine has
+    /// Secure Boot on is not to be seen in what it asks.
+    #[must_use]
+    pub fn advice(&self) -> Option<String> {
+        if self.addresses == Addresses::Ours || !self.has("bootx64.efi") {
+            return None;
+        }
+        let what = match self.has(IPXE_X64) {
+            true => "get iPXE, which Secure Boot refuses",
+            false => "get GRUB, which asks that server for its menu (package ipxe)",
+        };
+        Some(format!(
+            "beside another address server UEFI machines {what}: with Secure Boot they need --dhcp full, or --dhcp off and \
+             our address as next-server at that server (docs/first-clone.md)"
+        ))
     }
 
     /// Which kinds of machines cannot be booted, and which package is missing.
@@ -222,8 +249,8 @@ impl Programs {
 
     /// What this machine is told to boot; `None` when there is nothing for its kind.
     ///
-    /// iPXE gets its script, with its MAC in the name. HTTP boot gets the URL of the first program: firmware and shim
-    /// fetch the next one beside it.
+    /// iPXE gets its script, with its MAC in the name. HTTP boot gets the URL of its first program: iPXE, or shim, which
+    /// fetches the next one beside it.
     #[must_use]
     pub fn for_machine(&self, machine: &Machine, origin: Origin) -> Option<BootFile> {
         let url = origin.url();
@@ -233,7 +260,7 @@ impl Programs {
         }
         let first = match machine.arch {
             Arch::Bios => "pxelinux.0",
-            Arch::EfiX64 if self.proxied && self.has(PROXIED_X64) => PROXIED_X64,
+            Arch::EfiX64 if self.grub_is_lost(machine) && self.has(IPXE_X64) => IPXE_X64,
             Arch::EfiX64 => "bootx64.efi",
             Arch::EfiIa32 => "bootia32.efi",
             Arch::EfiArm64 => "bootaa64.efi",
@@ -249,6 +276,12 @@ impl Programs {
             (false, _) => first.to_owned(),
         };
         Some(BootFile { name })
+    }
+
+    /// Whether GRUB would not find its menu: beside an address server, see [`Programs::beside_address_server`]; or
+    /// started by HTTP boot, after which it knows no network (2.06) or reads empty files (2.12 of Debian 13).
+    fn grub_is_lost(&self, machine: &Machine) -> bool {
+        machine.http || self.addresses == Addresses::Others
     }
 
     fn has(&self, served: &str) -> bool {
@@ -362,6 +395,7 @@ mod tests {
             "ldlinux.c32",
             "shimx64.efi.signed",
             "grubnetx64.efi.signed",
+            "snponly.efi",
             "bootia32.efi",
             "bootaa64.efi",
         ] {
@@ -377,7 +411,7 @@ mod tests {
         let name = |machine: &Machine| programs.for_machine(machine, ORIGIN).map(|file| file.name);
         for (arch, tftp, http) in [
             (Arch::Bios, "pxelinux.0", "http://10.0.0.1/undionly.kpxe"),
-            (Arch::EfiX64, "bootx64.efi", "http://10.0.0.1/bootx64.efi"),
+            (Arch::EfiX64, "bootx64.efi", "http://10.0.0.1/snponly.efi"),
             (Arch::EfiIa32, "bootia32.efi", "http://10.0.0.1/bootia32.efi"),
             (Arch::EfiArm64, "bootaa64.efi", "http://10.0.0.1/bootaa64.efi"),
         ] {
@@ -393,15 +427,19 @@ mod tests {
     }
 
     #[test]
-    fn uefi_gets_ipxe_beside_another_address_server_where_there_is_one() {
+    fn uefi_gets_ipxe_beside_another_address_server_and_the_operator_is_told_of_secure_boot() {
         let dir = full_dir();
+        let programs = Programs::find(Some(dir.path())).unwrap();
+        assert_eq!(programs.advice(), None);
+        let programs = programs.beside_address_server();
         let name = |arch| {
-            let programs = Programs::find(Some(dir.path())).unwrap().beside_address_server();
-            programs.for_machine(&machine(arch), ORIGIN).map(|file| file.name)
+            let file = programs.for_machine(&machine(arch), ORIGIN);
+            file.map(|file| file.name)
         };
-        fs::write(dir.path().join("snponly.efi"), "ipxe").unwrap();
         assert_eq!(name(Arch::EfiX64).as_deref(), Some("snponly.efi"));
         assert_eq!(name(Arch::Bios).as_deref(), Some("pxelinux.0"));
+        let advice = programs.advice().unwrap();
+        assert!(advice.contains("get iPXE, which Secure Boot refuses"), "{advice}");
     }
 
     #[test]
@@ -423,7 +461,7 @@ mod tests {
             found: vec![("pxelinux.0", PathBuf::new())],
             missing: Vec::new(),
             extra: Vec::new(),
-            proxied: false,
+            addresses: Addresses::Ours,
         };
         none.note_missing(Arch::Bios);
         none.note_missing(Arch::EfiX64);

@@ -41,6 +41,9 @@ impl BootServer {
             plan.events
                 .warn(format!("{text}: such machines get no boot program"));
         }
+        if let Some(text) = plan.programs.advice() {
+            plan.events.warn(text);
+        }
         let (catalog, address) = (Arc::clone(&plan.catalog), plan.addresses[0]);
         Ok(Self {
             services: Services::start(plan)?,

@@ -82,7 +82,7 @@ const UNUSED_FILES: [&str; 8] = [
 /// # Errors
 /// debootstrap fails; the error repeats the end of what it said.
 pub fn archive() -> Result<PathBuf> {
-    cached(&format!("debian-{SUITE}-1"), PLAIN, |_| Ok(()))
+    system(&format!("debian-{SUITE}-1"), PLAIN, |_| Ok(()))
 }
 
 /// The archive of a system that boots, made now when it is not there yet: its kernel, GRUB for BIOS and UEFI, a
@@ -92,7 +92,7 @@ pub fn archive() -> Result<PathBuf> {
 /// # Errors
 /// debootstrap or a step after it fails; the error repeats the end of what it said.
 pub fn bootable() -> Result<PathBuf> {
-    cached(&format!("debian-{SUITE}-boot-2"), BOOTABLE, make_bootable)
+    system(&format!("debian-{SUITE}-boot-2"), BOOTABLE, make_bootable)
 }
 
 /// The release of the kernel in a tree.
@@ -129,28 +129,43 @@ pub fn unpack(archive: &Path, root: &Path) -> Result<()> {
         .map(drop)
 }
 
-fn cached(name: &str, packages: &str, finish: fn(&Path) -> Result<()>) -> Result<PathBuf> {
+fn mirror() -> String {
+    std::env::var("KA_DEBIAN_MIRROR").unwrap_or_else(|_| MIRROR.to_owned())
+}
+
+/// The file of this name in the cache, made now when it is not there yet.
+fn cached(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let dir = cache_dir();
-    let archive = dir.join(format!("{name}.tar"));
+    let file = dir.join(name);
     fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-    // Tests that start together want the same system: one makes it, the others wait. The lock goes with its file.
-    let lock = fs::File::create(archive.with_extension("lock"))?;
+    // Tests that start together want the same thing: one makes it, the others wait. The lock goes with its file.
+    let lock = fs::File::create(file.with_extension("lock"))?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
-    if archive.is_file() {
-        return Ok(archive);
+    if !file.is_file() {
+        let unfinished = file.with_extension("part");
+        make(&unfinished)?;
+        fs::rename(&unfinished, &file)?;
     }
-    let scratch = Scratch::new("debootstrap")?;
-    let root = scratch.dir("root")?;
-    let mirror = std::env::var("KA_DEBIAN_MIRROR").unwrap_or_else(|_| MIRROR.to_owned());
-    Program::new("debootstrap")
-        .args(["--variant=minbase", &format!("--include={packages}"), SUITE])
-        .arg(&root)
-        .arg(mirror)
-        .limit(DOWNLOAD_LIMIT)
-        .run()
-        .context("making a golden Debian")?;
-    finish(&root).context("preparing the golden Debian")?;
-    let unfinished = archive.with_extension("part");
+    Ok(file)
+}
+
+fn system(name: &str, packages: &str, finish: fn(&Path) -> Result<()>) -> Result<PathBuf> {
+    cached(&format!("{name}.tar"), |unfinished| {
+        let scratch = Scratch::new("debootstrap")?;
+        let root = scratch.dir("root")?;
+        Program::new("debootstrap")
+            .args(["--variant=minbase", &format!("--include={packages}"), SUITE])
+            .arg(&root)
+            .arg(mirror())
+            .limit(DOWNLOAD_LIMIT)
+            .run()
+            .context("making a golden Debian")?;
+        finish(&root).context("preparing the golden Debian")?;
+        pack(&root, unfinished)
+    })
+}
+
+fn pack(root: &Path, archive: &Path) -> Result<()> {
     Program::new("tar")
         .args([
             "--xattrs",
@@ -159,13 +174,12 @@ fn cached(name: &str, packages: &str, finish: fn(&Path) -> Result<()>) -> Result
             "--exclude=./var/cache/apt/archives/*.deb",
             "-cf",
         ])
-        .arg(&unfinished)
+        .arg(archive)
         .arg("-C")
-        .arg(&root)
+        .arg(root)
         .arg(".")
-        .run()?;
-    fs::rename(&unfinished, &archive)?;
-    Ok(archive)
+        .run()
+        .map(drop)
 }
 
 fn make_bootable(root: &Path) -> Result<()> {

@@ -23,4 +23,5 @@ pub mod process;
 pub mod qemu;
 pub mod scratch;
 pub mod snapshot;
+mod tether;
 pub mod tree;

@@ -81,17 +81,23 @@ impl Namespace {
         let joined = thread::scope(|scope| {
             scope
                 .spawn(|| {
-                    let handle = File::open(format!("/run/netns/{}", self.0.name))?;
-                    setns(&handle, CloneFlags::CLONE_NEWNET)?;
-                    // The mount namespace stays the common one: what a node leaves mounted must be seen.
-                    unshare(CloneFlags::CLONE_NEWUTS)?;
-                    nix::unistd::sethostname(&self.0.host)?;
+                    self.move_in()?;
                     Ok(action())
                 })
                 .join()
         });
         let result: Result<T> = joined.map_err(|_| anyhow!("a thread in {} panicked", self.0.name))?;
         result.with_context(|| format!("entering namespace {}", self.0.name))
+    }
+
+    /// Moves this thread into the namespace, for good.
+    pub(crate) fn move_in(&self) -> Result<()> {
+        let handle = File::open(format!("/run/netns/{}", self.0.name))?;
+        setns(&handle, CloneFlags::CLONE_NEWNET)?;
+        // The mount namespace stays the common one: what a node leaves mounted must be seen.
+        unshare(CloneFlags::CLONE_NEWUTS)?;
+        nix::unistd::sethostname(&self.0.host)?;
+        Ok(())
     }
 
     /// Runs `ip -n NAMESPACE` with these words.

@@ -19,6 +19,7 @@ use nix::unistd::Pid;
 
 use crate::interrupt;
 use crate::netns::Namespace;
+use crate::tether::{self, Tether};
 
 /// How long a tool may take when nothing else is said: tools of the lab work on small disks.
 pub const TOOL_LIMIT: Duration = Duration::from_secs(120);
@@ -37,6 +38,7 @@ pub struct Program {
     namespace: Option<Namespace>,
     cgroup: Option<PathBuf>,
     shown: bool,
+    tethered: bool,
 }
 
 impl Program {
@@ -50,6 +52,7 @@ impl Program {
             namespace: None,
             cgroup: None,
             shown: false,
+            tethered: false,
         }
     }
 
@@ -118,6 +121,14 @@ impl Program {
         self
     }
 
+    /// Has the kernel kill the program when this process ends, however it ends: guards are not run by a signal. What the
+    /// program itself starts is not reached.
+    #[must_use]
+    pub fn tethered(mut self) -> Self {
+        self.tethered = true;
+        self
+    }
+
     /// Starts the program.
     ///
     /// # Errors
@@ -138,9 +149,13 @@ impl Program {
             interrupt::unblock_in_this_thread();
             command.spawn()
         };
-        let child = match &self.namespace {
-            Some(namespace) => namespace.enter(spawn)?,
-            None => thread::scope(|scope| scope.spawn(spawn).join()).map_err(|_| panicked())?,
+        let (child, tether) = match (self.tethered, self.namespace) {
+            (true, namespace) => tether::spawn(namespace, spawn)?,
+            (false, Some(namespace)) => (namespace.enter(spawn)?, None),
+            (false, None) => {
+                let child = thread::scope(|scope| scope.spawn(spawn).join());
+                (child.map_err(|_| panicked())?, None)
+            }
         };
         let child = child.with_context(|| format!("starting {name}"))?;
         Ok(Running {
@@ -151,6 +166,7 @@ impl Program {
             started,
             limit: self.limit,
             ended: None,
+            tether,
         })
     }
 
@@ -195,6 +211,11 @@ impl Program {
                 shell.args(&self.argv);
                 shell
             }
+            None if self.tethered => {
+                let mut setpriv = Command::new("setpriv");
+                setpriv.args(["--pdeathsig", "KILL", "--"]).args(&self.argv);
+                setpriv
+            }
             None => {
                 let mut plain = Command::new(&self.argv[0]);
                 plain.args(&self.argv[1..]);
@@ -220,6 +241,8 @@ pub struct Running {
     started: Instant,
     limit: Duration,
     ended: Option<ExitStatus>,
+    /// Goes last, after the child.
+    tether: Option<Tether>,
 }
 
 /// What became of a program.
@@ -405,6 +428,7 @@ impl Drop for Running {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        drop(self.tether.take());
     }
 }
 
@@ -433,7 +457,7 @@ fn tail(text: &str) -> String {
     text[start..].trim_end().to_owned()
 }
 
-fn panicked() -> anyhow::Error {
+pub(crate) fn panicked() -> anyhow::Error {
     anyhow::anyhow!("a thread of the lab panicked")
 }
 
@@ -449,6 +473,17 @@ mod tests {
             .run()
             .unwrap_err();
         assert!(err.to_string().contains("sleep"), "{err}");
+    }
+
+    #[test]
+    fn a_tethered_program_dies_when_whoever_started_it_is_gone() {
+        let program = Program::new("sh").args(["-c", "echo ready; exec sleep 60"]);
+        let mut run = program.tethered().spawn().unwrap();
+        run.wait_for("ready").unwrap();
+        run.tether = None;
+        let ended = run.wait().unwrap();
+        assert_eq!(ended.signal, Some(Signal::SIGKILL as i32), "{}", ended.how());
+        assert!(ended.took < Duration::from_secs(30));
     }
 
     #[test]

@@ -324,6 +324,10 @@ fn describe(event: &Event) -> String {
             format!("{}/{} from {} {time}", lease.addr, lease.prefix, lease.server)
         }
         Event::Refused(why) => format!("the DHCP server takes its offer back: {why}"),
+        Event::InUse { addr, owner } => format!(
+            "warning: {addr}, which the DHCP server gave, is in use by {}; declined, asking for another one in 10 s",
+            MacAddr(*owner)
+        ),
         Event::Expired(lease) => format!(
             "warning: the lease of {} has ended and nobody extended it",
             lease.addr

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::time::{Duration, Instant};
 
 use ka_host::HostError;
-use ka_host::packet::PacketSocket;
+use ka_host::packet::{PacketSocket, Packets};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::frame::{CLIENT_PORT, SERVER_PORT, unwrap, wrap};
@@ -50,6 +50,7 @@ pub struct Client {
     machine: Machine,
     epoch: Instant,
     wire: Option<PacketSocket>,
+    arp: Option<PacketSocket>,
     udp: Option<UdpSocket>,
 }
 
@@ -59,12 +60,13 @@ impl Client {
     /// # Errors
     /// [`DhcpError::Host`] without the right to use packet sockets.
     pub fn new(interface: Interface, config: Config) -> Result<Self, DhcpError> {
-        let wire = PacketSocket::open(&interface.name, interface.index)?;
+        let wire = PacketSocket::open(&interface.name, interface.index, Packets::Ipv4)?;
         Ok(Self {
             interface,
             machine: Machine::new(config, Duration::ZERO),
             epoch: Instant::now(),
             wire: Some(wire),
+            arp: None,
             udp: None,
         })
     }
@@ -100,12 +102,19 @@ impl Client {
     fn turn(&mut self, on_event: &mut impl FnMut(&Event)) {
         self.machine.handle_timeout(self.epoch.elapsed());
         self.obey(on_event);
+        if !self.machine.is_probing() {
+            self.arp = None;
+        }
         let wait = self
             .machine
             .poll_timeout()
             .saturating_sub(self.epoch.elapsed())
             .min(LONGEST_SLEEP);
         match self.receive(wait) {
+            Ok(Some(message)) if self.machine.is_probing() => {
+                self.machine.handle_arp(self.epoch.elapsed(), &message);
+                self.obey(on_event);
+            }
             Ok(Some(message)) => {
                 self.machine.handle_message(self.epoch.elapsed(), &message);
                 self.obey(on_event);
@@ -114,7 +123,7 @@ impl Client {
             Err(error) => {
                 tracing::debug!(interface = %self.interface.name, %error, "receiving DHCP messages");
                 // The next round opens it anew.
-                (self.wire, self.udp) = (None, None);
+                (self.wire, self.arp, self.udp) = (None, None, None);
                 std::thread::sleep(ERROR_PAUSE);
             }
         }
@@ -124,6 +133,12 @@ impl Client {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Event(event) => on_event(&event),
+                Output::Probe(packet) => {
+                    let sent = self.arp().and_then(|socket| socket.broadcast(&packet));
+                    if let Err(error) = sent {
+                        tracing::debug!(interface = %self.interface.name, %error, "sending an ARP probe");
+                    }
+                }
                 Output::Send(via, message) => {
                     // It is repeated until somebody answers; an error now is one try lost.
                     if let Err(error) = self.send(via, &message) {
@@ -148,8 +163,13 @@ impl Client {
         Ok(())
     }
 
-    /// The next DHCP message, at most `limit` from now.
+    /// The next DHCP message, or while an address is probed the next ARP packet; at most `limit` from now.
     fn receive(&mut self, limit: Duration) -> io::Result<Option<Vec<u8>>> {
+        if self.machine.is_probing() {
+            let mut buffer = [0; MAX_PACKET_BYTES];
+            let count = self.arp()?.recv(&mut buffer, limit)?;
+            return Ok(count.map(|count| buffer[..count].to_vec()));
+        }
         if self.machine.lease().is_none() {
             let deadline = Instant::now() + limit;
             let mut buffer = [0; MAX_PACKET_BYTES];
@@ -180,13 +200,11 @@ impl Client {
     }
 
     fn wire(&mut self) -> io::Result<&PacketSocket> {
-        if self.wire.is_none() {
-            let opened = PacketSocket::open(&self.interface.name, self.interface.index);
-            self.wire = Some(opened.map_err(|error| error.source)?);
-        }
-        self.wire
-            .as_ref()
-            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+        opened(&mut self.wire, &self.interface, Packets::Ipv4)
+    }
+
+    fn arp(&mut self) -> io::Result<&PacketSocket> {
+        opened(&mut self.arp, &self.interface, Packets::Arp)
     }
 
     fn udp(&mut self) -> io::Result<&UdpSocket> {
@@ -202,6 +220,18 @@ impl Client {
             .as_ref()
             .ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
+}
+
+fn opened<'a>(
+    socket: &'a mut Option<PacketSocket>,
+    interface: &Interface,
+    packets: Packets,
+) -> io::Result<&'a PacketSocket> {
+    if socket.is_none() {
+        let opened = PacketSocket::open(&interface.name, interface.index, packets);
+        *socket = Some(opened.map_err(|error| error.source)?);
+    }
+    socket.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
 }
 
 fn is_nothing(error: &io::Error) -> bool {

@@ -6,6 +6,7 @@
 //! from the wire panics.
 //! Not here: giving the address to the interface (`ka_host::route`), serving addresses (`ka-pxe`).
 
+mod arp;
 mod client;
 mod frame;
 mod machine;

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use crate::arp;
 use crate::message::{Kind, Query, Reply, option};
 
 /// First wait for an offer or an answer; it doubles with each try. RFC 2131 §4.1 has 4 s; a machine room's own server
@@ -15,6 +16,12 @@ const FIRST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(16);
 /// So often is one offer asked for; then another one is looked for.
 const REQUEST_TRIES: u32 = 3;
+/// So often is the wire asked whether somebody has the address already, and so long is each answer waited for. RFC 5227
+/// §1.1 has 3 s and more for all of it, for wires of any kind; a room's own answers in milliseconds, and every node waits.
+const PROBES: u32 = 3;
+const PROBE_WAIT: Duration = Duration::from_millis(300);
+/// RFC 2131 §3.1.5: at least so long after an address was declined.
+const DECLINED_PAUSE: Duration = Duration::from_secs(10);
 /// Least time between two questions for an extension (RFC 2131 §4.4.5 has 60 s, too long for short leases).
 const LEAST_EXTENSION_WAIT: Duration = Duration::from_secs(2);
 /// An Ethernet frame, the least that every wire carries.
@@ -76,6 +83,8 @@ pub struct Times {
 pub enum Output {
     /// Send this message.
     Send(Via, Vec<u8>),
+    /// Send this ARP packet to everybody, and hand over every ARP packet that comes.
+    Probe(Vec<u8>),
     /// Tell whoever is above.
     Event(Event),
 }
@@ -102,6 +111,13 @@ pub enum Event {
     Extended(Lease),
     /// The server took its offer or lease back.
     Refused(String),
+    /// Somebody on the wire, with this hardware address, uses the address that was offered; the server was told.
+    InUse {
+        /// The address.
+        addr: Ipv4Addr,
+        /// Who uses it.
+        owner: [u8; 6],
+    },
     /// It has ended without being extended; a new one is looked for.
     Expired(Lease),
 }
@@ -110,6 +126,7 @@ pub enum Event {
 enum Phase {
     Selecting { tries: u32 },
     Requesting { offer: Lease, tries: u32 },
+    Probing { lease: Lease, sent: u32 },
     Bound { lease: Lease, since: Duration },
     Extending { lease: Lease, since: Duration },
 }
@@ -161,8 +178,14 @@ impl Machine {
     pub const fn lease(&self) -> Option<&Lease> {
         match &self.phase {
             Phase::Bound { lease, .. } | Phase::Extending { lease, .. } => Some(lease),
-            Phase::Selecting { .. } | Phase::Requesting { .. } => None,
+            Phase::Selecting { .. } | Phase::Requesting { .. } | Phase::Probing { .. } => None,
         }
+    }
+
+    /// Whether ARP packets are of interest now.
+    #[must_use]
+    pub const fn is_probing(&self) -> bool {
+        matches!(self.phase, Phase::Probing { .. })
     }
 
     /// Lets time pass.
@@ -184,6 +207,14 @@ impl Machine {
                 *tries += 1;
                 let tries = *tries;
                 self.request(now, tries);
+            }
+            Phase::Probing { lease, sent } if *sent >= PROBES => {
+                let lease = lease.clone();
+                self.bind(lease, Event::Bound);
+            }
+            Phase::Probing { sent, .. } => {
+                *sent += 1;
+                self.probe(now);
             }
             Phase::Bound { lease, since } => {
                 self.phase = Phase::Extending {
@@ -214,7 +245,8 @@ impl Machine {
             }
             (Phase::Requesting { offer, .. }, Kind::Ack) => {
                 if let Some(lease) = read_lease(&reply, Some(offer.server)) {
-                    self.bind(lease, Event::Bound);
+                    self.phase = Phase::Probing { lease, sent: 1 };
+                    self.probe(now);
                 }
             }
             (Phase::Extending { lease, .. }, Kind::Ack) => {
@@ -230,6 +262,34 @@ impl Machine {
                 self.select(now);
             }
             _ => {}
+        }
+    }
+
+    /// An ARP packet that came.
+    pub fn handle_arp(&mut self, now: Duration, packet: &[u8]) {
+        let Phase::Probing { lease, .. } = &self.phase else {
+            return;
+        };
+        let Some(owner) = arp::rival(packet, lease.addr, self.config.mac) else {
+            return;
+        };
+        let (addr, server) = (lease.addr, lease.server);
+        let declined = [
+            (option::REQUESTED_ADDRESS, addr.octets().to_vec()),
+            (option::SERVER_ID, server.octets().to_vec()),
+        ];
+        let query = self.query(now, Kind::Decline, Ipv4Addr::UNSPECIFIED, &declined);
+        self.outputs.push_back(Output::Send(Via::Wire, query));
+        self.tell(Event::InUse { addr, owner });
+        self.select(now);
+        self.due = now + DECLINED_PAUSE;
+    }
+
+    fn probe(&mut self, now: Duration) {
+        if let Phase::Probing { lease, .. } = &self.phase {
+            let packet = arp::probe(self.config.mac, lease.addr);
+            self.outputs.push_back(Output::Probe(packet));
+            self.due = now + PROBE_WAIT;
         }
     }
 

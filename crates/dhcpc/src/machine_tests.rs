@@ -13,6 +13,7 @@ struct Play {
     machine: Machine,
     now: Duration,
     sent: Vec<(Duration, Via, Vec<u8>)>,
+    probes: Vec<Vec<u8>>,
     events: Vec<Event>,
 }
 
@@ -28,6 +29,7 @@ impl Play {
             machine: Machine::new(config, Duration::ZERO),
             now: Duration::ZERO,
             sent: Vec::new(),
+            probes: Vec::new(),
             events: Vec::new(),
         }
     }
@@ -52,8 +54,16 @@ impl Play {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Send(via, bytes) => self.sent.push((self.now, via, bytes)),
+                Output::Probe(packet) => self.probes.push(packet),
                 Output::Event(event) => self.events.push(event),
             }
+        }
+    }
+
+    /// Nobody answers the probes.
+    fn settle(&mut self) {
+        while self.machine.is_probing() {
+            self.step();
         }
     }
 
@@ -78,6 +88,7 @@ impl Play {
                 (option::SUBNET_MASK, &[255, 255, 252, 0]),
             ],
         );
+        play.settle();
         play
     }
 }
@@ -108,6 +119,10 @@ fn discover_offer_request_ack_gives_a_lease() {
             (option::LEASE_TIME, &[0, 0, 1, 0]),
         ],
     );
+    assert_eq!((play.events.as_slice(), play.machine.lease()), (&[][..], None));
+    play.settle();
+    assert_eq!(play.probes.len(), 3);
+    assert_eq!(play.probes[0][24..], ADDR, "asks for the address");
     let [Event::Bound(lease)] = play.events.as_slice() else {
         panic!("{:?}", play.events);
     };
@@ -205,6 +220,36 @@ fn a_refusal_and_a_silent_server_lead_back_to_the_beginning() {
 }
 
 #[test]
+fn an_address_that_somebody_uses_is_declined_and_another_one_asked_for_after_a_pause() {
+    let mut play = Play::new();
+    play.step();
+    play.answer(OFFER, &[]);
+    play.answer(ACK, &[]);
+    play.step();
+    let owner = [2, 0, 0, 0, 0, 9];
+    let mut answer = crate::arp::probe(owner, Ipv4Addr::UNSPECIFIED);
+    answer[7] = 2;
+    answer[14..18].copy_from_slice(&ADDR);
+    let at = play.now;
+    play.machine.handle_arp(at, &answer);
+    play.drain();
+    assert_eq!(play.last_kind(), 4);
+    for option in [[50, 4, 10, 0, 0, 5], [54, 4, 10, 0, 0, 1]] {
+        assert!(play.last().windows(6).any(|at| at == option), "{option:?}");
+    }
+    assert_eq!(play.last()[12..16], [0; 4], "RFC 2131 table 5: ciaddr");
+    let addr = ADDR.into();
+    assert_eq!(play.events, [Event::InUse { addr, owner }]);
+    assert_eq!(play.machine.lease(), None);
+    play.step();
+    assert_eq!((play.last_kind(), play.now - at), (1, Duration::from_secs(10)));
+    // Late answers mean nothing any more.
+    play.machine.handle_arp(play.now, &answer);
+    play.drain();
+    assert_eq!(play.events.len(), 1);
+}
+
+#[test]
 fn a_lease_is_renewed_at_half_its_time_by_its_server() {
     let mut play = Play::bound(400);
     play.step();
@@ -276,6 +321,7 @@ fn times_that_make_no_sense_become_the_usual_shares() {
                 (option::REBINDING, &rebind),
             ],
         );
+        play.settle();
         let times = play.machine.lease().unwrap().lasts.unwrap();
         assert_eq!((times.renew.as_secs(), times.rebind.as_secs()), (200, 350));
     }

@@ -69,6 +69,8 @@ pub enum Kind {
     Offer,
     /// I take it.
     Request,
+    /// Somebody else uses it.
+    Decline,
     /// It is yours.
     Ack,
     /// It is not.
@@ -81,6 +83,7 @@ impl Kind {
             Self::Discover => 1,
             Self::Offer => 2,
             Self::Request => 3,
+            Self::Decline => 4,
             Self::Ack => 5,
             Self::Nak => 6,
         }

@@ -1,4 +1,5 @@
-//! IPv4 packets on a wire without having an address there (packet(7)): what a DHCP client needs before its first lease.
+//! IPv4 and ARP packets on a wire without having an address there (packet(7)): what a DHCP client needs before its first
+//! lease.
 
 use std::io;
 use std::mem;
@@ -13,14 +14,31 @@ use nix::sys::socket::{
 
 use crate::HostError;
 
-/// `ETH_P_IP` of `linux/if_ether.h`.
-const ETHERTYPE_IPV4: u16 = 0x0800;
+/// What a packet socket carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packets {
+    /// IPv4 (RFC 791).
+    Ipv4,
+    /// ARP (RFC 826).
+    Arp,
+}
 
-/// A socket that sends and receives IPv4 packets, headers and all, on one Ethernet interface.
+impl Packets {
+    /// `ETH_P_IP` and `ETH_P_ARP` of `linux/if_ether.h`.
+    const fn ethertype(self) -> u16 {
+        match self {
+            Self::Ipv4 => 0x0800,
+            Self::Arp => 0x0806,
+        }
+    }
+}
+
+/// A socket that sends and receives packets of one kind, headers and all, on one Ethernet interface.
 #[derive(Debug)]
 pub struct PacketSocket {
     socket: OwnedFd,
     index: u32,
+    packets: Packets,
 }
 
 impl PacketSocket {
@@ -28,21 +46,26 @@ impl PacketSocket {
     ///
     /// # Errors
     /// [`HostError`] naming the interface.
-    pub fn open(name: &str, index: u32) -> Result<Self, HostError> {
+    pub fn open(name: &str, index: u32, packets: Packets) -> Result<Self, HostError> {
         let failed = |errno: nix::Error| HostError::new(format!("opening a packet socket on {name}"), errno);
         // Protocol 0: nothing is received before bind(2) says from which interface.
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Packet, SockType::Datagram, flags, None).map_err(failed)?;
-        bind(socket.as_raw_fd(), &address(index, [0; 6]).map_err(failed)?).map_err(failed)?;
-        Ok(Self { socket, index })
+        let own = address(index, packets, [0; 6]).map_err(failed)?;
+        bind(socket.as_raw_fd(), &own).map_err(failed)?;
+        Ok(Self {
+            socket,
+            index,
+            packets,
+        })
     }
 
-    /// Sends an IPv4 packet to everybody on the wire.
+    /// Sends a packet to everybody on the wire.
     ///
     /// # Errors
     /// As sendto(2): `ENETDOWN` when the interface went down, `EMSGSIZE` over its MTU.
     pub fn broadcast(&self, packet: &[u8]) -> io::Result<()> {
-        let everybody = address(self.index, [0xff; 6])?;
+        let everybody = address(self.index, self.packets, [0xff; 6])?;
         sendto(self.socket.as_raw_fd(), packet, &everybody, MsgFlags::empty())?;
         Ok(())
     }
@@ -67,12 +90,12 @@ impl PacketSocket {
     }
 }
 
-fn address(index: u32, mac: [u8; 6]) -> nix::Result<LinkAddr> {
+fn address(index: u32, packets: Packets, mac: [u8; 6]) -> nix::Result<LinkAddr> {
     let mut hardware = [0; 8];
     hardware[..6].copy_from_slice(&mac);
     let raw = sockaddr_ll {
         sll_family: u16::try_from(nix::libc::AF_PACKET).map_err(|_| nix::Error::EINVAL)?,
-        sll_protocol: ETHERTYPE_IPV4.to_be(),
+        sll_protocol: packets.ethertype().to_be(),
         sll_ifindex: i32::try_from(index).map_err(|_| nix::Error::EINVAL)?,
         sll_hatype: 0,
         sll_pkttype: 0,
@@ -101,14 +124,14 @@ mod tests {
         let inside = std::thread::spawn(|| {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
             route::set_up("lo", 1).unwrap();
-            let socket = PacketSocket::open("lo", 1).unwrap();
+            let socket = PacketSocket::open("lo", 1, Packets::Ipv4).unwrap();
             let mut buffer = [0; 64];
             assert_eq!(socket.recv(&mut buffer, Duration::from_millis(10)).unwrap(), None);
             let packet = [0x45u8; 28];
             socket.broadcast(&packet).unwrap();
             let count = socket.recv(&mut buffer, Duration::from_secs(5)).unwrap().unwrap();
             assert_eq!(buffer[..count], packet);
-            assert!(PacketSocket::open("nonesuch", 4711).is_err());
+            assert!(PacketSocket::open("nonesuch", 4711, Packets::Arp).is_err());
         });
         inside.join().unwrap();
     }

@@ -177,6 +177,7 @@ impl Machine {
             .args(["-serial", "chardev:con"])
             .inside(network.switch())
             .limit(MACHINE_LIMIT)
+            .tethered()
             .spawn()?;
         let console = Console::connect(&self.spec.name, &socket, watcher);
         match console {

@@ -109,6 +109,7 @@ impl Room {
             .env("KA_STATIC_CLIENT", binaries::static_client()?)
             .inside(self.lab.network().golden())
             .limit(SERVER_LIMIT)
+            .tethered()
             .spawn()?;
         server.wait_for(READY)?;
         Ok(server)

@@ -14,8 +14,8 @@ use ka_tests::scratch::Scratch;
 /// No step takes longer; what does is a hang.
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// dnsmasq on the golden host: one address, told to be renewed after three seconds.
-fn dnsmasq(network: &Network, scratch: &Scratch) -> Result<Running> {
+/// dnsmasq on the golden host: addresses from 10.77.0.60 to this one, in order, to be renewed after three seconds.
+fn dnsmasq(network: &Network, scratch: &Scratch, last: &str) -> Result<Running> {
     let leases = scratch.path().join("leases");
     let mut server = Program::new("dnsmasq")
         .args([
@@ -30,17 +30,14 @@ fn dnsmasq(network: &Network, scratch: &Scratch) -> Result<Running> {
             "--log-facility=-",
             "--pid-file=",
         ])
-        .args([
-            "--dhcp-range=10.77.0.60,10.77.0.60,255.255.252.0,2m",
-            "--dhcp-authoritative",
-            "--no-ping",
-        ])
+        .args(["--dhcp-authoritative", "--dhcp-sequential-ip", "--no-ping"])
         .args([
             "--dhcp-option=3,10.77.0.254",
             "--dhcp-option=6,10.77.0.253",
             "--domain=room.example",
         ])
         .args(["--dhcp-option-force=58,3", "--dhcp-option-force=59,6"])
+        .arg(format!("--dhcp-range=10.77.0.60,{last},255.255.252.0,2m"))
         .arg(format!("--dhcp-leasefile={}", leases.display()))
         .inside(network.golden())
         .limit(LIMIT * 3)
@@ -92,7 +89,7 @@ fn the_node_gets_a_lease_from_dnsmasq_and_renews_it() -> Result<()> {
     let scratch = Scratch::new("address")?;
     let node = network.node(1);
     node.ip("addr flush dev eth0")?;
-    let server = dnsmasq(&network, &scratch)?;
+    let server = dnsmasq(&network, &scratch, "10.77.0.60")?;
 
     let extended = |events: &[Event]| {
         events
@@ -129,7 +126,7 @@ fn a_server_that_starts_late_is_found() -> Result<()> {
         let client = scope.spawn(|| run_client(node, |_| true));
         // Past the first question and its repetition.
         std::thread::sleep(Duration::from_secs(4));
-        let server = dnsmasq(&network, &scratch)?;
+        let server = dnsmasq(&network, &scratch, "10.77.0.60")?;
         let (lease, events) = client.join().expect("the client's thread")?;
         assert_eq!(lease.addr.to_string(), "10.77.0.60", "{}", server.said());
         ensure!(
@@ -138,4 +135,27 @@ fn a_server_that_starts_late_is_found() -> Result<()> {
         );
         Ok(())
     })
+}
+
+#[test]
+fn an_address_that_another_machine_uses_is_declined() -> Result<()> {
+    let network = Network::new(2, None)?;
+    let scratch = Scratch::new("address-used")?;
+    let (node, squatter) = (network.node(1), network.node(2));
+    node.ip("addr flush dev eth0")?;
+    squatter.ip("addr add 10.77.0.60/22 dev eth0")?;
+    let server = dnsmasq(&network, &scratch, "10.77.0.61")?;
+
+    let (lease, events) = run_client(node, |_| true)?;
+
+    assert_eq!(lease.addr.to_string(), "10.77.0.61", "{}", server.said());
+    let squatted = std::net::Ipv4Addr::new(10, 77, 0, 60);
+    ensure!(
+        events
+            .iter()
+            .any(|event| matches!(event, Event::InUse { addr, .. } if *addr == squatted)),
+        "{events:?}"
+    );
+    ensure!(server.said().contains("DHCPDECLINE"), "{}", server.said());
+    Ok(())
 }

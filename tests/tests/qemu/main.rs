@@ -3,7 +3,9 @@
 //! Needs root and the packages of `xtask/packages.txt`: `cargo xtask test` sees to both.
 
 mod bios;
+mod firmware;
 mod judge;
+mod kit;
 mod lab;
 mod power_cut;
 mod uefi;

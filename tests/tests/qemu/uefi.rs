@@ -11,6 +11,7 @@ use ka_tests::qemu::seats;
 
 use crate::bios::{log_in, shut_down};
 use crate::judge;
+use crate::kit;
 use ka_tests::qemu::room::{FULL_DHCP, Node, Room, SERVER_LIMIT};
 
 /// The golden node's ESP is a directory on ext4 (see [`golden::plan`]); the clones' is what firmware can read.
@@ -28,7 +29,7 @@ fn a_uefi_machine_becomes_a_clone_beside_an_address_server() -> Result<()> {
     let room = Room::new("uefi", &plan)?;
     let spec = Spec::new("uefi", 1, Firmware::Uefi, Bus::Nvme, Card::Virtio);
     let nodes = [room.node(spec, 3 * GIB)?];
-    let address_server = dnsmasq(&room)?;
+    let address_server = kit::dnsmasq(room.lab.network().node(1), &[], SERVER_LIMIT)?;
     let _seat = seats::take(1);
     let server = room.serve("proxy", &nodes, DESC)?;
     becomes_a_clone(&room, &nodes, &plan.volumes, &server).with_context(|| {
@@ -89,27 +90,6 @@ fn firmware_knows_it(node: &Node, powered: &Powered) -> Result<()> {
         "Secure Boot is {enforced} instead of {wanted}"
     );
     Ok(())
-}
-
-/// A server that gives addresses and nothing else, on a host of its own.
-fn dnsmasq(room: &Room) -> Result<Running> {
-    let dnsmasq = Program::new("dnsmasq")
-        .args([
-            "--keep-in-foreground",
-            "--conf-file=/dev/null",
-            "--log-dhcp",
-            "--log-facility=-",
-            "--user=root",
-        ])
-        .args([
-            "--port=0",
-            "--interface=eth0",
-            "--bind-interfaces",
-            "--dhcp-range=10.77.0.150,10.77.0.199",
-        ])
-        .arg("--leasefile-ro")
-        .inside(room.lab.network().node(1));
-    dnsmasq.limit(SERVER_LIMIT).spawn()
 }
 
 /// What the golden system has on ext4 for want of vfat in this kernel is vfat on a clone.

@@ -5,9 +5,7 @@ use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use ka_tests::binaries;
 use ka_tests::disk::{Disk, MIB};
-use ka_tests::process::Program;
 use ka_tests::qemu::console::Mark;
 use ka_tests::qemu::firmware::Firmware;
 use ka_tests::qemu::golden;
@@ -16,6 +14,8 @@ use ka_tests::qemu::seats;
 use ka_tests::tree;
 
 use ka_tests::qemu::room::{BOOT_LIMIT, FULL_DHCP, Room};
+
+use crate::kit;
 
 /// What a node without a server says, the original's words.
 const NO_SERVER: &str = "Can't reach a valid KA server";
@@ -28,22 +28,7 @@ const TRIES_LIMIT: Duration = Duration::from_secs(420);
 #[test]
 fn nothing_is_written_without_an_armed_machine_and_a_server() -> Result<()> {
     let room = Room::new("unarmed", &golden::plan(Firmware::Bios))?;
-    let root = room.golden.root();
-    let images = room.lab.scratch().dir("images")?;
-    // A server that was there when the image was made, and is no more.
-    let gone = room.lab.server(&["-n", "1", "-e", "true"])?;
-    let join_file = gone.join_file().to_owned();
-    gone.run.kill_alone()?;
-    Program::new(binaries::path("ka-initrd")?)
-        .args(["stage1", "--root"])
-        .arg(root)
-        .arg("--client")
-        .arg(binaries::static_client()?)
-        .arg("--join-file")
-        .arg(join_file)
-        .arg("--output")
-        .arg(&images)
-        .run()?;
+    let images = kit::images(&room)?;
     let nodes = [
         room.node(
             Spec::new("unarmed", 1, Firmware::Bios, Bus::Ahci, Card::E1000),
@@ -58,19 +43,8 @@ fn nothing_is_written_without_an_armed_machine_and_a_server() -> Result<()> {
         .iter()
         .map(|node| scribble(&node.disk))
         .collect::<Result<Vec<_>>>()?;
-    let pxe = Program::new(binaries::path("ka-pxe")?)
-        .args(["serve", "--iface", "eth0", "--dhcp", FULL_DHCP, "--timeout", "1"])
-        .arg("--nodes")
-        .arg(room.nodes_file(&nodes[1..])?)
-        .args(["--append", "kamethod console=ttyS0 quiet", "--kernel"])
-        .arg(images.join("vmlinuz"))
-        .arg("--initrd")
-        .arg(images.join("stage1.img"))
-        .arg("--state-dir")
-        .arg(room.lab.scratch().path().join("pxe-state"))
-        .inside(room.lab.network().golden())
-        .limit(BOOT_LIMIT + TRIES_LIMIT)
-        .spawn()?;
+    let limit = BOOT_LIMIT + TRIES_LIMIT;
+    let pxe = kit::serve(&room, &images, &nodes[1..], &["--dhcp", FULL_DHCP], limit)?;
     let _seats = seats::take(nodes.len());
     let said = || format!("ka-pxe said:\n{}", pxe.said());
     let (unarmed, lonely) = (room.power_on(&nodes[0])?, room.power_on(&nodes[1])?);

@@ -1,0 +1,138 @@
+//! The ways firmware takes to `/init` that no other test here goes: pxelinux, UEFI HTTP boot, and Secure Boot beside an
+//! address server that names us. Nothing is cloned.
+
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use ka_tests::disk::{Disk, MIB};
+use ka_tests::process::Running;
+use ka_tests::qemu::console::Mark;
+use ka_tests::qemu::firmware::Firmware;
+use ka_tests::qemu::golden;
+use ka_tests::qemu::machine::{Bus, Card, Spec};
+use ka_tests::qemu::room::{BOOT_LIMIT, FULL_DHCP, Node, Room};
+use ka_tests::qemu::seats;
+
+use crate::kit;
+
+/// What `/init` says first.
+const INIT: &str = "KA node ";
+/// A PXE ROM that takes pxelinux: QEMU's own ROMs are iPXE, which our server gives a script instead. So the same iPXE, as
+/// a program, asks by DHCP, forgets that script, and starts what a ROM is told to start, through the same PXE interface.
+const ROM: &str = "\
+#!ipxe
+dhcp || shell
+set net0.dhcp/filename pxelinux.0
+chain tftp://${next-server}/pxelinux.0 || echo no pxelinux
+exit 1
+";
+const ROM_PROGRAM: &str = "/usr/lib/ipxe/ipxe.lkrn";
+/// A boot record that says `the disk boots` and halts. 16-bit code: print the text behind it by INT 10h, function 0Eh.
+const BOOT_RECORD: &[u8] =
+    b"\x31\xc0\x8e\xd8\xbe\x16\x7c\xac\x08\xc0\x74\x06\xb4\x0e\xcd\x10\xeb\xf5\xf4\xeb\xfd\x90\
+    \r\nthe disk boots\r\n\0";
+/// Firmware with PXE switched off, as in its setup: HTTP boot is what is left.
+const NO_PXE: &str = "name=opt/org.tianocore/IPv4PXESupport,string=no";
+
+#[test]
+fn pxelinux_and_uefi_http_boot_lead_to_init_and_an_unarmed_machine_to_its_disk() -> Result<()> {
+    let room = Room::new("firmware", &golden::plan(Firmware::Bios))?;
+    let images = kit::images(&room)?;
+    let unarmed = pxelinux_machine(&room, "unarmed", 1)?;
+    let mut http = Spec::new("http", 3, Firmware::Uefi, Bus::Ahci, Card::Virtio);
+    http.options.extend(["-fw_cfg", NO_PXE].map(str::to_owned));
+    let armed = [
+        pxelinux_machine(&room, "pxelinux", 2)?,
+        room.node(http, 64 * MIB)?,
+    ];
+    unarmed.disk.checked()?;
+    boot_record(&unarmed.disk)?;
+    let args = ["--dhcp", FULL_DHCP];
+    let pxe = kit::serve(&room, &images, &armed, &args, BOOT_LIMIT * 3)?;
+    let _seats = seats::take(2);
+    let said = || format!("ka-pxe said:\n{}", pxe.said());
+
+    let (local, clone) = (room.power_on(&unarmed)?, room.power_on(&armed[0])?);
+    local
+        .wait_for(Mark::default(), "local boots by itself", BOOT_LIMIT)
+        .and_then(|menu| local.wait_for(menu, "the disk boots", BOOT_LIMIT))
+        .with_context(said)?;
+    local.cut()?;
+    clone
+        .wait_for(Mark::default(), "kamethod boots by itself", BOOT_LIMIT)
+        .and_then(|menu| clone.wait_for(menu, INIT, BOOT_LIMIT))
+        .with_context(said)?;
+    clone.cut()?;
+    // The name by UUID is asked for first; this one has the MAC, and finds the menu.
+    fetched(&pxe, "pxelinux.cfg/01-52-54-00-4b-41-02")?;
+
+    let http = room.power_on(&armed[1])?;
+    http.wait_for(Mark::default(), "Start HTTP Boot over IPv4", BOOT_LIMIT)
+        .and_then(|boot| http.wait_for(boot, INIT, BOOT_LIMIT))
+        .with_context(said)?;
+    http.cut()?;
+    fetched(&pxe, "snponly.efi")?;
+    ensure!(pxe.said().contains("(UEFI x64, HTTP boot)"), "{}", pxe.said());
+    Ok(())
+}
+
+#[test]
+fn secure_boot_finds_its_menu_beside_an_address_server_that_names_us() -> Result<()> {
+    let room = Room::new("beside", &golden::plan(Firmware::Bios))?;
+    let images = kit::images(&room)?;
+    let spec = Spec::new("named", 5, Firmware::SecureBoot, Bus::Ahci, Card::Virtio);
+    let nodes = [room.node(spec, 64 * MIB)?];
+    let other = room.lab.network().node(1);
+    let _seat = seats::take(1);
+
+    // A server that names us. Proof 3 goes on from this menu.
+    let dnsmasq = kit::dnsmasq(other, &["--dhcp-boot=bootx64.efi,ka,10.77.0.1"], BOOT_LIMIT)?;
+    let mut pxe = kit::serve(&room, &images, &nodes, &["--dhcp", "off"], BOOT_LIMIT)?;
+    let named = room.power_on(&nodes[0])?;
+    pxe.wait_for("fetched vmlinuz")
+        .with_context(|| both(&pxe, &dnsmasq))?;
+    named.cut()?;
+    drop(pxe);
+
+    // And the operator is told when it will not do.
+    let mut pxe = kit::serve(&room, &images, &nodes, &["--dhcp", "proxy"], BOOT_LIMIT)?;
+    pxe.wait_for("get iPXE, which Secure Boot refuses")
+}
+
+/// A BIOS machine whose PXE ROM is [`ROM`].
+fn pxelinux_machine(room: &Room, name: &str, number: u8) -> Result<Node> {
+    ensure!(
+        Path::new(ROM_PROGRAM).is_file(),
+        "there is no {ROM_PROGRAM} (package ipxe)"
+    );
+    let script = room.file(&format!("{name}.ipxe"), ROM)?.display().to_string();
+    let mut spec = Spec::new(name, number, Firmware::Bios, Bus::Ahci, Card::E1000);
+    spec.network_boot = false;
+    spec.options
+        .extend(["-kernel", ROM_PROGRAM, "-initrd", &script].map(str::to_owned));
+    room.node(spec, 64 * MIB)
+}
+
+fn boot_record(disk: &Disk) -> Result<()> {
+    let mut sector = [0; 512];
+    sector[..BOOT_RECORD.len()].copy_from_slice(BOOT_RECORD);
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    let file = fs::OpenOptions::new().write(true).open(disk.file())?;
+    file.write_all_at(&sector, 0)?;
+    disk.reread()
+}
+
+fn fetched(pxe: &Running, name: &str) -> Result<()> {
+    let said = pxe.said();
+    ensure!(
+        said.contains(&format!("fetched {name} ")),
+        "nobody fetched {name}:\n{said}"
+    );
+    Ok(())
+}
+
+fn both(pxe: &Running, dnsmasq: &Running) -> String {
+    format!("ka-pxe said:\n{}\ndnsmasq said:\n{}", pxe.said(), dnsmasq.said())
+}
