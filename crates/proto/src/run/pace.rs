@@ -237,6 +237,10 @@ impl Run {
                 continue;
             };
             track.capability = capability(own, before).or(track.capability);
+            // Nobody waits any more for one that has everything.
+            if run.done.contains_key(&node) {
+                continue;
+            }
             if let Some((rate, why)) = track.capability.filter(|(_, why)| holds_up(*why, own, before)) {
                 slow.push((node, rate, why));
             }

@@ -2,6 +2,7 @@
 
 use super::Violation;
 use super::event::SERVER;
+use super::host::Alive;
 use super::scenario::Fault;
 use super::world::World;
 use crate::node::Ending;
@@ -33,6 +34,9 @@ impl World {
                 "nothing happens any more, and the run is not over".to_owned(),
             ));
         }
+        if self.server_gone {
+            return self.check_orphans();
+        }
         let nodes = self.server.nodes();
         for host in 1..self.hosts.len() {
             let entry = nodes
@@ -47,6 +51,15 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Without a server every process that lives has found out, and ended.
+    fn check_orphans(&self) -> Result<(), Violation> {
+        let lives = |host: &usize| matches!(self.hosts[*host].alive, Alive::Up | Alive::Frozen(_));
+        let left = (1..self.hosts.len()).find(|host| lives(host) && self.hosts[*host].ending.is_none());
+        left.map_or(Ok(()), |host| {
+            Err(self.violation(host, "the server is gone, and it still waits".to_owned()))
+        })
     }
 
     /// A node that the server counts as done has all of every stream and knows it.
@@ -66,27 +79,31 @@ impl World {
     /// Nothing happened to it, and what happened to others must not reach it: without healing, faults above it in
     /// the chain do; with healing, only more lost neighbours in a row than tolerated.
     fn must_be_done(&self, host: usize) -> bool {
-        if !self.scenario.is_spared(host) || !self.scenario.is_spared(SERVER) {
+        if !self.scenario.is_spared(host)
+            || !self.scenario.is_spared(SERVER)
+            || self.set_aside.contains(&host)
+        {
             return false;
         }
         if self.scenario.heal {
             return self.longest_gap() <= usize::from(self.scenario.tolerance);
         }
-        (1..host).all(|above| self.scenario.is_spared(above) || self.only_stays_as_relay(above))
+        (1..host).all(|above| self.scenario.is_spared(above) || self.only_stalls(above))
     }
 
-    /// A node whose disk fails in a stream goes on as a relay; outside one it is simply gone, which is not known
-    /// beforehand: so nothing is claimed.
-    fn only_stays_as_relay(&self, host: usize) -> bool {
+    /// A node whose disk stalls goes on. One whose disk fails goes on as a relay if it says so while the server thinks it
+    /// in that stream; between two streams the words cross, and it is gone: so nothing is claimed of those below it.
+    fn only_stalls(&self, host: usize) -> bool {
         let mut faults = self.scenario.faults.iter().filter(|planned| planned.host == host);
-        faults.all(|planned| matches!(planned.fault, Fault::DiskFails | Fault::DiskStall(_)))
+        faults.all(|planned| matches!(planned.fault, Fault::DiskStall(_)))
     }
 
     fn longest_gap(&self) -> usize {
         let mut longest = 0;
         let mut gap = 0;
         for host in 1..self.hosts.len() {
-            gap = if self.scenario.is_spared(host) { 0 } else { gap + 1 };
+            let stays = self.scenario.is_spared(host) && !self.set_aside.contains(&host);
+            gap = if stays { 0 } else { gap + 1 };
             longest = longest.max(gap);
         }
         longest

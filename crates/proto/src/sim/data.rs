@@ -46,6 +46,7 @@ impl World {
             .checked_sub(1)
             .map_or(0, |index| self.scenario.disk_rates[index]);
         self.drop_endpoint(host);
+        self.hosts[host].spent.begin(self.now);
         self.hosts[host].endpoint = Some(Endpoint {
             stream,
             relay: Relay::new(config, self.now),
@@ -105,6 +106,10 @@ impl World {
         let now = self.now;
         let slot = &mut self.hosts[host];
         let Some(node) = &mut slot.node else { return };
+        // Nothing is done with the disk before the node is in, and what it says before its Join goes nowhere.
+        if slot.id.is_none() {
+            return;
+        }
         let stage = slot
             .endpoint
             .as_ref()

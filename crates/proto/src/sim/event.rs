@@ -46,6 +46,20 @@ pub(super) enum Event {
     Fault { number: usize },
 }
 
+impl Event {
+    /// The data connection that it comes over; none is the control connection.
+    pub(super) const fn link(&self) -> Option<LinkId> {
+        match self {
+            Self::Dial { link }
+            | Self::Dialed { link, .. }
+            | Self::Arrive { link, .. }
+            | Self::Acked { link, .. }
+            | Self::LinkClosed { link } => Some(*link),
+            _ => None,
+        }
+    }
+}
+
 /// How a predecessor answers a greeting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {

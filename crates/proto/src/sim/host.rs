@@ -8,6 +8,8 @@ use crate::ids::{NodeId, StreamId, StreamOffset};
 use crate::node::{Ending, Node};
 use crate::relay::Relay;
 
+use super::spent::Spent;
+
 /// Blocks that a consumer works on at once: parallel writers finish in any order.
 pub(super) const WRITERS: usize = 4;
 
@@ -42,6 +44,7 @@ pub(super) struct Host {
     pub(super) hangs_in: Option<super::scenario::Step>,
     pub(super) fails_in: Option<super::scenario::Step>,
     pub(super) disk_stalled_until: Duration,
+    pub(super) spent: Spent,
 }
 
 impl Host {
@@ -60,6 +63,7 @@ impl Host {
             hangs_in: None,
             fails_in: None,
             disk_stalled_until: Duration::ZERO,
+            spent: Spent::new(),
         }
     }
 }

@@ -18,6 +18,7 @@ mod pump;
 mod rng;
 mod scenario;
 mod server;
+mod spent;
 mod world;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::ids::{StreamId, StreamOffset};
 /// What a connection holds between the two processes: both kernels' buffers.
 const SOCKET_BUFFER: u64 = 400 << 10;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LinkId(pub(super) usize);
 
 /// What travels down a link. The tag stands for the payload.

@@ -1,5 +1,7 @@
 //! The data path of a host: what a transport's pump does, with descriptors for payload.
 
+use std::time::Duration;
+
 use super::event::{Event, SERVER};
 use super::host::Endpoint;
 use super::net::{Item, Link, LinkId, tag};
@@ -244,7 +246,10 @@ impl World {
             let successor = self.links[link.0].successor;
             let rate = self.scenario.link_rates[successor - 1];
             let leaves = self.links[link.0].write(self.now, &item, rate);
-            self.queue.push(
+            let spent = &mut self.hosts[host].spent;
+            spent.line_bytes += item.bytes();
+            spent.line_busy += Duration::from_nanos(item.bytes().saturating_mul(1_000_000_000) / rate.max(1));
+            self.push_at(
                 leaves + self.scenario.latency,
                 successor,
                 Some(host),

@@ -72,6 +72,8 @@ pub struct Scenario {
     pub link_rates: Vec<u64>,
     /// Every link's one-way latency.
     pub latency: Duration,
+    /// Up to so much later, drawn for each message: connections overtake each other, each by itself keeps its order.
+    pub jitter: Duration,
     /// Each consumer's rate, in bytes a second; the first entry is host 1's.
     pub disk_rates: Vec<u64>,
     /// Whether the server heals the chain.
@@ -103,6 +105,7 @@ impl Scenario {
             window_bytes: (MIN_WINDOW_BLOCKS * MAX_BLOCK) as u64,
             link_rates: vec![125_000_000; nodes],
             latency: Duration::from_micros(200),
+            jitter: Duration::ZERO,
             disk_rates: vec![200_000_000; nodes],
             heal: false,
             tolerance: 2,
@@ -137,6 +140,7 @@ impl Scenario {
             };
         }
         scenario.latency = rng.pick(&[50, 300, 5_000, 40_000].map(Duration::from_micros));
+        scenario.jitter = rng.pick(&[0, 0, 2, 60].map(Duration::from_millis));
         for rate in &mut scenario.disk_rates {
             *rate = rng.pick(&[3_000_000, 20_000_000, 200_000_000, 200_000_000]);
         }
@@ -159,7 +163,12 @@ impl Scenario {
             .then(|| (rng.count(1, u32_of(self.nodes)) as usize, rng.millis(0, end_ms)));
         if rng.chance(8) {
             let time = rng.millis(10, 8000);
-            let fault = rng.pick(&[Fault::Freeze(time), Fault::Partition(time)]);
+            let fault = rng.pick(&[
+                Fault::Freeze(time),
+                Fault::Partition(time),
+                Fault::Kill,
+                Fault::PowerCut,
+            ]);
             let at = rng.millis(0, end_ms);
             self.faults.push(Planned { host: 0, at, fault });
         }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::event::{Event, SERVER};
 use super::scenario::Scenario;
 use super::world::{CONTROL_SILENCE, HEARTBEAT, IDLE_SILENCE, LINK_SILENCE, World};
-use super::{Violation, host::Host};
+use super::{Violation, host::Host, scenario::Fault};
 use crate::control::{Stage, Successor};
-use crate::ids::{RunId, StreamId};
+use crate::ids::{NodeId, RunId, StreamId};
 use crate::relay::Source;
 use crate::run::{MinRate, RunConfig, RunError, RunEvent, RunOutput, StageTimeouts};
 use crate::text::{Reason, SessionName, StreamName};
@@ -70,10 +70,43 @@ impl World {
                         Event::ControlClosed { from: SERVER },
                     );
                 }
-                RunOutput::Event(event) => self.follow_event(&event),
+                RunOutput::Event(event) => {
+                    self.check_slow(&event)?;
+                    self.follow_event(&event);
+                }
             }
         }
         Ok(busy)
+    }
+
+    /// No fast one is blamed: who is set aside could really do less than the others, or something happened to it.
+    fn check_slow(&mut self, event: &RunEvent) -> Result<(), Violation> {
+        let RunEvent::SlowNode { node, set_aside, .. } = event else {
+            return Ok(());
+        };
+        let host = self.by_id.get(node).copied().unwrap_or(SERVER);
+        if *node == NodeId::SERVER || !set_aside {
+            return Ok(());
+        }
+        self.set_aside.insert(host);
+        let could = |host: usize| self.scenario.disk_rates[host - 1].min(self.scenario.link_rates[host - 1]);
+        let mut others: Vec<u64> = (1..self.hosts.len())
+            .filter(|other| *other != host)
+            .map(could)
+            .collect();
+        others.sort_unstable();
+        let is_slow = others
+            .get(others.len() / 2)
+            .is_some_and(|median| could(host) < *median);
+        let mut faults = self.scenario.faults.iter();
+        let is_hit = |planned: &super::Planned| {
+            planned.host == host && !matches!(planned.fault, Fault::StepFails(_) | Fault::StepHangs(_))
+        };
+        if is_slow || faults.any(is_hit) {
+            Ok(())
+        } else {
+            Err(self.violation(host, format!("it is as fast as the others, but: {event:?}")))
+        }
     }
 
     fn follow_event(&mut self, event: &RunEvent) {

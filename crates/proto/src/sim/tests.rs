@@ -215,6 +215,52 @@ fn neighbours_that_die_one_after_another_may_be_any_number() {
     assert_eq!(done(&check(0, &scenario)), expected);
 }
 
+/// One disk, then one line, of a tenth of the others' rate.
+#[test]
+fn a_slow_node_is_set_aside_and_nobody_else_loses_a_byte() {
+    for host in 1..=8 {
+        for is_disk in [true, false] {
+            let mut scenario = Scenario::quiet(host as u64, 8);
+            scenario.heal = true;
+            scenario.streams = 1;
+            scenario.stream_bytes = 400 << 20;
+            let rates = if is_disk {
+                &mut scenario.disk_rates
+            } else {
+                &mut scenario.link_rates
+            };
+            rates[host - 1] = 8_000_000;
+            let report = check(0, &scenario);
+            let failed: Vec<String> = report
+                .nodes
+                .iter()
+                .filter_map(|(info, failure)| Some(format!("{}: {}", info.name, failure.as_ref()?)))
+                .collect();
+            assert_eq!(failed.len(), 1, "{host} {is_disk} {failed:?}");
+            assert!(
+                failed[0].starts_with(&format!("node{host}: stream 1: too slow")),
+                "{failed:?}"
+            );
+            assert!(report.took < Duration::from_secs(30), "{:?}", report.took);
+        }
+    }
+}
+
+#[test]
+fn when_the_server_is_killed_or_loses_power_every_node_ends() {
+    for fault in [Fault::Kill, Fault::PowerCut] {
+        for at in [100, 2000, 4500, 6000] {
+            let mut scenario = Scenario::quiet(at, 8);
+            scenario.stream_bytes = 400 << 20;
+            let at = Duration::from_millis(at);
+            scenario.faults.push(Planned { host: 0, at, fault });
+            let report = check(0, &scenario);
+            let lost = |ending: &Option<Ending>| matches!(ending, Some(Ending::ServerLost { .. }));
+            assert!(report.endings.iter().all(lost), "{:?}", report.endings);
+        }
+    }
+}
+
 #[test]
 fn a_node_whose_disk_fails_still_serves_those_below_it() {
     let mut scenario = Scenario::quiet(1, 4);
@@ -230,7 +276,7 @@ fn a_node_whose_disk_fails_still_serves_those_below_it() {
 
 #[test]
 fn random_runs_with_few_nodes_keep_every_invariant() {
-    for seed in seeds(600) {
+    for seed in seeds(10_000) {
         check(seed, &Scenario::from_seed(seed, 9));
     }
 }

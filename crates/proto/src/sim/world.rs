@@ -1,15 +1,14 @@
 //! The loop: takes events in order of time, gives them to the host they are for, lets faults strike.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::event::{Event, Queue, SERVER, Scheduled};
 use super::host::{Alive, Host};
-use super::net::Link;
+use super::net::{Link, LinkId};
 use super::rng::Rng;
 use super::scenario::{Fault, Scenario};
 use super::{Report, Violation};
-use crate::control::Progress;
 use crate::ids::NodeId;
 use crate::node::Node;
 use crate::run::Run;
@@ -38,6 +37,12 @@ pub(super) struct World {
     pub(super) by_id: BTreeMap<NodeId, usize>,
     pub(super) server_over: bool,
     pub(super) produced: u64,
+    /// Hosts that the server set aside because they were slow.
+    pub(super) set_aside: BTreeSet<usize>,
+    /// The server is gone for good.
+    pub(super) server_gone: bool,
+    /// When the last message of each connection arrives, so that jitter does not turn its order round.
+    last_arrivals: BTreeMap<(usize, usize, Option<LinkId>), Duration>,
     trace: Option<Vec<String>>,
     events: u64,
 }
@@ -54,6 +59,9 @@ impl World {
             by_id: BTreeMap::new(),
             server_over: false,
             produced: 0,
+            set_aside: BTreeSet::new(),
+            server_gone: false,
+            last_arrivals: BTreeMap::new(),
             trace: trace.then(Vec::new),
             events: 0,
             scenario,
@@ -140,6 +148,7 @@ impl World {
         }
         self.hosts[host].alive = Alive::Up;
         self.events += 1;
+        self.pass_time(host);
         self.handle(host, scheduled.event)?;
         self.settle(host)
     }
@@ -183,18 +192,7 @@ impl World {
         endpoint.relay.handle_timeout(now);
         if due {
             slot.next_progress = now + HEARTBEAT * 2;
-            let relay = &endpoint.relay;
-            let (received, consumed, buffered) = (relay.received(), relay.consumed(), relay.buffered());
-            let progress = Progress {
-                stream: endpoint.stream,
-                received,
-                consumed,
-                buffered,
-                pace: crate::pace::Pace::default(),
-            };
-            if let Some(node) = &mut slot.node {
-                node.progress(progress);
-            }
+            self.tell_progress(host);
         }
     }
 
@@ -205,8 +203,12 @@ impl World {
             Fault::Kill => {
                 self.close_everything(host);
                 self.hosts[host].alive = Alive::Dead;
+                self.lose_server(host);
             }
-            Fault::PowerCut => self.hosts[host].alive = Alive::Gone,
+            Fault::PowerCut => {
+                self.hosts[host].alive = Alive::Gone;
+                self.lose_server(host);
+            }
             Fault::Freeze(time) => self.hosts[host].alive = Alive::Frozen(now + time),
             Fault::Partition(time) => self.hosts[host].cut_off_until = now + time,
             Fault::DiskStall(time) => self.hosts[host].disk_stalled_until = now + time,
@@ -217,6 +219,13 @@ impl World {
                 }
             }
             Fault::StepFails(_) | Fault::StepHangs(_) => {}
+        }
+    }
+
+    /// Without the server the run is over; the nodes find out by themselves.
+    fn lose_server(&mut self, host: usize) {
+        if host == SERVER {
+            (self.server_over, self.server_gone) = (true, true);
         }
     }
 
@@ -233,12 +242,14 @@ impl World {
         for link in std::mem::take(&mut self.hosts[host].waiting_dials) {
             self.close_link(link, host);
         }
-        self.push(
-            SERVER,
-            Some(host),
-            self.scenario.latency,
-            Event::ControlClosed { from: host },
-        );
+        let latency = self.scenario.latency;
+        if host != SERVER {
+            self.push(SERVER, Some(host), latency, Event::ControlClosed { from: host });
+            return;
+        }
+        for node in 1..self.hosts.len() {
+            self.push(node, Some(SERVER), latency, Event::ControlClosed { from: SERVER });
+        }
     }
 
     /// After every event: everything that follows from it at this host, then the timers.
@@ -285,7 +296,23 @@ impl World {
     }
 
     pub(super) fn push(&mut self, host: usize, other: Option<usize>, delay: Duration, event: Event) {
-        self.queue.push(self.now + delay, host, other, event);
+        self.push_at(self.now + delay, host, other, event);
+    }
+
+    /// A message may take longer than another connection's; its own connection keeps the order.
+    pub(super) fn push_at(&mut self, at: Duration, host: usize, other: Option<usize>, event: Event) {
+        let jitter = u64::try_from(self.scenario.jitter.as_millis()).unwrap_or_default();
+        let Some(other_end) = other.filter(|_| jitter > 0) else {
+            return self.queue.push(at, host, other, event);
+        };
+        let arrives = at + self.rng.millis(0, jitter);
+        let last = self
+            .last_arrivals
+            .entry((other_end, host, event.link()))
+            .or_default();
+        *last = arrives.max(*last);
+        let at = *last;
+        self.queue.push(at, host, other, event);
     }
 
     pub(super) fn note(&mut self, host: usize, what: impl FnOnce() -> String) {

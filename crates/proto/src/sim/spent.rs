@@ -1,0 +1,113 @@
+//! How a host spends its time: what the transport's pump measures, known exactly here.
+
+use std::time::Duration;
+
+use super::event::SERVER;
+use super::host::Endpoint;
+use super::world::World;
+use crate::control::Progress;
+use crate::pace::Pace;
+
+/// Sums since the last [`Progress`], up to `until`.
+#[derive(Debug)]
+pub(super) struct Spent {
+    since: Duration,
+    until: Duration,
+    upstream: Duration,
+    consumer: Duration,
+    downstream: Duration,
+    consumer_busy: Duration,
+    pub(super) line_busy: Duration,
+    pub(super) line_bytes: u64,
+}
+
+fn millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}
+
+impl Spent {
+    pub(super) const fn new() -> Self {
+        Self {
+            since: Duration::ZERO,
+            until: Duration::ZERO,
+            upstream: Duration::ZERO,
+            consumer: Duration::ZERO,
+            downstream: Duration::ZERO,
+            consumer_busy: Duration::ZERO,
+            line_busy: Duration::ZERO,
+            line_bytes: 0,
+        }
+    }
+
+    pub(super) const fn begin(&mut self, now: Duration) {
+        *self = Self {
+            since: now,
+            until: now,
+            ..Self::new()
+        };
+    }
+
+    /// Since `until` the endpoint has been as it is now: nothing happened to it.
+    fn pass(&mut self, now: Duration, endpoint: &Endpoint) {
+        let time = now.saturating_sub(self.until);
+        self.until = now;
+        let relay = &endpoint.relay;
+        if !endpoint.disk.is_idle() {
+            self.consumer_busy += time;
+        }
+        if relay.wants_upstream() {
+            self.upstream += time;
+        } else if relay.is_held_by_consumer() {
+            self.consumer += time;
+        } else {
+            self.downstream += time;
+        }
+    }
+
+    fn take(&mut self) -> Pace {
+        let pace = Pace {
+            elapsed_ms: millis(self.until.saturating_sub(self.since)),
+            upstream_ms: millis(self.upstream),
+            consumer_ms: millis(self.consumer),
+            downstream_ms: millis(self.downstream),
+            work_ms: 0,
+            consumer_busy_ms: millis(self.consumer_busy),
+            link_busy_ms: millis(self.line_busy),
+            link_bytes: self.line_bytes,
+        };
+        self.begin(self.until);
+        pace
+    }
+}
+
+impl World {
+    /// Before an event changes anything at `host`: the time until now.
+    pub(super) fn pass_time(&mut self, host: usize) {
+        let now = self.now;
+        let slot = &mut self.hosts[host];
+        if let Some(endpoint) = &slot.endpoint {
+            slot.spent.pass(now, endpoint);
+        }
+    }
+
+    /// Tells the server where the stream is here, and how the time was spent.
+    pub(super) fn tell_progress(&mut self, host: usize) {
+        let now = self.now;
+        let slot = &mut self.hosts[host];
+        let Some(endpoint) = &slot.endpoint else { return };
+        let relay = &endpoint.relay;
+        let progress = Progress {
+            stream: endpoint.stream,
+            received: relay.received(),
+            consumed: relay.consumed(),
+            buffered: relay.buffered(),
+            pace: slot.spent.take(),
+        };
+        if host == SERVER {
+            self.server
+                .handle_head_pace(now, progress.stream, progress.received, progress.pace);
+        } else if let Some(node) = &mut slot.node {
+            node.progress(progress);
+        }
+    }
+}
