@@ -127,11 +127,11 @@ fn to_node() -> Vec<ToNode> {
         },
         ToNode::Ping(u64::MAX),
         ToNode::Finish,
-        ToNode::Pending { limit_secs: 1800 },
         ToNode::Queued {
             round: 2,
             reason: Reason::new("the run has begun"),
         },
+        ToNode::Pending { limit_secs: 1800 },
     ]
 }
 
@@ -189,7 +189,7 @@ fn messages_have_the_numbers_that_the_document_gives_them() {
         .iter()
         .map(|message| number(message.encode().unwrap()))
         .collect();
-    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 6, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 6, 7, 8, 9, 10, 11, 12, 13]);
 }
 
 #[test]
