@@ -6,6 +6,7 @@
 mod address;
 mod approve;
 mod architecture;
+mod attackers;
 mod boot;
 mod boot_images;
 mod clone;
