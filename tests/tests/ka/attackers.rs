@@ -88,16 +88,16 @@ fn serve(
         thread::spawn(move || pass_on(up_from, up_to, None));
         let alters = (times > 0).then(|| Arc::clone(altered));
         times = times.saturating_sub(1);
-        thread::spawn(move || pass_on(far, near, alters));
+        thread::spawn(move || pass_on(far, near, alters.as_deref()));
     }
     Ok(())
 }
 
-fn pass_on(mut from: TcpStream, mut to: TcpStream, alters: Option<Arc<AtomicUsize>>) {
+fn pass_on(mut from: TcpStream, mut to: TcpStream, alters: Option<&AtomicUsize>) {
     let (mut buffer, mut before) = (vec![0; 64 << 10], 0);
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         let at = ALTERED_AT.checked_sub(before).filter(|at| *at < count);
-        if let (Some(at), Some(altered)) = (at, &alters) {
+        if let (Some(at), Some(altered)) = (at, alters) {
             buffer[at] ^= 1;
             altered.fetch_add(1, Ordering::SeqCst);
         }

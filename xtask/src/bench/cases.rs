@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     Tree,
     /// A stage1, fetched by machines that boot.
     Boot,
+    /// One file, with something that goes wrong on the way.
+    Fault,
 }
 
 /// One case.
@@ -64,6 +66,11 @@ pub(crate) fn all(quick: bool) -> Vec<Case> {
         tree(3, None),
         tree(1, gbit),
         tree(3, gbit),
+        Case {
+            name: "faults".to_owned(),
+            kind: Kind::Fault,
+            ..stream(8, mbit_200, 256)
+        },
         Case {
             name: "pxe-64".to_owned(),
             kind: Kind::Boot,

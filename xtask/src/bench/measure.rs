@@ -22,7 +22,7 @@ use crate::cli::BenchOptions;
 /// Payloads and received files lie in memory, so that no disk is measured.
 pub(crate) const MEMORY: &str = "/dev/shm";
 /// How often ends are looked for, and how often resident sizes.
-const POLL: Duration = Duration::from_millis(4);
+pub(crate) const POLL: Duration = Duration::from_millis(4);
 const POLLS_A_SAMPLE: u32 = 25;
 /// A sender may stay behind its receivers for so long.
 const SENDER_LIMIT: Duration = Duration::from_secs(15);

@@ -7,6 +7,7 @@
 
 mod boot;
 mod cases;
+mod faults;
 mod measure;
 mod peers;
 mod report;
@@ -18,7 +19,7 @@ use anyhow::{Context as _, Result};
 use ka_tests::{binaries, interrupt, scratch};
 
 use crate::bench::cases::{Case, Kind};
-use crate::bench::report::{Measured, Outcome};
+use crate::bench::report::{FaultCost, Measured, Outcome};
 use crate::bench::tree::GoldenTree;
 use crate::cli::BenchOptions;
 use crate::{packages, root};
@@ -45,6 +46,7 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
     {
         let outcomes = match case.kind {
             Kind::Boot => boot::boot_case(case, &release, options)?,
+            Kind::Fault => faults::fault_case(case, &release, options)?,
             Kind::Stream => measure::stream_case(case, &release, options)?,
             Kind::Tree => {
                 let tree = match golden_tree.take() {
@@ -95,6 +97,13 @@ fn median(mut outcomes: Vec<Outcome>) -> Option<Outcome> {
         figures.get(figures.len() / 2).copied().unwrap_or_default()
     };
     let cpu_seconds = middle_of(|outcome| outcome.cpu_seconds);
+    let fault = outcomes
+        .iter()
+        .any(|outcome| outcome.fault.is_some())
+        .then(|| FaultCost {
+            noticed_seconds: middle_of(|outcome| outcome.fault.unwrap_or_default().noticed_seconds),
+            lost_seconds: middle_of(|outcome| outcome.fault.unwrap_or_default().lost_seconds),
+        });
     let cpu_sender_seconds = middle_of(|outcome| outcome.cpu_sender_seconds);
     let cpu_per_gib_hop = middle_of(|outcome| outcome.cpu_per_gib_hop);
     outcomes.sort_by(|one, other| one.wall_seconds.total_cmp(&other.wall_seconds));
@@ -110,6 +119,7 @@ fn median(mut outcomes: Vec<Outcome>) -> Option<Outcome> {
         cpu_seconds,
         cpu_sender_seconds,
         cpu_per_gib_hop,
+        fault,
         ..outcome
     })
 }

@@ -215,7 +215,8 @@ impl Job<'_> {
         Ok(sent_by(sender.arg("--file").arg(&self.source), receivers))
     }
 
-    fn ka(&self, args: &[&str]) -> Result<Prepared> {
+    /// `ka-server` with `args`, and the nodes n1, n2, ….
+    pub(crate) fn ka(&self, args: &[&str]) -> Result<Prepared> {
         let input = self.source.to_string_lossy().into_owned();
         let (server, join) = self.ka_server(&[&["--input", &input], args].concat())?;
         let node = |number: usize| {
@@ -228,7 +229,7 @@ impl Job<'_> {
             program
                 .arg("--join-file")
                 .arg(&join)
-                .arg("--output")
+                .args(["--name", &format!("n{number}"), "--output"])
                 .arg(self.sink(number))
         };
         let receivers = (1..self.nodes())

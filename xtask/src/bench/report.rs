@@ -30,6 +30,25 @@ pub(crate) struct Outcome {
     pub(crate) peak_sender_bytes: u64,
     /// Largest resident size of a process of a node, in bytes.
     pub(crate) peak_receiver_bytes: u64,
+    /// In the fault case: what the fault cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) fault: Option<FaultCost>,
+}
+
+/// What a fault cost the survivors.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct FaultCost {
+    /// From the fault until the server had named the last node that it hit.
+    pub(crate) noticed_seconds: f64,
+    /// Beyond an undisturbed transfer, until the last survivor's exit.
+    pub(crate) lost_seconds: f64,
+}
+
+impl FaultCost {
+    /// What healing itself took.
+    fn beyond_noticing(self) -> f64 {
+        (self.lost_seconds - self.noticed_seconds).max(0.0)
+    }
 }
 
 impl std::fmt::Display for Outcome {
@@ -71,6 +90,9 @@ pub(crate) fn print(measured: &Measured) {
         case.nodes,
         case.bytes >> 20
     );
+    if case.kind == Kind::Fault {
+        return print_faults(measured);
+    }
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN).set_header([
         "who",
@@ -109,6 +131,31 @@ pub(crate) fn print(measured: &Measured) {
     println!("{table}");
 }
 
+/// The fault case as a table.
+fn print_faults(measured: &Measured) {
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN).set_header([
+        "fault",
+        "wall s",
+        "min–max",
+        "noticed after s",
+        "lost s",
+        "beyond noticing s",
+    ]);
+    for outcome in &measured.outcomes {
+        let cost = outcome.fault.unwrap_or_default();
+        table.add_row([
+            outcome.peer.clone(),
+            format!("{:.2}", outcome.wall_seconds),
+            format!("{:.2}–{:.2}", outcome.spread.0, outcome.spread.1),
+            format!("{:.2}", cost.noticed_seconds),
+            format!("{:.2}", cost.lost_seconds),
+            format!("{:.2}", cost.beyond_noticing()),
+        ]);
+    }
+    println!("{table}");
+}
+
 /// What the issue asks for, and whether it was reached.
 pub(crate) fn print_verdicts(all: &[Measured]) {
     println!("\nAsked for, and reached:");
@@ -126,6 +173,7 @@ pub(crate) fn print_verdicts(all: &[Measured]) {
 fn verdicts(measured: &Measured) -> Vec<(&'static str, String, bool)> {
     match measured.case.kind {
         Kind::Boot => boot_verdict(measured).into_iter().collect(),
+        Kind::Fault => fault_verdict(measured).into_iter().collect(),
         Kind::Stream | Kind::Tree => clone_verdicts(measured),
     }
 }
@@ -137,6 +185,16 @@ fn boot_verdict(measured: &Measured) -> Option<(&'static str, String, bool)> {
         "files go out at over 0.8 of the line",
         format!("{ratio:.3}"),
         ratio > 0.8,
+    ))
+}
+
+fn fault_verdict(measured: &Measured) -> Option<(&'static str, String, bool)> {
+    let costs = measured.outcomes.iter().filter_map(|outcome| outcome.fault);
+    let most = costs.map(FaultCost::beyond_noticing).reduce(f64::max)?;
+    Some((
+        "a fault costs at most 3 s beyond noticing it",
+        format!("{most:.2} s"),
+        most < 3.0,
     ))
 }
 
@@ -184,7 +242,7 @@ fn clone_verdicts(measured: &Measured) -> Vec<(&'static str, String, bool)> {
                 );
             }
         }
-        Kind::Tree | Kind::Boot => {
+        Kind::Tree | Kind::Boot | Kind::Fault => {
             if let Some(mbuffer) = mbuffer {
                 let (asked, least) = match (shaped, measured.case.nodes) {
                     (true, _) => ("never slower than tar | mbuffer | tar", 1.0),
