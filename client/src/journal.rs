@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ka_status::event::{NodeEvent, Step};
+use ka_status::exec::OperatorExec;
 use ka_status::report::StepReport;
 
 use crate::log_ring::LogRing;
@@ -96,7 +97,8 @@ impl Journal {
 
     /// A line for this node's own screen or JSON reader only: the server has its own counters.
     pub(crate) fn here(&self, step: Step, text: impl Into<String>) {
-        self.show(&NodeEvent::news(step, text));
+        let event = NodeEvent::news(step, text);
+        self.show(&event.to_string(), event.encode());
     }
 
     /// Something the operator should read, also at the end; the run goes on.
@@ -122,6 +124,11 @@ impl Journal {
         self.emit(&NodeEvent::failed(step, reason));
     }
 
+    /// An operator has a command run here, or it has ended.
+    pub(crate) fn exec(&self, exec: &OperatorExec) {
+        self.write(&exec.to_string(), &exec.encode());
+    }
+
     /// Everything begins anew: the report of the next try is about that one.
     pub(crate) fn forget_record(&self) {
         *lock(&self.record) = Record::default();
@@ -138,8 +145,12 @@ impl Journal {
     }
 
     fn emit(&self, event: &NodeEvent) {
-        self.show(event);
-        let line = format!("[{:10.3}] {event}", self.started.elapsed().as_secs_f64());
+        self.write(&event.to_string(), &event.encode());
+    }
+
+    fn write(&self, said: &str, payload: &[u8]) {
+        self.show(said, payload.to_vec());
+        let line = format!("[{:10.3}] {said}", self.started.elapsed().as_secs_f64());
         self.log.push(&line);
         let mut text = lock(&self.text);
         if text.len() + line.len() < MAX_TEXT_BYTES {
@@ -152,19 +163,18 @@ impl Journal {
             drop(writeln!(lock(file), "{line}"));
         }
         if let Some(sink) = lock(&self.server).as_ref() {
-            sink(event.encode());
+            sink(payload.to_vec());
         }
     }
 
-    fn show(&self, event: &NodeEvent) {
+    fn show(&self, said: &str, mut payload: Vec<u8>) {
         match self.format {
             Format::LogOnly => {}
             // Nor is a closed terminal or pipe.
-            Format::Lines => drop(writeln!(std::io::stderr(), "{event}")),
+            Format::Lines => drop(writeln!(std::io::stderr(), "{said}")),
             Format::Json => {
-                let mut line = event.encode();
-                line.push(b'\n');
-                drop(std::io::stdout().write_all(&line));
+                payload.push(b'\n');
+                drop(std::io::stdout().write_all(&payload));
             }
         }
     }

@@ -90,7 +90,7 @@ pub(crate) fn run_with(options: &Options, setup: Setup) -> Result<(), Failure> {
         System::Full => settings::format(options),
         System::Memory => Format::LogOnly,
     };
-    let journal = Journal::new(format, log, setup.log);
+    let journal = Arc::new(Journal::new(format, log, setup.log));
     let stop = Stop::on_signals().map_err(Failure::NothingDone)?;
     let door = answer_operators(options, &config, &journal);
     let _door = match setup.system {
@@ -168,7 +168,7 @@ fn until_it_ends(shared: &Shared<'_>, config: &NodeConfig, mode: &Mode) -> Resul
 }
 
 /// Opens the status port. A node that cannot be looked at is cloned all the same.
-fn answer_operators(options: &Options, config: &NodeConfig, journal: &Journal) -> Option<OperatorDoor> {
+fn answer_operators(options: &Options, config: &NodeConfig, journal: &Arc<Journal>) -> Option<OperatorDoor> {
     let port = options.status_port;
     if port == 0 {
         return None;
@@ -178,7 +178,7 @@ fn answer_operators(options: &Options, config: &NodeConfig, journal: &Journal) -
         port,
         &config.join,
         config.name.clone(),
-        journal.log(),
+        Arc::clone(journal),
     );
     opened
         .map_err(|error| journal.news(Step::FindServer, format!("ka-status will not work here: {error}")))

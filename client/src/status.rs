@@ -1,7 +1,8 @@
 //! What an operator sees of this node and may do on it (`ka-status`, issue 3 §4): the log as it grows, and commands.
 //!
 //! Who may in is decided by the door (`ka_transport`): the holder of the server's key. Each operator has a thread for
-//! the log and one for commands, which run one after the other and end with the operator.
+//! the log and one for commands, which run one after the other and end with the operator. Each command is in this
+//! node's log and, while it has a server, in the server's: who, what, and how it ended.
 
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,8 +13,10 @@ use ka_host::run::{RunError, Shell, ShellChild};
 use ka_proto::operator::{Channel, MAX_OUTPUT, ToOperator};
 use ka_proto::wire::Payload;
 use ka_proto::{NodeName, Reason};
+use ka_status::exec::OperatorExec;
 use ka_transport::{JoinCode, Operator, OperatorDoor, OperatorWriter, TransportError};
 
+use crate::journal::Journal;
 use crate::log_ring::LogRing;
 
 /// Lines taken from the log at once.
@@ -24,6 +27,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 const WAIT_INTERVAL: Duration = Duration::from_millis(50);
 /// A command that could not be started, as a shell has it.
 const NOT_STARTED: u8 = 127;
+/// A command that was killed, because its operator left, as a shell has it: 128 and SIGKILL.
+const KILLED: u8 = 137;
 
 /// Answers operators on `port` of `listen` (every address without one), until the result is dropped.
 ///
@@ -34,13 +39,13 @@ pub(crate) fn open(
     port: u16,
     code: &JoinCode,
     name: NodeName,
-    log: Arc<LogRing>,
+    journal: Arc<Journal>,
 ) -> Result<OperatorDoor, TransportError> {
     let addr = SocketAddr::new(listen.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), port);
-    OperatorDoor::open(addr, code, name, move |operator| serve(operator, &log))
+    OperatorDoor::open(addr, code, name, move |operator| serve(operator, &journal))
 }
 
-fn serve(operator: Operator, log: &LogRing) {
+fn serve(operator: Operator, journal: &Journal) {
     let Operator {
         writer,
         mut commands,
@@ -48,10 +53,12 @@ fn serve(operator: Operator, log: &LogRing) {
     } = operator;
     std::thread::scope(|scope| {
         let for_log = writer.clone();
-        scope.spawn(move || tell_log(&for_log, log));
+        scope.spawn(move || tell_log(&for_log, &journal.log()));
         while let Some(command) = commands.next_command() {
-            log.push(&format!("operator at {from}: exec {command}"));
+            let exec = OperatorExec::starts(from, &command);
+            journal.exec(&exec);
             let code = run(&command, &writer);
+            journal.exec(&exec.ended(code));
             if !writer.send(&ToOperator::Exited(code)) {
                 break;
             }
@@ -107,7 +114,7 @@ fn wait(child: &mut ShellChild, writer: &OperatorWriter) -> u8 {
             Ok(None) if writer.is_open() => std::thread::sleep(WAIT_INTERVAL),
             Ok(None) => {
                 child.kill();
-                return NOT_STARTED;
+                return KILLED;
             }
             Err(error) => return not_started(&error, writer),
         }

@@ -77,6 +77,7 @@ impl View for NodeLogs {
         | RunEvent::NodeQueued { node, .. }
         | RunEvent::NodePrepared { node, .. }
         | RunEvent::NodeStep { node, .. }
+        | RunEvent::OperatorExec { node, .. }
         | RunEvent::NodeFailed { node, .. }
         | RunEvent::NodeBooted { node, .. }
         | RunEvent::NodeDone { node, .. }) = event

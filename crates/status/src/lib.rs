@@ -1,6 +1,6 @@
 //! Events of a run and how they are shown.
 //!
-//! What: the event a node sends while it works ([`event`]), the plan and the report it hands in ([`report`]),
+//! What: the event a node sends while it works ([`event`]), what operators had it run ([`exec`]), the plan and the report it hands in ([`report`]),
 //! what the server tells its user about the run ([`run`], [`summary`]), and three views of that: one line a
 //! node on a terminal, plain lines for a log, JSON lines for machines ([`view`]).
 //!
@@ -12,6 +12,7 @@
 mod board;
 pub mod boot;
 pub mod event;
+pub mod exec;
 pub mod option;
 pub mod proof;
 pub mod report;

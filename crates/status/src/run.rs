@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::boot::{BootServing, MachineNews, MachineRef, SeenBy};
 use crate::event::NodeEvent;
+use crate::exec::OperatorExec;
 use crate::report::{NodePlan, NodeReport};
 use crate::slow::Slow;
 use crate::summary::{RunSummary, StreamTotals};
@@ -172,6 +173,14 @@ pub enum RunEvent {
         node: NodeRef,
         /// What it said.
         step: NodeEvent,
+    },
+    /// An operator had a node run a command.
+    OperatorExec {
+        /// The node.
+        node: NodeRef,
+        /// Who, what, and how it ended.
+        #[serde(flatten)]
+        exec: OperatorExec,
     },
     /// Where the running stream stands, about once a second.
     Progress {

@@ -18,6 +18,7 @@ use ka_image::Progress;
 use ka_proto::MacAddr;
 use ka_status::boot::SeenBy;
 use ka_status::event::NodeEvent;
+use ka_status::exec::OperatorExec;
 use ka_status::report::NodeReport;
 use ka_status::run::{NodeProgress, NodeRef, RunEvent};
 use ka_status::summary::{NodeOutcome, NodeSummary, StreamTotals};
@@ -405,6 +406,9 @@ impl State {
 
     fn step(&mut self, id: u32, payload: &[u8]) {
         let Some(node) = self.roster.find(id) else { return };
+        if let Some(exec) = OperatorExec::decode(payload) {
+            return self.show(&RunEvent::OperatorExec { node, exec });
+        }
         self.show(&match NodeEvent::decode(payload) {
             Ok(step) => RunEvent::NodeStep { node, step },
             Err(error) => RunEvent::Warning {

@@ -2,10 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use ka_tests::binaries;
 use ka_tests::lab::{Lab, Server};
+use ka_tests::netns::GOLDEN_ADDRESS;
 use ka_tests::process::{Program, Running};
+use ka_transport::{JoinCode, OperatorConnection, ServerKey};
+
+use crate::kit::{expect_same_file, finish, payload};
 
 /// A server that waits for two nodes, and one of them.
 struct Waiting {
@@ -62,6 +66,94 @@ fn a_command_runs_on_the_node_with_its_output_and_its_code() -> Result<()> {
         .status(&waiting.state(), &[&node, "exec", "kill -9 $$"])?
         .finish()?;
     killed.expect(137).map(drop)
+}
+
+#[test]
+fn every_command_is_in_both_logs_with_who_asked_and_how_it_ended() -> Result<()> {
+    let lab = Lab::new("status-logged", 1, None)?;
+    let logs = lab.scratch().dir("logs")?;
+    let args = [
+        "-n",
+        "2",
+        "-e",
+        "true",
+        "--json",
+        "--log-dir",
+        &logs.display().to_string(),
+    ];
+    let server = lab.server(&args)?;
+    let node_log = logs.join("ka-client-n1.log");
+    let args = ["-e", "cat", "--log-dir", &logs.display().to_string()];
+    let mut node = lab.client(1, &server, &args)?;
+    node.wait_for("joined session")?;
+    let mut waiting = Waiting { lab, server, node };
+    let target = node_addr(&waiting.lab)?;
+    let command = "true\n[00:00] forged; exit 7";
+    let status = waiting.status(&waiting.state(), &[&target, "exec", command])?;
+    status.finish()?.expect(7)?;
+    let line = r#": exec "true\n[00:00] forged; exit 7""#;
+    let end = format!("{line} ended with 7");
+    waiting.server.run.wait_for(r#""exit_code":7"#)?;
+    let events: Vec<serde_json::Value> = waiting
+        .server
+        .run
+        .said()
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .filter(|event: &serde_json::Value| event["event"] == "operator-exec")
+        .collect();
+    ensure!(events.len() == 2, "{events:?}");
+    for (event, code) in events.iter().zip([None, Some(7)]) {
+        ensure!(
+            event["command"] == command && event["exit_code"].as_u64() == code,
+            "{event}"
+        );
+        ensure!(event["node"]["addr"] == target.as_str(), "{event}");
+        let from = event["from"].as_str().unwrap_or_default();
+        ensure!(from.starts_with(&format!("{GOLDEN_ADDRESS}:")), "{event}");
+    }
+    let mut found = std::fs::read_dir(&logs)?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path());
+    let run_dir = found.find(|path| path.is_dir()).context("no log of the run")?;
+    for path in [run_dir.join("run.log"), node_log] {
+        let text = std::fs::read_to_string(&path)?;
+        let said = |what: &str| text.lines().filter(|line| line.ends_with(what)).count();
+        ensure!(said(line) == 1 && said(&end) == 1, "{}:\n{text}", path.display());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_command_that_prints_without_end_to_an_operator_who_does_not_read_holds_up_no_stream() -> Result<()> {
+    let lab = Lab::new("status-flood", 1, None)?;
+    let sent = payload(&lab, 20_000_000)?;
+    let go = lab.scratch().path().join("go");
+    let feed = format!(
+        "until [ -e {0} ]; do sleep 0.1; done; cat {1}",
+        go.display(),
+        sent.display()
+    );
+    let server = lab.server(&["-n", "1", "-e", &feed])?;
+    let got = lab.scratch().path().join("got");
+    let node = lab.client(1, &server, &["--output", &got.display().to_string()])?;
+    let mut waiting = Waiting { lab, server, node };
+    waiting.node.wait_for("joined session")?;
+    let node = node_addr(&waiting.lab)?;
+    let code = JoinCode::read_file(waiting.server.join_file())?;
+    let key = ServerKey::load_or_create(&waiting.state())?;
+    let addr = format!("{node}:12345").parse()?;
+    let mut operators = waiting.lab.network().golden().enter(|| {
+        (0..4)
+            .map(|_| OperatorConnection::connect(addr, &key, &code))
+            .collect::<Result<Vec<_>, _>>()
+    })??;
+    for operator in &mut operators {
+        operator.exec("exec yes flood")?;
+    }
+    std::fs::write(&go, "")?;
+    finish(waiting.server, vec![waiting.node])?.expect_success()?;
+    expect_same_file(&sent, &got)
 }
 
 #[test]

@@ -97,6 +97,7 @@ impl Board {
             RunEvent::Ended { .. } => self.phase = Phase::Silent,
             RunEvent::RoundEnded { .. } => self.gathering(0, None),
             RunEvent::NodeStep { .. }
+            | RunEvent::OperatorExec { .. }
             | RunEvent::TakenUp { .. }
             | RunEvent::NodeQueued { .. }
             | RunEvent::NodeDoneAlready { .. }

@@ -52,6 +52,7 @@ pub fn event_line(event: &RunEvent) -> Option<String> {
         },
         RunEvent::NodePrepared { node, plan } => format!("{node}: ready to start{}", disks(plan)),
         RunEvent::NodeStep { node, step } => format!("{}> {step}", node.addr),
+        RunEvent::OperatorExec { node, exec } => format!("{}> {exec}", node.addr),
         RunEvent::SlowNode {
             node,
             slow,

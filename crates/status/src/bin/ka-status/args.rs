@@ -13,6 +13,7 @@ use ka_status::option::usage_line;
 ///
 /// Shows each node's log as it grows, every line with the node's address in front. A typed line `exec COMMAND` runs
 /// on the nodes. With `exec COMMAND` on the command line, runs that alone and ends with its exit code.
+/// Every command is in the node's log and in the server's, with your address and how it ended.
 ///
 /// Works on the machine that holds the server's key, while nodes are being cloned: from the moment they have
 /// their address until they reboot.

@@ -1,0 +1,135 @@
+//! A command that an operator had a node run (`ka-status NODE exec COMMAND`): the node logs it, and tells the server.
+//!
+//! It travels where [`crate::event::NodeEvent`] does, in the payload of `ToServer::Event`, and is known by its fields.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::MAX_EVENT_BYTES;
+
+/// Bytes of a command that are kept: as JSON, where a byte may take six, it still fits [`MAX_EVENT_BYTES`].
+pub const MAX_COMMAND_BYTES: usize = 2 << 10;
+
+/// One command: told when it starts, and again when it has ended. What restarts the node is told once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorExec {
+    /// Where the operator is.
+    pub from: SocketAddr,
+    /// The command as it was typed; the first [`MAX_COMMAND_BYTES`] of it and `…` when it is longer.
+    pub command: String,
+    /// How it ended, as a shell has it; `None`: it starts.
+    pub exit_code: Option<u8>,
+}
+
+impl OperatorExec {
+    /// A command that starts.
+    pub fn starts(from: SocketAddr, command: &str) -> Self {
+        Self {
+            from,
+            command: head(command),
+            exit_code: None,
+        }
+    }
+
+    /// The same command, ended.
+    #[must_use]
+    pub fn ended(self, exit_code: u8) -> Self {
+        Self {
+            exit_code: Some(exit_code),
+            ..self
+        }
+    }
+
+    /// As it travels.
+    pub fn encode(&self) -> Vec<u8> {
+        // Plain strings and numbers always serialize.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads what came from a node; `None`: it is something else.
+    pub fn decode(payload: &[u8]) -> Option<Self> {
+        if payload.len() > MAX_EVENT_BYTES {
+            return None;
+        }
+        let exec: Self = serde_json::from_slice(payload).ok()?;
+        Some(Self {
+            command: head(&exec.command),
+            ..exec
+        })
+    }
+}
+
+impl fmt::Display for OperatorExec {
+    /// Quoted and escaped: a command with line breaks or escape sequences stays one harmless line of a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "operator at {}: exec {:?}", self.from, self.command)?;
+        match self.exit_code {
+            Some(code) => write!(f, " ended with {code}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn head(command: &str) -> String {
+    if command.len() <= MAX_COMMAND_BYTES {
+        return command.to_owned();
+    }
+    let mut end = MAX_COMMAND_BYTES - '…'.len_utf8();
+    while !command.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &command[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{NodeEvent, Step};
+
+    fn exec(command: &str) -> OperatorExec {
+        OperatorExec::starts(SocketAddr::from(([10, 0, 1, 9], 40_000)), command)
+    }
+
+    #[test]
+    fn a_command_comes_back_as_it_was_sent_and_is_no_step() {
+        for sent in [exec("hostname; exit 7"), exec("true").ended(0)] {
+            assert_eq!(OperatorExec::decode(&sent.encode()), Some(sent.clone()));
+            assert!(NodeEvent::decode(&sent.encode()).is_err());
+        }
+        let step = NodeEvent::news(Step::Check, "hello").encode();
+        assert_eq!(OperatorExec::decode(&step), None);
+    }
+
+    #[test]
+    fn the_longest_command_fits_whatever_is_in_it_and_says_that_it_was_cut() {
+        for long in [
+            "\x01".repeat(MAX_COMMAND_BYTES * 16),
+            "ä".repeat(MAX_COMMAND_BYTES),
+        ] {
+            let payload = exec(&long).ended(255).encode();
+            assert!(payload.len() <= MAX_EVENT_BYTES);
+            assert!(OperatorExec::decode(&payload).unwrap().command.ends_with('…'));
+        }
+    }
+
+    #[test]
+    fn no_command_writes_a_second_line_or_an_escape_sequence_into_a_log() {
+        let line = exec("true\n[00:00] node 1: done\x1b[2J").ended(0).to_string();
+        assert_eq!(
+            line,
+            r#"operator at 10.0.1.9:40000: exec "true\n[00:00] node 1: done\u{1b}[2J" ended with 0"#
+        );
+    }
+
+    #[test]
+    fn truncated_and_oversized_ones_are_refused() {
+        let good = exec("hello").encode();
+        for len in 0..good.len() {
+            assert_eq!(OperatorExec::decode(&good[..len]), None, "{len} bytes");
+        }
+        assert_eq!(OperatorExec::decode(&vec![b' '; MAX_EVENT_BYTES + 1]), None);
+    }
+}
