@@ -27,6 +27,8 @@ mod rounds;
 mod secrets;
 mod status;
 mod strangers;
+mod tls;
 mod units;
+mod unproved;
 mod verify;
 mod versions;

@@ -16,37 +16,31 @@ use ka_proto::{PROTOCOL_VERSION, Reason};
 use ka_tests::lab::Lab;
 use ka_tests::netns::GOLDEN_ADDRESS;
 use ka_transport::JoinCode;
-use ring::rand::SystemRandom;
-use ring::signature::Ed25519KeyPair;
-use rustls::client::AlwaysResolvesClientRawPublicKeys;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::verify_tls13_signature_with_raw_key;
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::AlwaysResolvesServerRawPublicKeys;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
 
 use crate::kit::finish;
+use crate::tls::{self, PATIENCE, frame, key, provider, read_frame};
 
 const CONTROL: u16 = 30_765;
 /// A version that this build does not speak.
 const OTHER: u16 = 4711;
-/// A peer that says nothing for so long hangs.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn an_old_node_is_told_its_version_and_the_run_goes_on() -> Result<()> {
     let lab = Lab::new("versions", 2, None)?;
     let server = lab.server(&["-n", "1", "-e", "echo precious"])?;
     let code = JoinCode::read_file(server.join_file())?;
-    let socket = lab.network().node(2).enter(|| dial(CONTROL))??;
-    let config = rustls::ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Pinned(code.fingerprint)))
-        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(key()?)));
-    let mut tls = client(config, socket)?;
+    let socket = lab
+        .network()
+        .node(2)
+        .enter(|| tls::dial(GOLDEN_ADDRESS, CONTROL))??;
+    let mut tls = tls::connect(socket, Some(code.fingerprint), None)?;
     tls.write_all(&frame(&join_body(OTHER)))?;
     let ours = PROTOCOL_VERSION.number();
     match ToNode::decode(&read_frame(&mut tls)?)? {
@@ -169,98 +163,6 @@ fn join_body(version: u16) -> Vec<u8> {
     body.extend_from_slice(&version.to_le_bytes());
     body.extend_from_slice(b"fields that only the other version can read");
     body
-}
-
-fn frame(body: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
-    [&length.to_le_bytes(), body].concat()
-}
-
-fn read_frame(from: &mut impl Read) -> Result<Vec<u8>> {
-    let mut length = [0; 4];
-    from.read_exact(&mut length).context("reading a frame's length")?;
-    let length = u32::from_le_bytes(length) as usize;
-    ensure!(length < 4096, "a frame of {length} bytes");
-    let mut body = vec![0; length];
-    from.read_exact(&mut body).context("reading a frame")?;
-    Ok(body)
-}
-
-fn dial(port: u16) -> Result<TcpStream> {
-    let socket = TcpStream::connect_timeout(&format!("{GOLDEN_ADDRESS}:{port}").parse()?, PATIENCE)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    Ok(socket)
-}
-
-fn client(
-    config: ClientConfig,
-    socket: TcpStream,
-) -> Result<rustls::StreamOwned<rustls::ClientConnection, TcpStream>> {
-    let name = ServerName::try_from("ka").context("a name")?;
-    let connection = rustls::ClientConnection::new(Arc::new(config), name)?;
-    Ok(rustls::StreamOwned::new(connection, socket))
-}
-
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
-/// A key of our own, as RFC 7250 wants it.
-fn key() -> Result<Arc<CertifiedKey>> {
-    let pkcs8 =
-        Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| anyhow!("no random bytes"))?;
-    let key = rustls::crypto::ring::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(pkcs8.as_ref()))?;
-    let public = key.public_key().context("a key has a public part")?;
-    let certificate = CertificateDer::from(public.as_ref().to_vec());
-    Ok(Arc::new(CertifiedKey::new(vec![certificate], key)))
-}
-
-/// Takes the server whose fingerprint is in the join code.
-#[derive(Debug)]
-struct Pinned([u8; 32]);
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if blake3::hash(end_entity) == self.0 {
-            return Ok(ServerCertVerified::assertion());
-        }
-        Err(Error::General("not the key of the join code".to_owned()))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not offered".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let key = SubjectPublicKeyInfoDer::from(cert.as_ref());
-        let algorithms = provider().signature_verification_algorithms;
-        verify_tls13_signature_with_raw_key(message, &key, dss, &algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
-    }
 }
 
 /// Any node's key: what a node may do is decided by its proof.

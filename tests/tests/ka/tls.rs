@@ -1,0 +1,121 @@
+//! TLS as a peer that is not of this release speaks it: 1.3, raw public keys (RFC 7250), frames with a length in front.
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use ring::rand::SystemRandom;
+use ring::signature::Ed25519KeyPair;
+use rustls::client::AlwaysResolvesClientRawPublicKeys;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::verify_tls13_signature_with_raw_key;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned};
+
+/// A peer that says nothing for so long hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A connection whose ends have, or will have, made their handshake.
+pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
+
+/// Connects; reads give up after [`PATIENCE`].
+pub(crate) fn dial(host: &str, port: u16) -> Result<TcpStream> {
+    let socket = TcpStream::connect_timeout(&format!("{host}:{port}").parse()?, PATIENCE)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+/// A client with a fresh key of its own, for the server with this fingerprint, or any; offers `alpn`.
+pub(crate) fn connect(socket: TcpStream, server: Option<[u8; 32]>, alpn: Option<&[u8]>) -> Result<Tls> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Pinned(server)))
+        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(key()?)));
+    config.alpn_protocols = alpn.map(<[u8]>::to_vec).into_iter().collect();
+    let name = ServerName::try_from("ka").context("a name")?;
+    Ok(StreamOwned::new(
+        ClientConnection::new(Arc::new(config), name)?,
+        socket,
+    ))
+}
+
+pub(crate) fn frame(body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    [&length.to_le_bytes(), body].concat()
+}
+
+pub(crate) fn read_frame(from: &mut impl Read) -> Result<Vec<u8>> {
+    let mut length = [0; 4];
+    from.read_exact(&mut length).context("reading a frame's length")?;
+    let length = u32::from_le_bytes(length) as usize;
+    ensure!(length < 4096, "a frame of {length} bytes");
+    let mut body = vec![0; length];
+    from.read_exact(&mut body).context("reading a frame")?;
+    Ok(body)
+}
+
+pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// A key of our own, as RFC 7250 wants it.
+pub(crate) fn key() -> Result<Arc<CertifiedKey>> {
+    let pkcs8 =
+        Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| anyhow!("no random bytes"))?;
+    let key = rustls::crypto::ring::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(pkcs8.as_ref()))?;
+    let public = key.public_key().context("a key has a public part")?;
+    let certificate = CertificateDer::from(public.as_ref().to_vec());
+    Ok(Arc::new(CertifiedKey::new(vec![certificate], key)))
+}
+
+/// Takes the peer with this fingerprint; without one, anybody.
+#[derive(Debug)]
+struct Pinned(Option<[u8; 32]>);
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if self.0.is_none_or(|pinned| blake3::hash(end_entity) == pinned) {
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(Error::General("not the key of the join code".to_owned()))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not offered".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let key = SubjectPublicKeyInfoDer::from(cert.as_ref());
+        let algorithms = provider().signature_verification_algorithms;
+        verify_tls13_signature_with_raw_key(message, &key, dss, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}
