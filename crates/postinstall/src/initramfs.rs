@@ -195,26 +195,37 @@ fn dracut(plan: &mut Plan, files: &dyn Files, releases: &[String], modules: &[St
         );
     }
     for release in releases {
-        let image =
-            existing_image(files, release).unwrap_or_else(|| format!("/boot/initramfs-{release}.img"));
-        run(plan, release, &["dracut", "--force", &image, release], options);
+        for image in images(files, release, &format!("/boot/initramfs-{release}.img")) {
+            run(plan, release, &["dracut", "--force", &image, release], options);
+        }
     }
 }
 
-/// What the image of a kernel is called here.
-fn existing_image(files: &dyn Files, release: &str) -> Option<String> {
+/// The images of a kernel, by the names they have here; `otherwise` when there is none yet. Where kernel-install keeps one
+/// on the ESP beside the one in /boot, the loader takes the former and the latter is what the next update starts from: both
+/// hold the golden node's drivers.
+fn images(files: &dyn Files, release: &str, otherwise: &str) -> Vec<String> {
     let mut names = vec![
         format!("/boot/initramfs-{release}.img"),
         format!("/boot/initrd.img-{release}"),
         format!("/boot/initrd-{release}"),
         format!("/boot/initrd-{release}.img"),
     ];
-    // Boot Loader Specification: below a directory named for the installation.
+    names.retain(|name| files.exists(name));
+    // Boot Loader Specification: below a directory named for the installation. kernel-install calls it initrd, Debian's
+    // hook keeps the name that it has in /boot.
     for esp in ["/boot/efi", "/efi", "/boot"] {
-        let tokens = files.names(esp).into_iter();
-        names.extend(tokens.map(|token| format!("{esp}/{token}/{release}/initrd")));
+        for token in files.names(esp) {
+            let dir = format!("{esp}/{token}/{release}");
+            let found = files.names(&dir).into_iter();
+            let found = found.filter(|name| name.starts_with("initrd") || name.starts_with("initramfs"));
+            names.extend(found.map(|name| format!("{dir}/{name}")));
+        }
     }
-    names.into_iter().find(|name| files.exists(name))
+    if names.is_empty() {
+        names.push(otherwise.to_owned());
+    }
+    names
 }
 
 fn mkinitcpio(
@@ -261,13 +272,14 @@ fn merged(value: &str, modules: &[String]) -> Vec<String> {
 
 fn mkinitrd(plan: &mut Plan, files: &dyn Files, releases: &[String], modules: &[String], options: &[String]) {
     for release in releases {
-        let image = existing_image(files, release).unwrap_or_else(|| format!("/boot/initrd-{release}.img"));
         let with: Vec<String> = modules.iter().map(|module| format!("--with={module}")).collect();
-        let mut argv = vec!["mkinitrd", "-f"];
-        argv.extend(with.iter().map(String::as_str));
-        argv.extend(options.iter().map(String::as_str));
-        argv.extend([image.as_str(), release]);
-        run(plan, release, &argv, &[]);
+        for image in images(files, release, &format!("/boot/initrd-{release}.img")) {
+            let mut argv = vec!["mkinitrd", "-f"];
+            argv.extend(with.iter().map(String::as_str));
+            argv.extend(options.iter().map(String::as_str));
+            argv.extend([image.as_str(), release]);
+            run(plan, release, &argv, &[]);
+        }
     }
 }
 
@@ -362,6 +374,22 @@ mod tests {
         assert_eq!(
             commands(&old)[1],
             "mkinitrd -f --with=libata --with=ahci --with=ata_piix -v /boot/initrd-6.1.0-9.img 6.1.0-9"
+        );
+    }
+
+    #[test]
+    fn the_image_that_the_loader_takes_from_the_esp_is_rebuilt_beside_the_one_in_boot() {
+        let files = system("dracut")
+            .with("/boot/efi/0123abcd/6.1.0-10/initrd.img-6.1.0-10", "")
+            .with("/boot/efi/0123abcd/6.1.0-10/linux", "")
+            .with("/efi/debian/6.1.0-9/initrd", "");
+        assert_eq!(
+            commands(&plan(&files, &facts(), &needed()).unwrap()),
+            [
+                "dracut --force /boot/initrd.img-6.1.0-10 6.1.0-10",
+                "dracut --force /boot/efi/0123abcd/6.1.0-10/initrd.img-6.1.0-10 6.1.0-10",
+                "dracut --force /efi/debian/6.1.0-9/initrd 6.1.0-9"
+            ]
         );
     }
 
