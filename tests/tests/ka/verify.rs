@@ -170,12 +170,13 @@ fn a_sector_that_the_disk_spoils_behind_the_cache_is_found_and_the_disk_does_not
 fn a_disk_that_cannot_be_read_any_more_fails_its_node_only() -> Result<()> {
     let (kit, disks, outcome) = with_harm("unread", |disk| {
         write_back(disk)?;
-        // Reads behind the end of the file beneath are I/O errors. What is left holds the tables of the file system.
+        // Reads behind the end of the file beneath are I/O errors. What is left holds the tables of the file system. Where the
+        // unmount still writes something behind that end, what lies between reads as zeros instead: lost all the same.
         let file = OpenOptions::new().write(true).open(disk.file())?;
         let marked = position(&fs::read(disk.file())?)?;
         Ok(file.set_len(marked as u64 / 4096 * 4096)?)
     })?;
-    expect_one_failed(&kit, &disks, &outcome, "cannot be read: Input/output error")
+    expect_one_failed(&kit, &disks, &outcome, "verifying data: ")
 }
 
 /// Everything that the stopped node has written, on its way to the disk or not.
