@@ -93,7 +93,14 @@ pub(super) fn post_restore_hooks(work: &mut Installation, journal: &Journal) -> 
 }
 
 pub(super) fn pre_boot_hooks(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
-    run_hooks(work, journal, Point::PreBoot)
+    run_hooks(work, journal, Point::PreBoot)?;
+    work.plan.install.as_ref().map_or(Ok(()), |install| {
+        Ok(bootloader::confirm_last(
+            &open_root(work)?,
+            facts(work)?,
+            install,
+        )?)
+    })
 }
 
 fn run_hooks(work: &mut Installation, journal: &Journal, point: Point) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@ use std::io;
 
 use ka_postinstall::facts::Facts;
 use ka_postinstall::files::Files;
+use ka_postinstall::machine_id;
 use ka_status::report::{MAX_IDS, NodeIdentity};
 use ka_status::ssh;
 
@@ -14,8 +15,8 @@ const SSH_DIR: &str = "/etc/ssh";
 /// without sshd, without machine-id or without `/etc` is no worse a clone.
 ///
 /// # Errors
-/// A file is there and cannot be read.
-pub(super) fn of(files: &dyn Files, facts: &Facts, made: Vec<String>) -> io::Result<NodeIdentity> {
+/// A file is there and cannot be read; the clone would run with another machine-id than its own.
+pub(super) fn of(files: &dyn Files, facts: &Facts, made: Vec<String>) -> anyhow::Result<NodeIdentity> {
     let mut keys = Vec::new();
     let names = files.names(SSH_DIR);
     for name in names.iter().filter(|name| is_host_key(name)).take(MAX_IDS) {
@@ -25,7 +26,7 @@ pub(super) fn of(files: &dyn Files, facts: &Facts, made: Vec<String>) -> io::Res
     let partitions = facts.partitions.iter().filter_map(|part| part.partuuid.clone());
     Ok(NodeIdentity {
         host_name: line_of(files, "/etc/hostname")?,
-        machine_id: line_of(files, "/etc/machine-id")?.filter(|id| is_machine_id(id)),
+        machine_id: machine_id::prevailing(files, facts)?,
         filesystem_uuids: made,
         partition_uuids: partitions.collect(),
         ssh_host_keys: keys,
@@ -34,11 +35,6 @@ pub(super) fn of(files: &dyn Files, facts: &Facts, made: Vec<String>) -> io::Res
 
 fn is_host_key(name: &str) -> bool {
     name.starts_with("ssh_host_") && name.ends_with("_key.pub")
-}
-
-/// `uninitialized`, or nothing, until the first boot (machine-id(5)).
-fn is_machine_id(text: &str) -> bool {
-    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The first line that is no comment (hostname(5)).
@@ -54,14 +50,6 @@ fn line_of(files: &dyn Files, path: &str) -> io::Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_real_machine_id_is_one() {
-        assert!(is_machine_id("0123456789abcdef0123456789abcdef"));
-        for text in ["uninitialized", "", "0123456789abcdef0123456789abcdeg"] {
-            assert!(!is_machine_id(text), "{text}");
-        }
-    }
 
     #[test]
     fn public_host_keys_are_told_from_the_rest() {

@@ -9,7 +9,7 @@ use crate::files::{Files, first_of, has_program};
 use crate::fstab::{CloneDevice, DeviceMap};
 
 /// Where an EFI system partition is mounted, the usual place first.
-const ESP_PLACES: [&str; 3] = ["/boot/efi", "/efi", "/boot"];
+pub(crate) const ESP_PLACES: [&str; 3] = ["/boot/efi", "/efi", "/boot"];
 
 /// What has started this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,6 +27,12 @@ pub trait Files {
     /// It cannot be read, or is longer than [`MAX_TEXT_BYTES`].
     fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>>;
 
+    /// A part of a regular file of any length, shorter where the file ends; `None` when there is none of that name.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn read_part(&self, path: &str, offset: u64, len: usize) -> io::Result<Option<Vec<u8>>>;
+
     /// The names in a directory, sorted, without `.` and `..` and without those that are no UTF-8; none where there
     /// is no directory.
     fn names(&self, dir: &str) -> Vec<String>;
@@ -100,6 +106,12 @@ pub(crate) mod fixture {
     impl Files for Texts {
         fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
             Ok(self.0.get(path).cloned())
+        }
+
+        fn read_part(&self, path: &str, offset: u64, len: usize) -> io::Result<Option<Vec<u8>>> {
+            let start = usize::try_from(offset).unwrap_or(usize::MAX);
+            let part = |bytes: &Vec<u8>| bytes.iter().skip(start).take(len).copied().collect();
+            Ok(self.0.get(path).map(part))
         }
 
         fn names(&self, dir: &str) -> Vec<String> {

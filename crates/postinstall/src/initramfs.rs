@@ -1,15 +1,21 @@
 //! The initramfs of each installed kernel, rebuilt in the clone by the clone's own tool, with this hardware's drivers.
+//!
+//! What is booted need not be what the tool makes: systemd-boot takes a copy on the EFI system partition
+//! ([`crate::boot_entries`]), and in a clone the hooks that copy it do nothing or harm. So it is copied here.
 
 use std::cmp::Ordering;
 use std::time::Duration;
 
+use crate::boot_entries;
 use crate::facts::Facts;
-use crate::files::{Files, has_program, text};
+use crate::files::{Files, Kind, has_program, text};
 use crate::modprobe::Needed;
 use crate::plan::{Plan, PostError};
 
 /// One kernel's initramfs takes 20 seconds on a fast disk and many minutes in an emulated machine.
 const BUILD_LIMIT: Duration = Duration::from_secs(3600);
+/// 100 MB onto a slow stick.
+const COPY_LIMIT: Duration = Duration::from_secs(600);
 
 const MODULE_LISTS: [&str; 2] = ["/lib/modules", "/usr/lib/modules"];
 const BEGIN: &str = "# KA: what this machine's hardware needs";
@@ -32,6 +38,9 @@ impl Tool {
     /// The one that is installed.
     #[must_use]
     pub fn of(files: &dyn Files) -> Option<Self> {
+        if has_program(files, "dracut") && update_initramfs_is_dracuts(files) {
+            return Some(Self::Dracut);
+        }
         [
             ("update-initramfs", Self::InitramfsTools),
             ("dracut", Self::Dracut),
@@ -42,6 +51,14 @@ impl Tool {
         .find(|(name, _)| has_program(files, name))
         .map(|(_, tool)| tool)
     }
+}
+
+/// Debian's newer dracut brings an `update-initramfs` of its own, which hands over to it and reads none of
+/// initramfs-tools' lists.
+fn update_initramfs_is_dracuts(files: &dyn Files) -> bool {
+    ["/usr/sbin/update-initramfs", "/sbin/update-initramfs"]
+        .iter()
+        .any(|path| matches!(text(files, path), Ok(Some(script)) if script.contains("dracut")))
 }
 
 /// The installed kernels, by release, newest first: those with modules and an image to boot.
@@ -107,8 +124,14 @@ pub fn plan(files: &dyn Files, facts: &Facts, needed: &Needed) -> Result<Plan, P
     match tool {
         Tool::InitramfsTools => initramfs_tools(&mut plan, files, &releases, &modules, &options)?,
         Tool::Dracut => dracut(&mut plan, files, &releases, &modules, &options),
-        Tool::Mkinitcpio => mkinitcpio(&mut plan, files, &modules, &options)?,
+        Tool::Mkinitcpio => mkinitcpio(&mut plan, files, &releases, &modules, &options)?,
         Tool::Mkinitrd => mkinitrd(&mut plan, files, &releases, &modules, &options),
+    }
+    for image in boot_entries::unified(files) {
+        plan.warnings.push(format!(
+            "{image} is a unified kernel image: its initramfs and command line stay the golden node's unless a hook in \
+             /etc/ka/hooks.d makes it anew"
+        ));
     }
     Ok(plan)
 }
@@ -142,6 +165,28 @@ fn run(plan: &mut Plan, release: &str, argv: &[&str], options: &[String]) {
         BUILD_LIMIT,
         &words,
     );
+    // Debian's hook (systemd-boot's /etc/initramfs/post-update.d) would write boot entries with the command line of the
+    // kernel that runs here, stage1's, where there is no /etc/kernel/cmdline (kernel-install(8)).
+    plan.set_env("KERNEL_INSTALL_BYPASS", "1");
+}
+
+/// Builds `images` and puts the copies beside them up to date.
+fn build(plan: &mut Plan, release: &str, images: &Images, mut tool: impl FnMut(&mut Plan, &str)) {
+    for image in &images.built {
+        tool(plan, image);
+    }
+    let Some(from) = images.built.first() else { return };
+    copies(plan, release, from, &images.copies);
+}
+
+fn copies(plan: &mut Plan, release: &str, from: &str, to: &[String]) {
+    for copy in to {
+        plan.run(
+            format!("copying the initramfs of {release} to {copy}"),
+            COPY_LIMIT,
+            &["cp", from, copy],
+        );
+    }
 }
 
 fn initramfs_tools(
@@ -163,6 +208,8 @@ fn initramfs_tools(
         let known = files.exists(&format!("/boot/initrd.img-{release}"));
         let how = if known { "-u" } else { "-c" };
         run(plan, release, &["update-initramfs", how, "-k", release], options);
+        let image = format!("/boot/initrd.img-{release}");
+        copies(plan, release, &image, &boot_entries::images(files, release));
     }
     Ok(())
 }
@@ -195,42 +242,49 @@ fn dracut(plan: &mut Plan, files: &dyn Files, releases: &[String], modules: &[St
         );
     }
     for release in releases {
-        for image in images(files, release, &format!("/boot/initramfs-{release}.img")) {
-            run(plan, release, &["dracut", "--force", &image, release], options);
-        }
+        let images = images(files, release, &format!("/boot/initramfs-{release}.img"));
+        build(plan, release, &images, |plan, image| {
+            run(plan, release, &["dracut", "--force", image, release], options);
+        });
     }
 }
 
+/// The images of one kernel.
+struct Images {
+    /// Those that the tool is to make, one at least.
+    built: Vec<String>,
+    /// Those that are to be the same as the first of them.
+    copies: Vec<String>,
+}
+
 /// The images of a kernel, by the names they have here; `otherwise` when there is none yet. Where kernel-install keeps one
-/// on the ESP beside the one in /boot, the loader takes the former and the latter is what the next update starts from: both
-/// hold the golden node's drivers.
-fn images(files: &dyn Files, release: &str, otherwise: &str) -> Vec<String> {
-    let mut names = vec![
+/// on the ESP beside the one in /boot, the loader takes the former and the latter is what the next update starts from.
+fn images(files: &dyn Files, release: &str, otherwise: &str) -> Images {
+    let mut built = vec![
         format!("/boot/initramfs-{release}.img"),
         format!("/boot/initrd.img-{release}"),
         format!("/boot/initrd-{release}"),
         format!("/boot/initrd-{release}.img"),
     ];
-    names.retain(|name| files.exists(name));
-    // Boot Loader Specification: below a directory named for the installation. kernel-install calls it initrd, Debian's
-    // hook keeps the name that it has in /boot.
-    for esp in ["/boot/efi", "/efi", "/boot"] {
-        for token in files.names(esp) {
-            let dir = format!("{esp}/{token}/{release}");
-            let found = files.names(&dir).into_iter();
-            let found = found.filter(|name| name.starts_with("initrd") || name.starts_with("initramfs"));
-            names.extend(found.map(|name| format!("{dir}/{name}")));
-        }
+    built.retain(|name| files.exists(name));
+    // One name may be a link to another.
+    if built.iter().any(|name| files.kind(name) == Some(Kind::File)) {
+        built.retain(|name| files.kind(name) == Some(Kind::File));
     }
-    if names.is_empty() {
-        names.push(otherwise.to_owned());
+    let mut copies = boot_entries::images(files, release);
+    if built.is_empty() && !copies.is_empty() {
+        built.push(copies.remove(0));
     }
-    names
+    if built.is_empty() {
+        built.push(otherwise.to_owned());
+    }
+    Images { built, copies }
 }
 
 fn mkinitcpio(
     plan: &mut Plan,
     files: &dyn Files,
+    releases: &[String],
     modules: &[String],
     options: &[String],
 ) -> Result<(), PostError> {
@@ -255,6 +309,17 @@ fn mkinitcpio(
     }
     plan.write(CONFIG, format!("{}\n", lines.join("\n")), vec![modules.join(" ")]);
     run(plan, "all kernels", &["mkinitcpio", "-P"], options);
+    // With kernel-install there are no presets, and -P makes nothing.
+    for release in releases {
+        for image in boot_entries::images(files, release) {
+            run(
+                plan,
+                release,
+                &["mkinitcpio", "-k", release, "-g", &image],
+                options,
+            );
+        }
+    }
     Ok(())
 }
 
@@ -273,142 +338,17 @@ fn merged(value: &str, modules: &[String]) -> Vec<String> {
 fn mkinitrd(plan: &mut Plan, files: &dyn Files, releases: &[String], modules: &[String], options: &[String]) {
     for release in releases {
         let with: Vec<String> = modules.iter().map(|module| format!("--with={module}")).collect();
-        for image in images(files, release, &format!("/boot/initrd-{release}.img")) {
+        let images = images(files, release, &format!("/boot/initrd-{release}.img"));
+        build(plan, release, &images, |plan, image| {
             let mut argv = vec!["mkinitrd", "-f"];
             argv.extend(with.iter().map(String::as_str));
             argv.extend(options.iter().map(String::as_str));
-            argv.extend([image.as_str(), release]);
+            argv.extend([image, release]);
             run(plan, release, &argv, &[]);
-        }
+        });
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::facts::tests::facts;
-    use crate::files::fixture::Texts;
-    use crate::plan::Action;
-
-    fn system(tool: &str) -> Texts {
-        Texts::new(&[
-            ("/boot/vmlinuz-6.1.0-9", ""),
-            ("/boot/vmlinuz-6.1.0-10", ""),
-            ("/lib/modules/6.1.0-9/modules.dep", ""),
-            ("/lib/modules/6.1.0-10/modules.dep", ""),
-            ("/lib/modules/5.10.0-1/modules.dep", ""),
-            ("/boot/initrd.img-6.1.0-10", ""),
-        ])
-        .with(&format!("/usr/sbin/{tool}"), "")
-    }
-
-    fn needed() -> Needed {
-        Needed {
-            initramfs: vec!["libata".to_owned(), "ahci".to_owned()],
-            ..Needed::default()
-        }
-    }
-
-    fn commands(plan: &Plan) -> Vec<String> {
-        let run = |action: &Action| match action {
-            Action::Run(command) => Some(command.argv.join(" ")),
-            _ => None,
-        };
-        plan.actions.iter().filter_map(run).collect()
-    }
-
-    fn written(plan: &Plan, file: &str) -> String {
-        let found = plan.actions.iter().find_map(|action| match action {
-            Action::Write { path, bytes, .. } if path == file => {
-                Some(String::from_utf8_lossy(bytes).into_owned())
-            }
-            _ => None,
-        });
-        found.unwrap_or_else(|| panic!("{file} is not written:\n{plan}"))
-    }
-
-    #[test]
-    fn kernels_with_modules_and_an_image_count_and_the_newest_is_first() {
-        assert_eq!(releases(&system("dracut")), ["6.1.0-10", "6.1.0-9"]);
-    }
-
-    #[test]
-    fn debian_gets_its_module_list_and_every_kernel_is_rebuilt() {
-        let files = system("update-initramfs").with(
-            "/etc/initramfs-tools/modules",
-            "# mine\nloop\n# KA: what this machine's hardware needs\nmegaraid_sas\n# KA: end\n",
-        );
-        let plan = plan(&files, &facts(), &needed()).unwrap();
-        assert_eq!(
-            commands(&plan),
-            [
-                "update-initramfs -u -k 6.1.0-10",
-                "update-initramfs -c -k 6.1.0-9"
-            ]
-        );
-        assert_eq!(
-            written(&plan, "/etc/initramfs-tools/modules"),
-            "# mine\nloop\n# KA: what this machine's hardware needs\nlibata\nahci\n# KA: end\n"
-        );
-    }
-
-    #[test]
-    fn options_of_r_reach_the_tool_and_with_names_a_module_for_all() {
-        let mut facts = facts();
-        facts.boot.initrd_options = vec!["--with=ata_piix".to_owned(), "-v".to_owned()];
-        let debian = plan(&system("update-initramfs"), &facts, &needed()).unwrap();
-        assert_eq!(commands(&debian)[0], "update-initramfs -u -k 6.1.0-10 -v");
-        assert!(written(&debian, "/etc/initramfs-tools/modules").contains("\nata_piix\n"));
-        let redhat = plan(&system("dracut"), &facts, &needed()).unwrap();
-        assert_eq!(
-            commands(&redhat),
-            [
-                "dracut --force /boot/initrd.img-6.1.0-10 6.1.0-10 -v",
-                "dracut --force /boot/initramfs-6.1.0-9.img 6.1.0-9 -v"
-            ]
-        );
-        assert!(
-            written(&redhat, "/etc/dracut.conf.d/90-ka-hardware.conf").contains("\" libata ahci ata_piix \"")
-        );
-        let old = plan(&system("mkinitrd"), &facts, &needed()).unwrap();
-        assert_eq!(
-            commands(&old)[1],
-            "mkinitrd -f --with=libata --with=ahci --with=ata_piix -v /boot/initrd-6.1.0-9.img 6.1.0-9"
-        );
-    }
-
-    #[test]
-    fn the_image_that_the_loader_takes_from_the_esp_is_rebuilt_beside_the_one_in_boot() {
-        let files = system("dracut")
-            .with("/boot/efi/0123abcd/6.1.0-10/initrd.img-6.1.0-10", "")
-            .with("/boot/efi/0123abcd/6.1.0-10/linux", "")
-            .with("/efi/debian/6.1.0-9/initrd", "");
-        assert_eq!(
-            commands(&plan(&files, &facts(), &needed()).unwrap()),
-            [
-                "dracut --force /boot/initrd.img-6.1.0-10 6.1.0-10",
-                "dracut --force /boot/efi/0123abcd/6.1.0-10/initrd.img-6.1.0-10 6.1.0-10",
-                "dracut --force /efi/debian/6.1.0-9/initrd 6.1.0-9"
-            ]
-        );
-    }
-
-    #[test]
-    fn arch_keeps_the_modules_it_had() {
-        let files =
-            system("mkinitcpio").with("/etc/mkinitcpio.conf", "MODULES=(ext4 ahci)\nHOOKS=(base udev)\n");
-        let plan = plan(&files, &facts(), &needed()).unwrap();
-        assert_eq!(
-            written(&plan, "/etc/mkinitcpio.conf"),
-            "MODULES=(ext4 ahci libata)\nHOOKS=(base udev)\n"
-        );
-        assert_eq!(commands(&plan), ["mkinitcpio -P"]);
-    }
-
-    #[test]
-    fn a_system_without_kernel_has_nothing_to_build_and_one_without_tool_is_warned_of() {
-        assert!(plan(&Texts::default(), &facts(), &needed()).unwrap().is_empty());
-        let plan = plan(&system("nothing"), &facts(), &needed()).unwrap();
-        assert!(plan.is_empty() && plan.warnings.len() == 1, "{plan}");
-    }
-}
+#[path = "initramfs_tests.rs"]
+mod tests;

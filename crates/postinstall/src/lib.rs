@@ -9,6 +9,7 @@
 //! Plans are made from [`facts`] and [`files`], and carried out by [`plan`] beneath the [`root`], programs in a
 //! [`chroot`]. Nothing here talks to the network or formats anything.
 
+mod boot_entries;
 pub mod bootloader;
 pub mod chroot;
 pub mod facts;
@@ -17,6 +18,7 @@ pub mod fstab;
 pub mod hooks;
 pub mod identity;
 pub mod initramfs;
+pub mod machine_id;
 pub mod modprobe;
 pub mod plan;
 pub mod references;

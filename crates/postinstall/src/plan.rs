@@ -159,6 +159,13 @@ impl Plan {
         }));
     }
 
+    /// Sets a variable for the program that was added last.
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
+        if let Some(Action::Run(command)) = self.actions.last_mut() {
+            command.env.push((name.to_owned(), value.to_owned()));
+        }
+    }
+
     /// Carries it out. `told` hears of each action before it is done.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use crate::fstab::{DeviceMap, matching};
 use crate::plan::{Plan, PostError};
 
 /// Files that may hold references, each by itself.
-const FILES: [&str; 14] = [
+const FILES: [&str; 12] = [
     "/etc/crypttab",
     "/etc/default/grub",
     "/etc/grub.d/40_custom",
@@ -24,15 +24,13 @@ const FILES: [&str; 14] = [
     "/etc/uswsusp.conf",
     "/etc/lilo.conf",
     "/etc/sysconfig/bootloader",
-    "/boot/extlinux/extlinux.conf",
-    "/boot/syslinux/syslinux.cfg",
     "/boot/grub/grubenv",
     "/boot/grub2/grubenv",
     "/boot/grub/custom.cfg",
 ];
 
 /// Directories of such files, with the ending that counts.
-const DIRECTORIES: [(&str, &str); 7] = [
+const DIRECTORIES: [(&str, &str); 11] = [
     ("/etc/default/grub.d", ".cfg"),
     ("/etc/kernel/cmdline.d", ".conf"),
     ("/etc/cmdline.d", ".conf"),
@@ -40,6 +38,11 @@ const DIRECTORIES: [(&str, &str); 7] = [
     ("/boot/loader/entries", ".conf"),
     ("/boot/efi/loader/entries", ".conf"),
     ("/efi/loader/entries", ".conf"),
+    // With what extlinux.conf and syslinux.cfg include.
+    ("/boot/extlinux", ".conf"),
+    ("/boot/extlinux", ".cfg"),
+    ("/boot/syslinux", ".conf"),
+    ("/boot/syslinux", ".cfg"),
 ];
 
 /// Parameters that name a device: one that names none of ours leaves a clone that waits for it, or does not boot.
@@ -65,18 +68,15 @@ pub fn plan(files: &dyn Files, facts: &Facts) -> Result<Plan, PostError> {
                 .map(|what| format!("{path}: {what} names no disk of the clone")),
         );
         if new != text {
-            let new = if path.ends_with("/grubenv") {
-                sized(&new, text.len())
-            } else {
-                new
-            };
+            let new = fitting(&path, new, text.len());
             plan.write(path, new, changes);
         }
     }
     Ok(plan)
 }
 
-fn paths(files: &dyn Files) -> Vec<String> {
+/// The files that hold references, those that are there.
+pub(crate) fn paths(files: &dyn Files) -> Vec<String> {
     let mut paths: Vec<String> = FILES.iter().map(|path| (*path).to_owned()).collect();
     for (dir, ending) in DIRECTORIES {
         let names = files.names(dir).into_iter().filter(|name| name.ends_with(ending));
@@ -259,9 +259,36 @@ fn names_other_disk(value: &str, facts: &Facts) -> bool {
     }
 }
 
-/// GRUB's environment block has a fixed length, filled up with `#` (GRUB manual, section "Environment block").
-fn sized(text: &str, len: usize) -> String {
-    let mut text = text.trim_end_matches('#').to_owned();
+/// Insists that a boot loader's configuration names no file system of the golden node: what its own tool or
+/// [`plan`] could not reach would leave a clone that does not boot, or one that mounts another machine's disk.
+///
+/// # Errors
+/// The first that is named outside comments.
+pub(crate) fn expect_own(path: &str, text: &str, facts: &Facts) -> Result<(), PostError> {
+    if facts.keep_uuids {
+        return Ok(());
+    }
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    for map in &facts.devices {
+        if let (Some(golden), Some(clone)) = (&map.golden.uuid, &map.clone.uuid)
+            && golden != clone
+            && lines.clone().any(|line| line.contains(golden.as_str()))
+        {
+            return Err(PostError::Wrong(format!(
+                "{path} still names the golden file system {golden}: look for what writes it (GRUB: /etc/grub.d)"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// GRUB's environment block has a fixed length, filled up with `#` (GRUB manual, section "Environment block"); other files
+/// have none.
+pub(crate) fn fitting(path: &str, mut text: String, len: usize) -> String {
+    if !path.ends_with("/grubenv") {
+        return text;
+    }
+    text.truncate(text.trim_end_matches('#').len());
     while text.len() < len {
         text.push('#');
     }

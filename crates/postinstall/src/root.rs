@@ -8,7 +8,7 @@
 //! where it must.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
@@ -142,6 +142,14 @@ impl Root {
         })
     }
 
+    fn open_regular(&self, path: &str) -> io::Result<Option<File>> {
+        match self.open_file(Path::new(path), OFlags::RDONLY | OFlags::NONBLOCK) {
+            Ok(file) => Ok(file.metadata()?.is_file().then_some(file)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn open_with(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<File> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let file = openat2(&self.dir, path, flags | OFlags::CLOEXEC, mode, resolve)?;
@@ -182,14 +190,9 @@ impl Root {
 
 impl Files for Root {
     fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
-        let file = match self.open_file(Path::new(path), OFlags::RDONLY | OFlags::NONBLOCK) {
-            Ok(file) => file,
-            Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        if !file.metadata()?.is_file() {
+        let Some(file) = self.open_regular(path)? else {
             return Ok(None);
-        }
+        };
         let mut bytes = Vec::new();
         file.take(MAX_TEXT_BYTES + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_TEXT_BYTES {
@@ -198,6 +201,16 @@ impl Files for Root {
                 format!("longer than {MAX_TEXT_BYTES} bytes"),
             ));
         }
+        Ok(Some(bytes))
+    }
+
+    fn read_part(&self, path: &str, offset: u64, len: usize) -> io::Result<Option<Vec<u8>>> {
+        let Some(mut file) = self.open_regular(path)? else {
+            return Ok(None);
+        };
+        file.seek(SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
+        file.take(len as u64).read_to_end(&mut bytes)?;
         Ok(Some(bytes))
     }
 

@@ -24,6 +24,18 @@ fn an_absolute_link_stays_inside_the_tree() {
 }
 
 #[test]
+fn a_part_of_a_file_ends_where_the_file_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("image"), "0123456789").unwrap();
+    let root = Root::open(dir.path()).unwrap();
+    let part = |offset, len| root.read_part("/image", offset, len).unwrap().unwrap();
+    assert_eq!(part(2, 3), b"234");
+    assert_eq!(part(8, 100), b"89");
+    assert_eq!(part(100, 1), b"");
+    assert_eq!(root.read_part("/other", 0, 1).unwrap(), None);
+}
+
+#[test]
 fn what_is_written_through_a_link_lands_inside_the_tree() {
     let dir = tempfile::tempdir().unwrap();
     let outside = tempfile::tempdir().unwrap();

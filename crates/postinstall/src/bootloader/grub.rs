@@ -3,6 +3,7 @@
 use crate::facts::{Facts, efi_directories, efi_root, is_efi, shim_directory};
 use crate::files::{Files, first_of, has_program, program, text};
 use crate::plan::{Plan, PostError};
+use crate::references::expect_own;
 
 use super::{LOADER_LIMIT, pe};
 
@@ -129,20 +130,7 @@ fn judge_config(path: &str, text: &str, facts: &Facts) -> Result<(), PostError> 
     if !boots {
         return Err(PostError::Wrong(format!("{path} boots no kernel")));
     }
-    if facts.keep_uuids {
-        return Ok(());
-    }
-    for map in &facts.devices {
-        if let (Some(golden), Some(clone)) = (&map.golden.uuid, &map.clone.uuid)
-            && golden != clone
-            && text.contains(golden.as_str())
-        {
-            return Err(PostError::Wrong(format!(
-                "{path} still names the golden file system {golden}: look for it in /etc/grub.d"
-            )));
-        }
-    }
-    Ok(())
+    expect_own(path, text, facts)
 }
 
 fn fallback(files: &dyn Files, esp: &str) -> Option<String> {

@@ -6,7 +6,7 @@
 mod grub;
 mod nvram;
 mod others;
-mod pe;
+pub(crate) mod pe;
 
 use std::fmt;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use ka_disk::spec::Loader;
 use ka_disk::table::TableKind;
 
+use crate::boot_entries;
 use crate::facts::{DiskFact, Facts, Firmware};
 use crate::files::Files;
 use crate::plan::{Clone, Plan, PostError};
@@ -270,17 +271,24 @@ pub fn confirm(
         }
         Install::SystemdBoot { esp } => {
             let loader = others::systemd_boot_loader(files, esp)?;
+            boot_entries::check(files, facts)?;
             nvram::enter(clone, facts, esp, &loader, told)?;
         }
-        Install::Extlinux { .. } => {
-            let file = format!("{}/ldlinux.sys", others::extlinux_dir(files));
-            if !files.exists(&file) {
-                return Err(PostError::Wrong(format!("extlinux left no {file}")));
-            }
-        }
+        Install::Extlinux { .. } => others::check_extlinux(files, facts)?,
         Install::Lilo { .. } => {}
     }
     Ok(())
+}
+
+/// Looks once more when the last hook has run: at what only a hook can make anew.
+///
+/// # Errors
+/// What is not as it has to be.
+pub fn confirm_last(files: &dyn Files, facts: &Facts, install: &Install) -> Result<(), PostError> {
+    match install {
+        Install::SystemdBoot { .. } => boot_entries::check_unified(files, facts),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! The other loaders: systemd-boot, EXTLINUX, LILO. Their configuration was rewritten as text before
 //! ([`crate::references`]).
 
-use crate::facts::efi_root;
-use crate::files::{Files, first_of, has_program};
-use crate::plan::{Action, Plan, PostError};
+use crate::facts::{Facts, efi_root};
+use crate::files::{Files, first_of, has_program, text};
+use crate::plan::{Plan, PostError};
+use crate::references::expect_own;
 
 use super::LOADER_LIMIT;
 
@@ -23,12 +24,8 @@ pub(super) fn systemd_boot(files: &dyn Files, esp: &str) -> Result<Plan, PostErr
         LOADER_LIMIT,
         &["bootctl", &path, "--no-variables", "install"],
     );
-    if let Some(Action::Run(command)) = plan.actions.last_mut() {
-        // The table on the disk is a provisional one in which nothing is an EFI system partition.
-        command
-            .env
-            .push(("SYSTEMD_RELAX_ESP_CHECKS".to_owned(), "1".to_owned()));
-    }
+    // The table on the disk is a provisional one in which nothing is an EFI system partition.
+    plan.set_env("SYSTEMD_RELAX_ESP_CHECKS", "1");
     Ok(plan)
 }
 
@@ -62,6 +59,50 @@ pub(super) fn extlinux(files: &dyn Files) -> Plan {
         &["extlinux", "--install", dir],
     );
     plan
+}
+
+/// Insists on what `extlinux --install` leaves behind, on a kernel to boot, and on a configuration that names no golden
+/// disk.
+pub(super) fn check_extlinux(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
+    let dir = extlinux_dir(files);
+    let second_stage = format!("{dir}/ldlinux.sys");
+    if !files.exists(&second_stage) {
+        return Err(PostError::Wrong(format!("extlinux left no {second_stage}")));
+    }
+    let is_config = |name: &String| name.ends_with(".conf") || name.ends_with(".cfg");
+    let mut boots = false;
+    for name in files.names(dir).into_iter().filter(is_config) {
+        let path = format!("{dir}/{name}");
+        let text = text(files, &path)
+            .map_err(PostError::reading(&path))?
+            .unwrap_or_default();
+        expect_own(&path, &text, facts)?;
+        boots |= kernels(&text).any(|kernel| files.exists(&as_extlinux_reads(kernel, dir, facts)));
+    }
+    if boots {
+        return Ok(());
+    }
+    Err(PostError::Wrong(format!(
+        "no file in {dir} names a kernel that is there: a path in it begins at the root of the file system with {dir}"
+    )))
+}
+
+/// The kernels of a configuration, without the menus that are loaded in the same way (SYSLINUX wiki, "Config").
+fn kernels(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| {
+        let (key, value) = line.trim().split_once(char::is_whitespace)?;
+        let is_kernel = key.eq_ignore_ascii_case("linux") || key.eq_ignore_ascii_case("kernel");
+        let value = value.trim();
+        (is_kernel && !value.ends_with(".c32")).then_some(value)
+    })
+}
+
+fn as_extlinux_reads(path: &str, dir: &str, facts: &Facts) -> String {
+    if !path.starts_with('/') {
+        return format!("{dir}/{path}");
+    }
+    let mount = facts.mount_of(dir).map_or("/", |mount| mount.path.as_str());
+    format!("{}{path}", mount.trim_end_matches('/'))
 }
 
 /// EXTLINUX leaves the disk's boot record to its administrator; the code for it comes with syslinux.

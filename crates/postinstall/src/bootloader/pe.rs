@@ -1,5 +1,8 @@
-//! Whether an EFI program carries a signature: the certificate table of its PE header (PE/COFF specification, section
-//! "Optional Header Data Directories"). Not here: whether it is a good one, which is the firmware's to say.
+//! What the PE header of an EFI program says: whether it carries a signature (PE/COFF specification, section "Optional
+//! Header Data Directories"), and where a section is ("Section Table"). Not here: whether the signature is a good one,
+//! which is the firmware's to say.
+
+use std::ops::Range;
 
 /// Where the header's place stands.
 const HEADER_AT: usize = 0x3c;
@@ -10,20 +13,46 @@ const DIRECTORIES: [(u16, usize); 2] = [(0x20b, 112), (0x10b, 96)];
 /// The certificate table is the fifth directory of eight bytes.
 const CERTIFICATES_AT: usize = 4 * 8;
 
+/// Of each entry of the section table.
+const SECTION_LEN: usize = 40;
+
 /// Whether the image has a certificate table that is not empty.
 pub(super) fn is_signed(image: &[u8]) -> bool {
     certificates_len(image).is_some_and(|len| len > 0)
 }
 
-fn certificates_len(image: &[u8]) -> Option<u32> {
+/// Where in the file the section of this name (of 8 bytes, with zeros) is, by the file's beginning.
+pub(crate) fn section(head: &[u8], name: [u8; 8]) -> Option<Range<u64>> {
+    let optional = optional_header(head)?;
+    let count = usize::from(u16_at(head, optional - 18)?);
+    let table = optional + usize::from(u16_at(head, optional - 4)?);
+    let entries = head.get(table..)?.chunks_exact(SECTION_LEN).take(count);
+    let entry = entries.into_iter().find(|entry| entry.starts_with(&name))?;
+    // What is in the file may be padded, what is in memory may be longer.
+    let len = u32_at(entry, 8)?.min(u32_at(entry, 16)?);
+    let start = u64::from(u32_at(entry, 20)?);
+    Some(start..start + u64::from(len))
+}
+
+/// Where the optional header begins, behind signature and COFF header.
+fn optional_header(image: &[u8]) -> Option<usize> {
     let header = usize::try_from(u32_at(image, HEADER_AT)?).ok()?;
     if image.get(header..header.checked_add(4)?)? != b"PE\0\0" {
         return None;
     }
-    let optional = header.checked_add(COFF_LEN)?;
-    let magic = u16::from_le_bytes(image.get(optional..optional + 2)?.try_into().ok()?);
+    header.checked_add(COFF_LEN)
+}
+
+fn certificates_len(image: &[u8]) -> Option<u32> {
+    let optional = optional_header(image)?;
+    let magic = u16_at(image, optional)?;
     let (_, directories) = DIRECTORIES.into_iter().find(|(known, _)| *known == magic)?;
     u32_at(image, optional + directories + CERTIFICATES_AT + 4)
+}
+
+fn u16_at(image: &[u8], at: usize) -> Option<u16> {
+    let bytes = image.get(at..at.checked_add(2)?)?;
+    Some(u16::from_le_bytes(bytes.try_into().ok()?))
 }
 
 fn u32_at(image: &[u8], at: usize) -> Option<u32> {
@@ -57,6 +86,7 @@ pub(super) mod tests {
         let whole = image(1500);
         for len in 0..whole.len() {
             let _ = is_signed(&whole[..len]);
+            assert_eq!(section(&whole[..len], *b".cmdline"), None);
         }
         assert!(!is_signed(b"MZ"));
         let mut far = vec![0xff; 512];

@@ -200,6 +200,26 @@ fn extlinux_needs_the_active_partition_and_brings_its_boot_code() {
 }
 
 #[test]
+fn extlinux_must_have_left_its_second_stage_and_a_kernel_to_boot() {
+    let files = Texts::new(&[
+        ("/boot/extlinux/ldlinux.sys", "stage 2"),
+        ("/boot/extlinux/extlinux.conf", "UI menu.c32\ninclude linux.cfg\n"),
+        ("/boot/extlinux/linux.cfg", "label a\n\tLINUX ../vmlinuz\n"),
+        ("/boot/extlinux/../vmlinuz", ""),
+    ]);
+    let facts = bios();
+    others::check_extlinux(&files, &facts).unwrap();
+    let refusal = |files: &Texts| others::check_extlinux(files, &facts).unwrap_err().to_string();
+    let config = "/boot/extlinux/linux.cfg";
+    assert!(refusal(&files.clone().with(config, "kernel /vmlinuz\n")).contains("names a kernel"));
+    let golden = "append root=UUID=11111111-0003-4000-8000-000000000003\n";
+    assert!(refusal(&files.clone().with(config, golden)).contains("golden file system"));
+    let mut without = files;
+    without.0.remove("/boot/extlinux/ldlinux.sys");
+    assert!(refusal(&without).contains("left no /boot/extlinux/ldlinux.sys"));
+}
+
+#[test]
 fn systemd_boot_is_told_not_to_judge_the_provisional_table() {
     let mut facts = uefi();
     facts.boot.loader = Some("systemd-boot".to_owned());

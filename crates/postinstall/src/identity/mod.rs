@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::boot_entries;
 use crate::facts::Facts;
 use crate::files::{Files, Kind, has_program, text};
+use crate::machine_id;
 use crate::plan::{Plan, PostError};
 
 /// An RSA key of 3072 bits takes seconds on an old machine, and a minute in an emulated one.
@@ -65,7 +67,7 @@ pub fn plan(files: &dyn Files, facts: &Facts, fresh: &mut dyn FnMut() -> Uuid) -
         return Ok(plan);
     }
     names::plan(&mut plan, files, facts)?;
-    machine_id(&mut plan, files, fresh)?;
+    machine_ids(&mut plan, files, fresh)?;
     host_keys(&mut plan, files, facts);
     network::plan(&mut plan, files, facts)?;
     storage_names(&mut plan, files, fresh)?;
@@ -74,15 +76,16 @@ pub fn plan(files: &dyn Files, facts: &Facts, fresh: &mut dyn FnMut() -> Uuid) -
 }
 
 /// systemd's and D-Bus' id. Written, not emptied: a missing one would make the next boot a "first boot".
-fn machine_id(plan: &mut Plan, files: &dyn Files, fresh: &mut dyn FnMut() -> Uuid) -> Result<(), PostError> {
-    const MACHINE_ID: &str = "/etc/machine-id";
+fn machine_ids(plan: &mut Plan, files: &dyn Files, fresh: &mut dyn FnMut() -> Uuid) -> Result<(), PostError> {
     const DBUS: &str = "/var/lib/dbus/machine-id";
     let id = fresh().simple().to_string();
     let change = || vec![format!("machine-id {id}")];
-    if let Some(golden) = text(files, MACHINE_ID).map_err(PostError::reading(MACHINE_ID))? {
-        plan.write_mode(MACHINE_ID, format!("{id}\n"), 0o444, change());
+    let file = machine_id::FILE;
+    if let Some(golden) = text(files, file).map_err(PostError::reading(file))? {
+        plan.write_mode(file, format!("{id}\n"), 0o444, change());
         entry_token(plan, files, golden.trim());
     }
+    machine_id::plan_parameters(plan, files, &id)?;
     // A link to the other one on today's systems.
     if files.kind(DBUS) == Some(Kind::File) {
         plan.write_mode(DBUS, format!("{id}\n"), 0o444, change());
@@ -94,14 +97,13 @@ fn machine_id(plan: &mut Plan, files: &dyn Files, fresh: &mut dyn FnMut() -> Uui
 /// kernel is to be installed beside them (kernel-install(8), `/etc/kernel/entry-token`).
 fn entry_token(plan: &mut Plan, files: &dyn Files, golden: &str) {
     const TOKEN: &str = "/etc/kernel/entry-token";
-    let named = [
-        "/boot/loader/entries",
-        "/boot/efi/loader/entries",
-        "/efi/loader/entries",
-    ]
-    .iter()
-    .flat_map(|dir| files.names(dir))
-    .any(|name| !golden.is_empty() && name.starts_with(golden));
+    let named = boot_entries::files_with_entries(files)
+        .into_iter()
+        .chain(boot_entries::unified(files))
+        .any(|path| {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            !golden.is_empty() && name.starts_with(golden)
+        });
     if named && !files.exists(TOKEN) {
         plan.write(
             TOKEN,

@@ -130,6 +130,28 @@ fn boot_entries_named_for_the_golden_machine_id_keep_their_token() {
 }
 
 #[test]
+fn a_command_line_does_not_give_a_clone_the_golden_machine_id_back() {
+    // As kernel-install of Debian 12 writes it.
+    let entry = "/boot/efi/loader/entries/00112233445566778899aabbccddeeff-6.1.conf";
+    let files = debian().with(
+        entry,
+        "machine-id 00112233445566778899aabbccddeeff\n\
+         options    root=UUID=x systemd.machine_id=00112233445566778899aabbccddeeff\n\
+         linux      /00112233445566778899aabbccddeeff/6.1/linux\n",
+    );
+    let plan = planned(&files);
+    let id = written(&plan, "/etc/machine-id");
+    let id = id.trim();
+    assert_eq!(
+        written(&plan, entry),
+        format!(
+            "machine-id {id}\noptions    root=UUID=x systemd.machine_id={id}\n\
+             linux      /00112233445566778899aabbccddeeff/6.1/linux\n"
+        )
+    );
+}
+
+#[test]
 fn files_bound_to_golden_cards_are_freed() {
     let files = Texts::new(&[
         (

@@ -1,0 +1,192 @@
+//! Which images are built by which tool, and how those reach the place that is booted from.
+
+use super::*;
+use crate::facts::tests::facts;
+use crate::files::fixture::Texts;
+use crate::plan::Action;
+
+fn system(tool: &str) -> Texts {
+    Texts::new(&[
+        ("/boot/vmlinuz-6.1.0-9", ""),
+        ("/boot/vmlinuz-6.1.0-10", ""),
+        ("/lib/modules/6.1.0-9/modules.dep", ""),
+        ("/lib/modules/6.1.0-10/modules.dep", ""),
+        ("/lib/modules/5.10.0-1/modules.dep", ""),
+        ("/boot/initrd.img-6.1.0-10", ""),
+    ])
+    .with(&format!("/usr/sbin/{tool}"), "")
+}
+
+fn needed() -> Needed {
+    Needed {
+        initramfs: vec!["libata".to_owned(), "ahci".to_owned()],
+        ..Needed::default()
+    }
+}
+
+fn commands(plan: &Plan) -> Vec<String> {
+    let run = |action: &Action| match action {
+        Action::Run(command) => Some(command.argv.join(" ")),
+        _ => None,
+    };
+    plan.actions.iter().filter_map(run).collect()
+}
+
+fn written(plan: &Plan, file: &str) -> String {
+    let found = plan.actions.iter().find_map(|action| match action {
+        Action::Write { path, bytes, .. } if path == file => {
+            Some(String::from_utf8_lossy(bytes).into_owned())
+        }
+        _ => None,
+    });
+    found.unwrap_or_else(|| panic!("{file} is not written:\n{plan}"))
+}
+
+#[test]
+fn kernels_with_modules_and_an_image_count_and_the_newest_is_first() {
+    assert_eq!(releases(&system("dracut")), ["6.1.0-10", "6.1.0-9"]);
+}
+
+#[test]
+fn debian_gets_its_module_list_and_every_kernel_is_rebuilt() {
+    let files = system("update-initramfs").with(
+        "/etc/initramfs-tools/modules",
+        "# mine\nloop\n# KA: what this machine's hardware needs\nmegaraid_sas\n# KA: end\n",
+    );
+    let plan = plan(&files, &facts(), &needed()).unwrap();
+    assert_eq!(
+        commands(&plan),
+        [
+            "update-initramfs -u -k 6.1.0-10",
+            "update-initramfs -c -k 6.1.0-9"
+        ]
+    );
+    assert_eq!(
+        written(&plan, "/etc/initramfs-tools/modules"),
+        "# mine\nloop\n# KA: what this machine's hardware needs\nlibata\nahci\n# KA: end\n"
+    );
+}
+
+#[test]
+fn options_of_r_reach_the_tool_and_with_names_a_module_for_all() {
+    let mut facts = facts();
+    facts.boot.initrd_options = vec!["--with=ata_piix".to_owned(), "-v".to_owned()];
+    let debian = plan(&system("update-initramfs"), &facts, &needed()).unwrap();
+    assert_eq!(commands(&debian)[0], "update-initramfs -u -k 6.1.0-10 -v");
+    assert!(written(&debian, "/etc/initramfs-tools/modules").contains("\nata_piix\n"));
+    let redhat = plan(&system("dracut"), &facts, &needed()).unwrap();
+    assert_eq!(
+        commands(&redhat),
+        [
+            "dracut --force /boot/initrd.img-6.1.0-10 6.1.0-10 -v",
+            "dracut --force /boot/initramfs-6.1.0-9.img 6.1.0-9 -v"
+        ]
+    );
+    assert!(
+        written(&redhat, "/etc/dracut.conf.d/90-ka-hardware.conf").contains("\" libata ahci ata_piix \"")
+    );
+    let old = plan(&system("mkinitrd"), &facts, &needed()).unwrap();
+    assert_eq!(
+        commands(&old)[1],
+        "mkinitrd -f --with=libata --with=ahci --with=ata_piix -v /boot/initrd-6.1.0-9.img 6.1.0-9"
+    );
+}
+
+/// Debian with systemd-boot for the newer kernel; Fedora's manner, with no image in /boot, for the older one.
+fn with_esp(tool: &str) -> Texts {
+    system(tool)
+        .with("/boot/efi/0123abcd/6.1.0-10/initrd.img-6.1.0-10", "")
+        .with("/boot/efi/0123abcd/6.1.0-10/linux", "")
+        .with("/efi/debian/6.1.0-9/initrd", "")
+}
+
+#[test]
+fn the_image_that_the_loader_takes_from_the_esp_is_the_one_that_was_built() {
+    assert_eq!(
+        commands(&plan(&with_esp("dracut"), &facts(), &needed()).unwrap()),
+        [
+            "dracut --force /boot/initrd.img-6.1.0-10 6.1.0-10",
+            "cp /boot/initrd.img-6.1.0-10 /boot/efi/0123abcd/6.1.0-10/initrd.img-6.1.0-10",
+            "dracut --force /efi/debian/6.1.0-9/initrd 6.1.0-9"
+        ]
+    );
+    assert_eq!(
+        commands(&plan(&with_esp("update-initramfs"), &facts(), &needed()).unwrap()),
+        [
+            "update-initramfs -u -k 6.1.0-10",
+            "cp /boot/initrd.img-6.1.0-10 /boot/efi/0123abcd/6.1.0-10/initrd.img-6.1.0-10",
+            "update-initramfs -c -k 6.1.0-9",
+            "cp /boot/initrd.img-6.1.0-9 /efi/debian/6.1.0-9/initrd"
+        ]
+    );
+    assert_eq!(
+        commands(&plan(&with_esp("mkinitcpio"), &facts(), &needed()).unwrap()),
+        [
+            "mkinitcpio -P",
+            "mkinitcpio -k 6.1.0-10 -g /boot/efi/0123abcd/6.1.0-10/initrd.img-6.1.0-10",
+            "mkinitcpio -k 6.1.0-9 -g /efi/debian/6.1.0-9/initrd"
+        ]
+    );
+}
+
+#[test]
+fn hooks_of_the_tool_may_not_write_boot_entries_with_the_command_line_of_stage1() {
+    let plan = plan(&with_esp("update-initramfs"), &facts(), &needed()).unwrap();
+    let builds = plan.actions.iter().filter_map(|action| match action {
+        Action::Run(command) if command.argv[0] == "update-initramfs" => Some(command),
+        _ => None,
+    });
+    for command in builds {
+        assert_eq!(
+            command.env,
+            [("KERNEL_INSTALL_BYPASS".to_owned(), "1".to_owned())]
+        );
+    }
+}
+
+#[test]
+fn an_image_that_is_a_link_to_another_is_not_built_twice() {
+    let files = system("dracut").with("/boot/initramfs-6.1.0-10.img", "-> initrd.img-6.1.0-10");
+    assert_eq!(
+        commands(&plan(&files, &facts(), &needed()).unwrap())[0],
+        "dracut --force /boot/initrd.img-6.1.0-10 6.1.0-10"
+    );
+}
+
+#[test]
+fn dracuts_own_update_initramfs_is_dracut() {
+    let files = system("dracut").with("/usr/sbin/update-initramfs", "#!/bin/sh\nexec dracut \"$@\"\n");
+    assert_eq!(Tool::of(&files), Some(Tool::Dracut));
+    // dracut-core may be installed beside initramfs-tools.
+    let files = system("dracut").with("/usr/sbin/update-initramfs", "#!/bin/sh\nmkinitramfs\n");
+    assert_eq!(Tool::of(&files), Some(Tool::InitramfsTools));
+}
+
+#[test]
+fn a_unified_kernel_image_is_said_to_stay_as_it_was() {
+    let files = system("dracut").with("/efi/EFI/Linux/debian-6.1.0-10.efi", "");
+    let plan = plan(&files, &facts(), &needed()).unwrap();
+    assert!(
+        plan.to_string()
+            .contains("/efi/EFI/Linux/debian-6.1.0-10.efi is a unified kernel image"),
+        "{plan}"
+    );
+}
+
+#[test]
+fn arch_keeps_the_modules_it_had() {
+    let files = system("mkinitcpio").with("/etc/mkinitcpio.conf", "MODULES=(ext4 ahci)\nHOOKS=(base udev)\n");
+    let plan = plan(&files, &facts(), &needed()).unwrap();
+    assert_eq!(
+        written(&plan, "/etc/mkinitcpio.conf"),
+        "MODULES=(ext4 ahci libata)\nHOOKS=(base udev)\n"
+    );
+    assert_eq!(commands(&plan), ["mkinitcpio -P"]);
+}
+
+#[test]
+fn a_system_without_kernel_has_nothing_to_build_and_one_without_tool_is_warned_of() {
+    assert!(plan(&Texts::default(), &facts(), &needed()).unwrap().is_empty());
+    let plan = plan(&system("nothing"), &facts(), &needed()).unwrap();
+    assert!(plan.is_empty() && plan.warnings.len() == 1, "{plan}");
+}
