@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::FlockOperation;
 
+use crate::mounts::Mounted;
 use crate::process::Program;
 use crate::scratch::Scratch;
 
@@ -20,6 +21,13 @@ const PLAIN: &str = "iputils-ping,perl,locales,openssh-server,xfsprogs,btrfs-pro
 const BOOTABLE: &str = "linux-image-amd64,grub2-common,grub-pc-bin,grub-efi-amd64-bin,grub-efi-amd64-signed,shim-signed,\
     efibootmgr,initramfs-tools,zstd,kmod,systemd-sysv,udev,openssh-server,iproute2,e2fsprogs,xfsprogs,dosfstools,\
     jfsutils,reiserfsprogs,f2fs-tools,fdisk";
+/// What [`with_other_tools`] adds.
+const OTHER_TOOLS: [&str; 4] = ["dracut", "extlinux", "syslinux-common", "systemd-boot"];
+/// In place of an image: whatever is found in its stead was made in the clone.
+pub const GOLDEN_IMAGE: &str = "the golden node's initramfs\n";
+/// This hardware's drivers only, and what dracut finds out about the root file system. Not compressed: made in seconds,
+/// and a test can search it.
+const DRACUT: &str = "hostonly=\"yes\"\nhostonly_cmdline=\"yes\"\ncompress=\"cat\"\n";
 /// A slow mirror is no reason to wait for ever.
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(1800);
 /// Modules that no machine of the tests has hardware for: two thirds of the kernel's 400 MB, which every guest would
@@ -93,6 +101,23 @@ pub fn archive() -> Result<PathBuf> {
 /// debootstrap or a step after it fails; the error repeats the end of what it said.
 pub fn bootable() -> Result<PathBuf> {
     system(&format!("debian-{SUITE}-boot-2"), BOOTABLE, make_bootable)
+}
+
+/// The same system with the tools that Debian does not choose by itself: dracut instead of initramfs-tools, EXTLINUX, and
+/// systemd-boot as `bootctl` installs it, in a directory `/boot/efi` (this kernel has no vfat). The image in `/boot` is
+/// none: it says [`GOLDEN_IMAGE`].
+///
+/// # Errors
+/// As [`bootable`]; or `apt-get` cannot reach the mirror.
+pub fn with_other_tools() -> Result<PathBuf> {
+    let base = bootable()?;
+    cached(&format!("debian-{SUITE}-tools-1.tar"), |unfinished| {
+        let scratch = Scratch::new("tools")?;
+        let root = scratch.dir("root")?;
+        unpack(&base, &root)?;
+        install_other_tools(&root).context("installing dracut, EXTLINUX and systemd-boot")?;
+        pack(&root, unfinished)
+    })
 }
 
 /// The release of the kernel in a tree.
@@ -206,6 +231,60 @@ fn make_bootable(root: &Path) -> Result<()> {
         "e2scrub_reap.service",
     ])?;
     inside(&["update-initramfs", "-u"])
+}
+
+fn install_other_tools(root: &Path) -> Result<()> {
+    let etc = root.join("etc");
+    fs::create_dir_all(etc.join("dracut.conf.d"))?;
+    fs::write(etc.join("dracut.conf.d/lab.conf"), DRACUT)?;
+    apt_get(root)?;
+    fs::write(
+        root.join(format!("boot/initrd.img-{}", kernel_release(root)?)),
+        GOLDEN_IMAGE,
+    )?;
+    // bootctl insists on the root of a file system, and gives a file of no name one by way of /proc.
+    let (esp, kept) = (root.join("boot/efi"), root.join("boot/kept"));
+    {
+        let _proc = Mounted::new(Path::new("/proc"), &root.join("proc"), "bind")?;
+        let _esp = Mounted::in_memory(&esp, 16 << 20)?;
+        Program::new("chroot")
+            .arg(root)
+            .args(["bootctl", "--esp-path=/boot/efi", "--no-variables", "install"])
+            .env("SYSTEMD_RELAX_ESP_CHECKS", "1")
+            .run()?;
+        Program::new("cp").arg("-a").args([&esp, &kept]).run()?;
+    }
+    fs::remove_dir(&esp)?;
+    fs::rename(kept, esp)?;
+    for dir in ["var/lib/apt/lists", "var/cache/apt"] {
+        fs::remove_dir_all(root.join(dir))?;
+        fs::create_dir_all(root.join(dir).join("partial"))?;
+    }
+    Ok(())
+}
+
+/// Packages from the mirror, with this machine's name servers; what the system says of both stays as it was.
+fn apt_get(root: &Path) -> Result<()> {
+    let files = ["etc/resolv.conf", "etc/apt/sources.list"].map(|path| root.join(path));
+    let [resolver, sources] = &files;
+    let kept = [fs::read(resolver)?, fs::read(sources)?];
+    fs::copy("/etc/resolv.conf", resolver)?;
+    fs::write(sources, format!("deb {} {SUITE} main\n", mirror()))?;
+    let apt = |words: &[&str]| {
+        Program::new("chroot")
+            .arg(root)
+            .args(["apt-get", "-q", "-y", "-o", "APT::Sandbox::User=root"])
+            .args(words)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .limit(DOWNLOAD_LIMIT)
+            .run()
+    };
+    apt(&["update"])?;
+    apt(&[&["install", "--no-install-recommends"], &OTHER_TOOLS[..]].concat())?;
+    for (path, text) in files.iter().zip(kept) {
+        fs::write(path, text)?;
+    }
+    Ok(())
 }
 
 fn drop_unused(root: &Path) -> Result<()> {

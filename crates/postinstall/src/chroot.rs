@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use ka_disk::fstab::{Tag, TaggedName};
 use ka_host::mount::{self, MountGuard};
 use ka_host::run::Tool;
-use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use rustix::fs::{CWD, FileType, Mode, major, makedev, minor, mknodat};
 
 use crate::facts::{Facts, Firmware};
 use crate::fstab::CloneDevice;
@@ -172,6 +172,7 @@ fn fill_dev(dev: &Path, facts: &Facts) -> io::Result<()> {
     }
     fs::create_dir(dev.join("pts"))?;
     fs::create_dir(dev.join("shm"))?;
+    fs::create_dir(dev.join("block"))?;
     for disk in &facts.disks {
         block_node(dev, &disk.path)?;
     }
@@ -182,7 +183,8 @@ fn fill_dev(dev: &Path, facts: &Facts) -> io::Result<()> {
     Ok(())
 }
 
-/// The same node as outside, under the same name.
+/// The same node as outside, under the same name, and udev's link by its number: through it dracut finds out what the root
+/// file system is and which drivers it needs.
 fn block_node(dev: &Path, path: &str) -> io::Result<()> {
     let Some(name) = path.strip_prefix("/dev/") else {
         return Ok(());
@@ -192,13 +194,15 @@ fn block_node(dev: &Path, path: &str) -> io::Result<()> {
     if let Some(parent) = node.parent() {
         fs::create_dir_all(parent)?;
     }
-    Ok(mknodat(
+    mknodat(
         CWD,
         node,
         FileType::BlockDevice,
         Mode::from_raw_mode(0o660),
         number,
-    )?)
+    )?;
+    let by_number = dev.join(format!("block/{}:{}", major(number), minor(number)));
+    symlink(path, by_number)
 }
 
 /// The links that udev would make from what is written on the partition.

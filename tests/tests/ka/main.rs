@@ -21,6 +21,7 @@ mod kills;
 mod kit;
 mod lab;
 mod licences;
+mod loaders;
 mod options;
 mod postinstall;
 mod rounds;

@@ -1,0 +1,252 @@
+//! A real Debian with dracut, EXTLINUX and systemd-boot, cloned to a loop disk: which of its initramfs images is new, what
+//! is in it, and what each loader will boot.
+//!
+//! EXTLINUX is installed for real. systemd-boot is here as far as it goes without vfat: `bootctl` and `kernel-install` have
+//! made its files on the golden node, in a directory, and the clone's copies are judged.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use ka_tests::debian;
+use ka_tests::disk::{Disk, GIB};
+use ka_tests::golden::{self, Golden, Plan, Volume};
+use ka_tests::lab::Lab;
+use ka_tests::process::Program;
+
+use crate::kit::{Kit, finish, mib};
+
+/// dracut takes some seconds alone, and some minutes beside other tests.
+const LIMIT: Duration = Duration::from_secs(900);
+const CONFIG: &str = "boot/extlinux/extlinux.conf";
+const HARDWARE: &str = "etc/dracut.conf.d/90-ka-hardware.conf";
+/// Boot code ends where the disk's signature begins.
+const CODE_LEN: usize = 440;
+
+/// A golden system with its own /boot, and what is to be compared with its clone.
+struct Made {
+    kit: Kit,
+    release: String,
+    /// Its machine-id, after which kernel-install has named the entries.
+    machine_id: String,
+}
+
+fn made(label: &str) -> Result<Made> {
+    let lab = Lab::new(label, 1, None)?.patient(LIMIT);
+    let plan = Plan {
+        size: 1600 * mib(1),
+        sector_size: 512,
+        table: "label: dos\nsize=400MiB,type=83,bootable\nsize=1000MiB,type=83\ntype=82\n",
+        volumes: vec![
+            Volume::new(2, "ext4", "/"),
+            Volume::new(1, "ext4", "/boot"),
+            Volume::new(3, "swap", "none"),
+        ],
+        foreign_fstab: "# golden\n",
+    };
+    let golden = Golden::new(lab.scratch(), "golden", &plan)?;
+    debian::unpack(&debian::with_other_tools()?, golden.root()).context("unpacking the golden Debian")?;
+    let root = golden.root();
+    let release = debian::kernel_release(root)?;
+    let own = golden::tag(&golden.disk().partition(2), "UUID")?;
+    let swap = golden::tag(&golden.disk().partition(3), "UUID")?;
+    let line = format!("root=UUID={own} ro resume=UUID={swap} console=ttyS0");
+    fs::write(root.join("etc/fstab"), golden.fstab())?;
+    fs::create_dir_all(root.join("etc/kernel"))?;
+    fs::write(root.join("etc/kernel/cmdline"), format!("{line}\n"))?;
+    fs::create_dir_all(root.join("boot/extlinux"))?;
+    fs::write(root.join(CONFIG), "default debian\ninclude linux.cfg\n")?;
+    fs::write(
+        root.join("boot/extlinux/linux.cfg"),
+        format!(
+            "label debian\n\tlinux /vmlinuz-{release}\n\tinitrd /initrd.img-{release}\n\tappend {line}\n"
+        ),
+    )?;
+    let (kernel, image) = (format!("/boot/vmlinuz-{release}"), image(&release));
+    Program::new("chroot")
+        .arg(root)
+        .args(["kernel-install", "add", &release, &kernel, &format!("/{image}")])
+        .run()?;
+    Ok(Made {
+        machine_id: text(root, "etc/machine-id")?.trim().to_owned(),
+        kit: Kit { golden, plan, lab },
+        release,
+    })
+}
+
+impl Made {
+    fn entry(&self) -> String {
+        format!(
+            "boot/efi/loader/entries/{}-{}.conf",
+            self.machine_id, self.release
+        )
+    }
+
+    fn image_on_esp(&self) -> String {
+        format!(
+            "boot/efi/{}/{}/initrd.img-{}",
+            self.machine_id, self.release, self.release
+        )
+    }
+}
+
+fn image(release: &str) -> String {
+    format!("boot/initrd.img-{release}")
+}
+
+fn text(root: &Path, path: &str) -> Result<String> {
+    let path = root.join(path);
+    fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+}
+
+fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+/// Boot code in sector 0, the active partition with EXTLINUX' own boot sector, its second stage.
+fn expect_extlinux_on(disk: &Disk, root: &Path) -> Result<()> {
+    let start = disk.first_bytes(512)?;
+    let mut code = fs::read(root.join("usr/lib/syslinux/mbr/mbr.bin"))?;
+    code.resize(CODE_LEN, 0);
+    ensure!(start[..CODE_LEN] == code[..], "sector 0 has other boot code");
+    ensure!(start[446] == 0x80, "the first partition is not active");
+    let boot = fs::File::open(disk.partition(1))?;
+    let mut sector = [0; 512];
+    std::os::unix::fs::FileExt::read_exact_at(&boot, &mut sector, 0)?;
+    ensure!(
+        &sector[3..11] == b"SYSLINUX",
+        "partition 1 has no boot sector of SYSLINUX', which is EXTLINUX' too"
+    );
+    ensure!(root.join("boot/extlinux/ldlinux.sys").is_file());
+    ensure!(root.join("boot/extlinux/ldlinux.c32").is_file());
+    Ok(())
+}
+
+/// Every file that leads to a disk leads to the clone's.
+fn expect_own_references(made: &Made, disk: &Disk, root: &Path) -> Result<()> {
+    let files = [
+        "etc/fstab",
+        "etc/kernel/cmdline",
+        "boot/extlinux/linux.cfg",
+        &made.entry(),
+    ];
+    for number in [2, 3] {
+        let golden = golden::tag(&made.kit.golden.disk().partition(number), "UUID")?;
+        let own = golden::tag(&disk.partition(number), "UUID")?;
+        for file in files {
+            let text = text(root, file)?;
+            ensure!(
+                text.contains(&own) && !text.contains(&golden),
+                "{file} does not lead to partition {number} of the clone:\n{text}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// dracut's image, with the drivers that were asked for, and nothing of the golden node's disks.
+fn expect_rebuilt(made: &Made, disk: &Disk, root: &Path) -> Result<()> {
+    let image = image(&made.release);
+    let bytes = fs::read(root.join(&image))?;
+    let listed = Program::new("chroot")
+        .arg(root)
+        .args(["lsinitrd", &format!("/{image}")])
+        .run()?;
+    let wanted = text(root, HARDWARE)?;
+    let wanted = wanted.split('"').nth(1).context("no drivers are asked for")?;
+    ensure!(
+        wanted.split_whitespace().any(|module| module == "ahci"),
+        "{wanted}"
+    );
+    let builtin = text(root, &format!("usr/lib/modules/{}/modules.builtin", made.release))?;
+    for module in wanted.split_whitespace() {
+        let is_there = |list: &str| {
+            list.replace('-', "_")
+                .contains(&format!("/{}.ko", module.replace('-', "_")))
+        };
+        ensure!(
+            is_there(&listed) || is_there(&builtin),
+            "{module} is not in the image:\n{listed}"
+        );
+    }
+    let golden = golden::tag(&made.kit.golden.disk().partition(2), "UUID")?;
+    ensure!(
+        !holds(&bytes, &golden),
+        "the image names the golden root {golden}"
+    );
+    let own = golden::tag(&disk.partition(2), "UUID")?;
+    ensure!(
+        holds(&bytes, &own),
+        "the image does not name the clone's root {own}, which dracut was to find"
+    );
+    Ok(())
+}
+
+/// The image that systemd-boot takes is the new one, and its entry makes the clone nobody else.
+fn expect_entry(made: &Made, root: &Path) -> Result<()> {
+    ensure!(
+        fs::read(root.join(made.image_on_esp()))? == fs::read(root.join(image(&made.release)))?,
+        "the image on the ESP is another one than that in /boot"
+    );
+    let own = text(root, "etc/machine-id")?;
+    ensure!(own.trim() != made.machine_id, "the machine-id is the golden one");
+    let entry = text(root, &made.entry())?;
+    ensure!(
+        entry.contains(&format!("systemd.machine_id={}\n", own.trim())),
+        "the entry gives the clone another machine-id than {own}:\n{entry}"
+    );
+    ensure!(text(root, "etc/kernel/entry-token")?.trim() == made.machine_id);
+    Ok(())
+}
+
+#[test]
+fn a_debian_with_dracut_and_extlinux_boots_what_was_rebuilt_for_this_hardware() -> Result<()> {
+    let made = made("loaders")?;
+    let kit = &made.kit;
+    let golden = kit.golden.root();
+    for image in [image(&made.release), made.image_on_esp()] {
+        ensure!(text(golden, &image)? == debian::GOLDEN_IMAGE);
+    }
+    ensure!(
+        text(golden, &made.entry())?.contains(&format!("systemd.machine_id={}\n", made.machine_id)),
+        "kernel-install writes other entries than it did: this test proves nothing"
+    );
+    let disk = kit.disk("n1", 2 * GIB, 512)?;
+    let server = kit.server(&["-n", "1", "-r", "extlinux --with=ahci"])?;
+    let node = kit.node(1, &server, &disk, &["--name", "solo"])?;
+    finish(server, vec![node])?.expect_success()?;
+
+    let clone = kit.mounted(&disk, &kit.plan.volumes)?;
+    let root = clone.root();
+    expect_extlinux_on(&disk, root)?;
+    expect_own_references(&made, &disk, root)?;
+    expect_rebuilt(&made, &disk, root)?;
+    expect_entry(&made, root)?;
+    drop(clone);
+    kit.lab.expect_unmounted(1)
+}
+
+#[test]
+fn a_command_line_that_makes_every_clone_the_golden_machine_fails_the_clone() -> Result<()> {
+    const GOLDEN: &str = "00112233445566778899aabbccddeeff";
+    let kit = Kit::small("machineid", 1)?;
+    let root = kit.golden.root();
+    fs::write(root.join("etc/machine-id"), format!("{GOLDEN}\n"))?;
+    // Made by hand: there is no GRUB in this system that would make it anew.
+    fs::create_dir_all(root.join("boot/grub"))?;
+    fs::write(
+        root.join("boot/grub/grub.cfg"),
+        format!("linux /vmlinuz systemd.machine_id={GOLDEN}\n"),
+    )?;
+    let disk = kit.same_disk("n1")?;
+    let outcome = kit.clone_to(&[&disk], &[])?;
+    outcome.nodes[0]
+        .expect(3)?
+        .says(&format!("/boot/grub/grub.cfg says systemd.machine_id={GOLDEN}"))?;
+    ensure!(!disk.looks_finished()?, "the disk looks finished");
+    kit.lab.expect_unmounted(1)?;
+
+    let outcome = kit.clone_to(&[&disk], &["--keep-identity"])?;
+    outcome.expect_success()
+}
