@@ -7,7 +7,7 @@
 
 use crate::bootloader::pe;
 use crate::facts::{ESP_PLACES, Facts, efi_directories, is_efi};
-use crate::files::{Files, text};
+use crate::files::{Files, text_or_empty};
 use crate::plan::PostError;
 use crate::references::expect_own;
 
@@ -96,15 +96,11 @@ pub(crate) fn check_unified(files: &dyn Files, facts: &Facts) -> Result<(), Post
 /// # Errors
 /// There is nothing to boot, or an entry names what this clone does not have.
 pub(crate) fn check(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
-    let entries = files_with_entries(files);
+    check_names(files, facts)?;
     let mut missing = None;
     let mut whole = !unified(files).is_empty();
-    for path in &entries {
-        let text = text(files, path)
-            .map_err(PostError::reading(path))?
-            .unwrap_or_default();
-        expect_own(path, &text, facts)?;
-        match first_missing(files, path, &text) {
+    for path in files_with_entries(files) {
+        match first_missing(files, &path, &text_or_empty(files, &path)?) {
             None => whole = true,
             Some(what) => missing = Some(format!("{path} boots {what}, which is not there")),
         }
@@ -115,6 +111,17 @@ pub(crate) fn check(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
     Err(PostError::Wrong(missing.unwrap_or_else(|| {
         "systemd-boot has no entry to boot: make one on the golden node (kernel-install add)".to_owned()
     })))
+}
+
+/// Insists on entries that name no golden disk.
+///
+/// # Errors
+/// The first that does.
+pub(crate) fn check_names(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
+    let entries = files_with_entries(files);
+    entries
+        .iter()
+        .try_for_each(|path| expect_own(path, &text_or_empty(files, path)?, facts))
 }
 
 /// What an entry needs and does not find; the kernel's line itself, where there is none.

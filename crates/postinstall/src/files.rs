@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::plan::PostError;
+
 /// A configuration file is a text of a few KiB; the longest that is read is a signed GRUB, of 4 MiB. Bytes.
 pub const MAX_TEXT_BYTES: u64 = 16 << 20;
 
@@ -73,6 +75,12 @@ pub(crate) fn text(files: &dyn Files, path: &str) -> io::Result<Option<String>> 
     Ok(files
         .read(path)?
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// The same, empty where there is no such file.
+pub(crate) fn text_or_empty(files: &dyn Files, path: &str) -> Result<String, PostError> {
+    let text = text(files, path).map_err(PostError::reading(path))?;
+    Ok(text.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::boot_entries;
 use crate::facts::Facts;
-use crate::files::{Files, Kind, has_program, text};
+use crate::files::{Files, Kind, has_program, text, text_or_empty};
 use crate::modprobe::Needed;
 use crate::plan::{Plan, PostError};
 
@@ -197,9 +197,7 @@ fn initramfs_tools(
     options: &[String],
 ) -> Result<(), PostError> {
     const LIST: &str = "/etc/initramfs-tools/modules";
-    let old = text(files, LIST)
-        .map_err(PostError::reading(LIST))?
-        .unwrap_or_default();
+    let old = text_or_empty(files, LIST)?;
     let new = with_block(&old, modules);
     if new != old {
         plan.write(LIST, new, vec![modules.join(" ")]);
@@ -289,9 +287,7 @@ fn mkinitcpio(
     options: &[String],
 ) -> Result<(), PostError> {
     const CONFIG: &str = "/etc/mkinitcpio.conf";
-    let old = text(files, CONFIG)
-        .map_err(PostError::reading(CONFIG))?
-        .unwrap_or_default();
+    let old = text_or_empty(files, CONFIG)?;
     let line = format!("MODULES=({})", modules.join(" "));
     let mut found = false;
     let mut lines: Vec<String> = old

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::boot_entries;
 use crate::facts::Facts;
-use crate::files::{Files, text};
+use crate::files::{Files, text_or_empty};
 use crate::plan::{Plan, PostError};
 use crate::references;
 
@@ -19,7 +19,7 @@ const MADE: [&str; 2] = ["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"];
 /// Plans the clone's own id for every command line and boot entry that names one. Names of files and directories stay.
 pub(crate) fn plan_parameters(plan: &mut Plan, files: &dyn Files, id: &str) -> Result<(), PostError> {
     for path in references::paths(files) {
-        let old = read(files, &path)?;
+        let old = text_or_empty(files, &path)?;
         let new: String = old.split_inclusive('\n').map(|line| renamed(line, id)).collect();
         if new != old {
             let new = references::fitting(&path, new, old.len());
@@ -35,7 +35,7 @@ pub(crate) fn plan_parameters(plan: &mut Plan, files: &dyn Files, id: &str) -> R
 /// A file cannot be read; or a command line of the clone names another machine-id than its own, and nobody wants the golden
 /// identity kept.
 pub fn prevailing(files: &dyn Files, facts: &Facts) -> Result<Option<String>, PostError> {
-    let own = plain(read(files, FILE)?.trim());
+    let own = plain(text_or_empty(files, FILE)?.trim());
     let own = is_id(&own).then_some(own);
     for (path, text) in command_lines(files)? {
         let lines = text.lines().filter(|line| !is_comment(line));
@@ -62,16 +62,10 @@ fn command_lines(files: &dyn Files) -> Result<Vec<(String, String)>, PostError> 
     let made = MADE.iter().map(|path| (*path).to_owned());
     let mut lines = boot_entries::unified_command_lines(files)?;
     for path in references::paths(files).into_iter().chain(made) {
-        let text = read(files, &path)?;
+        let text = text_or_empty(files, &path)?;
         lines.push((path, text));
     }
     Ok(lines)
-}
-
-fn read(files: &dyn Files, path: &str) -> Result<String, PostError> {
-    Ok(text(files, path)
-        .map_err(PostError::reading(path))?
-        .unwrap_or_default())
 }
 
 /// A line with this id in the parameter, and in the field of a boot entry (Boot Loader Specification, `machine-id`).

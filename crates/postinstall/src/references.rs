@@ -14,13 +14,15 @@ use crate::fstab::{DeviceMap, matching};
 use crate::plan::{Plan, PostError};
 
 /// Files that may hold references, each by itself.
-const FILES: [&str; 12] = [
+const FILES: [&str; 14] = [
     "/etc/crypttab",
     "/etc/default/grub",
     "/etc/grub.d/40_custom",
     "/etc/kernel/cmdline",
+    "/etc/kernel/uki.conf",
     "/etc/cmdline",
-    "/etc/initramfs-tools/conf.d/resume",
+    "/etc/dracut.conf",
+    "/etc/initramfs-tools/initramfs.conf",
     "/etc/uswsusp.conf",
     "/etc/lilo.conf",
     "/etc/sysconfig/bootloader",
@@ -30,11 +32,12 @@ const FILES: [&str; 12] = [
 ];
 
 /// Directories of such files, with the ending that counts.
-const DIRECTORIES: [(&str, &str); 11] = [
+const DIRECTORIES: [(&str, &str); 12] = [
     ("/etc/default/grub.d", ".cfg"),
     ("/etc/kernel/cmdline.d", ".conf"),
     ("/etc/cmdline.d", ".conf"),
     ("/etc/dracut.conf.d", ".conf"),
+    ("/etc/initramfs-tools/conf.d", ""),
     ("/boot/loader/entries", ".conf"),
     ("/boot/efi/loader/entries", ".conf"),
     ("/efi/loader/entries", ".conf"),

@@ -77,6 +77,17 @@ fn crypttab_resume_and_lilo_are_rewritten() {
     );
     assert_eq!(
         rewritten(
+            "/etc/dracut.conf",
+            &format!("kernel_cmdline=\"root=UUID={ROOT}\"\n")
+        ),
+        format!("kernel_cmdline=\"root=UUID={NEW_ROOT}\"\n")
+    );
+    assert_eq!(
+        rewritten("/boot/extlinux/linux.cfg", &format!("append root=UUID={ROOT}\n")),
+        format!("append root=UUID={NEW_ROOT}\n")
+    );
+    assert_eq!(
+        rewritten(
             "/etc/lilo.conf",
             "boot=/dev/sda\nimage=/vmlinuz\n  root=/dev/sda3\n"
         ),

@@ -1,5 +1,6 @@
 //! GRUB 2: `grub-install`, `grub-mkconfig`, and what must be true of their work.
 
+use crate::boot_entries;
 use crate::facts::{Facts, efi_directories, efi_root, is_efi, shim_directory};
 use crate::files::{Files, first_of, has_program, program, text};
 use crate::plan::{Plan, PostError};
@@ -119,6 +120,9 @@ pub(super) fn check_config(files: &dyn Files, facts: &Facts) -> Result<(), PostE
     let text = text(files, path)
         .map_err(PostError::reading(path))?
         .ok_or_else(|| PostError::Wrong(format!("there is no {path}")))?;
+    if text.contains("blscfg") {
+        boot_entries::check_names(files, facts)?;
+    }
     judge_config(path, &text, facts)
 }
 
@@ -246,6 +250,23 @@ fn debconf(plan: &mut Plan, files: &dyn Files, disk: &str) {
 mod tests {
     use super::*;
     use crate::facts::tests::facts;
+    use crate::files::fixture::Texts;
+
+    #[test]
+    fn entries_that_grub_boots_are_judged_like_its_configuration() {
+        let entry = "/boot/loader/entries/fedora.conf";
+        let files = Texts::new(&[
+            ("/boot/grub2/grub.cfg", "insmod blscfg\nblscfg\n"),
+            (
+                entry,
+                "linux /vmlinuz\noptions root=UUID=aaaaaaaa-0003-4000-8000-000000000003\n",
+            ),
+        ]);
+        check_config(&files, &facts()).unwrap();
+        let golden = files.with(entry, "options root=UUID=11111111-0003-4000-8000-000000000003\n");
+        let error = check_config(&golden, &facts()).unwrap_err().to_string();
+        assert!(error.contains(entry), "{error}");
+    }
 
     #[test]
     fn a_configuration_with_a_golden_uuid_or_without_kernel_is_refused() {

@@ -2,7 +2,7 @@
 //! ([`crate::references`]).
 
 use crate::facts::{Facts, efi_root};
-use crate::files::{Files, first_of, has_program, text};
+use crate::files::{Files, first_of, has_program, text_or_empty};
 use crate::plan::{Plan, PostError};
 use crate::references::expect_own;
 
@@ -73,9 +73,7 @@ pub(super) fn check_extlinux(files: &dyn Files, facts: &Facts) -> Result<(), Pos
     let mut boots = false;
     for name in files.names(dir).into_iter().filter(is_config) {
         let path = format!("{dir}/{name}");
-        let text = text(files, &path)
-            .map_err(PostError::reading(&path))?
-            .unwrap_or_default();
+        let text = text_or_empty(files, &path)?;
         expect_own(&path, &text, facts)?;
         boots |= kernels(&text).any(|kernel| files.exists(&as_extlinux_reads(kernel, dir, facts)));
     }
