@@ -120,6 +120,48 @@ pub fn with_other_tools() -> Result<PathBuf> {
     })
 }
 
+/// Installs the golden system's kernel and what it has for an image where systemd-boot looks for them, as Debian's own
+/// hooks do, with this kernel command line.
+///
+/// # Errors
+/// What `kernel-install` says.
+pub fn add_boot_entry(root: &Path, line: &str) -> Result<BootEntry> {
+    let release = kernel_release(root)?;
+    let token = fs::read_to_string(root.join("etc/machine-id"))?.trim().to_owned();
+    fs::create_dir_all(root.join("etc/kernel"))?;
+    fs::write(root.join("etc/kernel/cmdline"), format!("{line}\n"))?;
+    Program::new("chroot")
+        .arg(root)
+        .args(["kernel-install", "add", &release])
+        .args(["vmlinuz", "initrd.img"].map(|name| format!("/boot/{name}-{release}")))
+        .run()?;
+    Ok(BootEntry { token, release })
+}
+
+/// What kernel-install has made on the EFI system partition.
+#[derive(Debug, Clone)]
+pub struct BootEntry {
+    /// The golden node's machine-id, after which all of it is named.
+    pub token: String,
+    /// The kernel's release.
+    pub release: String,
+}
+
+impl BootEntry {
+    /// The entry's file, below the partition's root.
+    #[must_use]
+    pub fn file(&self) -> String {
+        format!("loader/entries/{}-{}.conf", self.token, self.release)
+    }
+
+    /// The initramfs that it names, likewise.
+    #[must_use]
+    pub fn image(&self) -> String {
+        let release = &self.release;
+        format!("{}/{release}/initrd.img-{release}", self.token)
+    }
+}
+
 /// The release of the kernel in a tree.
 ///
 /// # Errors

@@ -61,9 +61,16 @@ pub fn plan(firmware: Firmware) -> Plan {
 /// # Errors
 /// No space, or the tools fail.
 pub fn make(scratch: &Scratch, plan: &Plan) -> Result<Golden> {
-    let archive = debian::bootable()?;
+    make_from(&debian::bootable()?, scratch, plan)
+}
+
+/// The same of another archive.
+///
+/// # Errors
+/// As [`make`].
+pub fn make_from(archive: &Path, scratch: &Scratch, plan: &Plan) -> Result<Golden> {
     let golden = Golden::new(scratch, "golden", plan)?;
-    debian::unpack(&archive, golden.root()).context("unpacking the golden Debian")?;
+    debian::unpack(archive, golden.root()).context("unpacking the golden Debian")?;
     fs::write(golden.root().join("etc/fstab"), golden.fstab())?;
     fs::create_dir_all(golden.root().join("srv/data"))?;
     fs::write(golden.root().join("srv/data/noise"), tree::noise(2_000_000, 7))?;

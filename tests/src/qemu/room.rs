@@ -1,12 +1,13 @@
 //! A machine room: a golden Debian, a `ka-server` that boots machines from the network, and the machines.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::binaries;
+use crate::debian;
 use crate::disk::Disk;
 use crate::golden::{Golden, Plan};
 use crate::lab::Lab;
@@ -53,8 +54,16 @@ impl Room {
     /// # Errors
     /// Not root, a tool or a package is missing, or no space.
     pub fn new(label: &str, plan: &Plan) -> Result<Self> {
+        Self::with_golden(label, &debian::bootable()?, plan)
+    }
+
+    /// The same with the golden system of this archive.
+    ///
+    /// # Errors
+    /// As [`Room::new`].
+    pub fn with_golden(label: &str, archive: &Path, plan: &Plan) -> Result<Self> {
         let lab = Lab::new(label, 1, None)?;
-        let golden = golden::make(lab.scratch(), plan)?;
+        let golden = golden::make_from(archive, lab.scratch(), plan)?;
         let accel = accel::choose(&golden::kernel(golden.root())?)?;
         Ok(Self { golden, accel, lab })
     }

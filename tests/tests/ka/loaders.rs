@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use ka_tests::debian;
+use ka_tests::debian::{self, BootEntry};
 use ka_tests::disk::{Disk, GIB};
 use ka_tests::golden::{self, Golden, Plan, Volume};
 use ka_tests::lab::Lab;
@@ -27,9 +27,7 @@ const CODE_LEN: usize = 440;
 /// A golden system with its own /boot, and what is to be compared with its clone.
 struct Made {
     kit: Kit,
-    release: String,
-    /// Its machine-id, after which kernel-install has named the entries.
-    machine_id: String,
+    entry: BootEntry,
 }
 
 fn made(label: &str) -> Result<Made> {
@@ -48,13 +46,12 @@ fn made(label: &str) -> Result<Made> {
     let golden = Golden::new(lab.scratch(), "golden", &plan)?;
     debian::unpack(&debian::with_other_tools()?, golden.root()).context("unpacking the golden Debian")?;
     let root = golden.root();
-    let release = debian::kernel_release(root)?;
     let own = golden::tag(&golden.disk().partition(2), "UUID")?;
     let swap = golden::tag(&golden.disk().partition(3), "UUID")?;
     let line = format!("root=UUID={own} ro resume=UUID={swap} console=ttyS0");
     fs::write(root.join("etc/fstab"), golden.fstab())?;
-    fs::create_dir_all(root.join("etc/kernel"))?;
-    fs::write(root.join("etc/kernel/cmdline"), format!("{line}\n"))?;
+    let entry = debian::add_boot_entry(root, &line)?;
+    let release = &entry.release;
     fs::create_dir_all(root.join("boot/extlinux"))?;
     fs::write(root.join(CONFIG), "default debian\ninclude linux.cfg\n")?;
     fs::write(
@@ -63,36 +60,25 @@ fn made(label: &str) -> Result<Made> {
             "label debian\n\tlinux /vmlinuz-{release}\n\tinitrd /initrd.img-{release}\n\tappend {line}\n"
         ),
     )?;
-    let (kernel, image) = (format!("/boot/vmlinuz-{release}"), image(&release));
-    Program::new("chroot")
-        .arg(root)
-        .args(["kernel-install", "add", &release, &kernel, &format!("/{image}")])
-        .run()?;
     Ok(Made {
-        machine_id: text(root, "etc/machine-id")?.trim().to_owned(),
+        entry,
         kit: Kit { golden, plan, lab },
-        release,
     })
 }
 
 impl Made {
-    fn entry(&self) -> String {
-        format!(
-            "boot/efi/loader/entries/{}-{}.conf",
-            self.machine_id, self.release
-        )
+    /// The image in /boot.
+    fn image(&self) -> String {
+        format!("boot/initrd.img-{}", self.entry.release)
     }
 
     fn image_on_esp(&self) -> String {
-        format!(
-            "boot/efi/{}/{}/initrd.img-{}",
-            self.machine_id, self.release, self.release
-        )
+        format!("boot/efi/{}", self.entry.image())
     }
-}
 
-fn image(release: &str) -> String {
-    format!("boot/initrd.img-{release}")
+    fn boot_entry(&self) -> String {
+        format!("boot/efi/{}", self.entry.file())
+    }
 }
 
 fn text(root: &Path, path: &str) -> Result<String> {
@@ -129,7 +115,7 @@ fn expect_own_references(made: &Made, disk: &Disk, root: &Path) -> Result<()> {
         "etc/fstab",
         "etc/kernel/cmdline",
         "boot/extlinux/linux.cfg",
-        &made.entry(),
+        &made.boot_entry(),
     ];
     for number in [2, 3] {
         let golden = golden::tag(&made.kit.golden.disk().partition(number), "UUID")?;
@@ -147,7 +133,7 @@ fn expect_own_references(made: &Made, disk: &Disk, root: &Path) -> Result<()> {
 
 /// dracut's image, with the drivers that were asked for, and nothing of the golden node's disks.
 fn expect_rebuilt(made: &Made, disk: &Disk, root: &Path) -> Result<()> {
-    let image = image(&made.release);
+    let image = made.image();
     let bytes = fs::read(root.join(&image))?;
     let listed = Program::new("chroot")
         .arg(root)
@@ -159,7 +145,10 @@ fn expect_rebuilt(made: &Made, disk: &Disk, root: &Path) -> Result<()> {
         wanted.split_whitespace().any(|module| module == "ahci"),
         "{wanted}"
     );
-    let builtin = text(root, &format!("usr/lib/modules/{}/modules.builtin", made.release))?;
+    let builtin = text(
+        root,
+        &format!("usr/lib/modules/{}/modules.builtin", made.entry.release),
+    )?;
     for module in wanted.split_whitespace() {
         let is_there = |list: &str| {
             list.replace('-', "_")
@@ -186,17 +175,17 @@ fn expect_rebuilt(made: &Made, disk: &Disk, root: &Path) -> Result<()> {
 /// The image that systemd-boot takes is the new one, and its entry makes the clone nobody else.
 fn expect_entry(made: &Made, root: &Path) -> Result<()> {
     ensure!(
-        fs::read(root.join(made.image_on_esp()))? == fs::read(root.join(image(&made.release)))?,
+        fs::read(root.join(made.image_on_esp()))? == fs::read(root.join(made.image()))?,
         "the image on the ESP is another one than that in /boot"
     );
     let own = text(root, "etc/machine-id")?;
-    ensure!(own.trim() != made.machine_id, "the machine-id is the golden one");
-    let entry = text(root, &made.entry())?;
+    ensure!(own.trim() != made.entry.token, "the machine-id is the golden one");
+    let entry = text(root, &made.boot_entry())?;
     ensure!(
         entry.contains(&format!("systemd.machine_id={}\n", own.trim())),
         "the entry gives the clone another machine-id than {own}:\n{entry}"
     );
-    ensure!(text(root, "etc/kernel/entry-token")?.trim() == made.machine_id);
+    ensure!(text(root, "etc/kernel/entry-token")?.trim() == made.entry.token);
     Ok(())
 }
 
@@ -205,11 +194,11 @@ fn a_debian_with_dracut_and_extlinux_boots_what_was_rebuilt_for_this_hardware() 
     let made = made("loaders")?;
     let kit = &made.kit;
     let golden = kit.golden.root();
-    for image in [image(&made.release), made.image_on_esp()] {
+    for image in [made.image(), made.image_on_esp()] {
         ensure!(text(golden, &image)? == debian::GOLDEN_IMAGE);
     }
     ensure!(
-        text(golden, &made.entry())?.contains(&format!("systemd.machine_id={}\n", made.machine_id)),
+        text(golden, &made.boot_entry())?.contains(&format!("systemd.machine_id={}\n", made.entry.token)),
         "kernel-install writes other entries than it did: this test proves nothing"
     );
     let disk = kit.disk("n1", 2 * GIB, 512)?;

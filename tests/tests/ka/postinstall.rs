@@ -67,6 +67,9 @@ fn kit(label: &str, nodes: usize) -> Result<Kit> {
         etc.join("initramfs-tools/conf.d/resume"),
         format!("RESUME=UUID={swap}\n"),
     )?;
+    let (_, copy) = copy_on_the_esp(golden.root())?;
+    fs::create_dir_all(copy.parent().context("it is in a directory")?)?;
+    fs::write(copy, debian::GOLDEN_IMAGE)?;
     executable(
         &etc.join("ka/hooks.d/10-look.post-restore"),
         "#!/bin/sh\necho \"$KA_POINT $KA_NODE $KA_ROOT_UUID $KA_DISKS\" > /root/hook\n",
@@ -76,6 +79,14 @@ fn kit(label: &str, nodes: usize) -> Result<Kit> {
         "#!/bin/sh\ngrep -q root=UUID=$KA_ROOT_UUID /boot/grub/grub.cfg || exit 7\necho $KA_POINT >> /root/hook\n",
     )?;
     Ok(Kit { golden, plan, lab })
+}
+
+/// The initramfs in /boot, and where kernel-install would have put a copy of it for systemd-boot.
+fn copy_on_the_esp(root: &Path) -> Result<(PathBuf, PathBuf)> {
+    let release = debian::kernel_release(root)?;
+    let name = format!("initrd.img-{release}");
+    let copy = format!("boot/efi/debian/{release}/{name}");
+    Ok((root.join("boot").join(&name), root.join(copy)))
 }
 
 fn executable(path: &Path, text: &str) -> Result<()> {
@@ -161,8 +172,7 @@ fn expect_same_but_for_its_own(kit: &Kit, clone: &MountedTree) -> Result<()> {
 }
 
 fn initramfs(root: &Path) -> Result<Vec<u8>> {
-    let release = debian::kernel_release(root)?;
-    Ok(fs::read(root.join(format!("boot/initrd.img-{release}")))?)
+    Ok(fs::read(copy_on_the_esp(root)?.0)?)
 }
 
 #[test]
@@ -190,6 +200,10 @@ fn two_clones_of_a_debian_get_loader_initramfs_and_identity_of_their_own() -> Re
         ensure!(
             initramfs(root)? != initramfs(kit.golden.root())?,
             "the initramfs is the golden one"
+        );
+        ensure!(
+            fs::read(copy_on_the_esp(root)?.1)? == initramfs(root)?,
+            "what systemd-boot would take is another image"
         );
         for file in [
             "etc/machine-id",

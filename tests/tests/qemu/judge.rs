@@ -23,17 +23,20 @@ pub(crate) struct Identity {
 }
 
 /// Written anew in every clone. Directories whose entries came, went or were replaced have other times.
-const REWRITTEN: [&str; 21] = [
+const REWRITTEN: [&str; 24] = [
     "",
     "boot",
     "boot/grub",
     "etc",
     "etc/default/grub",
+    "etc/dracut.conf.d",
     "etc/fstab",
     "etc/hostname",
     "etc/hosts",
     "etc/initramfs-tools",
     "etc/initramfs-tools/modules",
+    "etc/kernel",
+    "etc/kernel/cmdline",
     "etc/machine-id",
     "etc/modprobe.d",
     "etc/ssh",
@@ -48,8 +51,10 @@ const REWRITTEN: [&str; 21] = [
 ];
 
 /// Only one of both has it, or it is made by tools of the clone: judged by booting from it.
-const IGNORED: [&str; 5] = [
+const IGNORED: [&str; 7] = [
     "boot/grub",
+    "etc/dracut.conf.d/90-ka-hardware.conf",
+    "etc/kernel/entry-token",
     "etc/systemd/system/multi-user.target.wants/ka-beacon.service",
     "etc/systemd/system/ka-beacon.service",
     "var/lib/ka",

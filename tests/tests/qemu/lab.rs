@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use ka_tests::disk::{Disk, MIB};
 use ka_tests::lab::Lab;
-use ka_tests::process::Program;
 use ka_tests::qemu::accel::{self, Accel};
 use ka_tests::qemu::console::Mark;
 use ka_tests::qemu::firmware::Firmware;
 use ka_tests::qemu::golden;
 use ka_tests::qemu::machine::{Bus, Card, Machine, Spec};
 use ka_tests::qemu::seats;
+
+use crate::kit;
 
 const BOOT_LIMIT: Duration = Duration::from_secs(240);
 
@@ -63,25 +64,9 @@ fn a_boot_rom_gets_its_program_from_dnsmasq() -> Result<()> {
         root.join("pxelinux.cfg/default"),
         "SERIAL 0 115200\nSAY the lab says hello\nPROMPT 1\n",
     )?;
-    let mut dnsmasq = Program::new("dnsmasq")
-        .args([
-            "--keep-in-foreground",
-            "--conf-file=/dev/null",
-            "--log-dhcp",
-            "--log-facility=-",
-            "--user=root",
-        ])
-        .args([
-            "--port=0",
-            "--interface=eth0",
-            "--bind-interfaces",
-            "--dhcp-range=10.77.0.50,10.77.0.99",
-        ])
-        .args(["--dhcp-boot=pxelinux.0", "--enable-tftp", "--leasefile-ro"])
-        .arg(format!("--tftp-root={}", root.display()))
-        .inside(lab.network().golden())
-        .limit(BOOT_LIMIT)
-        .spawn()?;
+    let tftp_root = format!("--tftp-root={}", root.display());
+    let args = ["--dhcp-boot=pxelinux.0", "--enable-tftp", &tftp_root];
+    let mut dnsmasq = kit::dnsmasq(lab.network().golden(), &args, BOOT_LIMIT)?;
     let disk = Disk::new(lab.scratch(), "empty", MIB, 512)?;
     for card in [Card::Virtio, Card::E1000] {
         let spec = Spec::new("rom", 1, Firmware::Bios, Bus::Ahci, card);

@@ -3,10 +3,12 @@
 //! Needs root and the packages of `xtask/packages.txt`: `cargo xtask test` sees to both.
 
 mod bios;
+mod extlinux;
 mod firmware;
 mod judge;
 mod kit;
 mod lab;
 mod power_cut;
+mod systemd_boot;
 mod uefi;
 mod unarmed;

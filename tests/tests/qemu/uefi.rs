@@ -15,7 +15,7 @@ use crate::kit;
 use ka_tests::qemu::room::{FULL_DHCP, Node, Room, SERVER_LIMIT};
 
 /// The golden node's ESP is a directory on ext4 (see [`golden::plan`]); the clones' is what firmware can read.
-const DESC: &str = "table gpt\nesp 100 fs=vfat\nlinux 1400\nlinux fill\nswap 100\n";
+pub(crate) const DESC: &str = "table gpt\nesp 100 fs=vfat\nlinux 1400\nlinux fill\nswap 100\n";
 /// What firmware starts when it remembers nothing (UEFI 2.10 §3.5.1.1), and what Debian calls its own.
 const ON_THE_ESP: [&str; 2] = ["::/EFI/BOOT/BOOTX64.EFI", "::/EFI/debian/grubx64.efi"];
 /// `SecureBoot` of the global variables (UEFI 2.10 §3.3): four bytes of attributes, then 1 when it is enforced.
@@ -72,17 +72,7 @@ fn becomes_a_clone(room: &Room, nodes: &[Node], golden: &[Volume], server: &Runn
 }
 
 fn firmware_knows_it(node: &Node, powered: &Powered) -> Result<()> {
-    let entries = powered.console.command("efibootmgr -v")?;
-    let entry = entries
-        .lines()
-        .find(|line| line.to_lowercase().contains("\\efi\\debian\\shimx64.efi"));
-    let entry = entry.with_context(|| format!("no boot entry of Debian's in NVRAM:\n{entries}"))?;
-    // It names the partition by its own id, not the golden one's.
-    let esp = ka_tests::golden::tag(&node.disk.partition(1), "PARTUUID")?;
-    ensure!(
-        entry.to_lowercase().contains(&esp),
-        "{entry} should name the partition {esp}"
-    );
+    expect_boot_entry(node, powered, "\\efi\\debian\\shimx64.efi")?;
     let enforced = powered.console.command(SECURE_BOOT)?;
     let wanted = u8::from(node.machine.spec().firmware == Firmware::SecureBoot).to_string();
     ensure!(
@@ -92,8 +82,22 @@ fn firmware_knows_it(node: &Node, powered: &Powered) -> Result<()> {
     Ok(())
 }
 
+/// The firmware has an entry for this loader (in small letters) on the machine's own first partition.
+pub(crate) fn expect_boot_entry(node: &Node, powered: &Powered, loader: &str) -> Result<()> {
+    let entries = powered.console.command("efibootmgr -v")?;
+    let entry = entries.lines().find(|line| line.to_lowercase().contains(loader));
+    let entry = entry.with_context(|| format!("no boot entry for {loader} in NVRAM:\n{entries}"))?;
+    // It names the partition by its own id, not the golden one's.
+    let esp = ka_tests::golden::tag(&node.disk.partition(1), "PARTUUID")?;
+    ensure!(
+        entry.to_lowercase().contains(&esp),
+        "{entry} should name the partition {esp}"
+    );
+    Ok(())
+}
+
 /// What the golden system has on ext4 for want of vfat in this kernel is vfat on a clone.
-fn clone_volumes(golden: &[Volume]) -> Vec<Volume> {
+pub(crate) fn clone_volumes(golden: &[Volume]) -> Vec<Volume> {
     let mut volumes = golden.to_vec();
     for volume in volumes.iter_mut().filter(|volume| volume.mount == "/boot/efi") {
         volume.fs = "vfat";
