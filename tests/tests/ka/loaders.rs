@@ -216,26 +216,63 @@ fn a_debian_with_dracut_and_extlinux_boots_what_was_rebuilt_for_this_hardware() 
     kit.lab.expect_unmounted(1)
 }
 
-#[test]
-fn a_command_line_that_makes_every_clone_the_golden_machine_fails_the_clone() -> Result<()> {
-    const GOLDEN: &str = "00112233445566778899aabbccddeeff";
-    let kit = Kit::small("machineid", 1)?;
-    let root = kit.golden.root();
-    fs::write(root.join("etc/machine-id"), format!("{GOLDEN}\n"))?;
-    // Made by hand: there is no GRUB in this system that would make it anew.
-    fs::create_dir_all(root.join("boot/grub"))?;
-    fs::write(
-        root.join("boot/grub/grub.cfg"),
-        format!("linux /vmlinuz systemd.machine_id={GOLDEN}\n"),
-    )?;
-    let disk = kit.same_disk("n1")?;
-    let outcome = kit.clone_to(&[&disk], &[])?;
+/// A machine-id that a golden system has, and that no clone may have.
+const GOLDEN_ID: &str = "00112233445566778899aabbccddeeff";
+
+/// A small golden system with this machine-id.
+fn small_with_id(label: &str) -> Result<Kit> {
+    let kit = Kit::small(label, 1)?;
+    fs::write(kit.golden.root().join("etc/machine-id"), format!("{GOLDEN_ID}\n"))?;
+    Ok(kit)
+}
+
+fn expect_failed_by(kit: &Kit, disk: &Disk, file: &str) -> Result<()> {
+    let outcome = kit.clone_to(&[disk], &[])?;
     outcome.nodes[0]
         .expect(3)?
-        .says(&format!("/boot/grub/grub.cfg says systemd.machine_id={GOLDEN}"))?;
+        .says(&format!("{file} says systemd.machine_id={GOLDEN_ID}"))?;
     ensure!(!disk.looks_finished()?, "the disk looks finished");
-    kit.lab.expect_unmounted(1)?;
+    kit.lab.expect_unmounted(1)
+}
 
-    let outcome = kit.clone_to(&[&disk], &["--keep-identity"])?;
-    outcome.expect_success()
+#[test]
+fn a_command_line_that_makes_every_clone_the_golden_machine_fails_the_clone() -> Result<()> {
+    let kit = small_with_id("machineid")?;
+    // Made by hand: there is no GRUB in this system that would make it anew.
+    let dir = kit.golden.root().join("boot/grub");
+    fs::create_dir_all(&dir)?;
+    fs::write(
+        dir.join("grub.cfg"),
+        format!("linux /vmlinuz systemd.machine_id={GOLDEN_ID}\n"),
+    )?;
+    let disk = kit.same_disk("n1")?;
+    expect_failed_by(&kit, &disk, "/boot/grub/grub.cfg")?;
+    kit.clone_to(&[&disk], &["--keep-identity"])?.expect_success()
+}
+
+#[test]
+fn a_unified_kernel_image_with_the_golden_machine_id_fails_the_clone() -> Result<()> {
+    const STUB: &str = "./usr/lib/systemd/boot/efi/linuxx64.efi.stub";
+    let kit = small_with_id("unified")?;
+    let scratch = kit.lab.scratch();
+    Program::new("tar")
+        .arg("-xf")
+        .arg(debian::with_other_tools()?)
+        .arg("-C")
+        .arg(scratch.path())
+        .arg(STUB)
+        .run()?;
+    let line = scratch.path().join("cmdline");
+    fs::write(&line, format!("quiet systemd.machine_id={GOLDEN_ID}"))?;
+    let dir = kit.golden.root().join("boot/efi/EFI/Linux");
+    fs::create_dir_all(&dir)?;
+    // systemd-stub(7): how an image is put together where there is no ukify.
+    Program::new("objcopy")
+        .arg("--add-section")
+        .arg(format!(".cmdline={}", line.display()))
+        .args(["--change-section-vma", ".cmdline=0x30000"])
+        .arg(scratch.path().join(STUB))
+        .arg(dir.join("golden.efi"))
+        .run()?;
+    expect_failed_by(&kit, &kit.same_disk("n1")?, "/boot/efi/EFI/Linux/golden.efi")
 }

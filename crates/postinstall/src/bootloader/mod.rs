@@ -275,7 +275,7 @@ pub fn confirm(
             nvram::enter(clone, facts, esp, &loader, told)?;
         }
         Install::Extlinux { .. } => others::check_extlinux(files, facts)?,
-        Install::Lilo { .. } => {}
+        Install::Lilo { .. } => others::check_lilo(files, facts)?,
     }
     Ok(())
 }

@@ -143,3 +143,9 @@ pub(super) fn lilo(files: &dyn Files) -> Result<Plan, PostError> {
     plan.run("installing LILO", LOADER_LIMIT, &["lilo"]);
     Ok(plan)
 }
+
+/// LILO itself insists on the kernels it is told of; of root file systems it only writes down what it reads.
+pub(super) fn check_lilo(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
+    const CONFIG: &str = "/etc/lilo.conf";
+    expect_own(CONFIG, &text_or_empty(files, CONFIG)?, facts)
+}

@@ -220,6 +220,15 @@ fn extlinux_must_have_left_its_second_stage_and_a_kernel_to_boot() {
 }
 
 #[test]
+fn lilo_may_not_have_been_told_of_a_golden_root() {
+    let with = |root: &str| Texts::new(&[("/etc/lilo.conf", &format!("append=\"root=UUID={root}\"\n"))]);
+    others::check_lilo(&with("aaaaaaaa-0003-4000-8000-000000000003"), &bios()).unwrap();
+    let golden = with("11111111-0003-4000-8000-000000000003");
+    let refusal = others::check_lilo(&golden, &bios()).unwrap_err().to_string();
+    assert!(refusal.contains("/etc/lilo.conf still names"), "{refusal}");
+}
+
+#[test]
 fn systemd_boot_is_told_not_to_judge_the_provisional_table() {
     let mut facts = uefi();
     facts.boot.loader = Some("systemd-boot".to_owned());
