@@ -154,6 +154,11 @@ pub(crate) struct Options {
           value_parser = RangedU64ValueParser::<u8>::new().range(..=MAX_TOLERANCE as u64))]
     pub(crate) tolerate: u8,
 
+    /// Keep each stream in DIR while it runs, encrypted as it is sent: a node that loses its place (silent for seconds, or
+    /// too many neighbours lost) goes on in the same round. DIR needs room for the largest stream; nothing stays in it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) spool: Option<PathBuf>,
+
     /// Set aside a node that holds up all the others and itself takes less than RATE bytes a second (20M), or `off`: only
     /// name it [default: a quarter of what the others could take]
     #[arg(long, value_name = "RATE", value_parser = min_rate)]

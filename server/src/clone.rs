@@ -64,6 +64,12 @@ fn golden_boot(root: &Path) -> Result<GoldenBoot, Failure> {
     ))
 }
 
+/// What the largest stream may carry, bytes.
+pub(crate) fn largest_stream(spec: &InstallSpec) -> u64 {
+    let tree: u64 = spec.trees.iter().map(|tree| tree.used_bytes).sum();
+    spec.raw.iter().map(|raw| raw.bytes).fold(tree, u64::max)
+}
+
 /// Clones the golden node that `spec` describes.
 ///
 /// # Errors

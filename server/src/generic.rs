@@ -38,7 +38,7 @@ pub(crate) fn describe(input: &Input) -> String {
 }
 
 /// How much that is, where it is known: of a plain file.
-fn size(input: &Input) -> Option<u64> {
+pub(crate) fn size(input: &Input) -> Option<u64> {
     match input {
         Input::Command(_) => None,
         Input::File(path) => path

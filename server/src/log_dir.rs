@@ -78,6 +78,8 @@ impl View for NodeLogs {
         | RunEvent::NodePrepared { node, .. }
         | RunEvent::NodeStep { node, .. }
         | RunEvent::OperatorExec { node, .. }
+        | RunEvent::NodeAway { node, .. }
+        | RunEvent::NodeRejoined { node, .. }
         | RunEvent::NodeFailed { node, .. }
         | RunEvent::NodeBooted { node, .. }
         | RunEvent::NodeDone { node, .. }) = event

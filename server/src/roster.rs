@@ -7,10 +7,14 @@ use ka_proto::MacAddr;
 use ka_proto::identity::Identity;
 use ka_status::boot::{FirstBoot, SeenBy};
 use ka_status::run::NodeRef;
+use ka_status::spool::Rejoined;
 use ka_status::summary::{NodeOutcome, NodeSummary};
 use ka_transport::NodeInfo;
 
 use crate::unfinished::Done;
+
+/// Places kept of each node at which it went on: a line that breaks more often is known to be bad.
+const MAX_REJOINED: usize = 20;
 
 /// Every node that was ever accepted.
 #[derive(Debug, Default)]
@@ -32,6 +36,8 @@ struct Entry {
     /// It was lost, and may come back.
     again: bool,
     outcome: Option<NodeOutcome>,
+    /// Where it went on from what was kept of a stream.
+    rejoined: Vec<Rejoined>,
     first_boot: Option<FirstBoot>,
 }
 
@@ -44,6 +50,7 @@ impl Entry {
             addr: info.addr,
             mac: info.mac,
             outcome: None,
+            rejoined: Vec::new(),
             first_boot: None,
         }
     }
@@ -132,6 +139,7 @@ impl Roster {
             outcome: Some(NodeOutcome::Done {
                 report: done.report.clone(),
             }),
+            rejoined: Vec::new(),
             first_boot: None,
         };
         self.nodes.insert(id, entry);
@@ -184,6 +192,16 @@ impl Roster {
             .filter(|entry| entry.outcome.is_none())
             .map(|entry| entry.node.clone())
             .collect()
+    }
+
+    /// A node went on from what was kept of a stream. The last ones count, should a line break all the time.
+    pub(crate) fn rejoined(&mut self, id: u32, rejoined: Rejoined) -> Option<NodeRef> {
+        let entry = self.nodes.get_mut(&id)?;
+        if entry.rejoined.len() >= MAX_REJOINED {
+            entry.rejoined.remove(0);
+        }
+        entry.rejoined.push(rejoined);
+        Some(entry.node.clone())
     }
 
     /// A node's hardware address, which it did not give itself.
@@ -244,6 +262,7 @@ impl Roster {
                 round: entry.round,
                 mac: entry.mac.map(|mac| mac.to_string()),
                 outcome,
+                rejoined: entry.rejoined.clone(),
                 first_boot: entry.first_boot,
             })
         };

@@ -123,23 +123,29 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
     match &settings.job {
         Job::Clone(survey) => {
             let spec = clone::survey(survey, &settings)?;
+            let largest = Some(clone::largest_stream(&spec));
+            settings.check_spool(largest).or_usage()?;
             if options.dry_run {
                 dry_run::of_clone(&spec, &settings, options).or_nothing_done()?;
                 return Ok(0);
             }
             let images = boot::make(&settings.boot, &survey.root, &spec).or_nothing_done()?;
             let run = start::start(options, &settings, images).or_nothing_done()?;
+            run.tell_spool(largest);
             for text in spec.notes.clone() {
                 run.monitor.emit(&RunEvent::Warning { text });
             }
             Ok(run.carry_out(options, |run| clone::run(run, &spec)))
         }
         Job::Generic(input) => {
+            let largest = generic::size(input);
+            settings.check_spool(largest).or_usage()?;
             if options.dry_run {
                 dry_run::of_generic(input, &settings, options).or_nothing_done()?;
                 return Ok(0);
             }
             let run = start::start(options, &settings, Images::default()).or_nothing_done()?;
+            run.tell_spool(largest);
             Ok(run.carry_out(options, |run| generic::run(run, input)))
         }
     }
@@ -181,6 +187,17 @@ impl<'a> Run<'a> {
                 ..RunSummary::default()
             },
         })
+    }
+
+    /// Says where streams are kept, if they are, and what room there is.
+    fn tell_spool(&self, largest_bytes: Option<u64>) {
+        if let Some(dir) = &self.settings.spool {
+            self.monitor.emit(&RunEvent::Spooling {
+                dir: dir.path().display().to_string(),
+                free_bytes: dir.free(),
+                expected_bytes: largest_bytes,
+            });
+        }
     }
 
     /// Runs the stages for each round, tells everybody how it ended, and gives the exit code.

@@ -17,6 +17,7 @@ use ka_disk::golden::{BootCodeSource, SurveyOptions};
 use ka_disk::spec::{Loader, ReadBackWhen};
 use ka_image::Compress;
 use ka_proto::SessionName;
+use ka_transport::SpoolDir;
 
 use crate::boot::{self, BootSettings, PxePlan};
 use crate::cli::{CompressWhen, Options, VerifyWhen};
@@ -49,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) compress: Compress,
     /// When clones are read back.
     pub(crate) verify: ReadBackWhen,
+    /// Where each stream is kept while it runs.
+    pub(crate) spool: Option<SpoolDir>,
 }
 
 /// What is sent.
@@ -87,6 +90,12 @@ impl Settings {
             wanted: options.nodes.or(listed),
             rounds: options.rounds,
             boot,
+            spool: options
+                .spool
+                .as_deref()
+                .map(SpoolDir::open)
+                .transpose()
+                .context("--spool")?,
             release_delay: Duration::from_millis(u64::from(options.release_delay) * 100),
             block_bytes: options.block_size.map(|size| size.0),
             compress: match options.compress {
@@ -104,6 +113,16 @@ impl Settings {
 }
 
 impl Settings {
+    /// Whether the largest stream can be kept, where streams are.
+    ///
+    /// # Errors
+    /// There is no room; names the directory, and how much is missing.
+    pub(crate) fn check_spool(&self, largest_bytes: Option<u64>) -> Result<()> {
+        let spool = self.spool.as_ref();
+        let checked = spool.map(|dir| dir.check_room(largest_bytes.unwrap_or(0)));
+        checked.transpose().context("--spool").map(drop)
+    }
+
     /// What tells this job from another one under the same session name, over restarts of the server: what is sent, and
     /// how it is laid out. Not how many nodes there are, nor how they are found.
     pub(crate) fn job_digest(&self) -> [u8; 32] {

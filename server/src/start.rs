@@ -227,6 +227,7 @@ fn server_config(options: &Options, settings: &Settings, unfinished: &Unfinished
     config.encrypt = !options.no_encrypt;
     config.timeouts.link_silence = options.silence;
     config.tolerance = options.tolerate;
+    config.spool.clone_from(&settings.spool);
     config.min_rate = options.min_rate.unwrap_or_default();
     // With -d everybody waits for their turn, also those that did not ask to (-w). A machine that we booted must not
     // boot again before its clone was compared and its menu says local.

@@ -197,6 +197,16 @@ pub enum ToServer {
         /// Why.
         reason: Reason,
     },
+    /// The predecessor no longer has what is missing here, in a stream that the server keeps
+    /// ([`OpenStream::spooled`]). The node keeps what it has and waits for a [`ToNode::Relink`].
+    DataGone {
+        /// Which stream.
+        stream: StreamId,
+        /// The first byte that is missing.
+        offset: StreamOffset,
+        /// What was seen, for the operator.
+        reason: Reason,
+    },
 }
 
 /// A neighbour in the chain.
@@ -231,6 +241,8 @@ pub struct OpenStream {
     pub cipher: Option<Cipher>,
     /// A neighbour on the data link that gave no byte for this long is lost, in milliseconds.
     pub silence_ms: u32,
+    /// The server keeps the stream: a node whose data is gone says [`ToServer::DataGone`] and goes on from there.
+    pub spooled: bool,
 }
 
 /// New neighbours in a running stream; what is `None` stays as it is.

@@ -18,6 +18,7 @@ pub enum ProtocolVersion {
     /// by the server.
     /// `OpenStream` has the link's silence, `Progress` how the node spent its time.
     /// `Pending` keeps a node waiting while the operator is asked.
+    /// `OpenStream` says whether the server keeps the stream, `DataGone` asks to go on from there.
     V2 = 2,
 }
 

@@ -74,6 +74,11 @@ pub const MAX_LINK_SILENCE: Duration = Duration::from_secs(60);
 /// link, which knows more, speaks first; raised to twice the link's silence when that is longer.
 pub const CONTROL_SILENCE: Duration = Duration::from_secs(15);
 
+/// The same where the server keeps the stream (`--spool`): a node that nobody hears keeps what it has for so long, and may
+/// go on. A switch that learns the network anew (spanning tree) takes 30 to 50 s; TCP repeats what was lost 25 and 51 s after
+/// the line went down.
+pub const AWAY_SILENCE: Duration = Duration::from_secs(60);
+
 /// The same while no stream runs. Nobody waits for a node's next byte then, and a loaded machine that verifies or syncs
 /// has been silent for 27 s though nothing was wrong with it. A host that is gone is noticed earlier all the same: its
 /// kernel acknowledges nothing, which TCP_USER_TIMEOUT reports after [`CONTROL_SILENCE`]. So this is for a process that

@@ -72,7 +72,14 @@ fn to_server() -> Vec<ToServer> {
             digest: [9; 32],
         },
         ToServer::Report(Payload(vec![0xff; 70_000])),
-        ToServer::Leaving { reason },
+        ToServer::Leaving {
+            reason: reason.clone(),
+        },
+        ToServer::DataGone {
+            stream,
+            offset,
+            reason,
+        },
     ]
 }
 
@@ -92,6 +99,7 @@ fn to_node() -> Vec<ToNode> {
         tolerance: 2,
         cipher: Some(Cipher::ChaCha20Poly1305),
         silence_ms: 2000,
+        spooled: true,
     };
     let successor = Some(Successor::Node(NodeId(4)));
     vec![
@@ -184,7 +192,7 @@ fn messages_have_the_numbers_that_the_document_gives_them() {
         .iter()
         .map(|message| number(message.encode().unwrap()))
         .collect();
-    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
     let numbers: Vec<u8> = to_node()
         .iter()
         .map(|message| number(message.encode().unwrap()))

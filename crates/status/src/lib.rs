@@ -18,6 +18,7 @@ pub mod proof;
 pub mod report;
 pub mod run;
 pub mod slow;
+pub mod spool;
 pub mod ssh;
 pub mod summary;
 pub mod text;

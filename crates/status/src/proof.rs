@@ -372,6 +372,7 @@ mod tests {
                     report: NodeReport::default(),
                 },
             },
+            rejoined: Vec::new(),
             first_boot: None,
         };
         RunSummary {

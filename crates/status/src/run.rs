@@ -13,6 +13,7 @@ use crate::event::NodeEvent;
 use crate::exec::OperatorExec;
 use crate::report::{NodePlan, NodeReport};
 use crate::slow::Slow;
+use crate::spool::Rejoined;
 use crate::summary::{RunSummary, StreamTotals};
 
 /// A node as the operator knows it.
@@ -200,6 +201,37 @@ pub enum RunEvent {
         slow: Slow,
         /// Whether it is taken out of the chain for that: its failure follows.
         set_aside: bool,
+    },
+    /// Each stream is kept while it runs (`--spool`).
+    Spooling {
+        /// Where.
+        dir: String,
+        /// What is free there, bytes.
+        free_bytes: u64,
+        /// What the largest stream may need, bytes; none where that is not known.
+        expected_bytes: Option<u64>,
+    },
+    /// Nobody hears a node, and the chain was closed around it; what it misses is kept.
+    NodeAway {
+        /// The node.
+        node: NodeRef,
+        /// What was seen.
+        reason: String,
+        /// How long it may be silent before it has failed, seconds.
+        secs: u64,
+    },
+    /// A node that lost its place in the chain goes on, fed from what is kept.
+    NodeRejoined {
+        /// The node.
+        node: NodeRef,
+        /// Where.
+        #[serde(flatten)]
+        rejoined: Rejoined,
+    },
+    /// From here on streams are not kept any more; the chain goes on.
+    SpoolOff {
+        /// Why.
+        reason: String,
     },
     /// The stream is through: every node has taken all of it, or failed.
     SessionEnded {

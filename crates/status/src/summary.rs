@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::boot::FirstBoot;
 use crate::report::{Digest, NodeReport};
 use crate::run::NodeRef;
+use crate::spool::Rejoined;
 use crate::text::{clock, count, mib, seconds, size, throughput};
 
 /// Most golden problems (changed, vanished, unreadable files) named in the totals; the rest is counted and in
@@ -76,6 +77,9 @@ pub struct NodeSummary {
     /// What became of it.
     #[serde(flatten)]
     pub outcome: NodeOutcome,
+    /// Where it lost its place in the chain and went on from what the server kept (`--spool`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rejoined: Vec<Rejoined>,
     /// Whether it came back from its own disk; none where nobody waited for that, or it failed before.
     #[serde(flatten)]
     pub first_boot: Option<FirstBoot>,
@@ -228,6 +232,9 @@ fn write_done(f: &mut fmt::Formatter<'_>, summary: &NodeSummary, report: &NodeRe
     if let Some(read_back) = &report.read_back {
         write!(f, "; {read_back}")?;
     }
+    for rejoined in &summary.rejoined {
+        write!(f, "; {rejoined}")?;
+    }
     match summary.first_boot {
         Some(boot) => writeln!(f, "; {boot}")?,
         None => writeln!(f)?,
@@ -320,6 +327,7 @@ mod tests {
             round: 1,
             mac: None,
             outcome,
+            rejoined: Vec::new(),
             first_boot: None,
         }
     }

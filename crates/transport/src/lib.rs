@@ -20,6 +20,7 @@ mod node;
 mod operator;
 mod run_lock;
 mod server;
+mod spool_dir;
 mod stream;
 mod tls;
 
@@ -34,4 +35,5 @@ pub use server::{
     ServerConfig, ServerEvent, StreamSummary, Timeouts,
     types::{CONTROL_PORT, DATA_PORT, DEFAULT_WINDOW_BYTES},
 };
+pub use spool_dir::{SpoolDir, SpoolDirError};
 pub use stream::{Block, StreamReader, StreamWriter};

@@ -2,6 +2,7 @@
 //! what the transport reports, and all of it goes to the views in order.
 
 mod slow;
+mod spool;
 #[cfg(test)]
 mod tests;
 
@@ -338,6 +339,11 @@ impl State {
                 slow,
                 set_aside,
             } => self.slow(node.0, slow, set_aside),
+            ServerEvent::NodeAway { .. }
+            | ServerEvent::NodeRejoined { .. }
+            | ServerEvent::SpoolOff { .. } => {
+                self.spool(event);
+            }
             // The flow itself tells these from the results it gets.
             ServerEvent::NodeReady { .. }
             | ServerEvent::StreamOpened { .. }

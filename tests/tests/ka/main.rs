@@ -26,6 +26,7 @@ mod options;
 mod postinstall;
 mod rounds;
 mod secrets;
+mod spool;
 mod status;
 mod strangers;
 mod tls;

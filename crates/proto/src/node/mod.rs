@@ -324,6 +324,15 @@ impl Node {
         });
     }
 
+    /// [`crate::relay::RelayOutput::Gap`].
+    pub fn data_gone(&mut self, stream: StreamId, offset: StreamOffset, reason: Reason) {
+        self.tell(ToServer::DataGone {
+            stream,
+            offset,
+            reason,
+        });
+    }
+
     /// The node goes away by its own will.
     pub fn leave(&mut self, reason: Reason) {
         self.tell(ToServer::Leaving { reason });

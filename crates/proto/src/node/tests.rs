@@ -103,6 +103,7 @@ fn a_stream_may_come_before_the_plan() {
         predecessor: server,
         successor: None,
         resume_from: StreamOffset(0),
+        spooled: false,
         silence_ms: 2000,
         tolerance: 0,
         cipher: None,

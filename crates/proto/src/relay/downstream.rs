@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Ack, Life, Reason, Relay, RelayError, RelayOutput, Send, Side, Successor};
+use super::window::Window;
+use super::{Ack, Life, Reason, Relay, RelayError, RelayOutput, Send, Side, Source, Successor};
 use crate::ids::{NodeId, StreamOffset};
 use crate::limits::MAX_TOLERANCE;
 
@@ -160,6 +161,7 @@ impl Relay {
         else {
             return Err(RelayError::WrongSuccessor { got: node, expected });
         };
+        self.begin_where_asked(resume);
         let (retained_from, received) = (self.retained_from(), self.received());
         if resume < retained_from || !self.window.is_boundary(resume) {
             return Err(RelayError::CannotResume {
@@ -192,6 +194,17 @@ impl Relay {
         });
         self.settle(now);
         Ok(())
+    }
+
+    /// The head of a branch can give any part of the stream, and begins with what its first successor misses.
+    fn begin_where_asked(&mut self, resume: StreamOffset) {
+        if self.config.source == Source::Spool
+            && self.received() == self.config.start
+            && self.window.is_untouched()
+        {
+            self.config.start = resume;
+            self.window = Window::new(self.config.window_bytes, resume);
+        }
     }
 
     /// The successor said how far it and its descendants are.

@@ -20,6 +20,8 @@ mod upstream;
 mod window;
 
 #[cfg(test)]
+mod spooled;
+#[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;

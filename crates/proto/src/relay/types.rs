@@ -13,6 +13,8 @@ use crate::text::Reason;
 pub enum Source {
     /// The server's own producer: this is the head of the chain.
     Producer,
+    /// What the server has kept of the stream: this is the head of a branch. It begins where its first successor asks to.
+    Spool,
     /// This predecessor.
     Predecessor(Peer),
 }
@@ -32,6 +34,8 @@ pub struct RelayConfig {
     pub window_bytes: u64,
     /// How many vanished descendants in a row the retained data must bridge, at most [`limits::MAX_TOLERANCE`].
     pub tolerance: u8,
+    /// The server keeps the whole stream: what the predecessor no longer has can be had from there.
+    pub spooled: bool,
     /// Something goes each way at least this often.
     pub heartbeat: Duration,
     /// A neighbour silent for this long is lost.
@@ -49,6 +53,7 @@ impl Default for RelayConfig {
             start: StreamOffset(0),
             window_bytes: limits::DEFAULT_WINDOW as u64,
             tolerance: 0,
+            spooled: false,
             heartbeat: limits::HEARTBEAT,
             silence: limits::LINK_SILENCE,
             establish: limits::LINK_ESTABLISH_TIMEOUT,
@@ -124,6 +129,13 @@ pub enum RelayOutput {
         /// How far it was.
         offset: StreamOffset,
         /// What happened.
+        reason: Reason,
+    },
+    /// The predecessor no longer has what is missing here: tell the server, which keeps all of it and names another one.
+    Gap {
+        /// The first byte that is missing.
+        offset: StreamOffset,
+        /// What the predecessor has instead.
         reason: Reason,
     },
     /// Everything has arrived and the consumer took all of it: tell the server. Descendants may still need this node.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Ack, Goodbye, Life, Peer, Reason, Relay, RelayOutput, Side};
 use crate::ids::StreamOffset;
-use crate::limits::ACK_BYTES;
+use crate::limits::{ACK_BYTES, AWAY_SILENCE};
 
 /// Pause between attempts to connect to the same predecessor: it may still be opening the stream.
 const RETRY: Duration = Duration::from_millis(250);
@@ -160,7 +160,7 @@ impl Relay {
     }
 
     /// The predecessor no longer has what is missing here. Those above it have even less: the stream cannot be
-    /// completed here.
+    /// completed here, unless the server keeps all of it.
     pub fn handle_upstream_gap(&mut self, now: Duration, retained_from: StreamOffset) {
         self.tick(now);
         let received = self.received();
@@ -168,9 +168,19 @@ impl Relay {
             self.handle_upstream_lost(now, Reason::new("the predecessor closed the handshake"));
             return;
         }
-        self.fail(format!(
+        let reason = format!(
             "data from byte {received} on is needed, the predecessor keeps it from {retained_from} on"
-        ));
+        );
+        if !self.config.spooled {
+            return self.fail(reason);
+        }
+        self.upstream = Upstream::Lost {
+            deadline: now + self.patience(),
+        };
+        self.outputs.push_back(RelayOutput::Gap {
+            offset: received,
+            reason: Reason::new(reason),
+        });
     }
 
     /// What to tell the predecessor now, if it is time: after every [`ACK_BYTES`], at every heartbeat, and at once
@@ -260,7 +270,7 @@ impl Relay {
             return;
         }
         self.upstream = Upstream::Lost {
-            deadline: now + self.config.establish,
+            deadline: now + self.patience(),
         };
         let offset = self.received();
         self.outputs.push_back(RelayOutput::LinkLost {
@@ -268,6 +278,16 @@ impl Relay {
             offset,
             reason,
         });
+    }
+
+    /// How long the server has to name another predecessor. Where it keeps the stream it may be this node that nobody hears.
+    fn patience(&self) -> Duration {
+        let away = if self.config.spooled {
+            AWAY_SILENCE
+        } else {
+            Duration::ZERO
+        };
+        self.config.establish + away
     }
 
     pub(super) fn fail(&mut self, why: impl AsRef<str>) {

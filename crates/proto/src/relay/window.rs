@@ -38,6 +38,11 @@ impl Window {
         }
     }
 
+    /// Nothing has arrived and nothing went: it may as well begin somewhere else.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.blocks.is_empty() && self.received == self.retained_from && !self.ended
+    }
+
     /// A block's size is not known before it is read, so there must be room for the largest.
     pub(super) fn has_room(&self) -> bool {
         !self.ended && self.bytes + MAX_BLOCK as u64 <= self.capacity

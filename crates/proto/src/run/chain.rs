@@ -32,14 +32,15 @@ impl Run {
 
     /// A node that failed but still relays for those below it.
     pub(super) fn handle_relay_only(&mut self, now: Duration, node: NodeId, message: ToServer) {
-        if let ToServer::LinkLost {
-            stream,
-            side,
-            offset,
-            reason,
-        } = message
-        {
-            self.handle_link_lost(now, node, stream, side, offset, &reason);
+        match message {
+            ToServer::LinkLost {
+                stream,
+                side,
+                offset,
+                reason,
+            } => self.handle_link_lost(now, node, stream, side, offset, &reason),
+            ToServer::DataGone { stream, reason, .. } => self.handle_data_gone(now, node, stream, &reason),
+            _ => {}
         }
     }
 
@@ -151,9 +152,11 @@ impl Run {
         let Phase::Streaming(run) = &mut self.phase else {
             return;
         };
+        run.away.remove(&node);
         let Some(index) = run.index_of(node) else { return };
         let (stream, before, after) = (run.stream, run.before(node), run.after(node));
         run.chain.remove(index);
+        let was_branch = run.branches.remove(&node).is_some();
         run.paces.forget(before);
         after.into_iter().for_each(|after| run.paces.forget(after));
         run.moved_at = now;
@@ -164,6 +167,9 @@ impl Run {
                     .as_ref()
                     .is_none_or(|witness| witness.node != node)
         });
+        if was_branch {
+            return self.close_branch(now, stream, node, after);
+        }
         match after {
             Some(after) if heal => {
                 self.join_neighbours(now, stream, before, after);
@@ -179,6 +185,9 @@ impl Run {
     /// Whatever broke the chain here may have taken these two as well, and they have no link yet on which that would
     /// show: so they are asked.
     fn join_neighbours(&mut self, now: Duration, stream: StreamId, before: NodeId, after: NodeId) {
+        if self.is_branch(after) {
+            return self.branch_off(now, stream, after, None);
+        }
         self.suspect(now, before, None);
         self.suspect(now, after, None);
         self.name_successor(stream, before, Some(after));
@@ -193,7 +202,7 @@ impl Run {
         );
     }
 
-    fn name_successor(&mut self, stream: StreamId, node: NodeId, next: Option<NodeId>) {
+    pub(super) fn name_successor(&mut self, stream: StreamId, node: NodeId, next: Option<NodeId>) {
         let successor = next.map_or(Successor::Nobody, Successor::Node);
         if node == NodeId::SERVER {
             self.event(RunEvent::HeadSuccessor { stream, successor });

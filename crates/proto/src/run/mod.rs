@@ -13,6 +13,7 @@ mod gather;
 mod member;
 mod pace;
 mod rounds;
+mod spool;
 mod stages;
 mod stream;
 mod suspects;
@@ -129,7 +130,7 @@ impl Run {
         let (node, active, queued) = (member.info.id, member.is_active(), member.is_queued());
         self.acquit(now, node);
         match message {
-            ToServer::Pong(_) => {}
+            ToServer::Pong(number) => self.answered(now, node, number),
             ToServer::Event(payload) => self.event(RunEvent::NodeEvent { node, payload }),
             ToServer::Leaving { reason } => {
                 self.lose(now, node, &Reason::new(format!("the node left: {reason}")));
@@ -149,7 +150,9 @@ impl Run {
             } => {
                 self.handle_stream_done(now, node, stream, Received { bytes, digest });
             }
+            ToServer::DataGone { stream, reason, .. } => self.handle_data_gone(now, node, stream, &reason),
             ToServer::LinkUp { stream, side, offset } => {
+                self.note_rejoined(node, stream, side, offset);
                 self.event(RunEvent::LinkUp {
                     node,
                     stream,

@@ -145,6 +145,12 @@ impl Paces {
         }
     }
 
+    /// Who is fed by another head has nothing to do with the pace of the others.
+    pub(super) fn keep_only(&mut self, nodes: &[NodeId]) {
+        self.0
+            .retain(|node, _| *node == NodeId::SERVER || nodes.contains(node));
+    }
+
     fn totals(&mut self, now: Duration) -> BTreeMap<NodeId, Sample> {
         let tracks = self.0.iter_mut();
         tracks.map(|(node, track)| (*node, track.total(now))).collect()
@@ -231,7 +237,8 @@ impl Run {
         let stream = run.stream;
         let totals = run.paces.totals(now);
         let mut slow = Vec::new();
-        for &node in &run.chain {
+        let main = run.main_chain().len();
+        for &node in run.chain.iter().take(main) {
             let before = totals.get(&run.before(node));
             let Some((own, track)) = totals.get(&node).zip(run.paces.0.get_mut(&node)) else {
                 continue;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::member::MemberState;
 use super::pace::Paces;
+use super::spool::Branch;
 use super::suspects::Suspect;
 use super::{
     ChainPosition, Duration, Failure, HeadStream, Member, NodeId, NodeInfo, Phase, Progress, Reason,
@@ -30,6 +31,13 @@ pub(super) struct StreamRun {
     pub(super) paces: Paces,
     /// Nodes that a neighbour does not hear, and that have not answered since.
     pub(super) suspects: Vec<Suspect>,
+    /// Whether the driver still keeps it.
+    pub(super) spooled: bool,
+    /// Who begins a branch of the chain, fed by a head of its own from what is kept, and whether that was told. In `chain`
+    /// those behind it follow, up to the next one of these.
+    pub(super) branches: BTreeMap<NodeId, Branch>,
+    /// Who is silent and was taken out of the chain, and since when.
+    pub(super) away: BTreeMap<NodeId, Duration>,
     /// Whose predecessor was lost and not replaced, and what it was called.
     pub(super) orphans: BTreeMap<NodeId, String>,
     pub(super) produced: StreamOffset,
@@ -83,6 +91,9 @@ impl StreamRun {
     }
 
     pub(super) fn before(&self, node: NodeId) -> NodeId {
+        if self.branches.contains_key(&node) {
+            return NodeId::SERVER;
+        }
         let before = self.index_of(node).and_then(|index| index.checked_sub(1));
         before
             .and_then(|index| self.chain.get(index))
@@ -96,7 +107,8 @@ impl StreamRun {
         } else {
             self.index_of(node)? + 1
         };
-        self.chain.get(index).copied()
+        let after = self.chain.get(index).copied();
+        after.filter(|after| !self.branches.contains_key(after))
     }
 }
 
@@ -129,6 +141,9 @@ impl Run {
             paces: Paces::default(),
             suspects: Vec::new(),
             rejoins: BTreeMap::new(),
+            spooled: self.config.spool && self.config.heal,
+            branches: BTreeMap::new(),
+            away: BTreeMap::new(),
             orphans: BTreeMap::new(),
             produced: StreamOffset(0),
             head_ended: false,
@@ -149,6 +164,7 @@ impl Run {
                 tolerance: self.config.tolerance,
                 cipher: self.config.cipher,
                 silence_ms: u32::try_from(self.config.link_silence.as_millis()).unwrap_or(u32::MAX),
+                spooled: self.config.spool && self.config.heal,
             };
             self.send(node, ToNode::OpenStream(open));
         }
@@ -196,7 +212,9 @@ impl Run {
     pub(super) fn handle_progress(&mut self, now: Duration, node: NodeId, progress: Progress) {
         if let Some(run) = self.streaming(progress.stream) {
             run.note_progress(now, node, progress.consumed);
-            run.paces.note(now, node, &progress);
+            if run.is_in_main_chain(node) {
+                run.paces.note(now, node, &progress);
+            }
             self.event(RunEvent::Progress { node, progress });
         }
     }
@@ -225,14 +243,15 @@ impl Run {
         if run.participants.iter().any(open) {
             return;
         }
-        let (stream, chain) = (run.stream, run.chain.clone());
+        // Also those that were away when it ended, and have not been given a place again.
+        let (stream, all) = (run.stream, run.participants.clone());
         let outcomes = run
             .participants
             .iter()
             .filter_map(|node| self.stream_outcome(run, *node))
             .collect();
         self.phase = Phase::Idle;
-        for node in chain {
+        for node in all {
             self.send(node, ToNode::EndStream { stream });
             if let Some(failure) = self.members.get(&node).and_then(Member::failure) {
                 let reason = failure.reason.clone();

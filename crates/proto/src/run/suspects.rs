@@ -122,7 +122,7 @@ impl Run {
                     format!("neither {by} nor the server hears from it: {}", witness.reason)
                 },
             );
-            self.lose_for_next_round(now, node, &Reason::new(reason));
+            self.lose_or_await(now, node, &Reason::new(reason));
         }
     }
 

@@ -69,6 +69,8 @@ pub struct RunConfig {
     pub heal: bool,
     /// How many lost nodes in a row retained data bridges.
     pub tolerance: u8,
+    /// The driver keeps each stream, so that a node that lost its place goes on in the same round. Needs `heal`.
+    pub spool: bool,
     /// Under which rate a node that holds up the others is set aside for the next round.
     pub min_rate: MinRate,
     /// A neighbour silent on a data link for this long is lost; told to every node.
@@ -208,6 +210,40 @@ pub enum RunEvent {
         stream: StreamId,
         /// Who.
         successor: Successor,
+    },
+    /// A second head is to feed this node from what was kept of the stream, from where it asks to go on; one that
+    /// fed it before ends.
+    Branch {
+        /// Which stream.
+        stream: StreamId,
+        /// The node, the first of the branch.
+        node: NodeId,
+    },
+    /// The head that feeds this node from what was kept ends.
+    BranchClosed {
+        /// Which stream.
+        stream: StreamId,
+        /// The node.
+        node: NodeId,
+    },
+    /// Nobody hears a node, and the chain was closed around it; what it misses is kept. It has failed when it says
+    /// nothing for `silence` in all.
+    NodeAway {
+        /// Who.
+        node: NodeInfo,
+        /// What was seen.
+        reason: Reason,
+        /// How long it may be silent.
+        silence: Duration,
+    },
+    /// A node that lost its place in the chain goes on, fed from what was kept.
+    NodeRejoined {
+        /// Who.
+        node: NodeInfo,
+        /// Which stream.
+        stream: StreamId,
+        /// The first byte that it missed.
+        offset: StreamOffset,
     },
     /// A stream is over for everybody: each node that was in it, in order. The head's relay ends too.
     StreamDone {

@@ -33,6 +33,7 @@ impl World {
             successor,
             start: StreamOffset(0),
             window_bytes: self.scenario.window_bytes,
+            spooled: false,
             tolerance: if host == SERVER {
                 self.scenario.tolerance
             } else {

@@ -27,6 +27,7 @@ pub(super) fn config(scenario: &Scenario) -> RunConfig {
         hold_release: scenario.hold_release,
         heal: scenario.heal,
         tolerance: scenario.tolerance,
+        spool: false,
         min_rate: MinRate::Share,
         link_silence: LINK_SILENCE,
         heartbeat: HEARTBEAT,

@@ -77,7 +77,7 @@ impl Board {
                 node: Some(node),
                 slow,
                 ..
-            } => self.line(node).slow = Some(slow.text.clone()),
+            } => self.line(node).remark = Some(format!("SLOW: {}", slow.text)),
             RunEvent::SessionEnded { totals } => {
                 self.phase = Phase::After {
                     session: totals.name.clone(),
@@ -96,18 +96,20 @@ impl Board {
             }
             RunEvent::Ended { .. } => self.phase = Phase::Silent,
             RunEvent::RoundEnded { .. } => self.gathering(0, None),
-            RunEvent::NodeStep { .. }
-            | RunEvent::OperatorExec { .. }
-            | RunEvent::TakenUp { .. }
-            | RunEvent::NodeQueued { .. }
-            | RunEvent::NodeDoneAlready { .. }
-            | RunEvent::RoundStarted { .. }
-            | RunEvent::ApprovalWanted { .. }
-            | RunEvent::NodeRefused { .. }
-            | RunEvent::SlowNode { .. }
-            | RunEvent::BootServing(_)
-            | RunEvent::Machine { .. }
-            | RunEvent::Warning { .. } => {}
+            other => self.beside(other),
+        }
+    }
+
+    /// What is beside the course of things: of it only who lost its place in the chain shows in its row.
+    fn beside(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::NodeAway { node, .. } => {
+                self.line(node).remark = Some("SILENT: may come back".to_owned())
+            }
+            RunEvent::NodeRejoined { node, .. } => {
+                self.line(node).remark = Some("fed from the spool".to_owned());
+            }
+            _ => {}
         }
     }
 

@@ -16,8 +16,8 @@ pub(crate) struct NodeLine {
     received_bytes: u64,
     buffered_bytes: u64,
     rate: Rate,
-    /// Why it holds up the others in the running stream.
-    pub(super) slow: Option<String>,
+    /// What is the matter with it in the running stream: it holds up the others, or lost its place.
+    pub(super) remark: Option<String>,
 }
 
 /// Where a node stands.
@@ -59,7 +59,7 @@ impl NodeLine {
             received_bytes: 0,
             buffered_bytes: 0,
             rate: Rate::default(),
-            slow: None,
+            remark: None,
         }
     }
 
@@ -79,7 +79,7 @@ impl NodeLine {
     /// A new stream begins.
     pub(super) fn begin(&mut self) {
         (self.received_bytes, self.buffered_bytes, self.rate) = (0, 0, Rate::default());
-        self.slow = None;
+        self.remark = None;
     }
 
     /// How far it is in the running stream.
@@ -102,8 +102,8 @@ impl NodeLine {
                 line += &format!("  {rate}/s  buffered {buffered}");
             }
         }
-        if let Some(slow) = self.slow.as_ref().filter(|_| !self.is_settled()) {
-            line += &format!("  SLOW: {slow}");
+        if let Some(remark) = self.remark.as_ref().filter(|_| !self.is_settled()) {
+            line += &format!("  {remark}");
         }
         line
     }

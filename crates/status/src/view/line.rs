@@ -4,6 +4,7 @@ use crate::boot::FirstBoot;
 use crate::report::NodePlan;
 use crate::run::{NodeRef, RunEvent};
 use crate::slow::Slow;
+use crate::spool;
 use crate::text::{count, mib, seconds, size};
 
 /// The line for an event; none for those that are only counters, or whose text comes elsewhere.
@@ -42,6 +43,10 @@ pub fn event_line(event: &RunEvent) -> Option<String> {
         | RunEvent::RoundEnded { .. }
         | RunEvent::RoundStarted { .. } => return round_line(event),
         RunEvent::LetsGo { nodes } => lets_go(nodes),
+        RunEvent::Spooling { .. }
+        | RunEvent::NodeAway { .. }
+        | RunEvent::NodeRejoined { .. }
+        | RunEvent::SpoolOff { .. } => return spool::line(event),
         RunEvent::SessionStarted {
             session,
             what,

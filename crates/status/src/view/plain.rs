@@ -104,6 +104,8 @@ fn is_trouble(event: &RunEvent) -> bool {
         event,
         RunEvent::NodeFailed { .. }
             | RunEvent::SlowNode { .. }
+            | RunEvent::NodeAway { .. }
+            | RunEvent::SpoolOff { .. }
             | RunEvent::Warning { .. }
             | RunEvent::ApprovalWanted { .. }
             | RunEvent::NodeRefused { .. }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ka_proto::auth::{APPROVAL_LABEL, EXPORTER_LABEL, ServerPublicKey, approval_code, join_proof};
 use ka_proto::control::{Join, ToNode, ToServer};
-use ka_proto::limits::{JOIN_TIMEOUT, MAX_CONTROL_FRAME};
+use ka_proto::limits::{AWAY_SILENCE, JOIN_TIMEOUT, MAX_CONTROL_FRAME};
 use ka_proto::{PROTOCOL_VERSION, Reason, WireError};
 use rustls::pki_types::ServerName;
 use socket2::SockRef;
@@ -183,7 +183,8 @@ async fn ask_to_join(
     data_port: u16,
 ) -> Result<Asked, NotJoined> {
     let yet = |error: &dyn std::fmt::Display| NotJoined::Yet(error.to_string());
-    tune_control(&SockRef::from(&socket), config.silence).map_err(|error| yet(&error))?;
+    // The server's own word for silence is not known yet, and judged by the machine; the kernel only ends later.
+    tune_control(&SockRef::from(&socket), config.silence.max(AWAY_SILENCE)).map_err(|error| yet(&error))?;
     let local = socket.local_addr().map_err(|error| yet(&error))?;
     let own = ServerKey::ephemeral().map_err(|error| yet(&error))?;
     let tls = client_config(config.join.fingerprint, &own).map_err(|error| yet(&error))?;

@@ -32,6 +32,9 @@ impl Core {
             Happened::LinkLost { side, offset, reason } => {
                 self.machine.link_lost(stream, side, offset, reason)
             }
+            Happened::Gap { offset, reason } => self.machine.data_gone(stream, offset, reason),
+            // Only where streams are kept.
+            Happened::SpoolOff { .. } => {}
             Happened::Done { bytes, digest } => {
                 self.tell_progress();
                 // The server may have ended the stream without us meanwhile.
@@ -85,6 +88,7 @@ impl Core {
             start: open.resume_from,
             window_bytes: self.window_bytes as u64,
             tolerance: open.tolerance,
+            spooled: open.spooled,
             ..RelayConfig::default().with_silence(Duration::from_millis(open.silence_ms.into()))
         };
         let key = StreamKey::new(open.key, self.run, open.stream);
@@ -95,6 +99,7 @@ impl Core {
         let target = LinkTarget {
             key,
             me: self.me,
+            branch: None,
             shared: Arc::clone(&shared),
         };
         spawn(PumpConfig {
@@ -105,6 +110,8 @@ impl Core {
             end_key: EndKey::Pinned(self.server_key),
             local: self.local,
             door: self.door.clone(),
+            keeper: None,
+            branch: None,
             reports: self.pump_reports.clone(),
         })?;
         self.open.push(Open {

@@ -19,6 +19,7 @@ use super::messages::{Command, Connection, Input, OpenStream, Queues, Reply, Wai
 use super::types::{NodeInfo, ServerConfig, ServerEvent};
 use crate::error::TransportError;
 use crate::key::ServerKey;
+use crate::spool_dir::SpoolDir;
 use crate::stream::{Door, Report};
 
 /// How often the machine hears how far the head has come.
@@ -37,6 +38,8 @@ pub(super) struct Core {
     pub(super) link_timeout: Duration,
     pub(super) link_silence: Duration,
     pub(super) tolerance: u8,
+    /// Where streams are kept, until that fails.
+    pub(super) spool: Option<SpoolDir>,
     epoch: Instant,
     pub(super) connections: HashMap<ConnId, Connection>,
     closing: Vec<JoinHandle<()>>,
@@ -66,6 +69,7 @@ impl Core {
         let mut core = Self {
             run_id: run_config.run,
             tolerance: run_config.tolerance,
+            spool: config.spool.clone().filter(|_| run_config.spool),
             key: config.key.clone(),
             cipher: run_config.cipher,
             run: Run::new(run_config, Duration::ZERO),

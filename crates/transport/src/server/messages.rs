@@ -11,6 +11,7 @@ use ka_proto::{MacAddr, NodeId, Reason, StreamId, StreamName};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::branches::Kept;
 use super::types::{Answers, Endings, NodeInfo};
 use crate::error::TransportError;
 use crate::stream::{Head, Shared, Stranger, Sums};
@@ -116,6 +117,8 @@ pub(super) struct OpenStream {
     pub(super) ended: bool,
     /// How the head's time had been spent when the machine was told last.
     pub(super) told_sums: Sums,
+    /// What is kept of it, and who is fed from that.
+    pub(super) kept: Option<Kept>,
 }
 
 /// Queues that the core listens to.

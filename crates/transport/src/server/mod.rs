@@ -5,6 +5,7 @@
 
 mod accept;
 mod approvals;
+mod branches;
 mod core;
 mod messages;
 mod outcome;

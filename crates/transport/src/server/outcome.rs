@@ -60,6 +60,8 @@ impl Core {
                     });
                 }
             }
+            RunEvent::Branch { stream, node } => self.open_branch(stream, node),
+            RunEvent::BranchClosed { stream, node } => self.close_branch(stream, node),
             RunEvent::StreamDone { stream, outcomes } => self.end_stream(stream, outcomes),
             RunEvent::Over => self.end_run(),
             other => self.show(other),
@@ -108,6 +110,9 @@ impl Core {
         } else {
             PumpInput::Abort("no node is left that takes it".to_owned())
         });
+        if let Some(kept) = open.kept.take() {
+            kept.end(|| PumpInput::EndStream);
+        }
         if let Some(reply) = open.waiting.take() {
             reply.send(Ok(outcomes.clone())).ok();
         }
@@ -124,6 +129,9 @@ impl Core {
         };
         if let Some(open) = &mut self.open {
             open.shared.post(PumpInput::Abort(reason.clone()));
+            if let Some(kept) = open.kept.take() {
+                kept.end(|| PumpInput::Abort(reason.clone()));
+            }
             if let Some(reply) = open.waiting.take() {
                 reply.send(Err(aborted())).ok();
             }
@@ -173,6 +181,7 @@ impl Core {
                 });
             }
             RunEvent::NodeReported { node } => self.event(ServerEvent::Reported { node }),
+            event @ (RunEvent::NodeAway { .. } | RunEvent::NodeRejoined { .. }) => self.show_stray(event),
             RunEvent::LinkUp { .. } | RunEvent::LinkLost { .. } => log_link(&event),
             // Handled before.
             RunEvent::Gathered(_)
@@ -180,7 +189,34 @@ impl Core {
             | RunEvent::StageDone { .. }
             | RunEvent::HeadSuccessor { .. }
             | RunEvent::StreamDone { .. }
+            | RunEvent::Branch { .. }
+            | RunEvent::BranchClosed { .. }
             | RunEvent::Over => {}
+        }
+    }
+
+    /// Who lost its place in the chain, and goes on.
+    fn show_stray(&self, event: RunEvent) {
+        match event {
+            RunEvent::NodeAway {
+                node,
+                reason,
+                silence,
+            } => self.event(ServerEvent::NodeAway {
+                node: self.info(&node),
+                reason: reason.to_string(),
+                silence,
+            }),
+            RunEvent::NodeRejoined { node, offset, .. } => self.event(ServerEvent::NodeRejoined {
+                node: self.info(&node),
+                stream: self
+                    .open
+                    .as_ref()
+                    .map_or_else(String::new, |open| open.shared.name.to_string()),
+                offset: offset.0,
+            }),
+            // Of what else there is, nothing is about that.
+            _ => {}
         }
     }
 

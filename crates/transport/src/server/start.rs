@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use ka_proto::RunId;
 use ka_proto::limits;
@@ -71,7 +72,7 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
         acceptor,
         secret: config.secret,
         handshake: config.timeouts.handshake,
-        silence: config.timeouts.silence,
+        silence: control_silence(config),
         idle_silence: config.timeouts.idle_silence,
         core: inputs,
         strangers,
@@ -160,6 +161,17 @@ pub(super) fn run_keys() -> Result<(RunId, [u8; 32]), TransportError> {
     Ok((RunId(run), run_key))
 }
 
+/// With a spool, a node that nobody hears may come back: its connection is kept for so long.
+fn control_silence(config: &ServerConfig) -> Duration {
+    let kept = config.spool.is_some() && config.heal;
+    let least = if kept {
+        limits::AWAY_SILENCE
+    } else {
+        Duration::ZERO
+    };
+    config.timeouts.silence.max(least)
+}
+
 fn run_config(config: &ServerConfig, data_port: u16) -> Result<RunConfig, TransportError> {
     let (run, run_key) = run_keys()?;
     let link_silence = config.timeouts.link_silence;
@@ -176,10 +188,11 @@ fn run_config(config: &ServerConfig, data_port: u16) -> Result<RunConfig, Transp
         hold_release: config.hold_release,
         heal: config.heal,
         tolerance: config.tolerance,
+        spool: config.spool.is_some() && config.heal,
         min_rate: config.min_rate,
         link_silence,
         heartbeat: limits::link_heartbeat(link_silence),
-        silence: config.timeouts.silence.max(link_silence * 2),
+        silence: control_silence(config).max(link_silence * 2),
         idle_silence: config.timeouts.idle_silence,
         timeouts: StageTimeouts {
             prepare: config.timeouts.prepare,

@@ -17,7 +17,12 @@ use crate::stream::{EndKey, Happened, Head, LinkTarget, Pool, PumpConfig, Report
 impl Core {
     pub(super) fn handle_report(&mut self, report: Report) {
         let now = self.now();
+        if let Some(branch) = report.branch {
+            return self.handle_branch_report(report.stream, branch, &report.what);
+        }
         match report.what {
+            // Of a stream that is over already it matters all the same: the disk is what it is.
+            Happened::SpoolOff { reason } => self.spool_off(&reason),
             Happened::LinkLost {
                 side: Side::Downstream,
                 offset,
@@ -46,6 +51,9 @@ impl Core {
             let sums = open.shared.sums();
             let pace = sums.since(&open.told_sums);
             open.told_sums = sums;
+            if let Some(kept) = &open.kept {
+                kept.adjust(&pace);
+            }
             self.run.handle_head_pace(now, open.stream, produced, pace);
             self.run
                 .handle_head_progress(now, open.stream, produced, open.ended);
@@ -75,8 +83,10 @@ impl Core {
         let target = LinkTarget {
             key: key.clone(),
             me: NodeId::SERVER,
+            branch: None,
             shared: Arc::clone(&shared),
         };
+        let (kept, keeper) = self.begin_spool(stream, name, &key);
         let sealer = Sealer::new(key, self.cipher).map_err(|error| TransportError::Stream {
             stream: name.to_string(),
             reason: error.to_string(),
@@ -89,6 +99,8 @@ impl Core {
             end_key: EndKey::Own(self.key.clone()),
             local: None,
             door: self.door.clone(),
+            keeper,
+            branch: None,
             reports: self.pump_reports.clone(),
         })?;
         let opened = OpenStream {
@@ -98,6 +110,7 @@ impl Core {
             waiting: None,
             ended: false,
             told_sums: Sums::default(),
+            kept,
         };
         self.open = Some(opened);
         let nodes = self.show_chain(stream, name);

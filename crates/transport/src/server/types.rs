@@ -13,6 +13,7 @@ use ka_proto::{ChainPosition, MacAddr, NodeId, SessionName, StreamId};
 use super::approvals::ApprovalWanted;
 use crate::code::SECRET_LEN;
 use crate::key::ServerKey;
+use crate::spool_dir::SpoolDir;
 
 /// TCP and UDP port of the control connection and of discovery, as in the original.
 pub const CONTROL_PORT: u16 = 30765;
@@ -57,6 +58,8 @@ pub struct ServerConfig {
     pub heal: bool,
     /// How many lost nodes in a row retained data bridges when healing.
     pub tolerance: u8,
+    /// Where each stream is kept while it runs, so that a node which lost its place goes on in the same round (`--spool`).
+    pub spool: Option<SpoolDir>,
     /// Under which rate a node that holds up the others is set aside for the next round (`--min-rate`).
     pub min_rate: MinRate,
     /// The operator is asked for each node, and has this long to answer ([`crate::Server::approvals`]); `None` asks nobody.
@@ -89,6 +92,7 @@ impl ServerConfig {
             hold_release: false,
             heal: true,
             tolerance: limits::DEFAULT_TOLERANCE,
+            spool: None,
             min_rate: MinRate::Share,
             approval: None,
             known_macs: None,
@@ -289,6 +293,29 @@ pub enum ServerEvent {
         slow: Slow,
         /// Whether it is taken out of the chain for that; its failure follows.
         set_aside: bool,
+    },
+    /// Nobody hears a node, and the chain was closed around it; it goes on in this round if it comes back in time.
+    NodeAway {
+        /// Who.
+        node: NodeInfo,
+        /// One line.
+        reason: String,
+        /// How long it may be silent.
+        silence: Duration,
+    },
+    /// A node that lost its place in the chain goes on, fed from what is kept of the stream.
+    NodeRejoined {
+        /// Who.
+        node: NodeInfo,
+        /// The stream's name.
+        stream: String,
+        /// The first byte that it missed.
+        offset: u64,
+    },
+    /// From here on streams are not kept any more.
+    SpoolOff {
+        /// One line.
+        reason: String,
     },
     /// A stream starts.
     StreamOpened {

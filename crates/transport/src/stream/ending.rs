@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use ka_proto::StreamOffset;
 use ka_proto::auth::ServerPublicKey;
 use ka_proto::block::{BlockError, BlockKind, HEADER_LEN, SignedEnd};
 use ka_proto::link::Goodbye;
@@ -81,7 +82,17 @@ impl Pump {
             Err(error) => return self.fail_head(&error.to_string()),
         };
         let payload = Payload::from_producer(payload.to_vec(), &self.shared.pool);
-        self.end = Some(end_block(header.encode(), offset.0, payload));
+        let end = end_block(header.encode(), offset.0, payload);
+        if let Some(keeper) = self.keeper.take() {
+            keeper.keep(&end);
+        }
+        self.take_kept_end(end);
+    }
+
+    /// The end that the stream had, at the head of a branch: it was signed once and is good for whoever has all of it.
+    pub(super) fn take_kept_end(&mut self, end: Arc<SealedBlock>) {
+        let offset = StreamOffset(end.offset);
+        self.end = Some(end);
         if let Err(error) = self.relay.handle_end(self.now(), offset) {
             self.fail_head(&error.to_string());
         }

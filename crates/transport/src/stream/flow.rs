@@ -158,11 +158,17 @@ impl Pump {
             let Ok(header) = BlockHeader::decode(&block.header) else {
                 continue;
             };
+            if header.kind == BlockKind::End {
+                return self.take_kept_end(block);
+            }
             let taken = self.relay.handle_block(self.now(), header.offset, header.length);
             if let Err(error) = taken {
                 return self.fail_head(&error.to_string());
             }
             self.digest.push(&header);
+            if let Some(keeper) = &self.keeper {
+                keeper.keep(&block);
+            }
             self.retain(block);
             self.forward();
             self.obey();

@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 
 use super::downstream::Downstream;
 use super::ending::EndKey;
-use super::link::{Door, LinkTarget};
+use super::link::{BranchId, Door, LinkTarget};
+use super::spool::{Branch, Keeper};
 use super::upstream::Upstream;
 
 /// What other threads tell the pump.
@@ -50,6 +51,8 @@ pub(crate) enum Input {
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) stream: StreamId,
+    /// The head of a branch says it.
+    pub(crate) branch: Option<BranchId>,
     pub(crate) what: Happened,
 }
 
@@ -66,6 +69,10 @@ pub(crate) enum Happened {
     },
     /// Everything arrived, is verified, and the consumer took it.
     Done { bytes: u64, digest: [u8; 32] },
+    /// The predecessor no longer has what is missing here.
+    Gap { offset: StreamOffset, reason: Reason },
+    /// The stream is kept no longer.
+    SpoolOff { reason: String },
     /// The consumer gave up; the relay goes on.
     ConsumerFailed { reason: String },
     /// The pump has ended in good order.
@@ -88,5 +95,9 @@ pub(crate) struct PumpConfig {
     /// Own address to connect from.
     pub(crate) local: Option<IpAddr>,
     pub(crate) door: Door,
+    /// Where the head's blocks are kept.
+    pub(crate) keeper: Option<Keeper>,
+    /// What the head of a branch is fed from.
+    pub(crate) branch: Option<Branch>,
     pub(crate) reports: mpsc::UnboundedSender<Report>,
 }

@@ -33,13 +33,28 @@ const MAX_UNPROVED: usize = 512;
 /// Pause after accept(2) failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// One head of a branch: whom it feeds, and which one it is of those that fed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BranchId {
+    pub(crate) node: NodeId,
+    pub(crate) number: u64,
+}
+
 /// What a data connection belongs to.
 #[derive(Debug, Clone)]
 pub(crate) struct LinkTarget {
     pub(crate) key: StreamKey,
     /// This node.
     pub(crate) me: NodeId,
+    /// The head of a branch, for its node alone.
+    pub(crate) branch: Option<BranchId>,
     pub(crate) shared: Arc<Shared>,
+}
+
+impl LinkTarget {
+    fn entrance(&self) -> Entrance {
+        (self.key.stream(), self.branch.map(|branch| branch.node))
+    }
 }
 
 /// Someone was turned away at the data port.
@@ -49,10 +64,13 @@ pub(crate) struct Stranger {
     pub(crate) reason: String,
 }
 
+/// A stream, and the node that has an entrance of its own.
+type Entrance = (StreamId, Option<NodeId>);
+
 /// The data port: takes connections of successors and hands them to their stream's pump.
 #[derive(Debug, Clone)]
 pub(crate) struct Door {
-    streams: watch::Sender<HashMap<StreamId, LinkTarget>>,
+    streams: watch::Sender<HashMap<Entrance, LinkTarget>>,
     strangers: mpsc::Sender<Stranger>,
     lobby: Lobby,
 }
@@ -70,12 +88,20 @@ impl Door {
     /// Lets successors in for this stream.
     pub(crate) fn open(&self, target: LinkTarget) {
         self.streams
-            .send_modify(|streams| drop(streams.insert(target.key.stream(), target)));
+            .send_modify(|streams| drop(streams.insert(target.entrance(), target)));
     }
 
-    /// No more successors for this stream.
-    pub(crate) fn close(&self, stream: StreamId) {
-        self.streams.send_modify(|streams| drop(streams.remove(&stream)));
+    /// No more successors for this one; one that took its place stays.
+    pub(crate) fn close(&self, target: &LinkTarget) {
+        let entrance = target.entrance();
+        self.streams.send_modify(|streams| {
+            if streams
+                .get(&entrance)
+                .is_some_and(|open| open.branch == target.branch)
+            {
+                streams.remove(&entrance);
+            }
+        });
     }
 
     /// Accepts until the task is dropped.
@@ -113,7 +139,7 @@ impl Door {
             .await
             .map_err(|error| describe_read(&error))?;
         let greeting = LinkHello::decode(&hello).map_err(|error| error.to_string())?;
-        let target = self.target_of(greeting.stream).await?;
+        let target = self.target_of(greeting.stream, greeting.from).await?;
         let retained_from = StreamOffset(target.shared.retained_from());
         let nonce = fresh_nonce()?;
         let (accepting, greeting, challenge) =
@@ -140,12 +166,16 @@ impl Door {
     }
 
     /// A successor may hear of the stream before we do: wait for it, within the handshake's time.
-    async fn target_of(&self, stream: StreamId) -> Result<LinkTarget, String> {
+    async fn target_of(&self, stream: StreamId, from: NodeId) -> Result<LinkTarget, String> {
         let mut streams = self.streams.subscribe();
-        let found = streams.wait_for(|streams| streams.contains_key(&stream)).await;
+        let find = |streams: &HashMap<Entrance, LinkTarget>| {
+            let own = streams.get(&(stream, Some(from)));
+            own.or_else(|| streams.get(&(stream, None))).cloned()
+        };
+        let found = streams.wait_for(|streams| find(streams).is_some()).await;
         found
             .ok()
-            .and_then(|streams| streams.get(&stream).cloned())
+            .and_then(|streams| find(&streams))
             .ok_or_else(|| "asks for a stream that is closed".to_owned())
     }
 }

@@ -16,6 +16,7 @@ mod poll;
 mod pump;
 pub(crate) mod shared;
 mod spent;
+mod spool;
 #[cfg(test)]
 mod tests;
 mod upstream;
@@ -36,10 +37,11 @@ use buffer::{Payload, SealedBlock};
 pub(crate) use ending::EndKey;
 pub(crate) use head::Head;
 pub(crate) use inbox::{Happened, Input, PumpConfig, Report};
-pub(crate) use link::{Door, LinkTarget, Stranger};
+pub(crate) use link::{BranchId, Door, LinkTarget, Stranger};
 pub(crate) use pump::spawn;
 pub(crate) use shared::Shared;
 pub(crate) use spent::Sums;
+pub(crate) use spool::{Branch, Gauge, Keeper, Spool};
 
 /// Block sizes that [`StreamWriter::block_len`] recommends, in bytes.
 const LARGEST_BLOCK: usize = 512 << 10;

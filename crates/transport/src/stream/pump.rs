@@ -26,6 +26,7 @@ use super::inbox::{Happened, Input, PumpConfig, Report};
 use super::link::{Door, LinkTarget, Predecessor, connect};
 use super::poll::Ready;
 use super::shared::{Ended, Shared};
+use super::spool::{Branch, Keeper};
 use super::upstream::Upstream;
 use crate::error::TransportError;
 
@@ -86,6 +87,8 @@ pub(super) struct Pump {
     line_looked_at: Duration,
     local: Option<IpAddr>,
     door: Door,
+    pub(super) keeper: Option<Keeper>,
+    branch: Option<Branch>,
     runtime: Handle,
     reports: mpsc::UnboundedSender<Report>,
     early_successor: Option<EarlySuccessor>,
@@ -100,10 +103,10 @@ pub(crate) fn spawn(config: PumpConfig) -> Result<(), TransportError> {
     let epoch = Instant::now();
     config.door.open(config.target.clone());
     let stream = config.target.key.stream();
-    let door = config.door.clone();
+    let (door, target) = (config.door.clone(), config.target.clone());
     config.target.shared.begin_at(config.relay.start.0);
     let pump = Pump {
-        is_head: config.relay.source == Source::Producer,
+        is_head: !matches!(config.relay.source, Source::Predecessor(_)),
         has_consumer: config.relay.has_consumer,
         is_sealed: config.is_sealed,
         end_key: config.end_key,
@@ -129,6 +132,8 @@ pub(crate) fn spawn(config: PumpConfig) -> Result<(), TransportError> {
         line_looked_at: Duration::ZERO,
         local: config.local,
         door: config.door,
+        keeper: config.keeper,
+        branch: config.branch,
         runtime,
         reports: config.reports,
         early_successor: None,
@@ -138,7 +143,7 @@ pub(crate) fn spawn(config: PumpConfig) -> Result<(), TransportError> {
     };
     let thread = std::thread::Builder::new().name(format!("ka-pump-{stream}"));
     thread.spawn(move || pump.run()).map(drop).map_err(|source| {
-        door.close(stream);
+        door.close(&target);
         TransportError::system("starting the pump thread")(source)
     })
 }
@@ -253,11 +258,21 @@ impl Pump {
             .relay
             .handle_downstream_joined(self.now(), link.node, resume_from)
         {
-            Ok(()) => self.downstream = Some(*link),
+            Ok(()) => {
+                self.downstream = Some(*link);
+                self.begin_branch();
+            }
             Err(RelayError::WrongSuccessor { .. }) => {
                 self.early_successor = Some(EarlySuccessor { link, resume_from });
             }
             Err(error) => tracing::warn!(stream = %self.shared.name, %error, "successor turned away"),
+        }
+    }
+
+    /// The first successor of a branch has said where it goes on.
+    fn begin_branch(&mut self) {
+        if let Some(branch) = self.branch.take() {
+            branch.feed(self.relay.received().0, &self.shared, self.window_bytes);
         }
     }
 
@@ -276,6 +291,7 @@ impl Pump {
                 RelayOutput::LinkLost { side, offset, reason } => {
                     self.report(Happened::LinkLost { side, offset, reason });
                 }
+                RelayOutput::Gap { offset, reason } => self.report(Happened::Gap { offset, reason }),
                 RelayOutput::Done => {
                     let end = self.digest.end();
                     self.report(Happened::Done {
@@ -358,13 +374,14 @@ impl Pump {
         self.reports
             .send(Report {
                 stream: self.target.key.stream(),
+                branch: self.target.branch,
                 what,
             })
             .ok();
     }
 
     fn close(&mut self) {
-        self.door.close(self.target.key.stream());
+        self.door.close(&self.target);
         if let Some(connecting) = self.connecting.take() {
             connecting.abort();
         }

@@ -123,6 +123,7 @@ impl Chain {
         let target = LinkTarget {
             key,
             me,
+            branch: None,
             shared: Arc::clone(&shared),
         };
         let (reports, received) = mpsc::unbounded_channel();
@@ -138,6 +139,8 @@ impl Chain {
             },
             local: None,
             door,
+            keeper: None,
+            branch: None,
             reports,
         })
         .unwrap();

@@ -33,6 +33,16 @@ fn anything() -> impl Strategy<Value = ToServer> {
                 pace: crate::pace::Pace::default(),
             })
         ),
+        (stream.clone(), offset.clone()).prop_map(move |(stream, offset)| ToServer::DataGone {
+            stream,
+            offset,
+            reason: reason()
+        }),
+        (stream.clone(), side.clone(), offset.clone()).prop_map(|(stream, side, offset)| ToServer::LinkUp {
+            stream,
+            side,
+            offset
+        }),
         (stream.clone(), side, offset).prop_map(move |(stream, side, offset)| ToServer::LinkLost {
             stream,
             side,
@@ -64,6 +74,14 @@ fn command(driver: &mut Driver, choice: u8) {
             .open_stream(now, &StreamName::new("s").unwrap())
             .map(drop),
         3 => driver.run.collect_reports(now),
+        4 => {
+            driver.run.handle_branch_lost(now, StreamId(1), NodeId(2));
+            Ok(())
+        }
+        5 => {
+            driver.run.handle_spool_lost(now, &Reason::new("full"));
+            Ok(())
+        }
         _ => Ok(()),
     };
     driver.drain();
@@ -73,12 +91,14 @@ proptest! {
     #[test]
     fn a_run_survives_nodes_that_say_anything_at_any_time(
         heal in any::<bool>(),
-        steps in proptest::collection::vec((0u64..6, anything(), 0u64..4000, 0u8..30), 1..120),
+        spool in any::<bool>(),
+        steps in proptest::collection::vec((0u64..6, anything(), 0u64..4000, 0u8..30, 1u64..6), 1..120),
     ) {
-        let mut driver = Driver::gathered(5, RunConfig { heal, ..config() });
-        for (conn, message, pause, choice) in steps {
+        let mut driver = Driver::gathered(5, RunConfig { heal, spool, ..config() });
+        for (conn, message, pause, choice, silent) in steps {
             driver.says(conn, message);
-            driver.pass(Duration::from_millis(pause), &[1, 2, 3, 4, 5]);
+            let others: Vec<u64> = (1..=5).filter(|conn| *conn != silent).collect();
+            driver.pass(Duration::from_millis(pause), &others);
             command(&mut driver, choice);
             prop_assert!(driver.run.poll_timeout().is_some());
         }

@@ -4,6 +4,7 @@ mod gather;
 mod hostile;
 mod pace;
 mod rounds;
+mod spool;
 mod stages;
 mod stream;
 mod suspects;
@@ -29,6 +30,7 @@ fn config() -> RunConfig {
         hold_release: false,
         heal: false,
         tolerance: 0,
+        spool: false,
         min_rate: MinRate::Share,
         link_silence: limits::LINK_SILENCE,
         heartbeat: limits::HEARTBEAT,

@@ -1,0 +1,246 @@
+//! What the server keeps of a stream (`--spool`), so that a node which lost its place can go on in the middle: blocks as
+//! they go over the wire, header and payload, and at last the end, one after another in one file.
+//!
+//! Payload lies there encrypted, as it travelled; it is sent again byte for byte, so nothing is encrypted twice. Here:
+//! writing ([`Keeper`]) and finding ([`Spool`]). Reading for a branch is [`feed`], how fast is [`gauge`].
+
+mod feed;
+mod gauge;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use ka_proto::StreamId;
+use ka_proto::block::{BlockHeader, BlockKind, HEADER_LEN};
+use tokio::sync::mpsc;
+
+use super::buffer::SealedBlock;
+use super::inbox::{Happened, Report};
+use crate::error::TransportError;
+
+pub(crate) use feed::Branch;
+pub(crate) use gauge::Gauge;
+
+/// Bytes that wait to be written: half a second of a line of 1 Gbit/s. A disk that pauses for longer, or is slower than
+/// the chain, keeps nothing any more; the chain does not wait for it.
+const MAX_QUEUED: usize = 64 << 20;
+/// From one mark to the next in the file, bytes: a place is found by reading headers from the mark before it, some hundred
+/// at the smallest usual blocks, and a TiB has 64 Ki marks.
+const MARK_EVERY: u64 = 16 << 20;
+/// Between two looks whether a branch that waits for more has ended meanwhile.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Where a block is in the file.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    offset: u64,
+    position: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Bytes of whole blocks in the file.
+    written: u64,
+    marks: Vec<Mark>,
+    fate: Fate,
+}
+
+#[derive(Debug, Default, Clone)]
+enum Fate {
+    #[default]
+    Growing,
+    /// The end of the stream is in it.
+    Whole,
+    /// Nothing can be had from it any more.
+    Off(String),
+}
+
+/// What is kept of one stream.
+#[derive(Debug)]
+pub(crate) struct Spool {
+    file: File,
+    queued: AtomicUsize,
+    state: Mutex<State>,
+    grown: Condvar,
+}
+
+/// The pump's hold on it: gives blocks, never waits.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    spool: Arc<Spool>,
+    blocks: Sender<Arc<SealedBlock>>,
+}
+
+impl Spool {
+    /// Begins to keep a stream in `file`. When nothing can be kept any more, that is reported once.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub(crate) fn begin(
+        file: File,
+        stream: StreamId,
+        reports: mpsc::UnboundedSender<Report>,
+    ) -> Result<(Arc<Self>, Keeper), TransportError> {
+        let spool = Arc::new(Self {
+            file,
+            queued: AtomicUsize::new(0),
+            state: Mutex::default(),
+            grown: Condvar::new(),
+        });
+        // Bounded by the bytes in it.
+        let (blocks, queue) = crossbeam_channel::unbounded();
+        let writer = Arc::clone(&spool);
+        std::thread::Builder::new()
+            .name(format!("ka-spool-{stream}"))
+            .spawn(move || {
+                if let Err(reason) = writer.write_all(&queue) {
+                    // A task that is gone has nobody left to tell.
+                    let what = Happened::SpoolOff { reason };
+                    reports
+                        .send(Report {
+                            stream,
+                            branch: None,
+                            what,
+                        })
+                        .ok();
+                }
+            })
+            .map_err(TransportError::system("starting the spool's thread"))?;
+        let keeper = Keeper {
+            spool: Arc::clone(&spool),
+            blocks,
+        };
+        Ok((spool, keeper))
+    }
+
+    /// Writes what comes, until the pump lets go of its end.
+    fn write_all(&self, queue: &Receiver<Arc<SealedBlock>>) -> Result<(), String> {
+        for block in queue {
+            let cost = block.wire_len();
+            let written = self.write(&block);
+            drop(block);
+            self.queued.fetch_sub(cost, Ordering::AcqRel);
+            if let Err(error) = written {
+                return Err(self.turn_off(format!("writing what the spool keeps: {error}")));
+            }
+            if let Fate::Off(reason) = &self.state().fate {
+                return Err(reason.clone());
+            }
+        }
+        if let Fate::Growing = self.state().fate {
+            // The stream broke off; nobody needs to be told.
+            self.turn_off("the stream ended without its end".to_owned());
+        }
+        Ok(())
+    }
+
+    fn write(&self, block: &SealedBlock) -> io::Result<()> {
+        let at = self.state().written;
+        self.file.write_all_at(&block.header, at)?;
+        self.file
+            .write_all_at(block.payload.as_slice(), at + HEADER_LEN as u64)?;
+        let is_end = BlockHeader::decode(&block.header).is_ok_and(|header| header.kind == BlockKind::End);
+        let mut state = self.state();
+        let last = state.marks.last().map(|mark| mark.position);
+        if last.is_none_or(|last| at >= last + MARK_EVERY) {
+            state.marks.push(Mark {
+                offset: block.offset,
+                position: at,
+            });
+        }
+        state.written = at + block.wire_len() as u64;
+        if is_end {
+            state.fate = Fate::Whole;
+        }
+        self.grown.notify_all();
+        Ok(())
+    }
+
+    /// The first reason counts.
+    fn turn_off(&self, reason: String) -> String {
+        let mut state = self.state();
+        if let Fate::Off(first) = &state.fate {
+            return first.clone();
+        }
+        state.fate = Fate::Off(reason.clone());
+        self.grown.notify_all();
+        reason
+    }
+
+    /// Waits until there is something at `position`: true when there is, false at the end.
+    fn wait_for(&self, position: u64, is_over: impl Fn() -> bool) -> Result<bool, String> {
+        let mut state = self.state();
+        loop {
+            match &state.fate {
+                Fate::Off(reason) => return Err(reason.clone()),
+                _ if position < state.written => return Ok(true),
+                Fate::Whole => return Ok(false),
+                Fate::Growing if is_over() => return Ok(false),
+                Fate::Growing => {}
+            }
+            let waited = self.grown.wait_timeout(state, LOOK_INTERVAL);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Where the block lies that begins at `offset` of the stream, or will.
+    fn find(&self, offset: u64, is_over: impl Fn() -> bool) -> Result<u64, String> {
+        let mut position = {
+            let state = self.state();
+            let after = state.marks.partition_point(|mark| mark.offset <= offset);
+            let mark = after.checked_sub(1).and_then(|before| state.marks.get(before));
+            mark.map_or(0, |mark| mark.position)
+        };
+        while self.wait_for(position, &is_over)? {
+            let header = self.header_at(position)?;
+            if header.offset.0 == offset {
+                return Ok(position);
+            }
+            if header.offset.0 > offset {
+                break;
+            }
+            position += HEADER_LEN as u64 + u64::from(header.length);
+        }
+        Err(format!("no block of the stream begins at byte {offset}"))
+    }
+
+    fn header_at(&self, position: u64) -> Result<BlockHeader, String> {
+        let mut raw = [0; HEADER_LEN];
+        self.read(&mut raw, position)?;
+        BlockHeader::decode(&raw).map_err(|error| format!("what the spool keeps is damaged: {error}"))
+    }
+
+    fn read(&self, into: &mut [u8], position: u64) -> Result<(), String> {
+        self.file
+            .read_exact_at(into, position)
+            .map_err(|error| format!("reading what the spool keeps: {error}"))
+    }
+
+    /// A panic elsewhere leaves it usable: each change is complete before the lock is released.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Keeper {
+    /// Gives a block to be written, or turns the spool off when it cannot keep up.
+    pub(super) fn keep(&self, block: &Arc<SealedBlock>) {
+        let cost = block.wire_len();
+        if self.spool.queued.load(Ordering::Acquire) + cost > MAX_QUEUED {
+            let lag = MAX_QUEUED >> 20;
+            self.spool
+                .turn_off(format!("the spool's disk is {lag} MiB behind the chain"));
+            return;
+        }
+        self.spool.queued.fetch_add(cost, Ordering::AcqRel);
+        // A writer that has given up needs no more.
+        self.blocks.send(Arc::clone(block)).ok();
+    }
+}
