@@ -4,6 +4,7 @@ use super::*;
 use crate::facts::tests::facts;
 use crate::files::fixture::Texts;
 use crate::plan::Action;
+use crate::plan::fixture::{commands, written};
 
 fn system(tool: &str) -> Texts {
     Texts::new(&[
@@ -22,24 +23,6 @@ fn needed() -> Needed {
         initramfs: vec!["libata".to_owned(), "ahci".to_owned()],
         ..Needed::default()
     }
-}
-
-fn commands(plan: &Plan) -> Vec<String> {
-    let run = |action: &Action| match action {
-        Action::Run(command) => Some(command.argv.join(" ")),
-        _ => None,
-    };
-    plan.actions.iter().filter_map(run).collect()
-}
-
-fn written(plan: &Plan, file: &str) -> String {
-    let found = plan.actions.iter().find_map(|action| match action {
-        Action::Write { path, bytes, .. } if path == file => {
-            Some(String::from_utf8_lossy(bytes).into_owned())
-        }
-        _ => None,
-    });
-    found.unwrap_or_else(|| panic!("{file} is not written:\n{plan}"))
 }
 
 #[test]

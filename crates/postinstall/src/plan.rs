@@ -265,3 +265,30 @@ impl fmt::Display for Plan {
         Ok(())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod fixture {
+    //! What a test wants to know of a plan.
+
+    use super::{Action, Plan};
+
+    /// The programs, with their arguments.
+    pub(crate) fn commands(plan: &Plan) -> Vec<String> {
+        let run = |action: &Action| match action {
+            Action::Run(command) => Some(command.argv.join(" ")),
+            _ => None,
+        };
+        plan.actions.iter().filter_map(run).collect()
+    }
+
+    /// The text that a file gets.
+    pub(crate) fn written(plan: &Plan, file: &str) -> String {
+        let found = plan.actions.iter().find_map(|action| match action {
+            Action::Write { path, bytes, .. } if path == file => {
+                Some(String::from_utf8_lossy(bytes).into_owned())
+            }
+            _ => None,
+        });
+        found.unwrap_or_else(|| panic!("{file} is not written:\n{plan}"))
+    }
+}

@@ -181,19 +181,19 @@ fn disk(word: &str, facts: &Facts) -> Option<String> {
 /// UUIDs without a tag: `search --fs-uuid …`, `rd.luks.uuid=luks-…`.
 fn replace_bare_ids(line: &str, facts: &Facts) -> String {
     let mut line = line.to_owned();
-    for map in &facts.devices {
-        for (golden, clone) in [
-            (&map.golden.uuid, &map.clone.uuid),
-            (&map.golden.partuuid, &map.clone.partuuid),
-        ] {
-            if let (Some(golden), Some(clone)) = (golden, clone)
-                && is_long_enough(golden)
-            {
-                line = replace_whole(&line, golden, clone);
-            }
-        }
+    for (golden, clone) in facts.devices.iter().flat_map(ids) {
+        line = replace_whole(&line, golden, clone);
     }
     line
+}
+
+/// The ids by which a golden device and the clone's can be told, where both have one.
+fn ids(map: &DeviceMap) -> impl Iterator<Item = (&str, &str)> {
+    let (golden, clone) = (&map.golden, &map.clone);
+    [(&golden.uuid, &clone.uuid), (&golden.partuuid, &clone.partuuid)]
+        .into_iter()
+        .filter_map(|(golden, clone)| Some((golden.as_deref()?, clone.as_deref()?)))
+        .filter(|(golden, _)| is_long_enough(golden))
 }
 
 /// FAT's `1234-ABCD` and a PARTUUID of an MBR are the shortest that nothing else looks like.
@@ -262,7 +262,7 @@ fn names_other_disk(value: &str, facts: &Facts) -> bool {
     }
 }
 
-/// Insists that a boot loader's configuration names no file system of the golden node: what its own tool or
+/// Insists that a boot loader's configuration names no file system or partition of the golden node: what its own tool or
 /// [`plan`] could not reach would leave a clone that does not boot, or one that mounts another machine's disk.
 ///
 /// # Errors
@@ -272,10 +272,12 @@ pub(crate) fn expect_own(path: &str, text: &str, facts: &Facts) -> Result<(), Po
         return Ok(());
     }
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
-    for map in &facts.devices {
-        if let (Some(golden), Some(clone)) = (&map.golden.uuid, &map.clone.uuid)
-            && golden != clone
-            && lines.clone().any(|line| line.contains(golden.as_str()))
+    let lines: Vec<&str> = lines.collect();
+    for (golden, clone) in facts.devices.iter().flat_map(ids) {
+        if golden != clone
+            && lines
+                .iter()
+                .any(|line| replace_whole(line, golden, clone) != *line)
         {
             return Err(PostError::Wrong(format!(
                 "{path} still names the golden file system {golden}: look for what writes it (GRUB: /etc/grub.d)"

@@ -4,6 +4,7 @@ use super::*;
 use crate::facts::tests::facts;
 use crate::files::fixture::Texts;
 use crate::plan::Action;
+use crate::plan::fixture::commands;
 
 fn bios() -> Facts {
     let mut facts = facts();
@@ -24,14 +25,6 @@ fn uefi() -> Facts {
 
 fn refusal(facts: &Facts) -> String {
     choose(facts).unwrap_err().to_string()
-}
-
-fn commands(plan: &Plan) -> Vec<String> {
-    let run = |action: &Action| match action {
-        Action::Run(command) => Some(command.argv.join(" ")),
-        _ => None,
-    };
-    plan.actions.iter().filter_map(run).collect()
 }
 
 fn debian() -> Texts {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::facts::tests::facts;
 use crate::files::fixture::Texts;
-use crate::plan::Action;
+use crate::plan::fixture::written;
 
 fn planned(files: &Texts) -> Plan {
     let mut next = 0u128;
@@ -12,16 +12,6 @@ fn planned(files: &Texts) -> Plan {
         Uuid::from_u128(next << 100 | next)
     };
     plan(files, &facts(), &mut fresh).unwrap()
-}
-
-fn written(plan: &Plan, file: &str) -> String {
-    let found = plan.actions.iter().find_map(|action| match action {
-        Action::Write { path, bytes, .. } if path == file => {
-            Some(String::from_utf8_lossy(bytes).into_owned())
-        }
-        _ => None,
-    });
-    found.unwrap_or_else(|| panic!("{file} is not written:\n{plan}"))
 }
 
 fn debian() -> Texts {
