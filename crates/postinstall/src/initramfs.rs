@@ -1,7 +1,7 @@
 //! The initramfs of each installed kernel, rebuilt in the clone by the clone's own tool, with this hardware's drivers.
 //!
 //! What is booted need not be what the tool makes: systemd-boot takes a copy on the EFI system partition
-//! ([`crate::boot_entries`]), and in a clone the hooks that copy it do nothing or harm. So it is copied here.
+//! (`boot_entries.rs`), and in a clone the hooks that copy it do nothing or harm. So it is copied here.
 
 use std::cmp::Ordering;
 use std::time::Duration;
