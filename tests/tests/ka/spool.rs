@@ -331,3 +331,23 @@ fn a_directory_that_cannot_hold_a_stream_is_refused_in_one_line_that_names_it() 
     );
     Ok(())
 }
+
+#[test]
+fn a_node_that_was_frozen_and_whose_line_breaks_again_while_it_is_fed_still_goes_on() -> Result<()> {
+    let room = Room::new("spooltwice", 4, BYTES)?;
+    let dir = room.spool()?.display().to_string();
+    let mut server = room.server(4, &["--spool", &dir, "--rounds", "1"])?;
+    let mut nodes = room.nodes(4, &server)?;
+    room.wait_for_bytes(4, BYTES / 5, &mut server)?;
+    nodes[2].signal(Signal::SIGSTOP)?;
+    server.run.wait_for("silent, goes on in this round")?;
+    thread::sleep(Duration::from_secs(1));
+    nodes[2].signal(Signal::SIGCONT)?;
+    server.run.wait_for("from the spool")?;
+    room.lab.network().set_plugged(3, false)?;
+    thread::sleep(DOWN);
+    room.lab.network().set_plugged(3, true)?;
+    let outcome = finish(server, nodes)?;
+    outcome.expect_success()?;
+    room.expect_sinks(&[1, 2, 3, 4])
+}
