@@ -86,9 +86,16 @@ impl World {
             return false;
         }
         if self.scenario.heal {
-            return self.longest_gap() <= usize::from(self.scenario.tolerance);
+            return self.is_fed_at_worst() || self.longest_gap() <= usize::from(self.scenario.tolerance);
         }
         (1..host).all(|above| self.scenario.is_spared(above) || self.only_stalls(above))
+    }
+
+    /// What it misses is kept, and so few were hit that there is room for it.
+    fn is_fed_at_worst(&self) -> bool {
+        let hit = |host: &usize| !self.scenario.is_spared(*host) || self.set_aside.contains(host);
+        let hit = (1..self.hosts.len()).filter(hit).count();
+        self.scenario.spool && !self.branches.is_lost && hit <= 2
     }
 
     /// A node whose disk stalls goes on. One whose disk fails goes on as a relay if it says so while the server thinks it

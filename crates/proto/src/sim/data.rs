@@ -27,14 +27,31 @@ impl World {
         successor: Option<NodeId>,
         tolerance: u8,
     ) {
+        self.drop_endpoint(host);
+        self.hosts[host].spent.begin(self.now);
+        let endpoint = self.endpoint(host, stream, source, successor, tolerance);
+        self.hosts[host].endpoint = Some(endpoint);
+        for link in std::mem::take(&mut self.hosts[host].waiting_dials) {
+            self.push(host, None, Duration::ZERO, Event::Dial { link });
+        }
+    }
+
+    pub(super) fn endpoint(
+        &self,
+        host: usize,
+        stream: StreamId,
+        source: Source,
+        successor: Option<NodeId>,
+        tolerance: u8,
+    ) -> Endpoint {
         let config = RelayConfig {
             source,
             has_consumer: host != SERVER,
             successor,
             start: StreamOffset(0),
             window_bytes: self.scenario.window_bytes,
-            spooled: false,
-            tolerance: if host == SERVER {
+            spooled: self.scenario.spool && self.scenario.heal,
+            tolerance: if source == Source::Producer {
                 self.scenario.tolerance
             } else {
                 tolerance
@@ -46,9 +63,7 @@ impl World {
         let rate = host
             .checked_sub(1)
             .map_or(0, |index| self.scenario.disk_rates[index]);
-        self.drop_endpoint(host);
-        self.hosts[host].spent.begin(self.now);
-        self.hosts[host].endpoint = Some(Endpoint {
+        Endpoint {
             stream,
             relay: Relay::new(config, self.now),
             ring: BTreeMap::new(),
@@ -60,9 +75,6 @@ impl World {
                 ..Disk::default()
             },
             over: false,
-        });
-        for link in std::mem::take(&mut self.hosts[host].waiting_dials) {
-            self.push(host, None, Duration::ZERO, Event::Dial { link });
         }
     }
 

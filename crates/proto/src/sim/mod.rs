@@ -8,6 +8,7 @@
 //! Not here: codecs of the data path, which have their own tests (control messages do go through theirs).
 //! Specification: `docs/protocol.md`, "Simulator".
 
+mod branches;
 mod check;
 mod control;
 mod data;
@@ -42,6 +43,8 @@ pub struct Report {
     pub nodes: Vec<(NodeInfo, Option<Failure>)>,
     /// What each host saw, host 1 first: how its run ended, if its process lived to know.
     pub endings: Vec<Option<Ending>>,
+    /// How often a node that had lost its place went on from what is kept.
+    pub rejoined: u32,
     /// Events simulated.
     pub events: u64,
     /// What happened, line by line, when it was asked for.

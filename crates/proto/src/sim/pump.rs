@@ -21,7 +21,9 @@ impl World {
         loop {
             let mut moved = self.drain_relay(host, &mut endpoint);
             if !endpoint.over {
-                moved |= if host == SERVER {
+                moved |= if self.branches.fed.is_some() {
+                    self.produce_kept(&mut endpoint)
+                } else if host == SERVER {
                     self.produce(&mut endpoint)
                 } else {
                     self.read(host, &mut endpoint)?
@@ -79,8 +81,12 @@ impl World {
 
     fn tell(&mut self, host: usize, endpoint: &mut Endpoint, output: RelayOutput) {
         let (now, stream) = (self.now, endpoint.stream);
+        if let (Some(fed), RelayOutput::LinkLost { .. }) = (self.branches.fed, &output) {
+            return self.branch_lost(fed, endpoint);
+        }
         let slot = &mut self.hosts[host];
         match (output, &mut slot.node) {
+            (RelayOutput::Gap { offset, reason }, Some(node)) => node.data_gone(stream, offset, reason),
             (RelayOutput::LinkLost { offset, reason, .. }, _) if host == SERVER => {
                 self.server.handle_head_link_lost(now, stream, offset, &reason);
             }
@@ -130,6 +136,7 @@ impl World {
             let left = total - self.produced;
             if left == 0 {
                 let _ = endpoint.relay.handle_end(self.now, offset);
+                self.branches.is_whole = true;
                 break;
             }
             let largest = u64::from(self.scenario.block_bytes).min(left);
@@ -145,6 +152,7 @@ impl World {
             endpoint
                 .ring
                 .insert(offset, (length, tag(endpoint.stream, offset, length)));
+            self.branches.kept.insert(offset, length);
             self.produced += u64::from(length);
         }
         let (produced, ended) = (StreamOffset(self.produced), endpoint.relay.has_ended());
@@ -246,9 +254,12 @@ impl World {
             let successor = self.links[link.0].successor;
             let rate = self.scenario.link_rates[successor - 1];
             let leaves = self.links[link.0].write(self.now, &item, rate);
-            let spent = &mut self.hosts[host].spent;
-            spent.line_bytes += item.bytes();
-            spent.line_busy += Duration::from_nanos(item.bytes().saturating_mul(1_000_000_000) / rate.max(1));
+            if self.branches.fed.is_none() {
+                let spent = &mut self.hosts[host].spent;
+                spent.line_bytes += item.bytes();
+                spent.line_busy +=
+                    Duration::from_nanos(item.bytes().saturating_mul(1_000_000_000) / rate.max(1));
+            }
             self.push_at(
                 leaves + self.scenario.latency,
                 successor,

@@ -80,6 +80,10 @@ pub struct Scenario {
     pub heal: bool,
     /// Lost nodes in a row that retained data bridges.
     pub tolerance: u8,
+    /// Whether the server keeps each stream, so that nodes which lost their place go on.
+    pub spool: bool,
+    /// How often what is kept is lost when a node is to be fed from it, in percent.
+    pub spool_fails_percent: u64,
     /// Streams only: no prepare, no go.
     pub generic: bool,
     /// The first stream brings the nodes their tools (`getstage2`): it comes before prepare. Needs two streams.
@@ -109,6 +113,8 @@ impl Scenario {
             disk_rates: vec![200_000_000; nodes],
             heal: false,
             tolerance: 2,
+            spool: false,
+            spool_fails_percent: 0,
             generic: false,
             tools_first: false,
             hold_release: false,
@@ -152,6 +158,9 @@ impl Scenario {
         scenario.wanted = nodes.saturating_sub(usize::from(rng.chance(10))).max(1);
         let faults = rng.pick(&[0, 0, 1, 1, 1, 2, 3, 1 + nodes / 3]);
         scenario.draw_faults(&mut rng, faults);
+        // Drawn last: the others stay what they were.
+        scenario.spool = scenario.heal && rng.chance(50);
+        scenario.spool_fails_percent = rng.pick(&[0, 0, 0, 20]);
         scenario
     }
 

@@ -27,7 +27,7 @@ pub(super) fn config(scenario: &Scenario) -> RunConfig {
         hold_release: scenario.hold_release,
         heal: scenario.heal,
         tolerance: scenario.tolerance,
-        spool: false,
+        spool: scenario.spool,
         min_rate: MinRate::Share,
         link_silence: LINK_SILENCE,
         heartbeat: HEARTBEAT,
@@ -126,6 +126,7 @@ impl World {
             RunEvent::StageDone { .. } => self.server.release(now, Duration::from_millis(300)),
             RunEvent::StreamDone { stream, .. } => {
                 self.end_endpoint(SERVER, stream);
+                self.clear_branches();
                 if stream.0 == 1 && self.scenario.tools_first {
                     self.prepare()
                 } else if stream.0 < self.scenario.streams {
@@ -133,6 +134,20 @@ impl World {
                 } else {
                     self.server.collect_reports(now)
                 }
+            }
+            RunEvent::Branch { stream, node } => {
+                self.open_branch(stream, node);
+                Ok(())
+            }
+            RunEvent::NodeRejoined { .. } => {
+                self.branches.rejoined += 1;
+                Ok(())
+            }
+            RunEvent::BranchClosed { node, .. } => {
+                if let Some(&host) = self.by_id.get(&node) {
+                    self.close_branch(host);
+                }
+                Ok(())
             }
             RunEvent::HeadSuccessor { stream, successor } => {
                 self.name_head_successor(stream, successor);
@@ -160,6 +175,7 @@ impl World {
         let name = StreamName::new("stream").unwrap_or_else(|_| unreachable!("a good name"));
         let head = self.server.open_stream(self.now, &name)?;
         self.produced = 0;
+        self.clear_branches();
         self.new_endpoint(SERVER, head.stream, Source::Producer, Some(head.successor), 0);
         Ok(())
     }

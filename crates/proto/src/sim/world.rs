@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::branches::Branches;
 use super::event::{Event, Queue, SERVER, Scheduled};
 use super::host::{Alive, Host};
 use super::net::{Link, LinkId};
@@ -37,6 +38,7 @@ pub(super) struct World {
     pub(super) by_id: BTreeMap<NodeId, usize>,
     pub(super) server_over: bool,
     pub(super) produced: u64,
+    pub(super) branches: Branches,
     /// Hosts that the server set aside because they were slow.
     pub(super) set_aside: BTreeSet<usize>,
     /// The server is gone for good.
@@ -59,6 +61,7 @@ impl World {
             by_id: BTreeMap::new(),
             server_over: false,
             produced: 0,
+            branches: Branches::default(),
             set_aside: BTreeSet::new(),
             server_gone: false,
             last_arrivals: BTreeMap::new(),
@@ -115,6 +118,7 @@ impl World {
             took: self.now,
             nodes: self.server.nodes(),
             endings,
+            rejoined: self.branches.rejoined,
             events: self.events,
             trace,
         })
@@ -149,7 +153,10 @@ impl World {
         self.hosts[host].alive = Alive::Up;
         self.events += 1;
         self.pass_time(host);
-        self.handle(host, scheduled.event)?;
+        match self.branch_of(host, &scheduled.event) {
+            Some(fed) => self.as_branch(fed, |world| world.handle(host, scheduled.event))?,
+            None => self.handle(host, scheduled.event)?,
+        }
         self.settle(host)
     }
 
@@ -180,6 +187,7 @@ impl World {
         let now = self.now;
         if host == SERVER {
             self.server.handle_timeout(now);
+            self.wake_branches();
         }
         let due = now >= self.hosts[host].next_progress;
         let slot = &mut self.hosts[host];
@@ -242,6 +250,9 @@ impl World {
         for link in std::mem::take(&mut self.hosts[host].waiting_dials) {
             self.close_link(link, host);
         }
+        if host == SERVER {
+            self.clear_branches();
+        }
         let latency = self.scenario.latency;
         if host != SERVER {
             self.push(SERVER, Some(host), latency, Event::ControlClosed { from: host });
@@ -257,7 +268,7 @@ impl World {
         loop {
             let mut busy = self.pump(host)?;
             busy |= if host == SERVER {
-                self.drain_server()?
+                self.pump_branches()? | self.drain_server()?
             } else {
                 self.drain_node(host)?
             };
@@ -274,6 +285,7 @@ impl World {
         if host == SERVER && !self.server_over {
             let timer = self.server.poll_timeout();
             due.push(timer.ok_or_else(|| self.violation(host, "a run without a timer".to_owned()))?);
+            due.extend(self.branch_timers()?);
         }
         if let Some(node) = &self.hosts[host].node {
             let timer = node.poll_timeout();
