@@ -1,7 +1,7 @@
 //! Fingerprints of SSH public keys, as `ssh-keygen -l` shows them: `SHA256:` and the base64 of the digest (RFC 4648
 //! without padding).
 
-use ring::digest::{SHA256, digest};
+use aws_lc_rs::digest::{SHA256, digest};
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 

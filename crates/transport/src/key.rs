@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use ka_proto::auth::ServerPublicKey;
 use ka_proto::block::SIGNATURE_LEN;
-use ring::rand::SystemRandom;
-use ring::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
 use rustls::SignatureScheme;
-use rustls::crypto::ring::sign::any_eddsa_type;
+use rustls::crypto::aws_lc_rs::sign::any_eddsa_type;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 

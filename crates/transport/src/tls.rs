@@ -54,7 +54,7 @@ pub(crate) fn operator_config(key: &ServerKey) -> Result<Arc<ClientConfig>, Tran
 }
 
 fn accepting(own: &ServerKey, peer: PeerKey) -> Result<ServerConfig, TransportError> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(peer))
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(own.certified())));
@@ -64,7 +64,7 @@ fn accepting(own: &ServerKey, peer: PeerKey) -> Result<ServerConfig, TransportEr
 }
 
 fn connecting(own: &ServerKey, peer: PeerKey) -> Result<ClientConfig, TransportError> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(peer))
@@ -127,7 +127,7 @@ fn verify_signature(
     dss: &DigitallySignedStruct,
 ) -> Result<HandshakeSignatureValid, Error> {
     let key = SubjectPublicKeyInfoDer::from(key.as_ref());
-    let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+    let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
     verify_tls13_signature_with_raw_key(message, &key, dss, &algorithms)
 }
 

@@ -40,10 +40,8 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
     root::become_root("bench", &release)?;
     scratch::sweep();
     let (mut measured, mut golden_tree) = (Vec::new(), None);
-    for case in cases::all(options.quick)
-        .iter()
-        .filter(|case| is_chosen(case, &options.only))
-    {
+    let cases = cases::all(options.quick);
+    for case in cases.iter().filter(|case| is_chosen(case, &cases, &options.only)) {
         let outcomes = match case.kind {
             Kind::Boot => boot::boot_case(case, &release, options)?,
             Kind::Fault => faults::fault_case(case, &release, options)?,
@@ -84,8 +82,13 @@ fn save(options: &BenchOptions, measured: &[Measured]) -> Result<()> {
     fs::write(&options.json, text).with_context(|| format!("writing {}", options.json.display()))
 }
 
-fn is_chosen(case: &Case, only: &[String]) -> bool {
-    only.is_empty() || only.iter().any(|wanted| case.name.starts_with(wanted.as_str()))
+/// A whole name chooses its case alone, though others may begin like it (`stream-1` and `stream-16`).
+fn is_chosen(case: &Case, all: &[Case], only: &[String]) -> bool {
+    let is_wanted = |wanted: &String| {
+        let is_whole = all.iter().any(|case| case.name == *wanted);
+        case.name == *wanted || (!is_whole && case.name.starts_with(wanted.as_str()))
+    };
+    only.is_empty() || only.iter().any(is_wanted)
 }
 
 /// The middle one of several outcomes, by wall time; its processor times are medians of their own, for a run that was

@@ -1,6 +1,6 @@
 //! The end of a stream, and the digest over all of it.
 
-use ring::signature::{ED25519, UnparsedPublicKey};
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 
 use super::{BlockError, BlockHeader, BlockKind};
 use crate::auth::ServerPublicKey;

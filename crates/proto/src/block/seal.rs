@@ -3,7 +3,7 @@
 //! The hash of a block covers what is encrypted here, so a node forwards blocks that it has verified and not opened.
 //! Specification: `docs/protocol.md`, "Blocks", with the argument why no nonce is used twice.
 
-use ring::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
 
 use super::{BlockError, BlockHeader, BlockKind, PLACE_LEN, StreamKey};
@@ -124,18 +124,23 @@ impl Opener {
         self.cipher.is_some()
     }
 
-    /// Decrypts a verified payload where it lies.
+    /// Decrypts a verified payload into `plain`, which has its length: the chain still needs `sealed` as it came, and
+    /// it is read once only.
     ///
     /// # Errors
-    /// [`BlockError::WrongForm`]; [`BlockError::WrongSeal`], and then nothing of the payload may be used.
-    pub fn open(&self, header: &BlockHeader, payload: &mut [u8]) -> Result<(), BlockError> {
+    /// [`BlockError::WrongForm`]; [`BlockError::WrongSeal`], and then nothing in `plain` may be used.
+    pub fn open(&self, header: &BlockHeader, sealed: &[u8], plain: &mut [u8]) -> Result<(), BlockError> {
         header.check_form(self.is_needed())?;
-        let Some(cipher) = self.cipher.as_ref().filter(|_| header.sealed) else {
+        if plain.len() != sealed.len() {
+            let length = header.length;
+            return Err(BlockError::Length { length });
+        }
+        let Some(cipher) = &self.cipher else {
+            plain.copy_from_slice(sealed);
             return Ok(());
         };
         cipher
-            .open_in_place_separate_tag(nonce(header), place(header), header.tag.into(), payload, 0..)
-            .map(drop)
+            .open_separate_gather(nonce(header), place(header), sealed, &header.tag, plain)
             .map_err(|_| BlockError::WrongSeal {
                 offset: header.offset,
             })

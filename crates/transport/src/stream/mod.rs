@@ -198,9 +198,8 @@ impl StreamReader {
         if self.opener.is_needed() {
             let sealed = block.block.payload.as_slice();
             let mut plain = self.shared.pool.payload(sealed.len());
-            plain.as_mut_slice().copy_from_slice(sealed);
             let opened = BlockHeader::decode(&block.block.header)
-                .and_then(|header| self.opener.open(&header, plain.as_mut_slice()));
+                .and_then(|header| self.opener.open(&header, sealed, plain.as_mut_slice()));
             opened.map_err(|error| self.failed(error.to_string()))?;
             block.plain = Some(plain);
         }
