@@ -15,6 +15,7 @@ mod plan;
 mod read_back;
 mod show;
 mod streams;
+mod write_out;
 
 use anyhow::{Context, anyhow};
 use ka_disk::fs::ToolVersions;

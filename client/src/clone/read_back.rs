@@ -28,9 +28,9 @@ use crate::stop::Stop;
 
 /// Of the run so far, `auto` may take one part in so many.
 const AUTO_SHARE: u32 = 10;
-/// `auto` does not look at what takes no longer than this: nobody waits for less.
-const AUTO_FREE: Duration = Duration::from_secs(2);
-/// From then on it is known how fast this disk is read.
+/// `auto` does not look at what takes no longer than this: nobody notices less.
+const AUTO_FREE: Duration = Duration::from_millis(250);
+/// From then on, or when its share is used up, it is known how fast this disk is read.
 const SAMPLE: Duration = Duration::from_millis(500);
 /// What opening and describing a file costs, as bytes read: about what a solid state disk reads meanwhile.
 const FILE_BYTES: u64 = 32 << 10;
@@ -271,7 +271,7 @@ impl Budget {
     /// How long it would take altogether, when that is too long.
     fn too_long(&self, took: Duration, done: u64) -> Option<Duration> {
         let limit = self.limit?;
-        if took < SAMPLE {
+        if took < SAMPLE.min(limit) {
             return None;
         }
         let needed = took.mul_f64(part(self.work.max(done), done.max(1)));
@@ -317,6 +317,19 @@ mod tests {
             at(11, 1100),
             Some(Duration::from_secs(11)),
             "more than was expected"
+        );
+    }
+
+    #[test]
+    fn after_a_short_run_auto_stops_when_its_share_is_used_up() {
+        let auto = Budget {
+            limit: Some(AUTO_FREE),
+            ..budget(None)
+        };
+        assert_eq!(auto.too_long(Duration::from_millis(240), 10 << 20), None);
+        assert_eq!(
+            auto.too_long(Duration::from_millis(260), 500 << 20),
+            Some(Duration::from_millis(520))
         );
     }
 

@@ -14,6 +14,7 @@ use ka_status::text::{size, throughput};
 use ka_transport::{Block, StreamReader};
 
 use super::build::Installation;
+use super::write_out::WriteOut;
 use crate::journal::Journal;
 use crate::session::Session;
 use crate::steps::{StepError, run_step};
@@ -89,7 +90,11 @@ fn restore_tree(
         ..tree::RestoreOptions::default()
     };
     let next = pacing(session, Step::Restore, &progress, reader);
-    let summary = tree::restore(&targets, &options, next, &progress)?;
+    let summary = std::thread::scope(|scope| {
+        let roots = work.watches.iter().map(|(root, _)| root.as_path());
+        let _writing = WriteOut::start(scope, roots, &progress)?;
+        anyhow::Ok(tree::restore(&targets, &options, next, &progress)?)
+    })?;
     work.ledger = summary.ledger;
     let mut problems: Vec<String> = summary.warnings.iter().map(ToString::to_string).collect();
     for problem in &problems {
