@@ -38,9 +38,7 @@ impl WriteOut {
         roots: impl Iterator<Item = &'scope Path>,
         progress: &'scope Progress,
     ) -> anyhow::Result<Self> {
-        let roots = roots
-            .map(open)
-            .collect::<anyhow::Result<Vec<_>>>()?;
+        let roots = roots.map(open).collect::<anyhow::Result<Vec<_>>>()?;
         let (alive, over) = channel::<()>();
         let work = move || {
             let mut written = 0;

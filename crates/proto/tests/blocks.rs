@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use ka_proto::auth::ServerPublicKey;
 use ka_proto::block::{
     BlockError, BlockHeader, BlockKind, Cipher, END_LEN, HEADER_LEN, Opener, Sealer, SignedEnd, StreamDigest,
@@ -10,7 +11,6 @@ use ka_proto::block::{
 use ka_proto::limits::MAX_BLOCK;
 use ka_proto::{RunId, StreamId, StreamOffset};
 use proptest::prelude::*;
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 
 const FORMS: [Option<Cipher>; 3] = [None, Some(Cipher::Aes256Gcm), Some(Cipher::ChaCha20Poly1305)];
 

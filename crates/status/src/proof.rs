@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
-use ka_transport::{ServerKey, fingerprint_of_public_key, is_signed_text};
 use aws_lc_rs::digest::{SHA256, digest};
+use ka_transport::{ServerKey, fingerprint_of_public_key, is_signed_text};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;

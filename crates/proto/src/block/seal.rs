@@ -3,7 +3,9 @@
 //! The hash of a block covers what is encrypted here, so a node forwards blocks that it has verified and not opened.
 //! Specification: `docs/protocol.md`, "Blocks", with the argument why no nonce is used twice.
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::aead::{
+    AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{BlockError, BlockHeader, BlockKind, PLACE_LEN, StreamKey};
