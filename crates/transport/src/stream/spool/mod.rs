@@ -28,9 +28,9 @@ use crate::error::TransportError;
 pub(crate) use feed::Branch;
 pub(crate) use gauge::Gauge;
 
-/// Bytes that wait to be written: half a second of a line of 1 Gbit/s. A disk that pauses for longer, or is slower than
-/// the chain, keeps nothing any more; the chain does not wait for it.
-const MAX_QUEUED: usize = 64 << 20;
+/// Bytes that wait to be written: two seconds of a line of 1 Gbit/s, which is what a journal that is written out may hold up a
+/// hard disk. One that pauses for longer, or is slower than the chain, keeps nothing any more; the chain does not wait.
+const MAX_QUEUED: usize = 256 << 20;
 /// From one mark to the next in the file, bytes: a place is found by reading headers from the mark before it, some hundred
 /// at the smallest usual blocks, and a TiB has 64 Ki marks.
 const MARK_EVERY: u64 = 16 << 20;

@@ -213,5 +213,5 @@ fn a_disk_that_is_too_slow_turns_the_spool_off_and_the_chain_goes_on() {
     kept.spool.queued.store(MAX_QUEUED, Ordering::Release);
     kept.keep(&data(0));
     let reason = abort_reason(&kept.branch(0));
-    assert!(reason.contains("64 MiB behind"), "{reason}");
+    assert!(reason.contains("256 MiB behind"), "{reason}");
 }
