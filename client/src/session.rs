@@ -81,7 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 /// As [`run`].
 pub(crate) fn run_with(options: &Options, setup: Setup) -> Result<(), Failure> {
     let mode = Mode::of(options).map_err(Failure::Usage)?;
-    let config = settings::node_config(options).map_err(Failure::Usage)?;
+    let mut config = settings::node_config(options).map_err(Failure::Usage)?;
     let log = settings::log_file(options).map_err(Failure::Usage)?;
     if mode == Mode::Clone {
         clone::enter().map_err(Failure::NothingDone)?;
@@ -93,6 +93,7 @@ pub(crate) fn run_with(options: &Options, setup: Setup) -> Result<(), Failure> {
     let journal = Arc::new(Journal::new(format, log, setup.log));
     let stop = Stop::on_signals().map_err(Failure::NothingDone)?;
     let door = answer_operators(options, &config, &journal);
+    config.operators = door.as_ref().and_then(OperatorDoor::entrance);
     let _door = match setup.system {
         System::Full => door,
         // A node that waits for its restart, or stays (ka.reboot=no), can still be looked at.
@@ -167,19 +168,13 @@ fn until_it_ends(shared: &Shared<'_>, config: &NodeConfig, mode: &Mode) -> Resul
     }
 }
 
-/// Opens the status port. A node that cannot be looked at is cloned all the same.
+/// Lets operators in. A node that cannot be looked at is cloned all the same.
 fn answer_operators(options: &Options, config: &NodeConfig, journal: &Arc<Journal>) -> Option<OperatorDoor> {
     let port = options.status_port;
     if port == 0 {
         return None;
     }
-    let opened = status::open(
-        options.listen,
-        port,
-        &config.join,
-        config.name.clone(),
-        Arc::clone(journal),
-    );
+    let opened = status::open(options.listen, port, &config.join, config.name.clone(), journal);
     opened
         .map_err(|error| journal.news(Step::FindServer, format!("ka-status will not work here: {error}")))
         .ok()

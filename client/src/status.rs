@@ -13,6 +13,7 @@ use ka_host::run::{RunError, Shell, ShellChild};
 use ka_proto::operator::{Channel, MAX_OUTPUT, ToOperator};
 use ka_proto::wire::Payload;
 use ka_proto::{NodeName, Reason};
+use ka_status::event::Step;
 use ka_status::exec::OperatorExec;
 use ka_transport::{JoinCode, Operator, OperatorDoor, OperatorWriter, TransportError};
 
@@ -30,19 +31,26 @@ const NOT_STARTED: u8 = 127;
 /// A command that was killed, because its operator left, as a shell has it: 128 and SIGKILL.
 const KILLED: u8 = 137;
 
-/// Answers operators on `port` of `listen` (every address without one), until the result is dropped.
+/// A door for operators, until the result is dropped: for those who come through the server, and on `port` of `listen`
+/// (every address without one) unless that is taken, which is told.
 ///
 /// # Errors
-/// The port is taken, or TLS cannot be set up.
+/// TLS cannot be set up.
 pub(crate) fn open(
     listen: Option<IpAddr>,
     port: u16,
     code: &JoinCode,
     name: NodeName,
-    journal: Arc<Journal>,
+    journal: &Arc<Journal>,
 ) -> Result<OperatorDoor, TransportError> {
     let addr = SocketAddr::new(listen.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), port);
-    OperatorDoor::open(addr, code, name, move |operator| serve(operator, &journal))
+    let for_operators = Arc::clone(journal);
+    let mut door = OperatorDoor::new(code, name, move |operator| serve(operator, &for_operators))?;
+    if let Err(error) = door.listen(addr) {
+        let text = format!("ka-status will work here only through the server (--via): {error}");
+        journal.news(Step::FindServer, text);
+    }
+    Ok(door)
 }
 
 fn serve(operator: Operator, journal: &Journal) {
@@ -50,12 +58,13 @@ fn serve(operator: Operator, journal: &Journal) {
         writer,
         mut commands,
         from,
+        through_server,
     } = operator;
     std::thread::scope(|scope| {
         let for_log = writer.clone();
         scope.spawn(move || tell_log(&for_log, &journal.log()));
         while let Some(command) = commands.next_command() {
-            let exec = OperatorExec::starts(from, &command);
+            let exec = OperatorExec::starts(from, through_server, &command);
             journal.exec(&exec);
             let code = run(&command, &writer);
             journal.exec(&exec.ended(code));

@@ -14,6 +14,7 @@ use crate::ids::{ChainPosition, MacAddr, NodeId, PROTOCOL_VERSION, RunId, Stream
 use crate::limits::{MAX_CONTROL_FRAME, MAX_JOIN_FRAME};
 use crate::pace::Pace;
 use crate::text::{NodeName, Reason, SessionName, StreamName};
+use crate::tunnel::TunnelMessage;
 use crate::wire::{self, Fields, Payload, WireError};
 
 const JOIN_MAGIC: [u8; 4] = *b"KAJN";
@@ -207,6 +208,8 @@ pub enum ToServer {
         /// What was seen, for the operator.
         reason: Reason,
     },
+    /// About a way of an operator to this node.
+    Tunnel(TunnelMessage),
 }
 
 /// A neighbour in the chain.
@@ -335,6 +338,8 @@ pub enum ToNode {
         /// Seconds until the server gives up waiting for its operator.
         limit_secs: u32,
     },
+    /// About a way of an operator to this node; not before `Accepted`.
+    Tunnel(TunnelMessage),
 }
 
 impl ToNode {

@@ -19,6 +19,7 @@ pub enum ProtocolVersion {
     /// `OpenStream` has the link's silence, `Progress` how the node spent its time.
     /// `Pending` keeps a node waiting while the operator is asked.
     /// `OpenStream` says whether the server keeps the stream, `DataGone` asks to go on from there.
+    /// `Tunnel`, both ways, carries an operator's connection to a node that only the server can reach.
     V2 = 2,
 }
 

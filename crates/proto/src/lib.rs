@@ -1,7 +1,7 @@
 //! Messages, codec and state machines of KA, without sockets, files, threads or clocks.
 //!
 //! What is here: every message that crosses the network with its limits ([`control`], [`block`], [`link`],
-//! [`discovery`], [`operator`]), the proofs that open a connection ([`auth`]), and three machines that decide what happens next:
+//! [`discovery`], [`operator`], [`tunnel`], [`via`]), the proofs that open a connection ([`auth`]), and three machines that decide what happens next:
 //! [`relay`] (one stream at one node), [`run`] (the server's side of a run) and [`node`] (the node's side of it).
 //! A machine takes `handle_*(now, …)` and gives `poll_*`; `now` is a [`std::time::Duration`] since any fixed moment.
 //! [`sim`] drives all of them in virtual time from a seed.
@@ -26,6 +26,8 @@ pub mod relay;
 pub mod run;
 pub mod sim;
 pub mod text;
+pub mod tunnel;
+pub mod via;
 pub mod wire;
 
 pub use ids::{

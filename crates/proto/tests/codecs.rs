@@ -10,6 +10,7 @@ use ka_proto::control::{Join, OpenStream, Peer, Progress, Relink, Side, Stage, S
 use ka_proto::discovery::{Beacon, Offer, Probe};
 use ka_proto::limits::{MAX_BLOCK, MAX_CONTROL_FRAME, MAX_JOIN_FRAME, MAX_PAYLOAD};
 use ka_proto::pace::Pace;
+use ka_proto::tunnel::{MAX_PIECE, TunnelId, TunnelMessage};
 use ka_proto::wire::{FRAME_PREFIX, FrameReader, Payload, WireError};
 use ka_proto::{
     ChainPosition, MacAddr, NodeId, NodeName, Reason, RunId, SessionName, StreamId, StreamName, StreamOffset,
@@ -31,7 +32,7 @@ fn join() -> Join {
 
 fn to_server() -> Vec<ToServer> {
     let (stream, offset, reason) = (StreamId(3), StreamOffset(1 << 40), Reason::new("no space left"));
-    vec![
+    let messages = vec![
         ToServer::Pong(77),
         ToServer::Prepared(Payload(b"{\"plan\":1}".to_vec())),
         ToServer::Ready,
@@ -80,7 +81,11 @@ fn to_server() -> Vec<ToServer> {
             offset,
             reason,
         },
-    ]
+    ];
+    messages
+        .into_iter()
+        .chain(tunnel().map(ToServer::Tunnel))
+        .collect()
 }
 
 fn to_node() -> Vec<ToNode> {
@@ -102,7 +107,7 @@ fn to_node() -> Vec<ToNode> {
         spooled: true,
     };
     let successor = Some(Successor::Node(NodeId(4)));
-    vec![
+    let messages = vec![
         ToNode::refused("the run has begun"),
         ToNode::Accepted {
             node: NodeId(1),
@@ -140,7 +145,39 @@ fn to_node() -> Vec<ToNode> {
             reason: Reason::new("the run has begun"),
         },
         ToNode::Pending { limit_secs: 1800 },
+    ];
+    messages.into_iter().chain(tunnel().map(ToNode::Tunnel)).collect()
+}
+
+fn tunnel() -> [TunnelMessage; 4] {
+    let tunnel = TunnelId(300);
+    [
+        TunnelMessage::Open {
+            tunnel,
+            from: "10.0.1.9:40000".parse().unwrap(),
+        },
+        TunnelMessage::Piece {
+            tunnel,
+            bytes: Payload(vec![7; MAX_PIECE]),
+        },
+        TunnelMessage::Credit { tunnel },
+        TunnelMessage::Close {
+            tunnel,
+            reason: Reason::new("left"),
+        },
     ]
+}
+
+#[test]
+fn tunnel_messages_have_the_bytes_that_the_document_gives_them() {
+    let piece = TunnelMessage::Piece {
+        tunnel: TunnelId(1),
+        bytes: Payload(b"hi".to_vec()),
+    };
+    let sent = ToServer::Tunnel(piece.clone()).encode().unwrap();
+    assert_eq!(sent, [6, 0, 0, 0, 13, 1, 1, 2, b'h', b'i']);
+    let sent = ToNode::Tunnel(piece).encode().unwrap();
+    assert_eq!(sent, [6, 0, 0, 0, 14, 1, 1, 2, b'h', b'i']);
 }
 
 #[test]
@@ -192,12 +229,18 @@ fn messages_have_the_numbers_that_the_document_gives_them() {
         .iter()
         .map(|message| number(message.encode().unwrap()))
         .collect();
-    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(
+        numbers,
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 13, 13, 13]
+    );
     let numbers: Vec<u8> = to_node()
         .iter()
         .map(|message| number(message.encode().unwrap()))
         .collect();
-    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 6, 7, 8, 9, 10, 11, 12, 13]);
+    assert_eq!(
+        numbers,
+        [0, 1, 2, 3, 4, 5, 6, 6, 7, 8, 9, 10, 11, 12, 13, 14, 14, 14, 14]
+    );
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub const MAX_COMMAND_BYTES: usize = 2 << 10;
 pub struct OperatorExec {
     /// Where the operator is.
     pub from: SocketAddr,
+    /// Whether they came through the server (`--via`).
+    pub through_server: bool,
     /// The command as it was typed; the first [`MAX_COMMAND_BYTES`] of it and `…` when it is longer.
     pub command: String,
     /// How it ended, as a shell has it; `None`: it starts.
@@ -26,9 +28,10 @@ pub struct OperatorExec {
 
 impl OperatorExec {
     /// A command that starts.
-    pub fn starts(from: SocketAddr, command: &str) -> Self {
+    pub fn starts(from: SocketAddr, through_server: bool, command: &str) -> Self {
         Self {
             from,
+            through_server,
             command: head(command),
             exit_code: None,
         }
@@ -65,7 +68,12 @@ impl OperatorExec {
 impl fmt::Display for OperatorExec {
     /// Quoted and escaped: a command with line breaks or escape sequences stays one harmless line of a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "operator at {}: exec {:?}", self.from, self.command)?;
+        let way = if self.through_server {
+            " through the server"
+        } else {
+            ""
+        };
+        write!(f, "operator at {}{way}: exec {:?}", self.from, self.command)?;
         match self.exit_code {
             Some(code) => write!(f, " ended with {code}"),
             None => Ok(()),
@@ -90,7 +98,7 @@ mod tests {
     use crate::event::{NodeEvent, Step};
 
     fn exec(command: &str) -> OperatorExec {
-        OperatorExec::starts(SocketAddr::from(([10, 0, 1, 9], 40_000)), command)
+        OperatorExec::starts(SocketAddr::from(([10, 0, 1, 9], 40_000)), false, command)
     }
 
     #[test]
@@ -122,6 +130,20 @@ mod tests {
             line,
             r#"operator at 10.0.1.9:40000: exec "true\n[00:00] node 1: done\u{1b}[2J" ended with 0"#
         );
+    }
+
+    #[test]
+    fn who_came_through_the_server_is_told_apart() {
+        let through = OperatorExec {
+            through_server: true,
+            ..exec("true")
+        };
+        let line = through.to_string();
+        assert_eq!(
+            line,
+            r#"operator at 10.0.1.9:40000 through the server: exec "true""#
+        );
+        assert_eq!(OperatorExec::decode(&through.encode()), Some(through));
     }
 
     #[test]

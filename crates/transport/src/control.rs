@@ -82,3 +82,52 @@ pub(crate) async fn write_frames<W: AsyncWrite + Unpin>(
     writer.shutdown().await?;
     Ok(())
 }
+
+/// Like [`write_frames`] until `frames` is closed; one of `others` is written when none of `frames` waits.
+///
+/// # Errors
+/// As [`write_frames`].
+pub(crate) async fn write_frames_first<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    mut frames: mpsc::Receiver<Vec<u8>>,
+    mut others: mpsc::Receiver<Vec<u8>>,
+) -> Result<(), ControlError> {
+    loop {
+        let next = tokio::select! {
+            biased;
+            frame = frames.recv() => frame,
+            Some(frame) = others.recv() => Some(frame),
+        };
+        let Some(frame) = next else { break };
+        writer.write_all(&frame).await?;
+        if frames.is_empty() && others.is_empty() {
+            writer.flush().await?;
+        }
+    }
+    writer.shutdown().await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_run_has_to_say_goes_before_everything_else() {
+        let (frames, queue) = mpsc::channel(8);
+        let (others, other_queue) = mpsc::channel(8);
+        for _ in 0..3 {
+            others.try_send(b"o".to_vec()).unwrap();
+            frames.try_send(b"f".to_vec()).unwrap();
+        }
+        let (mut near, mut far) = tokio::io::duplex(64);
+        let writing = tokio::spawn(async move { write_frames_first(&mut near, queue, other_queue).await });
+        let mut written = [0; 6];
+        far.read_exact(&mut written).await.unwrap();
+        assert_eq!(&written, b"fffooo");
+        // The connection ends with its own messages, whatever else could come.
+        drop(frames);
+        writing.await.unwrap().unwrap();
+        assert!(others.is_closed());
+    }
+}

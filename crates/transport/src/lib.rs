@@ -23,12 +23,15 @@ mod server;
 mod spool_dir;
 mod stream;
 mod tls;
+mod tunnel;
 
 pub use code::{JoinCode, JoinCodeError};
 pub use error::TransportError;
 pub use key::{Rotated, ServerKey, fingerprint_of_public_key, is_signed_text};
 pub use node::{EventSender, JoinEvent, Joined, Node, NodeConfig, Order};
-pub use operator::{Operator, OperatorCommands, OperatorConnection, OperatorDoor, OperatorWriter};
+pub use operator::{
+    Operator, OperatorCommands, OperatorConnection, OperatorDoor, OperatorEntrance, OperatorWriter, nodes_of,
+};
 pub use run_lock::RunLock;
 pub use server::{
     Answers, ApprovalWanted, Approvals, Endings, Failure, KnownMacs, LocalAddrs, NodeInfo, Outcome, Server,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ka_proto::auth::Exporter;
 use ka_proto::operator::OPERATOR_ALPN;
+use ka_proto::via::VIA_ALPN;
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::verify_tls13_signature_with_raw_key;
@@ -23,9 +24,27 @@ use crate::code::FINGERPRINT_LEN;
 use crate::error::TransportError;
 use crate::key::{ServerKey, fingerprint_of};
 
-/// Configuration of the server's side of control connections: any key of a node.
+/// Configuration of the server's side of control connections: any key of a node. An operator says so by name
+/// ([`VIA_ALPN`]), and [`shown_fingerprint`] is then what lets them in.
 pub(crate) fn server_config(key: &ServerKey) -> Result<Arc<ServerConfig>, TransportError> {
-    accepting(key, PeerKey::any()).map(Arc::new)
+    let mut config = accepting(key, PeerKey::any())?;
+    config.alpn_protocols = vec![VIA_ALPN.to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Configuration of an operator at the server: both ends show the same key, and take no other.
+pub(crate) fn via_config(key: &ServerKey) -> Result<Arc<ClientConfig>, TransportError> {
+    let mut config = connecting(key, PeerKey::pinned(key.fingerprint()))?;
+    config.alpn_protocols = vec![VIA_ALPN.to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The key that the peer has shown, and proved to have.
+pub(crate) fn shown_fingerprint<Data>(
+    connection: &rustls::ConnectionCommon<Data>,
+) -> Option<[u8; FINGERPRINT_LEN]> {
+    let shown = connection.peer_certificates()?.first()?;
+    Some(fingerprint_of(shown))
 }
 
 /// Configuration of a node's side: only the key with `fingerprint` is a server.

@@ -34,3 +34,4 @@ mod units;
 mod unproved;
 mod verify;
 mod versions;
+mod via;

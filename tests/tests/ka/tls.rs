@@ -1,9 +1,9 @@
 //! TLS as a peer that is not of this release speaks it: 1.3, raw public keys (RFC 7250), frames with a length in front.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aws_lc_rs::rand::SystemRandom;
@@ -56,6 +56,20 @@ pub(crate) fn read_frame(from: &mut impl Read) -> Result<Vec<u8>> {
     let mut body = vec![0; length];
     from.read_exact(&mut body).context("reading a frame")?;
     Ok(body)
+}
+
+/// Everything that comes until the peer hangs up, or for `limit`.
+pub(crate) fn heard(from: &mut impl Read, limit: Duration) -> Vec<u8> {
+    let (mut all, mut bytes, began) = (Vec::new(), [0; 4096], Instant::now());
+    while began.elapsed() < limit {
+        match from.read(&mut bytes) {
+            Ok(count) if count > 0 => all.extend_from_slice(&bytes[..count]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // It hung up, in whatever way, or said nothing for the time that the socket was given.
+            Ok(_) | Err(_) => break,
+        }
+    }
+    all
 }
 
 pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {

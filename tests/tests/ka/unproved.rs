@@ -1,10 +1,10 @@
 //! Who has not proved himself gets not one byte, on any port, but TLS's own handshake and alerts: no banner, no version,
 //! no reason. And a proof made for one connection is worth nothing on another.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use ka_proto::auth::{EXPORTER_LABEL, join_proof};
@@ -16,7 +16,7 @@ use ka_tests::netns::{GOLDEN_ADDRESS, Namespace, node_address};
 use ka_tests::process::Running;
 use ka_transport::JoinCode;
 
-use crate::tls::{self, PATIENCE, Tls};
+use crate::tls::{self, PATIENCE, Tls, heard};
 
 const CONTROL: u16 = 30_765;
 const DATA: u16 = 30_764;
@@ -59,20 +59,6 @@ impl Streaming {
     fn code(&self) -> Result<JoinCode> {
         Ok(JoinCode::read_file(self.server.join_file())?)
     }
-}
-
-/// Everything that comes until the peer hangs up, or for `limit`.
-fn heard(from: &mut impl Read, limit: Duration) -> Vec<u8> {
-    let (mut all, mut bytes, began) = (Vec::new(), [0; 4096], Instant::now());
-    while began.elapsed() < limit {
-        match from.read(&mut bytes) {
-            Ok(count) if count > 0 => all.extend_from_slice(&bytes[..count]),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // It hung up, in whatever way, or said nothing for the time that the socket was given.
-            Ok(_) | Err(_) => break,
-        }
-    }
-    all
 }
 
 fn is_alert(bytes: &[u8]) -> bool {

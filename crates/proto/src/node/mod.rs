@@ -204,6 +204,8 @@ impl Node {
             ToNode::Queued { round, reason } if self.phase == Phase::Joining => {
                 self.order(Order::Queued { round, reason });
             }
+            // What tunnels carry is no business of this machine; the driver keeps it.
+            ToNode::Tunnel(_) if self.phase != Phase::Joining => {}
             _ if self.phase == Phase::Joining => {
                 self.protocol_error("an order before the answer to the join")
             }

@@ -12,6 +12,7 @@ mod chain;
 mod gather;
 mod member;
 mod pace;
+mod roll;
 mod rounds;
 mod spool;
 mod stages;
@@ -131,6 +132,8 @@ impl Run {
         self.acquit(now, node);
         match message {
             ToServer::Pong(number) => self.answered(now, node, number),
+            // What tunnels carry is no business of the run; the driver keeps it.
+            ToServer::Tunnel(_) => {}
             ToServer::Event(payload) => self.event(RunEvent::NodeEvent { node, payload }),
             ToServer::Leaving { reason } => {
                 self.lose(now, node, &Reason::new(format!("the node left: {reason}")));

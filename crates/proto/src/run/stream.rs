@@ -68,7 +68,7 @@ impl StreamRun {
         }
     }
 
-    fn consumed(&self, node: NodeId) -> StreamOffset {
+    pub(super) fn consumed(&self, node: NodeId) -> StreamOffset {
         self.consumed.get(&node).copied().unwrap_or_default()
     }
 

@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use ka_proto::Reason;
-use ka_proto::control::ToNode;
+use ka_proto::control::{ToNode, ToServer};
 use ka_proto::limits::MAX_CONTROL_FRAME;
+use ka_proto::tunnel::{End, MAX_TUNNEL_MESSAGES};
 use tokio::io::split;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_rustls::client::TlsStream;
 
-use crate::control::{MAX_QUEUED_FRAMES, read_frame, write_frames};
+use crate::control::{MAX_QUEUED_FRAMES, read_frame, write_frames_first};
 use crate::error::TransportError;
+use crate::operator::OperatorEntrance;
+use crate::tunnel::Tunnelling;
 
 /// Messages from the server waiting for the core; more wait in the socket.
 const MAX_MESSAGES: usize = 64;
@@ -50,17 +53,23 @@ pub(super) struct Connection {
     pub(super) writer: JoinHandle<()>,
 }
 
-/// Splits the connection into a task that reads and one that writes.
+/// Splits the connection into a task that reads and one that writes. Operators that come through the server are let in
+/// at `door`, if there is one.
 pub(super) fn serve_connection(
     stream: TlsStream<TcpStream>,
     silence: Duration,
+    door: Option<OperatorEntrance>,
 ) -> (Connection, mpsc::Receiver<Result<ToNode, Reason>>) {
     let (mut reader, mut writer) = split(stream);
     let (frames, queue) = mpsc::channel(MAX_QUEUED_FRAMES);
+    let (tunnel_frames, tunnel_queue) = mpsc::channel(MAX_TUNNEL_MESSAGES);
+    let tunnels = Tunnelling::new(End::Node, tunnel_frames, |message| {
+        ToServer::Tunnel(message).encode()
+    });
     let (messages, received) = mpsc::channel(MAX_MESSAGES);
     let writer = tokio::spawn(async move {
         // A broken connection shows at the reader too, which tells the core.
-        write_frames(&mut writer, queue).await.ok();
+        write_frames_first(&mut writer, queue, tunnel_queue).await.ok();
     });
     tokio::spawn(async move {
         loop {
@@ -69,11 +78,19 @@ pub(super) fn serve_connection(
                 Ok(body) => ToNode::decode(&body).map_err(|error| Reason::new(error.to_string())),
                 Err(error) => Err(Reason::new(error.to_string())),
             };
+            if let Ok(ToNode::Tunnel(message)) = message {
+                // Without a door the tunnel is dropped, which closes it.
+                if let (Some((tunnel, from)), Some(door)) = (tunnels.handle(message), &door) {
+                    door.enter(tunnel.stream, from);
+                }
+                continue;
+            }
             let is_last = message.is_err();
             if messages.send(message).await.is_err() || is_last {
-                return;
+                break;
             }
         }
+        tunnels.end(&Reason::new("the connection to the server has ended"));
     });
     (Connection { frames, writer }, received)
 }

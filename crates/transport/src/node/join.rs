@@ -137,7 +137,8 @@ fn begin(
     let listener =
         tokio::net::TcpListener::from_std(listener).map_err(TransportError::system("listening for data"))?;
     tokio::spawn(door.clone().serve(listener));
-    let (connection, messages) = serve_connection(met.stream, config.silence.max(told));
+    let (connection, messages) =
+        serve_connection(met.stream, config.silence.max(told), config.operators.clone());
     let core = Core::new(config, (met.accepted, met.server_key), door, connection, orders);
     tokio::spawn(core.serve(command_queue, messages, stranger_queue));
     drop(guard);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ka_proto::{MacAddr, NodeName, SessionName};
 
 use crate::code::JoinCode;
+use crate::operator::OperatorEntrance;
 use crate::server::types::{CONTROL_PORT, DATA_PORT, DEFAULT_WINDOW_BYTES};
 use crate::stream::StreamReader;
 
@@ -36,6 +37,8 @@ pub struct NodeConfig {
     pub name: NodeName,
     /// Hardware address, for display and later for node lists.
     pub mac: Option<MacAddr>,
+    /// Where operators are let in that come through the server; none lets in none.
+    pub operators: Option<OperatorEntrance>,
     /// Silence on the control connection after which the server counts as lost.
     pub silence: Duration,
 }
@@ -57,6 +60,7 @@ impl NodeConfig {
             window_bytes: DEFAULT_WINDOW_BYTES,
             name,
             mac: None,
+            operators: None,
             silence: Duration::from_secs(20),
         }
     }

@@ -1,4 +1,4 @@
-//! The operator's side: one connection to one node.
+//! The operator's side: one connection to one node, there directly or through its server.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,6 +13,8 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use socket2::SockRef;
 
+use super::carrier::{Carrier, Through};
+use super::server::is_end;
 use super::{HANDSHAKE_LIMIT, PEER_GONE_AFTER};
 use crate::code::JoinCode;
 use crate::error::TransportError;
@@ -26,7 +28,7 @@ const READ_BYTES: usize = 16 << 10;
 /// A connection to a node that has proved itself. Blocking.
 #[derive(Debug)]
 pub struct OperatorConnection {
-    stream: StreamOwned<ClientConnection, TcpStream>,
+    stream: StreamOwned<ClientConnection, Carrier>,
     frames: FrameReader,
     name: NodeName,
 }
@@ -42,10 +44,37 @@ impl OperatorConnection {
             .map_err(|error| failed(describe_connect(&error)))?;
         tune_control(&SockRef::from(&socket), PEER_GONE_AFTER).map_err(|error| failed(error.to_string()))?;
         set_read_limit(&socket, Some(HANDSHAKE_LIMIT)).map_err(|error| failed(error.to_string()))?;
+        Self::over(Carrier::Direct(socket), addr, key, code)
+    }
+
+    /// The same through the server at `server`, to the node that is called `wanted` there (its address, name or hardware
+    /// address).
+    ///
+    /// # Errors
+    /// [`TransportError::Operator`]: the server does not answer, does not take this key, or has no way to that node; and
+    /// those of [`Self::connect`].
+    pub fn connect_via(
+        server: SocketAddr,
+        wanted: &NodeName,
+        key: &ServerKey,
+        code: &JoinCode,
+    ) -> Result<Self, TransportError> {
+        let through = Through::connect(server, wanted, key)?;
+        Self::over(Carrier::Through(Box::new(through)), server, key, code)
+    }
+
+    /// Both ends prove themselves over `carrier`; `addr` is for messages.
+    fn over(
+        carrier: Carrier,
+        addr: SocketAddr,
+        key: &ServerKey,
+        code: &JoinCode,
+    ) -> Result<Self, TransportError> {
+        let failed = |reason: String| TransportError::Operator { addr, reason };
         let name = ServerName::IpAddress(addr.ip().into());
         let connection = ClientConnection::new(operator_config(key)?, name)?;
         let mut this = Self {
-            stream: StreamOwned::new(connection, socket),
+            stream: StreamOwned::new(connection, carrier),
             frames: FrameReader::new(MAX_OPERATOR_FRAME),
             name: NodeName::new("?").map_err(|error| failed(error.to_string()))?,
         };
@@ -64,7 +93,7 @@ impl OperatorConnection {
                     .into(),
             ));
         }
-        set_read_limit(&this.stream.sock, None).map_err(|error| failed(error.to_string()))?;
+        set_read_limit(this.stream.sock.socket(), None).map_err(|error| failed(error.to_string()))?;
         this.name = name;
         Ok(this)
     }
@@ -95,7 +124,7 @@ impl OperatorConnection {
     /// # Errors
     /// [`TransportError::System`]; its source is [`io::ErrorKind::WouldBlock`] when nothing came in time.
     pub fn next_message(&mut self, limit: Option<Duration>) -> Result<Option<ToOperator>, TransportError> {
-        set_read_limit(&self.stream.sock, limit)
+        set_read_limit(self.stream.sock.socket(), limit)
             .and_then(|()| self.read_message())
             .map_err(TransportError::system("reading from the node"))
     }
@@ -112,23 +141,14 @@ impl OperatorConnection {
                 Ok(count) => self.frames.push(&bytes[..count]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // A node that reboots says no goodbye.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::UnexpectedEof
-                            | io::ErrorKind::ConnectionReset
-                            | io::ErrorKind::TimedOut
-                    ) =>
-                {
-                    return Ok(None);
-                }
+                Err(error) if is_end(&error) => return Ok(None),
                 Err(error) => return Err(error),
             }
         }
     }
 }
 
-fn set_read_limit(socket: &TcpStream, limit: Option<Duration>) -> io::Result<()> {
+pub(super) fn set_read_limit(socket: &TcpStream, limit: Option<Duration>) -> io::Result<()> {
     socket.set_read_timeout(limit)
 }
 
@@ -144,6 +164,8 @@ fn describe_connect(error: &io::Error) -> String {
 
 fn describe_handshake(error: &io::Error) -> String {
     match error.kind() {
+        // What the server says of the node.
+        io::ErrorKind::ConnectionAborted => error.to_string(),
         io::ErrorKind::WouldBlock => "something else listens there: it does not speak KA's TLS".into(),
         _ => format!("no KA node, or one of another server or version: {error}"),
     }

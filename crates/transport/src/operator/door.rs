@@ -1,5 +1,6 @@
-//! The node's side: lets in whoever holds the server's key.
+//! The node's side: lets in whoever holds the server's key, at the node's own port and through the server.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,11 +11,11 @@ use ka_proto::operator::{
 };
 use ka_proto::text::NodeName;
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, split};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Runtime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::sleep;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, split};
+use tokio::net::TcpListener;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -39,18 +40,28 @@ const MAX_QUEUED_COMMANDS: usize = 16;
 /// Pause after accept(2) failed: descriptors may be short for a moment.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// Listens for the node's operators until it is dropped.
+/// Lets in the node's operators until it is dropped.
 #[derive(Debug)]
 pub struct OperatorDoor {
-    local: SocketAddr,
+    gate: Arc<Gate>,
+    local: Option<SocketAddr>,
     runtime: Option<Runtime>,
+}
+
+/// Where operators come in who do not use the node's port.
+#[derive(Debug, Clone)]
+pub struct OperatorEntrance {
+    gate: Arc<Gate>,
+    runtime: Handle,
 }
 
 /// An operator who got in.
 #[derive(Debug)]
 pub struct Operator {
-    /// Where they are.
+    /// Where they are; the server says so of those who come through it.
     pub from: SocketAddr,
+    /// Whether they come through the server.
+    pub through_server: bool,
     /// What goes to them.
     pub writer: OperatorWriter,
     /// What they type.
@@ -96,17 +107,25 @@ struct Gate {
     acceptor: TlsAcceptor,
     secret: Secret,
     name: NodeName,
+    slots: Arc<Semaphore>,
     welcome: Box<dyn Fn(Operator) + Send + Sync>,
 }
 
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
 impl OperatorDoor {
-    /// Opens the door for the holder of the key that `code` pins. `welcome` is called for each on a thread of its own;
-    /// the connection ends when it has dropped the [`OperatorWriter`].
+    /// A door for the holder of the key that `code` pins, with no port yet. `welcome` is called for each operator on a
+    /// thread of its own; the connection ends when it has dropped the [`OperatorWriter`].
     ///
     /// # Errors
-    /// [`TransportError::Listen`] when the port is taken, and what TLS or the kernel refuse.
-    pub fn open(
-        listen: SocketAddr,
+    /// What TLS or the kernel refuse.
+    pub fn new(
         code: &JoinCode,
         name: NodeName,
         welcome: impl Fn(Operator) + Send + Sync + 'static,
@@ -116,9 +135,24 @@ impl OperatorDoor {
             acceptor: TlsAcceptor::from(operator_door_config(code.fingerprint, &own)?),
             secret: code.secret,
             name,
+            slots: Arc::new(Semaphore::new(MAX_OPERATORS)),
             welcome: Box::new(welcome),
         };
-        let runtime = runtime("ka-status-net")?;
+        Ok(Self {
+            gate: Arc::new(gate),
+            local: None,
+            runtime: Some(runtime("ka-status-net")?),
+        })
+    }
+
+    /// Lets operators in at this address too.
+    ///
+    /// # Errors
+    /// [`TransportError::Listen`] when the port is taken.
+    pub fn listen(&mut self, listen: SocketAddr) -> Result<(), TransportError> {
+        let Some(runtime) = &self.runtime else {
+            return Err(TransportError::Misuse("the door is closed"));
+        };
         let listener = listen_tcp(listen, "the operator")?;
         let local = listener
             .local_addr()
@@ -127,17 +161,37 @@ impl OperatorDoor {
         let listener =
             TcpListener::from_std(listener).map_err(TransportError::system("listening for the operator"))?;
         drop(guard);
-        runtime.spawn(Arc::new(gate).serve(listener));
-        Ok(Self {
-            local,
-            runtime: Some(runtime),
-        })
+        runtime.spawn(Arc::clone(&self.gate).serve(listener));
+        self.local = Some(local);
+        Ok(())
     }
 
-    /// Where it listens.
+    /// Where it listens, if it does.
     #[must_use]
-    pub const fn local_addr(&self) -> SocketAddr {
+    pub const fn local_addr(&self) -> Option<SocketAddr> {
         self.local
+    }
+
+    /// Where those come in who come through the server.
+    #[must_use]
+    pub fn entrance(&self) -> Option<OperatorEntrance> {
+        self.runtime.as_ref().map(|runtime| OperatorEntrance {
+            gate: Arc::clone(&self.gate),
+            runtime: runtime.handle().clone(),
+        })
+    }
+}
+
+impl OperatorEntrance {
+    /// Somebody comes, who has proved nothing to this node yet; the server says from where.
+    pub(crate) fn enter(&self, stream: DuplexStream, from: SocketAddr) {
+        let gate = Arc::clone(&self.gate);
+        self.runtime.spawn(async move {
+            let admitted = timeout(HANDSHAKE_LIMIT, gate.admit(stream)).await;
+            let admitted = admitted.unwrap_or_else(|_| Err("said nothing valid in time".to_owned()));
+            let through_server = true;
+            gate.receive(admitted, from, through_server).await;
+        });
     }
 }
 
@@ -152,22 +206,22 @@ impl Drop for OperatorDoor {
 
 impl Gate {
     async fn serve(self: Arc<Self>, listener: TcpListener) {
-        let (lobby, slots) = (Lobby::new(MAX_UNPROVED), Arc::new(Semaphore::new(MAX_OPERATORS)));
+        let lobby = Lobby::new(MAX_UNPROVED);
         loop {
             let opening = lobby.opening().await;
             match listener.accept().await {
                 Ok((socket, from)) => {
-                    let (gate, slots) = (Arc::clone(&self), Arc::clone(&slots));
+                    let gate = Arc::clone(&self);
                     let place = lobby.enter(from.ip(), opening);
                     tokio::spawn(async move {
-                        let admitted = place.during(HANDSHAKE_LIMIT, gate.admit(socket)).await;
-                        match (admitted, slots.try_acquire_owned()) {
-                            (Ok(stream), Ok(slot)) => gate.converse(stream, from, slot).await,
-                            (Ok(_), Err(_)) => {
-                                tracing::info!(%from, "{MAX_OPERATORS} operators are here already")
-                            }
-                            (Err(reason), _) => tracing::info!(%from, reason, "status connection refused"),
-                        }
+                        let proof = async {
+                            tune_control(&SockRef::from(&socket), PEER_GONE_AFTER)
+                                .map_err(|error| error.to_string())?;
+                            gate.admit(socket).await
+                        };
+                        let admitted = place.during(HANDSHAKE_LIMIT, proof).await;
+                        let through_server = false;
+                        gate.receive(admitted, from, through_server).await;
                     });
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
@@ -175,8 +229,7 @@ impl Gate {
         }
     }
 
-    async fn admit(&self, socket: TcpStream) -> Result<TlsStream<TcpStream>, String> {
-        tune_control(&SockRef::from(&socket), PEER_GONE_AFTER).map_err(|error| error.to_string())?;
+    async fn admit<S: AsyncRead + AsyncWrite + Unpin>(&self, socket: S) -> Result<TlsStream<S>, String> {
         let accepted = self.acceptor.accept(socket).await;
         let mut stream = accepted.map_err(|error| format!("not the server's key: {error}"))?;
         let exporter = exported_secret(stream.get_ref().1, OPERATOR_EXPORTER_LABEL)
@@ -194,11 +247,26 @@ impl Gate {
         Ok(stream)
     }
 
-    async fn converse(
+    async fn receive<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         self: Arc<Self>,
-        stream: TlsStream<TcpStream>,
+        admitted: Result<TlsStream<S>, String>,
         from: SocketAddr,
-        slot: OwnedSemaphorePermit,
+        through_server: bool,
+    ) {
+        match (admitted, Arc::clone(&self.slots).try_acquire_owned()) {
+            (Ok(stream), Ok(slot)) => {
+                self.converse(stream, (from, through_server)).await;
+                drop(slot);
+            }
+            (Ok(_), Err(_)) => tracing::info!(%from, "{MAX_OPERATORS} operators are here already"),
+            (Err(reason), _) => tracing::info!(%from, reason, "status connection refused"),
+        }
+    }
+
+    async fn converse<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+        self: Arc<Self>,
+        stream: TlsStream<S>,
+        (from, through_server): (SocketAddr, bool),
     ) {
         let (mut reader, mut writer) = split(stream);
         let (frames, queue) = mpsc::channel(MAX_QUEUED_FRAMES);
@@ -206,6 +274,7 @@ impl Gate {
         let gone = Arc::new(AtomicBool::new(false));
         let operator = Operator {
             from,
+            through_server,
             writer: OperatorWriter {
                 frames,
                 gone: Arc::clone(&gone),
@@ -229,12 +298,11 @@ impl Gate {
             _ = write_frames(&mut writer, queue) => {}
         }
         gone.store(true, Ordering::Relaxed);
-        drop(slot);
     }
 }
 
 /// An operator may be silent for hours: the kernel's keepalive tells when they are gone.
-async fn read_command<R: tokio::io::AsyncRead + Unpin>(reader: &mut R) -> Result<String, String> {
+async fn read_command<R: AsyncRead + Unpin>(reader: &mut R) -> Result<String, String> {
     let mut prefix = [0; ka_proto::wire::FRAME_PREFIX];
     reader
         .read_exact(&mut prefix)

@@ -1,5 +1,6 @@
 //! The control port's gate: TLS, then a Join with proof, within a time limit and a bounded number of strangers.
 //!
+//! Operators of nodes come here too (`ka-status --via`), known by their ALPN name and let in by the server's own key.
 //! A peer is given nothing but TLS's own handshake until its proof holds; one of another version is told so, because
 //! its proof cannot be read. Who is then taken into the run is decided by `ka_proto::run`.
 
@@ -13,6 +14,7 @@ use ka_proto::auth::{APPROVAL_LABEL, EXPORTER_LABEL, Secret, approval_code, join
 use ka_proto::control::{Join, ToNode, ToServer};
 use ka_proto::limits::{MAX_CONTROL_FRAME, MAX_JOIN_FRAME};
 use ka_proto::run::ConnId;
+use ka_proto::tunnel::{End, MAX_TUNNEL_MESSAGES};
 use ka_proto::{Reason, WireError};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, split};
@@ -25,11 +27,13 @@ use tokio_rustls::server::TlsStream;
 use super::approvals::{ApprovalWanted, Approvals, Asked, Question};
 use super::messages::{Connection, Input};
 use super::types::{KnownMacs, ServerEvent};
-use crate::control::{ControlError, MAX_QUEUED_FRAMES, read_frame, write_frames};
+use super::via::{self, Asking, Operators};
+use crate::control::{ControlError, MAX_QUEUED_FRAMES, read_frame, write_frames_first};
 use crate::lobby::Lobby;
 use crate::net::tune_control;
 use crate::stream::Stranger;
 use crate::tls::exported_secret;
+use crate::tunnel::Tunnelling;
 
 /// Connections that have not proved themselves: a descriptor and at most some tens of KiB each. A room of nodes that starts
 /// at once fits; a stranger with many addresses has to fill it anew within the milliseconds that a node needs.
@@ -50,6 +54,7 @@ pub(super) struct Gate {
     pub(super) core: mpsc::Sender<Input>,
     pub(super) strangers: mpsc::Sender<Stranger>,
     pub(super) doorkeeper: Doorkeeper,
+    pub(super) operators: Operators,
     pub(super) connections: Arc<AtomicU64>,
 }
 
@@ -70,6 +75,14 @@ struct Proved {
     code: String,
 }
 
+/// Who has proved what.
+enum Admitted {
+    /// It knows the run's secret.
+    Node(Box<Proved>),
+    /// They hold the server's key.
+    Operator(Box<Asking>),
+}
+
 impl Gate {
     /// Accepts until the task is dropped.
     pub(super) async fn serve(self, listener: TcpListener) {
@@ -81,7 +94,10 @@ impl Gate {
                     let (gate, place) = (self.clone(), lobby.enter(remote.ip(), opening));
                     tokio::spawn(async move {
                         let proved = match place.during(gate.handshake, gate.admit(socket)).await {
-                            Ok(proved) => gate.doorkeeper.look_at(proved, remote).await,
+                            Ok(Admitted::Node(proved)) => gate.doorkeeper.look_at(*proved, remote).await,
+                            Ok(Admitted::Operator(asking)) => {
+                                return gate.operators.serve(*asking, remote).await;
+                            }
                             Err(reason) => Err(reason),
                         };
                         match proved {
@@ -101,7 +117,7 @@ impl Gate {
         self.strangers.try_send(Stranger { from, reason }).ok();
     }
 
-    async fn admit(&self, socket: TcpStream) -> Result<Proved, String> {
+    async fn admit(&self, socket: TcpStream) -> Result<Admitted, String> {
         let local = socket
             .local_addr()
             .map_err(|error| error.to_string())?
@@ -113,6 +129,10 @@ impl Gate {
             .accept(socket)
             .await
             .map_err(|error| format!("no TLS: {error}"))?;
+        if via::is_operator(&stream) {
+            let asking = self.operators.admit(stream, self.handshake).await?;
+            return Ok(Admitted::Operator(Box::new(asking)));
+        }
         let exporter =
             exported_secret(stream.get_ref().1, EXPORTER_LABEL).map_err(|error| error.to_string())?;
         let body = read_frame(&mut stream, MAX_JOIN_FRAME, self.handshake)
@@ -129,12 +149,13 @@ impl Gate {
         if join_is_proved(&self.secret, &exporter, &join) {
             let exporter =
                 exported_secret(stream.get_ref().1, APPROVAL_LABEL).map_err(|error| error.to_string())?;
-            Ok(Proved {
+            let proved = Proved {
                 stream,
                 join,
                 local,
                 code: approval_code(&exporter),
-            })
+            };
+            Ok(Admitted::Node(Box::new(proved)))
         } else {
             Err("its join code is not of this run".to_owned())
         }
@@ -145,12 +166,21 @@ impl Gate {
         let conn = ConnId(self.connections.fetch_add(1, Ordering::Relaxed));
         let (reader, mut writer) = split(proved.stream);
         let (frames, queue) = mpsc::channel(MAX_QUEUED_FRAMES);
+        let (tunnel_frames, tunnel_queue) = mpsc::channel(MAX_TUNNEL_MESSAGES);
+        let tunnels = Tunnelling::new(End::Server, tunnel_frames, |message| {
+            ToNode::Tunnel(message).encode()
+        });
         let writer = tokio::spawn(async move {
             // A broken connection shows at the reader too, which tells the core.
-            write_frames(&mut writer, queue).await.ok();
+            write_frames_first(&mut writer, queue, tunnel_queue).await.ok();
         });
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-        let (join, connection) = (Box::new(proved.join), Connection { frames, writer });
+        let connection = Connection {
+            frames,
+            tunnels: tunnels.clone(),
+            writer,
+        };
+        let (name, join) = (proved.join.name.clone(), Box::new(proved.join));
         let joined = Input::Joined {
             conn,
             join,
@@ -161,7 +191,8 @@ impl Gate {
         if self.core.send(joined).await.is_err() {
             return;
         }
-        let error = self.pass_on(conn, reader).await;
+        let error = self.pass_on(conn, reader, &tunnels).await;
+        tunnels.end(&Reason::new(format!("{name} is gone: {error}")));
         self.core
             .send(Input::Closed {
                 conn,
@@ -171,13 +202,19 @@ impl Gate {
             .ok();
     }
 
-    async fn pass_on(&self, conn: ConnId, mut reader: ReadHalf<TlsStream<TcpStream>>) -> ControlError {
+    async fn pass_on(
+        &self,
+        conn: ConnId,
+        mut reader: ReadHalf<TlsStream<TcpStream>>,
+        tunnels: &Tunnelling,
+    ) -> ControlError {
         loop {
             let message = match read_frame(&mut reader, MAX_CONTROL_FRAME, self.idle_silence).await {
                 Ok(body) => ToServer::decode(&body),
                 Err(error) => return error,
             };
             match message {
+                Ok(ToServer::Tunnel(message)) => drop(tunnels.handle(message)),
                 // The core holds at most a bounded number of messages; more wait in the socket.
                 Ok(message) => {
                     if self.core.send(Input::Message { conn, message }).await.is_err() {

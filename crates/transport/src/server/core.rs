@@ -4,13 +4,14 @@
 //! ([`super::outcome`]), the head of a stream ([`super::streams`]).
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use ka_proto::block::Cipher;
 use ka_proto::run::{ConnId, Run, RunConfig, RunError};
 use ka_proto::wire::Payload;
-use ka_proto::{NodeId, Reason, RunId};
+use ka_proto::{NodeId, NodeName, Reason, RunId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -21,6 +22,7 @@ use crate::error::TransportError;
 use crate::key::ServerKey;
 use crate::spool_dir::SpoolDir;
 use crate::stream::{Door, Report};
+use crate::tunnel::Tunnel;
 
 /// How often the machine hears how far the head has come.
 const HEAD_TICK: Duration = Duration::from_millis(500);
@@ -233,12 +235,23 @@ impl Core {
                 self.joining_wants_release = join.wants_release;
                 self.run.handle_join(now, conn, *join, local, remote);
             }
+            Input::Roll { reply } => drop(reply.send(self.run.roll())),
+            Input::Tunnel { wanted, from, reply } => drop(reply.send(self.tunnel(&wanted, from))),
             Input::Message { conn, message } => self.run.handle_message(now, conn, message),
             Input::Closed { conn, reason } => {
                 self.close(conn);
                 self.run.handle_closed(now, conn, &reason);
             }
         }
+    }
+
+    /// A way for an operator at `from` to the node that is called so.
+    fn tunnel(&self, wanted: &str, from: SocketAddr) -> Result<(NodeName, Tunnel), Reason> {
+        let (node, conn) = self.run.find(wanted)?;
+        let connection = self.connections.get(&conn);
+        let gone = || Reason::new(format!("{} is not connected", node.name));
+        let tunnel = connection.ok_or_else(gone)?.tunnels.open(from)?;
+        Ok((node.name, tunnel))
     }
 
     /// Begins the next round; the answer is that of a gathering.

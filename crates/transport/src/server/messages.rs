@@ -7,14 +7,16 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use ka_proto::control::{Join, ToServer};
 use ka_proto::run::ConnId;
-use ka_proto::{MacAddr, NodeId, Reason, StreamId, StreamName};
-use tokio::sync::mpsc;
+use ka_proto::via::ListedNode;
+use ka_proto::{MacAddr, NodeId, NodeName, Reason, StreamId, StreamName};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::branches::Kept;
 use super::types::{Answers, Endings, NodeInfo};
 use crate::error::TransportError;
 use crate::stream::{Head, Shared, Stranger, Sums};
+use crate::tunnel::{Tunnel, Tunnelling};
 
 /// Where a command's answer goes. The caller waits for it, so there is always room.
 pub(super) type Reply<T> = Sender<Result<T, TransportError>>;
@@ -85,12 +87,23 @@ pub(super) enum Input {
         conn: ConnId,
         reason: Reason,
     },
+    /// Which nodes are there?
+    Roll {
+        reply: oneshot::Sender<Vec<ListedNode>>,
+    },
+    /// An operator at `from` wants a way to the node that is called so.
+    Tunnel {
+        wanted: String,
+        from: SocketAddr,
+        reply: oneshot::Sender<Result<(NodeName, Tunnel), Reason>>,
+    },
 }
 
 /// The way to one node.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) frames: mpsc::Sender<Vec<u8>>,
+    pub(super) tunnels: Tunnelling,
     /// Ends when everything is sent and the connection is closed.
     pub(super) writer: JoinHandle<()>,
 }

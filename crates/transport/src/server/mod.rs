@@ -12,6 +12,7 @@ mod outcome;
 mod start;
 mod streams;
 pub(crate) mod types;
+mod via;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

@@ -17,6 +17,7 @@ use super::approvals::Approvals;
 use super::core::Core;
 use super::messages::Queues;
 use super::types::{ServerConfig, ServerEvent};
+use super::via::Operators;
 use super::{LocalAddrs, Server};
 use crate::code::JoinCode;
 use crate::discovery::{Beacons, Responder};
@@ -57,11 +58,6 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
     )?;
     let run_config = run_config(config, data_addr.port())?;
     let acceptor = TlsAcceptor::from(tls::server_config(&config.key)?);
-    let join = JoinCode {
-        fingerprint: config.key.fingerprint(),
-        secret: config.secret,
-    };
-
     let runtime = runtime("ka-server-net")?;
     let (commands, command_queue) = mpsc::unbounded_channel();
     let (inputs, input_queue) = mpsc::channel(MAX_INPUTS);
@@ -74,6 +70,7 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
         handshake: config.timeouts.handshake,
         silence: control_silence(config),
         idle_silence: config.timeouts.idle_silence,
+        operators: Operators::new(config.key.fingerprint(), inputs.clone()),
         core: inputs,
         strangers,
         doorkeeper: doorkeeper(config, &approvals, &events),
@@ -102,11 +99,18 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
     Ok(Server {
         commands,
         events: event_queue,
-        join,
+        join: join_code(config),
         approvals,
         local,
         runtime: Some(runtime),
     })
+}
+
+fn join_code(config: &ServerConfig) -> JoinCode {
+    JoinCode {
+        fingerprint: config.key.fingerprint(),
+        secret: config.secret,
+    }
 }
 
 fn doorkeeper(

@@ -3,6 +3,7 @@
 mod gather;
 mod hostile;
 mod pace;
+mod roll;
 mod rounds;
 mod spool;
 mod stages;

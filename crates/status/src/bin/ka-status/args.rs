@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use ka_proto::NodeName;
 use ka_proto::operator::{MAX_COMMAND, STATUS_PORT};
 use ka_status::option::usage_line;
+use ka_transport::{CONTROL_PORT, JoinCode, OperatorConnection, ServerKey, TransportError};
 
 /// See what nodes are doing, and run commands on them.
 ///
@@ -16,19 +18,22 @@ use ka_status::option::usage_line;
 /// Every command is in the node's log and in the server's, with your address and how it ended.
 ///
 /// Works on the machine that holds the server's key, while nodes are being cloned: from the moment they have
-/// their address until they reboot.
+/// their address until they reboot. With --via, from the moment they have joined until they leave the server.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "ka-status", version)]
 #[command(
     after_help = "Examples:\n  ka-status 10.0.1.111\n  ka-status 10.0.1.111,10.0.1.112\n  \
-                        ka-status 10.0.1.111 exec cat /proc/partitions\n\n\
+                        ka-status 10.0.1.111 exec cat /proc/partitions\n  \
+                        ka-status --via 10.0.1.1\n  \
+                        ka-status --via 10.0.1.1 node7 exec dmesg\n\n\
                         Exit codes: without exec 0 when every node was seen, 1 when one could not be reached, 2 wrong \
                         usage; with exec that of the command (the highest of several nodes), 255 when a node could \
                         not be reached."
 )]
 struct Arguments {
-    /// The node, or several with commas between them; ADDRESS:PORT for another port
-    #[arg(value_name = "ADDRESS", required_unless_present = "man")]
+    /// The node, or several with commas between them; ADDRESS:PORT for another port. With --via a node's address, name
+    /// or hardware address as the server has it; none lists them
+    #[arg(value_name = "ADDRESS", required_unless_present_any = ["man", "via"])]
     address: Option<String>,
 
     /// `exec` and the command, which the node's sh runs
@@ -38,6 +43,11 @@ struct Arguments {
         allow_hyphen_values = true
     )]
     exec: Vec<String>,
+
+    /// Go through the running ka-server at this address (127.0.0.1 for one on this machine), over the connection that each
+    /// node keeps to it: for nodes behind NAT or a firewall. Port 30765 unless named
+    #[arg(long, value_name = "SERVER[:PORT]")]
+    via: Option<String>,
 
     /// TCP port of the nodes
     #[arg(long, value_name = "PORT", default_value_t = STATUS_PORT)]
@@ -81,12 +91,45 @@ pub(crate) struct Target {
     /// In front of its lines.
     pub(crate) shown: String,
     /// Where it is.
-    pub(crate) addr: SocketAddr,
+    pub(crate) place: Place,
 }
 
-/// The two modes.
+/// How a node is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// At its own port.
+    Direct(SocketAddr),
+    /// Through the server.
+    Via {
+        /// The server's control port.
+        server: SocketAddr,
+        /// What the server calls the node.
+        node: NodeName,
+    },
+}
+
+impl Target {
+    /// Connects, and both ends prove themselves.
+    ///
+    /// # Errors
+    /// [`TransportError::Operator`], with the node's name where it is the server that says so.
+    pub(crate) fn connect(
+        &self,
+        key: &ServerKey,
+        code: &JoinCode,
+    ) -> Result<OperatorConnection, TransportError> {
+        match &self.place {
+            Place::Direct(addr) => OperatorConnection::connect(*addr, key, code),
+            Place::Via { server, node } => OperatorConnection::connect_via(*server, node, key, code),
+        }
+    }
+}
+
+/// The modes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Job {
+    /// List the nodes of this server.
+    List(SocketAddr),
     /// Show the logs; take commands from standard input.
     Tail,
     /// Run this and end.
@@ -130,10 +173,23 @@ fn check(arguments: Arguments) -> Result<Options, String> {
     if matches!(&job, Job::Exec(command) if command.len() > MAX_COMMAND) {
         return Err(format!("exec: a command has at most {MAX_COMMAND} bytes"));
     }
-    let named = arguments.address.unwrap_or_default();
-    let nodes = named.split(',').map(|name| target(name.trim(), arguments.port));
+    let via = arguments.via.as_deref().map(server).transpose()?;
+    let (nodes, job) = match (via, arguments.address) {
+        (Some(server), None) => (Vec::new(), Job::List(server)),
+        (Some(_), Some(word)) if word == "exec" => {
+            return Err("exec: name the node before it; --via SERVER alone lists them".into());
+        }
+        (via, named) => {
+            let named = named.unwrap_or_default();
+            let nodes = named.split(',').map(|name| match via {
+                Some(server) => through(name.trim(), server),
+                None => target(name.trim(), arguments.port),
+            });
+            (nodes.collect::<Result<_, _>>()?, job)
+        }
+    };
     Ok(Options {
-        nodes: nodes.collect::<Result<_, _>>()?,
+        nodes,
         job,
         session: arguments.session,
         state_dir: arguments.state_dir,
@@ -142,6 +198,33 @@ fn check(arguments: Arguments) -> Result<Options, String> {
 }
 
 fn target(name: &str, port: u16) -> Result<Target, String> {
+    Ok(Target {
+        shown: name.to_owned(),
+        place: Place::Direct(resolve(name, port)?),
+    })
+}
+
+fn through(name: &str, server: SocketAddr) -> Result<Target, String> {
+    let node = NodeName::new(name).map_err(|error| format!("--via: {error}"))?;
+    Ok(Target {
+        shown: name.to_owned(),
+        place: Place::Via { server, node },
+    })
+}
+
+/// `HOST`, `HOST:PORT`, `ADDR`, `[ADDR]:PORT`.
+fn server(named: &str) -> Result<SocketAddr, String> {
+    match named.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') => {
+            let port = port.parse().map_err(|_| format!("{port:?} is no port"));
+            port.and_then(|port| resolve(host, port))
+        }
+        _ => resolve(named, CONTROL_PORT),
+    }
+    .map_err(|error| format!("--via: {error}"))
+}
+
+fn resolve(name: &str, port: u16) -> Result<SocketAddr, String> {
     let found = match name.parse::<SocketAddr>() {
         Ok(addr) => Some(addr),
         Err(_) => (name.trim_matches(['[', ']']), port)
@@ -149,11 +232,7 @@ fn target(name: &str, port: u16) -> Result<Target, String> {
             .map_err(|error| format!("{name:?} is no address and no known host: {error}"))?
             .next(),
     };
-    let addr = found.ok_or_else(|| format!("{name:?} has no address"))?;
-    Ok(Target {
-        shown: name.to_owned(),
-        addr,
-    })
+    found.ok_or_else(|| format!("{name:?} has no address"))
 }
 
 /// The manual page of `ka-status` (roff).
@@ -184,7 +263,7 @@ mod tests {
         let options = options(&["10.0.1.111"]);
         let expected = Target {
             shown: "10.0.1.111".into(),
-            addr: "10.0.1.111:12345".parse().unwrap(),
+            place: Place::Direct("10.0.1.111:12345".parse().unwrap()),
         };
         assert_eq!((options.nodes, options.job), (vec![expected], Job::Tail));
     }
@@ -193,7 +272,27 @@ mod tests {
     fn a_command_keeps_its_own_options() {
         let options = options(&["10.0.1.111,10.0.1.112:99", "exec", "ls", "-l", "/dev"]);
         assert_eq!(options.job, Job::Exec("ls -l /dev".into()));
-        assert_eq!(options.nodes[1].addr.port(), 99);
+        let other = Place::Direct("10.0.1.112:99".parse().unwrap());
+        assert_eq!(options.nodes[1].place, other);
+    }
+
+    #[test]
+    fn through_the_server_a_node_is_named_as_the_server_has_it_and_none_lists_them() {
+        let control = "10.0.1.1:30765".parse().unwrap();
+        assert_eq!(options(&["--via", "10.0.1.1"]).job, Job::List(control));
+        let options = options(&[
+            "--via",
+            "10.0.1.1:99",
+            "node7,02:00:00:00:00:08",
+            "exec",
+            "uptime",
+        ]);
+        assert_eq!(options.job, Job::Exec("uptime".into()));
+        let expected = Place::Via {
+            server: "10.0.1.1:99".parse().unwrap(),
+            node: NodeName::new("02:00:00:00:00:08").unwrap(),
+        };
+        assert_eq!(options.nodes[1].place, expected);
     }
 
     #[test]
@@ -204,6 +303,8 @@ mod tests {
             (&["300.0.0.1"], "300.0.0.1"),
             (&[], "ADDRESS"),
             (&["10.0.1.111", "--port", "x"], "--port"),
+            (&["--via", "10.0.1.1:x", "node7"], "--via"),
+            (&["--via", "10.0.1.1", "exec", "uptime"], "name the node"),
         ] {
             let Parsed::Wrong(text) = parsed(line) else {
                 panic!("{line:?} was taken")

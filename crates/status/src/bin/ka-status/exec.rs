@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::{Context, Result, bail};
 use ka_proto::operator::{Channel, ToOperator};
-use ka_transport::{JoinCode, OperatorConnection, ServerKey};
+use ka_transport::{JoinCode, ServerKey};
 
 use crate::args::{Options, Target};
 use crate::keys;
@@ -38,12 +38,12 @@ pub(crate) fn run(options: &Options, command: &str) -> Result<u8> {
 }
 
 fn on_node(node: &Target, key: &ServerKey, code: &JoinCode, command: &str) -> Result<u8> {
-    let mut connection = OperatorConnection::connect(node.addr, key, code)?;
+    let mut connection = node.connect(key, code)?;
     connection.exec(command)?;
     loop {
         let message = connection
             .next_message(None)
-            .with_context(|| node.shown.clone())?;
+            .with_context(|| format!("{}: whether the command ended is not known", node.shown))?;
         match message {
             // A closed pipe ends us as it ends any filter.
             Some(ToOperator::Output(Channel::Out, bytes)) => io::stdout().lock().write_all(&bytes.0)?,

@@ -3,6 +3,7 @@
 mod args;
 mod exec;
 mod keys;
+mod list;
 mod tail;
 
 use std::io::{self, Write};
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         }
     };
     let done = match &options.job {
+        Job::List(server) => list::run(&options, *server),
         Job::Tail => tail::run(&options),
         Job::Exec(command) => exec::run(&options, command),
     };
@@ -32,7 +34,7 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::from(match options.job {
-                Job::Tail => 1,
+                Job::List(_) | Job::Tail => 1,
                 Job::Exec(_) => exec::OWN_FAILURE,
             })
         }

@@ -51,7 +51,7 @@ fn read_commands(nodes: &[Sender<String>]) {
 
 /// Whether the node was reached.
 fn show(node: &Target, key: &ServerKey, code: &JoinCode, typed: &Receiver<String>) -> bool {
-    match OperatorConnection::connect(node.addr, key, code) {
+    match node.connect(key, code) {
         Ok(connection) => {
             say(node, &format!("{} online", connection.name()));
             match follow(node, connection, typed) {

@@ -1,0 +1,133 @@
+//! What an operator's connection to a node runs over: a TCP connection to the node, or one to its server, which passes the
+//! bytes on.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use ka_proto::NodeName;
+use ka_proto::tunnel::MAX_PIECE;
+use ka_proto::via::{AskServer, FromServer};
+use ka_proto::wire::Payload;
+
+use super::server::ServerLine;
+use crate::error::TransportError;
+use crate::key::ServerKey;
+
+/// The bytes between an operator and a node.
+#[derive(Debug)]
+pub(super) enum Carrier {
+    /// To the node's own port.
+    Direct(TcpStream),
+    /// Through the server.
+    Through(Box<Through>),
+}
+
+/// A way to a node through its server. Blocking.
+#[derive(Debug)]
+pub(super) struct Through {
+    line: ServerLine,
+    /// The last piece that came, and how much of it was read.
+    piece: Vec<u8>,
+    read: usize,
+}
+
+impl Carrier {
+    /// The socket underneath, for time limits.
+    pub(super) const fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Direct(socket) => socket,
+            Self::Through(through) => through.line.socket(),
+        }
+    }
+}
+
+impl Through {
+    /// Has the server make a way to the node that is called `wanted`.
+    pub(super) fn connect(
+        server: SocketAddr,
+        wanted: &NodeName,
+        key: &ServerKey,
+    ) -> Result<Self, TransportError> {
+        let failed = |reason: String| TransportError::Operator { addr: server, reason };
+        let mut line = ServerLine::connect(server, key)?;
+        match line.ask(&AskServer::Connect(wanted.clone()))? {
+            FromServer::Connected => Ok(Self {
+                line,
+                piece: Vec::new(),
+                read: 0,
+            }),
+            FromServer::End(Some(reason)) => Err(failed(reason.to_string())),
+            _ => Err(failed("it answered something else than was asked".into())),
+        }
+    }
+}
+
+impl Read for Carrier {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Direct(socket) => socket.read(buffer),
+            Self::Through(through) => through.read(buffer),
+        }
+    }
+}
+
+impl Write for Carrier {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Direct(socket) => socket.write(bytes),
+            Self::Through(through) => through.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Direct(socket) => socket.flush(),
+            // Every frame is sent as a whole.
+            Self::Through(_) => Ok(()),
+        }
+    }
+}
+
+impl Read for Through {
+    /// [`io::ErrorKind::ConnectionAborted`] with what the server says when the node is gone.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.read == self.piece.len() {
+            match self.line.next()? {
+                Some(FromServer::Bytes(bytes)) => (self.piece, self.read) = (bytes.0, 0),
+                Some(FromServer::End(Some(reason))) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::ConnectionAborted,
+                        reason.to_string(),
+                    ));
+                }
+                Some(FromServer::End(None)) => return Ok(0),
+                Some(FromServer::Node(_) | FromServer::Connected) => {
+                    return Err(io::Error::other("the server does not keep to the protocol"));
+                }
+                None => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::ConnectionAborted,
+                        "the server is gone",
+                    ));
+                }
+            }
+        }
+        let count = buffer.len().min(self.piece.len() - self.read);
+        buffer[..count].copy_from_slice(&self.piece[self.read..self.read + count]);
+        self.read += count;
+        Ok(count)
+    }
+}
+
+impl Write for Through {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(MAX_PIECE);
+        self.line
+            .say(&AskServer::Bytes(Payload(bytes[..count].to_vec())))?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,132 @@
+//! The operator's side of a connection to the server: both hold the same key, and show it to each other.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use ka_proto::limits::MAX_NODES;
+use ka_proto::via::{AskServer, FromServer, ListedNode, MAX_VIA_FRAME};
+use ka_proto::wire::FrameReader;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+use socket2::SockRef;
+
+use super::connection::set_read_limit;
+use super::{HANDSHAKE_LIMIT, PEER_GONE_AFTER};
+use crate::error::TransportError;
+use crate::key::ServerKey;
+use crate::net::tune_control;
+use crate::tls::{is_wrong_key, via_config};
+
+/// Bytes taken from the connection at once.
+const READ_BYTES: usize = 16 << 10;
+
+/// The nodes of the run whose server listens at `server`, in the order in which they came.
+///
+/// # Errors
+/// [`TransportError::Operator`]: nobody answers, or it is another server.
+pub fn nodes_of(server: SocketAddr, key: &ServerKey) -> Result<Vec<ListedNode>, TransportError> {
+    let failed = |reason: String| TransportError::Operator { addr: server, reason };
+    let mut line = ServerLine::connect(server, key)?;
+    let mut next = line.ask(&AskServer::List)?;
+    let mut nodes = Vec::new();
+    loop {
+        match next {
+            FromServer::Node(node) if nodes.len() < MAX_NODES => nodes.push(node),
+            FromServer::End(None) => return Ok(nodes),
+            FromServer::End(Some(reason)) => return Err(failed(reason.to_string())),
+            _ => return Err(failed("it answered something else than was asked".into())),
+        }
+        let heard = line.next().map_err(|error| failed(error.to_string()))?;
+        next = heard.ok_or_else(|| failed("it hung up in the middle of its list".into()))?;
+    }
+}
+
+/// A connection to a server that has shown the operator's own key. Blocking.
+#[derive(Debug)]
+pub(super) struct ServerLine {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    frames: FrameReader,
+    server: SocketAddr,
+}
+
+impl ServerLine {
+    /// Connects and checks the server's key. Reading has the handshake's time limit from here on.
+    pub(super) fn connect(server: SocketAddr, key: &ServerKey) -> Result<Self, TransportError> {
+        let failed = |reason: String| TransportError::Operator { addr: server, reason };
+        let socket = TcpStream::connect_timeout(&server, HANDSHAKE_LIMIT).map_err(|error| {
+            failed(match error.kind() {
+                io::ErrorKind::ConnectionRefused => "no ka-server is listening there".into(),
+                io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "it does not answer".into(),
+                _ => error.to_string(),
+            })
+        })?;
+        tune_control(&SockRef::from(&socket), PEER_GONE_AFTER).map_err(|error| failed(error.to_string()))?;
+        set_read_limit(&socket, Some(HANDSHAKE_LIMIT)).map_err(|error| failed(error.to_string()))?;
+        let name = ServerName::IpAddress(server.ip().into());
+        let connection = ClientConnection::new(via_config(key)?, name)?;
+        Ok(Self {
+            stream: StreamOwned::new(connection, socket),
+            frames: FrameReader::new(MAX_VIA_FRAME),
+            server,
+        })
+    }
+
+    pub(super) const fn socket(&self) -> &TcpStream {
+        &self.stream.sock
+    }
+
+    /// Asks, and waits for the first answer.
+    pub(super) fn ask(&mut self, question: &AskServer) -> Result<FromServer, TransportError> {
+        let addr = self.server;
+        let failed = |reason: String| TransportError::Operator { addr, reason };
+        let asked = self.say(question).and_then(|()| self.next());
+        match asked {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(failed(
+                "it hung up without a word: it does not take this key".into(),
+            )),
+            Err(error) if is_wrong_key(&error) => Err(failed(
+                "the server there has another key than the one in the state directory".into(),
+            )),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(failed(
+                "something else listens there: it does not speak KA's TLS".into(),
+            )),
+            Err(error) => Err(failed(format!(
+                "no ka-server, or one of another version: {error}"
+            ))),
+        }
+    }
+
+    /// Sends one frame.
+    pub(super) fn say(&mut self, message: &AskServer) -> io::Result<()> {
+        let frame = message.encode().map_err(io::Error::other)?;
+        self.stream.write_all(&frame)?;
+        self.stream.flush()
+    }
+
+    /// Waits for the next frame; `None` when the server is gone.
+    pub(super) fn next(&mut self) -> io::Result<Option<FromServer>> {
+        let mut bytes = [0; READ_BYTES];
+        loop {
+            let frame = self.frames.next_frame().map_err(io::Error::other)?;
+            if let Some(body) = frame {
+                return FromServer::decode(&body).map(Some).map_err(io::Error::other);
+            }
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return Ok(None),
+                Ok(count) => self.frames.push(&bytes[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_end(&error) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// A peer that was killed says no goodbye.
+pub(super) fn is_end(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut
+    )
+}
