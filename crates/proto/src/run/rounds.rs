@@ -127,11 +127,26 @@ impl Run {
         });
     }
 
-    /// The clone of this node is good: whoever comes as this node again is told so, and let go.
+    /// The clone of this node is good: whoever comes as this node again, or has come already and waits for the next round,
+    /// is told so, and let go.
     pub fn mark_done(&mut self, node: NodeId) {
-        if let Some(member) = self.members.get(&node) {
-            let identity = member.info.identity();
-            self.keep_done(identity);
+        let Some(identity) = self.members.get(&node).map(|member| member.info.identity()) else {
+            return;
+        };
+        let waiting = self.members.values().filter(|member| member.is_queued());
+        let again: Vec<NodeInfo> = waiting
+            .filter(|member| identity.is(&member.info.identity()))
+            .map(|member| member.info.clone())
+            .collect();
+        self.keep_done(identity);
+        for info in again {
+            self.send(info.id, ToNode::Release { delay_ms: 0 });
+            self.close(info.id);
+            self.members.remove(&info.id);
+            self.event(RunEvent::NodeDoneAlready {
+                addr: info.addr,
+                name: info.name,
+            });
         }
     }
 

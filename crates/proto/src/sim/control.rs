@@ -5,16 +5,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::Violation;
 use super::event::{Event, SERVER};
 use super::host::Alive;
+use super::rounds::conn_of;
 use super::scenario::Step;
 use super::world::World;
 use crate::control::{Join, Stage, ToNode, ToServer};
 use crate::node::{Node, NodeOutput, Order};
-use crate::run::ConnId;
 use crate::text::{NodeName, Reason, SessionName};
 use crate::wire::{FRAME_PREFIX, Payload};
 
 impl World {
-    pub(super) fn join(&mut self, host: usize) {
+    pub(super) fn join(&mut self, host: usize, life: u32) {
         let name = format!("node{host}");
         let ip = node_ip(host);
         let join = Join {
@@ -30,38 +30,48 @@ impl World {
         let remote = SocketAddr::new(ip, 40_000);
         self.server.handle_join(
             self.now,
-            conn_of(host),
+            conn_of(host, life),
             join,
             IpAddr::V4(Ipv4Addr::LOCALHOST),
             remote,
         );
     }
 
-    pub(super) fn handle_control(&mut self, host: usize, from: usize, body: &[u8]) -> Result<(), Violation> {
+    pub(super) fn handle_control(
+        &mut self,
+        host: usize,
+        (from, life): (usize, u32),
+        body: &[u8],
+    ) -> Result<(), Violation> {
         if host == SERVER {
             let message = ToServer::decode(body).map_err(|err| self.violation(host, err.to_string()))?;
-            self.server.handle_message(self.now, conn_of(from), message);
+            self.server.handle_message(self.now, conn_of(from, life), message);
         } else {
             let message = ToNode::decode(body).map_err(|err| self.violation(host, err.to_string()))?;
-            if let Some(node) = &mut self.hosts[host].node {
+            let slot = &mut self.hosts[host];
+            // What was sent to an earlier life went to a connection that is closed.
+            if let Some(node) = slot.node.as_mut().filter(|_| slot.life == life) {
                 node.handle_message(self.now, message);
             }
         }
         Ok(())
     }
 
-    pub(super) fn handle_control_closed(&mut self, host: usize, from: usize) {
+    pub(super) fn handle_control_closed(&mut self, host: usize, from: usize, life: u32) {
         let reason = Reason::new("closed by the other side");
         if host == SERVER {
-            self.server.handle_closed(self.now, conn_of(from), &reason);
-        } else if let Some(node) = &mut self.hosts[host].node {
+            return self.server.handle_closed(self.now, conn_of(from, life), &reason);
+        }
+        let slot = &mut self.hosts[host];
+        if let Some(node) = slot.node.as_mut().filter(|_| slot.life == life) {
             node.handle_closed(&reason);
         }
     }
 
-    pub(super) fn step_done(&mut self, host: usize, step: Step) {
-        let fails = self.hosts[host].fails_in == Some(step);
-        let Some(node) = &mut self.hosts[host].node else {
+    pub(super) fn step_done(&mut self, host: usize, step: Step, life: u32) {
+        let slot = &mut self.hosts[host];
+        let fails = slot.fails_in == Some(step);
+        let Some(node) = slot.node.as_mut().filter(|_| slot.life == life) else {
             return;
         };
         let payload = Payload(vec![7; 100]);
@@ -96,16 +106,21 @@ impl World {
                         SERVER,
                         Some(host),
                         self.scenario.latency,
-                        Event::Control { from: host, body },
+                        Event::Control {
+                            from: host,
+                            life: self.hosts[host].life,
+                            body,
+                        },
                     );
                 }
                 NodeOutput::Order(order) => self.follow(host, order),
                 NodeOutput::Over(ending) => {
                     self.note(host, || format!("over: {ending:?}"));
-                    self.hosts[host].ending = Some(ending);
                     self.hosts[host].node = None;
                     self.close_everything(host);
                     self.hosts[host].alive = Alive::Left;
+                    self.maybe_come_back(host, &ending);
+                    self.hosts[host].ending = Some(ending);
                 }
             }
         }
@@ -113,10 +128,11 @@ impl World {
     }
 
     fn follow(&mut self, host: usize, order: Order) {
+        let life = self.hosts[host].life;
         let mut work = |step, low, high| {
             if self.hosts[host].hangs_in != Some(step) {
                 let at = self.now + self.rng.millis(low, high);
-                self.queue.push(at, host, None, Event::StepDone { step });
+                self.queue.push(at, host, None, Event::StepDone { step, life });
             }
         };
         match order {
@@ -138,8 +154,4 @@ impl World {
 fn node_ip(host: usize) -> IpAddr {
     let [.., c, d] = host.to_be_bytes();
     IpAddr::V4(Ipv4Addr::new(10, 0, c, d))
-}
-
-const fn conn_of(host: usize) -> ConnId {
-    ConnId(host as u64)
 }

@@ -16,12 +16,12 @@ pub(super) const SERVER: usize = 0;
 pub(super) enum Event {
     /// A machine of this host asked to be called.
     Wake,
-    /// A node's Join arrives at the server.
-    Join { from: usize },
+    /// A node's Join arrives at the server, over the connection of this life of its host.
+    Join { from: usize, life: u32 },
     /// A control frame arrives at the server, or (`from` the server) at a node.
-    Control { from: usize, body: Vec<u8> },
+    Control { from: usize, life: u32, body: Vec<u8> },
     /// The other end of the control connection is closed.
-    ControlClosed { from: usize },
+    ControlClosed { from: usize, life: u32 },
     /// A greeting arrives at the predecessor.
     Dial { link: LinkId },
     /// The predecessor's answer arrives at the successor.
@@ -41,7 +41,9 @@ pub(super) enum Event {
     /// The consumer is through.
     Synced { stream: StreamId },
     /// Local work of a node is done.
-    StepDone { step: Step },
+    StepDone { step: Step, life: u32 },
+    /// The process is started again.
+    Return,
     /// The scenario's fault of this number strikes.
     Fault { number: usize },
 }

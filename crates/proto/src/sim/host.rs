@@ -30,6 +30,8 @@ pub(super) enum Alive {
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) alive: Alive,
+    /// How often its process was started before.
+    pub(super) life: u32,
     pub(super) cut_off_until: Duration,
     /// The server has none.
     pub(super) node: Option<Node>,
@@ -39,6 +41,8 @@ pub(super) struct Host {
     /// Greetings for a stream that is not open here yet: they wait in the listening socket.
     pub(super) waiting_dials: Vec<LinkId>,
     pub(super) streams_done: u32,
+    /// The most that an earlier life had of them.
+    pub(super) most_streams_done: u32,
     pub(super) wake_at: Option<Duration>,
     pub(super) next_progress: Duration,
     pub(super) hangs_in: Option<super::scenario::Step>,
@@ -51,6 +55,7 @@ impl Host {
     pub(super) const fn new() -> Self {
         Self {
             alive: Alive::Up,
+            life: 0,
             cut_off_until: Duration::ZERO,
             node: None,
             id: None,
@@ -58,6 +63,7 @@ impl Host {
             endpoint: None,
             waiting_dials: Vec::new(),
             streams_done: 0,
+            most_streams_done: 0,
             wake_at: None,
             next_progress: Duration::ZERO,
             hangs_in: None,
@@ -65,6 +71,11 @@ impl Host {
             disk_stalled_until: Duration::ZERO,
             spent: Spent::new(),
         }
+    }
+
+    /// Whether its process is there.
+    pub(super) const fn is_running(&self) -> bool {
+        matches!(self.alive, Alive::Up | Alive::Frozen(_))
     }
 }
 

@@ -17,6 +17,7 @@ mod host;
 mod net;
 mod pump;
 mod rng;
+mod rounds;
 mod scenario;
 mod server;
 mod spent;
@@ -45,6 +46,10 @@ pub struct Report {
     pub endings: Vec<Option<Ending>>,
     /// How often a node that had lost its place went on from what is kept.
     pub rejoined: u32,
+    /// How often a host came back for a next round.
+    pub returned: u32,
+    /// Hosts that are done, by what the server said in their round: host 1 first.
+    pub done: Vec<bool>,
     /// Events simulated.
     pub events: u64,
     /// What happened, line by line, when it was asked for.

@@ -97,10 +97,11 @@ impl World {
             (RelayOutput::Done, Some(node)) => {
                 let done = node.stream_done(stream, endpoint.disk.next.0, [0; 32]);
                 slot.streams_done += u32::from(done.is_ok());
-                if stream.0 == self.scenario.streams && slot.hangs_in != Some(Step::Report) {
+                let is_last = self.rounds.stream_of_round(stream.0) == self.scenario.streams;
+                if is_last && slot.hangs_in != Some(Step::Report) {
                     let at = now + self.rng.millis(10, 2000);
-                    self.queue
-                        .push(at, host, None, Event::StepDone { step: Step::Report });
+                    let (step, life) = (Step::Report, slot.life);
+                    self.queue.push(at, host, None, Event::StepDone { step, life });
                 }
             }
             (RelayOutput::Failed { reason }, node) => {

@@ -8,6 +8,9 @@ use crate::limits::{MAX_BLOCK, MIN_WINDOW_BLOCKS};
 const LARGEST_BLOCK: u32 = 1 << 20;
 const _: () = assert!(LARGEST_BLOCK as usize == MAX_BLOCK);
 
+/// After the last fault everybody has heard of it, and who died is back.
+const SETTLED: Duration = Duration::from_secs(30);
+
 /// Something that goes wrong with a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -92,6 +95,10 @@ pub struct Scenario {
     pub hold_release: bool,
     /// Nodes wanted; with fewer than `nodes` the rest comes too late.
     pub wanted: usize,
+    /// How many rounds there may be.
+    pub rounds: u32,
+    /// With several rounds: whether machines that were killed or lost power are started again.
+    pub restarts: bool,
     /// What goes wrong.
     pub faults: Vec<Planned>,
 }
@@ -119,6 +126,8 @@ impl Scenario {
             tools_first: false,
             hold_release: false,
             wanted: nodes,
+            rounds: 1,
+            restarts: false,
             faults: Vec::new(),
         }
     }
@@ -161,6 +170,8 @@ impl Scenario {
         // Drawn last: the others stay what they were.
         scenario.spool = scenario.heal && rng.chance(50);
         scenario.spool_fails_percent = rng.pick(&[0, 0, 0, 20]);
+        scenario.rounds = rng.pick(&[1, 1, 2, 3]);
+        scenario.restarts = rng.chance(60);
         scenario
     }
 
@@ -206,6 +217,17 @@ impl Scenario {
         let data = self.stream_bytes.saturating_mul(1000) / rate;
         let stages = if self.generic { 2400 } else { 5900 };
         Duration::from_millis(stages + u64::from(self.streams) * data)
+    }
+
+    /// From then on nothing goes wrong, and what was noticed late has been noticed. Never, where a step fails each time.
+    pub(super) fn calm_from(&self) -> Duration {
+        let until = |planned: &Planned| match planned.fault {
+            Fault::Freeze(time) | Fault::Partition(time) | Fault::DiskStall(time) => planned.at + time,
+            Fault::StepFails(_) | Fault::StepHangs(_) => Duration::MAX,
+            Fault::Kill | Fault::PowerCut | Fault::DiskFails | Fault::Leaves => planned.at,
+        };
+        let last = self.faults.iter().map(until).max().unwrap_or_default();
+        last.saturating_add(SETTLED)
     }
 
     /// Whether this host is never touched by a fault that may cost it the run.

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::event::{Event, SERVER};
+use super::rounds::host_of;
 use super::scenario::Scenario;
 use super::world::{CONTROL_SILENCE, HEARTBEAT, IDLE_SILENCE, LINK_SILENCE, World};
-use super::{Violation, host::Host, scenario::Fault};
+use super::{Violation, scenario::Fault};
 use crate::control::{Stage, Successor};
 use crate::ids::{NodeId, RunId, StreamId};
 use crate::relay::Source;
@@ -20,7 +21,7 @@ pub(super) fn config(scenario: &Scenario) -> RunConfig {
         cipher: None,
         session: SessionName::new("kainstall").unwrap_or_else(|_| unreachable!("a good name")),
         round: 1,
-        rounds: 1,
+        rounds: scenario.rounds,
         wanted: u32::try_from(scenario.wanted).ok(),
         wait: Some(Duration::from_secs(15)),
         data_port: 30764,
@@ -50,7 +51,7 @@ impl World {
             busy = true;
             match output {
                 RunOutput::Send { conn, message } => {
-                    let host = host_of(conn.0, &self.hosts);
+                    let (host, life) = host_of(conn);
                     let frame = message
                         .encode()
                         .map_err(|err| self.violation(SERVER, err.to_string()))?;
@@ -59,21 +60,25 @@ impl World {
                         host,
                         Some(SERVER),
                         self.scenario.latency,
-                        Event::Control { from: SERVER, body },
+                        Event::Control {
+                            from: SERVER,
+                            life,
+                            body,
+                        },
                     );
                 }
                 RunOutput::Close { conn } => {
-                    let host = host_of(conn.0, &self.hosts);
+                    let (host, life) = host_of(conn);
                     self.push(
                         host,
                         Some(SERVER),
                         self.scenario.latency,
-                        Event::ControlClosed { from: SERVER },
+                        Event::ControlClosed { from: SERVER, life },
                     );
                 }
                 RunOutput::Event(event) => {
                     self.check_slow(&event)?;
-                    self.follow_event(&event);
+                    self.follow_event(&event)?;
                 }
             }
         }
@@ -110,7 +115,7 @@ impl World {
         }
     }
 
-    fn follow_event(&mut self, event: &RunEvent) {
+    fn follow_event(&mut self, event: &RunEvent) -> Result<(), Violation> {
         if !matches!(event, RunEvent::Progress { .. }) {
             self.note(SERVER, || format!("{event:?}"));
         }
@@ -127,9 +132,10 @@ impl World {
             RunEvent::StreamDone { stream, .. } => {
                 self.end_endpoint(SERVER, stream);
                 self.clear_branches();
-                if stream.0 == 1 && self.scenario.tools_first {
+                let nth = self.rounds.stream_of_round(stream.0);
+                if nth == 1 && self.scenario.tools_first {
                     self.prepare()
-                } else if stream.0 < self.scenario.streams {
+                } else if nth < self.scenario.streams {
                     self.next_stream()
                 } else {
                     self.server.collect_reports(now)
@@ -154,17 +160,18 @@ impl World {
                 Ok(())
             }
             RunEvent::Over => {
-                self.server_over = true;
+                self.server_over = !self.begin_round()?;
                 Ok(())
             }
             _ => Ok(()),
         };
         if let Err(err) = next {
             // Nobody is left, or the abort of that is under way.
-            if err == RunError::NobodyLeft {
+            if err == RunError::NobodyLeft && !self.begin_round()? {
                 self.server.abort(now, &Reason::new("no node is left"));
             }
         }
+        Ok(())
     }
 
     fn prepare(&mut self) -> Result<(), RunError> {
@@ -174,6 +181,7 @@ impl World {
     fn next_stream(&mut self) -> Result<(), RunError> {
         let name = StreamName::new("stream").unwrap_or_else(|_| unreachable!("a good name"));
         let head = self.server.open_stream(self.now, &name)?;
+        self.rounds.opened(head.stream.0);
         self.produced = 0;
         self.clear_branches();
         self.new_endpoint(SERVER, head.stream, Source::Producer, Some(head.successor), 0);
@@ -189,8 +197,4 @@ impl World {
             endpoint.relay.set_successor(self.now, successor);
         }
     }
-}
-
-fn host_of(conn: u64, hosts: &[Host]) -> usize {
-    usize::try_from(conn).unwrap_or(hosts.len() - 1)
 }

@@ -317,16 +317,77 @@ fn a_node_whose_disk_fails_still_serves_those_below_it() {
     assert_eq!(done(&report), [true, false, true, true]);
 }
 
+/// Four nodes, three rounds.
+fn in_rounds(faults: &[(usize, u64, Fault)]) -> Scenario {
+    let mut scenario = Scenario::quiet(1, 4);
+    (scenario.heal, scenario.rounds, scenario.restarts) = (true, 3, true);
+    scenario.stream_bytes = 500 << 20;
+    let planned = |(host, at, fault): &(usize, u64, Fault)| Planned {
+        host: *host,
+        at: Duration::from_secs(*at),
+        fault: *fault,
+    };
+    scenario.faults = faults.iter().map(planned).collect();
+    scenario
+}
+
+#[test]
+fn who_was_killed_cut_off_or_frozen_is_done_in_the_next_round() {
+    let long = Duration::from_secs(12);
+    for fault in [
+        Fault::Kill,
+        Fault::PowerCut,
+        Fault::Freeze(long),
+        Fault::Partition(long),
+    ] {
+        let report = check(0, &in_rounds(&[(2, 5, fault), (3, 5, fault)]));
+        assert_eq!(report.done, [true; 4], "{fault:?}");
+        assert!(report.returned >= 2, "{fault:?}");
+    }
+}
+
+#[test]
+fn a_slow_node_is_done_in_the_next_round_and_a_late_one_too() {
+    let mut scenario = in_rounds(&[]);
+    scenario.disk_rates[1] = 8_000_000;
+    let report = check(0, &scenario);
+    assert_eq!((report.done, report.returned), (vec![true; 4], 1));
+    let mut scenario = in_rounds(&[]);
+    scenario.wanted = 3;
+    let report = check(0, &scenario);
+    assert_eq!(
+        (report.done, report.returned),
+        (vec![true; 4], 0),
+        "it waits, connected"
+    );
+}
+
+#[test]
+fn all_nodes_of_a_round_may_be_lost_and_the_next_one_does_them() {
+    let all: Vec<_> = (1..=4).map(|host| (host, 5, Fault::Kill)).collect();
+    assert_eq!(check(0, &in_rounds(&all)).done, [true; 4]);
+}
+
+#[test]
+fn who_dies_in_each_round_is_not_waited_for_after_the_last() {
+    let dies: Vec<_> = (2..15).map(|nth| (2, 3 * nth, Fault::PowerCut)).collect();
+    let mut scenario = in_rounds(&dies);
+    scenario.rounds = 2;
+    let report = check(0, &scenario);
+    assert_eq!(report.done, [true, false, true, true]);
+}
+
 #[test]
 fn random_runs_with_few_nodes_keep_every_invariant() {
-    let (all, mut rejoined) = (seeds(10_000), 0);
+    let (all, mut rejoined, mut returned) = (seeds(10_000), 0, 0);
     for seed in all.clone() {
-        rejoined += check(seed, &Scenario::from_seed(seed, 9)).rejoined;
+        let report = check(seed, &Scenario::from_seed(seed, 9));
+        rejoined += report.rejoined;
+        returned += report.returned;
     }
-    assert!(
-        rejoined > 0 || all.end - all.start < 1000,
-        "the spool was never needed"
-    );
+    let are_few = all.end - all.start < 1000;
+    assert!(rejoined > 0 || are_few, "the spool was never needed");
+    assert!(returned > 0 || are_few, "nobody ever came back for a round");
 }
 
 #[test]

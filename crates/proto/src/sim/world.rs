@@ -8,6 +8,7 @@ use super::event::{Event, Queue, SERVER, Scheduled};
 use super::host::{Alive, Host};
 use super::net::{Link, LinkId};
 use super::rng::Rng;
+use super::rounds::Rounds;
 use super::scenario::{Fault, Scenario};
 use super::{Report, Violation};
 use crate::ids::NodeId;
@@ -39,6 +40,7 @@ pub(super) struct World {
     pub(super) server_over: bool,
     pub(super) produced: u64,
     pub(super) branches: Branches,
+    pub(super) rounds: Rounds,
     /// Hosts that the server set aside because they were slow.
     pub(super) set_aside: BTreeSet<usize>,
     /// The server is gone for good.
@@ -62,6 +64,7 @@ impl World {
             server_over: false,
             produced: 0,
             branches: Branches::default(),
+            rounds: Rounds::new(),
             set_aside: BTreeSet::new(),
             server_gone: false,
             last_arrivals: BTreeMap::new(),
@@ -77,7 +80,7 @@ impl World {
         for host in 1..self.hosts.len() {
             let at = self.rng.millis(0, 400);
             self.queue
-                .push(at, SERVER, Some(host), Event::Join { from: host });
+                .push(at, SERVER, Some(host), Event::Join { from: host, life: 0 });
             self.hosts[host].node = Some(Node::new(at));
             self.queue.push(at, host, None, Event::Wake);
         }
@@ -101,7 +104,7 @@ impl World {
             }
             at_once = if scheduled.at == self.now { at_once + 1 } else { 0 };
             self.now = scheduled.at;
-            if self.now > LIMIT || at_once > MOST_AT_ONCE {
+            if self.now > LIMIT * self.scenario.rounds || at_once > MOST_AT_ONCE {
                 return Err(self.violation(scheduled.host, "the run hangs".to_owned()));
             }
             self.take(scheduled)?;
@@ -119,6 +122,10 @@ impl World {
             nodes: self.server.nodes(),
             endings,
             rejoined: self.branches.rejoined,
+            returned: self.rounds.returned,
+            done: (1..self.hosts.len())
+                .map(|host| self.rounds.done.contains(&host))
+                .collect(),
             events: self.events,
             trace,
         })
@@ -133,6 +140,10 @@ impl World {
 
     fn take(&mut self, scheduled: Scheduled) -> Result<(), Violation> {
         let host = scheduled.host;
+        if matches!(scheduled.event, Event::Return) {
+            self.return_host(host);
+            return self.settle(host);
+        }
         let cut_off = |host: usize| self.hosts[host].cut_off_until;
         let reaches = scheduled
             .other
@@ -172,10 +183,10 @@ impl World {
     fn handle(&mut self, host: usize, event: Event) -> Result<(), Violation> {
         match event {
             Event::Wake => self.wake(host),
-            Event::Join { from } => self.join(from),
-            Event::Control { from, body } => self.handle_control(host, from, &body)?,
-            Event::ControlClosed { from } => self.handle_control_closed(host, from),
-            Event::StepDone { step } => self.step_done(host, step),
+            Event::Join { from, life } => self.join(from, life),
+            Event::Control { from, life, body } => self.handle_control(host, (from, life), &body)?,
+            Event::ControlClosed { from, life } => self.handle_control_closed(host, from, life),
+            Event::StepDone { step, life } => self.step_done(host, step, life),
             Event::Fault { number } => self.strike(host, self.scenario.faults[number].fault),
             event => self.handle_data(host, &event)?,
         }
@@ -212,10 +223,12 @@ impl World {
                 self.close_everything(host);
                 self.hosts[host].alive = Alive::Dead;
                 self.lose_server(host);
+                self.maybe_restart(host);
             }
             Fault::PowerCut => {
                 self.hosts[host].alive = Alive::Gone;
                 self.lose_server(host);
+                self.maybe_restart(host);
             }
             Fault::Freeze(time) => self.hosts[host].alive = Alive::Frozen(now + time),
             Fault::Partition(time) => self.hosts[host].cut_off_until = now + time,
@@ -255,11 +268,13 @@ impl World {
         }
         let latency = self.scenario.latency;
         if host != SERVER {
-            self.push(SERVER, Some(host), latency, Event::ControlClosed { from: host });
+            let (from, life) = (host, self.hosts[host].life);
+            self.push(SERVER, Some(host), latency, Event::ControlClosed { from, life });
             return;
         }
         for node in 1..self.hosts.len() {
-            self.push(node, Some(SERVER), latency, Event::ControlClosed { from: SERVER });
+            let (from, life) = (SERVER, self.hosts[node].life);
+            self.push(node, Some(SERVER), latency, Event::ControlClosed { from, life });
         }
     }
 

@@ -172,6 +172,22 @@ fn a_node_that_is_done_is_told_so_when_it_comes_again() {
     assert!(driver.closed.contains(&ConnId(5)));
 }
 
+/// It was switched off and on after its report, while others still worked.
+#[test]
+fn a_node_that_waits_again_when_its_clone_is_called_good_is_let_go() {
+    let mut driver = Driver::gathered(2, of_three());
+    driver.join(5, join("10.0.0.1:30764"));
+    assert!(matches!(driver.sent_to(5)[..], [ToNode::Queued { .. }]));
+    driver.run.mark_done(NodeId(1));
+    driver.drain();
+    assert_eq!(driver.sent_to(5)[1..], [&ToNode::Release { delay_ms: 0 }]);
+    assert!(driver.closed.contains(&ConnId(5)));
+    driver.whole_round(&[2]);
+    driver.next_round(2).unwrap();
+    driver.pass(GRACE, &[]);
+    assert_eq!(driver.gathered_last(), None, "nobody is left for a round");
+}
+
 #[test]
 fn in_the_last_round_late_ones_are_refused_and_an_abort_ends_those_that_wait() {
     let mut driver = Driver::gathered(
