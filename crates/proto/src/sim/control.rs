@@ -6,7 +6,7 @@ use super::Violation;
 use super::event::{Event, SERVER};
 use super::host::Alive;
 use super::rounds::conn_of;
-use super::scenario::Step;
+use super::scenario::{Sabotage, Step};
 use super::world::World;
 use crate::control::{Join, Stage, ToNode, ToServer};
 use crate::node::{Node, NodeOutput, Order};
@@ -97,6 +97,8 @@ impl World {
         while let Some(output) = self.hosts[host].node.as_mut().and_then(Node::poll_output) {
             busy = true;
             match output {
+                NodeOutput::Send(ToServer::Report(_)) if host == 1 && self.breaks(Sabotage::LosesAReport) => {
+                }
                 NodeOutput::Send(message) => {
                     let frame = message
                         .encode()

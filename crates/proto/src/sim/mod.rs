@@ -24,6 +24,8 @@ mod spent;
 mod world;
 
 #[cfg(test)]
+mod sabotage_tests;
+#[cfg(test)]
 mod tests;
 
 use std::time::Duration;
@@ -33,7 +35,7 @@ use crate::node::Ending;
 use crate::run::{Failure, NodeInfo};
 
 pub use rng::Rng;
-pub use scenario::{Fault, Planned, Scenario, Step};
+pub use scenario::{Fault, Planned, Sabotage, Scenario, Step};
 
 /// What came of a simulation.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use super::event::{Event, SERVER};
 use super::host::Endpoint;
 use super::net::{Item, Link, LinkId, tag};
 use super::world::World;
-use super::{Step, Violation, end_of};
+use super::{Sabotage, Step, Violation, end_of};
 use crate::ids::{NodeId, StreamOffset};
 use crate::limits::LINK_HANDSHAKE_TIMEOUT;
 use crate::relay::{RelayOutput, Send};
@@ -73,6 +73,7 @@ impl World {
                     self.close_link(link, host);
                 }
             }
+            RelayOutput::Release { .. } if self.breaks(Sabotage::KeepsWhatIsReleased) => {}
             RelayOutput::Release { below } => endpoint.ring = endpoint.ring.split_off(&below),
             RelayOutput::Closed => endpoint.over = true,
             output => self.tell(host, endpoint, output),
@@ -187,6 +188,10 @@ impl World {
                 length,
                 tag: found,
             } => {
+                if offset.0 > 0 && self.breaks(Sabotage::DropsABlock) {
+                    self.scenario.sabotage = None;
+                    return Ok(());
+                }
                 if found != tag(endpoint.stream, offset, length) {
                     return Err(self.violation(host, format!("wrong bytes at {offset}")));
                 }
@@ -241,7 +246,10 @@ impl World {
             };
             let item = match send {
                 Send::Data { offset, length } => match endpoint.ring.get(&offset) {
-                    Some(&(held, tag)) if held == length => Item::Block { offset, length, tag },
+                    Some(&(held, tag)) if held == length => {
+                        let tag = tag ^ u64::from(self.breaks(Sabotage::AltersABlock));
+                        Item::Block { offset, length, tag }
+                    }
                     _ => {
                         return Err(
                             self.violation(host, format!("asked to send {offset}, which is not held"))

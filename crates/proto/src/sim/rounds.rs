@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Violation;
 use super::event::{Event, SERVER};
 use super::host::Host;
+use super::scenario::Sabotage;
 use super::world::World;
 use crate::ids::RunId;
 use crate::node::{Ending, Node};
@@ -103,7 +104,9 @@ impl World {
                 }
                 None => {
                     self.rounds.failed.remove(&host);
-                    self.server.mark_done(info.id);
+                    if !self.breaks(Sabotage::ForgetsWhoIsDone) {
+                        self.server.mark_done(info.id);
+                    }
                 }
                 Some(failure) => {
                     let failed = Failed {
@@ -144,7 +147,11 @@ impl World {
     /// A new life of this host, if there still is a server and it is not done.
     pub(super) fn return_host(&mut self, host: usize) {
         let is_back = self.hosts[host].node.is_some() && self.hosts[host].is_running();
-        if self.server_over || is_back || self.rounds.done.contains(&host) {
+        if self.server_over
+            || is_back
+            || self.breaks(Sabotage::NobodyComesBack)
+            || self.rounds.done.contains(&host)
+        {
             return;
         }
         self.note(host, || "comes back".to_owned());

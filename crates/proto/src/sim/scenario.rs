@@ -24,6 +24,8 @@ pub enum Fault {
     Partition(Duration),
     /// The disk takes nothing for a while.
     DiskStall(Duration),
+    /// From now on the disk takes so many bytes a second.
+    DiskSlows(u64),
     /// The disk gives an error: the consumer fails.
     DiskFails,
     /// Planning, preparing disks or finishing fails.
@@ -43,6 +45,27 @@ pub enum Step {
     Go,
     /// Finishing and reporting.
     Report,
+}
+
+/// A rule that is broken on purpose, to show that the checks of the simulation notice it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// A block is altered on the wire, and nobody verifies it.
+    AltersABlock,
+    /// A node drops a block and goes on with the next one.
+    DropsABlock,
+    /// What the machine releases is kept.
+    KeepsWhatIsReleased,
+    /// The machines of nodes are never called when they asked for it.
+    NodesHaveNoTimers,
+    /// That of the server is not.
+    ServerHasNoTimer,
+    /// The first node's report does not arrive.
+    LosesAReport,
+    /// The server does not note whose clone is good.
+    ForgetsWhoIsDone,
+    /// Who is told to come back does not.
+    NobodyComesBack,
 }
 
 /// A fault, where and when. Step faults have no time of their own.
@@ -99,6 +122,8 @@ pub struct Scenario {
     pub rounds: u32,
     /// With several rounds: whether machines that were killed or lost power are started again.
     pub restarts: bool,
+    /// What is broken on purpose.
+    pub sabotage: Option<Sabotage>,
     /// What goes wrong.
     pub faults: Vec<Planned>,
 }
@@ -128,6 +153,7 @@ impl Scenario {
             wanted: nodes,
             rounds: 1,
             restarts: false,
+            sabotage: None,
             faults: Vec::new(),
         }
     }
@@ -219,11 +245,11 @@ impl Scenario {
         Duration::from_millis(stages + u64::from(self.streams) * data)
     }
 
-    /// From then on nothing goes wrong, and what was noticed late has been noticed. Never, where a step fails each time.
+    /// From then on nothing goes wrong, and what was noticed late has been noticed. Never, where a step fails each time or a disk stays slow.
     pub(super) fn calm_from(&self) -> Duration {
         let until = |planned: &Planned| match planned.fault {
             Fault::Freeze(time) | Fault::Partition(time) | Fault::DiskStall(time) => planned.at + time,
-            Fault::StepFails(_) | Fault::StepHangs(_) => Duration::MAX,
+            Fault::DiskSlows(_) | Fault::StepFails(_) | Fault::StepHangs(_) => Duration::MAX,
             Fault::Kill | Fault::PowerCut | Fault::DiskFails | Fault::Leaves => planned.at,
         };
         let last = self.faults.iter().map(until).max().unwrap_or_default();
@@ -253,6 +279,7 @@ impl Fault {
             6 | 7 => Self::Freeze(rng.millis(10, 12_000)),
             8 | 9 => Self::Partition(rng.millis(10, 12_000)),
             10 => Self::DiskStall(rng.millis(10, 12_000)),
+            11 if rng.chance(50) => Self::DiskSlows(rng.pick(&[500_000, 3_000_000])),
             11 => Self::DiskFails,
             12 => rng.pick(&[Self::StepFails(step), Self::StepHangs(step)]),
             _ => Self::Leaves,

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use super::Violation;
 use super::event::{Event, SERVER};
 use super::rounds::host_of;
-use super::scenario::Scenario;
+use super::scenario::{Fault, Scenario};
 use super::world::{CONTROL_SILENCE, HEARTBEAT, IDLE_SILENCE, LINK_SILENCE, World};
-use super::{Violation, scenario::Fault};
 use crate::control::{Stage, Successor};
 use crate::ids::{NodeId, RunId, StreamId};
 use crate::relay::Source;

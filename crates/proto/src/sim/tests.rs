@@ -290,6 +290,31 @@ fn a_slow_node_is_set_aside_and_nobody_else_loses_a_byte() {
 }
 
 #[test]
+fn a_disk_that_stalls_for_ten_seconds_costs_nobody_and_one_that_stays_slow_is_set_aside() {
+    for host in 1..=8 {
+        let mut scenario = Scenario::quiet(host as u64, 8);
+        (scenario.heal, scenario.streams) = (true, 1);
+        scenario.stream_bytes = 1500 << 20;
+        let at = Duration::from_secs(5);
+        let mut with = |fault| {
+            scenario.faults = vec![Planned { host, at, fault }];
+            check(0, &scenario)
+        };
+        let stalled = with(Fault::DiskStall(Duration::from_secs(10)));
+        assert_eq!(stalled.done, [true; 8], "{host}");
+        let slowed = with(Fault::DiskSlows(3_000_000));
+        let expected: Vec<bool> = (1..=8).map(|other| other != host).collect();
+        assert_eq!(slowed.done, expected);
+        let reasons = slowed.nodes.iter().filter_map(|(_, failure)| failure.as_ref());
+        assert!(
+            reasons
+                .into_iter()
+                .all(|failure| failure.reason.as_str().contains("too slow"))
+        );
+    }
+}
+
+#[test]
 fn when_the_server_is_killed_or_loses_power_every_node_ends() {
     for fault in [Fault::Kill, Fault::PowerCut] {
         for at in [100, 2000, 4500, 6000] {

@@ -9,7 +9,7 @@ use super::host::{Alive, Host};
 use super::net::{Link, LinkId};
 use super::rng::Rng;
 use super::rounds::Rounds;
-use super::scenario::{Fault, Scenario};
+use super::scenario::{Fault, Sabotage, Scenario};
 use super::{Report, Violation};
 use crate::ids::NodeId;
 use crate::node::Node;
@@ -233,6 +233,12 @@ impl World {
             Fault::Freeze(time) => self.hosts[host].alive = Alive::Frozen(now + time),
             Fault::Partition(time) => self.hosts[host].cut_off_until = now + time,
             Fault::DiskStall(time) => self.hosts[host].disk_stalled_until = now + time,
+            Fault::DiskSlows(rate) => {
+                self.scenario.disk_rates[host - 1] = rate;
+                if let Some(endpoint) = &mut self.hosts[host].endpoint {
+                    endpoint.disk.rate = rate;
+                }
+            }
             Fault::DiskFails => self.fail_disk(host),
             Fault::Leaves => {
                 if let Some(node) = &mut self.hosts[host].node {
@@ -296,6 +302,15 @@ impl World {
     }
 
     fn schedule_wake(&mut self, host: usize) -> Result<(), Violation> {
+        let has_none = Sabotage::NodesHaveNoTimers;
+        let has_none = if host == SERVER {
+            Sabotage::ServerHasNoTimer
+        } else {
+            has_none
+        };
+        if self.breaks(has_none) {
+            return Ok(());
+        }
         let mut due = Vec::new();
         if host == SERVER && !self.server_over {
             let timer = self.server.poll_timeout();
@@ -347,6 +362,10 @@ impl World {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{:>10.4} host {host}: {}", now.as_secs_f64(), what()));
         }
+    }
+
+    pub(super) fn breaks(&self, rule: Sabotage) -> bool {
+        self.scenario.sabotage == Some(rule)
     }
 
     pub(super) fn violation(&self, host: usize, what: String) -> Violation {

@@ -1,0 +1,70 @@
+//! Rules broken on purpose: each is noticed, by the check that is there for it.
+
+use std::time::Duration;
+
+use super::scenario::Step;
+use super::{Fault, Planned, Sabotage, Scenario, run};
+
+/// What the simulation says when `rule` is broken; without that, nothing is wrong with the scenario.
+fn noticed(rule: Sabotage, mut scenario: Scenario) -> String {
+    run(&scenario, false).unwrap();
+    scenario.sabotage = Some(rule);
+    match run(&scenario, false) {
+        Ok(report) => panic!("nobody noticed {rule:?}: {report:?}"),
+        Err(violation) => violation.what,
+    }
+}
+
+fn of_three() -> Scenario {
+    let mut scenario = Scenario::quiet(1, 3);
+    (scenario.heal, scenario.stream_bytes) = (true, 100 << 20);
+    scenario
+}
+
+fn with(mut scenario: Scenario, host: usize, at: u64, fault: Fault) -> Scenario {
+    let at = Duration::from_secs(at);
+    scenario.faults.push(Planned { host, at, fault });
+    scenario
+}
+
+fn expect(rule: Sabotage, scenario: Scenario, words: &str) {
+    let said = noticed(rule, scenario);
+    assert!(said.contains(words), "{rule:?}: {said}");
+}
+
+#[test]
+fn an_altered_a_dropped_and_a_kept_block_are_noticed() {
+    expect(Sabotage::AltersABlock, of_three(), "wrong bytes at");
+    expect(Sabotage::DropsABlock, of_three(), "the consumer is given");
+    expect(Sabotage::KeepsWhatIsReleased, of_three(), "the machine knows of");
+}
+
+#[test]
+fn machines_that_are_not_called_when_they_asked_for_it_are_noticed() {
+    let cut = with(of_three(), 2, 2, Fault::PowerCut);
+    expect(Sabotage::ServerHasNoTimer, cut, "the run is not over");
+    let orphans = with(of_three(), 0, 2, Fault::PowerCut);
+    expect(Sabotage::NodesHaveNoTimers, orphans, "it still waits");
+}
+
+#[test]
+fn a_node_that_is_given_up_for_nothing_is_noticed() {
+    expect(Sabotage::LosesAReport, of_three(), "nothing happened to it, but");
+}
+
+/// The second node is started again after its report, while the first one hangs in its own.
+#[test]
+fn a_clone_that_is_made_twice_is_noticed() {
+    let mut scenario = with(of_three(), 1, 0, Fault::StepHangs(Step::Report));
+    (scenario.rounds, scenario.restarts, scenario.hold_release) = (2, true, true);
+    let scenario = with(scenario, 2, 15, Fault::Kill);
+    expect(Sabotage::ForgetsWhoIsDone, scenario, "done a second time");
+}
+
+/// Without healing those below a killed node are lost, and told to come back.
+#[test]
+fn a_node_that_no_round_takes_is_noticed() {
+    let mut scenario = with(of_three(), 1, 4, Fault::Kill);
+    (scenario.heal, scenario.rounds, scenario.stream_bytes) = (false, 2, 500 << 20);
+    expect(Sabotage::NobodyComesBack, scenario, "no round took it");
+}
