@@ -270,6 +270,82 @@ fn a_loader_or_hook_that_fails_fails_the_clone_and_leaves_no_table() -> Result<(
 }
 
 #[test]
+fn a_tool_that_is_killed_in_one_clone_fails_that_one_and_no_other() -> Result<()> {
+    let kit = kit("postkill", 2)?;
+    without_initramfs(&kit)?;
+    let names = ["bad", "good"];
+    for tool in ["update-initramfs", "grub-install"] {
+        let path = kit.golden.root().join("usr/sbin").join(tool);
+        let real = format!("{}.real", path.display());
+        fs::rename(&path, &real)?;
+        let script =
+            format!("#!/bin/sh\ngrep -q bad /etc/hostname && kill -KILL $$\nexec {tool}.real \"$@\"\n");
+        executable(&path, &script)?;
+        let disks = names.map(|name| kit.disk(&format!("{name}-{tool}"), 2 * GIB, 512));
+        let disks = disks.into_iter().collect::<Result<Vec<_>>>()?;
+        let (server, nodes) = named(&kit, &disks, &names)?;
+        server
+            .expect(3)?
+            .says("failed: ")?
+            .says(&format!("{tool} failed with signal 9"))?;
+        nodes[0].expect(3)?;
+        nodes[1].expect(0)?;
+        ensure!(!disks[0].looks_finished()?, "{tool}: the disk looks finished");
+        expect_grub_on(&disks[1], 512)?;
+        kit.lab.expect_unmounted(2)?;
+        fs::rename(&real, &path)?;
+    }
+    Ok(())
+}
+
+/// As an image that was made from a clone, or a hook that means well, would have it.
+#[test]
+fn clones_with_one_machine_id_and_one_ssh_host_key_are_named_and_the_run_is_not_complete() -> Result<()> {
+    let kit = kit("posttwins", 2)?;
+    without_initramfs(&kit)?;
+    let key = "etc/ssh/ssh_host_ed25519_key";
+    let golden = kit.golden.root();
+    for end in ["", ".pub"] {
+        fs::copy(
+            golden.join(format!("{key}{end}")),
+            golden.join(format!("etc/same{end}")),
+        )?;
+    }
+    executable(
+        &golden.join("etc/ka/hooks.d/95-same.pre-boot"),
+        &format!(
+            "#!/bin/sh\nset -e\necho 0123456789abcdef0123456789abcdef > /etc/machine-id\n\
+             cp /etc/same /{key}\ncp /etc/same.pub /{key}.pub\n"
+        ),
+    )?;
+    let disks = ["n1", "n2"].map(|name| kit.disk(name, 2 * GIB, 512));
+    let disks = disks.into_iter().collect::<Result<Vec<_>>>()?;
+    let (server, _) = named(&kit, &disks, &["one", "two"])?;
+    server.expect(1)?;
+    let lines = server.stdout.lines().filter(|line| line.starts_with("failed: "));
+    let failed: Vec<&str> = lines.collect();
+    ensure!(failed.len() == 2, "{}", server.all());
+    for (line, other) in failed.iter().zip(["two", "one"]) {
+        for what in ["machine-id", "SSH host key"] {
+            let same = format!("it has the same {what} as ");
+            ensure!(line.contains(&same) && line.contains(other), "{line}");
+        }
+        ensure!(line.contains("0123456789abcdef0123456789abcdef"), "{line}");
+    }
+    Ok(())
+}
+
+/// A run with a node for each disk, named so: what the server and the nodes said.
+fn named(kit: &Kit, disks: &[Disk], names: &[&str]) -> Result<(Ended, Vec<Ended>)> {
+    let server = kit.server(&["-n", &disks.len().to_string()])?;
+    let nodes = disks.iter().zip(names).enumerate();
+    let nodes = nodes.map(|(index, (disk, name))| kit.node(index + 1, &server, disk, &["--name", name]));
+    let nodes = nodes.collect::<Result<Vec<_>>>()?;
+    let outcome = finish(server, nodes)?;
+    Ok((outcome.server, outcome.nodes))
+}
+
+#[test]
 fn a_clone_may_keep_the_golden_identity() -> Result<()> {
     let kit = kit("postkeep", 1)?;
     without_initramfs(&kit)?;
