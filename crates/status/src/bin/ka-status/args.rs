@@ -160,6 +160,9 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
 }
 
 fn check(arguments: Arguments) -> Result<Options, String> {
+    if arguments.via.is_some() && arguments.address.as_deref() == Some("exec") {
+        return Err("exec: name the node before it; --via SERVER alone lists them".into());
+    }
     let job = match arguments.exec.split_first() {
         None => Job::Tail,
         Some((word, [])) if word == "exec" => return Err("exec: name the command to run".into()),
@@ -176,9 +179,6 @@ fn check(arguments: Arguments) -> Result<Options, String> {
     let via = arguments.via.as_deref().map(server).transpose()?;
     let (nodes, job) = match (via, arguments.address) {
         (Some(server), None) => (Vec::new(), Job::List(server)),
-        (Some(_), Some(word)) if word == "exec" => {
-            return Err("exec: name the node before it; --via SERVER alone lists them".into());
-        }
         (via, named) => {
             let named = named.unwrap_or_default();
             let nodes = named.split(',').map(|name| match via {
