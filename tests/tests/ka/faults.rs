@@ -2,14 +2,16 @@
 //! kernel, and the others do not notice. Full disks and failing tools: `failures.rs`; bad reads after the restore: `verify.rs`.
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
-use ka_tests::disk::Disk;
+use anyhow::{Context as _, Result, ensure};
+use ka_tests::disk::{Disk, GIB};
+use ka_tests::golden::{Plan, Volume};
 use ka_tests::mounts::Mounted;
 use ka_tests::process::{Program, Running};
 
-use crate::kit::{Kit, Outcome, finish, mib};
+use crate::kit::{Kit, Outcome, finish, mib, small_plan};
 
 /// A run of two nodes, the second one sound.
 fn beside_a_sound_one(
@@ -129,4 +131,58 @@ impl Drop for MemoryGroup {
     fn drop(&mut self) {
         let _ = fs::remove_dir(&self.path);
     }
+}
+
+/// btrfs tells what a rotten disk gave it: reading such a file is an I/O error.
+#[test]
+fn a_golden_file_that_cannot_be_read_is_named_and_no_node_hangs() -> Result<()> {
+    const MARK: &[u8] = b"what was written before the disk went bad";
+    let plan = Plan {
+        volumes: vec![Volume::new(1, "btrfs", "/")],
+        table: "label: gpt\nsize=700MiB\n",
+        size: GIB,
+        ..small_plan()
+    };
+    let kit = Kit::with_plan("rotten", 2, plan)?;
+    let rotten = kit.golden.root().join("home/rotten");
+    let mut content = MARK.to_vec();
+    content.resize(1 << 20, b'x');
+    fs::write(&rotten, content)?;
+    let file = fs::File::open(&rotten)?;
+    file.sync_all()?;
+    Program::new("sync").run()?;
+    let disk = kit.golden.disk().file();
+    let bytes = fs::read(disk)?;
+    let at = bytes.windows(MARK.len()).rposition(|window| window == MARK);
+    let at = at.context("the file is not on the disk")?;
+    fs::OpenOptions::new()
+        .write(true)
+        .open(disk)?
+        .write_all_at(b"W", at as u64)?;
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+    ensure!(fs::read(&rotten).is_err(), "it can still be read");
+
+    let disks = [kit.same_disk("n1")?, kit.same_disk("n2")?];
+    let outcome = kit.clone_to(&[&disks[0], &disks[1]], &[])?;
+    outcome.expect_success()?;
+    let said = &outcome.server.stdout;
+    outcome
+        .server
+        .says("1 file of the golden node changed, vanished or could not be read:")?;
+    let named = said.lines().find(|line| line.contains("home/rotten"));
+    ensure!(
+        named.is_some_and(|line| line.contains("cannot be read: at byte 0: Input/output error")),
+        "{said}"
+    );
+    kit.lab.expect_unmounted(2)?;
+    for disk in &disks {
+        let clone = kit.mounted(disk, &kit.plan.volumes)?;
+        let there = fs::read(clone.root().join("home/rotten"));
+        ensure!(
+            !there.is_ok_and(|bytes| bytes.windows(4).any(|window| window == b"What")),
+            "the clone has what the disk spoilt"
+        );
+        ensure!(fs::read(clone.root().join("etc/fstab"))?.len() > 10);
+    }
+    Ok(())
 }
