@@ -74,11 +74,16 @@ impl Lab {
     /// # Errors
     /// The binary is not built.
     pub fn server_program(&self) -> Result<Program> {
-        let state = self.scratch.path().join("server-state");
         let program = Program::new(binaries::path("ka-server")?)
             .arg("--state-dir")
-            .arg(state);
+            .arg(self.server_state());
         Ok(program.inside(self.network.golden()).limit(self.limit))
+    }
+
+    /// Where the lab's servers keep their key.
+    #[must_use]
+    pub fn server_state(&self) -> PathBuf {
+        self.scratch.path().join("server-state")
     }
 
     /// Starts a server that writes a join file, and waits until nodes may come.

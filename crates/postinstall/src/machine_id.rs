@@ -8,7 +8,7 @@ use crate::boot_entries;
 use crate::facts::Facts;
 use crate::files::{Files, text_or_empty};
 use crate::plan::{Plan, PostError};
-use crate::references;
+use crate::references::{self, is_comment};
 
 pub(crate) const FILE: &str = "/etc/machine-id";
 /// systemd takes either form, as of all its parameters.
@@ -111,10 +111,6 @@ fn is_id(text: &str) -> bool {
 
 fn plain(id: &str) -> String {
     id.replace('-', "").to_ascii_lowercase()
-}
-
-fn is_comment(line: &str) -> bool {
-    line.trim_start().starts_with('#')
 }
 
 #[cfg(test)]

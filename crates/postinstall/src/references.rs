@@ -99,7 +99,7 @@ fn rewrite(text: &str, facts: &Facts) -> (String, Vec<String>) {
     let mut new = String::with_capacity(text.len() + 64);
     let mut changes = Vec::new();
     for line in text.split_inclusive('\n') {
-        if line.trim_start().starts_with('#') {
+        if is_comment(line) {
             new.push_str(line);
             continue;
         }
@@ -222,9 +222,13 @@ fn replace_whole(line: &str, id: &str, by: &str) -> String {
     new
 }
 
+pub(crate) fn is_comment(line: &str) -> bool {
+    line.trim_start().starts_with('#')
+}
+
 /// The device parameters that still name a device which the clone does not have.
 fn dangling(text: &str, facts: &Facts) -> Vec<String> {
-    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let lines = text.lines().filter(|line| !is_comment(line));
     let words =
         lines.flat_map(|line| line.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',')));
     let mut found: Vec<String> = words
@@ -271,7 +275,7 @@ pub(crate) fn expect_own(path: &str, text: &str, facts: &Facts) -> Result<(), Po
     if facts.keep_uuids {
         return Ok(());
     }
-    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let lines = text.lines().filter(|line| !is_comment(line));
     let lines: Vec<&str> = lines.collect();
     for (golden, clone) in facts.devices.iter().flat_map(ids) {
         if golden != clone

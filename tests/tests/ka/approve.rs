@@ -21,7 +21,7 @@ impl Asking {
     }
 
     fn approve(&self, args: &[&str]) -> Result<Program> {
-        let state = self.lab.scratch().path().join("server-state");
+        let state = self.lab.server_state();
         let program = Program::new(binaries::path("ka-server")?).args(["approve", "--state-dir"]);
         Ok(program.arg(state).args(args))
     }

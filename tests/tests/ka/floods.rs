@@ -198,7 +198,7 @@ fn ten_thousand_strangers_at_each_of_a_nodes_ports_do_not_disturb_its_stream() -
     let targets = [target(&address, 30_764)?, target(&address, 12_345)?];
     let costs = flood(lab.network().node(3), &targets, &[pid])?;
     // Who holds the key still gets in, and is answered.
-    let state = lab.scratch().path().join("server-state");
+    let state = lab.server_state();
     let asked = ka_tests::process::Program::new(ka_tests::binaries::path("ka-status")?)
         .arg("--state-dir")
         .arg(state)

@@ -16,7 +16,7 @@ fn key(lab: &Lab, what: &str) -> Result<Program> {
 }
 
 fn state(lab: &Lab) -> PathBuf {
-    lab.scratch().path().join("server-state")
+    lab.server_state()
 }
 
 #[test]

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use ka_tests::binaries;
 use ka_tests::compare::{self, Allowed};
 use ka_tests::disk::{Disk, GIB, MIB};
 use ka_tests::golden::{self, Golden, MountedTree, Plan, Volume};
 use ka_tests::lab::{Lab, Server};
-use ka_tests::process::{Ended, Running};
+use ka_tests::process::{Ended, Program, Running};
 
 /// A golden system in a lab. Dropped in this order: the lab's directory goes last.
 pub(crate) struct Kit {
@@ -160,6 +161,29 @@ pub(crate) fn finish(server: Server, nodes: Vec<Running>) -> Result<Outcome> {
     let server = server.run.wait()?;
     let nodes = nodes.with_context(|| format!("the server said:\n{}", server.all()))?;
     Ok(Outcome { server, nodes })
+}
+
+/// `ka-status` at the server's machine, with the key in `state`.
+pub(crate) fn status_program(lab: &Lab, state: &Path) -> Result<Program> {
+    let program = Program::new(binaries::path("ka-status")?)
+        .arg("--state-dir")
+        .arg(state);
+    Ok(program.inside(lab.network().golden()))
+}
+
+/// A server beside the lab's own, with a key in `state` and a run whose code fits it: consistent in itself, and of no use.
+pub(crate) fn other_server(lab: &Lab, state: &Path) -> Result<Running> {
+    let join = lab.scratch().path().join("own-join");
+    let mut server = Program::new(binaries::path("ka-server")?)
+        .arg("--state-dir")
+        .arg(state)
+        .arg("--join-file")
+        .arg(&join)
+        .args(["-n", "1", "-e", "true", "--control-port", "0", "--data-port", "0"])
+        .inside(lab.network().golden())
+        .spawn()?;
+    server.wait_until("it had a key and a run", |_| Ok(join.is_file()))?;
+    Ok(server)
 }
 
 /// A file of noise in the lab's directory.

@@ -130,7 +130,7 @@ fn ctrl_c_on_the_server_ends_every_node_also_those_that_wait_and_leaves_nothing_
             index + 1
         );
     }
-    let joins = fs::read_dir(kit.lab.scratch().path().join("server-state"))?.flatten();
+    let joins = fs::read_dir(kit.lab.server_state())?.flatten();
     let kept: Vec<_> = joins.map(|entry| entry.file_name()).collect();
     let open = |name: &std::ffi::OsString| {
         let name = name.to_string_lossy();

@@ -141,7 +141,7 @@ fn a_run_leaves_its_join_code_in_no_log_process_list_environment_or_readable_fil
     }
     secret.expect_absent(outcome.server.all().as_bytes(), "what the server said to a log")?;
     outcome.server.says("--join-file")?;
-    let state = lab.scratch().path().join("server-state");
+    let state = lab.server_state();
     ensure!(
         fs::metadata(&state)?.permissions().mode() & 0o077 == 0,
         "others may look into the state directory"

@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use ka_tests::binaries;
 use ka_tests::lab::{Lab, Server};
 use ka_tests::netns::GOLDEN_ADDRESS;
 use ka_tests::process::{Program, Running};
 use ka_transport::{JoinCode, OperatorConnection, ServerKey};
 
-use crate::kit::{expect_same_file, finish, payload};
+use crate::kit::{expect_same_file, finish, other_server, payload, status_program};
 
 /// A server that waits for two nodes, and one of them.
 struct Waiting {
@@ -28,15 +27,11 @@ impl Waiting {
     }
 
     fn state(&self) -> PathBuf {
-        self.lab.scratch().path().join("server-state")
+        self.lab.server_state()
     }
 
     fn status(&self, state: &Path, args: &[&str]) -> Result<Program> {
-        let program = Program::new(binaries::path("ka-status")?)
-            .arg("--state-dir")
-            .arg(state)
-            .args(args);
-        Ok(program.inside(self.lab.network().golden()))
+        Ok(status_program(&self.lab, state)?.args(args))
     }
 }
 
@@ -205,16 +200,7 @@ fn without_the_servers_key_there_is_no_way_in() -> Result<()> {
     let node = node_addr(&waiting.lab)?;
     // A key of one's own, with a run of its own that is consistent in itself.
     let other = waiting.lab.scratch().path().join("other-state");
-    let own = waiting.lab.scratch().path().join("own-join");
-    let mut stranger = Program::new(binaries::path("ka-server")?)
-        .arg("--state-dir")
-        .arg(&other)
-        .arg("--join-file")
-        .arg(&own)
-        .args(["-n", "1", "-e", "true", "--control-port", "0", "--data-port", "0"])
-        .inside(waiting.lab.network().golden())
-        .spawn()?;
-    stranger.wait_until("it had a key and a run", |_| Ok(own.is_file()))?;
+    let _stranger = other_server(&waiting.lab, &other)?;
     let mark = waiting.lab.scratch().path().join("touched");
     let command = format!("touch {}", mark.display());
     let refused = waiting.status(&other, &[&node, "exec", &command])?.finish()?;

@@ -36,7 +36,7 @@ fn the_signed_report_holds_before_openssl_and_not_after_a_change() -> Result<()>
     let kit = Kit::small("signed", 1)?;
     let disk = kit.same_disk("n1")?;
     kit.clone_to(&[&disk], &[])?.expect_success()?;
-    let state = kit.lab.scratch().path().join("server-state");
+    let state = kit.lab.server_state();
     let report = fs::read_dir(state.join("reports"))?
         .next()
         .context("no report")??

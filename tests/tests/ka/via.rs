@@ -16,7 +16,7 @@ use ka_tests::netns::{GOLDEN_ADDRESS, Namespace, node_address};
 use ka_tests::process::{Program, Running};
 use ka_transport::{CONTROL_PORT, JoinCode, OperatorConnection, ServerKey};
 
-use crate::kit::{expect_same_file, finish, payload};
+use crate::kit::{expect_same_file, finish, other_server, payload, status_program};
 use crate::tls;
 
 /// Where the node is, behind its NAT.
@@ -64,16 +64,12 @@ impl Hidden {
     }
 
     fn state(&self) -> PathBuf {
-        self.lab.scratch().path().join("server-state")
+        self.lab.server_state()
     }
 
     fn status(&self, state: &Path, args: &[&str]) -> Result<Program> {
-        let program = Program::new(binaries::path("ka-status")?)
-            .arg("--state-dir")
-            .arg(state)
-            .args(["--via", GOLDEN_ADDRESS])
-            .args(args);
-        Ok(program.inside(self.lab.network().golden()))
+        let program = status_program(&self.lab, state)?;
+        Ok(program.args(["--via", GOLDEN_ADDRESS]).args(args))
     }
 
     /// Another operator at the node, who asks for it by its name.
@@ -215,19 +211,8 @@ fn without_the_servers_key_the_server_says_nothing_about_nodes_and_passes_nothin
     }
     server.run.wait_for("an operator without the server's key")?;
     // A server's key, and a run's code that fits it, but not this server's.
-    let (other, own) = (
-        hidden.lab.scratch().path().join("other-state"),
-        hidden.lab.scratch().path().join("own-join"),
-    );
-    let mut second = Program::new(binaries::path("ka-server")?)
-        .arg("--state-dir")
-        .arg(&other)
-        .arg("--join-file")
-        .arg(&own)
-        .args(["-n", "1", "-e", "true", "--control-port", "0", "--data-port", "0"])
-        .inside(hidden.lab.network().golden())
-        .spawn()?;
-    second.wait_until("it had a key and a run", |_| Ok(own.is_file()))?;
+    let other = hidden.lab.scratch().path().join("other-state");
+    let _other_server = other_server(&hidden.lab, &other)?;
     let mark = hidden.lab.scratch().path().join("touched");
     let command = format!("touch {}", mark.display());
     let refused = hidden.status(&other, &["hidden", "exec", &command])?.finish()?;

@@ -302,13 +302,11 @@ impl World {
     }
 
     fn schedule_wake(&mut self, host: usize) -> Result<(), Violation> {
-        let has_none = Sabotage::NodesHaveNoTimers;
-        let has_none = if host == SERVER {
-            Sabotage::ServerHasNoTimer
-        } else {
-            has_none
+        let rule = match host {
+            SERVER => Sabotage::ServerHasNoTimer,
+            _ => Sabotage::NodesHaveNoTimers,
         };
-        if self.breaks(has_none) {
+        if self.breaks(rule) {
             return Ok(());
         }
         let mut due = Vec::new();

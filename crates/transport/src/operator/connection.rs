@@ -1,6 +1,6 @@
 //! The operator's side: one connection to one node, there directly or through its server.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -14,16 +14,12 @@ use rustls::{ClientConnection, StreamOwned};
 use socket2::SockRef;
 
 use super::carrier::{Carrier, Through};
-use super::server::is_end;
-use super::{HANDSHAKE_LIMIT, PEER_GONE_AFTER};
+use super::{HANDSHAKE_LIMIT, PEER_GONE_AFTER, next_body};
 use crate::code::JoinCode;
 use crate::error::TransportError;
 use crate::key::ServerKey;
 use crate::net::tune_control;
 use crate::tls::{exported_secret, operator_config};
-
-/// Bytes taken from the connection at once.
-const READ_BYTES: usize = 16 << 10;
 
 /// A connection to a node that has proved itself. Blocking.
 #[derive(Debug)]
@@ -130,21 +126,9 @@ impl OperatorConnection {
     }
 
     fn read_message(&mut self) -> io::Result<Option<ToOperator>> {
-        let mut bytes = [0; READ_BYTES];
-        loop {
-            let frame = self.frames.next_frame().map_err(io::Error::other)?;
-            if let Some(body) = frame {
-                return ToOperator::decode(&body).map(Some).map_err(io::Error::other);
-            }
-            match self.stream.read(&mut bytes) {
-                Ok(0) => return Ok(None),
-                Ok(count) => self.frames.push(&bytes[..count]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // A node that reboots says no goodbye.
-                Err(error) if is_end(&error) => return Ok(None),
-                Err(error) => return Err(error),
-            }
-        }
+        let body = next_body(&mut self.frames, &mut self.stream)?;
+        body.map(|body| ToOperator::decode(&body).map_err(io::Error::other))
+            .transpose()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The operator's side of a connection to the server: both hold the same key, and show it to each other.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use ka_proto::limits::MAX_NODES;
@@ -11,14 +11,11 @@ use rustls::{ClientConnection, StreamOwned};
 use socket2::SockRef;
 
 use super::connection::set_read_limit;
-use super::{HANDSHAKE_LIMIT, PEER_GONE_AFTER};
+use super::{HANDSHAKE_LIMIT, PEER_GONE_AFTER, next_body};
 use crate::error::TransportError;
 use crate::key::ServerKey;
 use crate::net::tune_control;
 use crate::tls::{is_wrong_key, via_config};
-
-/// Bytes taken from the connection at once.
-const READ_BYTES: usize = 16 << 10;
 
 /// The nodes of the run whose server listens at `server`, in the order in which they came.
 ///
@@ -106,27 +103,8 @@ impl ServerLine {
 
     /// Waits for the next frame; `None` when the server is gone.
     pub(super) fn next(&mut self) -> io::Result<Option<FromServer>> {
-        let mut bytes = [0; READ_BYTES];
-        loop {
-            let frame = self.frames.next_frame().map_err(io::Error::other)?;
-            if let Some(body) = frame {
-                return FromServer::decode(&body).map(Some).map_err(io::Error::other);
-            }
-            match self.stream.read(&mut bytes) {
-                Ok(0) => return Ok(None),
-                Ok(count) => self.frames.push(&bytes[..count]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_end(&error) => return Ok(None),
-                Err(error) => return Err(error),
-            }
-        }
+        let body = next_body(&mut self.frames, &mut self.stream)?;
+        body.map(|body| FromServer::decode(&body).map_err(io::Error::other))
+            .transpose()
     }
-}
-
-/// A peer that was killed says no goodbye.
-pub(super) fn is_end(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut
-    )
 }
