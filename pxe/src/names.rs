@@ -8,6 +8,7 @@ const MAX_NAME_BYTES: usize = 512;
 /// - Windows loaders and some ROMs write backslashes; GRUB doubles slashes; shim and iPXE put one in front.
 /// - Some ROMs pass on what followed the name in the DHCP packet: it is cut at the first byte that is no printable ASCII
 ///   (Intel's boot agent: 0xff, the end option; others: NULs).
+/// - Spaces around a name or one of its parts are padding: no name of ours has any there.
 /// - Case: some firmware asks in capitals.
 #[must_use]
 pub(crate) fn plain(raw: &[u8]) -> Option<String> {
@@ -16,9 +17,8 @@ pub(crate) fn plain(raw: &[u8]) -> Option<String> {
     if text.len() > MAX_NAME_BYTES {
         return None;
     }
-    let text = std::str::from_utf8(text).ok()?.trim().to_ascii_lowercase();
-    let text = text.replace('\\', "/");
-    let parts = text.split('/').filter(|part| !part.is_empty() && *part != ".");
+    let text = std::str::from_utf8(text).ok()?.to_ascii_lowercase();
+    let parts = text.split(['/', '\\']).map(str::trim).filter(|part| !part.is_empty() && *part != ".");
     let name = parts.collect::<Vec<_>>().join("/");
     (!name.is_empty()).then_some(name)
 }
@@ -39,6 +39,8 @@ mod tests {
             (b"pxelinux.0\xff", "pxelinux.0"),
             (b"pxelinux.0\0\0\0", "pxelinux.0"),
             (b"PXELINUX.0 ", "pxelinux.0"),
+            (b"\\ pxelinux.0", "pxelinux.0"),
+            (b"grub / . / grub.cfg", "grub/grub.cfg"),
             (b"../../etc/passwd", "../../etc/passwd"),
         ] {
             assert_eq!(plain(raw).as_deref(), Some(name));
