@@ -40,7 +40,7 @@ pub(crate) fn stream_case(case: &Case, release: &Path, options: &BenchOptions) -
     let network = Network::new(case.nodes, case.rate)?;
     let peers: Vec<Peer> = Peer::available(&options.peers)
         .into_iter()
-        .filter(|peer| *peer != Peer::MbufferReady)
+        .filter(|peer| peer.carries_streams())
         .collect();
     let mut outcomes: Vec<Vec<Outcome>> = vec![Vec::new(); peers.len()];
     for round in 0..options.rounds() {

@@ -37,6 +37,8 @@ pub(crate) enum Peer {
     Ka,
     /// Ours with `--no-encrypt`: streams only.
     KaClear,
+    /// Ours doing no more than tar and mbuffer do: trees only.
+    KaLikeTar,
 }
 
 impl Peer {
@@ -50,6 +52,7 @@ impl Peer {
             Self::Udpcast,
             Self::Ka,
             Self::KaClear,
+            Self::KaLikeTar,
         ];
         let installed = all
             .into_iter()
@@ -57,6 +60,11 @@ impl Peer {
         installed
             .filter(|peer| wanted.is_empty() || wanted.iter().any(|name| peer.name().starts_with(name)))
             .collect()
+    }
+
+    /// Whether it carries one file. The others are forms for trees.
+    pub(crate) const fn carries_streams(self) -> bool {
+        !matches!(self, Self::MbufferReady | Self::KaLikeTar)
     }
 
     /// Its name in tables.
@@ -69,6 +77,7 @@ impl Peer {
             Self::Udpcast => "udpcast",
             Self::Ka => "ka",
             Self::KaClear => "ka, not encrypted",
+            Self::KaLikeTar => "ka, not encrypted, not read back",
         }
     }
 
@@ -77,10 +86,13 @@ impl Peer {
             Self::Socat => &["socat"],
             Self::Mbuffer | Self::MbufferReady => &["mbuffer"],
             Self::Udpcast => &["udp-sender", "udp-receiver"],
-            Self::Splice | Self::Ka | Self::KaClear => &[],
+            Self::Splice | Self::Ka | Self::KaClear | Self::KaLikeTar => &[],
         }
     }
 }
+
+/// What makes ours do no more than tar and mbuffer do.
+pub(crate) const LIKE_TAR: [&str; 2] = ["--no-encrypt", "--verify=never"];
 
 /// The place and the accounts of one run.
 pub(crate) struct Job<'a> {
@@ -113,6 +125,7 @@ impl Job<'_> {
             Peer::Udpcast => self.udpcast(),
             Peer::Ka => self.ka(&[]),
             Peer::KaClear => self.ka(&["--no-encrypt"]),
+            Peer::KaLikeTar => self.ka(&LIKE_TAR),
         }
     }
 

@@ -156,56 +156,78 @@ fn print_faults(measured: &Measured) {
     println!("{table}");
 }
 
+/// One figure that was asked for.
+struct Verdict {
+    /// Which of our rows.
+    who: String,
+    asked: &'static str,
+    reached: String,
+    holds: bool,
+}
+
 /// What the issue asks for, and whether it was reached.
 pub(crate) fn print_verdicts(all: &[Measured]) {
     println!("\nAsked for, and reached:");
     for measured in all {
-        for (asked, reached, holds) in verdicts(measured) {
+        for verdict in verdicts(measured) {
             println!(
-                "  {:<14} {asked:<52} {reached:>8}  {}",
+                "  {:<14} {:<36} {:<52} {:>8}  {}",
                 measured.case.name,
-                if holds { "yes" } else { "NO" }
+                verdict.who,
+                verdict.asked,
+                verdict.reached,
+                if verdict.holds { "yes" } else { "NO" }
             );
         }
     }
 }
 
-fn verdicts(measured: &Measured) -> Vec<(&'static str, String, bool)> {
+fn verdicts(measured: &Measured) -> Vec<Verdict> {
     match measured.case.kind {
         Kind::Boot => boot_verdict(measured).into_iter().collect(),
         Kind::Fault => fault_verdict(measured).into_iter().collect(),
-        Kind::Stream | Kind::Tree => clone_verdicts(measured),
+        Kind::Stream | Kind::Tree => {
+            let ours = [Peer::Ka, Peer::KaClear, Peer::KaLikeTar];
+            let rows = ours.into_iter().filter_map(|peer| measured.of(peer));
+            let mut found: Vec<_> = rows.flat_map(|ours| clone_verdicts(measured, ours)).collect();
+            found.extend(encryption_verdicts(measured));
+            found
+        }
     }
 }
 
-fn boot_verdict(measured: &Measured) -> Option<(&'static str, String, bool)> {
+fn boot_verdict(measured: &Measured) -> Option<Verdict> {
     let line = payload_limit(measured.case.rate?) as f64;
     let ratio = measured.of(Peer::Ka)?.goodput / line;
-    Some((
-        "files go out at over 0.8 of the line",
-        format!("{ratio:.3}"),
-        ratio > 0.8,
-    ))
+    Some(Verdict {
+        who: Peer::Ka.name().to_owned(),
+        asked: "files go out at over 0.8 of the line",
+        reached: format!("{ratio:.3}"),
+        holds: ratio > 0.8,
+    })
 }
 
-fn fault_verdict(measured: &Measured) -> Option<(&'static str, String, bool)> {
+fn fault_verdict(measured: &Measured) -> Option<Verdict> {
     let costs = measured.outcomes.iter().filter_map(|outcome| outcome.fault);
     let most = costs.map(FaultCost::beyond_noticing).reduce(f64::max)?;
-    Some((
-        "a fault costs at most 3 s beyond noticing it",
-        format!("{most:.2} s"),
-        most < 3.0,
-    ))
+    Some(Verdict {
+        who: Peer::Ka.name().to_owned(),
+        asked: "a fault costs at most 3 s beyond noticing it",
+        reached: format!("{most:.2} s"),
+        holds: most < 3.0,
+    })
 }
 
-fn clone_verdicts(measured: &Measured) -> Vec<(&'static str, String, bool)> {
-    let Some(ours) = measured.of(Peer::Ka) else {
-        return Vec::new();
-    };
+fn clone_verdicts(measured: &Measured, ours: &Outcome) -> Vec<Verdict> {
     let mut found = Vec::new();
-    let mut ratio = |asked, ours: f64, theirs: f64, holds: &dyn Fn(f64) -> bool| {
-        let ratio = ours / theirs;
-        found.push((asked, format!("{ratio:.3}"), holds(ratio)));
+    let mut ratio = |asked, ours_is: f64, theirs: f64, holds: &dyn Fn(f64) -> bool| {
+        let ratio = ours_is / theirs;
+        found.push(Verdict {
+            who: ours.peer.clone(),
+            asked,
+            reached: format!("{ratio:.3}"),
+            holds: holds(ratio),
+        });
     };
     let mbuffer = measured.of(Peer::Mbuffer);
     let shaped = measured.case.rate.is_some();
@@ -265,24 +287,29 @@ fn clone_verdicts(measured: &Measured) -> Vec<(&'static str, String, bool)> {
             }
         }
     }
-    found.extend(encryption_verdicts(measured, ours));
     found
 }
 
 /// What encryption costs, from the two rows of ours.
-fn encryption_verdicts(measured: &Measured, sealed: &Outcome) -> Vec<(&'static str, String, bool)> {
-    let Some(clear) = measured.of(Peer::KaClear) else {
+fn encryption_verdicts(measured: &Measured) -> Vec<Verdict> {
+    let (Some(sealed), Some(clear)) = (measured.of(Peer::Ka), measured.of(Peer::KaClear)) else {
         return Vec::new();
     };
     let wall = sealed.wall_seconds / clear.wall_seconds;
     let cpu = sealed.cpu_seconds / clear.cpu_seconds;
     let shaped = measured.case.rate.is_some();
+    let verdict = |asked, ratio: f64, holds| Verdict {
+        who: sealed.peer.clone(),
+        asked,
+        reached: format!("{ratio:.3}"),
+        holds,
+    };
     vec![
-        (
+        verdict(
             "wall time ≤ 1.1 × that without encryption",
-            format!("{wall:.3}"),
+            wall,
             !shaped || wall <= 1.1,
         ),
-        ("cpu beside that without encryption", format!("{cpu:.3}"), true),
+        verdict("cpu beside that without encryption", cpu, true),
     ]
 }

@@ -20,7 +20,9 @@ use ka_tests::scratch::Scratch;
 use crate::bench::cases::Case;
 use crate::bench::measure::{MEMORY, ensure_room, transfer};
 use crate::bench::median;
-use crate::bench::peers::{Job, KA_PORT, MBUFFER, Peer, Prepared, RELAY_PORT, sent_by, wait_connections};
+use crate::bench::peers::{
+    Job, KA_PORT, LIKE_TAR, MBUFFER, Peer, Prepared, RELAY_PORT, sent_by, wait_connections,
+};
 use crate::bench::report::Outcome;
 use crate::cli::BenchOptions;
 
@@ -34,7 +36,7 @@ const DISK_BYTES: u64 = 4 * GIB;
 const PLACES: [&str; 4] = ["/usr/share", "/usr/include", "/usr/lib", "/usr/src"];
 
 /// Who can carry a tree.
-const PEERS: [Peer; 3] = [Peer::Mbuffer, Peer::MbufferReady, Peer::Ka];
+const PEERS: [Peer; 4] = [Peer::Mbuffer, Peer::MbufferReady, Peer::Ka, Peer::KaLikeTar];
 
 /// The golden tree of all tree cases, on a disk in memory.
 pub(crate) struct GoldenTree {
@@ -125,7 +127,8 @@ impl Bed<'_> {
             sinks: disks.iter().map(|disk| disk.device().to_owned()).collect(),
         };
         let mut outcome = match peer {
-            Peer::Ka => transfer(&job, self.ours(&job)?)?,
+            Peer::Ka => transfer(&job, self.ours(&job, &[])?)?,
+            Peer::KaLikeTar => transfer(&job, self.ours(&job, &LIKE_TAR)?)?,
             _ => self.with_tar(&job, &disks, peer == Peer::MbufferReady)?,
         };
         for (index, disk) in disks.iter().enumerate() {
@@ -139,9 +142,9 @@ impl Bed<'_> {
         Ok(outcome)
     }
 
-    fn ours(&self, job: &Job<'_>) -> Result<Prepared> {
+    fn ours(&self, job: &Job<'_>, args: &[&str]) -> Result<Prepared> {
         let root = self.tree.golden.root().to_string_lossy().into_owned();
-        let (server, join) = job.ka_server(&["--root", &root])?;
+        let (server, join) = job.ka_server(&[&["--root", &root], args].concat())?;
         let drive = self.tree.golden.disk().name();
         let node = |number: usize| {
             job.on_node(number, self.release.join("ka-client"))
@@ -208,7 +211,7 @@ impl Bed<'_> {
         disk.show_partitions()?;
         let clone = MountedTree::new(disk, &plan().volumes, &self.tree.scratch.dir("compared")?)?;
         // Plain tar keeps neither nanoseconds nor flags.
-        let loses = peer != Peer::Ka;
+        let loses = matches!(peer, Peer::Mbuffer | Peer::MbufferReady);
         let allowed = Allowed {
             whole_seconds: loses,
             other_filesystem: loses,
