@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use ka_proto::block::{BlockError, BlockHeader, BlockKind};
 use ka_proto::link::{Goodbye, UpFrame};
@@ -84,7 +83,7 @@ impl Pump {
         };
         let received = upstream.read_block(&self.shared.pool, check)?;
         let is_alive = upstream.take_activity();
-        let now = self.now();
+        let now = self.look_at_clock();
         let Some(received) = received else {
             if is_alive {
                 self.relay.handle_upstream_alive(now);
@@ -121,7 +120,7 @@ impl Pump {
     fn retain(&mut self, block: Arc<SealedBlock>) {
         self.held += block.cost();
         if !self.is_head {
-            self.fresh_since.get_or_insert_with(Instant::now);
+            self.fresh_since.get_or_insert(self.clock);
             self.fresh.push(Arc::clone(&block));
             self.unconsumed.push_back(Arc::clone(&block));
         }

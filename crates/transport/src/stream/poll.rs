@@ -25,16 +25,11 @@ impl Pump {
                 downstream: true,
             };
         }
-        let asleep_at = self.now();
+        let asleep_at = self.look_at_clock();
         let waits = self.waits_for(reads_upstream, wants_blocks);
         self.shared
             .spent
             .worked(asleep_at.saturating_sub(self.working_since));
-        let pause = self.relay.poll_timeout().unwrap_or_default();
-        let pause = pause.saturating_sub(asleep_at);
-        let pause = self
-            .fresh_since
-            .map_or(pause, |at| pause.min(DELIVERY_DELAY.saturating_sub(at.elapsed())));
         let event = PollFd::from_borrowed_fd(self.shared.event_fd(), PollFlags::IN);
         let (mut fds, mut used) = ([event.clone(), event.clone(), event], 1);
         if let Some(downstream) = &self.downstream {
@@ -54,13 +49,11 @@ impl Pump {
             fds[used] = PollFd::from_borrowed_fd(upstream.fd(), flags);
             used += 1;
         }
-        let timeout = Timespec {
-            tv_sec: pause.as_secs().cast_signed(),
-            tv_nsec: pause.subsec_nanos().into(),
-        };
+        let timeout = self.pause();
         // An interrupted poll is a short one.
         let is_due = poll(&mut fds[..used], Some(&timeout)) == Ok(0);
-        self.working_since = self.now();
+        self.clock = self.epoch.elapsed();
+        self.working_since = self.clock;
         self.shared
             .spent
             .waited(waits, self.working_since.saturating_sub(asleep_at));
@@ -89,6 +82,17 @@ impl Pump {
         Ready {
             upstream: reads,
             downstream: downstream.intersects(PollFlags::IN | ended),
+        }
+    }
+
+    /// How long there is nothing to do from now on, if nothing happens.
+    fn pause(&self) -> Timespec {
+        let due = self.relay.poll_timeout().unwrap_or_default();
+        let due = self.fresh_since.map_or(due, |at| due.min(at + DELIVERY_DELAY));
+        let pause = due.saturating_sub(self.clock);
+        Timespec {
+            tv_sec: pause.as_secs().cast_signed(),
+            tv_nsec: pause.subsec_nanos().into(),
         }
     }
 

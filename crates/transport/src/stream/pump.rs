@@ -65,7 +65,7 @@ pub(super) struct Pump {
     /// Verified in this round, to be handed to the consumer at its end.
     pub(super) fresh: Vec<Arc<SealedBlock>>,
     /// When the first of them came.
-    pub(super) fresh_since: Option<Instant>,
+    pub(super) fresh_since: Option<Duration>,
     /// Sealed by the producer, not yet in the window.
     pub(super) produced: VecDeque<Arc<SealedBlock>>,
     pub(super) producer_done: bool,
@@ -79,7 +79,10 @@ pub(super) struct Pump {
     pub(super) predecessor: Option<Peer>,
     pub(super) is_head: bool,
     pub(super) has_consumer: bool,
-    epoch: Instant,
+    pub(super) epoch: Instant,
+    /// The time since `epoch` when it was last looked at: after each wait and each block. A block's worth of work needs
+    /// no finer one, and a look costs as much as a small hash.
+    pub(super) clock: Duration,
     /// When the last wait ended.
     woke_at: Duration,
     /// Since when it works without having slept.
@@ -127,6 +130,7 @@ pub(crate) fn spawn(config: PumpConfig) -> Result<(), TransportError> {
         held: 0,
         window_bytes: config.window_bytes,
         epoch,
+        clock: Duration::ZERO,
         woke_at: Duration::ZERO,
         working_since: Duration::ZERO,
         line_looked_at: Duration::ZERO,
@@ -169,7 +173,7 @@ impl Pump {
             self.look_at_line();
             if self.over.is_none() {
                 ready = self.wait();
-                self.woke_at = self.now();
+                self.woke_at = self.look_at_clock();
             }
         }
         self.close();
@@ -194,7 +198,12 @@ impl Pump {
     }
 
     pub(super) fn now(&self) -> Duration {
-        self.epoch.elapsed()
+        self.clock
+    }
+
+    pub(super) fn look_at_clock(&mut self) -> Duration {
+        self.clock = self.epoch.elapsed();
+        self.clock
     }
 
     fn handle_inbox(&mut self) {
@@ -334,7 +343,9 @@ impl Pump {
 
     fn publish(&mut self) {
         if self.fresh_bytes() >= DELIVERY_BYTES
-            || self.fresh_since.is_some_and(|at| at.elapsed() >= DELIVERY_DELAY)
+            || self
+                .fresh_since
+                .is_some_and(|at| self.clock >= at + DELIVERY_DELAY)
         {
             self.deliver();
         }
