@@ -32,6 +32,10 @@ const AUTO_SHARE: u32 = 10;
 const AUTO_FREE: Duration = Duration::from_millis(250);
 /// From then on, or when its share is used up, it is known how fast this disk is read.
 const SAMPLE: Duration = Duration::from_millis(500);
+/// A guess after a fifth of that may be wrong by a factor, hardly by this one: more than so many times the share is
+/// given up at once.
+const SAMPLE_GUESS: u32 = 5;
+const CLEARLY: u32 = 3;
 /// What opening and describing a file costs, as bytes read: about what a solid state disk reads meanwhile.
 const FILE_BYTES: u64 = 32 << 10;
 
@@ -271,11 +275,13 @@ impl Budget {
     /// How long it would take altogether, when that is too long.
     fn too_long(&self, took: Duration, done: u64) -> Option<Duration> {
         let limit = self.limit?;
-        if took < SAMPLE.min(limit) {
+        let sample = SAMPLE.min(limit);
+        if took < sample / SAMPLE_GUESS {
             return None;
         }
         let needed = took.mul_f64(part(self.work.max(done), done.max(1)));
-        (needed > limit).then_some(needed)
+        let margin = if took < sample { CLEARLY } else { 1 };
+        (needed > limit * margin).then_some(needed)
     }
 }
 
@@ -308,11 +314,11 @@ mod tests {
         let at = |seconds, mib: u64| auto.too_long(Duration::from_secs(seconds), mib << 20);
         assert_eq!(at(1, 200), None, "5 s in all");
         assert_eq!(at(1, 50), Some(Duration::from_secs(20)));
-        assert_eq!(
-            auto.too_long(Duration::from_millis(100), 1),
-            None,
-            "too early to say"
-        );
+        let early = |millis, mib: u64| auto.too_long(Duration::from_millis(millis), mib << 20);
+        assert_eq!(early(99, 0), None, "too early to say");
+        assert_eq!(early(200, 100), None, "2 s in all");
+        assert_eq!(early(200, 10), None, "20 s in all, a guess that may be wrong");
+        assert_eq!(early(200, 5), Some(Duration::from_secs(40)), "clearly too long");
         assert_eq!(
             at(11, 1100),
             Some(Duration::from_secs(11)),
@@ -326,7 +332,8 @@ mod tests {
             limit: Some(AUTO_FREE),
             ..budget(None)
         };
-        assert_eq!(auto.too_long(Duration::from_millis(240), 10 << 20), None);
+        assert_eq!(auto.too_long(Duration::from_millis(40), 10 << 20), None);
+        assert_eq!(auto.too_long(Duration::from_millis(240), 400 << 20), None);
         assert_eq!(
             auto.too_long(Duration::from_millis(260), 500 << 20),
             Some(Duration::from_millis(520))
