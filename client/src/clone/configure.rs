@@ -4,7 +4,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use ka_disk::fs;
 use ka_kmod::Index;
 use ka_postinstall::facts::Facts;
 use ka_postinstall::files::Files;
@@ -112,7 +113,30 @@ fn run_hooks(work: &mut Installation, journal: &Journal, point: Point) -> anyhow
         meta.is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
     };
     let plan = hooks::plan(&root, facts(work)?, point, &is_executable);
-    apply(work, journal, Step::Hooks, &plan)
+    apply(work, journal, Step::Hooks, &plan)?;
+    if plan.runs_programs() {
+        confirm_uuids(work)?;
+    }
+    Ok(())
+}
+
+/// What fstab, initramfs and boot loader go by, and what the server compares, is what the devices still say.
+fn confirm_uuids(work: &Installation) -> anyhow::Result<()> {
+    for ((_, made), planned) in work.identities.iter().zip(&work.plan.filesystems) {
+        let device = &planned.device;
+        let found = fs::probe(device)?;
+        if found.uuid != made.uuid {
+            let words = |uuid: &Option<String>| uuid.clone().unwrap_or_else(|| "none".to_owned());
+            bail!(
+                "a hook has changed the UUID of {} from {} to {}, and the clone would not find it: each clone has UUIDs of \
+                 its own, leave them as they are",
+                device.display(),
+                words(&made.uuid),
+                words(&found.uuid)
+            );
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn build_initramfs(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
