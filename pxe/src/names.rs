@@ -18,7 +18,10 @@ pub(crate) fn plain(raw: &[u8]) -> Option<String> {
         return None;
     }
     let text = std::str::from_utf8(text).ok()?.to_ascii_lowercase();
-    let parts = text.split(['/', '\\']).map(str::trim).filter(|part| !part.is_empty() && *part != ".");
+    let parts = text
+        .split(['/', '\\'])
+        .map(str::trim)
+        .filter(|part| !part.is_empty() && *part != ".");
     let name = parts.collect::<Vec<_>>().join("/");
     (!name.is_empty()).then_some(name)
 }

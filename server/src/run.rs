@@ -1,6 +1,8 @@
 //! One run of `ka-server`: from checked settings to an exit code. The stages of a clone are in [`crate::clone`],
 //! those of the generic mode in [`crate::generic`]; what both share is [`Run`].
 
+mod reports;
+
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -10,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ka_disk::spec::BeaconSpec;
-use ka_status::report::NodeReport;
 use ka_status::run::RunEvent;
 use ka_status::summary::{GoldenTotals, RunSummary, StreamTotals};
 use ka_status::text::error_line;
@@ -20,12 +21,12 @@ use crate::approve::Desk;
 use crate::boot::{self, Images, Serving};
 use crate::cli::Options;
 use crate::failure::{Failure, OrFail};
-use crate::identities::{Compared, Identities};
+use crate::identities::Identities;
 use crate::monitor::Monitor;
 use crate::settings::{Job, Settings};
 use crate::stop::Stop;
-use crate::unfinished::{Done, Unfinished};
-use crate::verdict::{Content, Expected, compare};
+use crate::unfinished::Unfinished;
+use crate::verdict::{Content, Expected};
 use crate::{clone, command, dry_run, generic, report_file, start};
 
 /// How long the transport may take to end with its last events.
@@ -400,70 +401,6 @@ impl<'a> Run<'a> {
         self.summary
             .golden_problems
             .extend(problems.kept().iter().map(ToString::to_string));
-    }
-
-    /// Waits for the nodes' reports and compares each with what was sent.
-    ///
-    /// # Errors
-    /// No node is left, or the run was stopped.
-    pub(crate) fn collect_reports(&mut self) -> Result<()> {
-        self.enter("finishing")?;
-        let mut good = Vec::new();
-        for (node, payload) in self.survivors(self.server.collect_reports()?)? {
-            match NodeReport::decode(&payload) {
-                Err(error) => self
-                    .monitor
-                    .node_failed(node.id.0, "reporting", &error.to_string()),
-                Ok(report) => match compare(&self.expected, &report) {
-                    Ok(()) => good.push((node, report)),
-                    Err(reason) => self.monitor.node_failed(node.id.0, "comparing digests", &reason),
-                },
-            }
-        }
-        self.settle_reports(good);
-        Ok(())
-    }
-
-    fn keep_done(&mut self, node: &NodeInfo, report: NodeReport) {
-        let identity = node.identity();
-        if let Err(error) = self.unfinished.add(Done { identity, report }) {
-            self.monitor.emit(&RunEvent::Warning {
-                text: format!("{error:#}: a server started again would clone {node} once more"),
-            });
-        }
-    }
-
-    /// Calls those done that have nothing in common which no two machines may have; the others failed, and with them
-    /// whoever was called done before and has the same.
-    fn settle_reports(&mut self, good: Vec<(NodeInfo, NodeReport)>) {
-        for (node, report) in &good {
-            let identity = report.identity.as_deref().cloned().unwrap_or_default();
-            let name = self
-                .monitor
-                .node(node.id.0)
-                .map_or_else(|| node.name.clone(), |node| node.to_string());
-            self.identities.add(node.id.0, name, identity);
-        }
-        let twins = self.identities.twins();
-        for (id, reason) in &twins {
-            self.monitor.node_revoked(*id, "comparing identities", reason);
-        }
-        let is_twin = |id: u32| twins.iter().any(|(twin, _)| *twin == id);
-        // The boot server has been told of the first ones; what it is to be told of comes behind them.
-        let known = self.done.iter().take(self.finished);
-        self.finished = known.filter(|node| !is_twin(node.id.0)).count();
-        self.done.retain(|node| !is_twin(node.id.0));
-        for (node, report) in good.into_iter().filter(|(node, _)| !is_twin(node.id.0)) {
-            self.monitor.node_done(node.id.0, report.clone());
-            self.server.mark_done(node.id);
-            self.keep_done(&node, report);
-            self.done.push(node);
-        }
-    }
-
-    /// What no two of the clones may have in common.
-    pub(crate) fn compare_identities(&mut self, compared: Compared) {
-        self.identities.compare(compared);
     }
 
     /// Where clones tell their first boot, if anybody waits for that.

@@ -129,6 +129,21 @@ impl Unfinished {
         self.write()
     }
 
+    /// Forgets nodes whose clones are not good after all.
+    ///
+    /// # Errors
+    /// The file cannot be written: a server started again would take them for done.
+    pub(crate) fn remove(&mut self, identities: &[Identity]) -> Result<()> {
+        let before = self.kept.done.len();
+        self.kept
+            .done
+            .retain(|done| !identities.iter().any(|identity| done.identity.is(identity)));
+        if self.kept.done.len() == before {
+            return Ok(());
+        }
+        self.write()
+    }
+
     /// The run has ended: nothing is taken up any more, and its secrets go.
     ///
     /// # Errors
@@ -236,6 +251,11 @@ mod tests {
         let (mut second, before) = open(dir.path(), 1, false);
         assert_eq!(before, Before::TakenUp);
         assert_eq!((second.secret(), second.done()), (secret, &[done("n1")][..]));
+        second.add(done("n2")).unwrap();
+        second.remove(&[done("n1").identity]).unwrap();
+        drop(second);
+        let (mut second, _) = open(dir.path(), 1, false);
+        assert_eq!(second.done(), &[done("n2")]);
         second.close().unwrap();
         assert!(!path.exists(), "the secret stays behind");
         drop(second);

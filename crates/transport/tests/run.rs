@@ -142,7 +142,7 @@ fn four_nodes_go_through_a_whole_run_with_several_streams() {
         expected += &send_stream(&server, "kainstall3", []);
         expected += &send_stream(&server, "kainstall4", [1]);
         expected += &send_stream(&server, "kainstall5", [1 << 20, 7, 300_000]);
-        let reports = server.collect_reports().unwrap();
+        let reports = server.collect_reports(|_, _| {}).unwrap();
         for (node, report) in &reports {
             assert_eq!(*report, Outcome::Done(expected.clone().into_bytes()), "{node}");
         }
@@ -292,7 +292,7 @@ fn node_that_cannot_prepare_is_dropped_and_named_and_the_others_go_on() {
         assert!(is_done(&plans[1].1));
         assert_eq!(server.go().unwrap().len(), 1);
         let expected = send_stream(&server, "kainstall2", [1000; 10]);
-        let reports = server.collect_reports().unwrap();
+        let reports = server.collect_reports(|_, _| {}).unwrap();
         assert_eq!(reports.len(), 1);
         assert_eq!(reports[0].1, Outcome::Done(expected.into_bytes()));
         server.release(Duration::ZERO).unwrap();
@@ -326,7 +326,7 @@ fn chain_heals_when_the_middle_node_vanishes() {
         server.gather().unwrap();
         let expected = send_stream(&server, "data", std::iter::repeat_n(128 << 10, 2048));
         victim_left.join().unwrap();
-        let reports = server.collect_reports().unwrap();
+        let reports = server.collect_reports(|_, _| {}).unwrap();
         assert_eq!(reports.len(), 3, "{reports:?}");
         for (node, report) in reports {
             assert_eq!(report, Outcome::Done(expected.clone().into_bytes()), "{node}");
@@ -377,7 +377,7 @@ fn stream_ends_clearly_when_every_node_is_gone() {
             "{summary:?}"
         );
         assert!(matches!(
-            server.collect_reports(),
+            server.collect_reports(|_, _| {}),
             Err(TransportError::NoNodes { .. })
         ));
     });
@@ -465,7 +465,7 @@ fn node_joins_over_ipv6() {
         });
         assert_eq!(server.gather().unwrap().len(), 2);
         let expected = send_stream(&server, "data", [100_000; 20]);
-        let reports = server.collect_reports().unwrap();
+        let reports = server.collect_reports(|_, _| {}).unwrap();
         assert!(
             reports
                 .iter()
@@ -488,7 +488,7 @@ fn a_clone_that_booted_is_heard_when_the_run_is_long_over() {
         let node = good_node(node_config(&server, 14, 140), Duration::ZERO);
         let id = server.gather().unwrap()[0].id;
         send_stream(&server, "data", [1000]);
-        server.collect_reports().unwrap();
+        server.collect_reports(|_, _| {}).unwrap();
         server.release(Duration::ZERO).unwrap();
         node.join().unwrap().unwrap();
 

@@ -14,6 +14,7 @@ use ka_tests::disk::{Disk, GIB};
 use ka_tests::golden::{self, Golden, MountedTree, Plan, Volume};
 use ka_tests::lab::Lab;
 use ka_tests::process::{Ended, Program};
+use nix::sys::signal::Signal;
 
 use crate::kit::{Kit, finish, mib};
 
@@ -266,6 +267,19 @@ fn a_loader_or_hook_that_fails_fails_the_clone_and_leaves_no_table() -> Result<(
         .says("95-no.pre-boot")?
         .says("no licence left")?;
     ensure!(!disk.looks_finished()?, "the disk looks finished");
+    kit.lab.expect_unmounted(1)?;
+
+    // The UUIDs that fstab and the boot loader go by are not a hook's to change.
+    let uuid = "01234567-89ab-cdef-0123-456789abcdef";
+    executable(
+        &kit.golden.root().join("etc/ka/hooks.d/95-no.pre-boot"),
+        &format!("#!/bin/sh\nmkswap -U {uuid} ${{KA_ROOT_DEVICE%1}}2\n"),
+    )?;
+    run(&kit, &disk, &[])?
+        .expect(3)?
+        .says("a hook has changed the UUID of ")?
+        .says(uuid)?;
+    ensure!(!disk.looks_finished()?, "the disk looks finished");
     kit.lab.expect_unmounted(1)
 }
 
@@ -332,6 +346,37 @@ fn clones_with_one_machine_id_and_one_ssh_host_key_are_named_and_the_run_is_not_
         }
         ensure!(line.contains("0123456789abcdef0123456789abcdef"), "{line}");
     }
+    Ok(())
+}
+
+/// The quick one restarts from its disk while the slow one is still at work, and nobody will ever hear of it again.
+#[test]
+fn a_clone_that_was_reported_before_the_server_was_killed_is_known_to_the_next_one() -> Result<()> {
+    let kit = kit("postknown", 2)?;
+    without_initramfs(&kit)?;
+    executable(
+        &kit.golden.root().join("etc/ka/hooks.d/95-slow.pre-boot"),
+        "#!/bin/sh\ngrep -q slow /etc/hostname && sleep 8\nexit 0\n",
+    )?;
+    let disks = ["quick", "slow"].map(|name| kit.disk(name, 2 * GIB, 512));
+    let disks = disks.into_iter().collect::<Result<Vec<_>>>()?;
+    let mut server = kit.server(&["-n", "2"])?;
+    let quick = kit.node(1, &server, &disks[0], &["--name", "quick"])?;
+    let slow = kit.node(2, &server, &disks[1], &["--name", "slow", "--retries", "8"])?;
+    quick.wait()?.expect(0)?;
+    server.run.signal(Signal::SIGKILL)?;
+    drop(server);
+    let quick = disks[0].fingerprint()?;
+    let outcome = finish(kit.server(&["-n", "2"])?, vec![slow])?;
+    outcome.expect_success()?;
+    outcome
+        .server
+        .says("1 node is done already")?
+        .says("2 nodes done")?;
+    ensure!(
+        disks[0].fingerprint()? == quick,
+        "the quick one's disk was written to"
+    );
     Ok(())
 }
 

@@ -156,6 +156,11 @@ impl Run {
         self.keep_done(identity);
     }
 
+    /// Streams are numbered on from `before`, as after rounds that had so many.
+    pub(crate) const fn number_streams_from(&mut self, before: u32) {
+        self.streams_before = before;
+    }
+
     /// A machine that was done is armed again: it is not sent home when it comes.
     pub fn forget_done(&mut self, mac: MacAddr) {
         self.done.retain(|done| done.mac != Some(mac));

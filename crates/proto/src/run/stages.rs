@@ -103,7 +103,7 @@ impl Run {
         let waiting = self
             .members
             .get(&node)
-            .is_some_and(|member| matches!(member.state, MemberState::Waiting));
+            .filter(|member| matches!(member.state, MemberState::Waiting));
         let in_time = match &self.phase {
             Phase::Idle
             | Phase::Asking {
@@ -112,18 +112,18 @@ impl Run {
             Phase::Streaming(run) => run.is_done(node),
             _ => false,
         };
-        if !waiting || !in_time {
+        let Some(info) = waiting.filter(|_| in_time).map(|member| member.info.clone()) else {
             self.lose(now, node, &Reason::new("it reported before it was finished"));
             return;
-        }
+        };
         self.set_state(
             node,
             MemberState::Reported {
-                report,
+                report: report.clone(),
                 released: false,
             },
         );
-        self.event(RunEvent::NodeReported { node });
+        self.event(RunEvent::NodeReported { node: info, report });
         self.release_the_reported();
         self.finish_stage();
     }

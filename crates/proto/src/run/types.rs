@@ -302,7 +302,9 @@ pub enum RunEvent {
     /// A node's report is here.
     NodeReported {
         /// Who.
-        node: NodeId,
+        node: NodeInfo,
+        /// What it says; it is among the outcomes of the stage, too.
+        report: Payload,
     },
     /// The round is over and its connections are closed; nothing more will happen unless
     /// [`super::Run::next_round`] is called.

@@ -47,6 +47,7 @@ impl World {
                 return Err(self.violation(*host, what));
             }
         }
+        self.check_restarted()?;
         self.check_rounds()
     }
 

@@ -15,7 +15,7 @@ use crate::wire::{FRAME_PREFIX, Payload};
 
 impl World {
     pub(super) fn join(&mut self, host: usize, life: u32) {
-        let name = format!("node{host}");
+        let name = node_name(host);
         let ip = node_ip(host);
         let join = Join {
             session: SessionName::new("kainstall").unwrap_or_else(|_| unreachable!("a good name")),
@@ -28,6 +28,7 @@ impl World {
             proof: [0; 32],
         };
         let remote = SocketAddr::new(ip, 40_000);
+        self.note_connection(conn_of(host, life));
         self.server.handle_join(
             self.now,
             conn_of(host, life),
@@ -45,6 +46,11 @@ impl World {
     ) -> Result<(), Violation> {
         if host == SERVER {
             let message = ToServer::decode(body).map_err(|err| self.violation(host, err.to_string()))?;
+            if !self.knows_connection(conn_of(from, life)) {
+                let reset = Event::ControlClosed { from: SERVER, life };
+                self.push(from, Some(SERVER), self.scenario.latency, reset);
+                return Ok(());
+            }
             self.server.handle_message(self.now, conn_of(from, life), message);
         } else {
             let message = ToNode::decode(body).map_err(|err| self.violation(host, err.to_string()))?;
@@ -140,7 +146,10 @@ impl World {
         match order {
             Order::Accepted { node, .. } => {
                 self.hosts[host].id = Some(node);
-                self.by_id.insert(node, host);
+                // An earlier server's word may come late.
+                if self.knows_connection(conn_of(host, life)) {
+                    self.by_id.insert(node, host);
+                }
             }
             Order::Queued { .. } | Order::Gathering { .. } | Order::Finish => {}
             Order::Prepare(_) => work(Step::Prepare, 5, 500),
@@ -152,8 +161,12 @@ impl World {
     }
 }
 
+pub(super) fn node_name(host: usize) -> String {
+    format!("node{host}")
+}
+
 /// Hosts are in the chain in the order of their numbers.
-fn node_ip(host: usize) -> IpAddr {
+pub(super) fn node_ip(host: usize) -> IpAddr {
     let [.., c, d] = host.to_be_bytes();
     IpAddr::V4(Ipv4Addr::new(10, 0, c, d))
 }

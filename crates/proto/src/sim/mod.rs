@@ -1,6 +1,6 @@
 //! The simulator: the same machines that run on the wire, with up to a thousand nodes, in virtual time, from a seed.
 //!
-//! Processes are killed, machines lose power, freeze or are cut off, disks stall and fail, in any stage. The driver
+//! Processes are killed (the server's may be started again), machines lose power, freeze or are cut off, disks stall and fail, in any stage. The driver
 //! here does what the transport does, with descriptors for payload. It checks all the time that no consumer gets a
 //! wrong byte or one out of order, that nobody holds more than its window, that every machine that is not finished
 //! has a timer; and at the end that every node is done or named, and that those that nothing happened to are done.
@@ -16,6 +16,7 @@ mod event;
 mod host;
 mod net;
 mod pump;
+mod restart;
 mod rng;
 mod rounds;
 mod scenario;
@@ -50,6 +51,8 @@ pub struct Report {
     pub rejoined: u32,
     /// How often a host came back for a next round.
     pub returned: u32,
+    /// How often the server was started again.
+    pub server_restarts: u32,
     /// Hosts that are done, by what the server said in their round: host 1 first.
     pub done: Vec<bool>,
     /// Events simulated.

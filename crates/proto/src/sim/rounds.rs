@@ -62,6 +62,17 @@ impl Rounds {
         self.streams_opened = stream;
     }
 
+    /// The server was started again, and counts them anew.
+    pub(super) const fn begin_anew(&mut self, now: Duration) {
+        (self.number, self.began) = (1, now);
+        self.streams_before = self.streams_opened;
+    }
+
+    /// Streams of all rounds before.
+    pub(super) const fn streams_before(&self) -> u32 {
+        self.streams_before
+    }
+
     /// Which stream of its round this is, from 1.
     pub(super) const fn stream_of_round(&self, stream: u32) -> u32 {
         stream.saturating_sub(self.streams_before)
@@ -144,15 +155,17 @@ impl World {
         self.queue.push(at, host, None, Event::Return);
     }
 
-    /// A new life of this host, if there still is a server and it is not done.
+    /// A new life of this host, if there still is a server.
     pub(super) fn return_host(&mut self, host: usize) {
+        if host == SERVER {
+            return self.restart_server();
+        }
         let is_back = self.hosts[host].node.is_some() && self.hosts[host].is_running();
-        if self.server_over
-            || is_back
-            || self.breaks(Sabotage::NobodyComesBack)
-            || self.rounds.done.contains(&host)
-        {
+        if self.server_over || is_back || self.breaks(Sabotage::NobodyComesBack) {
             return;
+        }
+        if self.server_is_down() {
+            return self.come_back_in(host, 500, 3000);
         }
         self.note(host, || "comes back".to_owned());
         self.rounds.returned += 1;

@@ -61,6 +61,15 @@ fn a_clone_that_is_made_twice_is_noticed() {
     expect(Sabotage::ForgetsWhoIsDone, scenario, "done a second time");
 }
 
+/// The server dies when the second node has reported, while the first one hangs in its report.
+#[test]
+fn a_server_started_again_that_has_forgotten_who_is_done_is_noticed() {
+    let mut scenario = with(of_three(), 1, 0, Fault::StepHangs(Step::Report));
+    (scenario.rounds, scenario.server_restarts, scenario.hold_release) = (2, true, true);
+    let scenario = with(scenario, 0, 15, Fault::Kill);
+    expect(Sabotage::ForgetsWhoIsDone, scenario, "done a second time");
+}
+
 /// Without healing those below a killed node are lost, and told to come back.
 #[test]
 fn a_node_that_no_round_takes_is_noticed() {

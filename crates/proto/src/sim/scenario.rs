@@ -122,6 +122,8 @@ pub struct Scenario {
     pub rounds: u32,
     /// With several rounds: whether machines that were killed or lost power are started again.
     pub restarts: bool,
+    /// With several rounds: whether a server that was killed or lost power is started again, with its state directory.
+    pub server_restarts: bool,
     /// What is broken on purpose.
     pub sabotage: Option<Sabotage>,
     /// What goes wrong.
@@ -153,6 +155,7 @@ impl Scenario {
             wanted: nodes,
             rounds: 1,
             restarts: false,
+            server_restarts: false,
             sabotage: None,
             faults: Vec::new(),
         }
@@ -198,6 +201,7 @@ impl Scenario {
         scenario.spool_fails_percent = rng.pick(&[0, 0, 0, 20]);
         scenario.rounds = rng.pick(&[1, 1, 2, 3]);
         scenario.restarts = rng.chance(60);
+        scenario.server_restarts = rng.chance(60);
         scenario
     }
 

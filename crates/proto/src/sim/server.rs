@@ -145,6 +145,10 @@ impl World {
                 self.open_branch(stream, node);
                 Ok(())
             }
+            RunEvent::NodeReported { ref node, .. } => {
+                self.keep_report(node);
+                Ok(())
+            }
             RunEvent::NodeRejoined { .. } => {
                 self.branches.rejoined += 1;
                 Ok(())

@@ -402,6 +402,43 @@ fn who_dies_in_each_round_is_not_waited_for_after_the_last() {
     assert_eq!(report.done, [true, false, true, true]);
 }
 
+/// In every stage, and both ways to die; who had reported is not done again.
+#[test]
+fn a_server_that_is_started_again_goes_on_with_those_that_are_not_done() {
+    for fault in [Fault::Kill, Fault::PowerCut] {
+        for at in (0..40).map(|step| Duration::from_millis(100 + 400 * step)) {
+            let mut scenario = in_rounds(&[]);
+            (scenario.server_restarts, scenario.seed) = (true, at.as_secs());
+            scenario.stream_bytes = 200 << 20;
+            scenario.faults.push(Planned { host: 0, at, fault });
+            let report = check(0, &scenario);
+            assert_eq!(report.done, [true; 4], "{fault:?} at {at:?}");
+        }
+    }
+}
+
+#[test]
+fn random_runs_with_a_server_that_dies_keep_every_invariant() {
+    let (all, mut restarts) = (seeds(2000), 0);
+    for seed in all.clone() {
+        let mut scenario = Scenario::from_seed(seed, 9);
+        (scenario.rounds, scenario.server_restarts) = (scenario.rounds.max(2), true);
+        let mut rng = Rng::new(seed);
+        if rng.chance(50) {
+            scenario.faults.clear();
+        }
+        for _ in 0..rng.pick(&[1, 1, 2]) {
+            scenario.faults.push(Planned {
+                host: 0,
+                at: Duration::from_millis(rng.between(0, 30_000)),
+                fault: rng.pick(&[Fault::Kill, Fault::PowerCut]),
+            });
+        }
+        restarts += check(seed, &scenario).server_restarts;
+    }
+    assert!(restarts > 0 || all.end - all.start < 1000, "it never came back");
+}
+
 #[test]
 fn random_runs_with_few_nodes_keep_every_invariant() {
     let (all, mut rejoined, mut returned) = (seeds(10_000), 0, 0);

@@ -7,6 +7,7 @@ use super::branches::Branches;
 use super::event::{Event, Queue, SERVER, Scheduled};
 use super::host::{Alive, Host};
 use super::net::{Link, LinkId};
+use super::restart::Lives;
 use super::rng::Rng;
 use super::rounds::Rounds;
 use super::scenario::{Fault, Sabotage, Scenario};
@@ -41,6 +42,7 @@ pub(super) struct World {
     pub(super) produced: u64,
     pub(super) branches: Branches,
     pub(super) rounds: Rounds,
+    pub(super) lives: Lives,
     /// Hosts that the server set aside because they were slow.
     pub(super) set_aside: BTreeSet<usize>,
     /// The server is gone for good.
@@ -65,6 +67,7 @@ impl World {
             produced: 0,
             branches: Branches::default(),
             rounds: Rounds::new(),
+            lives: Lives::default(),
             set_aside: BTreeSet::new(),
             server_gone: false,
             last_arrivals: BTreeMap::new(),
@@ -104,7 +107,7 @@ impl World {
             }
             at_once = if scheduled.at == self.now { at_once + 1 } else { 0 };
             self.now = scheduled.at;
-            if self.now > LIMIT * self.scenario.rounds || at_once > MOST_AT_ONCE {
+            if self.now > self.limit(LIMIT) || at_once > MOST_AT_ONCE {
                 return Err(self.violation(scheduled.host, "the run hangs".to_owned()));
             }
             self.take(scheduled)?;
@@ -123,6 +126,7 @@ impl World {
             endings,
             rejoined: self.branches.rejoined,
             returned: self.rounds.returned,
+            server_restarts: self.lives.restarts,
             done: (1..self.hosts.len())
                 .map(|host| self.rounds.done.contains(&host))
                 .collect(),
@@ -246,13 +250,6 @@ impl World {
                 }
             }
             Fault::StepFails(_) | Fault::StepHangs(_) => {}
-        }
-    }
-
-    /// Without the server the run is over; the nodes find out by themselves.
-    fn lose_server(&mut self, host: usize) {
-        if host == SERVER {
-            (self.server_over, self.server_gone) = (true, true);
         }
     }
 

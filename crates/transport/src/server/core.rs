@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::messages::{Command, Connection, Input, OpenStream, Queues, Reply, Waiting};
+use super::messages::{Command, Connection, Input, OpenStream, Queues, Reply, Reported, Waiting};
 use super::types::{NodeInfo, ServerConfig, ServerEvent};
 use crate::error::TransportError;
 use crate::key::ServerKey;
@@ -50,6 +50,8 @@ pub(super) struct Core {
     pub(super) joining_wants_release: bool,
     pub(super) gathered: Option<Result<Vec<NodeInfo>, &'static str>>,
     pub(super) waiting: Waiting,
+    /// Reports of this round that nobody has asked for yet.
+    pub(super) reported: Vec<Reported>,
     pub(super) open: Option<OpenStream>,
     pub(super) door: Door,
     pub(super) pump_reports: mpsc::UnboundedSender<Report>,
@@ -85,6 +87,7 @@ impl Core {
             joining_wants_release: false,
             gathered: None,
             waiting: Waiting::Nobody,
+            reported: Vec::new(),
             open: None,
             door,
             pump_reports,
@@ -142,9 +145,10 @@ impl Core {
                 let result = self.run.go(self.now());
                 self.wait_for(result, reply, Waiting::Go);
             }
-            Command::CollectReports { reply } => {
+            Command::CollectReports { each, reply } => {
                 let result = self.run.collect_reports(self.now());
-                self.wait_for(result, reply, Waiting::Reports);
+                self.wait_for(result, reply, |reply| Waiting::Reports { each, reply });
+                self.pass_on_reports();
             }
             Command::Release { stagger, reply } => {
                 let result = self.run.release(self.now(), stagger);
@@ -262,6 +266,7 @@ impl Core {
             return drop(reply.send(Err(TransportError::Aborted { reason })));
         }
         self.over = None;
+        self.reported.clear();
         let begun = keys.and_then(|(run, run_key)| {
             let begun = self.run.next_round(self.now(), run, run_key, grace);
             begun

@@ -21,6 +21,9 @@ use crate::tunnel::{Tunnel, Tunnelling};
 /// Where a command's answer goes. The caller waits for it, so there is always room.
 pub(super) type Reply<T> = Sender<Result<T, TransportError>>;
 
+/// A node, and what it reports.
+pub(super) type Reported = (NodeInfo, Vec<u8>);
+
 /// What the facade asks of the core.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -47,6 +50,8 @@ pub(crate) enum Command {
         reason: String,
     },
     CollectReports {
+        /// Where each report goes as it comes.
+        each: Sender<Reported>,
         reply: Reply<Answers>,
     },
     Release {
@@ -115,7 +120,10 @@ pub(super) enum Waiting {
     Gather(Reply<Vec<NodeInfo>>),
     Prepare(Reply<Answers>),
     Go(Reply<Endings>),
-    Reports(Reply<Answers>),
+    Reports {
+        each: Sender<Reported>,
+        reply: Reply<Answers>,
+    },
     Release(Reply<()>),
 }
 
@@ -148,9 +156,13 @@ pub(crate) fn ask<T>(
     command: impl FnOnce(Sender<T>) -> Command,
 ) -> Result<T, TransportError> {
     let (reply, answer) = crossbeam_channel::bounded(1);
-    let ended = || TransportError::Aborted {
+    commands.send(command(reply)).map_err(ended)?;
+    answer.recv().map_err(ended)
+}
+
+/// Why a core that is gone does not answer.
+pub(super) fn ended<E>(_: E) -> TransportError {
+    TransportError::Aborted {
         reason: "the server has ended".to_owned(),
-    };
-    commands.send(command(reply)).map_err(|_| ended())?;
-    answer.recv().map_err(|_| ended())
+    }
 }

@@ -28,6 +28,7 @@ use crate::stream::StreamWriter;
 
 pub use approvals::{ApprovalWanted, Approvals};
 pub(crate) use core::sleep_until;
+use messages::ended;
 pub(crate) use messages::{Command, ask};
 pub(crate) use outcome::MAX_EVENT_BYTES;
 pub(crate) use start::runtime;
@@ -135,11 +136,24 @@ impl Server {
     }
 
     /// Tells the nodes that all streams are through, and waits until each has reported, failed, or used up its time.
+    /// `each` gets every report as soon as it is here, on this thread: who reports first may be done long before the
+    /// last one.
     ///
     /// # Errors
     /// [`TransportError::Misuse`] while a stream is open.
-    pub fn collect_reports(&self) -> Result<Answers, TransportError> {
-        self.ask(|reply| Command::CollectReports { reply })?
+    pub fn collect_reports(&self, mut each: impl FnMut(&NodeInfo, &[u8])) -> Result<Answers, TransportError> {
+        let (reported, reports) = crossbeam_channel::unbounded();
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        let command = Command::CollectReports {
+            each: reported,
+            reply,
+        };
+        self.commands.send(command).map_err(ended)?;
+        // Ends when the core waits for no more.
+        for (node, report) in reports {
+            each(&node, &report);
+        }
+        answer.recv().map_err(ended)?
     }
 
     /// Lets the nodes go, one after another `stagger` apart, and waits until they have left.

@@ -80,9 +80,19 @@ impl Core {
             })
             .collect();
         match std::mem::replace(&mut self.waiting, Waiting::Nobody) {
-            Waiting::Prepare(reply) | Waiting::Reports(reply) => drop(reply.send(Ok(outcomes))),
+            Waiting::Prepare(reply) | Waiting::Reports { reply, .. } => drop(reply.send(Ok(outcomes))),
             Waiting::Go(reply) => drop(reply.send(Ok(without_payload(outcomes)))),
             other => self.waiting = other,
+        }
+    }
+
+    /// Gives those that wait for reports the ones that are here.
+    pub(super) fn pass_on_reports(&mut self) {
+        if let Waiting::Reports { each, .. } = &self.waiting {
+            for report in self.reported.drain(..) {
+                // Whoever has gone wants none.
+                each.send(report).ok();
+            }
         }
     }
 
@@ -139,7 +149,7 @@ impl Core {
         match std::mem::replace(&mut self.waiting, Waiting::Nobody) {
             Waiting::Nobody => {}
             Waiting::Gather(reply) => drop(reply.send(Err(aborted()))),
-            Waiting::Prepare(reply) | Waiting::Reports(reply) => drop(reply.send(Err(aborted()))),
+            Waiting::Prepare(reply) | Waiting::Reports { reply, .. } => drop(reply.send(Err(aborted()))),
             Waiting::Go(reply) => drop(reply.send(Err(aborted()))),
             // The end of the run is what a release waits for.
             Waiting::Release(reply) => drop(reply.send(Ok(()))),
@@ -180,7 +190,12 @@ impl Core {
                     set_aside,
                 });
             }
-            RunEvent::NodeReported { node } => self.event(ServerEvent::Reported { node }),
+            RunEvent::NodeReported { node, report } => {
+                let node = self.info(&node);
+                self.event(ServerEvent::Reported { node: node.id });
+                self.reported.push((node, report.0));
+                self.pass_on_reports();
+            }
             event @ (RunEvent::NodeAway { .. } | RunEvent::NodeRejoined { .. }) => self.show_stray(event),
             RunEvent::LinkUp { .. } | RunEvent::LinkLost { .. } => log_link(&event),
             // Handled before.

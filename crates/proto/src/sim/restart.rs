@@ -1,0 +1,132 @@
+//! A server that is killed and started again with the same state directory: it knows who had reported, and goes on with
+//! the others, who look for it.
+//!
+//! Connections of its former life are refused by its kernel. Streams are numbered on, so that nothing of the one before
+//! can pass for its own here; on the wire the run's number and key see to that.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::Violation;
+use super::control::{node_ip, node_name};
+use super::event::{Event, SERVER};
+use super::host::{Alive, Host};
+use super::scenario::{Fault, Sabotage};
+use super::world::World;
+use crate::identity::Identity;
+use crate::ids::RunId;
+use crate::run::{ConnId, NodeInfo, Run, RunConfig};
+
+/// What outlives the server's process, or belongs to one.
+#[derive(Debug, Default)]
+pub(super) struct Lives {
+    /// How often it was started again.
+    pub(super) restarts: u32,
+    /// Connections of this life.
+    connections: BTreeSet<ConnId>,
+    /// Whose report was kept before anything else was done.
+    reported: BTreeSet<usize>,
+}
+
+impl World {
+    /// Without the server the run is over, and the nodes find out by themselves; or it comes back.
+    pub(super) fn lose_server(&mut self, host: usize) {
+        if host != SERVER {
+            return;
+        }
+        if self.scenario.server_restarts && self.scenario.rounds > 1 {
+            let at = self.now + self.rng.millis(500, 8000);
+            self.queue.push(at, SERVER, None, Event::Return);
+        } else {
+            (self.server_over, self.server_gone) = (true, true);
+        }
+    }
+
+    /// Whether there is nobody at the server's address, for now.
+    pub(super) fn server_is_down(&self) -> bool {
+        matches!(self.hosts[SERVER].alive, Alive::Dead | Alive::Gone)
+    }
+
+    pub(super) fn note_connection(&mut self, conn: ConnId) {
+        self.lives.connections.insert(conn);
+    }
+
+    /// Whether this process has accepted it. Another one's gets a reset from the kernel.
+    pub(super) fn knows_connection(&self, conn: ConnId) -> bool {
+        self.lives.connections.contains(&conn)
+    }
+
+    pub(super) fn keep_report(&mut self, node: &NodeInfo) {
+        if let Some(&host) = self.by_id.get(&node.id) {
+            self.lives.reported.insert(host);
+        }
+    }
+
+    pub(super) fn restart_server(&mut self) {
+        self.lives.restarts += 1;
+        self.lives.connections.clear();
+        self.rounds.begin_anew(self.now);
+        let done: BTreeSet<usize> = self.rounds.done.union(&self.lives.reported).copied().collect();
+        self.note(SERVER, || format!("starts again, {done:?} are done"));
+        self.hosts[SERVER] = Host {
+            life: self.lives.restarts,
+            cut_off_until: self.hosts[SERVER].cut_off_until,
+            ..Host::new()
+        };
+        self.by_id.clear();
+        self.clear_branches();
+        self.branches.is_lost = false;
+        self.produced = 0;
+        let wanted = self.scenario.wanted.saturating_sub(done.len());
+        let byte = u8::try_from(100 + self.lives.restarts).unwrap_or(u8::MAX);
+        let config = RunConfig {
+            run: RunId([byte; 16]),
+            wanted: u32::try_from(wanted).ok(),
+            ..super::server::config(&self.scenario)
+        };
+        self.server = Run::new(config, self.now);
+        self.server.number_streams_from(self.rounds.streams_before());
+        for host in done {
+            self.rounds.done.insert(host);
+            if !self.breaks(Sabotage::ForgetsWhoIsDone) {
+                self.server.remember_done(identity_of(host));
+            }
+        }
+        // It had all that were wanted, and only had to say so.
+        self.server_over = wanted == 0;
+    }
+
+    /// Where the server is all that something happened to, everybody is done in the end.
+    pub(super) fn check_restarted(&self) -> Result<(), Violation> {
+        let is_calm = |planned: &super::Planned| {
+            let dies = matches!(planned.fault, Fault::Kill | Fault::PowerCut);
+            (planned.host == SERVER && dies) || self.scenario.is_spared(planned.host)
+        };
+        if self.lives.restarts == 0 || !self.scenario.faults.iter().all(is_calm) {
+            return Ok(());
+        }
+        let left = (1..self.hosts.len())
+            .filter(|host| !self.set_aside.contains(host))
+            .find(|host| !self.rounds.done.contains(host));
+        match left {
+            Some(host) if self.rounds.done.len() < self.scenario.wanted => {
+                Err(self.violation(host, "the server was started again, and did not do it".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How long a run may take: each life of the server may have all its rounds.
+    pub(super) fn limit(&self, of_round: Duration) -> Duration {
+        of_round * self.scenario.rounds * (1 + self.lives.restarts)
+    }
+}
+
+/// What a server remembers a host by.
+fn identity_of(host: usize) -> Identity {
+    Identity {
+        mac: None,
+        name: node_name(host),
+        addr: node_ip(host),
+    }
+}
