@@ -2,10 +2,12 @@
 //!
 //! The runner times them, tells the journal, and looks for a stop request between two of them.
 
+use std::io;
 use std::time::Instant;
 
 use ka_status::event::Step;
 use ka_status::text::error_text;
+use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::journal::Journal;
@@ -58,7 +60,8 @@ pub(crate) fn run_step<T>(
     let result = stop
         .check()
         .and_then(|()| run())
-        .map_err(|error| stop.check().err().unwrap_or(error));
+        .map_err(|error| stop.check().err().unwrap_or(error))
+        .map_err(|error| explain_read_only(step, error));
     match result {
         Ok(value) => {
             journal.done(step, started.elapsed());
@@ -68,6 +71,36 @@ pub(crate) fn run_step<T>(
             journal.failed(step, &error_text(reason.as_ref()));
             Err(StepError { step, reason })
         }
+    }
+}
+
+/// What a node has mounted to write to it is only read-only after an error: the journal of ext4 or XFS could not be
+/// written (ext4(5), `errors=`), and whoever writes next hears of that and not of the disk.
+fn explain_read_only(step: Step, error: anyhow::Error) -> anyhow::Error {
+    let mounts_are_its_own = !matches!(
+        step,
+        Step::FindServer
+            | Step::Stage2
+            | Step::Drivers
+            | Step::ChooseDisks
+            | Step::Check
+            | Step::Partition
+            | Step::Format
+            | Step::Mount
+            | Step::Command
+    );
+    let is_read_only = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref::<io::Error>();
+        let code = io.and_then(io::Error::raw_os_error);
+        code.or_else(|| Some(cause.downcast_ref::<Errno>()?.raw_os_error()))
+            == Some(Errno::ROFS.raw_os_error())
+    };
+    if mounts_are_its_own && error.chain().any(is_read_only) {
+        error.context(
+            "the kernel made a file system of the clone read-only, as after an Input/output error of its disk (see dmesg)",
+        )
+    } else {
+        error
     }
 }
 
@@ -107,6 +140,17 @@ mod tests {
         assert_eq!(error.to_string(), "formatting: mkfs.ext4 said no");
         assert_eq!(bench, ["partition"]);
         assert_eq!(journal.record().steps.len(), 1);
+    }
+
+    #[test]
+    fn a_file_system_that_became_read_only_is_explained_and_one_of_the_node_itself_is_not() {
+        let read_only = || anyhow::Error::from(io::Error::from(Errno::ROFS)).context("writing /mnt/disk/a");
+        let said = |step| error_text(explain_read_only(step, read_only()).as_ref());
+        assert!(said(Step::Restore).contains("Input/output error of its disk"));
+        assert!(said(Step::Restore).ends_with(&said(Step::Partition)));
+        assert!(!said(Step::Partition).contains("Input/output"));
+        let full = explain_read_only(Step::Restore, io::Error::from(Errno::NOSPC).into());
+        assert_eq!(full.chain().count(), 1);
     }
 
     #[test]
