@@ -32,10 +32,13 @@ const AUTO_SHARE: u32 = 10;
 const AUTO_FREE: Duration = Duration::from_millis(250);
 /// From then on, or when its share is used up, it is known how fast this disk is read.
 const SAMPLE: Duration = Duration::from_millis(500);
-/// A guess after a fifth of that may be wrong by a factor, hardly by this one: more than so many times the share is
-/// given up at once.
+/// A guess after a fifth of that, once something has been read, may be wrong by a factor, hardly by this one: more than
+/// so many times the share is given up at once.
 const SAMPLE_GUESS: u32 = 5;
+const GUESS_BYTES: u64 = 2 << 20;
 const CLEARLY: u32 = 3;
+/// No more is said of what would take longer.
+const MOST_SAID: Duration = Duration::from_secs(100 * 3600);
 /// What opening and describing a file costs, as bytes read: about what a solid state disk reads meanwhile.
 const FILE_BYTES: u64 = 32 << 10;
 
@@ -266,7 +269,7 @@ impl Budget {
         };
         self.given_up = Some(format!(
             "it would have taken about {} after {} of the run; --verify does it always",
-            clock(needed),
+            clock(needed.min(MOST_SAID)),
             clock(self.run)
         ));
         Err(io::Error::other("reading back takes too long"))
@@ -276,11 +279,12 @@ impl Budget {
     fn too_long(&self, took: Duration, done: u64) -> Option<Duration> {
         let limit = self.limit?;
         let sample = SAMPLE.min(limit);
-        if took < sample / SAMPLE_GUESS {
+        let is_early = took < sample;
+        if took < sample / SAMPLE_GUESS || (is_early && done < GUESS_BYTES) {
             return None;
         }
         let needed = took.mul_f64(part(self.work.max(done), done.max(1)));
-        let margin = if took < sample { CLEARLY } else { 1 };
+        let margin = if is_early { CLEARLY } else { 1 };
         (needed > limit * margin).then_some(needed)
     }
 }
@@ -315,7 +319,8 @@ mod tests {
         assert_eq!(at(1, 200), None, "5 s in all");
         assert_eq!(at(1, 50), Some(Duration::from_secs(20)));
         let early = |millis, mib: u64| auto.too_long(Duration::from_millis(millis), mib << 20);
-        assert_eq!(early(99, 0), None, "too early to say");
+        assert_eq!(early(99, 3), None, "too early to say");
+        assert_eq!(early(499, 1), None, "too little to say");
         assert_eq!(early(200, 100), None, "2 s in all");
         assert_eq!(early(200, 10), None, "20 s in all, a guess that may be wrong");
         assert_eq!(early(200, 5), Some(Duration::from_secs(40)), "clearly too long");
