@@ -34,6 +34,15 @@ impl Outcome {
         }
         self.server.expect(0).context("the server").map(drop)
     }
+
+    /// Insists that the run of a killed server with two nodes, one of them done, was taken up and ended well.
+    pub(crate) fn expect_taken_up(&self) -> Result<()> {
+        self.expect_success()?;
+        self.server
+            .says("1 node is done already")?
+            .says("2 nodes done")
+            .map(drop)
+    }
 }
 
 /// Root on ext4 and swap, MBR, 512 MiB: for everything that is not about layouts.
