@@ -1,9 +1,9 @@
 //! The stream `getstage2`: tools and storage drivers for a node that was booted from the network and has none.
 //!
-//! It comes before the plan, in front of everything that could need a tool. A node whose system is in memory unpacks it
-//! there; a node on a full system has its own tools: it takes the stream, so that its successors get it, and drops it.
+//! It comes before the plan, in front of everything that could need a tool. A node whose system is in memory
+//! unpacks it there, once the end of the stream is here and signed; a node on a full system has its own tools: it takes
+//! the stream, so that its successors get it, and drops it.
 
-use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -12,9 +12,9 @@ use anyhow::Context;
 use ka_host::system;
 use ka_status::event::Step;
 use ka_status::text::{error_text, size};
-use ka_transport::{Block, StreamReader};
+use ka_transport::StreamReader;
 
-use crate::init::{self, Limits};
+use crate::init::{self, HeldArchive, Limits};
 use crate::session::{Session, System};
 use crate::steps::run_step;
 
@@ -65,13 +65,8 @@ fn drop_tools(session: &Session<'_>, reader: &mut StreamReader) -> anyhow::Resul
     Ok(())
 }
 
+/// Not one byte of the tools is anywhere but in memory without a name before the stream's end is proved.
 fn unpack_tools(session: &Session<'_>, reader: &mut StreamReader) -> anyhow::Result<()> {
-    let blocks = Blocks {
-        reader,
-        session,
-        block: None,
-        at: 0,
-    };
     let limits = Limits {
         reserve_bytes: session.options.buffer.0 as u64 + WORKING_MEMORY_BYTES,
         available: &system::available_memory_bytes,
@@ -80,7 +75,17 @@ fn unpack_tools(session: &Session<'_>, reader: &mut StreamReader) -> anyhow::Res
             bytes: MAX_BYTES,
         },
     };
-    let unpacked = init::unpack_compressed(blocks, Path::new("/"), &limits)?;
+    let archive = HeldArchive::collect(
+        || {
+            session.stop.check()?;
+            reader.recv().map_err(|error| {
+                session.note_broken_stream();
+                error.into()
+            })
+        },
+        &limits,
+    )?;
+    let unpacked = archive.unpack(Path::new("/"), &limits)?;
     session.journal.news(
         Step::Stage2,
         format!("{} files, {}", unpacked.files, size(unpacked.bytes)),
@@ -103,37 +108,4 @@ fn load_drivers(session: &Session<'_>) {
         Err(error) => journal.warning(Step::Drivers, error_text(error.as_ref())),
     }
     journal.done(Step::Drivers, began.elapsed());
-}
-
-/// A stream's blocks as one run of bytes.
-struct Blocks<'a> {
-    reader: &'a mut StreamReader,
-    session: &'a Session<'a>,
-    block: Option<Block>,
-    at: usize,
-}
-
-impl Read for Blocks<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if let Some(block) = &self.block {
-                let rest = block.as_ref().get(self.at..).unwrap_or_default();
-                if !rest.is_empty() {
-                    let count = rest.len().min(buffer.len());
-                    buffer[..count].copy_from_slice(&rest[..count]);
-                    self.at += count;
-                    return Ok(count);
-                }
-            }
-            self.session.stop.check().map_err(io::Error::other)?;
-            self.block = self.reader.recv().map_err(|error| {
-                self.session.note_broken_stream();
-                io::Error::other(error)
-            })?;
-            self.at = 0;
-            if self.block.is_none() {
-                return Ok(0);
-            }
-        }
-    }
 }

@@ -8,13 +8,14 @@
 //! - `modprobe` ([`modprobe`]): the kernel asks for modules by itself when something is mounted, and the boot image has no
 //!   kmod.
 //!
-//! The story step by step, with each message: docs/boot.md. Issue 3 §3.
+//! The story step by step, with each message: docs/boot.md.
 
 mod capture;
 mod cmdline;
 mod consoles;
 mod drivers;
 mod ending;
+mod held;
 mod modprobe;
 mod mounts;
 mod network;
@@ -27,7 +28,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub(crate) use drivers::prepare_disks;
-pub(crate) use unpack::{Limits, unpack_compressed};
+pub(crate) use held::HeldArchive;
+pub(crate) use unpack::Limits;
 
 /// Name by which the supervisor starts the node.
 const NODE_NAME: &str = "ka-node";

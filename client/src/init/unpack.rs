@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use anyhow::{Context, anyhow, bail};
 use ka_cpio::{Entry, Kind, Reader};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use zstd::stream::read::Decoder;
 
 /// Between two looks at the memory that is left.
 const LOOK_EVERY_BYTES: u64 = 4 << 20;
@@ -52,14 +53,35 @@ pub(crate) fn unpack_compressed(
     root: &Path,
     limits: &Limits<'_>,
 ) -> anyhow::Result<Unpacked> {
-    let decoder = zstd::stream::read::Decoder::new(archive).context("preparing to decompress")?;
+    let mut plain = decompress(archive)?;
+    let done = unpack(&mut plain, root, limits)?;
+    io::copy(&mut plain.finish(), &mut io::sink()).context("reading what is behind the archive")?;
+    Ok(done)
+}
+
+/// Reads the whole of `archive`, one zstd frame, and writes nothing: what [`unpack_compressed`] would unpack.
+///
+/// # Errors
+/// It is no zstd frame, damaged, or over the limits.
+pub(super) fn measure(archive: impl Read, limits: &Limits<'_>) -> anyhow::Result<Unpacked> {
+    let mut reader = Reader::with_limits(decompress(archive)?, limits.archive);
+    let mut found = Unpacked::default();
+    while let Some(entry) = reader.next_entry()? {
+        if entry.kind == Kind::File {
+            found.files += 1;
+            found.bytes += io::copy(&mut reader, &mut io::sink())?;
+        }
+    }
+    Ok(found)
+}
+
+fn decompress<R: Read>(archive: R) -> anyhow::Result<Decoder<'static, BufReader<R>>> {
+    let decoder = Decoder::new(archive).context("preparing to decompress")?;
     let mut plain = decoder.single_frame();
     plain
         .window_log_max(MAX_WINDOW_LOG)
         .context("preparing to decompress")?;
-    let done = unpack(&mut plain, root, limits)?;
-    io::copy(&mut plain.finish(), &mut io::sink()).context("reading what is behind the archive")?;
-    Ok(done)
+    Ok(plain)
 }
 
 /// Unpacks `archive` beneath `root`.
@@ -207,14 +229,16 @@ fn copy(
     }
 }
 
-fn check_memory(available: Option<u64>, reserve_bytes: u64) -> anyhow::Result<()> {
+/// Errors when less than `reserve_bytes` of memory are there.
+pub(super) fn check_memory(available: Option<u64>, reserve_bytes: u64) -> anyhow::Result<()> {
     match available {
         Some(bytes) if bytes < reserve_bytes => Err(too_small(available)),
         _ => Ok(()),
     }
 }
 
-fn too_small(available: Option<u64>) -> anyhow::Error {
+/// The machine has too little memory, in one line.
+pub(super) fn too_small(available: Option<u64>) -> anyhow::Error {
     let left = available.map_or_else(|| "none".to_owned(), ka_status::text::size);
     anyhow!(
         "this machine has too little memory for the tools that it needs ({left} are left): give it at least 512 MiB, \
@@ -224,4 +248,4 @@ fn too_small(available: Option<u64>) -> anyhow::Error {
 
 #[cfg(test)]
 #[path = "unpack_tests.rs"]
-mod tests;
+pub(super) mod tests;

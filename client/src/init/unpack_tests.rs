@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use super::*;
 
 /// One entry in newc form, by hand: the writer of ours would refuse to write the bad ones.
-fn entry(mode: u32, name: &str, data: &[u8]) -> Vec<u8> {
+pub(in super::super) fn entry(mode: u32, name: &str, data: &[u8]) -> Vec<u8> {
     let mut bytes = b"070701".to_vec();
     let size = u32::try_from(data.len()).unwrap();
     let name_size = u32::try_from(name.len() + 1).unwrap();
@@ -21,7 +21,7 @@ fn entry(mode: u32, name: &str, data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn archive(entries: &[Vec<u8>]) -> Vec<u8> {
+pub(in super::super) fn archive(entries: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = entries.concat();
     bytes.extend(entry(0, "TRAILER!!!", b""));
     bytes
