@@ -12,7 +12,8 @@
 //!
 //! A machine is *taken*, and counts as one of the `n`, when it is given a menu whose default is `kamethod`: before the
 //! menu leaves, it is on disk. It keeps its place until it has finished, so that a machine that was cut off in the middle
-//! is cloned at its next boot. When the file cannot be read or written, the answer is `local`: in doubt nothing is erased.
+//! is cloned at its next boot. Only the machine itself takes a place: a menu that another card on the wire asks for takes
+//! none, so that invented addresses cannot use the places up. When the file cannot be read or written, the answer is `local`: in doubt nothing is erased.
 //!
 //! Every change is made under a lock and read anew, so `ka-pxe arm` works while a server runs.
 
@@ -108,6 +109,18 @@ impl Arming {
                 }
                 entry
             }),
+        }
+    }
+
+    /// The entry of a machine whose menu another card asks for: as [`Self::take`], but no place is taken for it, so that one
+    /// machine cannot use up the places of `--arm all` under invented addresses.
+    ///
+    /// # Errors
+    /// The state cannot be read; then it is `local`.
+    pub fn entry_without_taking(&self, mac: MacAddr) -> Result<Entry, PxeError> {
+        match self.decide(&self.store.read()?, mac) {
+            (entry, false) => Ok(entry),
+            (_, true) => Ok(Entry::Local),
         }
     }
 

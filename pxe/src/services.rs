@@ -212,17 +212,14 @@ fn without_program(programs: &Programs, machine: &Machine) -> String {
 }
 
 fn sink(plan: &Plan) -> EventSink {
-    let (catalog, events) = (Arc::clone(&plan.catalog), plan.events.clone());
+    let events = plan.events.clone();
     Arc::new(move |event| {
         events.tell(match event {
-            DhcpEvent::Asked(machine) => {
-                catalog.menus().remember(&machine);
-                BootEvent::Asked {
-                    mac: machine.mac,
-                    arch: machine.arch,
-                    stage: machine.stage(),
-                }
-            }
+            DhcpEvent::Asked(machine) => BootEvent::Asked {
+                mac: machine.mac,
+                arch: machine.arch,
+                stage: machine.stage(),
+            },
             DhcpEvent::Leased { mac, address } => BootEvent::Leased { mac, addr: address },
             DhcpEvent::SeenAgain { mac, vendor_class } => BootEvent::SeenAgain { mac, vendor_class },
             DhcpEvent::Warning(text) => BootEvent::Warning { text },

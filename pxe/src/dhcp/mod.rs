@@ -8,6 +8,7 @@
 
 mod answer;
 mod arp;
+mod clock;
 mod codec;
 mod config;
 mod frame;

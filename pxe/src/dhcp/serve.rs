@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::dhcp::answer::{Action, Arrival};
 use crate::dhcp::arp::{Prober, Step};
+use crate::dhcp::clock::LeaseClock;
 use crate::dhcp::full::Full;
-use crate::dhcp::lease::UnixTime;
 use crate::dhcp::proxy::Proxy;
 use crate::dhcp::search::refuse_other_server;
 use crate::dhcp::store::LeaseFile;
@@ -28,6 +28,7 @@ pub struct Dhcp {
     wire: Wire,
     prober: Prober,
     warned: Warned,
+    clock: LeaseClock,
     events: EventSink,
 }
 
@@ -89,6 +90,7 @@ impl Dhcp {
             wire,
             prober: Prober::default(),
             warned: Warned::default(),
+            clock: LeaseClock::start(),
             events,
         }))
     }
@@ -117,7 +119,7 @@ impl Dhcp {
         for _ in 0..BATCH {
             let Some(arrival) = next else { break };
             let handled = match &mut self.server {
-                Server::Full(full, _) => full.handle(&arrival, now()),
+                Server::Full(full, _) => full.handle(&arrival, self.clock.now()),
                 Server::Proxy(proxy) => proxy.handle(&arrival),
             };
             actions.extend(handled.into_iter().map(|action| (action, arrival.to_pxe_port)));
@@ -146,7 +148,7 @@ impl Dhcp {
         let Server::Full(full, _) = &mut self.server else {
             return;
         };
-        let actions = full.probed(address, owner, now());
+        let actions = full.probed(address, owner, self.clock.now());
         self.act(actions.into_iter().map(|action| (action, false)).collect());
     }
 
@@ -167,10 +169,10 @@ impl Dhcp {
         let Server::Full(full, file) = &mut self.server else {
             return true;
         };
-        let Some(kept) = full.unsaved(now()) else {
+        let Some(kept) = full.unsaved(self.clock.now()) else {
             return true;
         };
-        if let Err(err) = file.save(&kept) {
+        if let Err(err) = file.save(&self.clock.for_file(kept)) {
             self.tell(DhcpEvent::Warning(format!("{err}; no address is given")));
             return false;
         }
@@ -192,11 +194,6 @@ async fn at(due: Option<Instant>) {
     if let Some(due) = due {
         tokio::time::sleep_until(due.into()).await;
     }
-}
-
-fn now() -> UnixTime {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    UnixTime(since.map_or(0, |since| since.as_secs()))
 }
 
 /// What was warned of lately.

@@ -14,17 +14,25 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use crate::catalog::{Catalog, Content, Request as Asked};
 use crate::events::{BootEvent, Events};
 use crate::http::body::FileBody;
+use crate::http::places::Taking;
 use crate::http::range::{Wanted, wanted};
 use crate::names;
 
 /// What is sent: a file, or one line of text.
 pub(super) type Answer = Response<Either<FileBody, Full<Bytes>>>;
 
+/// One end of a connection: who asks, at which of our addresses, and the record of what it takes.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) addr: Ipv4Addr,
+    pub(super) local: Ipv4Addr,
+    pub(super) taking: Taking,
+}
+
 /// Answers one request. Does not wait for its body, which is ignored.
 pub(super) async fn answer<B>(
     request: Request<B>,
-    peer: Ipv4Addr,
-    local: Ipv4Addr,
+    peer: Peer,
     catalog: Arc<Catalog>,
     events: Events,
 ) -> Answer {
@@ -41,18 +49,26 @@ pub(super) async fn answer<B>(
     };
     let name = decoded(request.uri().path());
     let plain = names::plain(&name).unwrap_or_default();
-    let asked = Asked { peer, local };
+    let asked = Asked {
+        peer: peer.addr,
+        local: peer.local,
+    };
     let found = tokio::task::spawn_blocking(move || catalog.find(&name, asked)).await;
     let content = match found {
         Ok(Ok(Some(content))) => content,
         Ok(Ok(None)) => return line(StatusCode::NOT_FOUND, "no such file\n"),
         Ok(Err(err)) => {
-            events.warn(format!("HTTP to {peer}: {plain}: {err}"));
+            events.warn(format!("HTTP to {}: {plain}: {err}", peer.addr));
             return line(StatusCode::INTERNAL_SERVER_ERROR, "the file cannot be read\n");
         }
         Err(_) => return line(StatusCode::INTERNAL_SERVER_ERROR, "stopping\n"),
     };
-    let wanted = part_of(request.headers(), content.len());
+    let wanted = if is_head {
+        // RFC 9110 §14.2: Range is defined for GET only. Firmware that sizes a file by HEAD wants the whole length.
+        Wanted::All
+    } else {
+        part_of(request.headers(), content.len())
+    };
     file(content, wanted, is_head, plain, peer, events)
 }
 
@@ -67,14 +83,7 @@ fn part_of(headers: &HeaderMap, len: u64) -> Wanted {
     }
 }
 
-fn file(
-    content: Content,
-    wanted: Wanted,
-    is_head: bool,
-    name: String,
-    peer: Ipv4Addr,
-    events: Events,
-) -> Answer {
+fn file(content: Content, wanted: Wanted, is_head: bool, name: String, peer: Peer, events: Events) -> Answer {
     let len = content.len();
     let (status, range) = match wanted {
         Wanted::All => (StatusCode::OK, 0..len),
@@ -91,8 +100,13 @@ fn file(
         Either::Right(Full::default())
     } else {
         let told = range.clone();
-        let finished = move || events.tell(fetched(peer, name, &told));
-        Either::Left(FileBody::new(content, range.clone(), Box::new(finished)))
+        let finished = move || events.tell(fetched(peer.addr, name, &told));
+        Either::Left(FileBody::new(
+            content,
+            range.clone(),
+            peer.taking,
+            Box::new(finished),
+        ))
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;

@@ -10,6 +10,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use crate::catalog::Content;
+use crate::http::places::Taking;
 
 /// Bytes read at once: large enough that reading costs nothing beside sending, small enough for hundreds at once.
 const PIECE: usize = 256 << 10;
@@ -22,15 +23,17 @@ pub(super) struct FileBody {
     content: Content,
     left: Range<u64>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
+    taking: Taking,
     finished: Option<Finished>,
 }
 
 impl FileBody {
-    pub(super) fn new(content: Content, range: Range<u64>, finished: Finished) -> Self {
+    pub(super) fn new(content: Content, range: Range<u64>, taking: Taking, finished: Finished) -> Self {
         Self {
             content,
             left: range,
             reading: None,
+            taking,
             finished: Some(finished),
         }
     }
@@ -67,6 +70,7 @@ impl Body for FileBody {
             return Poll::Ready(Some(Err(shorter)));
         }
         self.left.start += piece.len() as u64;
+        self.taking.took(piece.len() as u64);
         if self.left.is_empty()
             && let Some(finished) = self.finished.take()
         {

@@ -1,10 +1,11 @@
-//! Who may have a connection: so many in all, so many of one address. Who has asked for nothing yet goes first when there
-//! are too many: connections that say nothing must not keep machines out.
+//! Connections have places: so many in all, so many of one address. When all are taken, a connection that has asked for
+//! nothing, or that takes its file slower than any boot would, gives its place up: it must not keep machines out.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -12,6 +13,11 @@ use tokio::sync::oneshot;
 pub(super) const MAX_CONNECTIONS: usize = 256;
 /// Connections at once of one address; the others would be somebody's who keeps machines out.
 const MAX_CONNECTIONS_OF_PEER: usize = 16;
+/// A connection is judged by its rate after this time: the first request of a loaded machine may come late.
+const JUDGED_AFTER: Duration = Duration::from_secs(20);
+/// Bytes a second below which a connection gives its place up to somebody who needs it: all 256 at this rate are a tenth
+/// of a 100 Mbit/s line, and a 10 MB image would take forty minutes.
+const SLOWEST_RATE: u64 = 4 << 10;
 
 /// All places.
 #[derive(Debug, Clone, Default)]
@@ -26,26 +32,30 @@ struct State {
 #[derive(Debug)]
 struct Taken {
     peer: IpAddr,
-    asked: Asked,
+    taking: Taking,
     /// Dropped: the place is needed.
     _stay: oneshot::Sender<()>,
 }
 
-/// Whether a connection has asked for anything.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Asked(Arc<AtomicBool>);
+/// How much a connection has asked for and taken.
+#[derive(Debug, Clone)]
+pub(super) struct Taking {
+    since: Instant,
+    /// Requests answered and bytes handed to the socket; zero: it has asked for nothing.
+    taken: Arc<AtomicU64>,
+}
 
 /// A connection's place, free again when it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Places,
     number: u64,
-    asked: Asked,
+    taking: Taking,
     stay: oneshot::Receiver<()>,
 }
 
 impl Places {
-    /// A place, if need be that of one who has asked for nothing. `None`: all are in use.
+    /// A place, if need be that of a connection that is idle or too slow. `None`: all are in use.
     pub(super) fn take(&self, peer: IpAddr) -> Option<Place> {
         let mut state = self.lock();
         let of_peer = state.taken.values().filter(|taken| taken.peer == peer).count();
@@ -56,18 +66,18 @@ impl Places {
             return None;
         }
         state.came += 1;
-        let (number, asked) = (state.came, Asked::default());
+        let (number, taking) = (state.came, Taking::start());
         let (sender, stay) = oneshot::channel();
         let taken = Taken {
             peer,
-            asked: asked.clone(),
+            taking: taking.clone(),
             _stay: sender,
         };
         state.taken.insert(number, taken);
         Some(Place {
             places: self.clone(),
             number,
-            asked,
+            taking,
             stay,
         })
     }
@@ -79,9 +89,15 @@ impl Places {
 
 impl State {
     fn send_one_away(&mut self, of: Option<IpAddr>) -> bool {
-        let is_idle = |taken: &Taken| !taken.asked.is_noted() && of.is_none_or(|of| taken.peer == of);
-        let first = self.taken.iter().find(|(_, taken)| is_idle(taken));
-        let Some(number) = first.map(|(number, _)| *number) else {
+        let now = Instant::now();
+        let of_peer = || {
+            self.taken
+                .iter()
+                .filter(|(_, taken)| of.is_none_or(|of| taken.peer == of))
+        };
+        let idle = of_peer().find(|(_, taken)| !taken.taking.has_asked());
+        let slow = || of_peer().find(|(_, taken)| taken.taking.is_slow(now));
+        let Some(number) = idle.or_else(slow).map(|(number, _)| *number) else {
             return false;
         };
         self.taken.remove(&number);
@@ -89,21 +105,38 @@ impl State {
     }
 }
 
-impl Asked {
-    /// It asks.
-    pub(super) fn note(&self) {
-        self.0.store(true, Ordering::Relaxed);
+impl Taking {
+    fn start() -> Self {
+        Self {
+            since: Instant::now(),
+            taken: Arc::default(),
+        }
     }
 
-    fn is_noted(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// The connection asks for a file.
+    pub(super) fn asks(&self) {
+        self.took(1);
+    }
+
+    /// So many bytes more were handed to its socket.
+    pub(super) fn took(&self, bytes: u64) {
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn has_asked(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) > 0
+    }
+
+    fn is_slow(&self, now: Instant) -> bool {
+        let age = now.saturating_duration_since(self.since);
+        age >= JUDGED_AFTER && self.taken.load(Ordering::Relaxed) / age.as_secs().max(1) < SLOWEST_RATE
     }
 }
 
 impl Place {
-    /// Where to note that it asks.
-    pub(super) fn asked(&self) -> Asked {
-        self.asked.clone()
+    /// The place's record of what its connection asks for and takes.
+    pub(super) fn taking(&self) -> Taking {
+        self.taking.clone()
     }
 
     /// Waits until somebody else needs the place.
@@ -131,7 +164,7 @@ mod tests {
     fn silent_connections_give_way_and_those_that_asked_do_not() {
         let places = Places::default();
         let mut asking = places.take(addr(1)).unwrap();
-        asking.asked().note();
+        asking.taking().asks();
         let silent: Vec<_> = (0..1000)
             .map(|number| places.take(addr(2 + number % 200)))
             .collect();
@@ -146,9 +179,37 @@ mod tests {
     fn one_address_that_asks_again_and_again_has_its_share_and_no_more() {
         let places = Places::default();
         let taken: Vec<_> = (0..100)
-            .filter_map(|_| places.take(addr(1)).inspect(|place| place.asked().note()))
+            .filter_map(|_| places.take(addr(1)).inspect(|place| place.taking().asks()))
             .collect();
         assert_eq!(taken.len(), MAX_CONNECTIONS_OF_PEER);
         assert!(places.take(addr(2)).is_some());
+    }
+
+    #[test]
+    fn a_connection_that_takes_a_byte_a_minute_gives_way_and_a_slow_line_does_not() {
+        let places = Places::default();
+        let start = Instant::now();
+        let later = start + Duration::from_secs(60);
+        let (trickle, slow_line, new) = (Taking::start(), Taking::start(), Taking::start());
+        trickle.asks();
+        trickle.took(300);
+        slow_line.asks();
+        slow_line.took(60 * 20_000);
+        new.asks();
+        assert!(trickle.is_slow(later) && !slow_line.is_slow(later));
+        assert!(!new.is_slow(start + Duration::from_secs(5)), "too early to judge");
+        // All places taken by trickling connections that began a minute ago.
+        let held: Vec<_> = (0..MAX_CONNECTIONS)
+            .filter_map(|number| places.take(addr(2 + number % 200)))
+            .inspect(|place| place.taking().asks())
+            .collect();
+        assert_eq!(held.len(), MAX_CONNECTIONS);
+        assert!(places.take(addr(1)).is_none(), "they are all young");
+        for taken in places.lock().taken.values_mut() {
+            if let Some(past) = taken.taking.since.checked_sub(Duration::from_secs(60)) {
+                taken.taking.since = past;
+            }
+        }
+        assert!(places.take(addr(1)).is_some(), "one of the slow ones gave way");
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use crate::catalog::Catalog;
 use crate::error::PxeError;
 use crate::events::Events;
-use crate::http::answer::answer;
+use crate::http::answer::{Peer, answer};
 use crate::http::places::{MAX_CONNECTIONS, Place, Places};
 
 /// A request's head must come within this time, also the next one on an open connection.
@@ -103,15 +103,32 @@ impl Shared {
         let socket = SockRef::from(&stream);
         let _ = socket.set_tcp_user_timeout(Some(STALL_LIMIT));
         let _ = stream.set_nodelay(true);
-        let (local, peer, asked) = (self.local, *peer.ip(), place.asked());
+        let (local, peer, taking) = (self.local, *peer.ip(), place.taking());
         let service = service_fn(move |request| {
-            asked.note();
-            let (catalog, events) = (Arc::clone(&self.catalog), self.events.clone());
-            async move { Ok::<_, Infallible>(answer(request, peer, local, catalog, events).await) }
+            taking.asks();
+            let (catalog, events, taking) = (Arc::clone(&self.catalog), self.events.clone(), taking.clone());
+            async move {
+                Ok::<_, Infallible>(
+                    answer(
+                        request,
+                        Peer {
+                            addr: peer,
+                            local,
+                            taking,
+                        },
+                        catalog,
+                        events,
+                    )
+                    .await,
+                )
+            }
         });
         let mut builder = http1::Builder::new();
         let serving = builder
             .timer(TokioTimer::new())
+            // GRUB compares `Content-Length: ` with its case (grub-core/net/http.c and net/efi/http.c): without it, GRUB
+            // waits half a minute for the end of each file, four times, and then falls back to TFTP.
+            .title_case_headers(true)
             .header_read_timeout(HEAD_LIMIT)
             .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(stream), service);
@@ -119,7 +136,7 @@ impl Shared {
             served = serving => if let Err(err) = served {
                 tracing::debug!("http: {peer}: {err}");
             },
-            () = place.needed() => tracing::debug!("http: {peer}: asked for nothing when its place was needed"),
+            () = place.needed() => tracing::debug!("http: {peer}: idle or too slow when its place was needed"),
         }
     }
 }

@@ -3,21 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::arming::Arming;
 use crate::config::PerMachine;
 use crate::error::PxeError;
 use crate::events::{BootEvent, Events};
-use crate::machine::{MacAddr, Machine};
+use crate::machine::MacAddr;
 use crate::menu::names::{Asked, Who};
 use crate::menu::{Entry, Form, Menu, Origin, check_command_line, grub, ipxe};
 use crate::nodes::NodeEntry;
-
-/// UUIDs remembered from DHCP, so that a menu asked for by UUID finds its machine. PXELINUX asks by MAC next when it does
-/// not, so more than a large machine room need not be kept.
-const MAX_UUIDS: usize = 10_000;
 
 /// What every menu says.
 #[derive(Debug, Clone)]
@@ -34,7 +29,6 @@ pub(crate) struct MenuMaker {
     nodes: BTreeMap<MacAddr, NodeEntry>,
     per_machine: PerMachine,
     arming: Arming,
-    uuids: Mutex<BTreeMap<[u8; 16], MacAddr>>,
     events: Events,
 }
 
@@ -51,7 +45,6 @@ impl MenuMaker {
             nodes: nodes.iter().map(|node| (node.mac, node.clone())).collect(),
             per_machine,
             arming,
-            uuids: Mutex::default(),
             events,
         }
     }
@@ -60,21 +53,14 @@ impl MenuMaker {
         &self.arming
     }
 
-    /// Remembers which UUID belongs to which card.
-    pub(crate) fn remember(&self, machine: &Machine) {
-        let Some(uuid) = machine.uuid else { return };
-        let mut uuids = self.uuids.lock().unwrap_or_else(PoisonError::into_inner);
-        if uuids.len() < MAX_UUIDS || uuids.contains_key(&uuid) {
-            uuids.insert(uuid, machine.mac);
-        }
-    }
-
     /// The text of a menu that is asked for; `None` when the name means a machine that we do not know, and the boot
     /// program has more names to try.
     pub(crate) fn answer(&self, asked: Asked, peer: Ipv4Addr, origin: Origin) -> Option<String> {
         let mac = match asked.who {
             Who::Mac(mac) => Some(mac),
-            Who::Uuid(uuid) => Some(self.mac_of_uuid(uuid)?),
+            // SMBIOS UUIDs are neither unique (whole series of boards share one) nor proved: a menu by UUID would be
+            // another machine's, with its disk. PXELINUX asks by MAC next.
+            Who::Uuid => return None,
             Who::Peer => neighbour(peer),
         };
         let Some(mac) = mac else {
@@ -87,7 +73,12 @@ impl MenuMaker {
                     .write(asked.form),
             });
         };
-        let entry = self.arming.take(mac).unwrap_or_else(|err| {
+        let taken = if self.is_its_own(mac, peer) {
+            self.arming.take(mac)
+        } else {
+            self.arming.entry_without_taking(mac)
+        };
+        let entry = taken.unwrap_or_else(|err| {
             self.events
                 .warn(format!("{mac} boots local, whether it is armed or not: {err}"));
             Entry::Local
@@ -103,6 +94,12 @@ impl MenuMaker {
             entry: menu.default,
         });
         Some(menu.write(asked.form))
+    }
+
+    /// Whether the card that asks is the machine's that is asked for, as far as the kernel's neighbour table tells: a
+    /// machine's boot programs all ask through the card that its menu is named by. Behind a router nothing is told.
+    fn is_its_own(&self, mac: MacAddr, peer: Ipv4Addr) -> bool {
+        neighbour(peer).is_none_or(|card| card == mac)
     }
 
     /// The menu that a machine would get. Takes no place.
@@ -143,17 +140,6 @@ impl MenuMaker {
             initrds: common.initrds,
             append: words.join(" "),
         }
-    }
-
-    /// As written, or with the first three fields swapped: SMBIOS 2.6 made them little-endian, and firmware, DHCP and
-    /// boot programs do not agree on who swaps.
-    fn mac_of_uuid(&self, uuid: [u8; 16]) -> Option<MacAddr> {
-        let mut swapped = uuid;
-        swapped[..4].reverse();
-        swapped[4..6].reverse();
-        swapped[6..8].reverse();
-        let uuids = self.uuids.lock().unwrap_or_else(PoisonError::into_inner);
-        uuids.get(&uuid).or_else(|| uuids.get(&swapped)).copied()
     }
 }
 

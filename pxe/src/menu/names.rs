@@ -31,8 +31,8 @@ pub struct Asked {
 pub enum Who {
     /// Its card.
     Mac(MacAddr),
-    /// Its SMBIOS UUID, as written.
-    Uuid([u8; 16]),
+    /// Its SMBIOS UUID, which several machines may share: it names nobody.
+    Uuid,
     /// Nothing, or only the address it asks from.
     Peer,
 }
@@ -61,25 +61,19 @@ fn who(text: &str, default: &str, peer: Ipv4Addr) -> Option<Who> {
     if let Ok(mac) = text.strip_prefix(ETHERNET).unwrap_or(text).parse() {
         return Some(Who::Mac(mac));
     }
-    if let Some(uuid) = uuid(text) {
-        return Some(Who::Uuid(uuid));
+    if is_uuid(text) {
+        return Some(Who::Uuid);
     }
     let address = format!("{:08x}", peer.to_bits());
     (text == default || address.starts_with(text)).then_some(Who::Peer)
 }
 
 /// `52540000-1234-…`, 8-4-4-4-12 hex digits.
-fn uuid(text: &str) -> Option<[u8; 16]> {
+fn is_uuid(text: &str) -> bool {
     const LENGTHS: [usize; 5] = [8, 4, 4, 4, 12];
     let groups: Vec<&str> = text.split('-').collect();
-    if !groups.iter().map(|group| group.len()).eq(LENGTHS) || !text.is_ascii() {
-        return None;
-    }
-    let digits = groups.concat();
-    if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    u128::from_str_radix(&digits, 16).ok().map(u128::to_be_bytes)
+    groups.iter().map(|group| group.len()).eq(LENGTHS)
+        && groups.concat().bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// `…/dir/rest`, where `rest` has no slash.
@@ -102,7 +96,7 @@ mod tests {
     #[test]
     fn every_name_of_every_boot_program_is_understood() {
         let mac = Who::Mac(MacAddr([0x52, 0x54, 0, 0, 0, 1]));
-        let uuid = Who::Uuid(*b"\x52\x54\x00\x00\x12\x34\x56\x78\x9a\xbc\xde\xf0\x12\x34\x56\x78");
+        let uuid = Who::Uuid;
         for (name, form, who) in [
             ("pxelinux.cfg/default", Form::Pxelinux, Who::Peer),
             ("boot/pxelinux.cfg/01-52-54-00-00-00-01", Form::Pxelinux, mac),

@@ -49,6 +49,58 @@ fn ka_pxe(kit: &Kit, line: &str) -> Result<String> {
         .run()
 }
 
+/// Gives the node's card this address; the server's kernel has forgotten the one before.
+fn becomes(kit: &Kit, mac: &str) -> Result<()> {
+    kit.node().ip(&format!("link set eth0 address {}", mac.replace('-', ":")))?;
+    kit.network.golden().ip("neigh flush dev eth0")?;
+    Ok(())
+}
+
+#[test]
+fn a_machine_gets_no_menu_by_a_uuid_that_another_one_may_share() -> Result<()> {
+    let kit = Kit::new("arm-uuid", None)?;
+    let nodes = nodes_file(&kit)?;
+    let _server = kit.serve(&["--nodes", &nodes, "--dhcp", "proxy"])?;
+    let uuids = [
+        "03000200-0400-0500-0006-000700080009",
+        "00020003-0004-0005-0006-000700080009",
+        "00000000-0000-0000-0000-000000000000",
+        "ffffffff-ffff-ffff-ffff-ffffffffffff",
+    ];
+    let socket = kit.socket()?;
+    socket.set_broadcast(true)?;
+    for uuid in uuids {
+        let plain = u128::from_str_radix(&uuid.replace('-', ""), 16)?.to_be_bytes();
+        socket.send_to(&discover([0x52, 0x54, 0, 0, 0, 1], plain), ("255.255.255.255", 67))?;
+        // The server answers in order, so the DISCOVER has been taken in when a menu comes.
+        ensure!(tftp(&kit, &format!("pxelinux.cfg/01-{LISTED}"))?.contains("kamethod"));
+        for name in [format!("pxelinux.cfg/{uuid}"), format!("grub/grub.cfg-{uuid}")] {
+            let got = kit
+                .on_node("curl")
+                .arg("-sS")
+                .arg(format!("tftp://{GOLDEN_ADDRESS}/{name}"))
+                .finish()?;
+            ensure!(got.code != Some(0), "{name}: {}", got.all());
+        }
+    }
+    Ok(())
+}
+
+/// A DHCPDISCOVER of a PXE ROM (RFC 2131, RFC 4578) with this card and this machine id.
+fn discover(mac: [u8; 6], uuid: [u8; 16]) -> Vec<u8> {
+    let mut packet = vec![1, 1, 6, 0, 1, 2, 3, 4, 0, 0, 0x80, 0];
+    packet.resize(28, 0);
+    packet.extend(mac);
+    packet.resize(236, 0);
+    packet.extend([99, 130, 83, 99, 53, 1, 1, 93, 2, 0, 0, 94, 3, 1, 2, 1, 60, 32]);
+    packet.extend(b"PXEClient:Arch:00000:UNDI:002001");
+    packet.extend([97, 17, 0]);
+    packet.extend(uuid);
+    packet.push(255);
+    packet.resize(300, 0);
+    packet
+}
+
 #[test]
 fn a_listed_machine_is_armed_until_it_is_disarmed_and_strangers_never_are() -> Result<()> {
     let kit = Kit::new("arm-listed", None)?;
@@ -82,8 +134,16 @@ fn a_listed_machine_is_armed_until_it_is_disarmed_and_strangers_never_are() -> R
 fn all_arms_the_next_n_machines_only() -> Result<()> {
     let kit = Kit::new("arm-all", None)?;
     let server = kit.serve(&["--arm", "all", "-n", "2"])?;
+    for invented in 10..30 {
+        let entry = default_of(&kit, &format!("52-54-00-00-00-{invented}"))?;
+        ensure!(entry == "local", "a card asked for another one's menu: {entry}");
+    }
     let entries: Vec<String> = (1..=3)
-        .map(|last| default_of(&kit, &format!("52-54-00-00-00-0{last}")))
+        .map(|last| {
+            let mac = format!("52-54-00-00-00-0{last}");
+            becomes(&kit, &mac)?;
+            default_of(&kit, &mac)
+        })
         .collect::<Result<_>>()?;
     ensure!(entries == ["kamethod", "kamethod", "local"], "{entries:?}");
     drop(server);

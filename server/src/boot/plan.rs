@@ -199,7 +199,8 @@ impl PxePlan {
         Ok(Some(self.expected))
     }
 
-    /// Which hardware addresses a node may say: those of the list and those that somebody has armed, now or during the run.
+    /// The hardware addresses that a node may say: those of the list that nobody has disarmed, and those that somebody has
+    /// armed, now or during the run.
     /// `None`: any, because there is no list or everybody is armed.
     pub(crate) fn known_macs(&self) -> Option<KnownMacs> {
         if self.nodes.is_empty() || matches!(self.arm, Arm::All(_)) {
@@ -209,10 +210,15 @@ impl PxePlan {
         let state_dir = self.state_dir.clone();
         let is_known = move |mac: MacAddr| {
             let mac = ka_pxe::MacAddr(mac.0);
-            // A state that cannot be read arms nobody.
-            let is_armed =
-                || arming::states(&state_dir).is_ok_and(|states| states.get(&mac) == Some(&State::Armed));
-            listed.contains(&mac) || is_armed()
+            // As in the menus: in doubt nothing is erased. A state that cannot be read lets nobody in.
+            let Ok(states) = arming::states(&state_dir) else {
+                return false;
+            };
+            match states.get(&mac) {
+                Some(State::Armed) => true,
+                Some(State::Disarmed) => false,
+                Some(State::Taken | State::Finished) | None => listed.contains(&mac),
+            }
         };
         Some(KnownMacs(Arc::new(is_known)))
     }
