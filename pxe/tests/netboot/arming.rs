@@ -51,7 +51,8 @@ fn ka_pxe(kit: &Kit, line: &str) -> Result<String> {
 
 /// Gives the node's card this address; the server's kernel has forgotten the one before.
 fn becomes(kit: &Kit, mac: &str) -> Result<()> {
-    kit.node().ip(&format!("link set eth0 address {}", mac.replace('-', ":")))?;
+    kit.node()
+        .ip(&format!("link set eth0 address {}", mac.replace('-', ":")))?;
     kit.network.golden().ip("neigh flush dev eth0")?;
     Ok(())
 }
@@ -71,7 +72,10 @@ fn a_machine_gets_no_menu_by_a_uuid_that_another_one_may_share() -> Result<()> {
     socket.set_broadcast(true)?;
     for uuid in uuids {
         let plain = u128::from_str_radix(&uuid.replace('-', ""), 16)?.to_be_bytes();
-        socket.send_to(&discover([0x52, 0x54, 0, 0, 0, 1], plain), ("255.255.255.255", 67))?;
+        socket.send_to(
+            &discover([0x52, 0x54, 0, 0, 0, 1], plain),
+            ("255.255.255.255", 67),
+        )?;
         // The server answers in order, so the DISCOVER has been taken in when a menu comes.
         ensure!(tftp(&kit, &format!("pxelinux.cfg/01-{LISTED}"))?.contains("kamethod"));
         for name in [format!("pxelinux.cfg/{uuid}"), format!("grub/grub.cfg-{uuid}")] {

@@ -57,13 +57,19 @@ fn headers_are_written_as_boot_programs_compare_them() -> Result<()> {
     let kit = Kit::new("http-case", None)?;
     let _server = kit.serve(&[])?;
     for (options, wanted) in [
-        (&["-D", "-", "-o", "/dev/null"][..], "\r\nContent-Length: 3000001\r\n"),
+        (
+            &["-D", "-", "-o", "/dev/null"][..],
+            "\r\nContent-Length: 3000001\r\n",
+        ),
         (&["-I"], "\r\nContent-Length: 3000001\r\n"),
         (
             &["-r", "5-9", "-D", "-", "-o", "/dev/null"],
             "\r\nContent-Range: bytes 5-9/3000001\r\n",
         ),
-        (&["-D", "-", "-o", "/dev/null"], "\r\nContent-Type: application/octet-stream\r\n"),
+        (
+            &["-D", "-", "-o", "/dev/null"],
+            "\r\nContent-Type: application/octet-stream\r\n",
+        ),
         (&["-D", "-", "-o", "/dev/null"], "\r\nAccept-Ranges: bytes\r\n"),
     ] {
         let head = kit.http("initrd.img", options)?;
@@ -81,7 +87,12 @@ fn headers_are_written_as_boot_programs_compare_them() -> Result<()> {
 fn the_head_of_a_file_has_its_whole_length_whatever_range_is_asked_for() -> Result<()> {
     let kit = Kit::new("http-head-range", None)?;
     let _server = kit.serve(&[])?;
-    for range in ["Range: bytes=100-199", "Range: bytes=0-", "Range: bytes=-5", "Range: bytes=9999999-"] {
+    for range in [
+        "Range: bytes=100-199",
+        "Range: bytes=0-",
+        "Range: bytes=-5",
+        "Range: bytes=9999999-",
+    ] {
         let head = kit.http("initrd.img", &["-I", "-H", range])?;
         ensure!(
             head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("\r\nContent-Length: 3000001\r\n"),

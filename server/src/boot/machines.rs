@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use ka_pxe::{BootEvent, Entry, MacAddr, NodeEntry};
 use ka_status::boot::{MachineNews, MachineRef};
@@ -10,6 +11,14 @@ use ka_status::run::RunEvent;
 
 /// Machines remembered at most: whoever invents hardware addresses must not fill our memory. A room has hundreds.
 const MAX_MACHINES: usize = 16 << 10;
+/// The time in which lines are counted.
+const WINDOW: Duration = Duration::from_secs(60);
+/// Lines of one machine in a window: a boot has about eight, and a machine that boots over and over in ten seconds has
+/// fewer than this.
+const MAX_LINES_OF_MACHINE: u32 = 40;
+/// Lines in a window of all machines that are not on the list. A room of 200 that is switched on has more, but then they
+/// are listed, or `--arm all` is for fewer: whoever invents hardware addresses must not fill terminal and log.
+const MAX_LINES_OF_STRANGERS: u32 = 400;
 
 /// The machines of the boot network.
 #[derive(Debug, Default)]
@@ -17,10 +26,22 @@ pub(crate) struct Machines {
     known: BTreeMap<MacAddr, Machine>,
     /// Files whose transfer is worth a line: kernel and boot image. The last one comes just before the kernel starts.
     files: Vec<String>,
+    lines: Lines,
+}
+
+/// The lines told in the current window.
+#[derive(Debug, Default)]
+struct Lines {
+    since: Option<Instant>,
+    of_strangers: u32,
+    left_out: u32,
 }
 
 #[derive(Debug, Default)]
 struct Machine {
+    is_listed: bool,
+    /// Lines told of it in the current window.
+    lines: u32,
     name: Option<String>,
     addr: Option<IpAddr>,
     /// What was last told of it: ROMs ask for everything two or three times.
@@ -42,6 +63,8 @@ impl Machines {
     /// The machines of the list; `files` are those whose transfer is shown.
     pub(crate) fn new(nodes: &[NodeEntry], files: Vec<String>) -> Self {
         let machine = |node: &NodeEntry| Machine {
+            is_listed: true,
+            lines: 0,
             name: Some(node.name.clone()),
             addr: node.address.map(IpAddr::V4),
             last: None,
@@ -49,6 +72,7 @@ impl Machines {
         Self {
             known: nodes.iter().map(|node| (node.mac, machine(node))).collect(),
             files,
+            lines: Lines::default(),
         }
     }
 
@@ -68,6 +92,25 @@ impl Machines {
                 .and_then(|machine| machine.addr)
                 .map(|addr| addr.to_string()),
         }
+    }
+
+    /// A warning that counts the lines left out, once a window is over in which there were too many.
+    pub(crate) fn left_out(&mut self, now: Instant) -> Option<RunEvent> {
+        let since = *self.lines.since.get_or_insert(now);
+        if now.saturating_duration_since(since) < WINDOW {
+            return None;
+        }
+        let ended = std::mem::take(&mut self.lines);
+        for machine in self.known.values_mut() {
+            machine.lines = 0;
+        }
+        (ended.left_out > 0).then(|| RunEvent::Warning {
+            text: format!(
+                "{} lines about machines that ask to boot were left out: more came than {MAX_LINES_OF_STRANGERS} a minute \
+                 of machines that are not on the list, or {MAX_LINES_OF_MACHINE} of one",
+                ended.left_out
+            ),
+        })
     }
 
     /// Takes in an event and says what it means.
@@ -115,6 +158,15 @@ impl Machines {
             return Meaning::Nothing;
         }
         machine.last = Some(news.clone());
+        let strangers = &mut self.lines.of_strangers;
+        let is_over = machine.lines >= MAX_LINES_OF_MACHINE
+            || (!machine.is_listed && *strangers >= MAX_LINES_OF_STRANGERS);
+        if is_over {
+            self.lines.left_out += 1;
+            return Meaning::Nothing;
+        }
+        machine.lines += 1;
+        *strangers += u32::from(!machine.is_listed);
         let machine = self.reference(mac);
         Meaning::Show(RunEvent::Machine { machine, news })
     }
@@ -218,5 +270,50 @@ mod tests {
             });
         }
         assert_eq!(machines.known.len(), MAX_MACHINES);
+    }
+
+    #[test]
+    fn a_flood_of_boot_requests_is_counted_and_listed_machines_are_still_told() {
+        let start = Instant::now();
+        let mut machines = machines();
+        let asked = |mac: MacAddr, arch: Arch| BootEvent::Asked {
+            mac,
+            arch,
+            stage: Stage::Firmware,
+        };
+        assert_eq!(machines.left_out(start), None);
+        let mut told = 0;
+        for number in 0..5000_u32 {
+            let [_, _, a, b] = number.to_be_bytes();
+            told +=
+                u32::from(machines.take(asked(MacAddr([6, 0, 0, 0, a, b]), Arch::Bios)) != Meaning::Nothing);
+        }
+        assert_eq!(told, MAX_LINES_OF_STRANGERS);
+        assert_ne!(
+            machines.take(asked(MAC, Arch::Bios)),
+            Meaning::Nothing,
+            "it is on the list"
+        );
+        // One machine that claims another firmware each time.
+        let of_one = (0..200).filter(|number| {
+            let arch = if number % 2 == 0 { Arch::Bios } else { Arch::EfiX64 };
+            machines.take(asked(MAC, arch)) != Meaning::Nothing
+        });
+        assert!(of_one.count() < 50);
+        assert_eq!(machines.left_out(start + WINDOW / 2), None, "not yet");
+        let Some(RunEvent::Warning { text }) = machines.left_out(start + WINDOW) else {
+            panic!("nothing is said of the lines left out")
+        };
+        assert!(text.starts_with("47") && text.contains("left out"), "{text}");
+        assert_ne!(
+            machines.take(asked(OTHER, Arch::Bios)),
+            Meaning::Nothing,
+            "a new window"
+        );
+        assert_eq!(
+            machines.left_out(start + WINDOW * 3),
+            None,
+            "nothing was left out"
+        );
     }
 }

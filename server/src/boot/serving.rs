@@ -235,7 +235,13 @@ fn tell(
             {
                 server.forget_done(ka_proto::MacAddr(mac.0));
             }
-            let meaning = lock(&machines).take(event);
+            let (left_out, meaning) = {
+                let mut machines = lock(&machines);
+                (machines.left_out(Instant::now()), machines.take(event))
+            };
+            if let Some(warning) = left_out {
+                monitor.emit(&warning);
+            }
             match meaning {
                 Meaning::Show(event) => monitor.emit(&event),
                 Meaning::SystemIsUp(mac) => monitor.system_is_up(ka_proto::MacAddr(mac.0)),
