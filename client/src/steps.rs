@@ -1,17 +1,23 @@
 //! Steps as values: a phase of the node's work is a list of named steps, each a function over the phase's bench.
 //!
-//! The runner times them, tells the journal, and looks for a stop request between two of them.
+//! The runner times them, tells the journal, says that a long one goes on, and looks for a stop request between two of them.
 
 use std::io;
-use std::time::Instant;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ka_status::event::Step;
-use ka_status::text::error_text;
+use ka_status::text::{clock, error_text};
 use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::journal::Journal;
 use crate::stop::Stop;
+
+/// Between two lines that say that a step goes on: an initramfs takes minutes on a slow machine, and whoever looks must be
+/// able to tell it from one that hangs.
+const STILL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// One named step of a phase whose state is a `B`.
 pub(crate) struct StepDef<B> {
@@ -59,7 +65,7 @@ pub(crate) fn run_step<T>(
     journal.started(step);
     let result = stop
         .check()
-        .and_then(|()| run())
+        .and_then(|()| telling_that_it_goes_on(step, journal, STILL_INTERVAL, run))
         .map_err(|error| stop.check().err().unwrap_or(error))
         .map_err(|error| explain_read_only(step, error));
     match result {
@@ -71,6 +77,31 @@ pub(crate) fn run_step<T>(
             journal.failed(step, &error_text(reason.as_ref()));
             Err(StepError { step, reason })
         }
+    }
+}
+
+/// Runs `work` and says every `interval` that it still runs.
+fn telling_that_it_goes_on<T>(
+    step: Step,
+    journal: &Journal,
+    interval: Duration,
+    work: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let (end, ended) = mpsc::channel();
+    thread::scope(|scope| {
+        let teller = thread::Builder::new().name("still running".into());
+        // Without a thread there is a line less.
+        let _ = teller.spawn_scoped(scope, || tell_until(&ended, step, journal, interval));
+        let result = work();
+        drop(end);
+        result
+    })
+}
+
+fn tell_until(ended: &Receiver<()>, step: Step, journal: &Journal, interval: Duration) {
+    let began = Instant::now();
+    while ended.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+        journal.news(step, format!("still running, {}", clock(began.elapsed())));
     }
 }
 
@@ -140,6 +171,33 @@ mod tests {
         assert_eq!(error.to_string(), "formatting: mkfs.ext4 said no");
         assert_eq!(bench, ["partition"]);
         assert_eq!(journal.record().steps.len(), 1);
+    }
+
+    #[test]
+    fn a_step_that_lasts_says_so_and_is_not_delayed_by_it() {
+        let journal = Journal::new(Format::LogOnly, None, std::sync::Arc::default());
+        let interval = Duration::from_millis(20);
+        let last = || {
+            thread::sleep(Duration::from_millis(110));
+            Ok(7)
+        };
+        assert_eq!(
+            telling_that_it_goes_on(Step::Initramfs, &journal, interval, last).unwrap(),
+            7
+        );
+        let told = journal.text();
+        assert!(told.lines().count() >= 2, "{told}");
+        assert!(
+            told.lines().all(|line| line.contains("still running, 0:0")),
+            "{told}"
+        );
+        let began = Instant::now();
+        let day = Duration::from_secs(86_400);
+        telling_that_it_goes_on(Step::Initramfs, &journal, day, || Ok(())).unwrap();
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "the next step waits for the teller"
+        );
     }
 
     #[test]

@@ -25,5 +25,5 @@ mod tree;
 pub use client::find_static_client;
 pub use error::InitrdError;
 pub use join::{append_join, join_member};
-pub use stage1::{Stage1, Stage1Options, stage1};
+pub use stage1::{Stage1, Stage1Options, kernel_release, stage1};
 pub use stage2::{Stage2, Stage2Options, stage2, stage2_image};

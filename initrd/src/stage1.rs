@@ -2,7 +2,7 @@
 //! the drivers of network cards.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::kernel::Kernel;
 use crate::modules::Modules;
@@ -64,6 +64,16 @@ pub fn stage1(options: &Stage1Options) -> Result<Stage1, InitrdError> {
         kernel: kernel.image,
         release: kernel.release,
     })
+}
+
+/// The release of the kernel that [`stage1`] would take, found without making anything.
+///
+/// # Errors
+/// There is no such kernel with its modules below `root`, or it takes no initrd that we can write.
+pub fn kernel_release(root: &Path, wanted: Option<&str>) -> Result<String, InitrdError> {
+    let kernel = Kernel::find(&Root::new(root), wanted)?;
+    kernel.compression()?;
+    Ok(kernel.release)
 }
 
 /// The modules of stage1: network drivers with all they need.

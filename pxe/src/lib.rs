@@ -1,10 +1,11 @@
-//! The boot server: DHCP and proxyDHCP, TFTP, HTTP, the menu, and which machine is armed. Issue 3 §1.
+//! The boot server: DHCP and proxyDHCP, TFTP, HTTP, the menu, and which machine is armed.
 //!
 //! Knows nothing about cloning: whoever embeds it says which files there are, what the kernel command line is, and
 //! when a machine is finished.
 
 pub mod arming;
 mod catalog;
+mod check;
 pub mod config;
 pub mod dhcp;
 mod error;
@@ -22,6 +23,7 @@ mod services;
 mod state_dir;
 mod tftp;
 
+pub use check::Needs;
 pub use config::{Arm, BootConfig, Served, Source};
 pub use dhcp::{DhcpMode, FullConfig};
 pub use error::PxeError;

@@ -19,6 +19,7 @@ mod run;
 mod settings;
 mod size;
 mod start;
+mod still;
 mod stop;
 mod unfinished;
 mod verdict;

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use ka_disk::spec::BeaconSpec;
+use ka_disk::spec::{BeaconSpec, InstallSpec};
 use ka_status::run::RunEvent;
 use ka_status::summary::{GoldenTotals, RunSummary, StreamTotals};
 use ka_status::text::error_line;
@@ -24,6 +24,7 @@ use crate::failure::{Failure, OrFail};
 use crate::identities::Identities;
 use crate::monitor::Monitor;
 use crate::settings::{Job, Settings};
+use crate::still::Still;
 use crate::stop::Stop;
 use crate::unfinished::Unfinished;
 use crate::verdict::{Content, Expected};
@@ -126,11 +127,19 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
             let spec = clone::survey(survey, &settings)?;
             let largest = Some(clone::largest_stream(&spec));
             settings.check_spool(largest).or_usage()?;
+            let mut warnings = boot::check(&settings.boot, &survey.root, &spec).or_usage()?;
+            let ports = boot::check_ports(&settings.boot);
             if options.dry_run {
-                dry_run::of_clone(&spec, &settings, options).or_nothing_done()?;
+                warnings.extend(
+                    ports
+                        .err()
+                        .map(|busy| format!("a run would not start now: {busy:#}")),
+                );
+                dry_run::of_clone(&spec, &settings, options, &warnings).or_nothing_done()?;
                 return Ok(0);
             }
-            let images = boot::make(&settings.boot, &survey.root, &spec).or_nothing_done()?;
+            ports.or_nothing_done()?;
+            let images = make_images(&settings, options, &survey.root, &spec).or_nothing_done()?;
             let run = start::start(options, &settings, images).or_nothing_done()?;
             run.tell_spool(largest);
             for text in spec.notes.clone() {
@@ -150,6 +159,15 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
             Ok(run.carry_out(options, |run| generic::run(run, input)))
         }
     }
+}
+
+/// Packing a golden system's modules and tools takes seconds, on a slow machine minutes.
+fn make_images(settings: &Settings, options: &Options, root: &Path, spec: &InstallSpec) -> Result<Images> {
+    let _still = settings.boot.pxe.is_some().then(|| {
+        let what = format!("Making the boot images from {}", root.display());
+        Still::doing(&what, options.quiet)
+    });
+    boot::make(&settings.boot, root, spec)
 }
 
 impl<'a> Run<'a> {

@@ -35,6 +35,7 @@ pub use config::{DhcpConfig, DhcpMode, FullConfig, KnownMachine, Pool, RelayedPo
 pub use iface::{Interface, Subnet};
 pub use serve::{Dhcp, serve};
 pub use vendor::NODE_CLASS;
+pub(crate) use wire::try_ports;
 
 /// Names what a machine is to load: a TFTP name, or a URL where [`Machine::http`] or [`Machine::ipxe`] is set. `None`:
 /// nothing; the machine gets an address in `full` mode, and no answer in `proxy` mode. Must not wait.

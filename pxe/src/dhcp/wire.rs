@@ -19,6 +19,8 @@ use crate::dhcp::frame::{self, Route};
 use crate::dhcp::{DhcpError, Interface};
 use crate::machine::MacAddr;
 
+/// The step that an error of a DHCP socket names.
+const OPENING: &str = "opening UDP ports 67 and 4011";
 /// The largest frame of an Ethernet with jumbo frames; what is larger is cut off and dropped.
 const MAX_FRAME: usize = 9216;
 /// Room for a room full of machines that ask at once while leases are written to disk.
@@ -213,7 +215,20 @@ struct Received {
     to: Option<Ipv4Addr>,
 }
 
+/// Takes the ports of DHCP and PXE for a moment. Needs no runtime.
+pub(crate) fn try_ports(iface: &str) -> Result<(), DhcpError> {
+    for port in [SERVER_PORT, PXE_PORT] {
+        drop(open(iface, port)?);
+    }
+    Ok(())
+}
+
 fn udp(iface: &str, port: u16) -> Result<UdpSocket, DhcpError> {
+    let socket = open(iface, port)?;
+    UdpSocket::from_std(socket.into()).map_err(|err| socket_error(iface, OPENING, err))
+}
+
+fn open(iface: &str, port: u16) -> Result<Socket, DhcpError> {
     let open = || {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking().cloexec(), None)?;
         socket.bind_device(Some(iface.as_bytes()))?;
@@ -221,14 +236,14 @@ fn udp(iface: &str, port: u16) -> Result<UdpSocket, DhcpError> {
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
         socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
-        UdpSocket::from_std(socket.into())
+        Ok(socket)
     };
-    open().map_err(|err| match err.kind() {
+    open().map_err(|err: io::Error| match err.kind() {
         io::ErrorKind::AddrInUse => DhcpError::PortTaken {
             iface: iface.to_owned(),
             port,
         },
-        _ => socket_error(iface, "opening UDP ports 67 and 4011", err),
+        _ => socket_error(iface, OPENING, err),
     })
 }
 

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use ka_disk::spec::DriveSpec;
 use ka_proto::MacAddr;
 use ka_pxe::arming::{self, State};
-use ka_pxe::{Arm, DhcpMode, FullConfig, NodeEntry, iface, nodes};
+use ka_pxe::{Arm, DhcpMode, FullConfig, Needs, NodeEntry, iface, nodes};
 use ka_transport::KnownMacs;
 use serde::Serialize;
 
@@ -181,6 +182,47 @@ impl PxePlan {
         }
         plan.nodes = nodes;
         Ok(plan)
+    }
+
+    /// Checks what a boot server needs before images are made for it, and the drives of the node list against those that
+    /// are sent. Gives what the operator should know.
+    ///
+    /// # Errors
+    /// One line that names the option, the file or the port.
+    pub(crate) fn check_needs(&self, drives: &[DriveSpec]) -> Result<Vec<String>> {
+        for node in &self.nodes {
+            for (drive, _) in &node.disks {
+                ensure!(
+                    drives.iter().any(|sent| sent.name == *drive),
+                    "--nodes: {} has disk={drive}=…, and no drive {drive} is sent; there are {}",
+                    node.name,
+                    drives
+                        .iter()
+                        .map(|sent| sent.name.as_str())
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                );
+            }
+        }
+        self.needs().check().context("--pxe")
+    }
+
+    /// Takes every port of the boot server for a moment.
+    ///
+    /// # Errors
+    /// A port is in use; the line names it.
+    pub(crate) fn check_ports(&self) -> Result<()> {
+        self.needs().check_ports().context("--pxe")
+    }
+
+    fn needs(&self) -> Needs<'_> {
+        Needs {
+            iface: &self.iface,
+            dhcp: &self.dhcp,
+            nodes: &self.nodes,
+            boot_files: self.boot_files.as_deref(),
+            state_dir: &self.state_dir,
+        }
     }
 
     /// How many nodes to wait for when nobody says: all that are armed by their MAC.

@@ -22,20 +22,31 @@ use crate::generic::describe;
 use crate::settings::{Input, Settings};
 use planned::Planned;
 
-/// Shows a clone.
+/// Shows a clone, and warnings about what a run would meet.
 ///
 /// # Errors
 /// A drive cannot be planned, or standard output cannot be written.
-pub(crate) fn of_clone(spec: &InstallSpec, settings: &Settings, options: &Options) -> Result<()> {
+pub(crate) fn of_clone(
+    spec: &InstallSpec,
+    settings: &Settings,
+    options: &Options,
+    warnings: &[String],
+) -> Result<()> {
     let plans = planned::all(spec)?;
     let pxe = settings.boot.pxe.as_ref();
     if options.json {
         let boot = pxe.map(BootJson::from);
         let run = RunJson::new(settings, options);
-        return print_json(&json!({ "run": run, "spec": spec, "plans": plans, "boot": boot }));
+        return print_json(
+            &json!({ "run": run, "spec": spec, "plans": plans, "boot": boot, "warnings": warnings }),
+        );
     }
+    let warnings: String = warnings
+        .iter()
+        .map(|text| format!("\nwarning: {text}\n"))
+        .collect();
     print_text(&format!(
-        "{}{}{}",
+        "{}{}{}{warnings}",
         run_text(settings, options),
         clone_text(spec, &plans, settings)?,
         pxe.map_or_else(String::new, ToString::to_string)

@@ -1,0 +1,138 @@
+//! A boot server's needs, looked at before anything is made for it: interface, addresses, ports, boot programs.
+//!
+//! Making boot images takes minutes on a slow machine. A fault that is known at once is said at once, also by `--dry-run`.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use crate::config::{HTTP_PORT, TFTP_PORT};
+use crate::dhcp::{DhcpConfig, DhcpError, DhcpMode, Interface, KnownMachine, Subnet, try_ports};
+use crate::error::PxeError;
+use crate::nodes::NodeEntry;
+use crate::programs::Programs;
+use crate::{http, iface, tftp};
+
+/// What a boot server is to do, as far as it can be checked without kernel and image.
+#[derive(Debug, Clone, Copy)]
+pub struct Needs<'a> {
+    /// The interface it serves.
+    pub iface: &'a str,
+    /// Who gives addresses.
+    pub dhcp: &'a DhcpMode,
+    /// The node list.
+    pub nodes: &'a [NodeEntry],
+    /// `--boot-files`.
+    pub boot_files: Option<&'a Path>,
+    /// Where leases would be kept.
+    pub state_dir: &'a Path,
+}
+
+impl Needs<'_> {
+    /// Checks everything but the ports. Gives warnings: kinds of machines that cannot boot, addresses that nobody gives.
+    ///
+    /// # Errors
+    /// As [`crate::BootServer::start`], for the interface, the addresses and the boot programs.
+    pub fn check(&self) -> Result<Vec<String>, PxeError> {
+        iface::addresses(self.iface)?;
+        let mut programs = Programs::find(self.boot_files)?;
+        if matches!(self.dhcp, DhcpMode::Proxy) {
+            programs = programs.beside_address_server();
+        }
+        let mut warnings: Vec<String> = programs
+            .missing()
+            .map(|(_, text)| format!("{text}: such machines get no boot program"))
+            .collect();
+        if matches!(self.dhcp, DhcpMode::Off) {
+            return Ok(warnings);
+        }
+        let interface = self.interface()?;
+        self.config().check(&interface)?;
+        if matches!(self.dhcp, DhcpMode::Proxy) {
+            warnings.extend(elsewhere(self.nodes, &interface.subnet, self.iface));
+        }
+        Ok(warnings)
+    }
+
+    /// Takes every port for a moment.
+    ///
+    /// # Errors
+    /// A port is in use, or may not be had.
+    pub fn check_ports(&self) -> Result<(), PxeError> {
+        for addr in iface::addresses(self.iface)? {
+            drop(tftp::bind(addr, TFTP_PORT)?);
+            drop(http::bind(addr, HTTP_PORT)?);
+        }
+        if !matches!(self.dhcp, DhcpMode::Off) {
+            try_ports(self.iface)?;
+        }
+        Ok(())
+    }
+
+    fn interface(&self) -> Result<Interface, DhcpError> {
+        let near: Option<Ipv4Addr> = match self.dhcp {
+            DhcpMode::Full(full) => Some(full.pool.first),
+            DhcpMode::Proxy | DhcpMode::Off => None,
+        };
+        Interface::find(self.iface, near)
+    }
+
+    fn config(&self) -> DhcpConfig {
+        let known = self.nodes.iter().map(|node| KnownMachine {
+            mac: node.mac,
+            name: Some(node.name.clone()),
+            address: node.address,
+        });
+        DhcpConfig {
+            iface: self.iface.to_owned(),
+            mode: self.dhcp.clone(),
+            known: known.collect(),
+            state_dir: self.state_dir.to_owned(),
+        }
+    }
+}
+
+/// Addresses of the list that no server of this wire can give.
+fn elsewhere(nodes: &[NodeEntry], subnet: &Subnet, iface: &str) -> Vec<String> {
+    let outside = nodes.iter().filter_map(|node| {
+        let address = node.address.filter(|address| !subnet.has_host(*address))?;
+        Some(format!(
+            "{} has the address {address} in --nodes, which is not in {subnet} of {iface}",
+            node.name
+        ))
+    });
+    outside.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::MacAddr;
+
+    #[test]
+    fn an_address_of_another_network_is_named_with_its_node() {
+        let node = |last: u8, name: &str, address: Option<Ipv4Addr>| NodeEntry {
+            mac: MacAddr([2, 0, 0, 0, 0, last]),
+            name: name.to_owned(),
+            address,
+            disks: vec![],
+        };
+        let subnet = Subnet {
+            address: [10, 78, 0, 1].into(),
+            prefix: 24,
+        };
+        let nodes = [
+            node(1, "n1", Some([10, 99, 0, 3].into())),
+            node(2, "n2", Some([10, 78, 0, 3].into())),
+            node(3, "n3", None),
+            node(4, "n4", Some([10, 78, 0, 255].into())),
+        ];
+        let said = elsewhere(&nodes, &subnet, "e0");
+        assert_eq!(
+            said,
+            [
+                "n1 has the address 10.99.0.3 in --nodes, which is not in 10.78.0.0/24 of e0",
+                "n4 has the address 10.78.0.255 in --nodes, which is not in 10.78.0.0/24 of e0",
+            ]
+        );
+    }
+}
