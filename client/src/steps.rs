@@ -91,7 +91,7 @@ fn telling_that_it_goes_on<T>(
     thread::scope(|scope| {
         let teller = thread::Builder::new().name("still running".into());
         // Without a thread there is a line less.
-        let _ = teller.spawn_scoped(scope, || tell_until(&ended, step, journal, interval));
+        let _ = teller.spawn_scoped(scope, move || tell_until(&ended, step, journal, interval));
         let result = work();
         drop(end);
         result

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::interrupt;
+use crate::qemu::pace::Patience;
 
 /// QEMU opens its socket within moments of its start; a loaded machine may take longer.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
@@ -29,6 +30,8 @@ pub type Watcher = Box<dyn Fn(&str) + Send>;
 #[derive(Debug)]
 pub struct Console {
     name: String,
+    /// The process that runs the machine, when it is known.
+    process: Option<u32>,
     line: UnixStream,
     heard: Arc<Mutex<Heard>>,
 }
@@ -80,9 +83,23 @@ impl Console {
             })?;
         Ok(Self {
             name: name.to_owned(),
+            process: None,
             line,
             heard,
         })
+    }
+
+    /// The same console of a machine that this process runs: the time in which it has no processor does not count.
+    #[must_use]
+    pub fn of_process(mut self, process: u32) -> Self {
+        self.process = Some(process);
+        self
+    }
+
+    /// The patience with a machine that may take so long.
+    #[must_use]
+    pub fn patience(&self, limit: Duration) -> Patience {
+        Patience::begin(limit, self.process)
     }
 
     /// All the machine said until now.
@@ -116,7 +133,7 @@ impl Console {
     /// # Errors
     /// As [`Console::wait_for`].
     pub fn wait_for_any(&self, from: Mark, texts: &[&str], limit: Duration) -> Result<(usize, Mark)> {
-        let started = Instant::now();
+        let mut patience = self.patience(limit);
         loop {
             interrupt::check()?;
             let (since, closed) = {
@@ -140,10 +157,10 @@ impl Console {
             if closed {
                 bail!("{name} was switched off before {texts:?}:\n{}", tail(&since));
             }
-            if started.elapsed() > limit {
+            if let Err(late) = patience.check(from.0 + since.len()) {
                 bail!(
-                    "{name}: {texts:?} did not come within {} s:\n{}",
-                    limit.as_secs(),
+                    "{name}: {texts:?} {late}:
+{}",
                     tail(&since)
                 );
             }

@@ -8,6 +8,8 @@ pub mod accel;
 pub mod console;
 pub mod firmware;
 pub mod golden;
+pub mod logs;
 pub mod machine;
+pub mod pace;
 pub mod room;
 pub mod seats;

@@ -7,6 +7,7 @@ use ka_tests::process::Running;
 use ka_tests::qemu::console::{Console, Mark};
 use ka_tests::qemu::firmware::Firmware;
 use ka_tests::qemu::golden;
+use ka_tests::qemu::logs::reported;
 use ka_tests::qemu::machine::{Bus, Card, Powered, Spec};
 use ka_tests::qemu::seats;
 
@@ -19,29 +20,31 @@ const DESC: &str = "# 1 = /, 2 = /srv, 3 = swap\nlinux 1400 boot\nlinux fill\nsw
 /// Proof 1 of the boot issue: from an empty disk to a login prompt, twice, on other hardware than the golden node's.
 #[test]
 fn two_bare_machines_become_clones_and_boot_from_their_own_disks() -> Result<()> {
-    let plan = golden::plan(Firmware::Bios);
-    let room = Room::new("bios", &plan)?;
-    let nodes = [
-        ("virtio", 1, Bus::Virtio, Card::Virtio, 2 * GIB + 300 * MIB),
-        ("ahci", 2, Bus::Ahci, Card::E1000, 3 * GIB),
-    ];
-    let nodes = nodes
-        .into_iter()
-        .map(|(name, number, bus, card, bytes)| {
-            room.node(Spec::new(name, number, Firmware::Bios, bus, card), bytes)
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let _seats = seats::take(nodes.len());
-    let server = room.serve(FULL_DHCP, &nodes, DESC)?;
-    become_clones(&room, &nodes, &plan.volumes, &server)
-        .with_context(|| format!("the server said:\n{}", server.said()))?;
-    let ended = server.wait()?;
-    ended.expect(0)?;
-    for node in &nodes {
-        ended.says(&format!("{}-clone", node.machine.spec().name))?;
-    }
-    ended.says("booted")?;
-    Ok(())
+    reported(|| {
+        let plan = golden::plan(Firmware::Bios);
+        let room = Room::new("bios", &plan)?;
+        let nodes = [
+            ("virtio", 1, Bus::Virtio, Card::Virtio, 2 * GIB + 300 * MIB),
+            ("ahci", 2, Bus::Ahci, Card::E1000, 3 * GIB),
+        ];
+        let nodes = nodes
+            .into_iter()
+            .map(|(name, number, bus, card, bytes)| {
+                room.node(Spec::new(name, number, Firmware::Bios, bus, card), bytes)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let _seats = seats::take(nodes.len());
+        let server = room.serve(FULL_DHCP, &nodes, DESC)?;
+        become_clones(&room, &nodes, &plan.volumes, &server)
+            .with_context(|| format!("the server said:\n{}", server.said()))?;
+        let ended = server.wait()?;
+        ended.expect(0)?;
+        for node in &nodes {
+            ended.says(&format!("{}-clone", node.machine.spec().name))?;
+        }
+        ended.says("booted")?;
+        Ok(())
+    })
 }
 
 fn become_clones(room: &Room, nodes: &[Node], volumes: &[Volume], server: &Running) -> Result<()> {

@@ -9,6 +9,7 @@ use ka_tests::golden;
 use ka_tests::qemu::console::Mark;
 use ka_tests::qemu::firmware::Firmware;
 use ka_tests::qemu::golden::plan;
+use ka_tests::qemu::logs::reported;
 use ka_tests::qemu::machine::{Bus, Card, Powered, Spec};
 use ka_tests::qemu::room::{BOOT_LIMIT, Node, Room};
 use ka_tests::qemu::seats;
@@ -22,22 +23,24 @@ const GPT: &str = "table gpt\nlinux 1400 boot\nlinux fill\nswap 100\n";
 
 #[test]
 fn extlinux_boots_from_an_mbr_and_from_a_gpt_with_dracuts_image() -> Result<()> {
-    let room = Room::with_golden("extlinux", &debian::with_other_tools()?, &plan(Firmware::Bios))?;
-    let release = configure(&room)?;
-    let desc = room.file("desc", GPT)?.display().to_string();
-    let golden = room.golden.disk().name();
-    let nodes = [machine(&room, "mbr", 7)?, machine(&room, "gpt", 8)?];
-    clone(&room, &nodes[0], &[])?;
-    clone(&room, &nodes[1], &["-p", &golden, &desc])?;
-    let _seats = seats::take(nodes.len());
-    let on = nodes
-        .iter()
-        .map(|node| room.power_on(node))
-        .collect::<Result<Vec<_>>>()?;
-    for (node, powered) in nodes.iter().zip(&on) {
-        is_itself(&room, node, powered, &release)?;
-    }
-    shut_down(on)
+    reported(|| {
+        let room = Room::with_golden("extlinux", &debian::with_other_tools()?, &plan(Firmware::Bios))?;
+        let release = configure(&room)?;
+        let desc = room.file("desc", GPT)?.display().to_string();
+        let golden = room.golden.disk().name();
+        let nodes = [machine(&room, "mbr", 7)?, machine(&room, "gpt", 8)?];
+        clone(&room, &nodes[0], &[])?;
+        clone(&room, &nodes[1], &["-p", &golden, &desc])?;
+        let _seats = seats::take(nodes.len());
+        let on = nodes
+            .iter()
+            .map(|node| room.power_on(node))
+            .collect::<Result<Vec<_>>>()?;
+        for (node, powered) in nodes.iter().zip(&on) {
+            is_itself(&room, node, powered, &release)?;
+        }
+        shut_down(on)
+    })
 }
 
 /// Nothing has been installed yet but the program: there is a configuration, and no ldlinux.sys. Returns the kernel's

@@ -11,8 +11,9 @@ use ka_tests::process::Running;
 use ka_tests::qemu::console::Mark;
 use ka_tests::qemu::firmware::Firmware;
 use ka_tests::qemu::golden;
+use ka_tests::qemu::logs::reported;
 use ka_tests::qemu::machine::{Bus, Card, Spec};
-use ka_tests::qemu::room::{BOOT_LIMIT, FULL_DHCP, Node, Room};
+use ka_tests::qemu::room::{BOOT_LIMIT, FULL_DHCP, Node, Room, SERVER_LIMIT};
 use ka_tests::qemu::seats;
 
 use crate::kit;
@@ -38,67 +39,71 @@ const NO_PXE: &str = "name=opt/org.tianocore/IPv4PXESupport,string=no";
 
 #[test]
 fn pxelinux_and_uefi_http_boot_lead_to_init_and_an_unarmed_machine_to_its_disk() -> Result<()> {
-    let room = Room::new("firmware", &golden::plan(Firmware::Bios))?;
-    let images = kit::images(&room)?;
-    let unarmed = pxelinux_machine(&room, "unarmed", 1)?;
-    let mut http = Spec::new("http", 3, Firmware::Uefi, Bus::Ahci, Card::Virtio);
-    http.options.extend(["-fw_cfg", NO_PXE].map(str::to_owned));
-    let armed = [
-        pxelinux_machine(&room, "pxelinux", 2)?,
-        room.node(http, 64 * MIB)?,
-    ];
-    unarmed.disk.checked()?;
-    boot_record(&unarmed.disk)?;
-    let args = ["--dhcp", FULL_DHCP];
-    let pxe = kit::serve(&room, &images, &armed, &args, BOOT_LIMIT * 3)?;
-    let _seats = seats::take(2);
-    let said = || format!("ka-pxe said:\n{}", pxe.said());
+    reported(|| {
+        let room = Room::new("firmware", &golden::plan(Firmware::Bios))?;
+        let images = kit::images(&room)?;
+        let unarmed = pxelinux_machine(&room, "unarmed", 1)?;
+        let mut http = Spec::new("http", 3, Firmware::Uefi, Bus::Ahci, Card::Virtio);
+        http.options.extend(["-fw_cfg", NO_PXE].map(str::to_owned));
+        let armed = [
+            pxelinux_machine(&room, "pxelinux", 2)?,
+            room.node(http, 64 * MIB)?,
+        ];
+        unarmed.disk.checked()?;
+        boot_record(&unarmed.disk)?;
+        let args = ["--dhcp", FULL_DHCP];
+        let pxe = kit::serve(&room, &images, &armed, &args, SERVER_LIMIT)?;
+        let _seats = seats::take(2);
+        let said = || format!("ka-pxe said:\n{}", pxe.said());
 
-    let (local, clone) = (room.power_on(&unarmed)?, room.power_on(&armed[0])?);
-    local
-        .wait_for(Mark::default(), "local boots by itself", BOOT_LIMIT)
-        .and_then(|menu| local.wait_for(menu, "the disk boots", BOOT_LIMIT))
-        .with_context(said)?;
-    local.cut()?;
-    clone
-        .wait_for(Mark::default(), "kamethod boots by itself", BOOT_LIMIT)
-        .and_then(|menu| clone.wait_for(menu, INIT, BOOT_LIMIT))
-        .with_context(said)?;
-    clone.cut()?;
-    // The name by UUID is asked for first; this one has the MAC, and finds the menu.
-    fetched(&pxe, "pxelinux.cfg/01-52-54-00-4b-41-02")?;
+        let (local, clone) = (room.power_on(&unarmed)?, room.power_on(&armed[0])?);
+        local
+            .wait_for(Mark::default(), "local boots by itself", BOOT_LIMIT)
+            .and_then(|menu| local.wait_for(menu, "the disk boots", BOOT_LIMIT))
+            .with_context(said)?;
+        local.cut()?;
+        clone
+            .wait_for(Mark::default(), "kamethod boots by itself", BOOT_LIMIT)
+            .and_then(|menu| clone.wait_for(menu, INIT, BOOT_LIMIT))
+            .with_context(said)?;
+        clone.cut()?;
+        // The name by UUID is asked for first; this one has the MAC, and finds the menu.
+        fetched(&pxe, "pxelinux.cfg/01-52-54-00-4b-41-02")?;
 
-    let http = room.power_on(&armed[1])?;
-    http.wait_for(Mark::default(), "Start HTTP Boot over IPv4", BOOT_LIMIT)
-        .and_then(|boot| http.wait_for(boot, INIT, BOOT_LIMIT))
-        .with_context(said)?;
-    http.cut()?;
-    fetched(&pxe, "snponly.efi")?;
-    ensure!(pxe.said().contains("(UEFI x64, HTTP boot)"), "{}", pxe.said());
-    Ok(())
+        let http = room.power_on(&armed[1])?;
+        http.wait_for(Mark::default(), "Start HTTP Boot over IPv4", BOOT_LIMIT)
+            .and_then(|boot| http.wait_for(boot, INIT, BOOT_LIMIT))
+            .with_context(said)?;
+        http.cut()?;
+        fetched(&pxe, "snponly.efi")?;
+        ensure!(pxe.said().contains("(UEFI x64, HTTP boot)"), "{}", pxe.said());
+        Ok(())
+    })
 }
 
 #[test]
 fn secure_boot_finds_its_menu_beside_an_address_server_that_names_us() -> Result<()> {
-    let room = Room::new("beside", &golden::plan(Firmware::Bios))?;
-    let images = kit::images(&room)?;
-    let spec = Spec::new("named", 5, Firmware::SecureBoot, Bus::Ahci, Card::Virtio);
-    let nodes = [room.node(spec, 64 * MIB)?];
-    let other = room.lab.network().node(1);
-    let _seat = seats::take(1);
+    reported(|| {
+        let room = Room::new("beside", &golden::plan(Firmware::Bios))?;
+        let images = kit::images(&room)?;
+        let spec = Spec::new("named", 5, Firmware::SecureBoot, Bus::Ahci, Card::Virtio);
+        let nodes = [room.node(spec, 64 * MIB)?];
+        let other = room.lab.network().node(1);
+        let _seat = seats::take(1);
 
-    // A server that names us. Proof 3 goes on from this menu.
-    let dnsmasq = kit::dnsmasq(other, &["--dhcp-boot=bootx64.efi,ka,10.77.0.1"], BOOT_LIMIT)?;
-    let mut pxe = kit::serve(&room, &images, &nodes, &["--dhcp", "off"], BOOT_LIMIT)?;
-    let named = room.power_on(&nodes[0])?;
-    pxe.wait_for("fetched vmlinuz")
-        .with_context(|| both(&pxe, &dnsmasq))?;
-    named.cut()?;
-    drop(pxe);
+        // A server that names us. Proof 3 goes on from this menu.
+        let dnsmasq = kit::dnsmasq(other, &["--dhcp-boot=bootx64.efi,ka,10.77.0.1"], SERVER_LIMIT)?;
+        let mut pxe = kit::serve(&room, &images, &nodes, &["--dhcp", "off"], SERVER_LIMIT)?;
+        let named = room.power_on(&nodes[0])?;
+        pxe.wait_for("fetched vmlinuz")
+            .with_context(|| both(&pxe, &dnsmasq))?;
+        named.cut()?;
+        drop(pxe);
 
-    // And the operator is told when it will not do.
-    let mut pxe = kit::serve(&room, &images, &nodes, &["--dhcp", "proxy"], BOOT_LIMIT)?;
-    pxe.wait_for("get iPXE, which Secure Boot refuses")
+        // And the operator is told when it will not do.
+        let mut pxe = kit::serve(&room, &images, &nodes, &["--dhcp", "proxy"], SERVER_LIMIT)?;
+        pxe.wait_for("get iPXE, which Secure Boot refuses")
+    })
 }
 
 /// A BIOS machine whose PXE ROM is [`ROM`].

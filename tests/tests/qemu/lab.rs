@@ -11,6 +11,7 @@ use ka_tests::qemu::accel::{self, Accel};
 use ka_tests::qemu::console::Mark;
 use ka_tests::qemu::firmware::Firmware;
 use ka_tests::qemu::golden;
+use ka_tests::qemu::logs::reported;
 use ka_tests::qemu::machine::{Bus, Card, Machine, Spec};
 use ka_tests::qemu::seats;
 
@@ -20,64 +21,68 @@ const BOOT_LIMIT: Duration = Duration::from_secs(240);
 
 #[test]
 fn the_golden_debian_boots_to_a_login_prompt() -> Result<()> {
-    let lab = Lab::new("golden-boot", 0, None)?;
-    let golden = golden::make(lab.scratch(), &golden::plan(Firmware::Bios))?;
-    let (kernel, initramfs) = (golden::kernel(golden.root())?, golden::initramfs(golden.root())?);
-    let accel = accel::choose(&kernel)?;
-    let mut spec = Spec::new("golden", 1, Firmware::Bios, Bus::Virtio, Card::Virtio);
-    for (option, file) in [("-kernel", &kernel), ("-initrd", &initramfs)] {
-        let copy = lab.scratch().path().join(option);
-        fs::copy(file, &copy)?;
+    reported(|| {
+        let lab = Lab::new("golden-boot", 0, None)?;
+        let golden = golden::make(lab.scratch(), &golden::plan(Firmware::Bios))?;
+        let (kernel, initramfs) = (golden::kernel(golden.root())?, golden::initramfs(golden.root())?);
+        let accel = accel::choose(&kernel)?;
+        let mut spec = Spec::new("golden", 1, Firmware::Bios, Bus::Virtio, Card::Virtio);
+        for (option, file) in [("-kernel", &kernel), ("-initrd", &initramfs)] {
+            let copy = lab.scratch().path().join(option);
+            fs::copy(file, &copy)?;
+            spec.options
+                .extend([option.to_owned(), copy.display().to_string()]);
+        }
         spec.options
-            .extend([option.to_owned(), copy.display().to_string()]);
-    }
-    spec.options
-        .extend(["-append", "console=ttyS0 root=/dev/vda1 ro"].map(str::to_owned));
-    let disk = golden.into_disk();
-    let _seat = seats::take(1);
-    let machine = Machine::new(lab.scratch(), lab.network(), spec)?;
-    let powered = machine.power_on(lab.scratch(), lab.network(), &disk, accel)?;
-    powered.login(Mark::default(), BOOT_LIMIT)?;
-    let mounted = powered
-        .console
-        .command("findmnt -n -o FSTYPE / && findmnt -n -o FSTYPE /srv")?;
-    assert_eq!(mounted, "ext4\nxfs\n");
-    assert_eq!(powered.console.command("hostname")?, "golden\n");
-    powered.console.send("poweroff\n")?;
-    powered.wait_off(BOOT_LIMIT)?;
-    Ok(())
+            .extend(["-append", "console=ttyS0 root=/dev/vda1 ro"].map(str::to_owned));
+        let disk = golden.into_disk();
+        let _seat = seats::take(1);
+        let machine = Machine::new(lab.scratch(), lab.network(), spec)?;
+        let powered = machine.power_on(lab.scratch(), lab.network(), &disk, accel)?;
+        powered.login(Mark::default(), BOOT_LIMIT)?;
+        let mounted = powered
+            .console
+            .command("findmnt -n -o FSTYPE / && findmnt -n -o FSTYPE /srv")?;
+        assert_eq!(mounted, "ext4\nxfs\n");
+        assert_eq!(powered.console.command("hostname")?, "golden\n");
+        powered.console.send("poweroff\n")?;
+        powered.wait_off(BOOT_LIMIT)?;
+        Ok(())
+    })
 }
 
 #[test]
 fn a_boot_rom_gets_its_program_from_dnsmasq() -> Result<()> {
-    let lab = Lab::new("rom", 0, None)?;
-    let root = lab.scratch().dir("tftp")?;
-    for file in [
-        "/usr/lib/PXELINUX/pxelinux.0",
-        "/usr/lib/syslinux/modules/bios/ldlinux.c32",
-    ] {
-        let name = Path::new(file).file_name().context("a file has a name")?;
-        fs::copy(file, root.join(name)).with_context(|| format!("copying {file}"))?;
-    }
-    fs::create_dir(root.join("pxelinux.cfg"))?;
-    fs::write(
-        root.join("pxelinux.cfg/default"),
-        "SERIAL 0 115200\nSAY the lab says hello\nPROMPT 1\n",
-    )?;
-    let tftp_root = format!("--tftp-root={}", root.display());
-    let args = ["--dhcp-boot=pxelinux.0", "--enable-tftp", &tftp_root];
-    let mut dnsmasq = kit::dnsmasq(lab.network().golden(), &args, BOOT_LIMIT)?;
-    let disk = Disk::new(lab.scratch(), "empty", MIB, 512)?;
-    for card in [Card::Virtio, Card::E1000] {
-        let spec = Spec::new("rom", 1, Firmware::Bios, Bus::Ahci, card);
-        let _seat = seats::take(1);
-        let machine = Machine::new(lab.scratch(), lab.network(), spec)?;
-        let powered = machine.power_on(lab.scratch(), lab.network(), &disk, Accel::Tcg)?;
-        powered
-            .wait_for(Mark::default(), "the lab says hello", BOOT_LIMIT)
-            .with_context(|| format!("{card:?}; dnsmasq: {}", dnsmasq.said()))?;
-        powered.cut()?;
-    }
-    assert!(!dnsmasq.has_ended()?);
-    Ok(())
+    reported(|| {
+        let lab = Lab::new("rom", 0, None)?;
+        let root = lab.scratch().dir("tftp")?;
+        for file in [
+            "/usr/lib/PXELINUX/pxelinux.0",
+            "/usr/lib/syslinux/modules/bios/ldlinux.c32",
+        ] {
+            let name = Path::new(file).file_name().context("a file has a name")?;
+            fs::copy(file, root.join(name)).with_context(|| format!("copying {file}"))?;
+        }
+        fs::create_dir(root.join("pxelinux.cfg"))?;
+        fs::write(
+            root.join("pxelinux.cfg/default"),
+            "SERIAL 0 115200\nSAY the lab says hello\nPROMPT 1\n",
+        )?;
+        let tftp_root = format!("--tftp-root={}", root.display());
+        let args = ["--dhcp-boot=pxelinux.0", "--enable-tftp", &tftp_root];
+        let mut dnsmasq = kit::dnsmasq(lab.network().golden(), &args, BOOT_LIMIT)?;
+        let disk = Disk::new(lab.scratch(), "empty", MIB, 512)?;
+        for card in [Card::Virtio, Card::E1000] {
+            let spec = Spec::new("rom", 1, Firmware::Bios, Bus::Ahci, card);
+            let _seat = seats::take(1);
+            let machine = Machine::new(lab.scratch(), lab.network(), spec)?;
+            let powered = machine.power_on(lab.scratch(), lab.network(), &disk, Accel::Tcg)?;
+            powered
+                .wait_for(Mark::default(), "the lab says hello", BOOT_LIMIT)
+                .with_context(|| format!("{card:?}; dnsmasq: {}", dnsmasq.said()))?;
+            powered.cut()?;
+        }
+        assert!(!dnsmasq.has_ended()?);
+        Ok(())
+    })
 }

@@ -12,6 +12,7 @@ use ka_tests::process::{Program, Running};
 use ka_tests::qemu::console::Mark;
 use ka_tests::qemu::firmware::Firmware;
 use ka_tests::qemu::golden;
+use ka_tests::qemu::logs::reported;
 use ka_tests::qemu::machine::{Bus, Card, Machine, Spec};
 use ka_tests::qemu::seats;
 use ka_tests::{snapshot, tree};
@@ -58,28 +59,30 @@ const INTO_THE_RESTORE: Duration = Duration::from_secs(8);
 /// Proofs 4 and 6 of the boot issue.
 #[test]
 fn a_machine_whose_power_was_cut_does_not_boot_until_it_is_cloned_again() -> Result<()> {
-    let plan = plan();
-    let room = Room::new("power-cut", &plan)?;
-    for (_, fs, mount) in FOREIGN {
-        fill(&room.golden.root().join(&mount[1..]), fs)?;
-    }
-    let spec = Spec::new("cut", 1, Firmware::Bios, Bus::Ide, Card::E1000);
-    let nodes = [room.node(spec, 3 * GIB)?];
-    let [node] = &nodes;
-    let _seat = seats::take(1);
-    let server = room.serve(FULL_DHCP, &nodes, DESC)?;
-    cut_off(&room, node).with_context(|| format!("the server said:\n{}", server.said()))?;
-    let ended = server.wait()?;
-    ensure!(
-        ended.code != Some(0),
-        "the server took it for a clone:\n{}",
-        ended.all()
-    );
-    let server = room.serve(FULL_DHCP, &nodes, DESC)?;
-    becomes_a_clone(&room, &nodes, &plan.volumes, &server)
-        .with_context(|| format!("the server said:\n{}", server.said()))?;
-    server.wait()?.expect(0)?.says("booted")?;
-    Ok(())
+    reported(|| {
+        let plan = plan();
+        let room = Room::new("power-cut", &plan)?;
+        for (_, fs, mount) in FOREIGN {
+            fill(&room.golden.root().join(&mount[1..]), fs)?;
+        }
+        let spec = Spec::new("cut", 1, Firmware::Bios, Bus::Ide, Card::E1000);
+        let nodes = [room.node(spec, 3 * GIB)?];
+        let [node] = &nodes;
+        let _seat = seats::take(1);
+        let server = room.serve(FULL_DHCP, &nodes, DESC)?;
+        cut_off(&room, node).with_context(|| format!("the server said:\n{}", server.said()))?;
+        let ended = server.wait()?;
+        ensure!(
+            ended.code != Some(0),
+            "the server took it for a clone:\n{}",
+            ended.all()
+        );
+        let server = room.serve(FULL_DHCP, &nodes, DESC)?;
+        becomes_a_clone(&room, &nodes, &plan.volumes, &server)
+            .with_context(|| format!("the server said:\n{}", server.said()))?;
+        server.wait()?.expect(0)?.says("booted")?;
+        Ok(())
+    })
 }
 
 fn cut_off(room: &Room, node: &Node) -> Result<()> {

@@ -11,6 +11,7 @@ use ka_tests::process::{Program, Running};
 use ka_tests::qemu::console::Console;
 use ka_tests::qemu::firmware::Firmware;
 use ka_tests::qemu::golden::plan;
+use ka_tests::qemu::logs::reported;
 use ka_tests::qemu::machine::{Bus, Card, Spec};
 use ka_tests::qemu::room::{FULL_DHCP, Node, Room};
 use ka_tests::qemu::seats;
@@ -23,19 +24,21 @@ const LOADER: &str = "\\efi\\systemd\\systemd-bootx64.efi";
 
 #[test]
 fn systemd_boot_starts_the_rebuilt_image_and_the_clone_is_a_machine_of_its_own() -> Result<()> {
-    let plan = plan(Firmware::Uefi);
-    let room = Room::with_golden("systemd-boot", &debian::with_other_tools()?, &plan)?;
-    let root = golden::tag(&room.golden.disk().partition(2), "UUID")?;
-    let line = format!("root=UUID={root} ro console=ttyS0,115200");
-    let entry = debian::add_boot_entry(room.golden.root(), &line)?;
-    let spec = Spec::new("sdboot", 6, Firmware::Uefi, Bus::Nvme, Card::Virtio);
-    let nodes = [room.node(spec, 3 * GIB)?];
-    let _seat = seats::take(1);
-    let server = room.serve(FULL_DHCP, &nodes, DESC)?;
-    becomes_a_clone(&room, &nodes, &plan.volumes, &entry, &server)
-        .with_context(|| format!("the server said:\n{}", server.said()))?;
-    server.wait()?.expect(0)?.says("booted")?;
-    Ok(())
+    reported(|| {
+        let plan = plan(Firmware::Uefi);
+        let room = Room::with_golden("systemd-boot", &debian::with_other_tools()?, &plan)?;
+        let root = golden::tag(&room.golden.disk().partition(2), "UUID")?;
+        let line = format!("root=UUID={root} ro console=ttyS0,115200");
+        let entry = debian::add_boot_entry(room.golden.root(), &line)?;
+        let spec = Spec::new("sdboot", 6, Firmware::Uefi, Bus::Nvme, Card::Virtio);
+        let nodes = [room.node(spec, 3 * GIB)?];
+        let _seat = seats::take(1);
+        let server = room.serve(FULL_DHCP, &nodes, DESC)?;
+        becomes_a_clone(&room, &nodes, &plan.volumes, &entry, &server)
+            .with_context(|| format!("the server said:\n{}", server.said()))?;
+        server.wait()?.expect(0)?.says("booted")?;
+        Ok(())
+    })
 }
 
 fn becomes_a_clone(

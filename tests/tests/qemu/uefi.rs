@@ -6,6 +6,7 @@ use ka_tests::golden::Volume;
 use ka_tests::process::{Program, Running};
 use ka_tests::qemu::firmware::Firmware;
 use ka_tests::qemu::golden;
+use ka_tests::qemu::logs::reported;
 use ka_tests::qemu::machine::{Bus, Card, Powered, Spec};
 use ka_tests::qemu::seats;
 
@@ -25,34 +26,38 @@ const SECURE_BOOT: &str =
 /// Proof 2 of the boot issue: beside an address server, on GPT with an ESP.
 #[test]
 fn a_uefi_machine_becomes_a_clone_beside_an_address_server() -> Result<()> {
-    let plan = golden::plan(Firmware::Uefi);
-    let room = Room::new("uefi", &plan)?;
-    let spec = Spec::new("uefi", 1, Firmware::Uefi, Bus::Nvme, Card::Virtio);
-    let nodes = [room.node(spec, 3 * GIB)?];
-    let address_server = kit::dnsmasq(room.lab.network().node(1), &[], SERVER_LIMIT)?;
-    let _seat = seats::take(1);
-    let server = room.serve("proxy", &nodes, DESC)?;
-    becomes_a_clone(&room, &nodes, &plan.volumes, &server).with_context(|| {
-        let (server, dnsmasq) = (server.said(), address_server.said());
-        format!("the server said:\n{server}\ndnsmasq said:\n{dnsmasq}")
-    })?;
-    server.wait()?.expect(0)?.says("booted")?;
-    Ok(())
+    reported(|| {
+        let plan = golden::plan(Firmware::Uefi);
+        let room = Room::new("uefi", &plan)?;
+        let spec = Spec::new("uefi", 1, Firmware::Uefi, Bus::Nvme, Card::Virtio);
+        let nodes = [room.node(spec, 3 * GIB)?];
+        let address_server = kit::dnsmasq(room.lab.network().node(1), &[], SERVER_LIMIT)?;
+        let _seat = seats::take(1);
+        let server = room.serve("proxy", &nodes, DESC)?;
+        becomes_a_clone(&room, &nodes, &plan.volumes, &server).with_context(|| {
+            let (server, dnsmasq) = (server.said(), address_server.said());
+            format!("the server said:\n{server}\ndnsmasq said:\n{dnsmasq}")
+        })?;
+        server.wait()?.expect(0)?.says("booted")?;
+        Ok(())
+    })
 }
 
 /// Proof 3 of the boot issue: shim, signed GRUB, signed kernel and modules from power-on to the clone's own login.
 #[test]
 fn secure_boot_stays_on_from_power_on_to_the_booted_clone() -> Result<()> {
-    let plan = golden::plan(Firmware::SecureBoot);
-    let room = Room::new("secure", &plan)?;
-    let spec = Spec::new("secure", 2, Firmware::SecureBoot, Bus::Virtio, Card::Virtio);
-    let nodes = [room.node(spec, 3 * GIB)?];
-    let _seat = seats::take(1);
-    let server = room.serve(FULL_DHCP, &nodes, DESC)?;
-    becomes_a_clone(&room, &nodes, &plan.volumes, &server)
-        .with_context(|| format!("the server said:\n{}", server.said()))?;
-    server.wait()?.expect(0)?.says("booted")?;
-    Ok(())
+    reported(|| {
+        let plan = golden::plan(Firmware::SecureBoot);
+        let room = Room::new("secure", &plan)?;
+        let spec = Spec::new("secure", 2, Firmware::SecureBoot, Bus::Virtio, Card::Virtio);
+        let nodes = [room.node(spec, 3 * GIB)?];
+        let _seat = seats::take(1);
+        let server = room.serve(FULL_DHCP, &nodes, DESC)?;
+        becomes_a_clone(&room, &nodes, &plan.volumes, &server)
+            .with_context(|| format!("the server said:\n{}", server.said()))?;
+        server.wait()?.expect(0)?.says("booted")?;
+        Ok(())
+    })
 }
 
 fn becomes_a_clone(room: &Room, nodes: &[Node], golden: &[Volume], server: &Running) -> Result<()> {

@@ -9,6 +9,7 @@ use ka_tests::disk::{Disk, MIB};
 use ka_tests::qemu::console::Mark;
 use ka_tests::qemu::firmware::Firmware;
 use ka_tests::qemu::golden;
+use ka_tests::qemu::logs::reported;
 use ka_tests::qemu::machine::{Bus, Card, Spec};
 use ka_tests::qemu::seats;
 use ka_tests::tree;
@@ -27,45 +28,47 @@ const TRIES_LIMIT: Duration = Duration::from_secs(420);
 /// Proof 5 of the boot issue.
 #[test]
 fn nothing_is_written_without_an_armed_machine_and_a_server() -> Result<()> {
-    let room = Room::new("unarmed", &golden::plan(Firmware::Bios))?;
-    let images = kit::images(&room)?;
-    let nodes = [
-        room.node(
-            Spec::new("unarmed", 1, Firmware::Bios, Bus::Ahci, Card::E1000),
-            64 * MIB,
-        )?,
-        room.node(
-            Spec::new("lonely", 2, Firmware::Bios, Bus::Virtio, Card::Virtio),
-            64 * MIB,
-        )?,
-    ];
-    let fingerprints = nodes
-        .iter()
-        .map(|node| scribble(&node.disk))
-        .collect::<Result<Vec<_>>>()?;
-    let limit = BOOT_LIMIT + TRIES_LIMIT;
-    let pxe = kit::serve(&room, &images, &nodes[1..], &["--dhcp", FULL_DHCP], limit)?;
-    let _seats = seats::take(nodes.len());
-    let said = || format!("ka-pxe said:\n{}", pxe.said());
-    let (unarmed, lonely) = (room.power_on(&nodes[0])?, room.power_on(&nodes[1])?);
-    unarmed
-        .wait_for(Mark::default(), "Booting from SAN device 0x80", BOOT_LIMIT)
-        .and_then(|menu| unarmed.wait_for(menu, "ot a bootable disk", BOOT_LIMIT))
-        .with_context(said)?;
-    unarmed.cut()?;
-    let text = lonely.wait_off(BOOT_LIMIT + TRIES_LIMIT).with_context(said)?;
-    for attempt in 1..=TRIES {
-        let said = format!("{NO_SERVER} (try {attempt} of {TRIES})");
-        ensure!(text.contains(&said), "it does not say {said:?}:\n{text}");
-    }
-    for (node, fingerprint) in nodes.iter().zip(fingerprints) {
-        ensure!(
-            node.disk.fingerprint()? == fingerprint,
-            "{}'s disk was written",
-            node.machine.spec().name
-        );
-    }
-    Ok(())
+    reported(|| {
+        let room = Room::new("unarmed", &golden::plan(Firmware::Bios))?;
+        let images = kit::images(&room)?;
+        let nodes = [
+            room.node(
+                Spec::new("unarmed", 1, Firmware::Bios, Bus::Ahci, Card::E1000),
+                64 * MIB,
+            )?,
+            room.node(
+                Spec::new("lonely", 2, Firmware::Bios, Bus::Virtio, Card::Virtio),
+                64 * MIB,
+            )?,
+        ];
+        let fingerprints = nodes
+            .iter()
+            .map(|node| scribble(&node.disk))
+            .collect::<Result<Vec<_>>>()?;
+        let limit = BOOT_LIMIT + TRIES_LIMIT;
+        let pxe = kit::serve(&room, &images, &nodes[1..], &["--dhcp", FULL_DHCP], limit)?;
+        let _seats = seats::take(nodes.len());
+        let said = || format!("ka-pxe said:\n{}", pxe.said());
+        let (unarmed, lonely) = (room.power_on(&nodes[0])?, room.power_on(&nodes[1])?);
+        unarmed
+            .wait_for(Mark::default(), "Booting from SAN device 0x80", BOOT_LIMIT)
+            .and_then(|menu| unarmed.wait_for(menu, "ot a bootable disk", BOOT_LIMIT))
+            .with_context(said)?;
+        unarmed.cut()?;
+        let text = lonely.wait_off(BOOT_LIMIT + TRIES_LIMIT).with_context(said)?;
+        for attempt in 1..=TRIES {
+            let said = format!("{NO_SERVER} (try {attempt} of {TRIES})");
+            ensure!(text.contains(&said), "it does not say {said:?}:\n{text}");
+        }
+        for (node, fingerprint) in nodes.iter().zip(fingerprints) {
+            ensure!(
+                node.disk.fingerprint()? == fingerprint,
+                "{}'s disk was written",
+                node.machine.spec().name
+            );
+        }
+        Ok(())
+    })
 }
 
 /// Fills a disk with what nobody may lose; returns its digest.

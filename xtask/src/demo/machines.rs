@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use ka_tests::disk::GIB;
 use ka_tests::process::Running;
 use ka_tests::qemu::console::Mark;
@@ -43,7 +43,7 @@ pub(super) fn run() -> Result<()> {
         .iter()
         .map(|node| room.power_on_watched(node, Some(prefixed(&node.machine.spec().name))))
         .collect::<Result<Vec<_>>>()?;
-    watch(&mut server, &on, started)?;
+    watch(&mut server, &on)?;
     for powered in &on {
         powered.login(Mark::default(), BOOT_LIMIT)?;
     }
@@ -84,22 +84,22 @@ fn describe(room: &Room, nodes: &[Node]) {
 }
 
 /// Shows what the server says until both machines ask for a login from their own disks.
-fn watch(server: &mut Running, on: &[Powered], started: Instant) -> Result<()> {
+fn watch(server: &mut Running, on: &[Powered]) -> Result<()> {
     let mut shown = 0;
+    let limit = CLONE_LIMIT + BOOT_LIMIT;
+    let mut patience: Vec<_> = on.iter().map(|powered| powered.console.patience(limit)).collect();
     while !on.iter().all(|powered| powered.console.text().contains(PROMPT)) {
         let said = server.said();
         while let Some(length) = said.get(shown..).and_then(|rest| rest.find('\n')) {
             print_line("server", &said[shown..shown + length]);
             shown += length + 1;
         }
-        for powered in on {
+        for (powered, patience) in on.iter().zip(&mut patience) {
             ensure!(!powered.console.is_closed(), "a machine went off");
+            if let Err(late) = patience.check(powered.console.text().len()) {
+                bail!("a login prompt {late}");
+            }
         }
-        ensure!(
-            started.elapsed() < CLONE_LIMIT + BOOT_LIMIT,
-            "no login prompt after {} s",
-            started.elapsed().as_secs()
-        );
         server.has_ended().context("looking at the server")?;
         ka_tests::interrupt::check()?;
         std::thread::sleep(POLL);

@@ -1,0 +1,55 @@
+//! The console logs of machines: one directory a test, kept when the test fails.
+//!
+//! `cargo test` shows what a test said when all tests of its program have ended, half an hour later. [`reported`] says the
+//! reason of a failure at once, and where the logs are.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::thread;
+
+use anyhow::{Context as _, Result};
+
+use crate::binaries;
+
+/// Runs a test's body. A failure is told on standard error at once, past the capture of `cargo test`, with the directory of
+/// the machines' console logs; a success removes them.
+///
+/// # Errors
+/// The body's.
+pub fn reported(body: impl FnOnce() -> Result<()>) -> Result<()> {
+    let dir = own_dir()?;
+    // What an earlier run of this test left.
+    let _ = fs::remove_dir_all(&dir);
+    let result = body();
+    match &result {
+        Ok(()) => drop(fs::remove_dir_all(&dir)),
+        Err(error) => {
+            let text = format!(
+                "\nFAILED {}: {error:?}\nconsole logs: {}\n",
+                test_name(),
+                dir.display()
+            );
+            // Nobody may be listening; the test fails all the same.
+            let _ = std::io::stderr().write_all(text.as_bytes());
+        }
+    }
+    result
+}
+
+/// The path of a log of this test; its directory is made.
+pub(crate) fn file(name: &str) -> Result<PathBuf> {
+    let dir = own_dir()?;
+    fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    Ok(dir.join(name))
+}
+
+fn own_dir() -> Result<PathBuf> {
+    let name = test_name().replace("::", "-");
+    Ok(binaries::own_dir()?.join("machine-logs").join(name))
+}
+
+/// The test harness names each test's thread after it.
+fn test_name() -> String {
+    thread::current().name().unwrap_or("machines").to_owned()
+}
