@@ -196,6 +196,59 @@ pub fn unpack(archive: &Path, root: &Path) -> Result<()> {
         .map(drop)
 }
 
+/// The signed GRUB for network boot of the release after [`SUITE`]: GRUB 2.12, which has HTTP.
+///
+/// # Errors
+/// `apt-get` cannot reach the mirror.
+pub fn grub_of_trixie() -> Result<PathBuf> {
+    cached("grubnetx64-trixie-1.efi.signed", |unfinished| {
+        let scratch = Scratch::new("trixie")?;
+        for dir in ["lists/partial", "cache/archives/partial"] {
+            scratch.dir(dir)?;
+        }
+        let at = |name: &str| scratch.path().join(name).display().to_string();
+        let sources = format!(
+            "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {} trixie main\n",
+            mirror()
+        );
+        fs::write(at("sources.list"), sources)?;
+        let options = [
+            format!("Dir::Etc::sourcelist={}", at("sources.list")),
+            "Dir::Etc::sourceparts=-".to_owned(),
+            format!("Dir::State::lists={}", at("lists")),
+            format!("Dir::Cache={}", at("cache")),
+            // The cache is root's.
+            "APT::Sandbox::User=root".to_owned(),
+        ];
+        let apt = || {
+            let words = options.iter().flat_map(|option| ["-o", option.as_str()]);
+            Program::new("env")
+                .args(["-C", &at("cache"), "apt-get", "-q"])
+                .args(words)
+                .limit(DOWNLOAD_LIMIT)
+        };
+        apt()
+            .arg("update")
+            .run()
+            .context("listing Debian 13's packages")?;
+        apt()
+            .args(["download", "grub-efi-amd64-signed"])
+            .run()
+            .context("fetching Debian 13's GRUB")?;
+        let deb = fs::read_dir(at("cache"))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.extension().is_some_and(|ending| ending == "deb"))
+            .context("apt-get download left no package")?;
+        let root = scratch.dir("root")?;
+        Program::new("dpkg-deb").arg("-x").arg(&deb).arg(&root).run()?;
+        fs::copy(
+            root.join("usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed"),
+            unfinished,
+        )?;
+        Ok(())
+    })
+}
+
 fn mirror() -> String {
     std::env::var("KA_DEBIAN_MIRROR").unwrap_or_else(|_| MIRROR.to_owned())
 }

@@ -9,6 +9,7 @@ mod judge;
 mod kit;
 mod lab;
 mod power_cut;
+mod programs;
 mod systemd_boot;
 mod uefi;
 mod unarmed;
