@@ -147,6 +147,11 @@ impl Golden {
         self.disk
     }
 
+    /// Unmounts it, for a machine that runs on its disk. Its root is an empty directory then.
+    pub fn unmount(&mut self) {
+        self.tree.mounts.clear();
+    }
+
     /// The text its `etc/fstab` should have.
     #[must_use]
     pub fn fstab(&self) -> &str {

@@ -5,6 +5,7 @@
 mod bios;
 mod extlinux;
 mod firmware;
+mod golden_machine;
 mod judge;
 mod kit;
 mod lab;
