@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fs::Mode;
 
+use crate::interrupt;
 use crate::process::Program;
 use crate::scratch::Scratch;
 
@@ -45,6 +46,7 @@ impl Disk {
         File::create_new(&file)
             .with_context(|| format!("making {}", file.display()))?
             .set_len(size)?;
+        let whole = interrupt::shield();
         let device = Program::new("losetup")
             .args(["--find", "--show", "--sector-size", &sector_size.to_string()])
             .arg(&file)
@@ -55,6 +57,7 @@ impl Disk {
             device: PathBuf::from(device.trim()),
             sector_size,
         };
+        drop(whole);
         disk.checked()?;
         disk.forget_former_partitions()?;
         Ok(disk)
@@ -250,6 +253,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
+        let _whole = interrupt::shield();
         self.hide_partitions();
         for _ in 0..20 {
             // Looked at each time: a device that is detached may be somebody else's the next moment.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use crate::interrupt;
 use crate::process::Program;
 
 /// How often an unmount that finds its file system busy is tried, a tenth of a second apart.
@@ -24,6 +25,7 @@ impl Mounted {
     /// What `mount` says.
     pub fn new(device: &Path, point: &Path, options: &str) -> Result<Self> {
         std::fs::create_dir_all(point).with_context(|| format!("making {}", point.display()))?;
+        let _whole = interrupt::shield();
         Program::new("mount")
             .args(["-o", options])
             .arg(device)
@@ -40,6 +42,7 @@ impl Mounted {
     /// What `mount` says.
     pub fn in_memory(point: &Path, size: u64) -> Result<Self> {
         std::fs::create_dir_all(point).with_context(|| format!("making {}", point.display()))?;
+        let _whole = interrupt::shield();
         Program::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"])
             .arg(point)
@@ -58,6 +61,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
+        let _whole = interrupt::shield();
         for _ in 0..TRIES {
             if Program::new("umount").arg(&self.point).run().is_ok() {
                 return;

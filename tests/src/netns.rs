@@ -13,6 +13,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::interrupt;
 use crate::process::Program;
 
 /// Bytes of an Ethernet frame as `tbf` counts them, and as the wire does (preamble, FCS and gap are 24 more).
@@ -46,11 +47,13 @@ impl Namespace {
             std::process::id(),
             COUNT.fetch_add(1, Ordering::Relaxed)
         );
+        let whole = interrupt::shield();
         Program::new("ip").args(["netns", "add", &name]).run()?;
         let made = Self(Arc::new(Owned {
             name,
             host: host.to_owned(),
         }));
+        drop(whole);
         made.ip("link set lo up")?;
         // Kernel defaults, whatever this machine's own tuning is (it is inherited in part).
         made.sysctl("net.ipv6.conf.all.disable_ipv6=1")?;
@@ -134,6 +137,7 @@ impl Namespace {
 
 impl Drop for Owned {
     fn drop(&mut self) {
+        let _whole = interrupt::shield();
         for pid in pids_in(&self.name) {
             let _ = kill(pid, Signal::SIGKILL);
         }

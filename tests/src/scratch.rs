@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result};
 
+use crate::interrupt;
 use crate::netns;
 use crate::process::Program;
 
@@ -13,7 +14,8 @@ use crate::process::Program;
 const BASE: &str = "/var/tmp";
 const PREFIX: &str = "ka-lab-";
 
-/// A directory of this process; removed on drop, but never while something is mounted beneath it.
+/// A directory of this process; removed on drop with whatever is mounted and attached in it, never while something stays
+/// mounted beneath it.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -59,7 +61,9 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(err) = remove(&self.path) {
+        let _whole = interrupt::shield();
+        // What a program that was killed had mounted or attached in here goes first, as debootstrap's /proc.
+        if let Err(err) = undo(&self.path) {
             eprintln!("lab: {} stays behind: {err:#}", self.path.display());
         }
     }

@@ -353,7 +353,8 @@ fn a_node_on_a_full_system_drops_the_tools() -> Result<()> {
 #[test]
 fn dry_run_shows_the_boot_part_and_touches_nothing() -> Result<()> {
     let room = Room::new("bootdry", 1)?;
-    let list = room.list(&[format!("{ABSENT} room-3 10.77.0.50 disk=sda=nvme0n1")])?;
+    let drive = room.kit.golden.disk().name();
+    let list = room.list(&[format!("{ABSENT} room-3 10.77.0.50 disk={drive}=nvme0n1")])?;
     let more = [
         "--nodes",
         &list,
@@ -369,7 +370,8 @@ fn dry_run_shows_the_boot_part_and_touches_nothing() -> Result<()> {
         "Boot server on eth0 (10.77.0.1)",
         "full:10.77.0.200-10.77.0.209",
         "console=ttyS0",
-        "02:00:00:00:00:42 room-3 10.77.0.50 sda=nvme0n1",
+        &format!("02:00:00:00:00:42 room-3 10.77.0.50 {drive}=nvme0n1"),
+        "such machines get no boot program",
     ] {
         ended.says(part)?;
     }
@@ -382,6 +384,47 @@ fn dry_run_shows_the_boot_part_and_touches_nothing() -> Result<()> {
         !room.path("server-state").exists(),
         "--dry-run made the state directory"
     );
+    Ok(())
+}
+
+/// What is known at once is said at once: before an image is made, and by the dry run with the same words.
+#[test]
+fn what_keeps_a_boot_server_from_starting_is_said_before_images_are_made_and_by_the_dry_run() -> Result<()> {
+    let room = Room::new("bootfirst", 1)?;
+    let other_drive = room.list(&[format!("{ABSENT} room-3 disk=sdz=nvme0n1")])?;
+    let elsewhere = room.text("elsewhere");
+    fs::write(&elsewhere, format!("{ABSENT} room-3 10.99.0.3\n"))?;
+    let cases: [(&[&str], &str); 4] = [
+        (
+            &["--dhcp", "full:10.1.0.100-10.1.0.120"],
+            "10.1.0.100 is not in 10.77.0.0/24",
+        ),
+        (&["--nodes", &other_drive], "no drive sdz is sent"),
+        (
+            &["--nodes", &elsewhere, "--dhcp", "full:10.77.0.200-10.77.0.209"],
+            "10.99.0.3",
+        ),
+        (&["--kernel", "9.9.9"], "9.9.9"),
+    ];
+    for (args, named) in cases {
+        for dry in [&[][..], &["--dry-run"]] {
+            let ended = room.refused(&[args, &["-n", "1"], dry].concat())?;
+            ensure!(ended.code != Some(0), "{args:?} {dry:?}: {}", ended.all());
+            ended.says(named).with_context(|| format!("{args:?} {dry:?}"))?;
+            ensure!(!ended.all().contains("Making the boot images"), "{}", ended.all());
+        }
+    }
+    // A port in use: the dry run shows the plan all the same.
+    let golden = room.kit.lab.network().golden();
+    let _held = golden.enter(|| std::net::TcpListener::bind(("10.77.0.1", 80)))??;
+    let ended = room.refused(&["-n", "1", "--arm", "all", "--dry-run"])?;
+    ended
+        .expect(0)?
+        .says("a run would not start now")?
+        .says("HTTP port 10.77.0.1:80 is in use")?;
+    let ended = room.refused(&["-n", "1", "--arm", "all"])?;
+    ended.expect(1)?.says("HTTP port 10.77.0.1:80 is in use")?;
+    ensure!(!ended.all().contains("Making the boot images"), "{}", ended.all());
     Ok(())
 }
 

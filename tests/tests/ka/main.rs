@@ -16,6 +16,7 @@ mod floods;
 mod generic;
 mod healing;
 mod hostile;
+mod interrupted;
 mod keys;
 mod kills;
 mod kit;
