@@ -62,7 +62,7 @@ pub(crate) fn run(session: &Session<'_>, consumer: &Consumer) -> Result<(), Fail
                     anyhow!("the server ended the run: {reason}"),
                 ));
             }
-            Order::Prepare(_) | Order::Go => {
+            Order::Prepare(_) | Order::Go | Order::Commit => {
                 let reason = "the server clones disks; start this node without -e and --output";
                 session.give_up("prepare", reason);
                 return Err(Failure::NothingDone(anyhow!(reason)));

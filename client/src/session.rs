@@ -126,9 +126,12 @@ struct Shared<'a> {
 fn until_it_ends(shared: &Shared<'_>, config: &NodeConfig, mode: &Mode) -> Result<Ending, Failure> {
     let journal = shared.journal;
     let mut before: Option<Failure> = None;
+    let mut kept = None;
     loop {
         let began = before.as_ref().is_some_and(Failure::has_begun);
-        let node = match find_server(config.clone(), shared, began) {
+        let mut config = config.clone();
+        config.holds_clone = kept.is_some();
+        let node = match find_server(config, shared, began) {
             Ok(Some(node)) => node,
             Ok(None) => return Ok(Ending::Stay),
             Err(error) => {
@@ -148,7 +151,7 @@ fn until_it_ends(shared: &Shared<'_>, config: &NodeConfig, mode: &Mode) -> Resul
             returns: Returns::default(),
         };
         let ended = match mode {
-            Mode::Clone => clone::run(&session),
+            Mode::Clone => clone::run(&session, &mut kept),
             Mode::Generic(consumer) => generic::run(&session, consumer).map(|()| Ending::Stay),
         };
         let returns = session.returns();
@@ -156,8 +159,12 @@ fn until_it_ends(shared: &Shared<'_>, config: &NodeConfig, mode: &Mode) -> Resul
         drop(node);
         match ended {
             Err(failure) if returns => {
-                let text =
-                    format!("{failure}; everything is undone, and this node looks for its server again");
+                let state = if kept.is_some() {
+                    "the clone is kept"
+                } else {
+                    "everything is undone"
+                };
+                let text = format!("{failure}; {state}, and this node looks for its server again");
                 journal.news(Step::FindServer, text);
                 journal.forget_record();
                 let failure = if began { failure.into_began() } else { failure };
@@ -328,6 +335,14 @@ impl Session<'_> {
     /// The server is lost.
     pub(crate) fn ready(&self) -> anyhow::Result<()> {
         self.unless_lost(self.node.ready())
+    }
+
+    /// Answers that the clone can be booted.
+    ///
+    /// # Errors
+    /// The server is lost.
+    pub(crate) fn bootable(&self) -> anyhow::Result<()> {
+        self.unless_lost(self.node.bootable())
     }
 
     /// Hands in the report.

@@ -74,7 +74,7 @@ fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
 
 /// Where a run's questions are answered; a slash in the session's name must not lead elsewhere.
 fn socket_of(state_dir: &Path, session: &str) -> PathBuf {
-    state_dir.join(format!("approve-{}.sock", session.replace('/', "_")))
+    state_dir.join(format!("approve-{}.sock", ka_proto::text::file_name(session)))
 }
 
 fn serve(mut stream: &UnixStream, approvals: &Approvals) -> io::Result<()> {

@@ -75,16 +75,27 @@ pub(crate) fn largest_stream(spec: &InstallSpec) -> u64 {
 /// # Errors
 /// The golden node cannot be read, no node is left, or the run is stopped.
 pub(crate) fn run(run: &mut Run<'_>, spec: &InstallSpec) -> Result<()> {
+    run.compare_identities(Compared {
+        names: !spec.boot.keep_identity,
+        uuids: !spec.keep_uuids,
+    });
+    if run.is_sending() {
+        send(run, spec)?;
+    }
+    run.collect_reports()?;
+    run.finish_machines();
+    run.release();
+    Ok(())
+}
+
+/// Everything up to the last byte.
+fn send(run: &mut Run<'_>, spec: &InstallSpec) -> Result<()> {
     if let Some(stage2) = run.stage2.clone() {
         boot::send_tools(run, &stage2)?;
     }
     let mut spec = spec.clone();
     spec.boot.beacon = run.beacon_spec();
     let spec = &spec;
-    run.compare_identities(Compared {
-        names: !spec.boot.keep_identity,
-        uuids: !spec.keep_uuids,
-    });
     prepare(run, spec)?;
     make_disks_ready(run)?;
     for stream in &spec.streams {
@@ -97,9 +108,6 @@ pub(crate) fn run(run: &mut Run<'_>, spec: &InstallSpec) -> Result<()> {
             }
         }
     }
-    run.collect_reports()?;
-    run.finish_machines();
-    run.release();
     Ok(())
 }
 

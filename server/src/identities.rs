@@ -53,6 +53,11 @@ impl Identities {
         self.nodes.push(Known { id, name, identity });
     }
 
+    /// Forgets a clone that is nobody's: it was turned down, and nothing boots from it.
+    pub(crate) fn forget(&mut self, id: u32) {
+        self.nodes.retain(|known| known.id != id);
+    }
+
     /// The nodes that share something with another one: which, and what with whom.
     pub(crate) fn twins(&self) -> Vec<(u32, String)> {
         let mut owners: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();

@@ -303,6 +303,7 @@ mod tests {
             mac: None,
             position: ChainPosition(position),
             wants_release: false,
+            holds_clone: false,
         }
     }
 

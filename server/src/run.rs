@@ -101,9 +101,12 @@ pub(crate) struct Run<'a> {
     done: Vec<NodeInfo>,
     finished: usize,
     round: u32,
+    is_sending: bool,
     watcher: JoinHandle<()>,
     stage: String,
     expected: Vec<Expected>,
+    /// The same of earlier rounds, for those that come late with a complete clone.
+    earlier: Vec<Vec<Expected>>,
     /// What the clones are known by, of all rounds.
     identities: Identities,
     summary: RunSummary,
@@ -197,9 +200,11 @@ impl<'a> Run<'a> {
             done: Vec::new(),
             finished: 0,
             round: 1,
+            is_sending: true,
             watcher,
             stage: "waiting for the start".to_owned(),
             expected: Vec::new(),
+            earlier: Vec::new(),
             identities,
             summary: RunSummary {
                 session: settings.session.to_string(),
@@ -257,7 +262,10 @@ impl<'a> Run<'a> {
     /// Waits for those that were late or lost; false when nobody is there for another round.
     fn next_round(&mut self) -> bool {
         self.monitor.round_ended(self.round, RETURN_GRACE);
-        self.expected.clear();
+        let expected = std::mem::take(&mut self.expected);
+        if !expected.is_empty() {
+            self.earlier.push(expected);
+        }
         let Ok(nodes) = self.server.next_round(RETURN_GRACE) else {
             return false;
         };
@@ -266,8 +274,18 @@ impl<'a> Run<'a> {
             round: self.round,
             rounds: self.settings.rounds,
         });
-        self.monitor.lets_go(&nodes);
+        self.let_go(&nodes);
         true
+    }
+
+    fn let_go(&mut self, nodes: &[NodeInfo]) {
+        self.monitor.lets_go(nodes);
+        self.is_sending = !nodes.iter().all(|node| node.holds_clone);
+    }
+
+    /// Whether a node of this round is to be sent anything: those that come with a complete clone wait for the verdict only.
+    pub(crate) const fn is_sending(&self) -> bool {
+        self.is_sending
     }
 
     fn conclude(mut self, options: &Options) -> u8 {
@@ -351,7 +369,7 @@ impl<'a> Run<'a> {
     /// Stopped while waiting.
     pub(crate) fn gather(&mut self) -> Result<()> {
         let nodes = self.server.gather()?;
-        self.monitor.lets_go(&nodes);
+        self.let_go(&nodes);
         Ok(())
     }
 

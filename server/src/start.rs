@@ -19,7 +19,7 @@ use crate::join::{Shown, join_line};
 use crate::log_dir::LogDir;
 use crate::monitor::Monitor;
 use crate::run::{Parts, Run};
-use crate::settings::Settings;
+use crate::settings::{Job, Settings};
 use crate::stop::Stop;
 use crate::unfinished::{Before, Unfinished};
 
@@ -229,10 +229,28 @@ fn server_config(options: &Options, settings: &Settings, unfinished: &Unfinished
     config.tolerance = options.tolerate;
     config.spool.clone_from(&settings.spool);
     config.min_rate = options.min_rate.unwrap_or_default();
+    config.commits = matches!(settings.job, Job::Clone(_));
+    if let Job::Clone(survey) = &settings.job
+        && !settings.boot.keep_identity
+    {
+        config.unique_names = Some(names_that_say_nothing(&survey.root));
+    }
     // With -d everybody waits for their turn, also those that did not ask to (-w). A machine that we booted must not
     // boot again before its clone was compared and its menu says local.
     config.hold_release = options.release_delay > 0 || settings.boot.pxe.is_some();
     Ok(config)
+}
+
+/// Names that a node gives its clone no name from: it makes one of its hardware address instead.
+fn names_that_say_nothing(golden_root: &Path) -> Vec<String> {
+    let mut names: Vec<String> = ["localhost", "localhost.localdomain", "(none)", "node"]
+        .map(str::to_owned)
+        .into();
+    names.push(ka_host::system::hostname());
+    if let Ok(text) = std::fs::read_to_string(golden_root.join("etc/hostname")) {
+        names.extend(text.lines().map(|line| line.trim().to_owned()));
+    }
+    names
 }
 
 /// Bytes that nobody can guess.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ka_proto::identity::Identity;
+use ka_proto::text::file_name;
 use ka_status::report::NodeReport;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,9 @@ struct Kept {
     secret: [u8; 16],
     beacon: [u8; 32],
     done: Vec<Done>,
+    /// Clones that are complete and as they were sent, but wait for the verdict over their round.
+    #[serde(default)]
+    complete: Vec<Done>,
 }
 
 /// What became of the run before.
@@ -119,14 +123,34 @@ impl Unfinished {
         &self.kept.done
     }
 
-    /// Keeps a node that is done.
+    /// Keeps nodes that are done.
     ///
     /// # Errors
     /// The file cannot be written: a server started again would not know.
-    pub(crate) fn add(&mut self, done: Done) -> Result<()> {
-        self.kept.done.retain(|other| !other.identity.is(&done.identity));
-        self.kept.done.push(done);
+    pub(crate) fn add(&mut self, done: Vec<Done>) -> Result<()> {
+        let is_new = |other: &Done| done.iter().any(|done| other.identity.is(&done.identity));
+        self.kept.done.retain(|other| !is_new(other));
+        self.kept.complete.retain(|other| !is_new(other));
+        self.kept.done.extend(done);
         self.write()
+    }
+
+    /// Keeps the report of a clone that is complete and waits for its verdict.
+    ///
+    /// # Errors
+    /// The file cannot be written: a server started again would clone the node once more.
+    pub(crate) fn add_complete(&mut self, complete: Done) -> Result<()> {
+        self.kept
+            .complete
+            .retain(|other| !other.identity.is(&complete.identity));
+        self.kept.complete.push(complete);
+        self.write()
+    }
+
+    /// Whether this report was compared with what was sent, and found good, by this process or an earlier one.
+    pub(crate) fn knows_complete(&self, report: &NodeReport) -> bool {
+        let kept = self.kept.complete.iter().chain(&self.kept.done);
+        kept.map(|kept| &kept.report).any(|kept| kept == report)
     }
 
     /// Forgets nodes whose clones are not good after all.
@@ -134,11 +158,12 @@ impl Unfinished {
     /// # Errors
     /// The file cannot be written: a server started again would take them for done.
     pub(crate) fn remove(&mut self, identities: &[Identity]) -> Result<()> {
-        let before = self.kept.done.len();
-        self.kept
-            .done
-            .retain(|done| !identities.iter().any(|identity| done.identity.is(identity)));
-        if self.kept.done.len() == before {
+        let count = |kept: &Kept| kept.done.len() + kept.complete.len();
+        let before = count(&self.kept);
+        let stays = |done: &Done| !identities.iter().any(|identity| done.identity.is(identity));
+        self.kept.done.retain(stays);
+        self.kept.complete.retain(stays);
+        if count(&self.kept) == before {
             return Ok(());
         }
         self.write()
@@ -170,14 +195,13 @@ impl Kept {
             secret: crate::start::random()?,
             beacon: crate::start::random()?,
             done: Vec::new(),
+            complete: Vec::new(),
         })
     }
 }
 
 fn file_of_session(state_dir: &Path, session: &str) -> PathBuf {
-    // A slash in the name must not lead elsewhere; a dot must not become the extension.
-    let name = session.replace(['/', '.'], "_");
-    state_dir.join(format!("run-{name}.json"))
+    state_dir.join(format!("run-{}.json", file_name(session)))
 }
 
 fn read(path: &Path) -> Result<Option<Kept>> {
@@ -196,11 +220,17 @@ fn read(path: &Path) -> Result<Option<Kept>> {
 /// Replaces the file as a whole: after a power cut it is the old one or the new one.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let staged = path.with_extension("new");
-    let mut file = private(&staged)?;
-    file.set_len(0)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&staged, path)?;
+    let written = private(&staged).and_then(|mut file| {
+        file.set_len(0)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&staged, path)
+    });
+    if let Err(error) = written {
+        // What does not fit must not stay there for ever.
+        fs::remove_file(&staged).ok();
+        return Err(error);
+    }
     match path.parent() {
         Some(dir) => File::open(dir)?.sync_all(),
         None => Ok(()),
@@ -243,15 +273,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut first, before) = open(dir.path(), 1, false);
         assert_eq!(before, Before::Nothing);
-        first.add(done("n1")).unwrap();
+        first.add(vec![done("n1")]).unwrap();
         let secret = first.secret();
         drop(first);
-        let path = dir.path().join("run-a_b_c.json");
+        let path = dir.path().join("run-a%2Fb%2Ec.json");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         let (mut second, before) = open(dir.path(), 1, false);
         assert_eq!(before, Before::TakenUp);
         assert_eq!((second.secret(), second.done()), (secret, &[done("n1")][..]));
-        second.add(done("n2")).unwrap();
+        second.add(vec![done("n2")]).unwrap();
         second.remove(&[done("n1").identity]).unwrap();
         drop(second);
         let (mut second, _) = open(dir.path(), 1, false);
@@ -275,8 +305,34 @@ mod tests {
         assert_eq!(before, Before::Nothing);
         assert_ne!(fresh.secret(), secret);
         drop(fresh);
-        fs::write(dir.path().join("run-a_b_c.json"), b"{\"version\":").unwrap();
+        fs::write(dir.path().join("run-a%2Fb%2Ec.json"), b"{\"version\":").unwrap();
         assert_eq!(open(dir.path(), 2, false).1, Before::Unreadable);
+    }
+
+    #[test]
+    fn sessions_whose_names_look_alike_share_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["lab.1", "lab_1", "lab/1", "lab%2E1", "lab1"];
+        let runs = names.map(|name| Unfinished::open(dir.path(), name, [1; 32], false).unwrap());
+        assert!(runs.iter().all(|(_, before)| *before == Before::Nothing));
+        let secrets: std::collections::BTreeSet<_> = runs.iter().map(|(run, _)| run.secret()).collect();
+        assert_eq!(secrets.len(), names.len());
+    }
+
+    #[test]
+    fn a_complete_clone_is_known_by_its_report_until_its_node_is_done_or_turned_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut first, _) = open(dir.path(), 1, false);
+        let mut complete = done("n1");
+        complete.report.warnings.push("a mark".into());
+        first.add_complete(complete.clone()).unwrap();
+        assert!(first.done().is_empty());
+        drop(first);
+        let (mut second, _) = open(dir.path(), 1, false);
+        assert!(second.knows_complete(&complete.report));
+        assert!(!second.knows_complete(&NodeReport::default()));
+        second.remove(&[complete.identity.clone()]).unwrap();
+        assert!(!second.knows_complete(&complete.report));
     }
 
     #[test]

@@ -18,9 +18,8 @@ use super::plan::ClonePlan;
 use crate::journal::Journal;
 use crate::steps::StepDef;
 
-/// What happens once every stream has arrived. The table comes last but for its own check: a run that stops
-/// anywhere before leaves a disk that nothing boots from.
-pub(crate) const FINISH: [StepDef<Installation>; 16] = [
+/// What happens once every stream has arrived. At its end the clone is complete, and nothing boots from it.
+pub(crate) const FINISH: [StepDef<Installation>; 14] = [
     StepDef {
         step: Step::ExcludedDirs,
         run: excluded_dirs,
@@ -77,6 +76,11 @@ pub(crate) const FINISH: [StepDef<Installation>; 16] = [
         step: Step::Unmount,
         run: unmount,
     },
+];
+
+/// What happens once the server has judged this clone and all the others of the round. The table comes last but for its own
+/// check: a run that stops anywhere before leaves a disk that nothing boots from.
+pub(crate) const COMMIT: [StepDef<Installation>; 2] = [
     StepDef {
         step: Step::WriteTable,
         run: write_table,
@@ -158,7 +162,10 @@ fn unmount(work: &mut Installation, _journal: &Journal) -> anyhow::Result<()> {
     if let Some(chroot) = work.chroot.take() {
         chroot.leave()?;
     }
-    work.take_mounts().map_or(Ok(()), |mounts| Ok(mounts.unmount()?))
+    if let Some(mounts) = work.take_mounts() {
+        mounts.unmount()?;
+    }
+    work.disks.iter().try_for_each(HeldDisk::withdraw_table)
 }
 
 /// The first drive holds what boots: its table comes last of all.
@@ -187,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_table_comes_after_everything_that_can_fail_and_steps_keep_their_published_order() {
-        let steps: Vec<Step> = BUILD.iter().chain(&FINISH).map(|def| def.step).collect();
+        let steps: Vec<Step> = BUILD.iter().chain(&FINISH).chain(&COMMIT).map(|def| def.step).collect();
         let published = [
             Step::Partition,
             Step::Format,

@@ -224,6 +224,21 @@ impl HeldDisk {
             .with_context(|| format!("clearing the boot code of {path}"))
     }
 
+    /// Takes the provisional table off the disk again, if there is one: the clone is complete, and nothing, neither firmware
+    /// that looks into every file system nor a power cut, makes a system of it before [`Self::write_table`].
+    ///
+    /// # Errors
+    /// Writing failed.
+    pub(crate) fn withdraw_table(&self) -> anyhow::Result<()> {
+        let State::Provisional { plan, .. } = &self.state else {
+            return Ok(());
+        };
+        let path = self.path.display();
+        block::flush(&self.file).with_context(|| format!("flushing {path}"))?;
+        plan.withdraw(&self.file)
+            .with_context(|| format!("taking the provisional partition table off {path}"))
+    }
+
     /// Writes the table, sector 0 last, with `boot_code`, else with what was withdrawn before. From here on the disk
     /// looks finished, until it is dropped without [`Self::finish`].
     ///

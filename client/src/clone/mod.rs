@@ -17,7 +17,7 @@ mod show;
 mod streams;
 mod write_out;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use ka_disk::fs::ToolVersions;
 use ka_disk::spec::{InstallSpec, STAGE2_STREAM};
 use ka_postinstall::bootloader;
@@ -28,7 +28,7 @@ use ka_transport::Order;
 
 use self::build::{BUILD, Installation};
 pub(crate) use self::facts::Me;
-use self::finish::FINISH;
+use self::finish::{COMMIT, FINISH};
 use self::held::HeldDisk;
 use self::plan::ClonePlan;
 use crate::beacon;
@@ -36,6 +36,9 @@ use crate::failure::Failure;
 use crate::session::Session;
 use crate::stage2;
 use crate::steps::{StepError, run_step, run_steps};
+
+/// The end of a node that never heard the verdict.
+const UNJUDGED: &str = "the clone is complete, but the server has not judged it, and nothing boots from the disk";
 
 /// How far this node is.
 enum Stage {
@@ -45,8 +48,17 @@ enum Stage {
     Prepared(Box<ClonePlan>, Vec<HeldDisk>),
     /// The disks are ready for data.
     Ready(Box<Installation>),
-    /// Complete and reported.
-    Reported,
+    /// Complete; the server's verdict is awaited, and nothing boots from it.
+    Complete(Box<Complete>),
+    /// Judged good and bootable.
+    Bootable,
+}
+
+/// A clone that lacks nothing but the server's verdict. It outlives a lost connection: the node joins again with it.
+/// Dropped, it leaves a disk without a table.
+pub(crate) struct Complete {
+    work: Box<Installation>,
+    report: NodeReport,
 }
 
 /// How a run ended well.
@@ -72,16 +84,20 @@ pub(crate) fn enter() -> anyhow::Result<()> {
     Ok(ka_host::namespace::own_mounts()?)
 }
 
-/// Follows the server's orders to the release.
+/// Follows the server's orders to the release. `kept` is the clone that this node has joined with, if it holds one; where
+/// the server is lost before its verdict, the clone is there again afterwards.
 ///
 /// # Errors
 /// How it ended, with the exit code that follows from how far it was.
-pub(crate) fn run(session: &Session<'_>) -> Result<Ending, Failure> {
-    let mut stage = Stage::Waiting;
+pub(crate) fn run(session: &Session<'_>, kept: &mut Option<Box<Complete>>) -> Result<Ending, Failure> {
+    let mut stage = match kept.take() {
+        Some(complete) => hand_in(session, complete, kept)?,
+        None => Stage::Waiting,
+    };
     loop {
         let order = match session.next_order() {
             Ok(order) => order,
-            Err(error) => return lost(session, &stage, error),
+            Err(error) => return lost(session, stage, error, kept),
         };
         stage = match (order, stage) {
             (Order::Prepare(payload), Stage::Waiting) => {
@@ -111,10 +127,19 @@ pub(crate) fn run(session: &Session<'_>) -> Result<Ending, Failure> {
                 Stage::Ready(work)
             }
             (Order::Finish, Stage::Ready(work)) => {
-                finish(session, work).map_err(Failure::Began)?;
-                Stage::Reported
+                let complete = finish(session, work).map_err(Failure::Began)?;
+                hand_in(session, complete, kept)?
             }
-            (Order::Release, Stage::Reported) => return Ok(Ending::Reboot),
+            // It crossed with the report of a clone that this node has joined with.
+            (Order::Finish, stage @ Stage::Complete(_)) => stage,
+            (Order::Commit, Stage::Complete(complete)) => {
+                commit(session, *complete).map_err(Failure::Began)?;
+                match session.bootable() {
+                    Ok(()) => Stage::Bootable,
+                    Err(error) => return lost(session, Stage::Bootable, error, kept),
+                }
+            }
+            (Order::Release, Stage::Bootable) => return Ok(Ending::Reboot),
             (Order::Aborted { reason, .. }, stage) => {
                 return Err(Failure::after(
                     stage.has_begun(),
@@ -128,21 +153,31 @@ pub(crate) fn run(session: &Session<'_>) -> Result<Ending, Failure> {
 
 impl Stage {
     fn has_begun(&self) -> bool {
-        matches!(self, Self::Ready(_) | Self::Reported)
+        matches!(self, Self::Ready(_) | Self::Complete(_) | Self::Bootable)
     }
 }
 
-/// The server is gone, or somebody wants us to end. After the report neither costs more than the release: a node
-/// that does not insist on one (`-w`) goes on, but for Ctrl-C.
-fn lost(session: &Session<'_>, stage: &Stage, error: anyhow::Error) -> Result<Ending, Failure> {
-    if !matches!(stage, Stage::Reported) {
-        return Err(Failure::after(stage.has_begun(), error));
+/// The server is gone, or somebody wants us to end. A clone that waits for its verdict is kept for the next try. After the
+/// verdict neither costs more than the release: a node that does not insist on one (`-w`) goes on, but for Ctrl-C.
+fn lost(
+    session: &Session<'_>,
+    stage: Stage,
+    error: anyhow::Error,
+    kept: &mut Option<Box<Complete>>,
+) -> Result<Ending, Failure> {
+    match stage {
+        Stage::Bootable => {
+            let text = format!("{error}; the clone is complete");
+            session.journal.warning(Step::Report, text);
+            let stays = session.stop.is_requested() || session.options.wait_release;
+            Ok(if stays { Ending::Stay } else { Ending::Reboot })
+        }
+        Stage::Complete(complete) => {
+            *kept = Some(complete);
+            Err(Failure::Began(error.context(UNJUDGED)))
+        }
+        stage => Err(Failure::after(stage.has_begun(), error)),
     }
-    session
-        .journal
-        .warning(Step::Report, format!("{error}; the clone is complete"));
-    let stays = session.stop.is_requested() || session.options.wait_release;
-    Ok(if stays { Ending::Stay } else { Ending::Reboot })
 }
 
 fn unexpected(session: &Session<'_>, order: &Order, stage: &Stage) -> Failure {
@@ -192,7 +227,7 @@ fn build(session: &Session<'_>, plan: ClonePlan, disks: Vec<HeldDisk>) -> Result
     Ok(work)
 }
 
-fn finish(session: &Session<'_>, mut work: Box<Installation>) -> anyhow::Result<()> {
+fn finish(session: &Session<'_>, mut work: Box<Installation>) -> anyhow::Result<Box<Complete>> {
     let read_back = run_step(Step::VerifyData, session.journal, session.stop, || {
         read_back::verify(&mut work, session.journal, session.stop)
     });
@@ -212,9 +247,27 @@ fn finish(session: &Session<'_>, mut work: Box<Installation>) -> anyhow::Result<
         read_back: Some(Box::new(read_back)),
         identity: work.identity.take().map(Box::new),
     };
-    session
-        .report(&report)
-        .context("the clone is complete, but could not be reported")
+    Ok(Box::new(Complete { work, report }))
+}
+
+/// Reports the clone, and waits for the verdict from then on.
+fn hand_in(
+    session: &Session<'_>,
+    complete: Box<Complete>,
+    kept: &mut Option<Box<Complete>>,
+) -> Result<Stage, Failure> {
+    if let Err(error) = session.report(&complete.report) {
+        return lost(session, Stage::Complete(complete), error, kept).map(|_| Stage::Waiting);
+    }
+    let text = "the clone is complete; it is made bootable as soon as the server has judged all of this round";
+    session.journal.news(Step::Report, text);
+    Ok(Stage::Complete(complete))
+}
+
+/// Makes the clone bootable.
+fn commit(session: &Session<'_>, mut complete: Complete) -> anyhow::Result<()> {
+    let work = &mut *complete.work;
+    run_steps(&COMMIT, work, session.journal, session.stop).map_err(|error| refuse(session, error))
 }
 
 /// Tells the server, and keeps the reason for our own last line.

@@ -34,6 +34,9 @@ pub struct Join {
     pub start_now: bool,
     /// `-w`: wait for the server's release at the end.
     pub wants_release: bool,
+    /// It holds a clone of this run that is complete and that the server has not judged yet: its report comes next, and
+    /// it takes no streams.
+    pub holds_clone: bool,
     /// Fresh random bytes of this attempt.
     pub nonce: [u8; 16],
     /// [`crate::auth::join_proof`].
@@ -95,6 +98,8 @@ pub enum Stage {
     Report,
     /// Waiting to be released.
     Release,
+    /// Making a clone bootable that was judged good.
+    Commit,
 }
 
 impl fmt::Display for Stage {
@@ -106,6 +111,7 @@ impl fmt::Display for Stage {
             Self::Stream(stream) => write!(f, "stream {stream}"),
             Self::Report => f.write_str("finishing"),
             Self::Release => f.write_str("release"),
+            Self::Commit => f.write_str("making the clone bootable"),
         }
     }
 }
@@ -210,6 +216,8 @@ pub enum ToServer {
     },
     /// About a way of an operator to this node.
     Tunnel(TunnelMessage),
+    /// Answer to [`ToNode::Commit`]: the clone can be booted.
+    Bootable,
 }
 
 /// A neighbour in the chain.
@@ -340,6 +348,8 @@ pub enum ToNode {
     },
     /// About a way of an operator to this node; not before `Accepted`.
     Tunnel(TunnelMessage),
+    /// The clone was judged good, and all the others of the round were judged: make it bootable.
+    Commit,
 }
 
 impl ToNode {

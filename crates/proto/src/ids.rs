@@ -20,6 +20,8 @@ pub enum ProtocolVersion {
     /// `Pending` keeps a node waiting while the operator is asked.
     /// `OpenStream` says whether the server keeps the stream, `DataGone` asks to go on from there.
     /// `Tunnel`, both ways, carries an operator's connection to a node that only the server can reach.
+    /// `Commit` tells a node that its clone was judged good, and is answered with `Bootable`; a node that lost its server
+    /// before joins again with the clone that it holds.
     V2 = 2,
 }
 

@@ -160,6 +160,21 @@ impl<'de> Deserialize<'de> for Reason {
     }
 }
 
+/// A name as part of a file name: letters, digits, `-` and `_` stay, every other byte is written as `%` and two hexadecimal
+/// digits. Different names stay different, and none leads to another directory.
+#[must_use]
+pub fn file_name(name: &str) -> String {
+    let mut text = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text += &format!("%{byte:02X}");
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

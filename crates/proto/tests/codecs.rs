@@ -25,6 +25,7 @@ fn join() -> Join {
         data_addr: "10.0.1.7:30764".parse().unwrap(),
         start_now: false,
         wants_release: true,
+        holds_clone: true,
         nonce: [0x11; 16],
         proof: [0x22; 32],
     }

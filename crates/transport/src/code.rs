@@ -105,8 +105,7 @@ impl JoinCode {
     /// Where a server keeps the code of a session's last run, for `ka-status`.
     #[must_use]
     pub fn file_of_session(state_dir: &Path, session: &str) -> PathBuf {
-        // A slash in the name must not lead elsewhere.
-        state_dir.join(format!("join-{}", session.replace('/', "_")))
+        state_dir.join(format!("join-{}", ka_proto::text::file_name(session)))
     }
 
     /// Reads a code from `path`.

@@ -86,6 +86,7 @@ fn good_node(config: NodeConfig, pause: Duration) -> JoinHandle<Result<(), Trans
                     report += &format!("{bytes} {hash};");
                 }
                 Order::Finish => node.report(report.clone().into_bytes())?,
+                Order::Commit => node.bootable()?,
                 Order::Release => return Ok(()),
                 Order::Aborted { reason, .. } => return Err(TransportError::Aborted { reason }),
             }

@@ -136,6 +136,11 @@ impl Monitor {
         state.node_failed(id, stage, reason);
     }
 
+    /// A node is out, and may come back.
+    pub(crate) fn may_return(&self, id: u32) {
+        self.up_to_date().roster.may_return(id);
+    }
+
     /// A node is done and compared.
     pub(crate) fn node_done(&self, id: u32, report: NodeReport) {
         let mut state = self.up_to_date();

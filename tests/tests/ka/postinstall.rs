@@ -334,8 +334,12 @@ fn clones_with_one_machine_id_and_one_ssh_host_key_are_named_and_the_run_is_not_
     )?;
     let disks = ["n1", "n2"].map(|name| kit.disk(name, 2 * GIB, 512));
     let disks = disks.into_iter().collect::<Result<Vec<_>>>()?;
-    let (server, _) = named(&kit, &disks, &["one", "two"])?;
+    let (server, nodes) = named(&kit, &disks, &["one", "two"])?;
     server.expect(1)?;
+    for (node, disk) in nodes.iter().zip(&disks) {
+        node.expect(3)?.says("it has the same")?;
+        ensure!(!disk.looks_finished()?, "a twin can be booted");
+    }
     let lines = server.stdout.lines().filter(|line| line.starts_with("failed: "));
     let failed: Vec<&str> = lines.collect();
     ensure!(failed.len() == 2, "{}", server.all());
@@ -349,7 +353,7 @@ fn clones_with_one_machine_id_and_one_ssh_host_key_are_named_and_the_run_is_not_
     Ok(())
 }
 
-/// The quick one restarts from its disk while the slow one is still at work, and nobody will ever hear of it again.
+/// The quick one waits for the verdict when the server is killed, and comes back with its clone.
 #[test]
 fn a_clone_that_was_reported_before_the_server_was_killed_is_known_to_the_next_one() -> Result<()> {
     let kit = kit("postknown", 2)?;
@@ -361,17 +365,17 @@ fn a_clone_that_was_reported_before_the_server_was_killed_is_known_to_the_next_o
     let disks = ["quick", "slow"].map(|name| kit.disk(name, 2 * GIB, 512));
     let disks = disks.into_iter().collect::<Result<Vec<_>>>()?;
     let mut server = kit.server(&["-n", "2"])?;
-    let quick = kit.node(1, &server, &disks[0], &["--name", "quick"])?;
+    let mut quick = kit.node(1, &server, &disks[0], &["--name", "quick", "--retries", "8"])?;
     let slow = kit.node(2, &server, &disks[1], &["--name", "slow", "--retries", "8"])?;
-    quick.wait()?.expect(0)?;
+    quick.wait_for("the clone is complete; it is made bootable")?;
     server.run.signal(Signal::SIGKILL)?;
     drop(server);
-    let quick = disks[0].fingerprint()?;
-    finish(kit.server(&["-n", "2"])?, vec![slow])?.expect_taken_up()?;
-    ensure!(
-        disks[0].fingerprint()? == quick,
-        "the quick one's disk was written to"
-    );
+    ensure!(!disks[0].looks_finished()?, "nobody has judged it");
+    let outcome = finish(kit.server(&["-n", "2"])?, vec![quick, slow])?;
+    outcome.expect_success()?;
+    outcome.server.says("2 nodes done")?;
+    let quick = outcome.nodes[0].all();
+    ensure!(quick.matches("partitioning").count() == 1, "it was cloned again:\n{quick}");
     Ok(())
 }
 

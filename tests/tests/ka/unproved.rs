@@ -179,6 +179,7 @@ fn join_frame(tls: &mut Tls, secret: &[u8; 16]) -> Result<Vec<u8>> {
         data_addr: SocketAddr::from((Ipv4Addr::UNSPECIFIED, DATA)),
         start_now: false,
         wants_release: false,
+        holds_clone: false,
         nonce: [5; 16],
         proof: [0; 32],
     };

@@ -212,22 +212,81 @@ fn twins(kit: &Kit, args: &[&str], server_args: &[&str]) -> Result<(Vec<Disk>, O
     Ok((disks, finish(server, nodes)?))
 }
 
+/// A name that says nothing when a node joins, which every live system of a room may have, but is a name once it is given.
 #[test]
-fn two_clones_with_one_name_are_both_named_and_the_run_is_not_complete() -> Result<()> {
+fn clones_that_are_one_machine_are_all_named_and_none_of_them_is_made_bootable() -> Result<()> {
     let kit = Kit::small("twins", 3)?;
-    let (disks, outcome) = twins(&kit, &["--name", "twin"], &[])?;
+    let name = fs::read_to_string("/proc/sys/kernel/hostname")?;
+    let (disks, outcome) = twins(&kit, &["--name", name.trim()], &[])?;
     outcome.server.expect(3)?;
     let last: Vec<&str> = outcome.server.stdout.lines().collect();
     let failed: Vec<_> = last.iter().filter(|line| line.starts_with("failed: ")).collect();
     ensure!(failed.len() == 2, "{}", outcome.server.all());
     for line in failed {
         ensure!(
-            line.contains("at comparing identities: it has the same host name as node ")
-                && line.ends_with(": twin"),
+            line.contains("at comparing identities: it has the same host name as node "),
             "{line}"
         );
     }
+    for index in [0, 1] {
+        outcome.nodes[index].expect(3)?.says("it has the same host name as node")?;
+        ensure!(!disks[index].looks_finished()?, "n{} boots", index + 1);
+        ensure!(disks[index].listed_partitions()? == 0, "partitions stay in the kernel");
+        kit.lab.expect_unmounted(index + 1)?;
+    }
+    outcome.nodes[2].expect(0)?;
     kit.expect_clone(&disks[2])
+}
+
+#[test]
+fn the_second_machine_of_one_name_is_refused_before_anything_is_written() -> Result<()> {
+    let kit = Kit::small("namesake", 2)?;
+    let disks = [kit.same_disk("n1")?, kit.same_disk("n2")?];
+    let before = fs::read(disks[1].file())?;
+    let mut server = kit.server(&["-n", "2"])?;
+    let mut first = kit.node(1, &server, &disks[0], &["--name", "same"])?;
+    first.wait_for("joined session")?;
+    let second = kit.node(2, &server, &disks[1], &["--name", "same"])?.wait()?;
+    second.expect(1)?.says("is called same already")?;
+    server.run.wait_for("is called same already")?;
+    ensure!(fs::read(disks[1].file())? == before, "it was written to");
+    let second = kit.node(2, &server, &disks[1], &["--name", "other"])?;
+    let outcome = finish(server, vec![first, second])?;
+    outcome.expect_success()?;
+    disks.iter().try_for_each(|disk| kit.expect_clone(disk))
+}
+
+/// A server that ends between the reports and its verdict: nothing boots from what nobody has judged.
+#[test]
+fn a_clone_that_was_never_judged_does_not_boot_and_waits_for_the_server_that_is_started_again() -> Result<()> {
+    let kit = Kit::slow("unjudged", 2)?;
+    let disks = [kit.same_disk("n1")?, kit.same_disk("n2")?];
+    let mut server = kit.server(&["-n", "2", "--verify"])?;
+    let mut first = kit.node(1, &server, &disks[0], &["--retries", "9"])?;
+    let mut second = kit.node(2, &server, &disks[1], &["--retries", "9"])?;
+    second.wait_for("verifying data")?;
+    second.signal(Signal::SIGSTOP)?;
+    let complete = first.wait_for("the clone is complete; it is made bootable");
+    if complete.is_err() {
+        second.signal(Signal::SIGCONT)?;
+    }
+    complete?;
+    ensure!(!disks[0].looks_finished()?, "it boots before the verdict");
+    server.run.signal(Signal::SIGKILL)?;
+    drop(server);
+    second.signal(Signal::SIGCONT)?;
+    first.wait_for("the clone is kept")?;
+    ensure!(!disks[0].looks_finished()?, "it boots without a verdict");
+    let server = kit.server(&["-n", "2", "--verify"])?;
+    let outcome = finish(server, vec![first, second])?;
+    outcome.expect_success()?;
+    outcome.server.says("2 nodes done")?;
+    ensure!(
+        outcome.nodes[0].all().matches("partitioning").count() == 1,
+        "it was cloned twice: {}",
+        outcome.nodes[0].all()
+    );
+    disks.iter().try_for_each(|disk| kit.expect_clone(disk))
 }
 
 #[test]

@@ -8,7 +8,7 @@ use ka_host::block;
 
 use super::{LayoutError, PartitionPlan};
 use crate::desc::{LEGACY_BOOT_BIT, MIB};
-use crate::table::{self, BOOT_CODE_LEN, KnownType, PartType};
+use crate::table::{self, TableKind, BOOT_CODE_LEN, KnownType, PartType};
 
 /// Where the boot code ends and the disk signature begins: only this much is code.
 const SIGNATURE_AT: usize = 440;
@@ -45,6 +45,25 @@ impl PartitionPlan {
         }
         disk.sync_all()
             .map_err(doing("wiping old partition tables and signatures"))
+    }
+
+    /// Takes a table off the disk that nobody may boot from yet, and leaves everything else as it is: sector 0, and the
+    /// headers of a GPT at both ends (UEFI specification 2.10, section 5.3.2). Firmware finds no partition then, whatever
+    /// its file system holds.
+    ///
+    /// # Errors
+    /// [`LayoutError::Io`], or [`LayoutError::OtherDisk`] before anything is written.
+    pub fn withdraw(&self, disk: &File) -> Result<(), LayoutError> {
+        self.check_disk(disk)?;
+        let (sector, end) = (u64::from(self.table.sector_size), self.table.disk_bytes);
+        let mut withdrawn = vec![(0, sector)];
+        if self.table.kind == TableKind::Gpt {
+            withdrawn.extend([(sector, 2 * sector), (end.saturating_sub(sector), end)]);
+        }
+        for (start, end) in withdrawn {
+            zero(disk, start, end).map_err(doing("withdrawing the partition table"))?;
+        }
+        disk.sync_all().map_err(doing("withdrawing the partition table"))
     }
 
     /// Writes the table: everything else first, then, after a sync, sector 0, then a sync. What was written

@@ -65,6 +65,8 @@ pub enum Order {
     EndStream(StreamId),
     /// No more streams will come; answer with [`Node::report`] or [`Node::step_failed`].
     Finish,
+    /// The clone is good: make it bootable; answer with [`Node::bootable`] or [`Node::step_failed`].
+    Commit,
 }
 
 /// How the run ended for this node.
@@ -119,6 +121,7 @@ enum Phase {
     /// It said that it cannot go on; the server may still want it as a relay until the stream ends.
     Failed,
     Reported,
+    Committing,
     Over,
 }
 
@@ -237,6 +240,10 @@ impl Node {
                 self.order(Order::EndStream(stream));
             }
             (ToNode::Finish, Phase::Waiting) => self.order(Order::Finish),
+            (ToNode::Commit, Phase::Reported) => {
+                self.phase = Phase::Committing;
+                self.order(Order::Commit);
+            }
             // It crossed with the report of a node that knew by itself.
             (ToNode::Finish, Phase::Reported) => {}
             // What crossed with this node's own failure is void.
@@ -280,6 +287,16 @@ impl Node {
     /// [`WrongPhase`] while something that was asked is not answered.
     pub fn report(&mut self, payload: Payload) -> Result<(), WrongPhase> {
         self.answer(Phase::Waiting, "a report", ToServer::Report(payload))?;
+        self.phase = Phase::Reported;
+        Ok(())
+    }
+
+    /// Answer to [`Order::Commit`].
+    ///
+    /// # Errors
+    /// [`WrongPhase`] when it was not asked.
+    pub fn bootable(&mut self) -> Result<(), WrongPhase> {
+        self.answer(Phase::Committing, "a bootable clone", ToServer::Bootable)?;
         self.phase = Phase::Reported;
         Ok(())
     }
@@ -387,6 +404,7 @@ const fn order_name(message: &ToNode) -> &'static str {
     match message {
         ToNode::Prepare(_) => "Prepare at the wrong time",
         ToNode::Go => "Go at the wrong time",
+        ToNode::Commit => "Commit at the wrong time",
         ToNode::OpenStream(_) => "a stream at the wrong time",
         ToNode::Accepted { .. } => "accepted twice",
         _ => "a message at the wrong time",

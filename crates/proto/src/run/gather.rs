@@ -1,6 +1,7 @@
 //! Gathering: who is let in, who replaces whom, and when it is enough.
 
 use super::member::MemberState;
+use crate::identity::Identity;
 use super::{
     ChainPosition, ConnId, Duration, IpAddr, Join, Member, NodeId, NodeInfo, Phase, Reason, Run, RunEvent,
     RunOutput, SocketAddr, ToNode, limits,
@@ -24,10 +25,11 @@ impl Run {
         remote: SocketAddr,
     ) {
         let addr = data_addr(&join, remote);
-        if join.session == self.config.session && self.send_home(conn, &join, addr) {
+        let may_be_done = join.session == self.config.session && !join.holds_clone;
+        if may_be_done && self.send_home(conn, &join, addr) {
             return;
         }
-        let place = match self.admit(&join) {
+        let place = match self.admit(&join, addr) {
             Ok(place) => place,
             Err(reason) => return self.refuse(conn, &join, remote, reason),
         };
@@ -36,6 +38,7 @@ impl Run {
             Place::NextRound(_) => self.lose_earlier(now, &join, addr),
         }
         let (wants_release, start_now) = (join.wants_release, join.start_now);
+        let holds_clone = join.holds_clone;
         self.last_node += 1;
         let id = NodeId(self.last_node);
         let info = NodeInfo::new(id, join, addr);
@@ -44,6 +47,7 @@ impl Run {
             conn: Some(conn),
             server_addr: local,
             wants_release,
+            holds_clone,
             heard: now,
             state: match place {
                 Place::InRound => MemberState::Waiting,
@@ -69,11 +73,36 @@ impl Run {
         }
     }
 
-    fn admit(&self, join: &Join) -> Result<Place, String> {
+    /// The machine that has this name already, if it is another one: neither of two clones of one name would be good.
+    fn namesake(&self, join: &Join, addr: SocketAddr) -> Option<IpAddr> {
+        let shared = self.config.unique_names.as_ref()?;
+        if shared.iter().any(|shared| shared == join.name.as_str()) {
+            return None;
+        }
+        let identity = Identity {
+            mac: join.mac,
+            name: join.name.to_string(),
+            addr: addr.ip(),
+        };
+        let members = self.members.values().filter(|member| member.conn.is_some());
+        let here = members.map(|member| member.info.identity());
+        let mut all = here.chain(self.done.iter().cloned());
+        all.find(|other| other.name == identity.name && !other.is(&identity))
+            .map(|other| other.addr)
+    }
+
+    fn admit(&self, join: &Join, addr: SocketAddr) -> Result<Place, String> {
         if join.session != self.config.session {
             return Err(format!(
                 "this is session {}, not {}",
                 self.config.session, join.session
+            ));
+        }
+        if let Some(other) = self.namesake(join, addr) {
+            return Err(format!(
+                "{other} is called {} already, and no two clones may have one name: give this node another one (--name, \
+                 the node list or DHCP)",
+                join.name
             ));
         }
         match (&self.phase, self.config.wanted) {
@@ -81,7 +110,7 @@ impl Run {
                 Err(format!("{} nodes are here, more cannot join", limits::MAX_NODES))
             }
             (Phase::Gathering { .. }, _) => Ok(Place::InRound),
-            _ if self.may_wait() => Ok(Place::NextRound(format!(
+            _ if self.may_wait() || (join.holds_clone && !self.ended) => Ok(Place::NextRound(format!(
                 "round {} of the run has begun with {} nodes",
                 self.config.round,
                 self.order.len()

@@ -14,6 +14,8 @@ pub(super) struct Member {
     /// The server's address as this node reaches it.
     pub(super) server_addr: IpAddr,
     pub(super) wants_release: bool,
+    /// It came with a complete clone that waits for its verdict: it reports, and takes no other part.
+    pub(super) holds_clone: bool,
     pub(super) heard: Duration,
     pub(super) state: MemberState,
 }
@@ -29,7 +31,12 @@ pub(super) enum MemberState {
     /// Answered the last question.
     Answered(Payload),
     /// Finished; the report is kept for [`super::Run::collect_reports`].
-    Reported { report: Payload, released: bool },
+    Reported {
+        report: Payload,
+        /// It was told to make its clone bootable, and did.
+        committed: bool,
+        released: bool,
+    },
     /// Out. It may still be connected, as a relay of a stream for those below.
     Failed(Failure),
 }

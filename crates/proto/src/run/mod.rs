@@ -3,7 +3,7 @@
 //! The driver proves a [`Join`] ([`crate::auth`]) before it hands it over, and gives every later message and every
 //! broken connection to the machine. The server above gives the commands, one after another: gathering begins by
 //! itself, then [`Run::prepare`], [`Run::go`], [`Run::open_stream`] (again for each stream), [`Run::collect_reports`],
-//! [`Run::release`]. Each ends with one event, whatever nodes do: every wait has a timer. Generic mode leaves out
+//! [`Run::commit`] where clones are made, [`Run::release`]. Each ends with one event, whatever nodes do: every wait has a timer. Generic mode leaves out
 //! `prepare` and `go`.
 //! Not here: sockets, the head's own relay ([`crate::relay`]), what payloads mean.
 //! Specification: `docs/protocol.md`, "Run".
@@ -144,6 +144,7 @@ impl Run {
             ToServer::StepFailed { stage, reason } => self.handle_step_failed(now, node, stage, reason),
             ToServer::Prepared(payload) => self.handle_answer(now, node, Stage::Prepare, payload),
             ToServer::Ready => self.handle_answer(now, node, Stage::Go, Payload::default()),
+            ToServer::Bootable => self.handle_answer(now, node, Stage::Commit, Payload::default()),
             ToServer::Report(payload) => self.handle_report(now, node, payload),
             ToServer::Progress(progress) => self.handle_progress(now, node, progress),
             ToServer::StreamDone {

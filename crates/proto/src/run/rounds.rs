@@ -27,7 +27,8 @@ impl Run {
         grace: Duration,
     ) -> Result<(), RunError> {
         let is_between = matches!(self.phase, Phase::Idle | Phase::Over);
-        if self.ended || !is_between || self.config.round >= self.config.rounds {
+        let may_follow = self.config.round < self.config.rounds || self.has_clones_waiting();
+        if self.ended || !is_between || !may_follow {
             return Err(RunError::WrongPhase {
                 command: "next_round",
             });
@@ -101,6 +102,12 @@ impl Run {
         let members = self.members.iter();
         let in_round = members.filter(|(_, member)| !member.is_queued());
         in_round.map(|(node, _)| *node)
+    }
+
+    /// Whether somebody waits for the next round with a clone that lacks nothing but its verdict.
+    fn has_clones_waiting(&self) -> bool {
+        let mut members = self.members.values();
+        members.any(|member| member.is_queued() && member.holds_clone)
     }
 
     /// Whether a node that comes now may wait for the next round.
@@ -227,6 +234,7 @@ impl NodeInfo {
             addr,
             mac: join.mac,
             position: ChainPosition(0),
+            holds_clone: join.holds_clone,
         }
     }
 }

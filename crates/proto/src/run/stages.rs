@@ -32,7 +32,21 @@ impl Run {
         question: &ToNode,
         timeout: Duration,
     ) -> Result<(), RunError> {
-        let asked = self.ready_for(command)?;
+        let mut asked = self.ready_for(command)?;
+        asked.retain(|node| {
+            self.members
+                .get(node)
+                .is_some_and(|member| !member.holds_clone && matches!(member.state, MemberState::Waiting))
+        });
+        if asked.is_empty() {
+            return Err(RunError::NobodyLeft);
+        }
+        self.put(now, stage, question, asked, timeout);
+        Ok(())
+    }
+
+    /// Asks these nodes.
+    fn put(&mut self, now: Duration, stage: Stage, question: &ToNode, asked: Vec<NodeId>, timeout: Duration) {
         for &node in &asked {
             self.set_state(node, MemberState::Asked);
             self.send(node, question.clone());
@@ -42,7 +56,50 @@ impl Run {
             asked,
             deadline: now + timeout,
         };
+    }
+
+    /// Tells every node whose report is here, and that was not refused ([`Self::reject`]), to make its clone bootable; ends
+    /// with [`RunEvent::StageDone`]. Whoever does not answer has failed.
+    ///
+    /// # Errors
+    /// [`RunError`] when something else is going on or nobody is left.
+    pub fn commit(&mut self, now: Duration) -> Result<(), RunError> {
+        let mut asked = self.ready_for("commit")?;
+        asked.retain(|node| self.awaits_verdict(*node));
+        if asked.is_empty() {
+            return Err(RunError::NobodyLeft);
+        }
+        let timeout = self.config.timeouts.go;
+        self.put(now, Stage::Commit, &ToNode::Commit, asked, timeout);
         Ok(())
+    }
+
+    /// The clone of this node is no good: it is told why, undoes what it did, and is out. `again`: it may begin anew in the
+    /// next round.
+    pub fn reject(&mut self, now: Duration, node: NodeId, reason: &Reason, again: bool) {
+        if !self.awaits_verdict(node) {
+            return;
+        }
+        let failure = Failure {
+            stage: Stage::Report,
+            reason: reason.clone(),
+            again: again && self.config.round < self.config.rounds,
+        };
+        self.fail(node, failure);
+        self.dismiss(node, reason.clone());
+        self.after_failure(now);
+    }
+
+    fn awaits_verdict(&self, node: NodeId) -> bool {
+        let state = self.members.get(&node).map(|member| &member.state);
+        matches!(
+            state,
+            Some(MemberState::Reported {
+                committed: false,
+                released: false,
+                ..
+            })
+        )
     }
 
     /// Waits for every node's report, many of which may be here already; ends with [`RunEvent::StageDone`].
@@ -112,6 +169,7 @@ impl Run {
             Phase::Streaming(run) => run.is_done(node),
             _ => false,
         };
+        let in_time = in_time || self.members.get(&node).is_some_and(|member| member.holds_clone);
         let Some(info) = waiting.filter(|_| in_time).map(|member| member.info.clone()) else {
             self.lose(now, node, &Reason::new("it reported before it was finished"));
             return;
@@ -120,6 +178,7 @@ impl Run {
             node,
             MemberState::Reported {
                 report: report.clone(),
+                committed: false,
                 released: false,
             },
         );
@@ -130,7 +189,7 @@ impl Run {
 
     /// Those that need not wait for [`Self::release`] go as soon as nobody needs them as a relay.
     pub(super) fn release_the_reported(&mut self) {
-        if self.config.hold_release || matches!(self.phase, Phase::Streaming(_)) {
+        if self.config.hold_release || self.config.commits || matches!(self.phase, Phase::Streaming(_)) {
             return;
         }
         let mut going = Vec::new();
@@ -189,11 +248,22 @@ impl Run {
             return;
         }
         let stage = self.stage();
-        // The clone of a node that has reported is finished: that it goes before it is released is no failure.
-        if let Some(MemberState::Reported { released, .. }) = self.state_mut(node) {
+        // The clone of a node that has reported is finished: that it goes before it is released is no failure, unless the
+        // clone waits for its verdict. The node holds it, and comes back with it.
+        let commits = self.config.commits;
+        if let Some(MemberState::Reported {
+            released, committed, ..
+        }) = self.state_mut(node)
+            && (*committed || !commits)
+        {
             *released = true;
         } else {
-            let reason = reason.clone();
+            let reason = match self.members.get(&node).map(|member| &member.state) {
+                Some(MemberState::Reported { .. }) => {
+                    Reason::new(format!("{reason}; its clone is complete, and it may come back with it"))
+                }
+                _ => reason.clone(),
+            };
             self.fail(node, Failure { stage, reason, again });
         }
         self.dismiss(node, reason.clone());
@@ -262,7 +332,7 @@ impl Run {
             .collect();
         for node in asked {
             if stage != Stage::Report && self.members.get(&node).is_some_and(super::Member::is_active) {
-                self.set_state(node, MemberState::Waiting);
+                self.set_state(node, answered(stage));
             }
         }
         self.phase = Phase::Idle;
@@ -335,5 +405,17 @@ impl Run {
             self.close(node);
         }
         self.finish_leaving(now);
+    }
+}
+
+/// What a node is after it has answered.
+fn answered(stage: Stage) -> MemberState {
+    match stage {
+        Stage::Commit => MemberState::Reported {
+            report: Payload::default(),
+            committed: true,
+            released: false,
+        },
+        _ => MemberState::Waiting,
     }
 }

@@ -65,6 +65,11 @@ pub struct RunConfig {
     pub data_port: u16,
     /// Nodes are released by [`super::Run::release`] only, also those that did not ask to wait (`-d`).
     pub hold_release: bool,
+    /// A node that has reported is done only after [`super::Run::commit`]; all releases are held until then.
+    pub commits: bool,
+    /// No two machines of the run may have one name, but for these, which say nothing: the second one is refused. `None`:
+    /// names do not matter.
+    pub unique_names: Option<Vec<String>>,
     /// Whether neighbours of a lost node are joined to each other. Off: those below it fail.
     pub heal: bool,
     /// How many lost nodes in a row retained data bridges.
@@ -98,6 +103,8 @@ pub struct NodeInfo {
     pub mac: Option<MacAddr>,
     /// Its place in the order, from 1; 0 while gathering.
     pub position: ChainPosition,
+    /// It came with a complete clone that waits for its verdict.
+    pub holds_clone: bool,
 }
 
 /// Why and where a node failed.
@@ -197,7 +204,8 @@ pub enum RunEvent {
         /// Where and why.
         failure: Failure,
     },
-    /// A stage (Prepare, Go, Report) is over: each node that was asked, in order. Go has empty payloads.
+    /// A stage (Prepare, Go, Report, Commit) is over: each node that was asked, in order. Go and Commit have empty
+    /// payloads.
     StageDone {
         /// Which.
         stage: Stage,

@@ -24,6 +24,7 @@ impl World {
             data_addr: SocketAddr::new(ip, 30764),
             start_now: false,
             wants_release: false,
+            holds_clone: false,
             nonce: [0; 16],
             proof: [0; 32],
         };
@@ -151,7 +152,7 @@ impl World {
                     self.by_id.insert(node, host);
                 }
             }
-            Order::Queued { .. } | Order::Gathering { .. } | Order::Finish => {}
+            Order::Queued { .. } | Order::Gathering { .. } | Order::Finish | Order::Commit => {}
             Order::Prepare(_) => work(Step::Prepare, 5, 500),
             Order::Go => work(Step::Go, 50, 3000),
             Order::OpenStream(open) => self.open_endpoint(host, &open),

@@ -26,6 +26,8 @@ pub(super) fn config(scenario: &Scenario) -> RunConfig {
         wait: Some(Duration::from_secs(15)),
         data_port: 30764,
         hold_release: scenario.hold_release,
+        commits: false,
+        unique_names: None,
         heal: scenario.heal,
         tolerance: scenario.tolerance,
         spool: scenario.spool,

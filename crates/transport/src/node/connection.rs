@@ -41,6 +41,7 @@ pub(crate) enum Command {
 pub(crate) enum Answer {
     Prepared(Vec<u8>),
     Ready,
+    Bootable,
     StepFailed { stage: String, reason: String },
     Event(Vec<u8>),
     Report(Vec<u8>),

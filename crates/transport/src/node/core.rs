@@ -136,6 +136,7 @@ impl Core {
         match answer {
             Answer::Prepared(payload) => self.machine.prepared(bounded(payload)?).map_err(out_of_order),
             Answer::Ready => self.machine.ready().map_err(out_of_order),
+            Answer::Bootable => self.machine.bootable().map_err(out_of_order),
             Answer::Report(payload) => self.machine.report(bounded(payload)?).map_err(out_of_order),
             Answer::Event(payload) if payload.len() > MAX_EVENT_BYTES => {
                 Err(TransportError::Misuse("an event is longer than 64 KiB"))
@@ -210,6 +211,10 @@ impl Core {
             MachineOrder::Finish => {
                 self.stage = Stage::Report;
                 Order::Finish
+            }
+            MachineOrder::Commit => {
+                self.stage = Stage::Commit;
+                Order::Commit
             }
         };
         self.orders.send(Ok(order)).ok();

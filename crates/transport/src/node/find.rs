@@ -207,6 +207,7 @@ async fn ask_to_join(
         data_addr: SocketAddr::new(config.listen.unwrap_or_else(|| unspecified(server)), data_port),
         start_now: config.start_now,
         wants_release: config.wants_release,
+        holds_clone: config.holds_clone,
         nonce: fresh_nonce().map_err(NotJoined::Yet)?,
         proof: [0; 32],
     };

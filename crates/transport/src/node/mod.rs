@@ -159,6 +159,14 @@ impl Node {
         self.tell(connection::Answer::Report(payload))
     }
 
+    /// Answers [`Order::Commit`]: the clone can be booted.
+    ///
+    /// # Errors
+    /// [`TransportError::ServerLost`]; [`TransportError::Misuse`] out of order.
+    pub fn bootable(&self) -> Result<(), TransportError> {
+        self.tell(connection::Answer::Bootable)
+    }
+
     /// A handle that sends events from another thread (a progress display, a log) while this one waits for orders.
     #[must_use]
     pub fn event_sender(&self) -> EventSender {

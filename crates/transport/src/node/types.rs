@@ -31,6 +31,8 @@ pub struct NodeConfig {
     pub start_now: bool,
     /// Wants to be released by the server at the end (`-w`).
     pub wants_release: bool,
+    /// Holds a clone of this run that waits for its verdict; its report comes next.
+    pub holds_clone: bool,
     /// Bytes retained for the successor.
     pub window_bytes: usize,
     /// Host name, for display.
@@ -57,6 +59,7 @@ impl NodeConfig {
             retries: 5,
             start_now: false,
             wants_release: false,
+            holds_clone: false,
             window_bytes: DEFAULT_WINDOW_BYTES,
             name,
             mac: None,
@@ -77,6 +80,8 @@ pub enum Order {
     Stream(StreamReader),
     /// All streams are through: do the finishing steps and answer with `report`.
     Finish,
+    /// The clone was judged good: make it bootable and answer with `bootable` or `step_failed`.
+    Commit,
     /// The run is over for this node; it may reboot.
     Release,
     /// The server ended the run, or dropped this node.

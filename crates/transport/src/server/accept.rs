@@ -340,6 +340,7 @@ mod tests {
             data_addr: ([0, 0, 0, 0], 30764).into(),
             start_now: false,
             wants_release: false,
+            holds_clone: false,
             nonce: [0; 16],
             proof: [0; 32],
         }

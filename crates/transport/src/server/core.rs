@@ -150,6 +150,14 @@ impl Core {
                 self.wait_for(result, reply, |reply| Waiting::Reports { each, reply });
                 self.pass_on_reports();
             }
+            Command::Commit { reply } => {
+                let result = self.run.commit(self.now());
+                self.wait_for(result, reply, Waiting::Commit);
+            }
+            Command::Reject { node, reason, again } => {
+                let now = self.now();
+                self.run.reject(now, node, &Reason::new(reason), again);
+            }
             Command::Release { stagger, reply } => {
                 let result = self.run.release(self.now(), stagger);
                 self.wait_for(result, reply, Waiting::Release);

@@ -54,6 +54,14 @@ pub(crate) enum Command {
         each: Sender<Reported>,
         reply: Reply<Answers>,
     },
+    Commit {
+        reply: Reply<Endings>,
+    },
+    Reject {
+        node: NodeId,
+        reason: String,
+        again: bool,
+    },
     Release {
         stagger: Duration,
         reply: Reply<()>,
@@ -124,6 +132,7 @@ pub(super) enum Waiting {
         each: Sender<Reported>,
         reply: Reply<Answers>,
     },
+    Commit(Reply<Endings>),
     Release(Reply<()>),
 }
 

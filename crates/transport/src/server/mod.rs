@@ -156,6 +156,23 @@ impl Server {
         answer.recv().map_err(ended)?
     }
 
+    /// The clone of this node is no good: it is told why, leaves nothing that boots, and is out; with `again` it may begin
+    /// anew in the next round. Only between its report and [`Self::commit`].
+    pub fn reject(&self, node: NodeId, reason: &str, again: bool) {
+        let (reason, commands) = (reason.to_owned(), &self.commands);
+        // A core that is gone tells nobody anything.
+        commands.send(Command::Reject { node, reason, again }).ok();
+    }
+
+    /// Tells the nodes that have reported and were not rejected to make their clones bootable, and waits for each to have
+    /// done so, to have failed, or to have used up its time.
+    ///
+    /// # Errors
+    /// [`TransportError::NoNodes`] when none is left; [`TransportError::Misuse`] out of order.
+    pub fn commit(&self) -> Result<Endings, TransportError> {
+        self.ask(|reply| Command::Commit { reply })?
+    }
+
     /// Lets the nodes go, one after another `stagger` apart, and waits until they have left.
     ///
     /// # Errors

@@ -73,7 +73,7 @@ impl Core {
             .into_iter()
             .map(|(node, outcome)| {
                 let node = self.info(&node);
-                if outcome.is_ok() && stage != Stage::Report {
+                if outcome.is_ok() && !matches!(stage, Stage::Report | Stage::Commit) {
                     self.event(ServerEvent::NodeReady { node: node.id });
                 }
                 (node, outcome_of(outcome.map(|payload| payload.0)))
@@ -81,7 +81,7 @@ impl Core {
             .collect();
         match std::mem::replace(&mut self.waiting, Waiting::Nobody) {
             Waiting::Prepare(reply) | Waiting::Reports { reply, .. } => drop(reply.send(Ok(outcomes))),
-            Waiting::Go(reply) => drop(reply.send(Ok(without_payload(outcomes)))),
+            Waiting::Go(reply) | Waiting::Commit(reply) => drop(reply.send(Ok(without_payload(outcomes)))),
             other => self.waiting = other,
         }
     }
@@ -150,7 +150,7 @@ impl Core {
             Waiting::Nobody => {}
             Waiting::Gather(reply) => drop(reply.send(Err(aborted()))),
             Waiting::Prepare(reply) | Waiting::Reports { reply, .. } => drop(reply.send(Err(aborted()))),
-            Waiting::Go(reply) => drop(reply.send(Err(aborted()))),
+            Waiting::Go(reply) | Waiting::Commit(reply) => drop(reply.send(Err(aborted()))),
             // The end of the run is what a release waits for.
             Waiting::Release(reply) => drop(reply.send(Ok(()))),
         }
@@ -319,6 +319,7 @@ impl Core {
             mac: node.mac,
             position: node.position,
             wants_release: self.wants_release.get(&node.id).copied().unwrap_or(false),
+            holds_clone: node.holds_clone,
         }
     }
 }

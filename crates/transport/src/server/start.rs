@@ -190,6 +190,8 @@ fn run_config(config: &ServerConfig, data_port: u16) -> Result<RunConfig, Transp
         wait: config.wait,
         data_port,
         hold_release: config.hold_release,
+        commits: config.commits,
+        unique_names: config.unique_names.clone(),
         heal: config.heal,
         tolerance: config.tolerance,
         spool: config.spool.is_some() && config.heal,

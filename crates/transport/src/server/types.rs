@@ -54,6 +54,11 @@ pub struct ServerConfig {
     /// Nodes wait for [`crate::Server::release`] (`-d`); otherwise one that did not ask for that leaves as soon as
     /// its report is there.
     pub hold_release: bool,
+    /// Nodes make clones: one that has reported is told by [`crate::Server::commit`] to make its clone bootable.
+    pub commits: bool,
+    /// No two machines of the run may have one name, but for these, which say nothing: the second one is refused when it
+    /// comes. `None`: names do not matter.
+    pub unique_names: Option<Vec<String>>,
     /// Whether the neighbours of a lost node are joined to each other, so that the others go on.
     pub heal: bool,
     /// How many lost nodes in a row retained data bridges when healing.
@@ -90,6 +95,8 @@ impl ServerConfig {
             encrypt: true,
             window_bytes: DEFAULT_WINDOW_BYTES,
             hold_release: false,
+            commits: false,
+            unique_names: None,
             heal: true,
             tolerance: limits::DEFAULT_TOLERANCE,
             spool: None,
@@ -167,6 +174,8 @@ pub struct NodeInfo {
     pub position: ChainPosition,
     /// Whether it asked to be released by the server (`-w`).
     pub wants_release: bool,
+    /// It came with a complete clone that waits for its verdict, and takes no streams.
+    pub holds_clone: bool,
 }
 
 impl NodeInfo {

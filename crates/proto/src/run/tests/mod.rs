@@ -29,6 +29,8 @@ fn config() -> RunConfig {
         wait: None,
         data_port: 30764,
         hold_release: false,
+        commits: false,
+        unique_names: None,
         heal: false,
         tolerance: 0,
         spool: false,
@@ -49,6 +51,7 @@ fn join(address: &str) -> Join {
         data_addr: address.parse().unwrap(),
         start_now: false,
         wants_release: false,
+        holds_clone: false,
         nonce: [0; 16],
         proof: [0; 32],
     }

@@ -210,3 +210,62 @@ fn in_the_last_round_late_ones_are_refused_and_an_abort_ends_those_that_wait() {
     );
     assert!(driver.next_round(2).is_err());
 }
+
+#[test]
+fn a_node_that_comes_back_with_its_clone_waits_for_the_verdict_only_even_after_the_last_round() {
+    let mut driver = Driver::gathered(
+        1,
+        RunConfig {
+            commits: true,
+            rounds: 1,
+            ..config()
+        },
+    );
+    let stream = driver.open_stream().stream;
+    driver.done(1, stream);
+    driver.run.collect_reports(driver.now).unwrap();
+    driver.says(1, ToServer::Report(Payload(vec![1])));
+    driver.closes(1);
+    driver.join(
+        2,
+        Join {
+            holds_clone: true,
+            ..join("10.0.0.1:30764")
+        },
+    );
+    assert!(matches!(driver.sent_to(2).last(), Some(ToNode::Queued { .. })));
+    driver.run.release(driver.now, Duration::ZERO).unwrap();
+    driver
+        .run
+        .next_round(driver.now, RunId([2; 16]), [3; 32], SECOND)
+        .unwrap();
+    driver.drain();
+    assert!(matches!(driver.events.last(), Some(RunEvent::Gathered(_))), "{:?}", driver.events.last());
+    driver.says(2, ToServer::Report(Payload(vec![1])));
+    assert_eq!(driver.run.prepare(driver.now, Payload::default()), Err(RunError::NobodyLeft));
+    driver.run.collect_reports(driver.now).unwrap();
+    driver.run.commit(driver.now).unwrap();
+    driver.drain();
+    assert_eq!(driver.sent_to(2).last(), Some(&&ToNode::Commit));
+}
+
+#[test]
+fn the_second_machine_of_a_name_is_refused_and_the_same_machine_is_not() {
+    let mut driver = Driver::new(RunConfig {
+        unique_names: Some(vec!["localhost".to_owned()]),
+        wanted: Some(9),
+        ..config()
+    });
+    let named = |addr: &str, name: &str| Join {
+        name: NodeName::new(name).unwrap(),
+        ..join(addr)
+    };
+    let refused = |driver: &Driver, conn| matches!(driver.sent_to(conn).last(), Some(ToNode::Refused { .. }));
+    driver.join(1, named("10.0.0.1:30764", "n1"));
+    driver.join(2, named("10.0.0.2:30764", "n1"));
+    driver.join(3, named("10.0.0.1:30764", "n1"));
+    driver.join(4, named("10.0.0.4:30764", "localhost"));
+    driver.join(5, named("10.0.0.5:30764", "localhost"));
+    let all: Vec<bool> = (1..=5).map(|conn| refused(&driver, conn)).collect();
+    assert_eq!(all, [false, true, false, false, false]);
+}

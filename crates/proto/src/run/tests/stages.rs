@@ -244,3 +244,65 @@ fn a_node_that_fails_through_no_fault_of_its_own_is_wanted_again_but_not_in_the_
         assert_eq!(again, [wanted, false, wanted]);
     }
 }
+
+fn committing() -> RunConfig {
+    RunConfig {
+        commits: true,
+        rounds: 2,
+        ..config()
+    }
+}
+
+fn reported(nodes: u64) -> Driver {
+    let mut driver = Driver::gathered(u32::try_from(nodes).unwrap(), committing());
+    let stream = driver.open_stream().stream;
+    (1..=nodes).for_each(|conn| driver.done(conn, stream));
+    driver.run.collect_reports(driver.now).unwrap();
+    (1..=nodes).for_each(|conn| driver.says(conn, ToServer::Report(Payload(vec![1]))));
+    driver
+}
+
+#[test]
+fn nobody_is_released_before_the_verdict_and_a_rejected_clone_never() {
+    let mut driver = reported(3);
+    let is_end = |message: &&ToNode| matches!(message, ToNode::Release { .. } | ToNode::Commit);
+    assert!((1..=3).all(|conn| !driver.sent_to(conn).iter().any(is_end)));
+    let reason = Reason::new("it is a twin");
+    driver.run.reject(driver.now, NodeId(2), &reason, false);
+    driver.run.commit(driver.now).unwrap();
+    driver.drain();
+    let again = false;
+    assert_eq!(driver.sent_to(2).last(), Some(&&ToNode::Abort { reason, again }));
+    for conn in [1, 3] {
+        assert_eq!(driver.sent_to(conn).last(), Some(&&ToNode::Commit));
+        driver.says(conn, ToServer::Bootable);
+    }
+    let Some(RunEvent::StageDone { stage: Stage::Commit, outcomes }) = driver.events.last() else {
+        panic!("{:?}", driver.events.last())
+    };
+    assert!(outcomes.len() == 2 && outcomes.iter().all(|(_, outcome)| outcome.is_ok()));
+    driver.run.release(driver.now, Duration::ZERO).unwrap();
+    driver.drain();
+    assert_eq!(driver.sent_to(1).last(), Some(&&ToNode::Release { delay_ms: 0 }));
+    assert!(!driver.sent_to(2).iter().any(is_end));
+}
+
+#[test]
+fn a_node_that_goes_between_its_report_and_the_verdict_is_not_done() {
+    let mut driver = reported(2);
+    driver.closes(1);
+    assert_eq!(driver.failures().len(), 1);
+    driver.run.commit(driver.now).unwrap();
+    driver.drain();
+    driver.closes(2);
+    assert_eq!(driver.failures().len(), 2, "it said nothing about a bootable clone");
+    assert!(driver.run.nodes().iter().all(|(_, failure)| failure.as_ref().unwrap().again));
+}
+
+#[test]
+fn a_bootable_clone_that_nobody_asked_for_costs_its_node_its_place() {
+    let mut driver = reported(2);
+    driver.says(1, ToServer::Bootable);
+    assert_eq!(driver.failures().len(), 1);
+    assert_eq!(driver.run.commit(driver.now), Ok(()));
+}
