@@ -194,7 +194,12 @@ mod tests {
 
     #[test]
     fn the_table_comes_after_everything_that_can_fail_and_steps_keep_their_published_order() {
-        let steps: Vec<Step> = BUILD.iter().chain(&FINISH).chain(&COMMIT).map(|def| def.step).collect();
+        let steps: Vec<Step> = BUILD
+            .iter()
+            .chain(&FINISH)
+            .chain(&COMMIT)
+            .map(|def| def.step)
+            .collect();
         let published = [
             Step::Partition,
             Step::Format,

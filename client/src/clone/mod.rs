@@ -38,7 +38,8 @@ use crate::stage2;
 use crate::steps::{StepError, run_step, run_steps};
 
 /// The end of a node that never heard the verdict.
-const UNJUDGED: &str = "the clone is complete, but the server has not judged it, and nothing boots from the disk";
+const UNJUDGED: &str =
+    "the clone is complete, but the server has not judged it, and nothing boots from the disk";
 
 /// How far this node is.
 enum Stage {
@@ -259,7 +260,8 @@ fn hand_in(
     if let Err(error) = session.report(&complete.report) {
         return lost(session, Stage::Complete(complete), error, kept).map(|_| Stage::Waiting);
     }
-    let text = "the clone is complete; it is made bootable as soon as the server has judged all of this round";
+    let text =
+        "the clone is complete; it is made bootable as soon as the server has judged all of this round";
     session.journal.news(Step::Report, text);
     Ok(Stage::Complete(complete))
 }

@@ -34,7 +34,7 @@ fn info(id: u32, position: u32) -> NodeInfo {
         mac: None,
         position: ChainPosition(position),
         wants_release: false,
-            holds_clone: false,
+        holds_clone: false,
     }
 }
 

@@ -61,7 +61,11 @@ impl Run<'_> {
             }
         }
         let good = self.without_twins(good);
-        let good = if self.makes_clones() { self.commit(good)? } else { good };
+        let good = if self.makes_clones() {
+            self.commit(good)?
+        } else {
+            good
+        };
         let done: Vec<_> = good.iter().map(|(node, _)| node.identity()).collect();
         for (node, report) in good {
             self.monitor.node_done(node.id.0, report);
@@ -82,14 +86,14 @@ impl Run<'_> {
     /// The report of a good clone; of another one, what is wrong with it. A node that came with its clone took it in an
     /// earlier round, or from an earlier process of this run.
     fn judge(&self, node: &NodeInfo, payload: &[u8]) -> Result<NodeReport, Bad> {
-        let report =
-            NodeReport::decode(payload).map_err(|error| Bad::new("reporting", error.to_string()))?;
+        let report = NodeReport::decode(payload).map_err(|error| Bad::new("reporting", error.to_string()))?;
         if node.holds_clone {
             let of_before = |expected: &Vec<_>| compare(expected, &report).is_ok();
             if self.earlier.iter().any(of_before) || self.unfinished.knows_complete(&report) {
                 return Ok(report);
             }
-            let reason = "its clone was made before this server began, which cannot judge it: it is cloned anew";
+            let reason =
+                "its clone was made before this server began, which cannot judge it: it is cloned anew";
             let again = true;
             return Err(Bad {
                 again,

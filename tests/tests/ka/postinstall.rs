@@ -375,7 +375,10 @@ fn a_clone_that_was_reported_before_the_server_was_killed_is_known_to_the_next_o
     outcome.expect_success()?;
     outcome.server.says("2 nodes done")?;
     let quick = outcome.nodes[0].all();
-    ensure!(quick.matches("partitioning...OK").count() == 1, "it was cloned again:\n{quick}");
+    ensure!(
+        quick.matches("partitioning...OK").count() == 1,
+        "it was cloned again:\n{quick}"
+    );
     Ok(())
 }
 

@@ -229,9 +229,14 @@ fn clones_that_are_one_machine_are_all_named_and_none_of_them_is_made_bootable()
         );
     }
     for index in [0, 1] {
-        outcome.nodes[index].expect(3)?.says("it has the same host name as node")?;
+        outcome.nodes[index]
+            .expect(3)?
+            .says("it has the same host name as node")?;
         ensure!(!disks[index].looks_finished()?, "n{} boots", index + 1);
-        ensure!(disks[index].listed_partitions()? == 0, "partitions stay in the kernel");
+        ensure!(
+            disks[index].listed_partitions()? == 0,
+            "partitions stay in the kernel"
+        );
         kit.lab.expect_unmounted(index + 1)?;
     }
     outcome.nodes[2].expect(0)?;
@@ -258,7 +263,8 @@ fn the_second_machine_of_one_name_is_refused_before_anything_is_written() -> Res
 
 /// A server that ends between the reports and its verdict: nothing boots from what nobody has judged.
 #[test]
-fn a_clone_that_was_never_judged_does_not_boot_and_waits_for_the_server_that_is_started_again() -> Result<()> {
+fn a_clone_that_was_never_judged_does_not_boot_and_waits_for_the_server_that_is_started_again() -> Result<()>
+{
     let kit = Kit::slow("unjudged", 2)?;
     let disks = [kit.same_disk("n1")?, kit.same_disk("n2")?];
     let mut server = kit.server(&["-n", "2", "--verify"])?;

@@ -8,7 +8,7 @@ use ka_host::block;
 
 use super::{LayoutError, PartitionPlan};
 use crate::desc::{LEGACY_BOOT_BIT, MIB};
-use crate::table::{self, TableKind, BOOT_CODE_LEN, KnownType, PartType};
+use crate::table::{self, BOOT_CODE_LEN, KnownType, PartType, TableKind};
 
 /// Where the boot code ends and the disk signature begins: only this much is code.
 const SIGNATURE_AT: usize = 440;

@@ -1,11 +1,11 @@
 //! Gathering: who is let in, who replaces whom, and when it is enough.
 
 use super::member::MemberState;
-use crate::identity::Identity;
 use super::{
     ChainPosition, ConnId, Duration, IpAddr, Join, Member, NodeId, NodeInfo, Phase, Reason, Run, RunEvent,
     RunOutput, SocketAddr, ToNode, limits,
 };
+use crate::identity::Identity;
 
 /// Where a node comes in.
 enum Place {

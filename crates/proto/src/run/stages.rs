@@ -259,9 +259,9 @@ impl Run {
             *released = true;
         } else {
             let reason = match self.members.get(&node).map(|member| &member.state) {
-                Some(MemberState::Reported { .. }) => {
-                    Reason::new(format!("{reason}; its clone is complete, and it may come back with it"))
-                }
+                Some(MemberState::Reported { .. }) => Reason::new(format!(
+                    "{reason}; its clone is complete, and it may come back with it"
+                )),
                 _ => reason.clone(),
             };
             self.fail(node, Failure { stage, reason, again });

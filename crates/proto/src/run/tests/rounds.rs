@@ -240,9 +240,16 @@ fn a_node_that_comes_back_with_its_clone_waits_for_the_verdict_only_even_after_t
         .next_round(driver.now, RunId([2; 16]), [3; 32], SECOND)
         .unwrap();
     driver.drain();
-    assert!(matches!(driver.events.last(), Some(RunEvent::Gathered(_))), "{:?}", driver.events.last());
+    assert!(
+        matches!(driver.events.last(), Some(RunEvent::Gathered(_))),
+        "{:?}",
+        driver.events.last()
+    );
     driver.says(2, ToServer::Report(Payload(vec![1])));
-    assert_eq!(driver.run.prepare(driver.now, Payload::default()), Err(RunError::NobodyLeft));
+    assert_eq!(
+        driver.run.prepare(driver.now, Payload::default()),
+        Err(RunError::NobodyLeft)
+    );
     driver.run.collect_reports(driver.now).unwrap();
     driver.run.commit(driver.now).unwrap();
     driver.drain();

@@ -277,7 +277,11 @@ fn nobody_is_released_before_the_verdict_and_a_rejected_clone_never() {
         assert_eq!(driver.sent_to(conn).last(), Some(&&ToNode::Commit));
         driver.says(conn, ToServer::Bootable);
     }
-    let Some(RunEvent::StageDone { stage: Stage::Commit, outcomes }) = driver.events.last() else {
+    let Some(RunEvent::StageDone {
+        stage: Stage::Commit,
+        outcomes,
+    }) = driver.events.last()
+    else {
         panic!("{:?}", driver.events.last())
     };
     assert!(outcomes.len() == 2 && outcomes.iter().all(|(_, outcome)| outcome.is_ok()));
@@ -295,8 +299,18 @@ fn a_node_that_goes_between_its_report_and_the_verdict_is_not_done() {
     driver.run.commit(driver.now).unwrap();
     driver.drain();
     driver.closes(2);
-    assert_eq!(driver.failures().len(), 2, "it said nothing about a bootable clone");
-    assert!(driver.run.nodes().iter().all(|(_, failure)| failure.as_ref().unwrap().again));
+    assert_eq!(
+        driver.failures().len(),
+        2,
+        "it said nothing about a bootable clone"
+    );
+    assert!(
+        driver
+            .run
+            .nodes()
+            .iter()
+            .all(|(_, failure)| failure.as_ref().unwrap().again)
+    );
 }
 
 #[test]
