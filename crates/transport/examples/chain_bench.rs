@@ -70,7 +70,7 @@ fn receive(config: NodeConfig, out: &str) -> Result<()> {
             Order::Finish => node.report(Vec::new())?,
             Order::Release => return Ok(()),
             Order::Aborted { reason, .. } => return Err(reason.into()),
-            Order::Prepare(_) | Order::Go => return Err("unexpected order".into()),
+            Order::Prepare(_) | Order::Go | Order::Commit => return Err("unexpected order".into()),
         }
     }
 }
