@@ -431,6 +431,7 @@ mod tests {
             (&["--append", "console=ttyS0"], "--pxe"),
             (&["-e", "true", "--pxe", "eth1", "--dhcp", "proxy"], "--pxe"),
             (&["-e", "true", "--keep-identity"], "--keep-identity"),
+            (&["-e", "true", "--kernel-names"], "--kernel-names"),
             (&["--wait-boot", "999999"], "--wait-boot"),
             (&["-e", "tar c /", "-p", "sda", "desc"], "--partitions"),
             (&["-e", "true", "-D", "sda1"], "--raw"),

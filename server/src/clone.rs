@@ -49,6 +49,7 @@ pub(crate) fn survey(options: &SurveyOptions, settings: &Settings) -> Result<Ins
     spec.verify = settings.verify;
     spec.boot = BootSpec {
         keep_identity: settings.boot.keep_identity,
+        kernel_names: settings.boot.kernel_names,
         hooks: true,
         golden: golden_boot(&options.root)?,
         ..BootSpec::default().with_loader_option(options.boot_loader.as_deref())

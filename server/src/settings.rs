@@ -127,11 +127,12 @@ impl Settings {
     /// how it is laid out. Not how many nodes there are, nor how they are found.
     pub(crate) fn job_digest(&self) -> [u8; 32] {
         let text = format!(
-            "{} {:?} {:?} {}",
+            "{} {:?} {:?} {} {}",
             env!("CARGO_PKG_VERSION"),
             self.session,
             self.job,
-            self.boot.keep_identity
+            self.boot.keep_identity,
+            self.boot.kernel_names
         );
         blake3::derive_key("ka 2026 job of a run", text.as_bytes())
     }

@@ -11,6 +11,7 @@ use ka_postinstall::facts::Facts;
 use ka_postinstall::files::Files;
 use ka_postinstall::hooks::Point;
 use ka_postinstall::modprobe::{Hardware, Needed};
+use ka_postinstall::names::sweep;
 use ka_postinstall::plan::{Action, Clone, Plan};
 use ka_postinstall::root::Root;
 use ka_postinstall::{bootloader, fstab, hooks, identity, initramfs, modprobe, references};
@@ -24,17 +25,18 @@ use crate::journal::Journal;
 
 /// The node's log in the clone.
 const LOG: &str = "/var/log/ka/clone.log";
+/// Files that still name the golden node, of which each is told.
+const MAX_TOLD: usize = 50;
 /// fstab of the clone.
 const FSTAB: &str = "/etc/fstab";
 
 pub(super) fn rewrite_fstab(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
     let root = open_root(work)?;
-    let devices = &facts(work)?.devices;
     let Some(text) = root.read(FSTAB).context("reading the clone's /etc/fstab")? else {
         journal.warning(Step::Fstab, "the clone has no /etc/fstab");
         return Ok(());
     };
-    let plan = fstab::plan(&text, devices)?;
+    let plan = fstab::plan(&text, &root, facts(work)?)?;
     if plan.text != text {
         root.write(Path::new(FSTAB), &plan.text, 0o644)
             .context("writing the clone's /etc/fstab")?;
@@ -43,6 +45,9 @@ pub(super) fn rewrite_fstab(work: &mut Installation, journal: &Journal) -> anyho
         let line = format!("line {}: {} becomes {}", change.line, change.before, change.after);
         journal.news(Step::Fstab, line.clone());
         work.changes.push(format!("{FSTAB}: {line}"));
+    }
+    for warning in plan.warnings {
+        journal.warning(Step::Fstab, format!("{FSTAB} {warning}"));
     }
     Ok(())
 }
@@ -95,6 +100,7 @@ pub(super) fn post_restore_hooks(work: &mut Installation, journal: &Journal) -> 
 
 pub(super) fn pre_boot_hooks(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
     run_hooks(work, journal, Point::PreBoot)?;
+    tell_golden_names(work, journal)?;
     work.plan.install.as_ref().map_or(Ok(()), |install| {
         Ok(bootloader::confirm_last(
             &open_root(work)?,
@@ -102,6 +108,20 @@ pub(super) fn pre_boot_hooks(work: &mut Installation, journal: &Journal) -> anyh
             install,
         )?)
     })
+}
+
+/// Tells what still names the golden node after everything that could have changed it.
+fn tell_golden_names(work: &Installation, journal: &Journal) -> anyhow::Result<()> {
+    let facts = facts(work)?;
+    let left = sweep::search(&open_root(work)?, facts, &sweep::needles(facts))?;
+    for file in left.iter().take(MAX_TOLD) {
+        journal.warning(Step::References, file.to_string());
+    }
+    if left.len() > MAX_TOLD {
+        let more = format!("{} more files still name the golden node", left.len() - MAX_TOLD);
+        journal.warning(Step::References, more);
+    }
+    Ok(())
 }
 
 fn run_hooks(work: &mut Installation, journal: &Journal, point: Point) -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use ka_disk::fs::DeviceIdentity;
+use ka_disk::layout::Source;
 use ka_disk::spec::{FsSpec, partition_name};
 use ka_disk::table::KnownType;
 use ka_postinstall::chroot;
@@ -68,6 +69,9 @@ pub(crate) fn planned(plan: &ClonePlan, me: &Me) -> Facts {
         disks: plan.disks.iter().map(disk).collect(),
         partitions: Vec::new(),
         devices: Vec::new(),
+        bare: Vec::new(),
+        known: plan.spec.known.clone(),
+        swap_files: Vec::new(),
         mounts: mounts(plan),
         boot: plan.spec.boot.clone(),
     }
@@ -85,6 +89,7 @@ pub(crate) fn made(
     let devices = device_maps(plan, identities)?;
     let mut facts = Facts {
         partitions: partitions(plan, &devices),
+        bare: bare_maps(plan, &devices),
         devices,
         ..before
     };
@@ -136,6 +141,8 @@ fn mounts(plan: &ClonePlan) -> Vec<MountFact> {
                 disk: disk.clone(),
                 partition: fs.place.partition,
                 fstype: fs.fstype.name().to_owned(),
+                is_new_type: fs.golden_fstype.is_some(),
+                subvol: mount.subvol.clone(),
             })
         })
         .collect();
@@ -187,6 +194,35 @@ fn device_maps(plan: &ClonePlan, identities: &[(u32, DeviceIdentity)]) -> anyhow
     }
     maps.extend(raw_maps(plan)?);
     Ok(maps)
+}
+
+/// Golden partitions of copied tables that nothing was put on: the clone has the same, empty.
+fn bare_maps(plan: &ClonePlan, devices: &[DeviceMap]) -> Vec<DeviceMap> {
+    let mut maps = Vec::new();
+    for known in &plan.spec.known {
+        let Some(on) = known.on.as_ref().filter(|on| on.partition > 0) else {
+            continue;
+        };
+        let is_copied = plan
+            .spec
+            .drive(&on.drive)
+            .is_some_and(|drive| matches!(drive.source, Source::AsIs(_)));
+        let (Ok(disk), Ok(names)) = (
+            plan.disk(&on.drive),
+            partition_names(plan, &on.drive, on.partition),
+        ) else {
+            continue;
+        };
+        let path = partition_name(&disk.disk.path.display().to_string(), on.partition);
+        if is_copied && !devices.iter().any(|map| map.clone.path == path) {
+            maps.push(DeviceMap {
+                golden: known.device.clone(),
+                clone: CloneDevice { path, ..names },
+                options: Vec::new(),
+            });
+        }
+    }
+    maps
 }
 
 /// A raw copy keeps everything inside the partition (UUID, label, type); only the partition's own names are new.

@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::Context;
 use ka_disk::fs;
 use ka_disk::spec::SwapFileSpec;
+use ka_host::fiemap;
+use ka_postinstall::facts::SwapFileFact;
 use ka_postinstall::root::Root;
 use ka_status::event::Step;
 use rustix::fs::syncfs;
@@ -114,6 +116,7 @@ fn excluded_dirs(work: &mut Installation, journal: &Journal) -> anyhow::Result<(
 
 fn swap_files(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
     let root = open_root(&work.plan)?;
+    let mut made = Vec::new();
     for spec in &work.plan.spec.swap_files {
         let path = Path::new(&spec.path);
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -127,13 +130,34 @@ fn swap_files(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> 
             continue;
         };
         journal.news(Step::SwapFiles, &spec.path);
-        let spec = SwapFileSpec {
+        let in_dir = SwapFileSpec {
             path: name.to_string_lossy().into_owned(),
             ..spec.clone()
         };
-        keeping_times(&dir, || Ok(fs::make_swap_file(&dir, &spec)?))?;
+        keeping_times(&dir, || Ok(fs::make_swap_file(&dir, &in_dir)?))?;
+        made.push(SwapFileFact {
+            path: spec.path.clone(),
+            offset_pages: first_page(&dir.join(name)),
+        });
+    }
+    if let Some(facts) = &mut work.facts {
+        facts.swap_files = made;
     }
     Ok(())
+}
+
+/// Where a hibernated system finds the file (`resume_offset=`), in pages; none where the file system cannot tell.
+fn first_page(path: &Path) -> Option<u64> {
+    const BTRFS: u64 = 0x9123_683e;
+    const PAGE_BYTES: u64 = 4096;
+    let file = File::open(path).ok()?;
+    // Btrfs answers in addresses of its own.
+    let kind = rustix::fs::fstatfs(&file).ok()?.f_type;
+    if u64::try_from(kind).ok()? == BTRFS {
+        return None;
+    }
+    let place = fiemap::first_byte(&file).ok().flatten()?;
+    Some(place / PAGE_BYTES)
 }
 
 /// Runs `change` and gives the directory it changes the times back that it was restored with.

@@ -6,7 +6,7 @@
 //! - [`run`]: one runner for external programs ([`run::Tool`]) and for what the operator typed ([`run::Shell`])
 //! - [`mount`], [`mountinfo`]: mounting with guards that unmount, and reading what is mounted
 //! - [`block`], [`blkpg`], [`loopdev`]: block device ioctls
-//! - [`inode_flags`], [`subvolume`]: project ids, btrfs subvolumes
+//! - [`inode_flags`], [`subvolume`], [`fiemap`]: project ids, btrfs subvolumes, places of files
 //! - [`netif`], [`link`], [`route`], [`packet`]: interfaces, their addresses and routes, packets without an address
 //! - [`system`], [`modules`]: host name, limits, reboot; kernel modules
 //! - [`privileges`]: giving up what root may and we need not
@@ -21,6 +21,7 @@
 
 pub mod blkpg;
 pub mod block;
+pub mod fiemap;
 pub mod inode_flags;
 pub mod link;
 pub mod loopdev;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ka_disk::spec::{BootSpec, GoldenBoot, Loader};
+use ka_disk::spec::{BootSpec, GoldenBoot, KnownDevice, Loader};
 use ka_disk::table::TableKind;
 
 use crate::files::{Files, first_of, has_program};
@@ -71,6 +71,20 @@ pub struct MountFact {
     pub partition: u32,
     /// Type, as fstab names it.
     pub fstype: String,
+    /// The golden node has another type there: options of that one mean nothing here.
+    pub is_new_type: bool,
+    /// The btrfs subvolume, without a leading slash; empty for the top level.
+    pub subvol: Option<String>,
+}
+
+/// A swap file of the clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SwapFileFact {
+    /// Its path in the clone.
+    pub path: String,
+    /// Its first page on the device, in pages of 4 KiB (kernel, `Documentation/power/swsusp-and-swap-files.rst`);
+    /// `None` where that is not known.
+    pub offset_pages: Option<u64>,
 }
 
 /// Everything that the plans know.
@@ -98,6 +112,12 @@ pub struct Facts {
     pub partitions: Vec<CloneDevice>,
     /// Which golden device became which of ours.
     pub devices: Vec<DeviceMap>,
+    /// Golden partitions that the clone has, too, with nothing on them.
+    pub bare: Vec<DeviceMap>,
+    /// All drives, partitions and volumes of the golden node.
+    pub known: Vec<KnownDevice>,
+    /// Swap files that were made anew.
+    pub swap_files: Vec<SwapFileFact>,
     /// The mounts, root first.
     pub mounts: Vec<MountFact>,
     /// What the server wants.

@@ -13,7 +13,7 @@ pub(crate) fn facts() -> Facts {
         partuuid: Some(format!("99999999-0{number}")),
         label: None,
         partlabel: None,
-        fstype: None,
+        fstype: Some(["vfat", "swap", "ext4"][number as usize - 1].to_owned()),
     };
     let golden = |number: u32, uuid: &str, aliases: &[&str]| GoldenDevice {
         path: format!("/dev/sda{number}"),
@@ -37,6 +37,8 @@ pub(crate) fn facts() -> Facts {
         disk: "/dev/nvme0n1".to_owned(),
         partition,
         fstype: fstype.to_owned(),
+        is_new_type: false,
+        subvol: None,
     };
     Facts {
         node_name: "n7".to_owned(),
@@ -68,6 +70,9 @@ pub(crate) fn facts() -> Facts {
                 &root,
             ),
         ],
+        bare: Vec::new(),
+        known: Vec::new(),
+        swap_files: Vec::new(),
         mounts: vec![mount("/", &root, 3, "ext4"), mount("/boot/efi", &esp, 1, "vfat")],
         boot: BootSpec::default(),
     }

@@ -1,6 +1,7 @@
 //! What makes a restored tree a system of its own: each part a pure plan and an apply.
 //!
 //! - [`fstab`], [`references`]: mounts, command lines, boot entries name the clone's devices
+//! - [`names`]: the one model of names of devices that both of them use, and the sweep at the end
 //! - [`identity`]: names, ids, keys that no two machines share
 //! - [`modprobe`], [`initramfs`]: the drivers of this node's hardware
 //! - [`bootloader`]: installed by its own tools, and checked
@@ -20,6 +21,7 @@ pub mod identity;
 pub mod initramfs;
 pub mod machine_id;
 pub mod modprobe;
+pub mod names;
 pub mod plan;
 pub mod references;
 pub mod root;

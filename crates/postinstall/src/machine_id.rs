@@ -13,12 +13,15 @@ use crate::references::{self, is_comment};
 pub(crate) const FILE: &str = "/etc/machine-id";
 /// systemd takes either form, as of all its parameters.
 const PARAMETERS: [&str; 2] = ["systemd.machine_id=", "systemd.machine-id="];
-/// What its own tool makes from the files of [`references::paths`].
+/// What its own tool makes from other files; one that is made by hand is its maker's to correct.
 const MADE: [&str; 2] = ["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"];
 
 /// Plans the clone's own id for every command line and boot entry that names one. Names of files and directories stay.
 pub(crate) fn plan_parameters(plan: &mut Plan, files: &dyn Files, id: &str) -> Result<(), PostError> {
-    for path in references::paths(files) {
+    for path in references::paths(files)
+        .into_iter()
+        .filter(|path| !MADE.contains(&path.as_str()))
+    {
         let old = text_or_empty(files, &path)?;
         let new: String = old.split_inclusive('\n').map(|line| renamed(line, id)).collect();
         if new != old {
@@ -59,9 +62,8 @@ pub fn prevailing(files: &dyn Files, facts: &Facts) -> Result<Option<String>, Po
 
 /// Whatever holds a kernel command line, with its text.
 fn command_lines(files: &dyn Files) -> Result<Vec<(String, String)>, PostError> {
-    let made = MADE.iter().map(|path| (*path).to_owned());
     let mut lines = boot_entries::unified_command_lines(files)?;
-    for path in references::paths(files).into_iter().chain(made) {
+    for path in references::paths(files) {
         let text = text_or_empty(files, &path)?;
         lines.push((path, text));
     }

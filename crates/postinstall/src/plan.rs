@@ -86,6 +86,9 @@ pub enum PostError {
     /// A mount for the programs could not be made or undone.
     #[error(transparent)]
     Host(#[from] ka_host::HostError),
+    /// A line of fstab has nothing to name.
+    #[error(transparent)]
+    Fstab(#[from] crate::fstab::FstabError),
     /// The kernel modules of the clone could not be read.
     #[error(transparent)]
     Modules(#[from] ka_kmod::KmodError),
@@ -147,6 +150,13 @@ impl Plan {
         self.actions.push(Action::Remove {
             path: path.into(),
             why,
+        });
+    }
+
+    pub(crate) fn link(&mut self, path: impl Into<String>, target: &str) {
+        self.actions.push(Action::Link {
+            path: path.into(),
+            target: target.to_owned(),
         });
     }
 

@@ -42,8 +42,8 @@ fn names_by_path_by_hardware_and_by_label_become_the_clones() {
     let text = "root=/dev/sda3 ro resume=/dev/disk/by-uuid/11111111-0002-4000-8000-000000000002\n\
                 cryptdevice=/dev/disk/by-id/ata-GOLDEN_X1-part3:root boot=/dev/sda\nroot=LABEL=system\n";
     let expected = format!(
-        "root=/dev/nvme0n1p3 ro resume=/dev/disk/by-uuid/{NEW_SWAP}\n\
-         cryptdevice=UUID={NEW_ROOT}:root boot=/dev/nvme0n1\nroot=UUID={NEW_ROOT}\n"
+        "root=PARTUUID=99999999-03 ro resume=/dev/disk/by-uuid/{NEW_SWAP}\n\
+         boot=/dev/nvme0n1\nroot=UUID={NEW_ROOT}\n"
     );
     assert_eq!(rewritten("/etc/kernel/cmdline", text), expected);
 }
@@ -61,7 +61,7 @@ fn bare_uuids_in_boot_entries_and_stubs_are_found() {
     );
     assert_eq!(
         rewritten("/boot/loader/entries/abc-6.1.conf", &entry),
-        format!("title Linux\noptions rd.luks.uuid=luks-{NEW_ROOT} root=UUID={NEW_ROOT}\n")
+        format!("title Linux\noptions root=UUID={NEW_ROOT}\n")
     );
 }
 
@@ -69,11 +69,11 @@ fn bare_uuids_in_boot_entries_and_stubs_are_found() {
 fn crypttab_resume_and_lilo_are_rewritten() {
     assert_eq!(
         rewritten("/etc/crypttab", &format!("cswap UUID={SWAP} /dev/urandom swap\n")),
-        format!("cswap UUID={NEW_SWAP} /dev/urandom swap\n")
+        format!("cswap PARTUUID=99999999-02 /dev/urandom swap\n")
     );
     assert_eq!(
         rewritten("/etc/initramfs-tools/conf.d/resume", "RESUME=/dev/sda2\n"),
-        "RESUME=/dev/nvme0n1p2\n"
+        format!("RESUME=UUID={NEW_SWAP}\n")
     );
     assert_eq!(
         rewritten(
@@ -96,20 +96,26 @@ fn crypttab_resume_and_lilo_are_rewritten() {
 }
 
 #[test]
-fn foreign_names_stay_and_a_root_that_no_disk_has_is_warned_of() {
-    let text = "root=UUID=deadbeef-0000-4000-8000-000000000000 /dev/sda30 /dev/sdb1 x11111111-03 /sys/dev/sda3 root=/dev/nfs\n";
+fn foreign_names_are_told_and_a_root_that_no_disk_has_becomes_the_clones() {
+    let text = "/dev/sda30 /dev/sdb1 x11111111-03 /sys/dev/sda3 root=/dev/nfs\n";
     assert_eq!(rewritten("/etc/kernel/cmdline", text), text);
-    let plan = plan(
-        &Texts::new(&[("/etc/kernel/cmdline", "root=UUID=deadbeef quiet\n")]),
-        &facts(),
-    )
-    .unwrap();
-    assert!(plan.is_empty());
-    assert_eq!(plan.warnings.len(), 1);
-    assert!(
-        plan.warnings[0].contains("root=UUID=deadbeef names no disk"),
-        "{plan}"
-    );
+    let plan = plan(&Texts::new(&[("/etc/kernel/cmdline", text)]), &facts()).unwrap();
+    assert_eq!(plan.warnings.len(), 2, "{plan}");
+    assert!(plan.warnings[1].contains("/dev/sdb1 names no disk"), "{plan}");
+    // Whatever it was, a clone has one root only.
+    for root in [
+        "UUID=deadbeef",
+        "/dev/sdb2",
+        "LABEL=\"other\"",
+        "/dev/vg/other",
+        "8:2",
+        "PARTUUID=x/PARTNROFF=1",
+    ] {
+        assert_eq!(
+            rewritten("/etc/kernel/cmdline", &format!("quiet root={root} ro\n")).replace('"', ""),
+            "quiet root=PARTUUID=99999999-03 ro\n"
+        );
+    }
 }
 
 #[test]
@@ -121,7 +127,7 @@ fn the_environment_block_keeps_its_length() {
     let new = rewritten("/boot/grub2/grubenv", &block);
     assert_eq!(new.len(), 1024);
     assert!(
-        new.contains("root=/dev/nvme0n1p3") && new.ends_with("##"),
+        new.contains("root=PARTUUID=99999999-03") && new.ends_with("##"),
         "{new}"
     );
 }

@@ -73,6 +73,11 @@ pub(crate) struct BootOptions {
     #[arg(long)]
     pub(crate) keep_identity: bool,
 
+    /// Name devices in the clones' fstab, crypttab and kernel command line as the kernel does (/dev/sda2), where the golden
+    /// node does; else such names become UUIDs, which last
+    #[arg(long)]
+    pub(crate) kernel_names: bool,
+
     /// After the release, wait SECS for the clones to be seen again, booted from their own disk [default: 600 with --pxe,
     /// else 0]
     #[arg(long, value_name = "SECS", value_parser = RangedU64ValueParser::<u64>::new().range(..=MAX_WAIT_BOOT_SECS))]
@@ -84,7 +89,14 @@ pub(crate) struct BootOptions {
 }
 
 /// What of [`BootOptions`] the generic mode refuses; what needs `--pxe` is refused with it.
-pub(crate) const BOOT_CLONE_ONLY: [&str; 5] = ["pxe", "stage2", "keep_identity", "wait_boot", "no_beacon"];
+pub(crate) const BOOT_CLONE_ONLY: [&str; 6] = [
+    "pxe",
+    "stage2",
+    "keep_identity",
+    "kernel_names",
+    "wait_boot",
+    "no_beacon",
+];
 
 /// Which machines are armed beside those that the node list names for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]

@@ -32,6 +32,8 @@ pub(crate) struct BootSettings {
     pub(crate) stage2: Option<PathBuf>,
     /// The clones stay what the golden node is called.
     pub(crate) keep_identity: bool,
+    /// The clones name devices as the kernel does, where the golden node does.
+    pub(crate) kernel_names: bool,
     /// How long clones are waited for after the release; zero: not at all.
     pub(crate) wait_boot: Duration,
     /// Whether clones say by themselves that they booted.
@@ -106,6 +108,7 @@ impl BootSettings {
             pxe,
             stage2: options.stage2.clone(),
             keep_identity: options.keep_identity,
+            kernel_names: options.kernel_names,
             beacon: !options.no_beacon && !wait_boot.is_zero(),
             wait_boot,
         })

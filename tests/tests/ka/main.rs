@@ -25,6 +25,7 @@ mod licences;
 mod loaders;
 mod options;
 mod postinstall;
+mod references;
 mod rounds;
 mod secrets;
 mod spool;

@@ -42,7 +42,7 @@ impl TaggedName {
                 return Some(Self {
                     tag: *tag,
                     is_link: false,
-                    value: value.trim_matches('"').to_owned(),
+                    value: value.trim_matches(['"', '\'']).to_owned(),
                 });
             }
             let name = spec.strip_prefix(links)?;

@@ -108,8 +108,8 @@ pub(super) fn swaps(
     for swap in swaps {
         let Some(place) = placer.swap(swap)? else {
             spec.notes.push(format!(
-                "the swap area {} has no place in the clone, whose fstab names it as before: a `swap SIZE` line in the \
-                 desc file gives it one",
+                "the swap area {} has no place in the clone, and its line of fstab is taken out there: a `swap SIZE` line in \
+                 the desc file gives it one",
                 swap.golden.path
             ));
             continue;

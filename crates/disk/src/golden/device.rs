@@ -213,9 +213,12 @@ fn hardware_links(block: &BlockDevice) -> Vec<String> {
     let Ok(node) = block.node.canonicalize() else {
         return Vec::new();
     };
-    let links = ["/dev/disk/by-id", "/dev/disk/by-path"]
-        .iter()
-        .filter_map(|dir| fs::read_dir(dir).ok())
+    // Those by tags are known from the device itself.
+    let tags = ["by-uuid", "by-partuuid", "by-label", "by-partlabel"];
+    let dirs = fs::read_dir("/dev/disk").into_iter().flatten().flatten();
+    let links = dirs
+        .filter(|dir| !tags.iter().any(|tag| dir.file_name() == *tag))
+        .filter_map(|dir| fs::read_dir(dir.path()).ok())
         .flatten()
         .flatten()
         .map(|entry| entry.path())

@@ -12,6 +12,7 @@ mod error;
 mod features;
 mod filesystem;
 mod found;
+mod known;
 mod options;
 mod place;
 mod usage;
@@ -94,6 +95,7 @@ pub fn survey(options: &SurveyOptions) -> Result<InstallSpec, SurveyError> {
     spec.swap_files = found.swap_files;
     drives::build(&mut spec, &descs, &placer, &options.boot_code)?;
     assemble::streams(&mut spec);
+    spec.known = known::devices(&spec, &root, &excluded_disks)?;
     Ok(spec)
 }
 

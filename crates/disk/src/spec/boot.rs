@@ -18,6 +18,10 @@ pub struct BootSpec {
     pub keep_identity: bool,
     /// How a clone tells at its first boot that it came back; none: not at all (`--no-beacon`).
     pub beacon: Option<BeaconSpec>,
+    /// Where the golden node names a device as the kernel does (`/dev/sda2`), so does the clone (`--kernel-names`). Else
+    /// such a name becomes one that lasts: `UUID=`. A server of before does not say.
+    #[serde(default)]
+    pub kernel_names: bool,
     /// Run the executables of `/etc/ka/hooks.d`.
     pub hooks: bool,
     /// How the golden node boots.

@@ -22,6 +22,19 @@ pub struct GoldenDevice {
     pub aliases: Vec<String>,
 }
 
+/// A drive, partition or volume of the golden node, cloned or not: what its configuration may name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownDevice {
+    /// All its names.
+    pub device: GoldenDevice,
+    /// Its place on a golden drive, in the golden table; partition 0 is the drive itself. `None` for volumes.
+    pub on: Option<Place>,
+    /// Its content in blkid's word: `ext4`, `crypto_LUKS`, `LVM2_member`; none where blkid knows nothing.
+    pub content: Option<String>,
+    /// A drive's own id: the GUID of its GPT, or the signature of its MBR.
+    pub table_id: Option<String>,
+}
+
 /// A file system or swap area of the clone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FsSpec {

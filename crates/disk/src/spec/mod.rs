@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use boot::{BeaconSpec, BootSpec};
 pub use features::{BtrfsFeatures, ExtFeatures, F2fsFeatures, FatFeatures, FsFeatures, XfsFeatures};
-pub use filesystem::{FsSpec, GoldenDevice, MountSpec};
+pub use filesystem::{FsSpec, GoldenDevice, KnownDevice, MountSpec};
 pub use fit::{FitError, check_fit, needed_bytes};
 pub use fs_type::{FsType, UnknownFsType};
 pub use loader::{GoldenBoot, Loader, UnknownLoader};
@@ -49,6 +49,9 @@ pub struct InstallSpec {
     pub swap_files: Vec<SwapFileSpec>,
     /// Partitions copied byte by byte (`-D`).
     pub raw: Vec<RawSpec>,
+    /// Every drive, partition and volume that the golden system may name; a server of before has none.
+    #[serde(default)]
+    pub known: Vec<KnownDevice>,
     /// Directories whose contents stay at home (`-x`), as absolute paths below the golden root, raw bytes.
     pub excluded: Vec<Vec<u8>>,
     /// Clones get the golden UUIDs (`--keep-uuids`).
@@ -212,6 +215,7 @@ impl InstallSpec {
             trees: Vec::new(),
             swap_files: Vec::new(),
             raw: Vec::new(),
+            known: Vec::new(),
             excluded: Vec::new(),
             keep_uuids: false,
             boot_loader: None,

@@ -1,6 +1,7 @@
-//! Which cloned device an fstab field means, and what the clone writes in its stead.
+//! Which cloned device a name means, and what the clone writes in its stead.
 
 use ka_disk::fstab::{Tag, TaggedName};
+use ka_disk::spec::GoldenDevice;
 
 use super::{CloneDevice, DeviceMap};
 
@@ -10,23 +11,23 @@ pub(crate) fn find<'a>(spec: &str, devices: &'a [DeviceMap]) -> Option<&'a Devic
     let by_alias = devices
         .iter()
         .find(|map| map.golden.aliases.iter().any(|alias| alias == spec));
-    by_alias.or_else(|| devices.iter().find(|map| is_meant(spec, map)))
+    by_alias.or_else(|| devices.iter().find(|map| is_meant(spec, &map.golden)))
 }
 
-/// What stands in for `spec`, in the same manner where the clone has such a name, else by the most lasting one.
-pub(crate) fn replacement(spec: &str, clone: &CloneDevice) -> Option<String> {
+/// What stands in for `spec`, in the same manner where the clone has such a name, else by the most lasting one. The
+/// kernel's name of a device lasts until the disks are found in another order: it becomes a UUID, unless
+/// `kernel_names`.
+pub(crate) fn replacement(spec: &str, clone: &CloneDevice, kernel_names: bool) -> Option<String> {
     let Some(name) = TaggedName::parse(spec) else {
-        // A plain name stays a plain name. Links by hardware (by-id, by-path) and mapped devices do not exist in
-        // the clone: a UUID lasts longer than the name that its disk happens to have now.
+        // Links by hardware (by-id, by-path) and mapped devices do not exist in the clone.
         let plain = spec
             .strip_prefix("/dev/")
             .is_some_and(|name| !name.contains('/') && !name.starts_with("dm-"));
         let path = Some(clone.path.clone()).filter(|path| !path.is_empty());
-        let lasting = || tagged(Tag::Uuid, false, clone);
-        return if plain {
-            path.or_else(lasting)
+        return if plain && kernel_names {
+            path.or_else(|| lasting(clone))
         } else {
-            lasting().or(path)
+            lasting(clone)
         };
     };
     let others = match name.tag {
@@ -38,16 +39,45 @@ pub(crate) fn replacement(spec: &str, clone: &CloneDevice) -> Option<String> {
     same.or_else(|| others.iter().find_map(|tag| tagged(*tag, false, clone)))
 }
 
+/// The most lasting name: the UUID of the file system, that of the partition, the device node.
+pub(crate) fn lasting(clone: &CloneDevice) -> Option<String> {
+    let tags = [Tag::Uuid, Tag::PartUuid];
+    let path = Some(clone.path.clone()).filter(|path| !path.is_empty());
+    tags.iter().find_map(|tag| tagged(*tag, false, clone)).or(path)
+}
+
+/// The most lasting name that a kernel without an initramfs finds its root by (kernel, `Documentation/admin-guide/
+/// kernel-parameters.txt`, `root=`): it knows no UUIDs of file systems.
+pub(crate) fn for_bare_kernel(clone: &CloneDevice) -> Option<String> {
+    tagged(Tag::PartUuid, false, clone).or_else(|| lasting(clone))
+}
+
+/// A name for what has no file system, or will have another one at each boot.
+pub(crate) fn partition(clone: &CloneDevice, is_link: bool) -> Option<String> {
+    let path = Some(clone.path.clone()).filter(|path| !path.is_empty());
+    tagged(Tag::PartUuid, is_link, clone).or(path)
+}
+
 /// Whether both name the same thing: then the field stays as it is, quotes and letter case included.
 pub(crate) fn same_name(a: &str, b: &str) -> bool {
     match (TaggedName::parse(a), TaggedName::parse(b)) {
-        (Some(a), Some(b)) => a.tag == b.tag && a.is(Some(&b.value)),
+        (Some(a), Some(b)) => a.tag == b.tag && a.is_link == b.is_link && a.is(Some(&b.value)),
         _ => a == b,
     }
 }
 
-fn is_meant(spec: &str, map: &DeviceMap) -> bool {
-    let golden = &map.golden;
+/// The clone's own value for a tag.
+pub(crate) fn value(tag: Tag, clone: &CloneDevice) -> Option<&str> {
+    let value = match tag {
+        Tag::Uuid => &clone.uuid,
+        Tag::PartUuid => &clone.partuuid,
+        Tag::Label => &clone.label,
+        Tag::PartLabel => &clone.partlabel,
+    };
+    value.as_deref().filter(|value| !value.is_empty())
+}
+
+fn is_meant(spec: &str, golden: &GoldenDevice) -> bool {
     let Some(name) = TaggedName::parse(spec) else {
         return !golden.path.is_empty() && spec == golden.path;
     };
@@ -61,12 +91,6 @@ fn is_meant(spec: &str, map: &DeviceMap) -> bool {
 }
 
 fn tagged(tag: Tag, is_link: bool, clone: &CloneDevice) -> Option<String> {
-    let value = match tag {
-        Tag::Uuid => &clone.uuid,
-        Tag::PartUuid => &clone.partuuid,
-        Tag::Label => &clone.label,
-        Tag::PartLabel => &clone.partlabel,
-    };
-    let value = value.clone().filter(|value| !value.is_empty())?;
+    let value = value(tag, clone)?.to_owned();
     Some(TaggedName { tag, is_link, value }.to_string())
 }

@@ -1,6 +1,9 @@
 //! The clone's fstab (fstab(5)): every reference to a golden device that was cloned becomes one to the clone's
-//! own device, in the same manner as before (`UUID=` stays `UUID=`). Comments, spacing and foreign lines stay
-//! byte for byte.
+//! own device, in the same manner as before (`UUID=` stays `UUID=`), but for the kernel's names. Comments, spacing and
+//! foreign lines stay byte for byte.
+//!
+//! A line for what the clone does not have becomes a comment: systemd would wait for it and then stop in emergency mode.
+//! It stays where it names its disk in a lasting way and has `noauto` or `nofail`, so that no boot waits for it.
 //!
 //! [`plan`] is all there is: bytes in, bytes out. Writing the file is the caller's, who knows how to open
 //! `/etc/fstab` of a strange tree without following its links out of it.
@@ -11,6 +14,7 @@ mod rewrite;
 use ka_disk::spec::GoldenDevice;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use rewrite::left_out;
 pub use rewrite::plan;
 
 /// A golden device and what stands in for it in the clone.
@@ -48,6 +52,8 @@ pub struct FstabPlan {
     pub text: Vec<u8>,
     /// What differs, for the report.
     pub changes: Vec<FstabChange>,
+    /// Lines and options that mean nothing in the clone, with what became of them.
+    pub warnings: Vec<String>,
 }
 
 /// One changed line.

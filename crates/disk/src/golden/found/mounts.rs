@@ -67,7 +67,7 @@ impl Finder<'_> {
         let (path, spec) = (&entry.mount_point, &entry.spec);
         if is_optional(entry) {
             notes.push(format!(
-                "{path} ({spec}) is not mounted and is left out; the clone's fstab names it as before"
+                "{path} ({spec}) is not mounted and is left out of the clone"
             ));
             return Ok(());
         }

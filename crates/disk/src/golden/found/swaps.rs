@@ -50,7 +50,7 @@ impl Finder<'_> {
             let (golden, on) = named_device(&entry.spec);
             return Ok(Some(FoundSwap { golden, on }));
         }
-        let what = "is not there; the clone's fstab names it as before";
+        let what = "is not there, and its line of fstab means nothing in the clone";
         found.notes.push(format!("the swap area {} {what}", entry.spec));
         Ok(None)
     }

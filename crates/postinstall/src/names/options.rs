@@ -1,0 +1,107 @@
+//! Mount options that name devices, units or subvolumes: of fstab lines, of `rootflags=`, of `.mount` units.
+
+use super::{Manner, Names, spelling, units};
+
+/// Devices beside the one that is mounted (xfs(5), ext4(5), btrfs(5)): a clone's file systems have none.
+const BESIDE: [&str; 6] = ["logdev", "rtdev", "journal_path", "journal_dev", "jdev", "device"];
+/// Options that name a unit, or a device that is one (systemd.mount(5)).
+const UNITS: [&str; 6] = [
+    "x-systemd.requires",
+    "x-systemd.after",
+    "x-systemd.before",
+    "x-systemd.wanted-by",
+    "x-systemd.required-by",
+    "x-systemd.wants",
+];
+/// Options that name a path below a mount point.
+const PATHS: [&str; 2] = ["x-systemd.requires-mounts-for", "x-systemd.wants-mounts-for"];
+const SUBVOLID: &str = "subvolid";
+
+/// What the options are of.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Of<'a> {
+    /// The subvolume that the golden node has mounted there.
+    pub(crate) subvol: Option<&'a str>,
+    /// Mount points that the clone does not have.
+    pub(crate) left_out: &'a [String],
+    /// No file system that was made for the clone: it keeps what it had beside it.
+    pub(crate) keeps_beside: bool,
+}
+
+/// Options for the clone.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// The whole field; empty where nothing is left.
+    pub(crate) text: String,
+    /// Options that were taken out.
+    pub(crate) dropped: Vec<String>,
+    /// A number of a subvolume that nobody knows the name of.
+    pub(crate) has_strange_subvolume: bool,
+}
+
+/// Plans the options. Pure.
+pub(crate) fn rewrite(text: &str, names: &Names<'_>, of: Of<'_>) -> Options {
+    let mut new = Options {
+        text: String::new(),
+        dropped: Vec::new(),
+        has_strange_subvolume: false,
+    };
+    let mut kept: Vec<String> = Vec::new();
+    let has_subvol = text.split(',').any(|option| option.starts_with("subvol="));
+    for option in text.split(',') {
+        let (key, value) = option.split_once('=').unwrap_or((option, ""));
+        if key == SUBVOLID && is_number_of_its_own(value) {
+            match of.subvol {
+                Some(_) if has_subvol => {}
+                Some(subvol) => kept.push(format!("subvol=/{subvol}")),
+                None if has_subvol => {}
+                None => {
+                    new.has_strange_subvolume = true;
+                    kept.push(option.to_owned());
+                }
+            }
+            continue;
+        }
+        match value_for(key, value, names, of) {
+            Some(value) if value.is_empty() => kept.push(option.to_owned()),
+            Some(value) => kept.push(format!("{key}={value}")),
+            None => new.dropped.push(option.to_owned()),
+        }
+    }
+    new.text = kept.join(",");
+    new
+}
+
+/// 0 and 5 are the top level on every btrfs.
+fn is_number_of_its_own(value: &str) -> bool {
+    let digits = value.trim_start_matches("0x").trim_start_matches('0');
+    !matches!(digits, "" | "5")
+}
+
+/// The option's value in the clone; `None` takes the option out.
+fn value_for(key: &str, value: &str, names: &Names<'_>, of: Of<'_>) -> Option<String> {
+    if value.is_empty() {
+        return Some(String::new());
+    }
+    if BESIDE.contains(&key) {
+        return of.keeps_beside.then(|| {
+            names
+                .replacement(value, Manner::Usual)
+                .unwrap_or_else(|| value.to_owned())
+        });
+    }
+    if UNITS.contains(&key) {
+        return units::word(value, names, of.left_out);
+    }
+    if PATHS.contains(&key) {
+        let is_out = of
+            .left_out
+            .iter()
+            .any(|point| std::path::Path::new(value).starts_with(point));
+        return (!is_out).then(|| value.to_owned());
+    }
+    match spelling::next_name(value) {
+        Some(0) if names.meaning(value).is_some() => names.replacement(value, Manner::Usual),
+        _ => Some(value.to_owned()),
+    }
+}

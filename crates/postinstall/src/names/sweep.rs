@@ -1,0 +1,263 @@
+//! The look at the end for what still names the golden node: every text of `/etc`, `/boot`, the EFI system partition and
+//! the units is searched for golden ids and names. What nobody has translated is at least told.
+//!
+//! It knows classes of names only by what it is given: [`Needle`]s may be of any kind.
+
+use std::collections::BTreeSet;
+
+use super::{ids, spelling, units};
+use crate::boot_entries;
+use crate::facts::Facts;
+use crate::files::{Files, Kind};
+use crate::machine_id;
+use crate::plan::PostError;
+
+/// What is searched, beside the file systems that firmware reads.
+const PLACES: [&str; 4] = ["/etc", "/boot", "/efi", "/esp"];
+/// Texts that somebody writes by hand are shorter. Bytes.
+const MAX_TEXT_BYTES: usize = 1 << 20;
+/// GRUB's program with its modules and the name of its root is half that long. Bytes.
+const MAX_PROGRAM_BYTES: usize = 8 << 20;
+const MAX_DEPTH: usize = 12;
+const MAX_FILES: usize = 50_000;
+/// Programs and scripts that hold a loader's names, though they are no texts.
+const PROGRAMS: [&str; 2] = [".efi", ".scr"];
+/// What is told of one file.
+const MAX_NAMED: usize = 3;
+
+/// Something that only the golden node should be called by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Needle {
+    /// Its class, in the field's word: `UUID`, `PARTUUID`, `MAC address`.
+    pub class: &'static str,
+    /// The name itself, at least six characters long; found in either letter case.
+    pub text: String,
+}
+
+impl Needle {
+    /// A name of this class.
+    #[must_use]
+    pub fn new(class: &'static str, text: &str) -> Self {
+        Self {
+            class,
+            text: text.to_ascii_lowercase(),
+        }
+    }
+}
+
+/// A file that still names the golden node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// The file, as a path in the clone.
+    pub path: String,
+    /// What was found in it, the first few.
+    pub found: Vec<Needle>,
+}
+
+impl std::fmt::Display for Left {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let found: Vec<String> = self
+            .found
+            .iter()
+            .map(|needle| format!("{} {}", needle.class, needle.text))
+            .collect();
+        write!(
+            f,
+            "{} still names the golden node ({}): correct it in a post-restore hook if it matters",
+            self.path,
+            found.join(", ")
+        )
+    }
+}
+
+/// The names of the golden node's disks, partitions, file systems and volumes, and its machine-id where `golden` gives
+/// it; without those that the clone has, too.
+#[must_use]
+pub fn needles(facts: &Facts) -> Vec<Needle> {
+    let mut all = BTreeSet::new();
+    let mut add = |class, text: &str| {
+        if text.len() >= MIN_LEN {
+            all.insert(Needle::new(class, text));
+        }
+    };
+    let mapped = facts.devices.iter().chain(&facts.bare).map(|map| &map.golden);
+    for device in mapped.chain(facts.known.iter().map(|known| &known.device)) {
+        for (class, id) in [("UUID", &device.uuid), ("PARTUUID", &device.partuuid)] {
+            if let Some(id) = id.as_deref().filter(|id| ids::is_long_enough(id)) {
+                add(class, id);
+            }
+        }
+        for name in device.aliases.iter().chain([&device.path]) {
+            match name.strip_prefix("/dev/disk/") {
+                // The name of the disk itself, as smartd or multipath may have it.
+                Some(link) if link.len() >= MIN_LINK_LEN => {
+                    add("device", link.split_once('/').map_or(link, |(_, name)| name));
+                }
+                Some(link) => add("device", link),
+                None if spelling::volume(name).is_some() => add("volume", name),
+                // A script that formats or mounts it would take another disk of the machine.
+                None if spelling::is_kernel_name(name) && name.len() > "/dev/sd".len() => add("device", name),
+                None => {}
+            }
+        }
+    }
+    for known in &facts.known {
+        // A copied table keeps its id with --keep-uuids; a disk that was never given one has zeros.
+        let id = known.table_id.as_deref().map(|id| id.trim_start_matches("0x"));
+        if let Some(id) = id.filter(|id| !facts.keep_uuids && id.chars().any(|c| !matches!(c, '0' | '-'))) {
+            add("disk id", id);
+        }
+        if let Some(("linux_raid_member", uuid)) = known.content.as_deref().zip(known.device.uuid.as_deref())
+        {
+            add("array", &grouped(uuid));
+        }
+    }
+    let own: BTreeSet<String> = own(facts);
+    all.into_iter()
+        .filter(|needle| !own.contains(&needle.text))
+        .collect()
+}
+
+const MIN_LEN: usize = 6;
+/// A shorter name below /dev/disk may be a word of the language. Bytes.
+const MIN_LINK_LEN: usize = 16;
+
+/// mdadm's way to write a UUID: `0a0a0a0a:1b1b1b1b:…`.
+fn grouped(uuid: &str) -> String {
+    let digits: Vec<char> = uuid.chars().filter(|c| *c != '-').collect();
+    let groups: Vec<String> = digits.chunks(8).map(|group| group.iter().collect()).collect();
+    groups.join(":")
+}
+
+/// What the clone itself is known by: kept UUIDs, raw copies, the same label.
+fn own(facts: &Facts) -> BTreeSet<String> {
+    let of = facts
+        .devices
+        .iter()
+        .chain(&facts.bare)
+        .map(|map| &map.clone)
+        .chain(&facts.partitions);
+    let ids = of.flat_map(|device| [device.uuid.clone(), device.partuuid.clone()]);
+    let paths = facts
+        .partitions
+        .iter()
+        .map(|device| &device.path)
+        .chain(facts.disks.iter().map(|disk| &disk.path));
+    ids.flatten()
+        .chain(paths.cloned())
+        .map(|name| name.to_ascii_lowercase())
+        .collect()
+}
+
+/// Searches everything for `needles`.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn search(files: &dyn Files, facts: &Facts, needles: &[Needle]) -> Result<Vec<Left>, PostError> {
+    let mut paths = Vec::new();
+    let firmware = facts
+        .mounts
+        .iter()
+        .filter(|mount| mount.fstype == "vfat")
+        .map(|mount| mount.path.as_str());
+    let places: BTreeSet<&str> = PLACES.into_iter().chain(units::PLACES).chain(firmware).collect();
+    for place in places {
+        let is_link = std::path::Path::new(place).ancestors().any(|part| {
+            part.to_str()
+                .is_some_and(|part| part.len() > 1 && files.kind(part) == Some(Kind::Link))
+        });
+        if !is_link {
+            collect(files, place, MAX_DEPTH, &mut paths);
+        }
+    }
+    paths.sort();
+    paths.dedup();
+    let mut left = Vec::new();
+    for path in paths {
+        let limit = if is_program(&path) {
+            MAX_PROGRAM_BYTES
+        } else {
+            MAX_TEXT_BYTES
+        };
+        let read = files
+            .read_part(&path, 0, limit + 1)
+            .map_err(PostError::reading(&path))?;
+        let bytes = read.filter(|bytes| bytes.len() <= limit).unwrap_or_default();
+        if !is_program(&path) && bytes.contains(&0) {
+            continue;
+        }
+        let found = found_in(&bytes, needles);
+        if !found.is_empty() {
+            left.push(Left { path, found });
+        }
+    }
+    for (path, line) in boot_entries::unified_command_lines(files)? {
+        let found = found_in(line.as_bytes(), needles);
+        if !found.is_empty() && !left.iter().any(|left| left.path == path) {
+            left.push(Left { path, found });
+        }
+    }
+    Ok(left)
+}
+
+fn collect(files: &dyn Files, dir: &str, depth: usize, paths: &mut Vec<String>) {
+    for name in files.names(dir) {
+        let path = format!("{dir}/{name}");
+        match files.kind(&path) {
+            Some(Kind::Dir) if depth > 0 => collect(files, &path, depth - 1, paths),
+            Some(Kind::File) if paths.len() < MAX_FILES => paths.push(path),
+            _ => {}
+        }
+    }
+}
+
+fn is_program(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    PROGRAMS.iter().any(|end| path.ends_with(end))
+}
+
+/// The needles in a text, outside comments. Escapes of systemd's and udev's are undone.
+fn found_in(bytes: &[u8], needles: &[Needle]) -> Vec<Needle> {
+    let mut text = String::with_capacity(bytes.len());
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let line = String::from_utf8_lossy(line);
+        if !super::text::is_comment(&line) {
+            text.push_str(&line.to_ascii_lowercase());
+        }
+    }
+    let unescaped = text.contains("\\x").then(|| {
+        // In the name of a unit a hyphen is a slash.
+        let plain = spelling::unescaped_hex(&text);
+        format!("{plain}\n{}", spelling::unescaped_hex(&text.replace('-', "/")))
+    });
+    let is_in = |needle: &&Needle| {
+        contains_whole(&text, &needle.text)
+            || unescaped
+                .as_deref()
+                .is_some_and(|text| contains_whole(text, &needle.text))
+    };
+    needles.iter().filter(is_in).take(MAX_NAMED).cloned().collect()
+}
+
+/// Whether `name` is there, not as a part of a longer run of letters and digits.
+fn contains_whole(text: &str, name: &str) -> bool {
+    text.match_indices(name).any(|(at, _)| {
+        let is_part = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+        !is_part(text[..at].chars().next_back()) && !is_part(text[at + name.len()..].chars().next())
+    })
+}
+
+/// The golden machine-id, read before the clone gets its own; none where there is none to know.
+///
+/// # Errors
+/// It cannot be read.
+pub fn machine_id(files: &dyn Files) -> Result<Option<Needle>, PostError> {
+    let text = crate::files::text_or_empty(files, machine_id::FILE)?;
+    let id = text.trim();
+    let is_id = id.len() == 32 && id.chars().all(|c| c.is_ascii_hexdigit());
+    Ok(is_id.then(|| Needle::new("machine-id", id)))
+}
+
+#[cfg(test)]
+#[path = "sweep_tests.rs"]
+mod tests;
