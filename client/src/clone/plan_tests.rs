@@ -46,6 +46,7 @@ fn spec() -> InstallSpec {
             mode: 0o600,
         }],
         raw: vec![],
+        known: vec![],
         excluded: vec![b"/tmp".to_vec()],
         keep_uuids: false,
         boot_loader: None,

@@ -242,6 +242,7 @@ mod tests {
                 mode: 0o600,
             }],
             raw: vec![],
+            known: Vec::new(),
             excluded: vec![b"/tmp".to_vec()],
             keep_uuids: false,
             boot_loader: None,

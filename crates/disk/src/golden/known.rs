@@ -83,7 +83,7 @@ fn device(block: BlockDevice) -> Option<KnownDevice> {
     Some(KnownDevice {
         device,
         on: on.map(|(drive, partition)| Place { drive, partition }),
-        content: named.identity.fstype.clone(),
+        content: named.identity.fstype,
         table_id,
     })
 }

@@ -82,7 +82,7 @@ const NOTHING: &str = "nothing that the clone has";
 
 fn random_device(device: &str, options: &str, names: &Names<'_>) -> Result<String, String> {
     let plain = spelling::plain(device);
-    let is_link = !TaggedName::parse(&plain).is_some_and(|name| !name.is_link);
+    let is_link = TaggedName::parse(&plain).is_none_or(|name| name.is_link);
     // Only what lies before an offset outlives a boot: then the UUID there is a name as good as before.
     let keeps_start = options
         .split(',')

@@ -194,7 +194,7 @@ fn has_initramfs(files: &dyn Files) -> bool {
             .any(|start| name.starts_with(start))
     };
     let releases = files.names("/lib/modules");
-    files.names("/boot").iter().any(|name| is_image(name))
+    files.names("/boot").iter().any(is_image)
         || releases
             .iter()
             .any(|release| !crate::boot_entries::images(files, release).is_empty())

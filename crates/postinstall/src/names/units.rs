@@ -201,11 +201,11 @@ impl Out {
 /// The last value of a setting.
 fn setting(bytes: &[u8], key: &str) -> Option<String> {
     let lines = text::lines(bytes);
-    let values = lines.iter().filter_map(|line| {
+    let mut values = lines.iter().rev().filter_map(|line| {
         let (name, value) = line.text().split_once('=')?;
         (name.trim() == key).then(|| value.trim().to_owned())
     });
-    values.last()
+    values.next()
 }
 
 fn entry(
@@ -486,9 +486,8 @@ fn template(unit: &str, files: &dyn Files) -> Option<String> {
     let (stem, rest) = unit.split_once('@')?;
     let suffix = Path::new(rest).extension()?.to_str()?;
     let name = format!("{stem}@.{suffix}");
-    let found = PLACES
+    PLACES
         .into_iter()
         .map(|place| format!("{place}/{name}"))
-        .find(|path| files.exists(path));
-    found
+        .find(|path| files.exists(path))
 }
