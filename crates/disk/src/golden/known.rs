@@ -10,8 +10,10 @@ use super::SurveyError;
 use super::device::{BlockDevice, Drive, Named};
 use crate::spec::{InstallSpec, KnownDevice, Place};
 
-/// More than any machine that is worth cloning has; the spec has a bound.
-const MAX_KNOWN: usize = 1000;
+/// More than most machines have; the spec has a bound, and a server with a thousand paths to its storage comes near it.
+const MAX_KNOWN: usize = 300;
+/// Links of one device that are told: a disk has a handful.
+const MAX_LINKS: usize = 20;
 
 /// Looks at all devices of the golden system: those of this machine when it is the golden node, else only the drives that
 /// the golden root is on and those that were left out.
@@ -26,20 +28,23 @@ pub(super) fn devices(
     } else {
         drives_below(spec, root, excluded_disks)?
     };
-    let blocks = BlockDevice::all()?
-        .into_iter()
-        .filter(|block| here || drives.contains(block.drive()));
-    let mut known = Vec::new();
-    for block in blocks.take(MAX_KNOWN) {
-        let is_memory = ["loop", "zram", "ram", "sr", "nbd"]
-            .iter()
-            .any(|start| block.name.starts_with(start));
-        if here && is_memory {
-            continue;
+    let is_memory = |name: &str| {
+        let starts = ["loop", "zram", "ram", "sr", "nbd"];
+        starts.iter().any(|start| name.starts_with(start))
+    };
+    let mut blocks = BlockDevice::all()?;
+    blocks.retain(|block| {
+        if here {
+            !is_memory(&block.name)
+        } else {
+            drives.contains(block.drive())
         }
-        // A drive that cannot be read now (empty card reader, failing disk) tells nothing.
-        known.extend(device(block));
-    }
+    });
+    // Where there are too many, those that are cloned matter most.
+    blocks.sort_by_key(|block| spec.drive(block.drive()).is_none());
+    blocks.truncate(MAX_KNOWN);
+    // A drive that cannot be read now (empty card reader, failing disk) tells nothing.
+    let known = blocks.into_iter().filter_map(device).collect();
     Ok(known)
 }
 
@@ -79,7 +84,8 @@ fn device(block: BlockDevice) -> Option<KnownDevice> {
         None
     };
     let named = Named::probe(block).ok()?;
-    let device = named.golden(None);
+    let mut device = named.golden(None);
+    device.aliases.truncate(MAX_LINKS);
     Some(KnownDevice {
         device,
         on: on.map(|(drive, partition)| Place { drive, partition }),
