@@ -29,10 +29,12 @@ fn plan() -> Plan {
 }
 
 /// A golden system, and a data disk that is mounted at `/data` of it and stays at home.
+///
+/// What is mounted last goes first.
 struct Room {
-    kit: Kit,
-    data: Disk,
     _mounted: Mounted,
+    data: Disk,
+    kit: Kit,
 }
 
 impl Room {
@@ -46,9 +48,9 @@ impl Room {
             .run()?;
         let mounted = Mounted::new(&data.partition(1), &kit.golden.root().join("data"), "defaults")?;
         Ok(Self {
-            kit,
-            data,
             _mounted: mounted,
+            data,
+            kit,
         })
     }
 
