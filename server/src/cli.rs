@@ -164,6 +164,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "RATE", value_parser = min_rate)]
     pub(crate) min_rate: Option<MinRate>,
 
+    /// Let in nodes that listen for their successors at another address than the one they come from (address
+    /// translation); without it they are refused, because a node that names another one's address harms that one
+    #[arg(long)]
+    pub(crate) any_address: bool,
+
     /// Print everything that would be sent and done, touch nothing, open no port
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -38,6 +38,8 @@ struct Known {
     id: u32,
     /// For messages.
     name: String,
+    /// The name that it joined with; another node cannot have it meanwhile.
+    joined: String,
     identity: NodeIdentity,
 }
 
@@ -47,10 +49,16 @@ impl Identities {
         self.compared = compared;
     }
 
-    /// One more clone. A node that is cloned again counts as it is now.
-    pub(crate) fn add(&mut self, id: u32, name: String, identity: NodeIdentity) {
+    /// One more clone: how it is called in messages, the name under which it joined, and what it reports. A node that is
+    /// cloned again counts as it is now.
+    pub(crate) fn add(&mut self, id: u32, (name, joined): (String, &str), identity: NodeIdentity) {
         self.nodes.retain(|known| known.id != id);
-        self.nodes.push(Known { id, name, identity });
+        self.nodes.push(Known {
+            id,
+            name,
+            joined: joined.to_owned(),
+            identity,
+        });
     }
 
     /// Forgets a clone that is nobody's: it was turned down, and nothing boots from it.
@@ -72,6 +80,9 @@ impl Identities {
         let mut shared: BTreeMap<usize, Vec<String>> = BTreeMap::new();
         for ((what, value), owners) in owners.iter().filter(|(_, owners)| owners.len() > 1) {
             for owner in owners {
+                if *what == "host name" && self.is_its_own(*owner, value, owners) {
+                    continue;
+                }
                 let others = owners.iter().filter(|other| *other != owner);
                 let others: Vec<_> = others.filter_map(|other| self.nodes.get(*other)).collect();
                 let line = format!("it has the same {what} as {}: {value}", names(&others));
@@ -80,6 +91,12 @@ impl Identities {
         }
         let told = |(index, lines): (usize, Vec<String>)| Some((self.nodes.get(index)?.id, reason(&lines)));
         shared.into_iter().filter_map(told).collect()
+    }
+
+    /// Whether this node alone of those that report this host name has joined with it: what others say cannot take it away.
+    fn is_its_own(&self, node: usize, host_name: &str, owners: &[usize]) -> bool {
+        let has_joined = |node: &usize| self.nodes.get(*node).is_some_and(|node| node.joined == host_name);
+        has_joined(&node) && owners.iter().filter(|owner| has_joined(owner)).count() == 1
     }
 
     /// What is compared of one clone, by kind. What it does not have is not there.
@@ -142,7 +159,7 @@ mod tests {
         let mut all = Identities::default();
         all.compare(compared);
         for (id, identity) in (1..).zip(nodes) {
-            all.add(id, format!("n{id}"), identity);
+            all.add(id, (format!("n{id}"), format!("joined-{id}").as_str()), identity);
         }
         all.twins()
     }
@@ -232,8 +249,27 @@ mod tests {
     #[test]
     fn a_node_that_is_cloned_again_is_no_twin_of_itself() {
         let mut all = Identities::default();
-        all.add(1, "n1".into(), identity("a"));
-        all.add(1, "n1".into(), identity("a"));
+        all.add(1, ("n1".into(), "n1"), identity("a"));
+        all.add(1, ("n1".into(), "n1"), identity("a"));
         assert_eq!(all.twins(), []);
+    }
+
+    /// A report cannot fail the node whose name it claims.
+    #[test]
+    fn who_reports_the_name_that_another_one_joined_with_is_the_only_one_that_fails() {
+        let mut all = Identities::default();
+        let claimed = NodeIdentity {
+            host_name: Some("n1".into()),
+            ..identity("liar")
+        };
+        all.add(1, ("n1".into(), "n1"), identity("n1"));
+        all.add(2, ("n2".into(), "n2"), claimed.clone());
+        all.add(3, ("n3".into(), "n3"), claimed.clone());
+        let named: Vec<u32> = all.twins().into_iter().map(|(id, _)| id).collect();
+        assert_eq!(named, [2, 3]);
+        // Two that joined with one name: nobody knows whose it is.
+        all.add(3, ("n3".into(), "n1"), claimed);
+        let named: Vec<u32> = all.twins().into_iter().map(|(id, _)| id).collect();
+        assert_eq!(named, [1, 2, 3]);
     }
 }

@@ -182,7 +182,8 @@ impl<'a> Run<'a> {
         // By the numbers that the monitor knows them by.
         for (id, done) in (1..).zip(parts.unfinished.done()) {
             let identity = done.report.identity.as_deref().cloned().unwrap_or_default();
-            identities.add(id, done.identity.name.clone(), identity);
+            let name = &done.identity.name;
+            identities.add(id, (name.clone(), name), identity);
         }
         Ok(Self {
             settings,

@@ -217,6 +217,7 @@ fn server_config(options: &Options, settings: &Settings, unfinished: &Unfinished
     config.control_port = options.control_port;
     config.approval = options.approve.then_some(APPROVAL_LIMIT);
     config.known_macs = settings.boot.pxe.as_ref().and_then(PxePlan::known_macs);
+    config.contradiction = settings.boot.pxe.as_ref().map(PxePlan::contradiction);
     config.data_port = options.data_port;
     config.rounds = settings.rounds;
     config.wanted = still_wanted(settings, unfinished);
@@ -228,6 +229,7 @@ fn server_config(options: &Options, settings: &Settings, unfinished: &Unfinished
     config.timeouts.link_silence = options.silence;
     config.tolerance = options.tolerate;
     config.spool.clone_from(&settings.spool);
+    config.any_address = options.any_address;
     config.min_rate = options.min_rate.unwrap_or_default();
     config.commits = matches!(settings.job, Job::Clone(_));
     if let Job::Clone(survey) = &settings.job

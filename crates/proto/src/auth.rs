@@ -7,7 +7,8 @@ use blake3::Hash;
 
 use crate::block::StreamKey;
 use crate::control::Join;
-use crate::ids::{RunId, StreamId};
+use crate::ids::{NodeId, RunId, StreamId};
+use crate::link::LinkKey;
 
 /// The run's secret, part of the join code.
 pub type Secret = [u8; 16];
@@ -25,6 +26,7 @@ const JOIN_CONTEXT: &str = "KA 2026-11 v1 join proof";
 const DISCOVERY_CONTEXT: &str = "KA 2026-11 v1 discovery";
 const BEACON_CONTEXT: &str = "KA 2026-11 v1 beacon";
 const STREAM_CONTEXT: &str = "KA 2026-11 v1 stream key";
+const LINK_CONTEXT: &str = "KA 2026-11 v3 data link";
 const SEALING_CONTEXT: &str = "KA 2026-11 v2 payload encryption";
 
 /// The server's Ed25519 key (RFC 8032), the public half: what it signs is believed by those who have pinned it.
@@ -88,6 +90,18 @@ pub fn stream_key(run_key: &[u8; 32], run: RunId, stream: StreamId) -> [u8; 32] 
     material.extend_from_slice(&run.0);
     material.extend_from_slice(&stream.0.to_le_bytes());
     blake3::derive_key(STREAM_CONTEXT, &material)
+}
+
+/// The key of the data link on which `from` gets this stream from `to`. The server derives it and gives it to these two:
+/// no other member of the run can speak for either of them.
+#[must_use]
+pub fn link_key(run_key: &[u8; 32], run: RunId, stream: StreamId, (from, to): (NodeId, NodeId)) -> LinkKey {
+    let mut material = run_key.to_vec();
+    material.extend_from_slice(&run.0);
+    for number in [stream.0, from.0, to.0] {
+        material.extend_from_slice(&number.to_le_bytes());
+    }
+    LinkKey::new(blake3::derive_key(LINK_CONTEXT, &material), run, stream)
 }
 
 /// The key that encrypts a stream's payload with the cipher of this number, from the stream's key.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::block::Cipher;
 use crate::ids::{ChainPosition, MacAddr, NodeId, PROTOCOL_VERSION, RunId, StreamId, StreamOffset};
-use crate::limits::{MAX_CONTROL_FRAME, MAX_JOIN_FRAME};
+use crate::limits::{MAX_ANSWER_FRAME, MAX_CONTROL_FRAME, MAX_JOIN_FRAME};
 use crate::pace::Pace;
 use crate::text::{NodeName, Reason, SessionName, StreamName};
 use crate::tunnel::TunnelMessage;
@@ -236,14 +236,18 @@ pub struct OpenStream {
     pub stream: StreamId,
     /// Its name, for people.
     pub name: StreamName,
-    /// Its key: opens links, authenticates and opens blocks. Only nodes of this run are given it.
+    /// Its key: authenticates and opens blocks. Only nodes of this run are given it.
     pub key: [u8; 32],
     /// Place in the chain.
     pub position: ChainPosition,
     /// From whom to get it.
     pub predecessor: Peer,
+    /// The key of the link to it ([`crate::link::LinkKey`]), which these two alone are given.
+    pub predecessor_key: [u8; 32],
     /// Who will come for it; `None` at the tail.
     pub successor: Option<NodeId>,
+    /// The key of the link from it, where there is one.
+    pub successor_key: Option<[u8; 32]>,
     /// Where to begin.
     pub resume_from: StreamOffset,
     /// How many vanished nodes in a row a node's retained data must bridge.
@@ -263,8 +267,12 @@ pub struct Relink {
     pub stream: StreamId,
     /// Connect to this one and go on where the stream stopped.
     pub predecessor: Option<Peer>,
+    /// The key of the link to it.
+    pub predecessor_key: Option<[u8; 32]>,
     /// Expect this one, or nobody any more.
     pub successor: Option<Successor>,
+    /// The key of the link from it.
+    pub successor_key: Option<[u8; 32]>,
 }
 
 /// Who comes after a node.
@@ -383,9 +391,9 @@ impl ToServer {
     /// The whole frame, length included.
     ///
     /// # Errors
-    /// [`WireError::FrameTooLong`] when the payload is over [`crate::limits::MAX_PAYLOAD`].
+    /// [`WireError::FrameTooLong`] when the payload is over [`crate::limits::MAX_ANSWER`].
     pub fn encode(&self) -> Result<Vec<u8>, WireError> {
-        wire::encode(self, "message to the server", MAX_CONTROL_FRAME)
+        wire::encode(self, "message to the server", MAX_ANSWER_FRAME)
     }
 
     /// Decodes a frame's body.

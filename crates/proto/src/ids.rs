@@ -23,10 +23,12 @@ pub enum ProtocolVersion {
     /// `Commit` tells a node that its clone was judged good, and is answered with `Bootable`; a node that lost its server
     /// before joins again with the clone that it holds.
     V2 = 2,
+    /// Each data link has a key of its own, for two named nodes: `OpenStream` and `Relink` hand it to both of them.
+    V3 = 3,
 }
 
 /// The version that this build speaks. A peer with another one is refused by name, see [`crate::control::Join`].
-pub const PROTOCOL_VERSION: ProtocolVersion = ProtocolVersion::V2;
+pub const PROTOCOL_VERSION: ProtocolVersion = ProtocolVersion::V3;
 
 impl ProtocolVersion {
     /// The number on the wire.

@@ -9,6 +9,24 @@ use std::time::Duration;
 /// (≤ 4 MiB); a report with a node's log comes next.
 pub const MAX_CONTROL_FRAME: usize = 8 << 20;
 
+/// Longest control frame of a node that nobody asked it for, in bytes: an event of 64 KiB, and the fields around it.
+/// Everything else that a node says by itself has some hundred bytes.
+pub const MAX_MESSAGE_FRAME: usize = (64 << 10) + 1024;
+
+/// Longest control frame of a node that answers, in bytes: its plan to `Prepare`, its report to `Finish`. One for each
+/// question.
+pub const MAX_ANSWER_FRAME: usize = (1 << 20) + 1024;
+
+/// Longest plan or report.
+pub const MAX_ANSWER: usize = 1 << 20;
+
+/// Bytes of all answers, over all connections, that are on their way into the server at once; more wait in their sockets.
+pub const MAX_ANSWERS_AT_ONCE: usize = 64 << 20;
+
+/// How long an answer may take from its first byte to its last: 1 MiB at the rate of a slow modem, and no longer, or some
+/// slow ones would keep all others waiting.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Longest payload inside a control message: a frame less room for the fields around it.
 pub const MAX_PAYLOAD: usize = MAX_CONTROL_FRAME - 1024;
 
@@ -28,6 +46,10 @@ pub const MAX_REASON: usize = 2048;
 
 /// Most nodes of one run. The simulator goes to 1000; memory on the server is about 1 KiB a node.
 pub const MAX_NODES: usize = 4096;
+
+/// Most nodes of one run that come from one address. Several on one machine are tests and benches; a member must not
+/// have all places.
+pub const MAX_NODES_PER_ADDRESS: usize = 256;
 
 /// Most nodes in a row that may vanish at once and still be healed over: acknowledgements carry the offsets of this
 /// many descendants beyond the direct one.

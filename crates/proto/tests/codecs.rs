@@ -8,7 +8,7 @@ use ka_proto::auth::{join_is_proved, join_proof};
 use ka_proto::block::{BlockHeader, Cipher, HEADER_LEN, SignedEnd};
 use ka_proto::control::{Join, OpenStream, Peer, Progress, Relink, Side, Stage, Successor, ToNode, ToServer};
 use ka_proto::discovery::{Beacon, Offer, Probe};
-use ka_proto::limits::{MAX_BLOCK, MAX_CONTROL_FRAME, MAX_JOIN_FRAME, MAX_PAYLOAD};
+use ka_proto::limits::{MAX_ANSWER, MAX_ANSWER_FRAME, MAX_BLOCK, MAX_JOIN_FRAME, MAX_PAYLOAD};
 use ka_proto::pace::Pace;
 use ka_proto::tunnel::{MAX_PIECE, TunnelId, TunnelMessage};
 use ka_proto::wire::{FRAME_PREFIX, FrameReader, Payload, WireError};
@@ -100,7 +100,9 @@ fn to_node() -> Vec<ToNode> {
         key: [5; 32],
         position: ChainPosition(3),
         predecessor: peer,
+        predecessor_key: [6; 32],
         successor: Some(NodeId(9)),
+        successor_key: Some([7; 32]),
         resume_from: StreamOffset(0),
         tolerance: 2,
         cipher: Some(Cipher::ChaCha20Poly1305),
@@ -126,12 +128,16 @@ fn to_node() -> Vec<ToNode> {
         ToNode::Relink(Relink {
             stream: StreamId(1),
             predecessor: Some(peer),
+            predecessor_key: Some([8; 32]),
             successor,
+            successor_key: Some([9; 32]),
         }),
         ToNode::Relink(Relink {
             stream: StreamId(1),
             predecessor: None,
+            predecessor_key: None,
             successor: Some(Successor::Nobody),
+            successor_key: None,
         }),
         ToNode::EndStream { stream: StreamId(1) },
         ToNode::Release { delay_ms: 300 },
@@ -186,7 +192,7 @@ fn the_first_bytes_of_a_join_never_change() {
     let frame = join().encode().unwrap();
     let mut expected = vec![103, 0, 0, 0];
     expected.extend(*b"KAJN");
-    expected.extend([2, 0]);
+    expected.extend([3, 0]);
     expected.extend([9]);
     expected.extend(*b"kainstall");
     expected.extend([2]);
@@ -279,11 +285,9 @@ fn every_message_cut_at_any_byte_or_with_one_too_many_is_refused() {
 #[test]
 fn a_message_over_its_bound_is_refused_by_both_sides() {
     let too_long = Payload(vec![0; MAX_PAYLOAD + 1]);
+    assert!(ToServer::decode(&ToServer::Report(Payload(vec![0; MAX_ANSWER])).encode().unwrap()[4..]).is_ok());
     assert!(
-        ToServer::decode(&ToServer::Report(Payload(vec![0; MAX_PAYLOAD])).encode().unwrap()[4..]).is_ok()
-    );
-    assert!(
-        ToServer::Report(Payload(vec![0; MAX_CONTROL_FRAME]))
+        ToServer::Report(Payload(vec![0; MAX_ANSWER_FRAME]))
             .encode()
             .is_err()
     );
@@ -292,7 +296,7 @@ fn a_message_over_its_bound_is_refused_by_both_sides() {
     body.extend([0x81, 0xf8, 0xff, 0x03]);
     body.extend(&too_long.0);
     assert!(ToServer::decode(&body).is_err());
-    assert!(Join::decode(&[b"KAJN\x02\0".as_slice(), &[0; MAX_JOIN_FRAME]].concat()).is_err());
+    assert!(Join::decode(&[b"KAJN\x03\0".as_slice(), &[0; MAX_JOIN_FRAME]].concat()).is_err());
 }
 
 #[test]
@@ -332,7 +336,7 @@ proptest! {
     fn random_bytes_never_panic_a_decoder(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         let session = SessionName::new("kainstall").unwrap();
         let _ = Join::decode(&bytes);
-        let _ = Join::decode(&[b"KAJN\x02\0".as_slice(), &bytes].concat());
+        let _ = Join::decode(&[b"KAJN\x03\0".as_slice(), &bytes].concat());
         let _ = ToServer::decode(&bytes);
         let _ = ToNode::decode(&bytes);
         let _ = SignedEnd::decode(&bytes);

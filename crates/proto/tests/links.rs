@@ -2,10 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
-use ka_proto::block::StreamKey;
 use ka_proto::link::{
-    Accepting, Ack, Answer, CHALLENGE_LEN, Connecting, Goodbye, HELLO_LEN, LinkHello, PROOF_LEN, UP_LEN,
-    UpFrame, UpOpener,
+    Accepting, Ack, Answer, CHALLENGE_LEN, Connecting, Goodbye, HELLO_LEN, LinkHello, LinkKey, PROOF_LEN,
+    UP_LEN, UpFrame, UpOpener,
 };
 use ka_proto::{NodeId, RunId, StreamId, StreamOffset};
 use proptest::prelude::*;
@@ -15,11 +14,11 @@ const SUCCESSOR: NodeId = NodeId(5);
 const RETAINED: StreamOffset = StreamOffset(100);
 const RESUME: StreamOffset = StreamOffset(200);
 
-fn key() -> StreamKey {
-    StreamKey::new([7; 32], RunId([1; 16]), StreamId(2))
+fn key() -> LinkKey {
+    LinkKey::new([7; 32], RunId([1; 16]), StreamId(2))
 }
 
-fn greet(key: &StreamKey) -> (Connecting, [u8; HELLO_LEN]) {
+fn greet(key: &LinkKey) -> (Connecting, [u8; HELLO_LEN]) {
     Connecting::start(key, SUCCESSOR, ME, [1; 16], RESUME)
 }
 
@@ -48,7 +47,7 @@ fn ack(received: u64) -> UpFrame {
 }
 
 #[test]
-fn neighbours_with_the_stream_key_find_each_other() {
+fn neighbours_with_their_links_key_find_each_other() {
     let (connecting, hello) = greet(&key());
     let (accepting, greeting, challenge) = accept(&hello, 2).unwrap();
     assert_eq!(
@@ -63,9 +62,9 @@ fn neighbours_with_the_stream_key_find_each_other() {
 #[test]
 fn a_stranger_gets_not_even_a_challenge() {
     for stranger in [
-        StreamKey::new([8; 32], RunId([1; 16]), StreamId(2)),
-        StreamKey::new([7; 32], RunId([2; 16]), StreamId(2)),
-        StreamKey::new([7; 32], RunId([1; 16]), StreamId(3)),
+        LinkKey::new([8; 32], RunId([1; 16]), StreamId(2)),
+        LinkKey::new([7; 32], RunId([2; 16]), StreamId(2)),
+        LinkKey::new([7; 32], RunId([1; 16]), StreamId(3)),
     ] {
         assert!(accept(&greet(&stranger).1, 2).is_none());
     }

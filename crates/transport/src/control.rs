@@ -25,6 +25,8 @@ pub(crate) enum ControlError {
     Silent(Duration),
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("its message took more than {} s", .0.as_secs())]
+    Slow(Duration),
     #[error("{0}")]
     Wire(#[from] WireError),
 }
@@ -39,9 +41,34 @@ pub(crate) async fn read_frame<R: AsyncRead + Unpin>(
     limit: usize,
     silence: Duration,
 ) -> Result<Vec<u8>, ControlError> {
+    let length = read_length(reader, limit, silence).await?;
+    read_body(reader, length, silence).await
+}
+
+/// Reads the length in front of a frame.
+///
+/// # Errors
+/// As [`read_frame`].
+pub(crate) async fn read_length<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    limit: usize,
+    silence: Duration,
+) -> Result<usize, ControlError> {
     let mut prefix = [0; FRAME_PREFIX];
     read_alive(reader, &mut prefix, silence).await?;
-    let mut body = vec![0; frame_length(prefix, limit)?];
+    Ok(frame_length(prefix, limit)?)
+}
+
+/// Reads a frame's body, whose length is known to be allowed.
+///
+/// # Errors
+/// As [`read_frame`].
+pub(crate) async fn read_body<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    length: usize,
+    silence: Duration,
+) -> Result<Vec<u8>, ControlError> {
+    let mut body = vec![0; length];
     read_alive(reader, &mut body, silence).await?;
     Ok(body)
 }

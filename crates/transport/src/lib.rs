@@ -34,8 +34,8 @@ pub use operator::{
 };
 pub use run_lock::RunLock;
 pub use server::{
-    Answers, ApprovalWanted, Approvals, Endings, Failure, KnownMacs, LocalAddrs, NodeInfo, Outcome, Server,
-    ServerConfig, ServerEvent, StreamSummary, Timeouts,
+    Answers, ApprovalWanted, Approvals, Contradiction, Endings, Failure, KnownMacs, LocalAddrs, NodeInfo,
+    Outcome, Server, ServerConfig, ServerEvent, StreamSummary, Timeouts,
     types::{CONTROL_PORT, DATA_PORT, DEFAULT_WINDOW_BYTES},
 };
 pub use spool_dir::{SpoolDir, SpoolDirError};

@@ -44,6 +44,8 @@ struct Machine {
     lines: u32,
     name: Option<String>,
     addr: Option<IpAddr>,
+    /// Whether it has that address from us, or is only meant to.
+    is_leased: bool,
     /// What was last told of it: ROMs ask for everything two or three times.
     last: Option<MachineNews>,
 }
@@ -60,20 +62,31 @@ pub(crate) enum Meaning {
 }
 
 impl Machines {
-    /// The machines of the list; `files` are those whose transfer is shown.
-    pub(crate) fn new(nodes: &[NodeEntry], files: Vec<String>) -> Self {
+    /// Takes in the machines of the list; `files` are those whose transfer is shown.
+    pub(crate) fn know(&mut self, nodes: &[NodeEntry], files: Vec<String>) {
         let machine = |node: &NodeEntry| Machine {
             is_listed: true,
             lines: 0,
             name: Some(node.name.clone()),
             addr: node.address.map(IpAddr::V4),
+            is_leased: false,
             last: None,
         };
-        Self {
-            known: nodes.iter().map(|node| (node.mac, machine(node))).collect(),
-            files,
-            lines: Lines::default(),
-        }
+        self.known
+            .extend(nodes.iter().map(|node| (node.mac, machine(node))));
+        self.files = files;
+    }
+
+    /// What speaks against a node at `addr` that says this hardware address: we gave that address to another machine, or
+    /// this machine another address.
+    pub(crate) fn contradicts(&self, addr: IpAddr, said: MacAddr) -> Option<String> {
+        let mut leased = self.known.iter().filter(|(_, machine)| machine.is_leased);
+        let (mac, machine) = leased.find(|(mac, machine)| (**mac == said) != (machine.addr == Some(addr)))?;
+        let given = machine.addr?;
+        Some(format!(
+            "it comes from {addr} and says its hardware address is {said}, but the boot server gave {given} to {mac}; a \
+             machine with an address of its own beside that one: ka-client --listen {given}"
+        ))
     }
 
     /// The machine that has this address.
@@ -178,10 +191,11 @@ impl Machines {
             .values_mut()
             .filter(|machine| machine.addr == Some(addr))
         {
-            machine.addr = None;
+            (machine.addr, machine.is_leased) = (None, false);
         }
         if self.known.contains_key(&mac) || self.known.len() < MAX_MACHINES {
-            self.known.entry(mac).or_default().addr = Some(addr);
+            let machine = self.known.entry(mac).or_default();
+            (machine.addr, machine.is_leased) = (Some(addr), true);
         }
     }
 }
@@ -204,7 +218,9 @@ mod tests {
             address: Some(Ipv4Addr::new(10, 0, 1, 101)),
             disks: vec![],
         };
-        Machines::new(&[node], vec!["vmlinuz".into(), "stage1.img".into()])
+        let mut machines = Machines::default();
+        machines.know(&[node], vec!["vmlinuz".into(), "stage1.img".into()]);
+        machines
     }
 
     fn fetched(file: &str, last: u8) -> BootEvent {
@@ -257,6 +273,38 @@ mod tests {
         assert_eq!(machines.mac_of(addr.into()), Some(OTHER));
         assert_eq!(machines.reference(MAC).addr, None);
         assert_eq!(machines.reference(OTHER).addr.as_deref(), Some("10.0.1.101"));
+    }
+
+    #[test]
+    fn who_says_the_hardware_address_of_a_machine_that_has_another_address_is_contradicted() {
+        let mut machines = machines();
+        let [own, foreign]: [IpAddr; 2] = [[10, 0, 1, 101].into(), [10, 0, 1, 99].into()];
+        // Only meant to have it: it may have been switched on without us.
+        assert_eq!(machines.contradicts(foreign, MAC), None);
+        machines.take(BootEvent::Leased {
+            mac: MAC,
+            addr: Ipv4Addr::new(10, 0, 1, 101),
+        });
+        assert_eq!(machines.contradicts(own, MAC), None);
+        assert!(machines.contradicts(foreign, MAC).unwrap().contains("10.0.1.101"));
+        assert!(
+            machines
+                .contradicts(own, OTHER)
+                .unwrap()
+                .contains(&MAC.to_string())
+        );
+        assert_eq!(
+            machines.contradicts(foreign, OTHER),
+            None,
+            "nothing is known of it"
+        );
+        // It got another one meanwhile, as stage1 may from another server's pool.
+        machines.take(BootEvent::Leased {
+            mac: MAC,
+            addr: Ipv4Addr::new(10, 0, 1, 99),
+        });
+        assert_eq!(machines.contradicts(foreign, MAC), None);
+        assert_eq!(machines.contradicts(own, OTHER), None);
     }
 
     #[test]

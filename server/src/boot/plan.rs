@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,9 +13,10 @@ use ka_disk::spec::DriveSpec;
 use ka_proto::MacAddr;
 use ka_pxe::arming::{self, State};
 use ka_pxe::{Arm, DhcpMode, FullConfig, Needs, NodeEntry, iface, nodes};
-use ka_transport::KnownMacs;
+use ka_transport::{Contradiction, KnownMacs};
 use serde::Serialize;
 
+use super::machines::Machines;
 use super::options::{ArmWhich, BootOptions};
 
 /// How long clones are waited for after the release by default, when we booted them: firmware of servers needs minutes.
@@ -71,6 +72,8 @@ pub(crate) struct PxePlan {
     pub(crate) expected: u32,
     /// What the operator should know before it starts.
     pub(crate) notes: Vec<String>,
+    /// The machines, as the boot server gets to know them.
+    pub(crate) machines: Arc<Mutex<Machines>>,
 }
 
 impl BootSettings {
@@ -145,6 +148,7 @@ impl PxePlan {
             append: options.append.clone().unwrap_or_default(),
             expected: 0,
             notes: Vec::new(),
+            machines: Arc::default(),
             nodes: Vec::new(),
         };
         let by_hand = states
@@ -266,6 +270,16 @@ impl PxePlan {
             }
         };
         Some(KnownMacs(Arc::new(is_known)))
+    }
+
+    /// What speaks against a node that comes from this address and says this hardware address: the boot server gave them to
+    /// different machines.
+    pub(crate) fn contradiction(&self) -> Contradiction {
+        let machines = Arc::clone(&self.machines);
+        Contradiction(Arc::new(move |addr, said| {
+            let machines = machines.lock().unwrap_or_else(PoisonError::into_inner);
+            machines.contradicts(addr, ka_pxe::MacAddr(said.0))
+        }))
     }
 
     /// Who gives addresses, in the words of the option.

@@ -90,7 +90,8 @@ impl<'a> Opened<'a> {
             monitor.emit(&RunEvent::Warning { text: text.clone() });
         }
         let files = vec![KERNEL.to_owned(), STAGE1.to_owned()];
-        let machines = Arc::new(Mutex::new(Machines::new(&self.plan.nodes, files)));
+        let machines = Arc::clone(&self.plan.machines);
+        lock(&machines).know(&self.plan.nodes, files);
         let teller = tell(
             self.server.events(),
             Arc::clone(&machines),

@@ -191,7 +191,8 @@ impl Run<'_> {
                 .monitor
                 .node(node.id.0)
                 .map_or_else(|| node.name.clone(), |node| node.to_string());
-            self.identities.add(node.id.0, name, identity);
+            self.identities
+                .add(node.id.0, (name, node.name.as_str()), identity);
         }
         let twins = self.identities.twins();
         for (id, reason) in &twins {

@@ -1,18 +1,20 @@
 //! Opening a data connection between two neighbours of the chain, and the frames that go up it.
 //!
-//! The successor connects and speaks first; the predecessor stays silent until the greeting's MAC holds, so a
+//! Each link has a key of its own, which the server hands to its two ends ([`LinkKey`]): no other member of the run can
+//! open it, or speak on it. The successor connects and speaks first; the predecessor stays silent until the greeting's MAC holds, so a
 //! stranger learns nothing. Both sides add a fresh nonce, so neither greeting nor answer can be replayed, and the
 //! frames that go up are keyed to this one connection and counted. Blocks go down ([`crate::block`]).
 //! Not here: sockets, and which successor is expected ([`crate::relay`]).
 //! Specification: `docs/protocol.md`, "Data connection".
 
+mod key;
 mod up;
 
 use crate::auth::mac;
-use crate::block::StreamKey;
 use crate::ids::{NodeId, PROTOCOL_VERSION, RunId, StreamId, StreamOffset};
 use crate::wire::{Fields, WireError};
 
+pub use key::LinkKey;
 pub use up::{Ack, Goodbye, UP_LEN, UpFrame, UpOpener, UpSealer};
 
 /// Bytes of a [`LinkHello`] with its MAC.
@@ -25,7 +27,6 @@ pub const PROOF_LEN: usize = 40;
 const HELLO_MAGIC: [u8; 4] = *b"KALH";
 const CHALLENGE_MAGIC: [u8; 4] = *b"KALC";
 const PROOF_MAGIC: [u8; 4] = *b"KALP";
-const LINK_CONTEXT: &str = "KA 2026-11 v1 data link";
 const UP_CONTEXT: &str = "KA 2026-11 v1 data link up";
 
 /// Who connects to whom, for which stream, and where it wants to go on.
@@ -99,13 +100,12 @@ impl Connecting {
     /// Makes the greeting. `nonce` must be fresh random bytes.
     #[must_use]
     pub fn start(
-        key: &StreamKey,
+        key: &LinkKey,
         from: NodeId,
         to: NodeId,
         nonce: [u8; 16],
         resume_offset: StreamOffset,
     ) -> (Self, [u8; HELLO_LEN]) {
-        let link_key = link_key(key);
         let hello = LinkHello {
             run: key.run(),
             stream: key.stream(),
@@ -114,8 +114,9 @@ impl Connecting {
             nonce,
             resume_offset,
         };
-        let hello = hello.encode(&link_key);
-        (Self { key: link_key, hello }, hello)
+        let hello = hello.encode(key.bytes());
+        let key = *key.bytes();
+        (Self { key, hello }, hello)
     }
 
     /// Checks the challenge. Gives what the predecessor still has, the proof to send (only if that is early enough
@@ -172,18 +173,17 @@ impl Accepting {
     /// # Errors
     /// [`WireError`]: close without a word.
     pub fn start(
-        key: &StreamKey,
+        key: &LinkKey,
         me: NodeId,
         hello: &[u8; HELLO_LEN],
         nonce: [u8; 16],
         retained_from: StreamOffset,
     ) -> Result<(Self, LinkHello, [u8; CHALLENGE_LEN]), WireError> {
-        let link_key = link_key(key);
         let greeting = LinkHello::decode(hello)?;
         let (signed, proof) = hello.split_at(64);
         let proof: [u8; 32] = Fields::new("link greeting", proof).take()?;
         let meant = greeting.run == key.run() && greeting.stream == key.stream() && greeting.to == me;
-        if mac(&link_key, &[signed]) != proof || !meant {
+        if mac(key.bytes(), &[signed]) != proof || !meant {
             return Err(WireError::Proof {
                 what: "link greeting",
             });
@@ -192,11 +192,11 @@ impl Accepting {
         challenge[..4].copy_from_slice(&CHALLENGE_MAGIC);
         challenge[8..24].copy_from_slice(&nonce);
         challenge[24..32].copy_from_slice(&retained_from.0.to_le_bytes());
-        let proof = mac(&link_key, &[hello, &challenge[..32]]);
+        let proof = mac(key.bytes(), &[hello, &challenge[..32]]);
         challenge[32..].copy_from_slice(proof.as_bytes());
         Ok((
             Self {
-                key: link_key,
+                key: *key.bytes(),
                 hello: *hello,
                 challenge,
             },
@@ -218,10 +218,6 @@ impl Accepting {
         }
         Ok(UpOpener::new(up_key(&self.key, &self.hello, &self.challenge)))
     }
-}
-
-fn link_key(key: &StreamKey) -> [u8; 32] {
-    blake3::derive_key(LINK_CONTEXT, key.bytes())
 }
 
 fn up_key(link: &[u8; 32], hello: &[u8; HELLO_LEN], challenge: &[u8; CHALLENGE_LEN]) -> [u8; 32] {

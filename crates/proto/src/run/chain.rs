@@ -5,7 +5,9 @@ use super::{
     Duration, NodeId, Phase, Reason, Run, RunEvent, Side, SocketAddr, Stage, StreamId, StreamOffset,
     Successor, ToNode, ToServer,
 };
+use crate::auth;
 use crate::control::{Peer, Relink};
+use crate::link::LinkKey;
 
 /// How often a broken link between two living nodes is made again without anything moving in between, before one of
 /// them has to go: a false alarm or two on a loaded network, and one more.
@@ -191,15 +193,35 @@ impl Run {
         self.suspect(now, before, None);
         self.suspect(now, after, None);
         self.name_successor(stream, before, Some(after));
-        let predecessor = Some(self.peer(before, after));
-        self.send(
-            after,
-            ToNode::Relink(Relink {
-                stream,
-                predecessor,
-                successor: None,
-            }),
-        );
+        self.name_predecessor(stream, after, before, None);
+    }
+
+    /// Tells `node` to get the stream from `before`, with the key of that link.
+    pub(super) fn name_predecessor(
+        &mut self,
+        stream: StreamId,
+        node: NodeId,
+        before: NodeId,
+        successor: Option<Successor>,
+    ) {
+        let relink = Relink {
+            stream,
+            predecessor: Some(self.peer(before, node)),
+            predecessor_key: Some(self.link_secret(stream, node, before)),
+            successor,
+            successor_key: None,
+        };
+        self.send(node, ToNode::Relink(relink));
+    }
+
+    /// The key of the link on which `from` gets the stream from `to`.
+    #[must_use]
+    pub fn link_key(&self, stream: StreamId, from: NodeId, to: NodeId) -> LinkKey {
+        auth::link_key(&self.config.run_key, self.config.run, stream, (from, to))
+    }
+
+    pub(super) fn link_secret(&self, stream: StreamId, from: NodeId, to: NodeId) -> [u8; 32] {
+        *self.link_key(stream, from, to).bytes()
     }
 
     pub(super) fn name_successor(&mut self, stream: StreamId, node: NodeId, next: Option<NodeId>) {
@@ -207,12 +229,15 @@ impl Run {
         if node == NodeId::SERVER {
             self.event(RunEvent::HeadSuccessor { stream, successor });
         } else {
+            let successor_key = next.map(|next| self.link_secret(stream, next, node));
             self.send(
                 node,
                 ToNode::Relink(Relink {
                     stream,
                     predecessor: None,
+                    predecessor_key: None,
                     successor: Some(successor),
+                    successor_key,
                 }),
             );
         }

@@ -25,10 +25,29 @@ impl Run {
         remote: SocketAddr,
     ) {
         let addr = data_addr(&join, remote);
-        let may_be_done = join.session == self.config.session && !join.holds_clone;
-        if may_be_done && self.send_home(conn, &join, addr) {
+        if let Some(reason) = self.is_elsewhere(&join, remote) {
+            return self.refuse(conn, &join, remote, reason);
+        }
+        let is_ours = join.session == self.config.session;
+        if is_ours && !join.holds_clone && self.send_home(conn, &join, addr) {
             return;
         }
+        if is_ours && self.contest(now, (conn, &join), local, remote) {
+            return;
+        }
+        self.admit_or_refuse(now, conn, join, local, remote);
+    }
+
+    /// Where no living node has the place that it claims.
+    pub(super) fn admit_or_refuse(
+        &mut self,
+        now: Duration,
+        conn: ConnId,
+        join: Join,
+        local: IpAddr,
+        remote: SocketAddr,
+    ) {
+        let addr = data_addr(&join, remote);
         let place = match self.admit(&join, addr) {
             Ok(place) => place,
             Err(reason) => return self.refuse(conn, &join, remote, reason),
@@ -91,6 +110,25 @@ impl Run {
             .map(|other| other.addr)
     }
 
+    /// The chain is ordered by data addresses, and successors are sent there: a node that names another machine's would
+    /// choose its place, and send others where it likes.
+    fn is_elsewhere(&self, join: &Join, remote: SocketAddr) -> Option<String> {
+        let (said, seen) = (join.data_addr.ip().to_canonical(), remote.ip().to_canonical());
+        if said.is_unspecified() || said == seen || self.config.any_address {
+            return None;
+        }
+        Some(format!(
+            "it says that it listens at {said} and comes from {seen}: ka-client --listen {seen} if that is its own address; \
+             behind address translation, ka-server --any-address"
+        ))
+    }
+
+    /// One machine must not have all places.
+    fn has_too_many(&self, addr: SocketAddr) -> bool {
+        let same = |member: &&Member| member.conn.is_some() && member.info.addr.ip() == addr.ip();
+        self.members.values().filter(same).count() >= limits::MAX_NODES_PER_ADDRESS
+    }
+
     fn admit(&self, join: &Join, addr: SocketAddr) -> Result<Place, String> {
         if join.session != self.config.session {
             return Err(format!(
@@ -109,6 +147,11 @@ impl Run {
             _ if self.members.len() >= limits::MAX_NODES => {
                 Err(format!("{} nodes are here, more cannot join", limits::MAX_NODES))
             }
+            _ if self.has_too_many(addr) => Err(format!(
+                "{} nodes of {} are here, more cannot join from there",
+                limits::MAX_NODES_PER_ADDRESS,
+                addr.ip()
+            )),
             (Phase::Gathering { .. }, _) => Ok(Place::InRound),
             _ if self.may_wait() || (join.holds_clone && !self.ended) => Ok(Place::NextRound(format!(
                 "round {} of the run has begun with {} nodes",
@@ -126,7 +169,7 @@ impl Run {
         }
     }
 
-    fn refuse(&mut self, conn: ConnId, join: &Join, addr: SocketAddr, reason: String) {
+    pub(super) fn refuse(&mut self, conn: ConnId, join: &Join, addr: SocketAddr, reason: String) {
         self.outputs.push_back(RunOutput::Send {
             conn,
             message: ToNode::refused(&reason),
@@ -141,7 +184,7 @@ impl Run {
     }
 
     /// A node that comes again with the same name and data address is the same node after a restart: two cannot
-    /// listen at one address. The old connection may be half open and never say a word again.
+    /// listen at one address, and the old connection, which may be half open, has not answered ([`Self::contest`]).
     fn replace_earlier(&mut self, join: &Join, addr: SocketAddr) {
         let same = |member: &&Member| member.info.name == join.name && member.info.addr == addr;
         let Some(old) = self.members.values().find(same).map(|member| member.info.id) else {
@@ -233,7 +276,7 @@ impl Run {
 }
 
 /// A node that does not know its address leaves it open: it is the one that its connection comes from.
-fn data_addr(join: &Join, remote: SocketAddr) -> SocketAddr {
+pub(super) fn data_addr(join: &Join, remote: SocketAddr) -> SocketAddr {
     let ip = if join.data_addr.ip().is_unspecified() {
         remote.ip()
     } else {

@@ -9,6 +9,7 @@
 //! Specification: `docs/protocol.md`, "Run".
 
 mod chain;
+mod contest;
 mod gather;
 mod member;
 mod pace;
@@ -80,6 +81,8 @@ pub struct Run {
     awaited: Vec<Identity>,
     /// Whose clones are good.
     done: Vec<Identity>,
+    /// Who claims a place that another one has.
+    claims: Vec<contest::Claim>,
     /// There will be no further round.
     ended: bool,
     last_node: u32,
@@ -107,6 +110,7 @@ impl Run {
             streams_before: 0,
             awaited: Vec::new(),
             done: Vec::new(),
+            claims: Vec::new(),
             ended: false,
             last_node: 0,
             next_ping,
@@ -131,7 +135,10 @@ impl Run {
         let (node, active, queued) = (member.info.id, member.is_active(), member.is_queued());
         self.acquit(now, node);
         match message {
-            ToServer::Pong(number) => self.answered(now, node, number),
+            ToServer::Pong(number) => {
+                self.hold_place(node, number);
+                self.answered(now, node, number);
+            }
             // What tunnels carry is no business of the run; the driver keeps it.
             ToServer::Tunnel(_) => {}
             ToServer::Event(payload) => self.event(RunEvent::NodeEvent { node, payload }),
@@ -179,10 +186,11 @@ impl Run {
     pub fn handle_closed(&mut self, now: Duration, conn: ConnId, reason: &Reason) {
         self.tick(now);
         let Some(node) = self.member_of(conn).map(|member| member.info.id) else {
-            return;
+            return self.forget_claim(conn);
         };
         self.forget_connection(node);
         self.lose_for_next_round(now, node, &Reason::new(format!("its connection broke: {reason}")));
+        self.settle_claims(now);
     }
 
     /// Ends the run: every node is told, every connection closed.
@@ -191,6 +199,7 @@ impl Run {
             return;
         }
         self.ended = true;
+        self.refuse_claims(reason);
         let nodes: Vec<NodeId> = self.members.keys().copied().collect();
         for node in nodes {
             self.send(

@@ -200,7 +200,7 @@ impl Run {
     }
 
     /// A node that comes again with the name and address of one that takes part is that one after a restart: two
-    /// cannot listen at one address. The chain need not wait until the silence of the old one is noticed.
+    /// cannot listen at one address, and the old one has not answered ([`Self::contest`]).
     pub(super) fn lose_earlier(&mut self, now: Duration, join: &Join, addr: SocketAddr) {
         let same = |member: &&Member| member.info.name == join.name && member.info.addr == addr;
         let members = self.members.values();

@@ -8,9 +8,8 @@
 
 use super::stream::StreamRun;
 use super::{
-    Duration, Member, NodeId, Phase, Reason, Run, RunEvent, Side, StreamId, StreamOffset, Successor, ToNode,
+    Duration, Member, NodeId, Phase, Reason, Run, RunEvent, Side, StreamId, StreamOffset, Successor,
 };
-use crate::control::Relink;
 
 /// Branches and nodes that are awaited, at once. Each branch takes the stream from the server once more. From here on the
 /// next round costs everybody less: there one chain serves all of them.
@@ -157,15 +156,7 @@ impl Run {
         run.paces.keep_only(&main);
         self.suspect(now, node, None);
         self.event(RunEvent::Branch { stream, node });
-        let predecessor = Some(self.peer(NodeId::SERVER, node));
-        self.send(
-            node,
-            ToNode::Relink(Relink {
-                stream,
-                predecessor,
-                successor,
-            }),
-        );
+        self.name_predecessor(stream, node, NodeId::SERVER, successor);
     }
 
     /// The first node of a branch left it: the one below is now the first.

@@ -61,8 +61,13 @@ impl StreamRun {
         self.look_at
     }
 
+    /// Only growth is progress, and nobody can have taken what was not produced: a node that says one thing and another
+    /// in turn stands still.
     fn note_progress(&mut self, now: Duration, node: NodeId, consumed: StreamOffset) {
-        if self.consumed.insert(node, consumed) != Some(consumed) {
+        let consumed = consumed.min(self.produced);
+        let before = self.consumed.entry(node).or_default();
+        if consumed > *before {
+            *before = consumed;
             self.moved_at = now;
             self.retries.remove(&node);
         }
@@ -159,7 +164,11 @@ impl Run {
                 key,
                 position: ChainPosition(position),
                 predecessor: self.peer(before.unwrap_or(NodeId::SERVER), node),
+                predecessor_key: self.link_secret(stream, node, before.unwrap_or(NodeId::SERVER)),
                 successor: chain.get(index + 1).copied(),
+                successor_key: chain
+                    .get(index + 1)
+                    .map(|&after| self.link_secret(stream, after, node)),
                 resume_from: StreamOffset(0),
                 tolerance: self.config.tolerance,
                 cipher: self.config.cipher,
@@ -227,6 +236,10 @@ impl Run {
         received: Received,
     ) {
         if let Some(run) = self.streaming(stream) {
+            // Said once: again and again it would keep the clock of those that stand still from running.
+            if !run.participants.contains(&node) || run.done.contains_key(&node) {
+                return;
+            }
             run.moved_at = now;
             run.done.insert(node, received);
             self.finish_stream();

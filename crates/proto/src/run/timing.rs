@@ -12,7 +12,11 @@ impl Run {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let phase = match &self.phase {
             // Between two rounds those that wait are still there.
-            Phase::Over if self.ended || self.members.values().all(|member| member.conn.is_none()) => {
+            Phase::Over
+                if self.ended
+                    || self.claims.is_empty()
+                        && self.members.values().all(|member| member.conn.is_none()) =>
+            {
                 return None;
             }
             Phase::Over => None,
@@ -22,7 +26,12 @@ impl Run {
             Phase::Streaming(run) => Some(run.deadline()),
         };
         // Lost nodes are found at the next ping at the latest, so that a thousand nodes need no timer each.
-        let due = [Some(self.next_ping), phase, self.suspects_due()];
+        let due = [
+            Some(self.next_ping),
+            phase,
+            self.suspects_due(),
+            self.claims_due(),
+        ];
         due.into_iter().flatten().min()
     }
 
@@ -44,6 +53,7 @@ impl Run {
         }
         self.tick(now);
         self.judge_suspects(now);
+        self.settle_claims(now);
         if now >= self.next_ping {
             self.next_ping = now + self.config.heartbeat;
             self.judge_paces(now);

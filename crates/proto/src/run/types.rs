@@ -84,6 +84,8 @@ pub struct RunConfig {
     pub heartbeat: Duration,
     /// A node silent for this long while a stream runs is lost.
     pub silence: Duration,
+    /// Whether a node may listen elsewhere than where its control connection comes from (address translation).
+    pub any_address: bool,
     /// A node silent for this long while no stream runs is lost.
     pub idle_silence: Duration,
     /// Stage timeouts.

@@ -35,6 +35,7 @@ pub(super) fn config(scenario: &Scenario) -> RunConfig {
         link_silence: LINK_SILENCE,
         heartbeat: HEARTBEAT,
         silence: CONTROL_SILENCE,
+        any_address: false,
         idle_silence: IDLE_SILENCE,
         timeouts: StageTimeouts {
             prepare: Duration::from_secs(20),

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use ka_proto::auth::ServerPublicKey;
-use ka_proto::control::{Relink, Stage, ToNode};
-use ka_proto::limits::MAX_PAYLOAD;
+use ka_proto::control::{Stage, ToNode};
+use ka_proto::limits::MAX_ANSWER;
 use ka_proto::node::{Ending, Node as Machine, NodeOutput, Order as MachineOrder, WrongPhase};
 use ka_proto::wire::Payload;
 use ka_proto::{NodeId, Reason, RunId};
@@ -125,10 +125,8 @@ impl Core {
             });
         }
         let bounded = |payload: Vec<u8>| {
-            if payload.len() > MAX_PAYLOAD {
-                return Err(TransportError::Misuse(
-                    "a payload is longer than a control message may be",
-                ));
+            if payload.len() > MAX_ANSWER {
+                return Err(TransportError::Misuse("a plan or report is longer than 1 MiB"));
             }
             Ok(Payload(payload))
         };
@@ -197,16 +195,7 @@ impl Core {
                     }
                 }
             }
-            MachineOrder::Relink(Relink {
-                stream,
-                predecessor,
-                successor,
-            }) => {
-                return self.post(stream, || PumpInput::Relink {
-                    predecessor,
-                    successor,
-                });
-            }
+            MachineOrder::Relink(relink) => return self.relink(&relink),
             MachineOrder::EndStream(stream) => return self.post(stream, || PumpInput::EndStream),
             MachineOrder::Finish => {
                 self.stage = Stage::Report;

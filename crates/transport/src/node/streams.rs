@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ka_proto::block::{Opener, StreamKey};
-use ka_proto::control::{OpenStream, Progress, Stage};
+use ka_proto::control::{OpenStream, Progress, Relink, Stage, Successor};
+use ka_proto::link::LinkKey;
 use ka_proto::relay::{RelayConfig, Source};
-use ka_proto::{Reason, StreamId, StreamOffset};
+use ka_proto::{NodeId, Reason, StreamId, StreamOffset};
 
 use super::core::Core;
 use crate::error::TransportError;
 use crate::stream::{
-    EndKey, Happened, Input as PumpInput, LinkTarget, Pool, PumpConfig, Report, Shared, StreamReader, Sums,
-    spawn,
+    EndKey, Happened, Input as PumpInput, LinkKeys, LinkTarget, Pool, PumpConfig, Report, Shared,
+    StreamReader, Sums, spawn,
 };
 
 /// A stream that has not ended here.
@@ -20,6 +21,7 @@ use crate::stream::{
 pub(super) struct Open {
     pub(super) stream: StreamId,
     pub(super) shared: Arc<Shared>,
+    pub(super) links: LinkKeys,
     pub(super) told: (u64, u64, u64),
     pub(super) told_sums: Sums,
 }
@@ -79,6 +81,43 @@ impl Core {
             .for_each(|open| open.shared.post(input()));
     }
 
+    /// New neighbours, and the keys of the links to them: the keys first, so that nobody is turned away who may come.
+    pub(super) fn relink(&self, relink: &Relink) {
+        let Relink {
+            stream,
+            predecessor,
+            successor,
+            ..
+        } = *relink;
+        for open in self.open.iter().filter(|open| open.stream == stream) {
+            if let (Some(peer), Some(key)) = (predecessor, relink.predecessor_key) {
+                open.links
+                    .name_predecessor(peer.node, LinkKey::new(key, self.run, stream));
+            }
+            match successor {
+                Some(Successor::Node(node)) => {
+                    let named = self.neighbour(stream, Some(node), relink.successor_key);
+                    open.links.name_successor(named);
+                }
+                Some(Successor::Nobody) => open.links.name_successor(None),
+                None => {}
+            }
+        }
+        self.post(stream, || PumpInput::Relink {
+            predecessor,
+            successor,
+        });
+    }
+
+    fn neighbour(
+        &self,
+        stream: StreamId,
+        node: Option<NodeId>,
+        key: Option<[u8; 32]>,
+    ) -> Option<(NodeId, LinkKey)> {
+        Some((node?, LinkKey::new(key?, self.run, stream)))
+    }
+
     pub(super) fn open_stream(&mut self, open: &OpenStream) -> Result<StreamReader, TransportError> {
         let shared = Shared::new(open.name.clone(), Pool::for_window(self.window_bytes))?;
         let relay = RelayConfig {
@@ -96,8 +135,16 @@ impl Core {
             stream: open.name.to_string(),
             reason: error.to_string(),
         })?;
+        let links = LinkKeys::new(
+            Some((
+                open.predecessor.node,
+                LinkKey::new(open.predecessor_key, self.run, open.stream),
+            )),
+            self.neighbour(open.stream, open.successor, open.successor_key),
+        );
         let target = LinkTarget {
             key,
+            links: links.clone(),
             me: self.me,
             branch: None,
             shared: Arc::clone(&shared),
@@ -117,6 +164,7 @@ impl Core {
         self.open.push(Open {
             stream: open.stream,
             shared: Arc::clone(&shared),
+            links,
             told: (0, 0, 0),
             told_sums: Sums::default(),
         });

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use ka_proto::auth::{APPROVAL_LABEL, EXPORTER_LABEL, Secret, approval_code, join_is_proved};
 use ka_proto::control::{Join, ToNode, ToServer};
-use ka_proto::limits::{MAX_CONTROL_FRAME, MAX_JOIN_FRAME};
+use ka_proto::limits::MAX_JOIN_FRAME;
 use ka_proto::run::ConnId;
 use ka_proto::tunnel::{End, MAX_TUNNEL_MESSAGES};
 use ka_proto::{Reason, WireError};
@@ -24,9 +24,10 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::answers::{Budget, Questions, Received, read_message};
 use super::approvals::{ApprovalWanted, Approvals, Asked, Question};
 use super::messages::{Connection, Input};
-use super::types::{KnownMacs, ServerEvent};
+use super::types::{Contradiction, KnownMacs, ServerEvent};
 use super::via::{self, Asking, Operators};
 use crate::control::{ControlError, MAX_QUEUED_FRAMES, read_frame, write_frames_first};
 use crate::lobby::Lobby;
@@ -56,6 +57,7 @@ pub(super) struct Gate {
     pub(super) doorkeeper: Doorkeeper,
     pub(super) operators: Operators,
     pub(super) connections: Arc<AtomicU64>,
+    pub(super) budget: Budget,
 }
 
 /// Who decides about those that know the run's secret.
@@ -63,6 +65,7 @@ pub(super) struct Gate {
 pub(super) struct Doorkeeper {
     pub(super) approval: Option<Duration>,
     pub(super) known_macs: Option<KnownMacs>,
+    pub(super) contradiction: Option<Contradiction>,
     pub(super) approvals: Approvals,
     pub(super) events: Sender<ServerEvent>,
 }
@@ -175,8 +178,13 @@ impl Gate {
             write_frames_first(&mut writer, queue, tunnel_queue).await.ok();
         });
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+        let questions = Questions::default();
+        if proved.join.holds_clone {
+            questions.expect_report();
+        }
         let connection = Connection {
             frames,
+            questions: questions.clone(),
             tunnels: tunnels.clone(),
             writer,
         };
@@ -191,7 +199,7 @@ impl Gate {
         if self.core.send(joined).await.is_err() {
             return;
         }
-        let error = self.pass_on(conn, reader, &tunnels).await;
+        let error = self.pass_on(conn, reader, &tunnels, &questions).await;
         tunnels.end(&Reason::new(format!("{name} is gone: {error}")));
         self.core
             .send(Input::Closed {
@@ -207,21 +215,23 @@ impl Gate {
         conn: ConnId,
         mut reader: ReadHalf<TlsStream<TcpStream>>,
         tunnels: &Tunnelling,
+        questions: &Questions,
     ) -> ControlError {
         loop {
-            let message = match read_frame(&mut reader, MAX_CONTROL_FRAME, self.idle_silence).await {
-                Ok(body) => ToServer::decode(&body),
+            let read = read_message(&mut reader, questions, &self.budget, self.idle_silence).await;
+            let Received { message, share } = match read {
+                Ok(received) => received,
                 Err(error) => return error,
             };
             match message {
-                Ok(ToServer::Tunnel(message)) => drop(tunnels.handle(message)),
+                ToServer::Tunnel(message) => drop(tunnels.handle(message)),
                 // The core holds at most a bounded number of messages; more wait in the socket.
-                Ok(message) => {
-                    if self.core.send(Input::Message { conn, message }).await.is_err() {
+                message => {
+                    let input = Input::Message { conn, message, share };
+                    if self.core.send(input).await.is_err() {
                         return ControlError::Closed;
                     }
                 }
-                Err(error) => return error.into(),
             }
         }
     }
@@ -230,7 +240,8 @@ impl Gate {
 impl Doorkeeper {
     /// The operator's list, then the operator.
     async fn look_at(&self, mut proved: Proved, remote: SocketAddr) -> Result<Proved, String> {
-        if let Some(reason) = self.unlisted(&proved.join) {
+        let refused = self.unlisted(&proved.join);
+        if let Some(reason) = refused.or_else(|| self.contradicts(&proved.join, remote.ip())) {
             refuse(&mut proved.stream, &reason).await;
             return Err(format!("node {}: {reason}", proved.join.name));
         }
@@ -254,6 +265,12 @@ impl Doorkeeper {
             }
             Asked::Question(question) => self.wait_for_word(proved, question, limit).await,
         }
+    }
+
+    /// Who says another machine's hardware address would be taken for that machine, and its clone for that machine's.
+    fn contradicts(&self, join: &Join, remote: IpAddr) -> Option<String> {
+        let known = self.contradiction.as_ref()?;
+        known.0(remote.to_canonical(), join.mac?)
     }
 
     fn unlisted(&self, join: &Join) -> Option<String> {
@@ -327,6 +344,7 @@ mod tests {
         Doorkeeper {
             approval: None,
             known_macs: known.map(|known| KnownMacs(Arc::new(move |mac| mac == known))),
+            contradiction: None,
             approvals: Approvals::default(),
             events: crossbeam_channel::bounded(1).0,
         }

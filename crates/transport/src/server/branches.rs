@@ -14,8 +14,8 @@ use super::core::Core;
 use super::types::ServerEvent;
 use crate::error::TransportError;
 use crate::stream::{
-    Branch, BranchId, EndKey, Gauge, Happened, Input as PumpInput, Keeper, LinkTarget, Pool, PumpConfig,
-    Shared, Spool, spawn,
+    Branch, BranchId, EndKey, Gauge, Happened, Input as PumpInput, Keeper, LinkKeys, LinkTarget, Pool,
+    PumpConfig, Shared, Spool, spawn,
 };
 
 /// Bytes that the head of a branch holds: all of it can be had again, so the least will do.
@@ -113,6 +113,7 @@ impl Core {
     fn start_branch(&mut self, stream: StreamId, node: NodeId) -> Result<(), TransportError> {
         let (door, reports) = (self.door.clone(), self.pump_reports.clone());
         let (link_timeout, link_silence) = (self.link_timeout, self.link_silence);
+        let link_key = self.run.link_key(stream, node, NodeId::SERVER);
         let (key, is_sealed) = (self.key.clone(), self.cipher.is_some());
         let open = self.open.as_mut().filter(|open| open.stream == stream);
         // Without what is kept, the machine has been told, and the node waits for the next round.
@@ -132,8 +133,10 @@ impl Core {
             establish: link_timeout,
             ..RelayConfig::default().with_silence(link_silence)
         };
+        let links = LinkKeys::new(None, Some((node, link_key)));
         let target = LinkTarget {
             key: kept.key.clone(),
+            links,
             me: NodeId::SERVER,
             branch: Some(id),
             shared: Arc::clone(&shared),

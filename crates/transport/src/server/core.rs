@@ -249,7 +249,11 @@ impl Core {
             }
             Input::Roll { reply } => drop(reply.send(self.run.roll())),
             Input::Tunnel { wanted, from, reply } => drop(reply.send(self.tunnel(&wanted, from))),
-            Input::Message { conn, message } => self.run.handle_message(now, conn, message),
+            Input::Message {
+                conn,
+                message,
+                share: _share,
+            } => self.run.handle_message(now, conn, message),
             Input::Closed { conn, reason } => {
                 self.close(conn);
                 self.run.handle_closed(now, conn, &reason);

@@ -9,13 +9,14 @@ use ka_proto::control::{Join, ToServer};
 use ka_proto::run::ConnId;
 use ka_proto::via::ListedNode;
 use ka_proto::{MacAddr, NodeId, NodeName, Reason, StreamId, StreamName};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::answers::Questions;
 use super::branches::Kept;
 use super::types::{Answers, Endings, NodeInfo};
 use crate::error::TransportError;
-use crate::stream::{Head, Shared, Stranger, Sums};
+use crate::stream::{Head, LinkKeys, Shared, Stranger, Sums};
 use crate::tunnel::{Tunnel, Tunnelling};
 
 /// Where a command's answer goes. The caller waits for it, so there is always room.
@@ -95,6 +96,8 @@ pub(super) enum Input {
     Message {
         conn: ConnId,
         message: ToServer,
+        /// What it takes of the budget for long messages, given back when it has been handled.
+        share: Option<OwnedSemaphorePermit>,
     },
     Closed {
         conn: ConnId,
@@ -117,6 +120,8 @@ pub(super) enum Input {
 pub(super) struct Connection {
     pub(super) frames: mpsc::Sender<Vec<u8>>,
     pub(super) tunnels: Tunnelling,
+    /// What the node was asked that may have a long answer.
+    pub(super) questions: Questions,
     /// Ends when everything is sent and the connection is closed.
     pub(super) writer: JoinHandle<()>,
 }
@@ -141,6 +146,8 @@ pub(super) enum Waiting {
 pub(super) struct OpenStream {
     pub(super) stream: StreamId,
     pub(super) shared: Arc<Shared>,
+    /// The key of the link from the head's successor.
+    pub(super) links: LinkKeys,
     pub(super) outcomes: Option<Endings>,
     pub(super) waiting: Option<Reply<Endings>>,
     /// The producer has handed everything over.

@@ -4,6 +4,7 @@
 //! [`core`]), and what the payloads mean. Issue 2 §6, `docs/protocol.md`.
 
 mod accept;
+mod answers;
 mod approvals;
 mod branches;
 mod core;
@@ -33,8 +34,8 @@ pub(crate) use messages::{Command, ask};
 pub(crate) use outcome::MAX_EVENT_BYTES;
 pub(crate) use start::runtime;
 pub use types::{
-    Answers, Endings, Failure, KnownMacs, NodeInfo, Outcome, ServerConfig, ServerEvent, StreamSummary,
-    Timeouts,
+    Answers, Contradiction, Endings, Failure, KnownMacs, NodeInfo, Outcome, ServerConfig, ServerEvent,
+    StreamSummary, Timeouts,
 };
 
 /// A running server. Dropping it ends the run for every node.

@@ -1,6 +1,6 @@
 //! What the run machine says, carried out: messages sent, waiting callers answered, events shown.
 
-use ka_proto::control::Stage;
+use ka_proto::control::{Stage, Successor};
 use ka_proto::run::{self, Received, RunEvent, RunOutput};
 use ka_proto::wire::Payload;
 use ka_proto::{NodeId, Reason, StreamId, StreamName};
@@ -25,6 +25,7 @@ impl Core {
                     let Some(connection) = self.connections.get(&conn) else {
                         continue;
                     };
+                    connection.questions.note(&message);
                     let sent = message.encode().map(|frame| connection.frames.try_send(frame));
                     if !matches!(sent, Ok(Ok(()))) {
                         self.close(conn);
@@ -54,6 +55,12 @@ impl Core {
             RunEvent::StageDone { stage, outcomes } => self.end_stage(stage, outcomes),
             RunEvent::HeadSuccessor { stream, successor } => {
                 if let Some(open) = self.open.as_ref().filter(|open| open.stream == stream) {
+                    open.links.name_successor(match successor {
+                        Successor::Node(node) => {
+                            Some((node, self.run.link_key(stream, node, NodeId::SERVER)))
+                        }
+                        Successor::Nobody => None,
+                    });
                     open.shared.post(PumpInput::Relink {
                         predecessor: None,
                         successor: Some(successor),

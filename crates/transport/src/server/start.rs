@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
 use super::accept::{Doorkeeper, Gate};
+use super::answers::Budget;
 use super::approvals::Approvals;
 use super::core::Core;
 use super::messages::Queues;
@@ -75,6 +76,7 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
         strangers,
         doorkeeper: doorkeeper(config, &approvals, &events),
         connections: Arc::new(AtomicU64::new(1)),
+        budget: Budget::default(),
     };
     let guard = runtime.enter();
     let listening = TransportError::system("listening");
@@ -121,6 +123,7 @@ fn doorkeeper(
     Doorkeeper {
         approval: config.approval,
         known_macs: config.known_macs.clone(),
+        contradiction: config.contradiction.clone(),
         approvals: approvals.clone(),
         events: events.clone(),
     }
@@ -199,6 +202,7 @@ fn run_config(config: &ServerConfig, data_port: u16) -> Result<RunConfig, Transp
         link_silence,
         heartbeat: limits::link_heartbeat(link_silence),
         silence: control_silence(config).max(link_silence * 2),
+        any_address: config.any_address,
         idle_silence: config.timeouts.idle_silence,
         timeouts: StageTimeouts {
             prepare: config.timeouts.prepare,

@@ -12,7 +12,9 @@ use super::core::Core;
 use super::messages::{OpenStream, Reply};
 use super::types::Endings;
 use crate::error::TransportError;
-use crate::stream::{EndKey, Happened, Head, LinkTarget, Pool, PumpConfig, Report, Shared, Sums, spawn};
+use crate::stream::{
+    EndKey, Happened, Head, LinkKeys, LinkTarget, Pool, PumpConfig, Report, Shared, Sums, spawn,
+};
 
 impl Core {
     pub(super) fn handle_report(&mut self, report: Report) {
@@ -80,8 +82,11 @@ impl Core {
             establish: self.link_timeout,
             ..RelayConfig::default().with_silence(self.link_silence)
         };
+        let first = self.run.link_key(stream, successor, NodeId::SERVER);
+        let links = LinkKeys::new(None, Some((successor, first)));
         let target = LinkTarget {
             key: key.clone(),
+            links: links.clone(),
             me: NodeId::SERVER,
             branch: None,
             shared: Arc::clone(&shared),
@@ -106,6 +111,7 @@ impl Core {
         let opened = OpenStream {
             stream,
             shared: Arc::clone(&shared),
+            links,
             outcomes: None,
             waiting: None,
             ended: false,

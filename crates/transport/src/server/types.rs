@@ -71,6 +71,10 @@ pub struct ServerConfig {
     pub approval: Option<Duration>,
     /// Only nodes that say one of these hardware addresses are taken; `None` takes any.
     pub known_macs: Option<KnownMacs>,
+    /// What is known of hardware addresses, against which what a node says is held; `None` knows nothing.
+    pub contradiction: Option<Contradiction>,
+    /// Whether a node may listen elsewhere than where its control connection comes from (`--any-address`).
+    pub any_address: bool,
     /// Token of the beacons of clones that have booted; none hears none.
     pub beacon: Option<BeaconToken>,
     /// Bounds on waiting.
@@ -103,9 +107,22 @@ impl ServerConfig {
             min_rate: MinRate::Share,
             approval: None,
             known_macs: None,
+            contradiction: None,
+            any_address: false,
             beacon: None,
             timeouts: Timeouts::default(),
         }
+    }
+}
+
+/// Says what contradicts a node that comes from this address and says this hardware address, for who gave addresses out
+/// and knows better.
+#[derive(Clone)]
+pub struct Contradiction(pub std::sync::Arc<dyn Fn(IpAddr, MacAddr) -> Option<String> + Send + Sync>);
+
+impl fmt::Debug for Contradiction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Contradiction")
     }
 }
 

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use ka_proto::block::{BlockKind, Cipher, END_LEN, HEADER_LEN, Sealer, SignedEnd, StreamDigest, StreamKey};
 use ka_proto::control::{Peer, Side, Successor};
-use ka_proto::link::{Accepting, CHALLENGE_LEN, Connecting, Goodbye, HELLO_LEN, PROOF_LEN, UP_LEN, UpFrame};
+use ka_proto::link::{
+    Accepting, CHALLENGE_LEN, Connecting, Goodbye, HELLO_LEN, LinkKey, PROOF_LEN, UP_LEN, UpFrame,
+};
 use ka_proto::{NodeId, RunId, StreamId, StreamOffset};
 
 use super::inbox::{Happened, Input, Report};
-use super::tests::{Chain, LIMIT, STREAM, chain_with, key, server_key};
+use super::tests::{Chain, LIMIT, STREAM, chain_with, key, link_key, server_key};
 use crate::key::ServerKey;
 
 const CIPHER: Option<Cipher> = Some(Cipher::Aes256Gcm);
@@ -80,7 +82,7 @@ fn insider(bytes: Bytes) -> (SocketAddr, JoinHandle<Vec<UpFrame>>) {
         let mut hello = [0; HELLO_LEN];
         socket.read_exact(&mut hello).unwrap();
         let (accepting, _, challenge) =
-            Accepting::start(&key(), NodeId::SERVER, &hello, [5; 16], StreamOffset(0)).unwrap();
+            Accepting::start(&link_key(1, 0), NodeId::SERVER, &hello, [5; 16], StreamOffset(0)).unwrap();
         socket.write_all(&challenge).unwrap();
         let mut proof = [0; PROOF_LEN];
         socket.read_exact(&mut proof).unwrap();
@@ -440,7 +442,7 @@ fn who_listens_reads_nothing_unless_encryption_is_off() {
     }
 }
 
-fn greet(addr: SocketAddr, key: &StreamKey) -> (TcpStream, Connecting) {
+fn greet(addr: SocketAddr, key: &LinkKey) -> (TcpStream, Connecting) {
     let mut socket = TcpStream::connect(addr).unwrap();
     socket.set_read_timeout(Some(LIMIT)).unwrap();
     let (connecting, hello) = Connecting::start(key, NodeId(1), NodeId::SERVER, [7; 16], StreamOffset(0));
@@ -461,7 +463,7 @@ fn a_stranger_with_another_key_or_a_recorded_greeting_is_turned_away() {
     let consumer = chain.consume(1, |_| ());
     // Not the proxy: the head's own door, which the chain's first connection was made through.
     let door = chain.head_door();
-    let wrong = StreamKey::new([4; 32], key().run(), STREAM);
+    let wrong = LinkKey::new([4; 32], key().run(), STREAM);
     assert_eq!(rest_of(greet(door, &wrong).0), b"");
     let began = Instant::now();
     while recording.lock().unwrap().1.len() < HELLO_LEN + PROOF_LEN && began.elapsed() < LIMIT {
@@ -514,7 +516,7 @@ fn a_stranger_in_the_middle_of_the_chain_gets_no_further_than_its_first_word() {
     let mut chain = chain_with(0, WINDOW, CIPHER);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     chain.doors.push(listener.local_addr().unwrap());
-    let wrong = StreamKey::new([4; 32], key().run(), STREAM);
+    let wrong = LinkKey::new([4; 32], key().run(), STREAM);
     let (heard, rest) = mpsc::channel();
     spawn(move || {
         for socket in listener.incoming() {
@@ -539,4 +541,54 @@ fn a_stranger_in_the_middle_of_the_chain_gets_no_further_than_its_first_word() {
     assert!(taken.join().unwrap().is_err());
     let reasons = reasons_of(&mut chain, 1);
     assert!(reasons.contains("link challenge"), "{reasons}");
+}
+
+/// A member has the stream's key, a key of each of its own links, and its own number.
+#[test]
+fn a_member_cannot_open_a_link_in_the_name_of_another() {
+    let mut chain = chain_with(2, WINDOW, CIPHER);
+    let consumers = [chain.consume(1, |_| ()), chain.consume(2, |_| ())];
+    let (head, first) = (chain.head_door(), chain.doors[1]);
+    let stream_key = LinkKey::new([3; 32], key().run(), STREAM);
+    let mut refused = 0;
+    // Node 2 to the head as node 1, with whatever it has; a node 3 to the first one as node 2.
+    for (door, to, name, wrong) in [
+        (head, NodeId::SERVER, 1, stream_key),
+        (head, NodeId::SERVER, 1, link_key(2, 1)),
+        (head, NodeId::SERVER, 1, link_key(2, 0)),
+        (first, NodeId(1), 2, link_key(3, 2)),
+        (first, NodeId(1), 2, link_key(1, 0)),
+    ] {
+        let (_, hello) = Connecting::start(&wrong, NodeId(name), to, [7; 16], StreamOffset(0));
+        let mut socket = TcpStream::connect(door).unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        socket.write_all(&hello).unwrap();
+        assert_eq!(rest_of(socket), b"", "a challenge for a liar");
+        refused += 1;
+    }
+    // In its own name it is let in nowhere but where the server sent it.
+    let (_, hello) = Connecting::start(
+        &link_key(2, 0),
+        NodeId(2),
+        NodeId::SERVER,
+        [7; 16],
+        StreamOffset(0),
+    );
+    let mut socket = TcpStream::connect(head).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    socket.write_all(&hello).unwrap();
+    assert_eq!(rest_of(socket), b"", "a challenge for who is not named");
+    let sent = chain.produce([1000, 2000]);
+    for consumer in consumers {
+        assert_eq!(consumer.join().unwrap(), Ok((3000, sent)));
+    }
+    for _ in 0..refused {
+        let reason = chain.strangers.blocking_recv().unwrap().reason;
+        assert!(reason.contains("link greeting"), "{reason}");
+    }
+    for node in 0..=2 {
+        while let Ok(report) = chain.reports[node].try_recv() {
+            assert!(!matches!(report.what, Happened::LinkLost { .. }), "{report:?}");
+        }
+    }
 }

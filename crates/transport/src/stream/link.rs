@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use super::downstream::Downstream;
 use super::inbox::Input;
+use super::keys::LinkKeys;
 use super::shared::Shared;
 use super::upstream::Upstream;
 use crate::lobby::{Lobby, Place};
@@ -44,6 +45,8 @@ pub(crate) struct BranchId {
 #[derive(Debug, Clone)]
 pub(crate) struct LinkTarget {
     pub(crate) key: StreamKey,
+    /// The keys of the links to its neighbours.
+    pub(crate) links: LinkKeys,
     /// This node.
     pub(crate) me: NodeId,
     /// The head of a branch, for its node alone.
@@ -140,10 +143,12 @@ impl Door {
             .map_err(|error| describe_read(&error))?;
         let greeting = LinkHello::decode(&hello).map_err(|error| error.to_string())?;
         let target = self.target_of(greeting.stream, greeting.from).await?;
+        let key = target.links.of_successor(greeting.from).await;
+        let key = key.ok_or("asks for a stream that is closed")?;
         let retained_from = StreamOffset(target.shared.retained_from());
         let nonce = fresh_nonce()?;
         let (accepting, greeting, challenge) =
-            Accepting::start(&target.key, target.me, &hello, nonce, retained_from)
+            Accepting::start(&key, target.me, &hello, nonce, retained_from)
                 .map_err(|error| error.to_string())?;
         socket
             .write_all(&challenge)
@@ -226,11 +231,13 @@ async fn shake_hands(
     target: &LinkTarget,
     predecessor: Predecessor,
 ) -> Result<(Upstream, StreamOffset), String> {
+    let key = target.links.of_predecessor(predecessor.node);
+    let key = key.ok_or("the server has named another predecessor")?;
     let mut socket = dial(predecessor.addr, predecessor.local)
         .await
         .map_err(|error| error.to_string())?;
     let (connecting, hello) = Connecting::start(
-        &target.key,
+        &key,
         target.me,
         predecessor.node,
         fresh_nonce()?,

@@ -40,8 +40,8 @@ pub(super) const DELIVERY_DELAY: Duration = Duration::from_millis(100);
 /// Between two looks at what the line to the successor did: as often as the server hears of it.
 const LINE_LOOK: Duration = Duration::from_millis(500);
 
-/// A successor that the server has not named yet. It knows the stream's key, so it is one of the run's nodes; it gives
-/// up by itself when it hears nothing.
+/// A successor that was named to the door, and that the machine has not heard of yet. It gives up by itself when it
+/// hears nothing.
 #[derive(Debug)]
 struct EarlySuccessor {
     link: Box<Downstream>,
@@ -261,7 +261,7 @@ impl Pump {
         self.obey();
     }
 
-    /// A successor may hear from the server before this node does that it is to come here: it is kept until then.
+    /// A successor may be through the door before the machine hears that it is to come here: it is kept until then.
     fn take_successor(&mut self, link: Box<Downstream>, resume_from: StreamOffset) {
         match self
             .relay

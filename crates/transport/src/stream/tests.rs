@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use ka_proto::block::{Cipher, Opener, Sealer, StreamKey};
 use ka_proto::control::{Peer, Successor};
+use ka_proto::link::LinkKey;
 use ka_proto::relay::{RelayConfig, Source};
-use ka_proto::{NodeId, RunId, StreamId, StreamName};
+use ka_proto::{NodeId, RunId, StreamId, StreamName, auth};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
@@ -15,6 +16,7 @@ use super::buffer::Pool;
 use super::ending::EndKey;
 use super::head::Head;
 use super::inbox::{Happened, Input, PumpConfig, Report};
+use super::keys::LinkKeys;
 use super::link::{Door, LinkTarget, Stranger};
 use super::pump::spawn;
 use super::shared::Shared;
@@ -30,6 +32,7 @@ pub(super) struct Chain {
     pub(super) head: Option<Head>,
     pub(super) readers: Vec<Option<StreamReader>>,
     pub(super) shared: Vec<Arc<Shared>>,
+    pub(super) links: Vec<LinkKeys>,
     /// Where each one's successor is sent to.
     pub(super) doors: Vec<SocketAddr>,
     /// Where each one listens.
@@ -44,6 +47,11 @@ pub(super) struct Chain {
 
 pub(super) fn key() -> StreamKey {
     StreamKey::new([3; 32], RunId([1; 16]), STREAM)
+}
+
+/// The key of the link on which `from` gets the stream from `to`.
+pub(super) fn link_key(from: u32, to: u32) -> LinkKey {
+    auth::link_key(&[6; 32], key().run(), STREAM, (NodeId(from), NodeId(to)))
 }
 
 pub(super) fn server_key() -> &'static ServerKey {
@@ -77,6 +85,7 @@ impl Chain {
             head: None,
             readers: Vec::new(),
             shared: Vec::new(),
+            links: Vec::new(),
             doors: Vec::new(),
             listening: Vec::new(),
             reports: Vec::new(),
@@ -119,9 +128,15 @@ impl Chain {
             ..RelayConfig::default()
         };
         let shared = Shared::new(StreamName::new("name of the stream").unwrap(), Pool::new(1 << 20)).unwrap();
+        let links = LinkKeys::new(
+            before.map(|peer| (peer.node, link_key(me, peer.node.0))),
+            (me < nodes).then(|| (NodeId(me + 1), link_key(me + 1, me))),
+        );
+        self.links.push(links.clone());
         let (me, key) = (NodeId(me), key());
         let target = LinkTarget {
             key,
+            links,
             me,
             branch: None,
             shared: Arc::clone(&shared),
@@ -363,12 +378,14 @@ fn successor_that_comes_before_it_is_named_is_kept_until_then() {
         node: NodeId(0),
         addr: chain.doors[0],
     });
+    chain.links[2].name_predecessor(NodeId(0), link_key(2, 0));
     chain.shared[2].post(Input::Relink {
         predecessor,
         successor: None,
     });
     std::thread::sleep(Duration::from_millis(300));
     let successor = Some(Successor::Node(NodeId(2)));
+    chain.links[0].name_successor(Some((NodeId(2), link_key(2, 0))));
     chain.shared[0].post(Input::Relink {
         predecessor: None,
         successor,

@@ -120,7 +120,7 @@ fn late_ones_and_those_of_another_session_are_told_why() {
     );
     assert!(matches!(
         driver.sent_to(3)[..],
-        [ToNode::Refused { version: 2, .. }]
+        [ToNode::Refused { version: 3, .. }]
     ));
     assert_eq!(driver.closed, [ConnId(3), ConnId(4)]);
 }
@@ -132,8 +132,13 @@ fn a_node_that_comes_again_takes_the_place_of_its_old_connection() {
         ..config()
     });
     driver.join(1, join("10.0.0.1:30764"));
+    // It lost power: nothing more comes from it.
+    driver.pass(SECOND, &[]);
     driver.join(2, join("10.0.0.1:30764"));
+    assert_eq!(driver.closed, [], "it may still answer");
+    driver.pass(limits::LINK_SILENCE, &[]);
     assert_eq!(driver.closed, [ConnId(1)]);
+    assert!(matches!(driver.sent_to(2)[0], ToNode::Accepted { .. }));
     driver.closes(1);
     assert!(
         !driver
@@ -175,4 +180,103 @@ fn an_open_address_is_the_one_that_the_connection_comes_from() {
         remote,
     );
     assert_eq!(driver.run.nodes()[0].0.addr, "10.0.0.7:30764".parse().unwrap());
+}
+
+/// A connection that breaks while it is claimed settles the claim, whatever comes first.
+#[test]
+fn a_process_that_starts_again_is_in_as_soon_as_its_old_connection_is_closed() {
+    let mut driver = Driver::new(config());
+    driver.join(1, join("10.0.0.1:30764"));
+    driver.join(2, join("10.0.0.1:30764"));
+    driver.closes(1);
+    assert!(matches!(driver.sent_to(2)[0], ToNode::Accepted { .. }));
+    // One that has been silent for long is not asked.
+    driver.pass(limits::LINK_SILENCE, &[]);
+    driver.join(3, join("10.0.0.1:30764"));
+    assert!(matches!(driver.sent_to(3)[0], ToNode::Accepted { .. }));
+}
+
+#[test]
+fn who_claims_the_place_of_a_node_that_answers_is_sent_away_and_the_node_stays() {
+    let with_mac = |last, address: &str| Join {
+        mac: Some(crate::ids::MacAddr([2, 0, 0, 0, 0, last])),
+        ..join(address)
+    };
+    let mut driver = Driver::new(config());
+    driver.join(1, with_mac(1, "10.0.0.1:30764"));
+    // The same address; and the same hardware address from elsewhere.
+    driver.join(2, with_mac(1, "10.0.0.1:30764"));
+    driver.join(3, with_mac(1, "10.0.0.9:30764"));
+    // An answer to an older question proves nothing.
+    driver.pass(SECOND, &[]);
+    driver.join(4, with_mac(1, "10.0.0.1:30764"));
+    driver.says(1, ToServer::Pong(999));
+    assert_eq!(driver.closed, [ConnId(2), ConnId(3)]);
+    driver.says(1, ToServer::Pong(1000));
+    assert_eq!(driver.closed, [ConnId(2), ConnId(3), ConnId(4)]);
+    for liar in 2..=4 {
+        let [ToNode::Refused { reason, .. }] = driver.sent_to(liar)[..] else {
+            panic!("{:?}", driver.sent_to(liar));
+        };
+        assert!(reason.as_str().contains("answers"), "{reason}");
+    }
+    assert!(
+        !driver
+            .sent_to(1)
+            .iter()
+            .any(|sent| matches!(sent, ToNode::Abort { .. }))
+    );
+    assert_eq!(driver.run.roll().len(), 1);
+    // Another node on another machine may be called so, and a second one on the same machine.
+    driver.join(5, with_mac(2, "10.0.0.2:30764"));
+    driver.join(6, with_mac(1, "10.0.0.1:30765"));
+    assert_eq!(driver.run.roll().len(), 3);
+}
+
+#[test]
+fn a_claim_ends_with_its_connection_and_with_the_run() {
+    let mut driver = Driver::new(config());
+    driver.join(1, join("10.0.0.1:30764"));
+    driver.join(2, join("10.0.0.1:30764"));
+    driver.join(3, join("10.0.0.1:30764"));
+    driver.closes(2);
+    driver.run.abort(driver.now, &Reason::new("Ctrl-C"));
+    driver.drain();
+    assert_eq!(driver.sent_to(2), Vec::<&ToNode>::new());
+    assert!(matches!(driver.sent_to(3)[..], [ToNode::Refused { .. }]));
+    assert_eq!(driver.run.poll_timeout(), None);
+}
+
+#[test]
+fn a_node_listens_where_it_comes_from() {
+    let remote: SocketAddr = "10.0.0.7:40000".parse().unwrap();
+    for (said, any_address, is_in) in [
+        ("10.0.0.7:30764", false, true),
+        ("[::ffff:10.0.0.7]:30764", false, true),
+        ("0.0.0.0:30764", false, true),
+        ("10.0.0.1:30764", false, false),
+        ("[fe80::1]:30764", false, false),
+        ("10.0.0.1:30764", true, true),
+    ] {
+        let mut driver = Driver::new(RunConfig {
+            any_address,
+            ..config()
+        });
+        driver.join_from(1, join(said), remote);
+        assert_eq!(driver.run.roll().len() == 1, is_in, "{said}");
+        if let [ToNode::Refused { reason, .. }] = driver.sent_to(1)[..] {
+            assert!(reason.as_str().contains("--any-address"), "{reason}");
+        }
+    }
+}
+
+#[test]
+fn one_address_does_not_get_all_places() {
+    let mut driver = Driver::new(config());
+    for number in 1..=limits::MAX_NODES_PER_ADDRESS as u64 + 3 {
+        driver.join(number, join(&format!("10.0.0.1:{number}")));
+    }
+    assert_eq!(driver.run.roll().len(), limits::MAX_NODES_PER_ADDRESS);
+    driver.join(9999, join("10.0.0.2:1"));
+    assert_eq!(driver.run.roll().len(), limits::MAX_NODES_PER_ADDRESS + 1);
 }

@@ -38,6 +38,7 @@ fn config() -> RunConfig {
         link_silence: limits::LINK_SILENCE,
         heartbeat: limits::HEARTBEAT,
         silence: limits::CONTROL_SILENCE,
+        any_address: false,
         idle_silence: limits::IDLE_SILENCE,
         timeouts: StageTimeouts::default(),
     }
@@ -91,6 +92,10 @@ impl Driver {
 
     fn join(&mut self, conn: u64, join: Join) {
         let remote = SocketAddr::new(join.data_addr.ip(), 40_000);
+        self.join_from(conn, join, remote);
+    }
+
+    fn join_from(&mut self, conn: u64, join: Join, remote: SocketAddr) {
         self.run
             .handle_join(self.now, ConnId(conn), join, [10, 0, 0, 254].into(), remote);
         self.drain();

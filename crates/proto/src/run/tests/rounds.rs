@@ -134,7 +134,7 @@ fn a_lost_node_that_does_not_come_back_ends_the_run_after_the_grace() {
 }
 
 #[test]
-fn a_node_that_starts_again_takes_its_old_place_out_of_the_chain_at_once() {
+fn a_node_that_starts_again_takes_its_old_place_out_of_the_chain_as_soon_as_that_is_silent() {
     let mut driver = Driver::gathered(
         3,
         RunConfig {
@@ -144,6 +144,8 @@ fn a_node_that_starts_again_takes_its_old_place_out_of_the_chain_at_once() {
     );
     let stream = driver.open_stream().stream;
     driver.join(9, join("10.0.0.2:30764"));
+    assert_eq!(driver.failures().len(), 0);
+    driver.pass(limits::LINK_SILENCE, &[1, 3, 9]);
     assert_eq!(driver.failures().len(), 1);
     assert!(matches!(driver.sent_to(3).last(), Some(ToNode::Relink(_))));
     assert!(matches!(driver.sent_to(9)[..], [ToNode::Queued { .. }]));
@@ -177,6 +179,7 @@ fn a_node_that_is_done_is_told_so_when_it_comes_again() {
 fn a_node_that_waits_again_when_its_clone_is_called_good_is_let_go() {
     let mut driver = Driver::gathered(2, of_three());
     driver.join(5, join("10.0.0.1:30764"));
+    driver.closes(1);
     assert!(matches!(driver.sent_to(5)[..], [ToNode::Queued { .. }]));
     driver.run.mark_done(NodeId(1));
     driver.drain();

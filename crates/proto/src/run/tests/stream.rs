@@ -53,7 +53,9 @@ fn without_healing_a_lost_node_costs_those_below_it_and_no_other() {
     let alone = Relink {
         stream,
         predecessor: None,
+        predecessor_key: None,
         successor: Some(Successor::Nobody),
+        successor_key: None,
     };
     assert_eq!(driver.sent_to(1).last(), Some(&&ToNode::Relink(alone)));
     driver.loses_upstream(3, stream);
@@ -89,15 +91,19 @@ fn chain_heals_when_the_middle_node_dies() {
     let stream = driver.open_stream().stream;
     driver.closes(2);
     let successor = Some(Successor::Node(NodeId(3)));
+    let key = *driver.run.link_key(stream, NodeId(3), NodeId(1)).bytes();
     let down = Relink {
         stream,
         predecessor: None,
+        predecessor_key: None,
         successor,
+        successor_key: Some(key),
     };
     assert_eq!(driver.sent_to(1).last(), Some(&&ToNode::Relink(down)));
     assert!(matches!(
         driver.sent_to(3).last(),
-        Some(ToNode::Relink(Relink { predecessor: Some(peer), .. })) if peer.node == NodeId(1)
+        Some(ToNode::Relink(Relink { predecessor: Some(peer), predecessor_key: Some(other), .. }))
+            if peer.node == NodeId(1) && *other == key
     ));
     driver.closes(1);
     let head = RunEvent::HeadSuccessor {
@@ -159,4 +165,79 @@ fn a_producer_may_be_as_slow_as_it_likes() {
     driver.open_stream();
     driver.pass(limits::STREAM_STALL_TIMEOUT * 10, &[1]);
     assert_eq!(driver.failures(), []);
+}
+
+/// Each link's key is known to its two ends, and another link has another one.
+#[test]
+fn a_links_key_is_given_to_its_two_ends_and_to_nobody_else() {
+    let mut driver = Driver::gathered(4, config());
+    let stream = driver.open_stream().stream;
+    let keys: Vec<_> = (1..=4)
+        .map(|node| {
+            let opened = driver
+                .sent_to(node)
+                .into_iter()
+                .find_map(|message| match message {
+                    ToNode::OpenStream(open) => Some((open.predecessor_key, open.successor_key)),
+                    _ => None,
+                });
+            opened.unwrap()
+        })
+        .collect();
+    for (above, below) in keys.iter().zip(&keys[1..]) {
+        assert_eq!(above.1, Some(below.0), "both ends have the same");
+    }
+    assert_eq!(keys[3].1, None);
+    let head = driver.run.link_key(stream, NodeId(1), NodeId::SERVER);
+    assert_eq!(keys[0].0, *head.bytes());
+    let all: std::collections::BTreeSet<_> = keys.iter().map(|key| key.0).collect();
+    assert_eq!(all.len(), 4, "no two links have the same");
+    assert_ne!(
+        driver.run.link_key(stream, NodeId(2), NodeId(1)),
+        driver.run.link_key(stream, NodeId(1), NodeId(2))
+    );
+}
+
+/// One that stands still and says now this, now that, keeps nobody's clock from running; nor does one that is done again
+/// and again, or has more than there is.
+#[test]
+fn only_growth_counts_as_movement() {
+    let stall = config().timeouts.stall;
+    type Lie = fn(u64, StreamId) -> ToServer;
+    let lies: [Lie; 3] = [
+        |tick, stream| progress(stream, tick % 2),
+        |tick, stream| progress(stream, 1_000_000 + tick),
+        |_, stream| ToServer::StreamDone {
+            stream,
+            bytes: 0,
+            digest: [0; 32],
+        },
+    ];
+    for (number, lie) in lies.iter().enumerate() {
+        let mut driver = Driver::gathered(3, config());
+        let stream = driver.open_stream().stream;
+        driver
+            .run
+            .handle_head_progress(driver.now, stream, StreamOffset(1000), false);
+        driver.says(1, progress(stream, 1000));
+        let began = driver.now;
+        for tick in 0.. {
+            driver.pass(SECOND / 2, &[1, 2, 3]);
+            driver.says(2, lie(tick, stream));
+            if driver.failures().iter().any(|(node, _)| *node == 3) {
+                break;
+            }
+            assert!(driver.now < began + stall * 2, "lie {number} holds up everybody");
+        }
+    }
+}
+
+fn progress(stream: StreamId, consumed: u64) -> ToServer {
+    ToServer::Progress(Progress {
+        stream,
+        received: StreamOffset(consumed),
+        consumed: StreamOffset(consumed),
+        buffered: 0,
+        pace: crate::pace::Pace::default(),
+    })
 }
