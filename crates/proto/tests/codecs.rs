@@ -198,9 +198,9 @@ fn the_first_bytes_of_a_join_never_change() {
     expected.extend([2]);
     expected.extend(*b"n1");
     expected.extend([1, 2, 0, 0, 0, 0, 1]);
-    // IPv4, address, port 30764 as a varint; -g, -w.
+    // IPv4, address, port 30764 as a varint; -g, -w, holds a clone.
     expected.extend([0, 10, 0, 1, 7, 0xac, 0xf0, 0x01]);
-    expected.extend([0, 1]);
+    expected.extend([0, 1, 1]);
     expected.extend([0x11; 16]);
     expected.extend([0x22; 32]);
     expected[0] = u8::try_from(expected.len() - FRAME_PREFIX).unwrap();
@@ -210,7 +210,7 @@ fn the_first_bytes_of_a_join_never_change() {
 #[test]
 fn a_refusal_is_frozen_so_that_any_version_understands_it() {
     let frame = ToNode::refused("no").encode().unwrap();
-    assert_eq!(frame, [5, 0, 0, 0, 0, 2, 2, b'n', b'o']);
+    assert_eq!(frame, [5, 0, 0, 0, 0, 3, 2, b'n', b'o']);
 }
 
 #[test]
@@ -220,12 +220,12 @@ fn a_join_of_another_version_says_which_whatever_follows() {
         Join::decode(&body),
         Err(WireError::Version {
             theirs: 1337,
-            ours: 2
+            ours: 3
         })
     );
     assert_eq!(
         Join::decode(&body).unwrap_err().to_string(),
-        "the peer speaks protocol version 1337, this is version 2"
+        "the peer speaks protocol version 1337, this is version 3"
     );
 }
 
