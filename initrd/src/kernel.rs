@@ -1,7 +1,8 @@
 //! The golden node's kernels: which there are, and what the chosen one can do.
 
-use std::cmp::Ordering;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use ka_distro::kernel;
 
 use crate::InitrdError;
 use crate::compress::Compression;
@@ -21,18 +22,34 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// The kernel asked for, or the newest that is complete.
+    /// The kernel asked for. Else, where the golden root is this machine's own, the one that runs: it has drivers for this
+    /// machine. Else the newest complete one that is nothing special (a cloud's, a debugging kernel).
     pub(crate) fn find(root: &Root, wanted: Option<&str>) -> Result<Self, InitrdError> {
-        let mut kernels: Vec<Self> = root
-            .names("lib/modules")
+        let is_own = root.dir().canonicalize().is_ok_and(|dir| dir == Path::new("/"));
+        Self::choose(root, wanted, is_own.then(running).flatten().as_deref())
+    }
+
+    fn choose(root: &Root, wanted: Option<&str>, running: Option<&str>) -> Result<Self, InitrdError> {
+        let mut releases: Vec<String> = kernel::MODULE_DIRS
+            .iter()
+            .flat_map(|dir| root.names(dir))
+            .collect();
+        releases.sort_by(|a, b| kernel::by_preference(a, b));
+        releases.dedup();
+        let mut kernels: Vec<Self> = releases
             .into_iter()
             .filter_map(|release| Self::complete(root, release))
             .collect();
-        kernels.sort_by(|a, b| by_version(&a.release, &b.release));
         let have: Vec<String> = kernels.iter().map(|kernel| kernel.release.clone()).collect();
         let found = match wanted {
             Some(wanted) => kernels.into_iter().find(|kernel| kernel.release == wanted),
-            None => kernels.pop(),
+            None => match kernels
+                .iter()
+                .position(|kernel| Some(kernel.release.as_str()) == running)
+            {
+                Some(at) => Some(kernels.swap_remove(at)),
+                None => kernels.pop(),
+            },
         };
         found.ok_or_else(|| InitrdError::NoKernel {
             root: root.dir().to_owned(),
@@ -67,21 +84,17 @@ impl Kernel {
     }
 
     fn complete(root: &Root, release: String) -> Option<Self> {
-        let modules = root.find(format!("lib/modules/{release}"))?;
-        root.find(format!("lib/modules/{release}/modules.dep"))?;
-        // Debian, Fedora and SUSE; Fedora's own place; Gentoo.
-        let images = [
-            format!("boot/vmlinuz-{release}"),
-            format!("lib/modules/{release}/vmlinuz"),
-            format!("boot/vmlinux-{release}"),
-            format!("boot/kernel-{release}"),
-            format!("boot/Image-{release}"),
-        ];
+        let dir = kernel::MODULE_DIRS
+            .iter()
+            .map(|dir| format!("{dir}/{release}"))
+            .find(|dir| root.find(format!("{dir}/modules.dep")).is_some())?;
+        let modules = root.find(&dir)?;
+        let images = kernel::images(&release, &|dir| root.names(dir));
         let image = images.iter().find_map(|path| root.find(path))?;
         let configs = [
             format!("boot/config-{release}"),
-            format!("lib/modules/{release}/config"),
-            format!("lib/modules/{release}/build/.config"),
+            format!("{dir}/config"),
+            format!("{dir}/build/.config"),
         ];
         Some(Self {
             config: configs.iter().find_map(|path| root.text(path)),
@@ -92,30 +105,10 @@ impl Kernel {
     }
 }
 
-/// 6.1.0-9 before 6.1.0-10: digits count as numbers, all else as text.
-fn by_version(a: &str, b: &str) -> Ordering {
-    let (mut a, mut b) = (a, b);
-    loop {
-        let (left, right) = (piece(&mut a), piece(&mut b));
-        let order = match (left.parse::<u64>(), right.parse::<u64>()) {
-            (Ok(left), Ok(right)) => left.cmp(&right),
-            // 6.1.0 is newer than 6.1.0~rc1, and 6.1-rc1 counts as text does.
-            _ => left.cmp(right),
-        };
-        if order != Ordering::Equal || left.is_empty() && right.is_empty() {
-            return order;
-        }
-    }
-}
-
-/// Takes the longest beginning of only digits, or of none.
-fn piece<'a>(text: &mut &'a str) -> &'a str {
-    let is_digit = |c: char| c.is_ascii_digit();
-    let number = text.starts_with(is_digit);
-    let end = text.find(|c| is_digit(c) != number).unwrap_or(text.len());
-    let (piece, rest) = text.split_at(end);
-    *text = rest;
-    piece
+/// The release of the kernel that runs here.
+fn running() -> Option<String> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    Some(release.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -132,6 +125,35 @@ mod tests {
         fs::write(root.path().join(format!("boot/vmlinuz-{release}")), "kernel").unwrap();
         if let Some(config) = config {
             fs::write(root.path().join(format!("boot/config-{release}")), config).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_running_kernel_is_taken_else_the_plain_one() {
+        let dir = tempfile::tempdir().unwrap();
+        for release in ["6.1.0-42-amd64", "6.1.0-42-cloud-amd64", "6.1.0-43-rt-amd64"] {
+            install(&dir, release, None);
+        }
+        let root = Root::new(dir.path());
+        let chosen = |running| Kernel::choose(&root, None, running).unwrap().release;
+        assert_eq!(chosen(None), "6.1.0-42-amd64");
+        assert_eq!(chosen(Some("6.1.0-43-rt-amd64")), "6.1.0-43-rt-amd64");
+        // Started from another medium, or already removed by an update.
+        assert_eq!(chosen(Some("6.1.0-41-amd64")), "6.1.0-42-amd64");
+        let wanted = Kernel::choose(&root, Some("6.1.0-42-cloud-amd64"), Some("6.1.0-42-amd64"));
+        assert_eq!(wanted.unwrap().release, "6.1.0-42-cloud-amd64");
+    }
+
+    #[test]
+    fn kernels_of_every_distribution_are_found() {
+        for name in ["kernel-R", "bzImage-R", "kernel-genkernel-x86_64-R", "Image-R"] {
+            let (dir, release) = (tempfile::tempdir().unwrap(), "6.6.62-gentoo-dist");
+            install(&dir, release, None);
+            let boot = dir.path().join("boot");
+            let name = name.replace('R', release);
+            fs::rename(boot.join(format!("vmlinuz-{release}")), boot.join(&name)).unwrap();
+            let found = Kernel::find(&Root::new(dir.path()), None).unwrap();
+            assert!(found.image.ends_with(&name), "{name}");
         }
     }
 

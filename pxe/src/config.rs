@@ -44,6 +44,9 @@ pub struct BootConfig {
     pub initrds: Vec<Served>,
     /// The kernel command line of every machine. The word `kamethod` is put in front where it is not in it.
     pub append: String,
+    /// Boot loaders that `local` looks for before those of all distributions, as paths on an EFI system partition:
+    /// `/EFI/rocky/shimx64.efi`.
+    pub loaders: Vec<String>,
     /// More words for one machine, behind `append`: [`crate::nodes::command_line`] gives the node list's.
     pub per_machine: PerMachine,
     /// How long the menu waits for a key.
@@ -66,6 +69,7 @@ impl BootConfig {
             kernel,
             initrds: Vec::new(),
             append: "kamethod".to_owned(),
+            loaders: Vec::new(),
             per_machine: Box::new(|_, node| node.map(crate::nodes::command_line).unwrap_or_default()),
             timeout: MENU_TIMEOUT,
         }

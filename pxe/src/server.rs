@@ -176,6 +176,7 @@ fn catalog(config: BootConfig, events: Events) -> Result<Catalog, PxeError> {
         kernel: config.kernel.name.clone(),
         initrds: config.initrds.iter().map(|served| served.name.clone()).collect(),
         append,
+        loaders: config.loaders,
         timeout: config.timeout,
     };
     let menus = MenuMaker::new(common, &config.nodes, config.per_machine, arming, events);

@@ -1,16 +1,19 @@
 //! The stages of a clone: survey, plan on every node, disks made ready, data, finishing. Each is a function; what
 //! they share is [`Run`].
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use ka_disk::golden::{self, SurveyError, SurveyOptions};
-use ka_disk::spec::{BootSpec, GoldenBoot, InstallSpec, RawSpec, StreamKind, StreamPlan};
+use ka_disk::spec::{BootSpec, InstallSpec, RawSpec, StreamKind, StreamPlan};
+use ka_host::mountinfo;
 use ka_image::raw::{self, RawSendOptions};
 use ka_image::tree::{self, SendOptions, TreeSource};
+use ka_postinstall::chroot;
+use ka_postinstall::golden_boot::{self, Known};
 use ka_postinstall::root::Root;
 use ka_proto::StreamName;
 use ka_status::report::{Digest, NodePlan};
@@ -24,6 +27,9 @@ use crate::feed::Sink;
 use crate::identities::Compared;
 use crate::run::Run;
 use crate::settings::Settings;
+
+/// Where the kernel shows the machine.
+const SYS: &str = "/sys";
 
 /// Looks at the golden node and names the streams after the session.
 ///
@@ -51,18 +57,68 @@ pub(crate) fn survey(options: &SurveyOptions, settings: &Settings) -> Result<Ins
         keep_identity: settings.boot.keep_identity,
         kernel_names: settings.boot.kernel_names,
         hooks: true,
-        golden: golden_boot(&options.root)?,
         ..BootSpec::default().with_loader_option(options.boot_loader.as_deref())
     };
+    learn_boot(&mut spec, &options.root).map_err(Failure::NothingDone)?;
     Ok(spec)
 }
 
-/// How the golden node boots, so that a node can tell before its first write whether it could.
-fn golden_boot(root: &Path) -> Result<GoldenBoot, Failure> {
-    let opened = Root::open(root).with_context(|| format!("opening the golden root {}", root.display()));
-    Ok(ka_postinstall::facts::detect(
-        &opened.map_err(Failure::NothingDone)?,
-    ))
+/// How the golden node boots, so that a node can tell before its first write whether it could; and whether any clone could.
+fn learn_boot(spec: &mut InstallSpec, root: &Path) -> Result<()> {
+    let files = Root::open(root).with_context(|| format!("opening the golden root {}", root.display()))?;
+    let is_own = root.canonicalize().is_ok_and(|root| root == Path::new("/"));
+    let golden = spec.filesystems.iter().filter_map(|fs| fs.golden.as_ref());
+    let known = Known {
+        uuids: golden.filter_map(|device| device.uuid.clone()).collect(),
+        started: is_own.then(|| chroot::started_program(Path::new(SYS))).flatten(),
+    };
+    spec.boot.golden = golden_boot::detect(&files, &known);
+    let notes = golden_boot::check(&files, &spec.boot)?;
+    spec.notes.extend(notes);
+    check_boot_travels(spec, root)
+}
+
+/// Whether the directories with kernels, modules and the boot loader come with the clone.
+fn check_boot_travels(spec: &InstallSpec, root: &Path) -> Result<()> {
+    if spec.boot.loader.as_deref() == Some("none") {
+        return Ok(());
+    }
+    let mounts = mountinfo::read().unwrap_or_default();
+    let esp = spec.boot.golden.esp.as_deref();
+    for place in ["/boot", "/lib/modules", "/usr/lib/modules"]
+        .into_iter()
+        .chain(esp)
+    {
+        let excluded = spec
+            .excluded
+            .iter()
+            .map(|path| Path::new(OsStr::from_bytes(path)));
+        if let Some(excluded) = excluded
+            .into_iter()
+            .find(|excluded| Path::new(place).starts_with(excluded))
+        {
+            bail!(
+                "-x {}: a clone without {place} could not boot; leave it out of -x, or clone without a boot loader (-r none)",
+                excluded.display()
+            );
+        }
+        let Ok(here) = below(root, Path::new(place)).canonicalize() else {
+            continue;
+        };
+        let is_mount = mountinfo::find_at(&mounts, &here).is_some();
+        let travels = spec.trees.iter().any(|tree| {
+            below(root, Path::new(&tree.path))
+                .canonicalize()
+                .is_ok_and(|dir| dir == here)
+        });
+        if is_mount && !travels {
+            bail!(
+                "{place} is a file system of its own that is not cloned, and without it a clone could not boot: give it a line in \
+                 /etc/fstab without noauto, or clone without a boot loader (-r none)"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// What the largest stream may carry, bytes.

@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use ka_disk::fs::{self, DeviceIdentity};
 use ka_disk::mounts::{MountStep, MountTree};
 use ka_image::tree::Ledger;
+use ka_postinstall::bootloader::EfiProgram;
 use ka_postinstall::chroot::Chroot;
 use ka_postinstall::facts::Facts;
 use ka_postinstall::modprobe::Needed;
@@ -19,6 +20,7 @@ use ka_status::report::{NodeIdentity, StreamReport};
 use ka_status::text::seconds;
 
 use super::facts::Me;
+use super::fallback::HiddenFallback;
 use super::held::HeldDisk;
 use super::plan::ClonePlan;
 use crate::beacon;
@@ -51,6 +53,8 @@ pub(crate) struct Installation {
     pub(crate) watches: Vec<(PathBuf, File)>,
     /// The place where the clone's programs run, once one has to: its mounts lie on top of the clone's.
     pub(crate) chroot: Option<Chroot>,
+    /// What firmware would boot before the clone is finished.
+    pub(crate) hidden: Option<HiddenFallback>,
     mounts: Option<MountTree>,
     /// The disks, in the order of the plan's.
     pub(crate) disks: Vec<HeldDisk>,
@@ -74,6 +78,8 @@ pub(crate) struct Installation {
     pub(crate) ledger: Option<Arc<Ledger>>,
     /// When the disks were begun.
     pub(crate) began: Instant,
+    /// The program that the firmware is to start, to be entered in its boot menu last of all.
+    pub(crate) efi_program: Option<EfiProgram>,
     /// What tells the clone from others, once it has it.
     pub(crate) identity: Option<NodeIdentity>,
 }
@@ -84,6 +90,7 @@ impl Installation {
         Self {
             watches: Vec::new(),
             chroot: None,
+            hidden: None,
             mounts: None,
             disks,
             plan,
@@ -96,6 +103,7 @@ impl Installation {
             changes: Vec::new(),
             ledger: None,
             began: Instant::now(),
+            efi_program: None,
             identity: None,
         }
     }

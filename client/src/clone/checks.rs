@@ -4,9 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use ka_disk::fs;
-use ka_disk::inventory::{self, Choice};
+use ka_disk::inventory::{self, Choice, Disk};
 use ka_disk::spec::InstallSpec;
+use ka_disk::table;
 use ka_host::{mountinfo, system};
+use ka_postinstall::facts::KnownPartitions;
 use ka_status::text::size;
 
 use super::held::HeldDisk;
@@ -56,6 +58,39 @@ pub(crate) fn check_root() -> anyhow::Result<()> {
         return Ok(());
     }
     bail!("cloning needs root: run ka-client as root")
+}
+
+/// The partitions that boot entries of this machine's firmware may name: those that will be overwritten, and those of all
+/// other disks, as far as they can be read.
+pub(crate) fn known_partitions(plan: &ClonePlan) -> KnownPartitions {
+    let is_ours = |disk: &Disk| plan.disks.iter().any(|planned| planned.disk.path == disk.path);
+    let ours = plan.disks.iter().map(|planned| &planned.disk);
+    let others = inventory::disks(&[]).ok();
+    let kept = others.and_then(|disks| {
+        let others = disks.iter().filter(|disk| !is_ours(disk) && disk.bytes > 0);
+        let tables = others.map(partuuids).collect::<Option<Vec<_>>>()?;
+        Some(tables.concat())
+    });
+    KnownPartitions {
+        erased: ours.filter_map(partuuids).flatten().collect(),
+        kept,
+    }
+}
+
+/// None where the disk cannot be read; no table is none of them.
+fn partuuids(disk: &Disk) -> Option<Vec<String>> {
+    let file = std::fs::File::open(&disk.path).ok()?;
+    match table::read(&file, disk.sector_size) {
+        Ok(Some(table)) => Some(
+            table
+                .partitions
+                .iter()
+                .filter_map(|part| table.partuuid(part))
+                .collect(),
+        ),
+        Ok(None) => Some(Vec::new()),
+        Err(_) => None,
+    }
 }
 
 fn hold(planned: &PlannedDisk) -> anyhow::Result<HeldDisk> {

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use ka_disk::fs;
+use ka_disk::mounts::Access;
 use ka_kmod::Index;
+use ka_postinstall::chroot::Chroot;
 use ka_postinstall::facts::Facts;
 use ka_postinstall::files::Files;
 use ka_postinstall::hooks::Point;
@@ -20,6 +22,7 @@ use rustix::fs::{OFlags, syncfs};
 
 use super::build::Installation;
 use super::facts::{self, SYS};
+use super::fallback::HiddenFallback;
 use super::identity as known_by;
 use crate::journal::Journal;
 
@@ -101,13 +104,12 @@ pub(super) fn post_restore_hooks(work: &mut Installation, journal: &Journal) -> 
 pub(super) fn pre_boot_hooks(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
     run_hooks(work, journal, Point::PreBoot)?;
     tell_golden_names(work, journal)?;
-    work.plan.install.as_ref().map_or(Ok(()), |install| {
-        Ok(bootloader::confirm_last(
-            &open_root(work)?,
-            facts(work)?,
-            install,
-        )?)
-    })
+    match bootloader::confirm_last(&open_root(work)?, facts(work)?) {
+        // Who wants no boot loader is told, and brings what boots.
+        Err(error) if work.plan.install.is_none() => journal.warning(Step::Hooks, error.to_string()),
+        other => other?,
+    }
+    Ok(())
 }
 
 /// Tells what still names the golden node after everything that could have changed it.
@@ -169,7 +171,7 @@ pub(super) fn install_boot_loader(work: &mut Installation, journal: &Journal) ->
     let Some(install) = work.plan.install.clone() else {
         let why = match work.plan.spec.boot.loader.as_deref() {
             Some(word) => format!("none installed (-r {word})"),
-            None => "none: the golden node has none that KA knows (-r names one)".to_owned(),
+            None => "none installed".to_owned(),
         };
         journal.news(Step::BootLoader, why);
         return Ok(());
@@ -178,20 +180,17 @@ pub(super) fn install_boot_loader(work: &mut Installation, journal: &Journal) ->
     for (root, watch) in &work.watches {
         syncfs(watch).with_context(|| format!("writing {} to the disk", root.display()))?;
     }
+    if let Some(esp) = install.esp() {
+        work.hidden = Some(HiddenFallback::hide(&work.plan.below(esp))?);
+    }
     for disk in &mut work.disks {
         disk.write_provisional()?;
     }
-    let plan = bootloader::plan(&open_root(work)?, facts(work)?, &install)?;
-    apply(work, journal, Step::BootLoader, &plan)?;
     let root = open_root(work)?;
-    work.enter_chroot(&root)?;
-    let clone = Clone {
-        root: &root,
-        chroot: work.chroot.as_ref(),
-    };
-    bootloader::confirm(&clone, facts(work)?, &install, &mut |line| {
-        journal.news(Step::BootLoader, line);
-    })?;
+    let before = bootloader::Before::of(&root, &install);
+    let plan = bootloader::plan(&root, facts(work)?, &install)?;
+    apply(work, journal, Step::BootLoader, &plan)?;
+    work.efi_program = bootloader::confirm(&root, facts(work)?, &install, &before)?;
     if let Some(path) = install.boot_disk() {
         let code = install.boot_code(&root)?;
         let held = work.disks.iter_mut().find(|disk| disk.path() == Path::new(path));
@@ -199,6 +198,33 @@ pub(super) fn install_boot_loader(work: &mut Installation, journal: &Journal) ->
             .withdraw_boot_code(code.as_deref())?;
     }
     Ok(())
+}
+
+/// The firmware's boot entry: behind the final table, so that nothing leads to a clone that is not finished. Firmware that
+/// keeps none is a warning: the clone's fallback path was found good, and boots it.
+pub(super) fn enter_in_firmware(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
+    let Some(program) = work.efi_program.take() else {
+        return Ok(());
+    };
+    let mounted = work
+        .plan
+        .mounts
+        .mount_again(&work.plan.mount_dir, Access::ReadOnly)?;
+    let root = open_root(work)?;
+    let chroot = Chroot::enter(&root, facts(work)?)?;
+    let clone = Clone {
+        root: &root,
+        chroot: Some(&chroot),
+    };
+    let warning = program.enter(&clone, facts(work)?, &mut |line| {
+        journal.news(Step::BootEntry, line)
+    });
+    if let Some(warning) = warning {
+        journal.warning(Step::BootEntry, warning);
+    }
+    drop(root);
+    chroot.leave()?;
+    Ok(mounted.unmount()?)
 }
 
 /// What the clone tells at its first boot, where the server waits for it.

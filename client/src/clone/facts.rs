@@ -65,6 +65,8 @@ pub(crate) fn planned(plan: &ClonePlan, me: &Me) -> Facts {
         server: me.server.clone(),
         firmware,
         secure_boot,
+        sbat_level: chroot::sbat_level(SYS.as_ref()),
+        known_partitions: plan.known_partitions.clone(),
         keep_uuids: plan.spec.keep_uuids,
         disks: plan.disks.iter().map(disk).collect(),
         partitions: Vec::new(),

@@ -72,7 +72,7 @@ pub(crate) const FINISH: [StepDef<Installation>; 14] = [
     },
     StepDef {
         step: Step::Sync,
-        run: sync,
+        run: last_sync,
     },
     StepDef {
         step: Step::Unmount,
@@ -82,10 +82,14 @@ pub(crate) const FINISH: [StepDef<Installation>; 14] = [
 
 /// What happens once the server has judged this clone and all the others of the round. The table comes last but for its own
 /// check: a run that stops anywhere before leaves a disk that nothing boots from.
-pub(crate) const COMMIT: [StepDef<Installation>; 2] = [
+pub(crate) const COMMIT: [StepDef<Installation>; 3] = [
     StepDef {
         step: Step::WriteTable,
         run: write_table,
+    },
+    StepDef {
+        step: Step::BootEntry,
+        run: configure::enter_in_firmware,
     },
     StepDef {
         step: Step::Verify,
@@ -181,6 +185,15 @@ pub(super) fn sync(work: &mut Installation, _journal: &Journal) -> anyhow::Resul
     Ok(())
 }
 
+/// The same when the clone is complete. What firmware boots by itself goes back onto the disk, of which no table tells now.
+fn last_sync(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
+    if let Some(hidden) = work.hidden.take() {
+        work.disks.iter().try_for_each(HeldDisk::withdraw_table)?;
+        hidden.put_back()?;
+    }
+    sync(work, journal)
+}
+
 fn unmount(work: &mut Installation, _journal: &Journal) -> anyhow::Result<()> {
     work.watches.clear();
     if let Some(chroot) = work.chroot.take() {
@@ -243,6 +256,7 @@ mod tests {
             Step::Sync,
             Step::Unmount,
             Step::WriteTable,
+            Step::BootEntry,
             Step::Verify,
         ];
         assert_eq!(steps, published);

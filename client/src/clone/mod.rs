@@ -8,6 +8,7 @@ mod build;
 mod checks;
 mod configure;
 mod facts;
+mod fallback;
 mod finish;
 mod held;
 mod identity;
@@ -209,6 +210,7 @@ fn try_prepare(session: &Session<'_>, payload: &[u8]) -> Result<(ClonePlan, Vec<
     })?;
     run_step(Step::Check, journal, stop, || {
         let mut plan = ClonePlan::new(spec, choices, &options.mount_dir, &ToolVersions::detect())?;
+        plan.known_partitions = checks::known_partitions(&plan);
         plan.install = bootloader::choose(&facts::planned(&plan, &Me::of(session)))?;
         let disks = checks::check(&plan, options)?;
         Ok((plan, disks))

@@ -11,6 +11,7 @@ use ka_disk::layout::{self, Geometry, PartitionPlan};
 use ka_disk::mounts::{self, MountPlan};
 use ka_disk::spec::{FsSpec, InstallSpec, Place, RawSpec, StreamKind, check_fit, partition_name};
 use ka_postinstall::bootloader::Install;
+use ka_postinstall::facts::KnownPartitions;
 use ka_status::report::{DiskPlan, NodePlan};
 use ka_status::text::size;
 use uuid::Uuid;
@@ -30,6 +31,8 @@ pub(crate) struct ClonePlan {
     pub(crate) mount_dir: PathBuf,
     /// The boot loader to install; none where there is none to be.
     pub(crate) install: Option<Install>,
+    /// The partitions that this machine has before anything is written.
+    pub(crate) known_partitions: KnownPartitions,
 }
 
 /// A disk of this node and what it becomes.
@@ -86,6 +89,7 @@ impl ClonePlan {
             mounts,
             mount_dir: mount_dir.to_owned(),
             install: None,
+            known_partitions: KnownPartitions::default(),
         })
     }
 

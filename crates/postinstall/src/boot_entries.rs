@@ -5,8 +5,12 @@
 //! Here is what is there and whether it can boot. The command lines in it are [`crate::references`]' to rewrite, the
 //! machine-id [`crate::machine_id`]'s.
 
+use ka_distro::config::ESP_PLACES;
+use ka_distro::efi;
+
 use crate::bootloader::pe;
-use crate::facts::{ESP_PLACES, Facts, efi_directories, is_efi};
+use crate::esp;
+use crate::facts::Facts;
 use crate::files::{Files, text_or_empty};
 use crate::plan::PostError;
 use crate::references::expect_own;
@@ -43,18 +47,27 @@ pub(crate) fn images(files: &dyn Files, release: &str) -> Vec<String> {
     images
 }
 
-/// Unified kernel images (Boot Loader Specification, type 2): kernel, initramfs and command line in one EFI program.
+/// Unified kernel images: kernel, initramfs and command line in one EFI program. Those of `EFI/Linux` (Boot Loader
+/// Specification, type 2), and wherever else on the EFI system partition a program has a kernel inside: the firmware's own
+/// entries and GRUB's `chainloader` find them in any directory.
 pub(crate) fn unified(files: &dyn Files) -> Vec<String> {
     let dirs = ESP_PLACES
         .into_iter()
-        .flat_map(|place| efi_directories(files, place));
-    dirs.filter(|dir| dir.to_ascii_lowercase().ends_with("/linux"))
-        .flat_map(|dir| {
-            let names = files.names(&dir).into_iter().filter(|name| is_efi(name));
-            let names: Vec<String> = names.collect();
-            names.into_iter().map(move |name| format!("{dir}/{name}"))
-        })
-        .collect()
+        .flat_map(|place| esp::directories(files, place));
+    let in_dir = |dir: String| {
+        let names = files.names(&dir).into_iter().filter(|name| efi::is_program(name));
+        let paths: Vec<String> = names.map(|name| format!("{dir}/{name}")).collect();
+        let is_linux = dir.to_ascii_lowercase().ends_with("/linux");
+        paths
+            .into_iter()
+            .filter(move |path| is_linux || has_kernel(files, path))
+    };
+    dirs.flat_map(in_dir).collect()
+}
+
+fn has_kernel(files: &dyn Files, path: &str) -> bool {
+    let head = files.read_part(path, 0, HEAD_LEN).ok().flatten();
+    head.is_some_and(|head| pe::section(&head, *b".linux\0\0").is_some())
 }
 
 /// The unified kernel images with their command lines, for those that have one.

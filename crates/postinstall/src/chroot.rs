@@ -15,6 +15,7 @@ use ka_host::mount::{self, MountGuard};
 use ka_host::run::Tool;
 use rustix::fs::{CWD, FileType, Mode, major, makedev, minor, mknodat};
 
+use crate::bootloader::pe;
 use crate::facts::{Facts, Firmware};
 use crate::fstab::CloneDevice;
 use crate::plan::PostError;
@@ -41,6 +42,7 @@ pub struct Chroot {
     path: PathBuf,
     /// In the order of mounting.
     guards: Vec<MountGuard>,
+    has_variables: bool,
 }
 
 impl Chroot {
@@ -55,6 +57,7 @@ impl Chroot {
         let mut chroot = Self {
             path,
             guards: Vec::new(),
+            has_variables: false,
         };
         chroot.mount(root, "/proc", "proc", "nosuid,nodev,noexec")?;
         chroot.mount(root, "/sys", "sysfs", "nosuid,nodev,noexec")?;
@@ -112,20 +115,30 @@ impl Chroot {
             self.load_efivarfs();
         }
         if !target.is_dir() {
-            return Err(PostError::Wrong(
-                "this kernel gives no access to the firmware's variables (/sys/firmware/efi/efivars): boot without \
-                 `efi=noruntime`, with a kernel that has efivarfs"
-                    .to_owned(),
-            ));
+            // Without them everything but the boot entry can be done: whoever makes that says so.
+            tracing::debug!("this kernel gives no access to the firmware's variables");
+            return Ok(());
         }
         if self
             .mount(root, &format!("/{EFIVARS}"), "efivarfs", "nosuid,nodev,noexec")
             .is_err()
         {
             self.load_efivarfs();
-            self.mount(root, &format!("/{EFIVARS}"), "efivarfs", "nosuid,nodev,noexec")?;
+            let mounted = self.mount(root, &format!("/{EFIVARS}"), "efivarfs", "nosuid,nodev,noexec");
+            if let Err(error) = mounted {
+                tracing::debug!(%error, "efivarfs");
+                return Ok(());
+            }
         }
+        self.has_variables = true;
         Ok(())
+    }
+
+    /// Whether the firmware's variables can be reached: not with `efi=noruntime`, which is what real-time kernels have by
+    /// default.
+    #[must_use]
+    pub fn has_variables(&self) -> bool {
+        self.has_variables
     }
 
     fn load_efivarfs(&self) {
@@ -248,6 +261,48 @@ pub fn secure_boot(sys: &Path) -> Option<bool> {
     bytes.get(4).map(|byte| *byte == 1)
 }
 
+/// The least generations that the firmware's list of revocations demands, by component (shim's `SBAT.md`); empty where there
+/// is no list. The variable is four bytes of attributes, then lines.
+#[must_use]
+pub fn sbat_level(sys: &Path) -> Vec<(String, u32)> {
+    const VARIABLE: &str = "firmware/efi/efivars/SbatLevelRT-605dab50-e046-4300-abb6-3dd810dd8b23";
+    let bytes = fs::read(sys.join(VARIABLE)).unwrap_or_default();
+    pe::sbat_lines(bytes.get(4..).unwrap_or_default())
+}
+
+/// The EFI program that the firmware has started this machine by, as its boot entry has it: `\EFI\debian\shimx64.efi`. None
+/// where it was booted otherwise, or the firmware does not tell.
+#[must_use]
+pub fn started_program(sys: &Path) -> Option<String> {
+    const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
+    let variable = |name: &str| fs::read(sys.join(format!("firmware/efi/efivars/{name}-{GLOBAL}"))).ok();
+    let current = variable("BootCurrent")?;
+    let number = u16::from_le_bytes(current.get(4..6)?.try_into().ok()?);
+    load_option_file(variable(&format!("Boot{number:04X}"))?.get(4..)?)
+}
+
+/// The file in a load option (UEFI 2.10 section 3.1.3): attributes, length of the paths, a label in UCS-2, then device path
+/// nodes, of which the file is of type 4, subtype 4 (section 10.3.5.4).
+fn load_option_file(option: &[u8]) -> Option<String> {
+    let paths_len = usize::from(u16::from_le_bytes(option.get(4..6)?.try_into().ok()?));
+    let label_len = option.get(6..)?.chunks_exact(2).position(|unit| unit == [0, 0])?;
+    let mut nodes = option.get(6 + 2 * (label_len + 1)..)?;
+    nodes = nodes.get(..paths_len).unwrap_or(nodes);
+    while let Some([kind, subkind, low, high]) = nodes.first_chunk() {
+        let len = usize::from(u16::from_le_bytes([*low, *high]));
+        let body = nodes.get(4..len)?;
+        if (*kind, *subkind) == (4, 4) {
+            let units = body
+                .chunks_exact(2)
+                .map(|unit| u16::from_le_bytes([unit[0], unit[1]]));
+            let units: Vec<u16> = units.take_while(|unit| *unit != 0).collect();
+            return Some(String::from_utf16_lossy(&units));
+        }
+        nodes = nodes.get(len..)?;
+    }
+    None
+}
+
 /// Mounts the firmware's variables where this node looks for them, if nobody has: best effort, for [`secure_boot`].
 pub fn mount_efivars_here() {
     let target = Path::new("/").join(EFIVARS);
@@ -256,5 +311,66 @@ pub fn mount_efivars_here() {
         && let Err(error) = mount::mount(Path::new("efivarfs"), &target, "efivarfs", "nosuid,nodev,noexec")
     {
         tracing::debug!(%error, "efivarfs");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As firmware keeps `HD(1,GPT,…)/File(\EFI\debian\shimx64.efi)` under the label `debian`.
+    fn load_option(label: &str, file: &str) -> Vec<u8> {
+        let wide = |text: &str| {
+            text.encode_utf16()
+                .chain([0])
+                .flat_map(u16::to_le_bytes)
+                .collect::<Vec<u8>>()
+        };
+        let node = |kind: u8, subkind: u8, body: &[u8]| {
+            let len = u16::try_from(body.len() + 4).unwrap().to_le_bytes();
+            [&[kind, subkind, len[0], len[1]], body].concat()
+        };
+        let paths = [
+            node(4, 1, &[7; 38]),
+            node(4, 4, &wide(file)),
+            node(0x7f, 0xff, &[]),
+        ]
+        .concat();
+        let len = u16::try_from(paths.len()).unwrap().to_le_bytes();
+        [&1_u32.to_le_bytes()[..], &len, &wide(label), &paths].concat()
+    }
+
+    #[test]
+    fn the_program_that_started_this_machine_is_read_from_the_firmwares_variables() {
+        let sys = tempfile::tempdir().unwrap();
+        let vars = sys.path().join("firmware/efi/efivars");
+        fs::create_dir_all(&vars).unwrap();
+        assert_eq!(started_program(sys.path()), None);
+        let global = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
+        let write = |name: &str, bytes: &[u8]| {
+            fs::write(vars.join(name), [&[7, 0, 0, 0], bytes].concat()).unwrap();
+        };
+        let file = "\\EFI\\ubuntu\\shimx64.efi";
+        write(&format!("BootCurrent-{global}"), &[0x1a, 0]);
+        write(&format!("Boot001A-{global}"), &load_option("ubuntu", file));
+        assert_eq!(started_program(sys.path()).as_deref(), Some(file));
+        write(
+            "SbatLevelRT-605dab50-e046-4300-abb6-3dd810dd8b23",
+            b"sbat,1,2024010900\nshim,4\ngrub,4\n",
+        );
+        assert_eq!(
+            sbat_level(sys.path()),
+            [("shim".to_owned(), 4), ("grub".to_owned(), 4)]
+        );
+    }
+
+    #[test]
+    fn a_load_option_that_is_cut_off_names_no_other_file() {
+        let file = "\\EFI\\x\\y.efi";
+        let whole = load_option("a", file);
+        for len in 0..whole.len() {
+            let read = load_option_file(&whole[..len]);
+            assert!(read.is_none() || read.as_deref() == Some(file), "{len}");
+        }
     }
 }

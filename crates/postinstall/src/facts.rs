@@ -2,14 +2,12 @@
 
 use std::path::Path;
 
-use ka_disk::spec::{BootSpec, GoldenBoot, KnownDevice, Loader};
+use ka_disk::spec::{BootSpec, KnownDevice};
 use ka_disk::table::TableKind;
+use ka_distro::config::ESP_PLACES;
 
-use crate::files::{Files, first_of, has_program};
+pub(crate) use crate::esp::directories as efi_directories;
 use crate::fstab::{CloneDevice, DeviceMap};
-
-/// Where an EFI system partition is mounted, the usual place first.
-pub(crate) const ESP_PLACES: [&str; 3] = ["/boot/efi", "/efi", "/boot"];
 
 /// What has started this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +56,15 @@ pub struct DiskFact {
     pub active: Option<u32>,
 }
 
+/// The partitions that a machine's boot entries may name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KnownPartitions {
+    /// PARTUUIDs that were on the disks which become the clone's: nothing of them is left.
+    pub erased: Vec<String>,
+    /// PARTUUIDs on all other disks; none where a disk could not be read.
+    pub kept: Option<Vec<String>>,
+}
+
 /// A mounted file system of the clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountFact {
@@ -104,6 +111,10 @@ pub struct Facts {
     pub firmware: Firmware,
     /// Secure Boot is on.
     pub secure_boot: bool,
+    /// What the firmware takes for revoked (shim's variable `SbatLevelRT`): component and the least generation that is not.
+    pub sbat_level: Vec<(String, u32)>,
+    /// PARTUUIDs on this machine before anything was written.
+    pub known_partitions: KnownPartitions,
     /// Clones keep the golden UUIDs: then finding one in a file is no mistake.
     pub keep_uuids: bool,
     /// The disks, in the order of the golden drives.
@@ -140,6 +151,13 @@ impl Facts {
         self.disks.iter().find(|disk| disk.path == path)
     }
 
+    /// The UUIDs of the clone's file systems.
+    #[must_use]
+    pub fn own_uuids(&self) -> Vec<&str> {
+        let clones = self.devices.iter().filter_map(|map| map.clone.uuid.as_deref());
+        clones.collect()
+    }
+
     /// Where the EFI system partition is mounted: a FAT file system in one of the usual places.
     #[must_use]
     pub fn esp(&self) -> Option<&MountFact> {
@@ -150,118 +168,6 @@ impl Facts {
             mounts.find(|mount| mount.path == place)
         })
     }
-}
-
-/// How the system behind `files` boots: on the golden node, to be told to the nodes, and in the clone.
-///
-/// A loader counts when its configuration is there; GRUB also when it can be installed and there is a kernel to boot.
-#[must_use]
-pub fn detect(files: &dyn Files) -> GoldenBoot {
-    let esp = ESP_PLACES
-        .into_iter()
-        .find(|place| !efi_directories(files, place).is_empty());
-    GoldenBoot {
-        loader: loader(files, esp),
-        tools: tools(files),
-        grub_platforms: grub_platforms(files),
-        shim: crate::bootloader::has_signed_parts(files)
-            || esp.is_some_and(|esp| shim_directory(files, esp).is_some()),
-        esp: esp.map(ToOwned::to_owned),
-    }
-}
-
-/// The vendor directories of an EFI system partition, as they stand there.
-pub(crate) fn efi_directories(files: &dyn Files, esp: &str) -> Vec<String> {
-    let Some(efi) = efi_root(files, esp) else {
-        return Vec::new();
-    };
-    files
-        .names(&efi)
-        .into_iter()
-        .map(|name| format!("{efi}/{name}"))
-        .collect()
-}
-
-/// FAT keeps the case that a name was made with, and the kernel takes any: a copy on another file system does not.
-pub(crate) fn efi_root(files: &dyn Files, esp: &str) -> Option<String> {
-    ["EFI", "efi"]
-        .map(|name| format!("{esp}/{name}"))
-        .into_iter()
-        .find(|path| files.exists(path))
-}
-
-/// The directory in which the golden node's shim is, but for the fallback one.
-pub(crate) fn shim_directory(files: &dyn Files, esp: &str) -> Option<String> {
-    efi_directories(files, esp)
-        .into_iter()
-        .filter(|dir| !dir.to_ascii_lowercase().ends_with("/boot"))
-        .find(|dir| {
-            files
-                .names(dir)
-                .iter()
-                .any(|name| name.to_ascii_lowercase().starts_with("shim") && is_efi(name))
-        })
-}
-
-pub(crate) fn is_efi(name: &str) -> bool {
-    name.to_ascii_lowercase().ends_with(".efi")
-}
-
-fn loader(files: &dyn Files, esp: Option<&str>) -> Option<Loader> {
-    let grub_tool = has_program(files, "grub-install") || has_program(files, "grub2-install");
-    let configured = first_of(files, &["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"]).is_some();
-    let signed_grub = esp.is_some_and(|esp| shim_directory(files, esp).is_some());
-    if configured && (grub_tool || signed_grub) {
-        return Some(Loader::Grub);
-    }
-    let systemd_boot = esp.is_some_and(|esp| {
-        efi_directories(files, esp).iter().any(|dir| {
-            files
-                .names(dir)
-                .iter()
-                .any(|name| name.starts_with("systemd-boot"))
-        })
-    });
-    if systemd_boot {
-        return Some(Loader::SystemdBoot);
-    }
-    let extlinux = ["/boot/extlinux/extlinux.conf", "/boot/syslinux/syslinux.cfg"];
-    if first_of(files, &extlinux).is_some() && has_program(files, "extlinux") {
-        return Some(Loader::Extlinux);
-    }
-    if files.exists("/etc/lilo.conf") && has_program(files, "lilo") {
-        return Some(Loader::Lilo);
-    }
-    let has_kernel = !crate::initramfs::releases(files).is_empty();
-    (grub_tool && has_kernel && !grub_platforms(files).is_empty()).then_some(Loader::Grub)
-}
-
-/// The loaders that can be installed here, by their tools.
-fn tools(files: &dyn Files) -> Vec<Loader> {
-    [
-        ("grub-install", Loader::Grub),
-        ("grub2-install", Loader::Grub),
-        ("bootctl", Loader::SystemdBoot),
-        ("extlinux", Loader::Extlinux),
-        ("lilo", Loader::Lilo),
-    ]
-    .into_iter()
-    .filter(|(name, _)| has_program(files, name))
-    .map(|(_, loader)| loader)
-    .collect()
-}
-
-/// The platforms that GRUB is there for, by the directories with its modules.
-fn grub_platforms(files: &dyn Files) -> Vec<String> {
-    let mut platforms: Vec<String> = ["/usr/lib/grub", "/usr/lib/grub2", "/usr/share/grub2"]
-        .iter()
-        .flat_map(|dir| files.names(dir).into_iter().map(move |name| (dir, name)))
-        .filter(|(dir, name)| files.exists(&format!("{dir}/{name}/modinfo.sh")))
-        .map(|(_, name)| name)
-        .collect();
-    platforms.sort();
-    platforms.dedup();
-    platforms
 }
 
 #[cfg(test)]

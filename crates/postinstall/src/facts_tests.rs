@@ -1,9 +1,8 @@
-//! Systems told by their files.
+//! A clone as the plans know it.
 
 use ka_disk::spec::GoldenDevice;
 
 use super::*;
-use crate::files::fixture::Texts;
 
 /// A clone with /boot/efi, swap and root on an NVMe disk, whose golden node had them on sda.
 pub(crate) fn facts() -> Facts {
@@ -48,6 +47,8 @@ pub(crate) fn facts() -> Facts {
         server: "10.0.1.1:30765".to_owned(),
         firmware: Firmware::Bios,
         secure_boot: false,
+        sbat_level: Vec::new(),
+        known_partitions: KnownPartitions::default(),
         keep_uuids: false,
         disks: vec![DiskFact {
             drive: "sda".to_owned(),
@@ -76,52 +77,6 @@ pub(crate) fn facts() -> Facts {
         mounts: vec![mount("/", &root, 3, "ext4"), mount("/boot/efi", &esp, 1, "vfat")],
         boot: BootSpec::default(),
     }
-}
-
-const KERNEL: [(&str, &str); 2] = [
-    ("/boot/vmlinuz-6.1.0-42", ""),
-    ("/lib/modules/6.1.0-42/modules.dep", ""),
-];
-
-#[test]
-fn grub_is_found_by_its_configuration_or_by_its_tool_beside_a_kernel() {
-    let tool = Texts::new(&KERNEL)
-        .with("/usr/sbin/grub-install", "")
-        .with("/usr/lib/grub/i386-pc/modinfo.sh", "")
-        .with("/usr/lib/grub/x86_64-efi/modinfo.sh", "");
-    let boot = detect(&tool);
-    assert_eq!(boot.loader, Some(Loader::Grub));
-    assert_eq!(boot.grub_platforms, ["i386-pc", "x86_64-efi"]);
-    assert_eq!(boot.tools, [Loader::Grub]);
-    assert_eq!((boot.shim, boot.esp), (false, None));
-    let redhat = Texts::new(&KERNEL)
-        .with("/boot/grub2/grub.cfg", "")
-        .with("/boot/efi/EFI/redhat/shimx64.efi", "")
-        .with("/boot/efi/EFI/BOOT/BOOTX64.EFI", "");
-    let boot = detect(&redhat);
-    assert_eq!((boot.loader, boot.shim), (Some(Loader::Grub), true));
-    assert_eq!(boot.esp.as_deref(), Some("/boot/efi"));
-}
-
-#[test]
-fn the_other_loaders_are_found_and_a_data_disk_has_none() {
-    let systemd = Texts::new(&KERNEL).with("/efi/EFI/systemd/systemd-bootx64.efi", "");
-    assert_eq!(detect(&systemd).loader, Some(Loader::SystemdBoot));
-    let extlinux = Texts::new(&KERNEL)
-        .with("/boot/extlinux/extlinux.conf", "")
-        .with("/usr/bin/extlinux", "");
-    assert_eq!(detect(&extlinux).loader, Some(Loader::Extlinux));
-    let lilo = Texts::new(&KERNEL)
-        .with("/etc/lilo.conf", "")
-        .with("/sbin/lilo", "");
-    assert_eq!(detect(&lilo).loader, Some(Loader::Lilo));
-    assert_eq!(detect(&Texts::new(&KERNEL)), GoldenBoot::default());
-    // grub-common on a machine without a kernel of its own: a container.
-    let container = Texts::new(&[
-        ("/usr/sbin/grub-install", ""),
-        ("/usr/lib/grub/i386-pc/modinfo.sh", ""),
-    ]);
-    assert_eq!(detect(&container).loader, None);
 }
 
 #[test]

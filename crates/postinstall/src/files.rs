@@ -20,6 +20,15 @@ pub enum Kind {
     Other,
 }
 
+/// What a file had when it was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Length, bytes.
+    pub len: u64,
+    /// When its content changed last: seconds and nanoseconds since 1970, in a test whatever tells two contents apart.
+    pub modified: (i64, u64),
+}
+
 /// Files by absolute path. Links on the way and at the end are followed as the system itself would, but for
 /// [`Self::kind`], which tells of the link.
 pub trait Files {
@@ -44,6 +53,9 @@ pub trait Files {
 
     /// Whether a file or directory is there, behind links.
     fn exists(&self, path: &str) -> bool;
+
+    /// Something that changes when a file is written, for comparing; `None` when there is none of that name.
+    fn stamp(&self, path: &str) -> Option<Stamp>;
 }
 
 /// The first of `paths` that is there.
@@ -89,7 +101,7 @@ pub(crate) mod fixture {
 
     use std::collections::BTreeMap;
 
-    use super::{Files, Kind, io};
+    use super::{Files, Kind, Stamp, io};
 
     /// Path and content; a path that ends in `/` is an empty directory, a content that begins with `-> ` a link.
     #[derive(Debug, Default, Clone)]
@@ -146,6 +158,17 @@ pub(crate) mod fixture {
         fn exists(&self, path: &str) -> bool {
             let dir = format!("{}/", path.trim_end_matches('/'));
             self.0.contains_key(path) || self.0.keys().any(|file| file.starts_with(&dir))
+        }
+
+        fn stamp(&self, path: &str) -> Option<Stamp> {
+            let bytes = self.0.get(path)?;
+            let sum = bytes
+                .iter()
+                .fold(7_u64, |sum, byte| sum.wrapping_mul(31) + u64::from(*byte));
+            Some(Stamp {
+                len: bytes.len() as u64,
+                modified: (0, sum),
+            })
         }
     }
 }

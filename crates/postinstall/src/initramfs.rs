@@ -3,8 +3,9 @@
 //! What is booted need not be what the tool makes: systemd-boot takes a copy on the EFI system partition
 //! (`boot_entries.rs`), and in a clone the hooks that copy it do nothing or harm. So it is copied here.
 
-use std::cmp::Ordering;
 use std::time::Duration;
+
+use ka_distro::kernel;
 
 use crate::boot_entries;
 use crate::facts::Facts;
@@ -17,7 +18,6 @@ const BUILD_LIMIT: Duration = Duration::from_secs(3600);
 /// 100 MB onto a slow stick.
 const COPY_LIMIT: Duration = Duration::from_secs(600);
 
-const MODULE_LISTS: [&str; 2] = ["/lib/modules", "/usr/lib/modules"];
 const BEGIN: &str = "# KA: what this machine's hardware needs";
 const END: &str = "# KA: end";
 
@@ -61,46 +61,24 @@ fn update_initramfs_is_dracuts(files: &dyn Files) -> bool {
         .any(|path| matches!(text(files, path), Ok(Some(script)) if script.contains("dracut")))
 }
 
-/// The installed kernels, by release, newest first: those with modules and an image to boot.
+/// The installed kernels, by release, those with modules and an image to boot: the plain ones before special ones (a cloud's,
+/// for debugging), newest first.
 #[must_use]
 pub fn releases(files: &dyn Files) -> Vec<String> {
     let has_image = |release: &String| {
-        let images = [
-            format!("/boot/vmlinuz-{release}"),
-            format!("/boot/vmlinux-{release}"),
-            format!("/lib/modules/{release}/vmlinuz"),
-            format!("/usr/lib/modules/{release}/vmlinuz"),
-        ];
+        let images = kernel::images(release, &|dir| files.names(dir));
         images.iter().any(|image| files.exists(image))
     };
-    let mut releases: Vec<String> = MODULE_LISTS
+    let mut releases: Vec<String> = kernel::MODULE_DIRS
         .iter()
         .flat_map(|dir| files.names(dir).into_iter().map(move |name| (dir, name)))
         .filter(|(dir, name)| files.exists(&format!("{dir}/{name}/modules.dep")))
         .map(|(_, name)| name)
         .filter(has_image)
         .collect();
-    releases.sort_by(|a, b| by_version(b, a));
+    releases.sort_by(|a, b| kernel::by_preference(b, a));
     releases.dedup();
     releases
-}
-
-/// Runs of digits compare as numbers: 6.1.0-9 is older than 6.1.0-10.
-fn by_version(a: &str, b: &str) -> Ordering {
-    let parts = |text: &str| -> Vec<(u64, String)> {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-            let number = rest[..digits].parse().unwrap_or(0);
-            let tail = &rest[digits..];
-            let word = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-            parts.push((number, tail[..word].to_owned()));
-            rest = &tail[word..];
-        }
-        parts
-    };
-    parts(a).cmp(&parts(b))
 }
 
 /// Plans the module list and the rebuilding.
@@ -198,7 +176,7 @@ fn initramfs_tools(
 ) -> Result<(), PostError> {
     const LIST: &str = "/etc/initramfs-tools/modules";
     let old = text_or_empty(files, LIST)?;
-    let new = with_block(&old, modules);
+    let new = with_lines(&old, modules);
     if new != old {
         plan.write(LIST, new, vec![modules.join(" ")]);
     }
@@ -212,22 +190,25 @@ fn initramfs_tools(
     Ok(())
 }
 
-/// The text with our lines in it, those of an earlier run replaced.
-fn with_block(old: &str, modules: &[String]) -> String {
+/// The text with our lines at its end, those of an earlier run replaced. Nothing else of it changes.
+fn with_lines(old: &str, lines: &[String]) -> String {
     let mut text = String::new();
     let mut inside = false;
-    for line in old.lines() {
+    for line in old.split_inclusive('\n') {
         match line.trim() {
             BEGIN => inside = true,
-            END => inside = false,
+            END if inside => inside = false,
             _ if inside => {}
-            _ => text += &format!("{line}\n"),
+            _ => text += line,
         }
     }
-    if modules.is_empty() {
+    if lines.is_empty() {
         return text;
     }
-    text + &format!("{BEGIN}\n{}\n{END}\n", modules.join("\n"))
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text + &format!("{BEGIN}\n{}\n{END}\n", lines.join("\n"))
 }
 
 fn dracut(plan: &mut Plan, files: &dyn Files, releases: &[String], modules: &[String], options: &[String]) {
@@ -258,12 +239,7 @@ struct Images {
 /// The images of a kernel, by the names they have here; `otherwise` when there is none yet. Where kernel-install keeps one
 /// on the ESP beside the one in /boot, the loader takes the former and the latter is what the next update starts from.
 fn images(files: &dyn Files, release: &str, otherwise: &str) -> Images {
-    let mut built = vec![
-        format!("/boot/initramfs-{release}.img"),
-        format!("/boot/initrd.img-{release}"),
-        format!("/boot/initrd-{release}"),
-        format!("/boot/initrd-{release}.img"),
-    ];
+    let mut built = kernel::initramfs(release, &|dir| files.names(dir));
     built.retain(|name| files.exists(name));
     // One name may be a link to another.
     if built.iter().any(|name| files.kind(name) == Some(Kind::File)) {
@@ -288,22 +264,17 @@ fn mkinitcpio(
 ) -> Result<(), PostError> {
     const CONFIG: &str = "/etc/mkinitcpio.conf";
     let old = text_or_empty(files, CONFIG)?;
-    let line = format!("MODULES=({})", modules.join(" "));
-    let mut found = false;
-    let mut lines: Vec<String> = old
-        .lines()
-        .map(|old| {
-            let Some(value) = old.strip_prefix("MODULES=") else {
-                return old.to_owned();
-            };
-            found = true;
-            format!("MODULES=({})", merged(value, modules).join(" "))
-        })
-        .collect();
-    if !found {
-        lines.push(line);
+    // bash reads the file: the last line adds to whatever is before it, in whatever form (array, text, several lines). It is
+    // not `+=`, which would leave a text of several names one name.
+    let addition = match modules.is_empty() {
+        true => Vec::new(),
+        false => vec![format!("MODULES=(${{MODULES[@]}} {})", modules.join(" "))],
+    };
+    let new = with_lines(&old, &addition);
+    if new != old {
+        plan.write(CONFIG, new, vec![modules.join(" ")]);
     }
-    plan.write(CONFIG, format!("{}\n", lines.join("\n")), vec![modules.join(" ")]);
+    drop_in(plan, files, &addition);
     run(plan, "all kernels", &["mkinitcpio", "-P"], options);
     // With kernel-install there are no presets, and -P makes nothing.
     for release in releases {
@@ -319,16 +290,23 @@ fn mkinitcpio(
     Ok(())
 }
 
-/// The modules of `(a b)` or `"a b"` and ours, each once.
-fn merged(value: &str, modules: &[String]) -> Vec<String> {
-    let plain = value.trim().trim_matches(['(', ')', '"', '\'']);
-    let mut all: Vec<String> = plain.split_whitespace().map(ToOwned::to_owned).collect();
-    for module in modules {
-        if !all.contains(module) {
-            all.push(module.clone());
+/// Files of their own may set the list anew, and are read after the main one: ours is the last of them.
+fn drop_in(plan: &mut Plan, files: &dyn Files, lines: &[String]) {
+    const DIR: &str = "/etc/mkinitcpio.conf.d";
+    const OURS: &str = "zz-ka-hardware.conf";
+    let names = files.names(DIR);
+    let path = format!("{DIR}/{OURS}");
+    if lines.is_empty() {
+        if names.iter().any(|name| name == OURS) {
+            plan.remove(path, "nothing more is needed here");
         }
+    } else if names.iter().any(|name| name.ends_with(".conf")) {
+        plan.write(
+            path,
+            format!("# Written by KA\n{}\n", lines.join("\n")),
+            lines.to_vec(),
+        );
     }
-    all
 }
 
 fn mkinitrd(plan: &mut Plan, files: &dyn Files, releases: &[String], modules: &[String], options: &[String]) {

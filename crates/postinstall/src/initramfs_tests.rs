@@ -156,15 +156,79 @@ fn a_unified_kernel_image_is_said_to_stay_as_it_was() {
     );
 }
 
+/// What bash makes of the configuration, as mkinitcpio reads it: the names, each once.
+fn modules_by_bash(config: &str) -> Vec<String> {
+    let script = format!("{config}\nset -f\nprintf '%s\\n' \"${{MODULES[@]}}\"");
+    let ran = ka_host::run::Tool::new("bash")
+        .args(["-c", &script])
+        .run()
+        .unwrap();
+    let mut modules: Vec<String> = ran.text().lines().map(ToOwned::to_owned).collect();
+    modules.sort();
+    modules.dedup();
+    modules
+}
+
 #[test]
-fn arch_keeps_the_modules_it_had() {
-    let files = system("mkinitcpio").with("/etc/mkinitcpio.conf", "MODULES=(ext4 ahci)\nHOOKS=(base udev)\n");
-    let plan = plan(&files, &facts(), &needed()).unwrap();
+fn arch_keeps_the_modules_it_had_in_whatever_shape_they_stand() {
+    for (config, expected) in [
+        ("MODULES=(ext4 ahci)\nHOOKS=(base udev)\n", "ahci ext4 libata"),
+        (
+            "MODULES=(\n  vfio # passthrough\n  vfio_pci\n)\nHOOKS=(base)\n",
+            "ahci libata vfio vfio_pci",
+        ),
+        ("MODULES=(ext4) # root\n", "ahci ext4 libata"),
+        ("MODULES=(ext4)\nMODULES+=(btrfs)\n", "ahci btrfs ext4 libata"),
+        ("MODULES=\"ext4 xfs\"\n", "ahci ext4 libata xfs"),
+        ("MODULES='ext4'", "ahci ext4 libata"),
+        ("  MODULES=(ext4)\n", "ahci ext4 libata"),
+        ("# MODULES=(ext4)\nMODULES=()\n", "ahci libata"),
+        ("HOOKS=(base)\n", "ahci libata"),
+        ("", "ahci libata"),
+    ] {
+        let files = system("mkinitcpio").with("/etc/mkinitcpio.conf", config);
+        let made = plan(&files, &facts(), &needed()).unwrap();
+        let text = written(&made, "/etc/mkinitcpio.conf");
+        assert!(text.starts_with(config), "{text}");
+        assert_eq!(modules_by_bash(&text).join(" "), expected, "{text}");
+        assert_eq!(commands(&made), ["mkinitcpio -P"]);
+        // A clone of a clone has the lines once.
+        let again = plan(&files.with("/etc/mkinitcpio.conf", &text), &facts(), &needed()).unwrap();
+        let rewritten = again
+            .actions
+            .iter()
+            .any(|action| matches!(action, Action::Write { .. }));
+        assert!(!rewritten, "{again}");
+    }
+}
+
+#[test]
+fn a_file_of_its_own_that_sets_archs_modules_anew_is_followed_by_ours_and_nothing_to_add_changes_nothing() {
+    let files = system("mkinitcpio")
+        .with("/etc/mkinitcpio.conf", "MODULES=(ext4)\n")
+        .with("/etc/mkinitcpio.conf.d/gpu.conf", "MODULES=(i915)\n");
+    let made = plan(&files, &facts(), &needed()).unwrap();
+    let drop_in = written(&made, "/etc/mkinitcpio.conf.d/zz-ka-hardware.conf");
     assert_eq!(
-        written(&plan, "/etc/mkinitcpio.conf"),
-        "MODULES=(ext4 ahci libata)\nHOOKS=(base udev)\n"
+        modules_by_bash(&format!("MODULES=(i915)\n{drop_in}")),
+        ["ahci", "i915", "libata"]
     );
-    assert_eq!(commands(&plan), ["mkinitcpio -P"]);
+    let nothing = plan(&files, &facts(), &Needed::default()).unwrap();
+    assert_eq!(nothing.actions.len(), 1, "{nothing}");
+}
+
+#[test]
+fn a_gentoo_kernel_gets_its_image_under_the_name_that_it_has() {
+    let files = Texts::new(&[
+        ("/boot/kernel-genkernel-x86_64-6.6.62-gentoo", ""),
+        ("/boot/initramfs-genkernel-x86_64-6.6.62-gentoo", ""),
+        ("/lib/modules/6.6.62-gentoo/modules.dep", ""),
+        ("/usr/bin/dracut", ""),
+    ]);
+    assert_eq!(
+        commands(&plan(&files, &facts(), &needed()).unwrap()),
+        ["dracut --force /boot/initramfs-genkernel-x86_64-6.6.62-gentoo 6.6.62-gentoo"]
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! - [`names`]: the one model of names of devices that both of them use, and the sweep at the end
 //! - [`identity`]: names, ids, keys that no two machines share
 //! - [`modprobe`], [`initramfs`]: the drivers of this node's hardware
+//! - [`golden_boot`]: how the golden node boots, and whether a clone of it could
 //! - [`bootloader`]: installed by its own tools, and checked
 //! - [`hooks`]: the operator's own steps
 //!
@@ -13,9 +14,11 @@
 mod boot_entries;
 pub mod bootloader;
 pub mod chroot;
+mod esp;
 pub mod facts;
 pub mod files;
 pub mod fstab;
+pub mod golden_boot;
 pub mod hooks;
 pub mod identity;
 pub mod initramfs;

@@ -17,7 +17,7 @@ use rustix::fs::{
     ioctl_getflags, ioctl_setflags, mkdirat, openat2, symlinkat, unlinkat,
 };
 
-use crate::files::{Files, Kind, MAX_TEXT_BYTES};
+use crate::files::{Files, Kind, MAX_TEXT_BYTES, Stamp};
 
 /// The tree under the mount directory.
 #[derive(Debug)]
@@ -241,6 +241,14 @@ impl Files for Root {
 
     fn exists(&self, path: &str) -> bool {
         self.open_file(Path::new(path), OFlags::PATH).is_ok()
+    }
+
+    fn stamp(&self, path: &str) -> Option<Stamp> {
+        let stat = fstat(self.open_file(Path::new(path), OFlags::PATH).ok()?).ok()?;
+        Some(Stamp {
+            len: u64::try_from(stat.st_size).ok()?,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+        })
     }
 }
 

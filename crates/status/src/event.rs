@@ -71,6 +71,8 @@ pub enum Step {
     Unmount,
     /// Writing the partition table and the boot code: the disk becomes bootable here, last.
     WriteTable,
+    /// Entering the boot loader in the firmware's boot menu (UEFI).
+    BootEntry,
     /// Reading the table back and comparing it with the plan.
     Verify,
     /// Reporting to the server.
@@ -109,6 +111,7 @@ impl Step {
             Self::Sync => "syncing",
             Self::Unmount => "unmounting",
             Self::WriteTable => "writing partition table",
+            Self::BootEntry => "making the firmware's boot entry",
             Self::Verify => "verifying",
             Self::Report => "reporting",
             Self::Reboot => "rebooting",

@@ -2,30 +2,14 @@
 
 use std::fmt::Write as _;
 
+use ka_distro::efi::{self, Arch};
+
 use crate::menu::{Menu, Origin};
 
 /// Fetched by HTTP and run; when that works, big files come by HTTP too.
 pub(crate) const HTTP_PROBE: &str = "ka-http";
 /// What it says.
 pub(crate) const HTTP_PROBE_TEXT: &str = "set files=$ka_http\n";
-
-/// Where boot loaders lie on an EFI system partition, in the order tried: distributions' own shims first, because under
-/// Secure Boot a GRUB alone is refused by the firmware; the fallback path last, because Debian's fallback program there
-/// rewrites the boot entries.
-const LOADERS: [&str; 12] = [
-    "/EFI/debian/shimx64.efi",
-    "/EFI/ubuntu/shimx64.efi",
-    "/EFI/fedora/shimx64.efi",
-    "/EFI/redhat/shimx64.efi",
-    "/EFI/centos/shimx64.efi",
-    "/EFI/opensuse/shim.efi",
-    "/EFI/debian/grubx64.efi",
-    "/EFI/systemd/systemd-bootx64.efi",
-    "/EFI/Microsoft/Boot/bootmgfw.efi",
-    "/EFI/BOOT/BOOTX64.EFI",
-    "/EFI/BOOT/BOOTIA32.EFI",
-    "/EFI/BOOT/BOOTAA64.EFI",
-];
 
 /// Big files by HTTP where this GRUB can: it has the module, and reaches our port, which is seen by fetching a line that
 /// says so (`[ -e … ]` is never true of a file on the net). By TFTP otherwise.
@@ -56,11 +40,25 @@ insmod http
 source $ka_http/{HTTP_PROBE}
 
 menuentry 'local: boot from the disk of this machine' --id local {{
-  for loader in {loaders}; do
-    if search --no-floppy --file --set=root $loader; then
-      if chainloader $loader; then boot; fi
-    fi
-  done
+  if [ \"$grub_cpu\" = arm64 ]; then
+    for loader in {aa64}; do
+      if search --no-floppy --file --set=root $loader; then
+        if chainloader $loader; then boot; fi
+      fi
+    done
+  elif [ \"$grub_cpu\" = i386 ]; then
+    for loader in {ia32}; do
+      if search --no-floppy --file --set=root $loader; then
+        if chainloader $loader; then boot; fi
+      fi
+    done
+  else
+    for loader in {x64}; do
+      if search --no-floppy --file --set=root $loader; then
+        if chainloader $loader; then boot; fi
+      fi
+    done
+  fi
   exit 1
 }}
 
@@ -71,10 +69,23 @@ menuentry 'kamethod: ERASE the disks of this machine and clone the golden node o
         title = menu.title,
         default = menu.default,
         secs = menu.timeout_secs(),
-        loaders = LOADERS.join(" "),
+        aa64 = loaders(menu, Arch::Aa64),
+        ia32 = loaders(menu, Arch::Ia32),
+        x64 = loaders(menu, Arch::X64),
         kernel = menu.kernel,
         append = quoted(&menu.append),
     )
+}
+
+/// The loaders to try on such a machine; those of the menu that GRUB's shell would change are left out.
+fn loaders(menu: &Menu, arch: Arch) -> String {
+    let own: Vec<String> = menu
+        .loaders
+        .iter()
+        .filter(|path| is_plain(path))
+        .cloned()
+        .collect();
+    efi::places(arch, &own).join(" ")
 }
 
 /// The file for a GRUB that asked by a name without its MAC: it asks again with it.
@@ -88,12 +99,15 @@ pub fn bounce(origin: Origin) -> String {
 
 /// Each word that GRUB's shell would change stands in quotes.
 fn quoted(append: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.,:=/+@%".contains(&b) || b >= 0x80;
-    let words = append
-        .split_whitespace()
-        .map(|word| match word.bytes().all(plain) {
-            true => word.to_owned(),
-            false => format!("'{word}'"),
-        });
+    let words = append.split_whitespace().map(|word| match is_plain(word) {
+        true => word.to_owned(),
+        false => format!("'{word}'"),
+    });
     words.collect::<Vec<_>>().join(" ")
+}
+
+/// Whether GRUB's shell takes the word as it stands.
+fn is_plain(word: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.,:=/+@%".contains(&b) || b >= 0x80;
+    word.bytes().all(plain)
 }

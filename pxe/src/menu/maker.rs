@@ -20,6 +20,7 @@ pub(crate) struct Common {
     pub(crate) kernel: String,
     pub(crate) initrds: Vec<String>,
     pub(crate) append: String,
+    pub(crate) loaders: Vec<String>,
     pub(crate) timeout: Duration,
 }
 
@@ -139,6 +140,7 @@ impl MenuMaker {
             kernel: common.kernel,
             initrds: common.initrds,
             append: words.join(" "),
+            loaders: common.loaders,
         }
     }
 }

@@ -73,6 +73,8 @@ pub struct Menu {
     pub initrds: Vec<String>,
     /// The kernel command line, without `BOOTIF=`.
     pub append: String,
+    /// Boot loaders that `local` looks for before all others, as paths on an EFI system partition.
+    pub loaders: Vec<String>,
 }
 
 /// Where files are fetched from.

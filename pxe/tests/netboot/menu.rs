@@ -19,6 +19,7 @@ fn menu(default: Entry) -> Menu {
         kernel: "vmlinuz".to_owned(),
         initrds: vec!["initrd.img".to_owned(), "join.img".to_owned()],
         append: "kamethod ka.server=10.0.0.1 console=ttyS0,115200 ka.name=node1".to_owned(),
+        loaders: vec!["/EFI/rocky/shimx64.efi".to_owned()],
     }
 }
 
@@ -81,13 +82,25 @@ insmod http
 source $ka_http/ka-http
 
 menuentry 'local: boot from the disk of this machine' --id local {
-  for loader in /EFI/debian/shimx64.efi /EFI/ubuntu/shimx64.efi /EFI/fedora/shimx64.efi /EFI/redhat/shimx64.efi \
-/EFI/centos/shimx64.efi /EFI/opensuse/shim.efi /EFI/debian/grubx64.efi /EFI/systemd/systemd-bootx64.efi \
-/EFI/Microsoft/Boot/bootmgfw.efi /EFI/BOOT/BOOTX64.EFI /EFI/BOOT/BOOTIA32.EFI /EFI/BOOT/BOOTAA64.EFI; do
-    if search --no-floppy --file --set=root $loader; then
-      if chainloader $loader; then boot; fi
-    fi
-  done
+  if [ \"$grub_cpu\" = arm64 ]; then
+    for loader in AA64; do
+      if search --no-floppy --file --set=root $loader; then
+        if chainloader $loader; then boot; fi
+      fi
+    done
+  elif [ \"$grub_cpu\" = i386 ]; then
+    for loader in IA32; do
+      if search --no-floppy --file --set=root $loader; then
+        if chainloader $loader; then boot; fi
+      fi
+    done
+  else
+    for loader in X64; do
+      if search --no-floppy --file --set=root $loader; then
+        if chainloader $loader; then boot; fi
+      fi
+    done
+  fi
   exit 1
 }
 
@@ -97,12 +110,60 @@ menuentry 'kamethod: ERASE the disks of this machine and clone the golden node o
 }
 ";
 
+/// The menu for GRUB with each list of loaders by its processor's name, and the lists.
+fn grub_form(menu: &Menu) -> (String, Vec<Vec<String>>) {
+    let mut lists = Vec::new();
+    let mut text = String::new();
+    for line in menu.write(Form::Grub).split_inclusive('\n') {
+        let words = line
+            .trim()
+            .strip_prefix("for loader in ")
+            .and_then(|rest| rest.strip_suffix("; do"));
+        match words {
+            Some(words) => {
+                lists.push(words.split(' ').map(ToOwned::to_owned).collect());
+                text += &format!(
+                    "    for loader in {}; do\n",
+                    ["AA64", "IA32", "X64"][lists.len() - 1]
+                );
+            }
+            None => text += line,
+        }
+    }
+    (text, lists)
+}
+
+#[test]
+fn local_tries_the_clones_own_loader_then_every_distributions_and_the_fallback_path_last() {
+    let (_, lists) = grub_form(&menu(Entry::Local));
+    for (list, shim, fallback) in [
+        (&lists[0], "/EFI/debian/shimaa64.efi", "/EFI/BOOT/BOOTAA64.EFI"),
+        (&lists[1], "/EFI/debian/shimia32.efi", "/EFI/BOOT/BOOTIA32.EFI"),
+        (&lists[2], "/EFI/debian/shimx64.efi", "/EFI/BOOT/BOOTX64.EFI"),
+    ] {
+        assert_eq!(list[0], "/EFI/rocky/shimx64.efi");
+        assert_eq!(list[1], shim);
+        assert_eq!(list.last().unwrap(), fallback);
+    }
+    for path in [
+        "/EFI/almalinux/shimx64.efi",
+        "/EFI/ol/shimx64.efi",
+        "/EFI/sles/shim.efi",
+        "/EFI/arch/grubx64.efi",
+    ] {
+        assert!(lists[2].iter().any(|place| place == path), "{path}");
+    }
+    let mut odd = menu(Entry::Local);
+    odd.loaders = vec!["/EFI/a b; reboot/x.efi".to_owned()];
+    assert!(!odd.write(Form::Grub).contains("reboot"));
+}
+
 #[test]
 fn an_armed_machine_gets_kamethod_in_three_forms() {
     let menu = menu(Entry::Kamethod);
     assert_eq!(menu.write(Form::Pxelinux), PXELINUX);
     assert_eq!(menu.write(Form::Ipxe), IPXE);
-    assert_eq!(menu.write(Form::Grub), GRUB);
+    assert_eq!(grub_form(&menu).0, GRUB);
 }
 
 #[test]
@@ -118,7 +179,7 @@ fn any_other_machine_gets_the_same_menu_with_another_default() {
     );
     assert_eq!(menu.write(Form::Ipxe), ipxe);
     assert_eq!(
-        menu.write(Form::Grub),
+        grub_form(&menu).0,
         GRUB.replace("set default=kamethod", "set default=local")
     );
 }
@@ -147,5 +208,6 @@ fn another_http_port_and_no_initrd_are_written_as_loaders_read_them() {
 
 #[test]
 fn grub_understands_its_own_form() -> Result<()> {
-    Program::new("grub-script-check").input(GRUB).run().map(drop)
+    let text = menu(Entry::Local).write(Form::Grub);
+    Program::new("grub-script-check").input(text).run().map(drop)
 }

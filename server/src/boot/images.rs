@@ -20,6 +20,8 @@ pub(crate) struct Stage1 {
     pub(crate) kernel: PathBuf,
     /// The boot image, without the join code.
     pub(crate) image: Vec<u8>,
+    /// The golden node's own EFI loader, as a path on its EFI system partition: the clones' is the same.
+    pub(crate) loader: Option<String>,
 }
 
 /// All images of a run.
@@ -40,7 +42,7 @@ pub(crate) struct Images {
 pub(crate) fn make(settings: &BootSettings, root: &Path, spec: &InstallSpec) -> Result<Images> {
     let mut images = Images::default();
     if let Some(plan) = &settings.pxe {
-        images.stage1 = Some(stage1(plan, root, &mut images.notes)?);
+        images.stage1 = Some(stage1(plan, root, spec, &mut images.notes)?);
     }
     images.stage2 = match (&settings.stage2, &settings.pxe, &images.stage1) {
         (Some(path), ..) => {
@@ -55,7 +57,7 @@ pub(crate) fn make(settings: &BootSettings, root: &Path, spec: &InstallSpec) -> 
     Ok(images)
 }
 
-fn stage1(plan: &PxePlan, root: &Path, notes: &mut Vec<String>) -> Result<Stage1> {
+fn stage1(plan: &PxePlan, root: &Path, spec: &InstallSpec, notes: &mut Vec<String>) -> Result<Stage1> {
     let made = ka_initrd::stage1(&Stage1Options {
         root: root.to_owned(),
         kernel: plan.kernel.clone(),
@@ -68,6 +70,7 @@ fn stage1(plan: &PxePlan, root: &Path, notes: &mut Vec<String>) -> Result<Stage1
         release: made.release,
         kernel: made.kernel,
         image: made.image,
+        loader: spec.boot.golden.program.clone(),
     })
 }
 

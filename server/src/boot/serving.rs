@@ -195,6 +195,7 @@ fn config(plan: &PxePlan, stage1: Stage1, contact: &Contact<'_>) -> BootConfig {
         source: Source::Bytes(image),
     }];
     config.append = command_line(plan, contact);
+    config.loaders = stage1.loader.into_iter().collect();
     config
 }
 

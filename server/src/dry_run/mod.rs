@@ -66,6 +66,7 @@ fn clone_text(spec: &InstallSpec, plans: &[Planned], settings: &Settings) -> Res
             writeln!(text, "\n{title}:\n{table}")?;
         }
     }
+    writeln!(text, "\nBoot loader: {}", boot_loader(spec))?;
     excluded(&mut text, spec)?;
     for note in plans.iter().filter_map(|planned| planned.note.as_ref()) {
         writeln!(text, "\nnote: {note}")?;
@@ -74,6 +75,21 @@ fn clone_text(spec: &InstallSpec, plans: &[Planned], settings: &Settings) -> Res
         writeln!(text, "\nwarning: {note}")?;
     }
     Ok(text)
+}
+
+/// What clones boot by.
+fn boot_loader(spec: &InstallSpec) -> String {
+    let boot = &spec.boot;
+    let program = boot.golden.program.as_deref();
+    match (boot.loader.as_deref(), boot.golden.loader) {
+        (Some("none"), _) => "none (-r none): something else has to make the clones bootable".to_owned(),
+        (Some(word), _) => format!("{word} (-r)"),
+        (None, Some(loader)) => match program {
+            Some(program) => format!("{loader}, as on the golden node; UEFI machines start {program}"),
+            None => format!("{loader}, as on the golden node"),
+        },
+        (None, None) => "none known".to_owned(),
+    }
 }
 
 /// Shows the generic mode.

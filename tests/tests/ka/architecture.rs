@@ -12,8 +12,8 @@ use ka_tests::binaries::workspace;
 ///
 /// Beyond the drawing of the architecture: `server → host`, because the operator's `-e` command is run by host's runner,
 /// the only place with exec; both ends tell their story in the types of `status`; `kmod` and `cpio` are what the maker
-/// of an image and the node that unpacks it must agree on; `ka-status` speaks the transport's TLS.
-const ALLOWED: [(&str, &[&str]); 10] = [
+/// of an image and the node that unpacks it must agree on; `distro` is the one table of distributions' names; `ka-status` speaks the transport's TLS.
+const ALLOWED: [(&str, &[&str]); 11] = [
     (
         "ka-server",
         &[
@@ -39,6 +39,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
             "ka-host",
             "ka-proto",
             "ka-kmod",
+            "ka-distro",
             "ka-cpio",
             "ka-dhcpc",
         ],
@@ -48,8 +49,9 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     ("ka-disk", &["ka-host"]),
     ("ka-image", &["ka-host"]),
     ("ka-dhcpc", &["ka-host"]),
-    ("ka-postinstall", &["ka-disk", "ka-host", "ka-kmod"]),
-    ("ka-initrd", &["ka-kmod", "ka-cpio"]),
+    ("ka-postinstall", &["ka-disk", "ka-host", "ka-kmod", "ka-distro"]),
+    ("ka-initrd", &["ka-kmod", "ka-cpio", "ka-distro"]),
+    ("ka-pxe", &["ka-distro"]),
     // Development only: the lab judges from outside and is linked into nothing that is shipped.
     ("xtask", &["ka-tests"]),
 ];

@@ -100,7 +100,11 @@ impl Room {
     /// A server that must end by itself.
     fn refused(&self, more: &[&str]) -> Result<Ended> {
         let root = self.kit.golden.root().display().to_string();
-        let program = self.kit.lab.server_program()?.args(["--root", &root]);
+        let program = self
+            .kit
+            .lab
+            .server_program()?
+            .args(["-r", "none", "--root", &root]);
         program.args(self.args(more)?).limit(LIMIT).finish()
     }
 
@@ -465,12 +469,16 @@ fn bad_boot_options_are_one_line_each_before_anything_starts() -> Result<()> {
     let root = room.kit.golden.root().display().to_string();
     for (args, code, named) in cases {
         let program = room.kit.lab.server_program()?.env("KA_STATIC_CLIENT", &client);
-        let ended = program.args(["--root", &root]).args(args).limit(LIMIT).finish()?;
+        let ended = program
+            .args(["-r", "none", "--root", &root])
+            .args(args)
+            .limit(LIMIT)
+            .finish()?;
         ended.expect(code).with_context(|| format!("{args:?}"))?;
         ended.says(named).with_context(|| format!("{args:?}"))?;
         expect_one_error_line(&ended).with_context(|| format!("{args:?}"))?;
     }
-    let pxe = ["--root", &root, "--pxe", "eth0"];
+    let pxe = ["-r", "none", "--root", &root, "--pxe", "eth0"];
     for (args, named) in [
         (["--kernel", "9.9.9"], "9.9.9"),
         (["--client", "/bin/sh"], "/bin/sh"),

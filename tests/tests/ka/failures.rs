@@ -201,7 +201,7 @@ fn dry_run_of_both_sides_writes_nothing() -> Result<()> {
     let dry = |args: &[&str]| -> Result<Ended> {
         kit.lab
             .server_program()?
-            .args(["-n", "1", "--dry-run", "--root", &root])
+            .args(["-n", "1", "--dry-run", "-r", "none", "--root", &root])
             .args(args)
             .finish()
     };

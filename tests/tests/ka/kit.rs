@@ -106,9 +106,13 @@ impl Kit {
         ])
     }
 
-    /// A server that clones the golden system, ready for nodes.
+    /// A server that clones the golden system, ready for nodes. A system without a boot loader could not boot, which
+    /// has to be wanted.
     pub(crate) fn server(&self, args: &[&str]) -> Result<Server> {
-        self.lab.server(&[&["--root", &self.root()], args].concat())
+        let without = !self.golden.root().join("usr/sbin/grub-install").exists() && !args.contains(&"-r");
+        let loader: &[&str] = if without { &["-r", "none"] } else { &[] };
+        self.lab
+            .server(&[&["--root", &self.root()], loader, args].concat())
     }
 
     /// A node (from 1) that takes a disk for the golden drive.

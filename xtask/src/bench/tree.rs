@@ -144,7 +144,7 @@ impl Bed<'_> {
 
     fn ours(&self, job: &Job<'_>, args: &[&str]) -> Result<Prepared> {
         let root = self.tree.golden.root().to_string_lossy().into_owned();
-        let (server, join) = job.ka_server(&[&["--root", &root], args].concat())?;
+        let (server, join) = job.ka_server(&[&["-r", "none", "--root", &root], args].concat())?;
         let drive = self.tree.golden.disk().name();
         let node = |number: usize| {
             job.on_node(number, self.release.join("ka-client"))

@@ -19,6 +19,20 @@ pub struct GoldenBoot {
     pub shim: bool,
     /// Where its EFI system partition is mounted: `/boot/efi`.
     pub esp: Option<String>,
+    /// The program on it that starts the system, with slashes from the partition's root: `/EFI/ubuntu/shimx64.efi`. The one
+    /// that its firmware has started, else the one in its distribution's directory.
+    pub program: Option<String>,
+    /// What Secure Boot revocation knows shim and GRUB by.
+    pub sbat: Vec<SbatImage>,
+}
+
+/// An EFI program's own list of components and their generations (shim's `SBAT.md`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SbatImage {
+    /// The program: `/EFI/debian/shimx64.efi`.
+    pub program: String,
+    /// Component and generation: `shim`, 4.
+    pub components: Vec<(String, u32)>,
 }
 
 /// The boot loaders that KA installs.
@@ -33,6 +47,12 @@ pub enum Loader {
     Extlinux,
     /// LILO, BIOS only.
     Lilo,
+    /// rEFInd, UEFI only: its files, as they came.
+    Refind,
+    /// Limine, here UEFI only: its files, as they came.
+    Limine,
+    /// None: the firmware starts a unified kernel image by itself.
+    Uki,
 }
 
 impl fmt::Display for Loader {
@@ -42,13 +62,16 @@ impl fmt::Display for Loader {
             Self::SystemdBoot => "systemd-boot",
             Self::Extlinux => "EXTLINUX",
             Self::Lilo => "LILO",
+            Self::Refind => "rEFInd",
+            Self::Limine => "Limine",
+            Self::Uki => "a unified kernel image",
         })
     }
 }
 
 /// A word that is no boot loader.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("-r {0}: write grub, systemd-boot, extlinux, lilo or none")]
+#[error("-r {0}: write grub, systemd-boot, extlinux, lilo, refind, limine, uki or none")]
 pub struct UnknownLoader(pub String);
 
 impl FromStr for Loader {
@@ -61,6 +84,9 @@ impl FromStr for Loader {
             "systemd-boot" | "sd-boot" | "bootctl" | "gummiboot" => Ok(Self::SystemdBoot),
             "extlinux" | "syslinux" => Ok(Self::Extlinux),
             "lilo" => Ok(Self::Lilo),
+            "refind" => Ok(Self::Refind),
+            "limine" => Ok(Self::Limine),
+            "uki" | "efistub" => Ok(Self::Uki),
             _ => Err(UnknownLoader(word.to_owned())),
         }
     }
@@ -77,6 +103,9 @@ mod tests {
             ("systemd-boot", Loader::SystemdBoot),
             ("extlinux", Loader::Extlinux),
             ("lilo", Loader::Lilo),
+            ("refind", Loader::Refind),
+            ("limine", Loader::Limine),
+            ("uki", Loader::Uki),
         ] {
             assert_eq!(word.parse(), Ok(loader));
         }

@@ -18,7 +18,7 @@ pub use features::{BtrfsFeatures, ExtFeatures, F2fsFeatures, FatFeatures, FsFeat
 pub use filesystem::{FsSpec, GoldenDevice, KnownDevice, MountSpec};
 pub use fit::{FitError, check_fit, needed_bytes};
 pub use fs_type::{FsType, UnknownFsType};
-pub use loader::{GoldenBoot, Loader, UnknownLoader};
+pub use loader::{GoldenBoot, Loader, SbatImage, UnknownLoader};
 pub use read_back::ReadBackWhen;
 
 use crate::layout;

@@ -1,27 +1,16 @@
 //! GRUB 2: `grub-install`, `grub-mkconfig`, and what must be true of their work.
 
+use ka_distro::config::{GRUB_CONFIGS, GRUB_DIRS};
+use ka_distro::efi::{Arch, BIOS_PLATFORM, FALLBACK_DIR, Role, is_fallback_dir, is_program, role};
+
 use crate::boot_entries;
-use crate::facts::{Facts, efi_directories, efi_root, is_efi, shim_directory};
-use crate::files::{Files, first_of, has_program, program, text};
+use crate::esp;
+use crate::facts::Facts;
+use crate::files::{Files, first_of, has_program, program, text, text_or_empty};
 use crate::plan::{Plan, PostError};
 use crate::references::expect_own;
 
-use super::{LOADER_LIMIT, pe};
-
-/// GRUB's name of a PC with BIOS.
-pub(super) const BIOS_PLATFORM: &str = "i386-pc";
-/// GRUB's name of this architecture with UEFI, and the suffix of its programs.
-pub(super) const EFI_PLATFORM: &str = if cfg!(target_arch = "aarch64") {
-    "arm64-efi"
-} else {
-    "x86_64-efi"
-};
-/// How this architecture's EFI programs end: `grubx64.efi`, `BOOTX64.EFI`.
-const EFI_SUFFIX: &str = if cfg!(target_arch = "aarch64") {
-    "aa64"
-} else {
-    "x64"
-};
+use super::{LOADER_LIMIT, choice, pe};
 
 pub(super) fn bios(files: &dyn Files, facts: &Facts, disk: &str) -> Result<Plan, PostError> {
     let mut plan = Plan::default();
@@ -33,7 +22,7 @@ pub(super) fn bios(files: &dyn Files, facts: &Facts, disk: &str) -> Result<Plan,
         LOADER_LIMIT,
         &[tool, &target, disk],
     );
-    config(&mut plan, files)?;
+    config(&mut plan, files, None)?;
     debconf(&mut plan, files, disk);
     Ok(plan)
 }
@@ -44,11 +33,11 @@ pub(super) fn uefi(files: &dyn Files, facts: &Facts, esp: &str, shim: bool) -> R
     // Debian's and Ubuntu's grub-install can do more than the others'.
     let debian = files.exists("/etc/debian_version");
     let (target, directory) = (
-        format!("--target={EFI_PLATFORM}"),
+        format!("--target={}", Arch::HERE.grub_platform()),
         format!("--efi-directory={esp}"),
     );
     let doing = format!("installing GRUB in {esp}");
-    if shim && debian && has_signed_parts(files) {
+    if shim && debian && has_signed_parts(files) && install_tool(files).is_ok() {
         let tool = install_tool(files)?;
         plan.run(
             doing,
@@ -72,107 +61,125 @@ pub(super) fn uefi(files: &dyn Files, facts: &Facts, esp: &str, shim: bool) -> R
             argv.extend(["--no-uefi-secure-boot", "--force-extra-removable"]);
             plan.run(doing, LOADER_LIMIT, &argv);
         } else {
-            plan.run(doing.clone(), LOADER_LIMIT, &argv);
+            let id = own_directory(facts).map(|name| format!("--bootloader-id={name}"));
+            let with_id: Vec<&str> = argv.iter().copied().chain(id.as_deref()).collect();
+            plan.run(doing.clone(), LOADER_LIMIT, &with_id);
             argv.push("--removable");
             plan.run(format!("{doing}, fallback path"), LOADER_LIMIT, &argv);
         }
     }
-    config(&mut plan, files)?;
+    config(&mut plan, files, Some(esp))?;
     Ok(plan)
 }
 
-/// The program to enter in the firmware's boot menu, as a path in the clone.
-pub(super) fn efi_loader(files: &dyn Files, esp: &str, shim: bool) -> Result<String, PostError> {
-    let prefix = if shim { "shim" } else { "grub" };
-    let wanted = format!("{prefix}{EFI_SUFFIX}.efi");
-    let found = efi_directories(files, esp)
-        .into_iter()
-        .filter(|dir| !dir.to_ascii_lowercase().ends_with("/boot"))
-        .find_map(|dir| {
-            let name = files
-                .names(&dir)
-                .into_iter()
-                .find(|name| name.eq_ignore_ascii_case(&wanted))?;
-            Some(format!("{dir}/{name}"))
-        });
-    found.ok_or_else(|| PostError::Wrong(format!("there is no {wanted} below {esp}/EFI")))
+/// The golden GRUB's directory on the EFI system partition: its place is the clone's, too, and no old one is left behind.
+fn own_directory(facts: &Facts) -> Option<&str> {
+    let mut parts = facts.boot.golden.program.as_deref()?.rsplit('/');
+    let (program, dir) = (parts.next()?, parts.next()?);
+    (role(program, Arch::HERE) == Some(Role::Grub) && !is_fallback_dir(dir)).then_some(dir)
 }
 
 /// The fallback path is what firmware boots that has lost its variables, or never heard of this disk.
-pub(super) fn check_fallback(files: &dyn Files, esp: &str, shim: bool) -> Result<(), PostError> {
-    let missing = || PostError::Wrong(format!("there is no boot{EFI_SUFFIX}.efi in {esp}/EFI/BOOT"));
-    let path = fallback(files, esp).ok_or_else(missing)?;
-    let bytes = files
-        .read(&path)
-        .map_err(PostError::reading(&path))?
-        .ok_or_else(missing)?;
-    if shim && !pe::is_signed(&bytes) {
+pub(super) fn check_fallback(
+    files: &dyn Files,
+    facts: &Facts,
+    esp: &str,
+    shim: bool,
+) -> Result<(), PostError> {
+    let path = choice::check_fallback(files, esp)?;
+    let bytes = files.read(&path).map_err(PostError::reading(&path))?;
+    if shim && !pe::is_signed(&bytes.unwrap_or_default()) {
         return Err(PostError::Wrong(format!(
             "{path} is not signed, though the golden node boots through shim"
         )));
     }
+    let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
+    let config = format!("{dir}/grub.cfg");
+    expect_own(&config, &text_or_empty(files, &config)?, facts)
+}
+
+/// The configurations are there, boot something, and name the clone's root and no golden file system; no more does what they
+/// read beside: boot entries, and the environment blocks, in which Red Hat 8 keeps the kernel's command line.
+pub(super) fn check_config(files: &dyn Files, facts: &Facts, esp: Option<&str>) -> Result<(), PostError> {
+    let mut paths: Vec<String> = GRUB_CONFIGS.iter().map(|path| (*path).to_owned()).collect();
+    paths.retain(|path| files.exists(path));
+    paths.extend(esp.map(|esp| full_configs(files, esp)).unwrap_or_default());
+    if paths.is_empty() {
+        return Err(PostError::Wrong(format!("there is no {}", config_path(files))));
+    }
+    for path in &paths {
+        let text = text_or_empty(files, path)?;
+        if text.contains("blscfg") {
+            boot_entries::check_names(files, facts)?;
+        }
+        judge_config(path, &text, facts)?;
+    }
+    let dirs = GRUB_DIRS.map(ToOwned::to_owned).into_iter();
+    let vendors = esp.map(|esp| esp::directories(files, esp)).unwrap_or_default();
+    for dir in dirs.chain(vendors) {
+        let block = format!("{dir}/grubenv");
+        // Its unused rest is one long comment behind the last line.
+        expect_own(&block, &text_or_empty(files, &block)?, facts)?;
+    }
     Ok(())
 }
 
-/// `grub.cfg` is there, boots something, and names the clone's root and no golden file system.
-pub(super) fn check_config(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
-    let path = config_path(files);
-    let text = text(files, path)
-        .map_err(PostError::reading(path))?
-        .ok_or_else(|| PostError::Wrong(format!("there is no {path}")))?;
-    if text.contains("blscfg") {
-        boot_entries::check_names(files, facts)?;
+/// What must be there on the golden node for [`config`] and [`check_config`] to end well.
+///
+/// # Errors
+/// What is missing, and what to do.
+pub(crate) fn check_golden(files: &dyn Files, esp: Option<&str>) -> Result<(), PostError> {
+    let on_esp = esp.map(|esp| full_configs(files, esp)).unwrap_or_default();
+    let elsewhere = first_of(files, &GRUB_CONFIGS);
+    if mkconfig(files).is_some() || elsewhere.is_none() && !on_esp.is_empty() {
+        return Ok(());
     }
-    judge_config(path, &text, facts)
+    Err(PostError::Wrong(format!(
+        "the golden node has no grub-mkconfig to write {} for a clone: install GRUB's tools there, or use -r none",
+        elsewhere.unwrap_or("grub.cfg")
+    )))
+}
+
+/// The configurations on the EFI system partition that are whole ones, as Red Hat 8 has them, not stubs that lead to another.
+pub(crate) fn full_configs(files: &dyn Files, esp: &str) -> Vec<String> {
+    let dirs = esp::directories(files, esp).into_iter();
+    let paths = dirs.map(|dir| format!("{dir}/grub.cfg"));
+    paths
+        .filter(|path| text(files, path).ok().flatten().is_some_and(|text| boots(&text)))
+        .collect()
+}
+
+fn boots(config: &str) -> bool {
+    config.lines().any(|line| {
+        let line = line.trim_start();
+        line.starts_with("linux") || line.starts_with("blscfg")
+    })
 }
 
 fn judge_config(path: &str, text: &str, facts: &Facts) -> Result<(), PostError> {
-    let boots = text.lines().any(|line| {
-        let line = line.trim_start();
-        line.starts_with("linux") || line.starts_with("blscfg")
-    });
-    if !boots {
+    if !boots(text) {
         return Err(PostError::Wrong(format!("{path} boots no kernel")));
     }
     expect_own(path, text, facts)
 }
 
-fn fallback(files: &dyn Files, esp: &str) -> Option<String> {
-    let efi = efi_root(files, esp)?;
-    let boot = files
-        .names(&efi)
-        .into_iter()
-        .find(|name| name.eq_ignore_ascii_case("boot"))?;
-    let wanted = format!("boot{EFI_SUFFIX}.efi");
-    let dir = format!("{efi}/{boot}");
-    let name = files
-        .names(&dir)
-        .into_iter()
-        .find(|name| name.eq_ignore_ascii_case(&wanted))?;
-    Some(format!("{dir}/{name}"))
-}
-
 /// Where no tool puts it, the golden node's shim goes to the fallback path with everything beside it.
 fn keep_shim(plan: &mut Plan, files: &dyn Files, esp: &str) -> Result<(), PostError> {
-    if fallback(files, esp).is_some() {
+    if esp::fallback(files, esp).is_some() {
         return Ok(());
     }
-    let dir = shim_directory(files, esp)
+    let dir = esp::shim_directory(files, esp)
         .ok_or_else(|| PostError::Wrong(format!("the shim that was in {esp} on the golden node is gone")))?;
-    for name in files.names(&dir).into_iter().filter(|name| is_efi(name)) {
+    for name in files.names(&dir).into_iter().filter(|name| is_program(name)) {
         let from = format!("{dir}/{name}");
         let bytes = files
             .read(&from)
             .map_err(PostError::reading(&from))?
             .unwrap_or_default();
-        let is_shim = name.eq_ignore_ascii_case(&format!("shim{EFI_SUFFIX}.efi"));
-        let name = if is_shim {
-            format!("BOOT{}.EFI", EFI_SUFFIX.to_ascii_uppercase())
-        } else {
-            name
-        };
+        let is_shim = role(&name, Arch::HERE) == Some(Role::Shim);
+        let name = if is_shim { Arch::HERE.fallback() } else { &name };
         plan.write(
-            format!("{esp}/EFI/BOOT/{name}"),
+            format!("{esp}/EFI/{FALLBACK_DIR}/{name}"),
             bytes,
             vec![format!("copied from {from}")],
         );
@@ -182,9 +189,10 @@ fn keep_shim(plan: &mut Plan, files: &dyn Files, esp: &str) -> Result<(), PostEr
 
 /// Debian's packages of shim and of the signed GRUB are there.
 pub(crate) fn has_signed_parts(files: &dyn Files) -> bool {
-    files.exists(&format!("/usr/lib/shim/shim{EFI_SUFFIX}.efi.signed"))
+    let (suffix, platform) = (Arch::HERE.suffix(), Arch::HERE.grub_platform());
+    files.exists(&format!("/usr/lib/shim/shim{suffix}.efi.signed"))
         && files.exists(&format!(
-            "/usr/lib/grub/{EFI_PLATFORM}-signed/grub{EFI_SUFFIX}.efi.signed"
+            "/usr/lib/grub/{platform}-signed/grub{suffix}.efi.signed"
         ))
 }
 
@@ -195,7 +203,7 @@ fn install_tool(files: &dyn Files) -> Result<&'static str, PostError> {
 }
 
 fn config_path(files: &dyn Files) -> &'static str {
-    first_of(files, &["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"]).unwrap_or({
+    first_of(files, &GRUB_CONFIGS).unwrap_or({
         if has_program(files, "grub-mkconfig") {
             "/boot/grub/grub.cfg"
         } else {
@@ -204,14 +212,28 @@ fn config_path(files: &dyn Files) -> &'static str {
     })
 }
 
-fn config(plan: &mut Plan, files: &dyn Files) -> Result<(), PostError> {
-    let tool = program(files, &["grub-mkconfig", "grub2-mkconfig"])
-        .ok_or_else(|| PostError::Wrong("the clone has no grub-mkconfig".to_owned()))?;
-    plan.run(
-        "writing grub.cfg",
-        LOADER_LIMIT,
-        &[tool, "-o", config_path(files)],
-    );
+fn mkconfig(files: &dyn Files) -> Option<&'static str> {
+    program(files, &["grub-mkconfig", "grub2-mkconfig"])
+}
+
+/// Every whole configuration is made anew. One on the EFI system partition whose tool is not there was translated as text
+/// before ([`crate::references`]).
+fn config(plan: &mut Plan, files: &dyn Files, esp: Option<&str>) -> Result<(), PostError> {
+    let on_esp = esp.map(|esp| full_configs(files, esp)).unwrap_or_default();
+    let elsewhere = first_of(files, &GRUB_CONFIGS).is_some();
+    let mut paths: Vec<&str> = on_esp.iter().map(String::as_str).collect();
+    if elsewhere || paths.is_empty() {
+        paths.insert(0, config_path(files));
+    }
+    let Some(tool) = mkconfig(files) else {
+        return match elsewhere || on_esp.is_empty() {
+            true => Err(PostError::Wrong("the clone has no grub-mkconfig".to_owned())),
+            false => Ok(()),
+        };
+    };
+    for path in paths {
+        plan.run("writing grub.cfg", LOADER_LIMIT, &[tool, "-o", path]);
+    }
     Ok(())
 }
 
@@ -262,9 +284,9 @@ mod tests {
                 "linux /vmlinuz\noptions root=UUID=aaaaaaaa-0003-4000-8000-000000000003\n",
             ),
         ]);
-        check_config(&files, &facts()).unwrap();
+        check_config(&files, &facts(), None).unwrap();
         let golden = files.with(entry, "options root=UUID=11111111-0003-4000-8000-000000000003\n");
-        let error = check_config(&golden, &facts()).unwrap_err().to_string();
+        let error = check_config(&golden, &facts(), None).unwrap_err().to_string();
         assert!(error.contains(entry), "{error}");
     }
 

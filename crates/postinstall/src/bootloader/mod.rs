@@ -3,7 +3,9 @@
 //! [`choose`] is asked twice: before the first write, with what the server says about the golden node, and in the clone
 //! itself. The programs are the clone's own, run in it ([`crate::chroot`]). A failure here is a failed clone.
 
-mod grub;
+mod choice;
+mod efi_files;
+pub(crate) mod grub;
 mod nvram;
 mod others;
 pub(crate) mod pe;
@@ -12,14 +14,15 @@ use std::fmt;
 use std::time::Duration;
 
 use ka_disk::spec::Loader;
-use ka_disk::table::TableKind;
 
 use crate::boot_entries;
-use crate::facts::{DiskFact, Facts, Firmware};
-use crate::files::Files;
+use crate::esp;
+use crate::facts::Facts;
+use crate::files::{Files, Stamp};
+use crate::golden_boot::role_of;
 use crate::plan::{Clone, Plan, PostError};
 
-pub(crate) use grub::has_signed_parts;
+pub use choice::choose;
 
 /// Installing a loader takes seconds on a machine and some minutes in an emulated one.
 const LOADER_LIMIT: Duration = Duration::from_secs(1800);
@@ -56,15 +59,31 @@ pub enum Install {
         /// `/dev/sda`.
         disk: String,
     },
+    /// A loader whose files on the EFI system partition are all of it: rEFInd, Limine, a unified kernel image.
+    EfiFiles {
+        /// Which.
+        loader: Loader,
+        /// Where that is mounted.
+        esp: String,
+    },
 }
 
 impl Install {
+    /// Where the EFI system partition is mounted, of a loader that is on one.
+    #[must_use]
+    pub fn esp(&self) -> Option<&str> {
+        match self {
+            Self::GrubUefi { esp, .. } | Self::SystemdBoot { esp } | Self::EfiFiles { esp, .. } => Some(esp),
+            Self::GrubBios { .. } | Self::Extlinux { .. } | Self::Lilo { .. } => None,
+        }
+    }
+
     /// The disk whose boot record gets code; none with UEFI.
     #[must_use]
     pub fn boot_disk(&self) -> Option<&str> {
         match self {
             Self::GrubBios { disk } | Self::Extlinux { disk, .. } | Self::Lilo { disk } => Some(disk),
-            Self::GrubUefi { .. } | Self::SystemdBoot { .. } => None,
+            Self::GrubUefi { .. } | Self::SystemdBoot { .. } | Self::EfiFiles { .. } => None,
         }
     }
 
@@ -89,150 +108,9 @@ impl fmt::Display for Install {
             Self::SystemdBoot { esp } => write!(f, "systemd-boot in {esp}"),
             Self::Extlinux { disk, .. } => write!(f, "EXTLINUX on {disk}"),
             Self::Lilo { disk } => write!(f, "LILO on {disk}"),
+            Self::EfiFiles { loader, esp } => write!(f, "{loader} in {esp}"),
         }
     }
-}
-
-/// What `-r`, else the golden node, asks for, and whether it can boot on this node; `None` when nothing is to be
-/// installed. Pure.
-///
-/// # Errors
-/// One line that says why this clone could not boot, and what to change.
-pub fn choose(facts: &Facts) -> Result<Option<Install>, PostError> {
-    let loader = match facts.boot.loader.as_deref() {
-        Some("none") => return Ok(None),
-        Some(word) => Some(
-            word.parse::<Loader>()
-                .map_err(|error| PostError::Wrong(error.to_string()))?,
-        ),
-        None => facts.boot.golden.loader,
-    };
-    let Some(loader) = loader else { return Ok(None) };
-    let golden = &facts.boot.golden;
-    // What the golden node boots by is there, if only as files.
-    if golden.loader != Some(loader) && !golden.tools.contains(&loader) {
-        return Err(PostError::Wrong(format!(
-            "-r {}: the golden node has no {loader}: install it there, or choose another boot loader",
-            facts.boot.loader.as_deref().unwrap_or_default()
-        )));
-    }
-    let install = match (loader, facts.firmware) {
-        (Loader::Grub, Firmware::Bios) => grub_bios(facts)?,
-        (Loader::Grub, Firmware::Uefi) => grub_uefi(facts)?,
-        (Loader::SystemdBoot, Firmware::Uefi) => Install::SystemdBoot { esp: esp(facts)? },
-        (Loader::SystemdBoot, Firmware::Bios) => return Err(other_firmware(loader, "UEFI", "BIOS")),
-        (Loader::Extlinux | Loader::Lilo, Firmware::Uefi) => {
-            return Err(other_firmware(loader, "BIOS", "UEFI"));
-        }
-        (Loader::Extlinux, Firmware::Bios) => extlinux(facts)?,
-        (Loader::Lilo, Firmware::Bios) => Install::Lilo {
-            disk: boot_disk(facts)?.path.clone(),
-        },
-    };
-    if facts.secure_boot && !matches!(install, Install::GrubUefi { shim: true, .. }) {
-        return Err(PostError::Wrong(format!(
-            "Secure Boot is on in this node, and the golden node has no shim for {loader}: install shim-signed and the \
-             signed GRUB on the golden node, or turn Secure Boot off here"
-        )));
-    }
-    Ok(Some(install))
-}
-
-fn other_firmware(loader: Loader, its: &str, ours: &str) -> PostError {
-    PostError::Wrong(format!(
-        "{loader} boots by {its} only, and this node was booted by {ours}: boot it by {its}, or choose another boot \
-         loader with -r"
-    ))
-}
-
-/// The disk that holds /boot: its boot record is the one that leads there.
-fn boot_disk(facts: &Facts) -> Result<&DiskFact, PostError> {
-    let mount = facts.mount_of("/boot").ok_or_else(|| {
-        PostError::Wrong("the clone has no root file system to put a boot loader on: use -r none".to_owned())
-    })?;
-    facts
-        .disk(&mount.disk)
-        .ok_or_else(|| PostError::Wrong(format!("no disk {} to put a boot loader on", mount.disk)))
-}
-
-fn grub_bios(facts: &Facts) -> Result<Install, PostError> {
-    let platforms = &facts.boot.golden.grub_platforms;
-    if !platforms.iter().any(|platform| platform == grub::BIOS_PLATFORM) {
-        return Err(no_platform(facts, grub::BIOS_PLATFORM, "BIOS", "grub-pc-bin"));
-    }
-    let disk = boot_disk(facts)?;
-    if disk.table == TableKind::Gpt && !disk.has_bios_partition {
-        return Err(PostError::Wrong(format!(
-            "this node boots by BIOS, and {} gets a GPT without a place for GRUB: add a line `bios 1` to the desc file of \
-             {} (-p), or `table mbr`",
-            disk.path, disk.drive
-        )));
-    }
-    Ok(Install::GrubBios {
-        disk: disk.path.clone(),
-    })
-}
-
-fn grub_uefi(facts: &Facts) -> Result<Install, PostError> {
-    let golden = &facts.boot.golden;
-    let platform = grub::EFI_PLATFORM;
-    let has_platform = golden.grub_platforms.iter().any(|name| name == platform);
-    if !has_platform && !golden.shim {
-        return Err(no_platform(facts, platform, "UEFI", "grub-efi-amd64"));
-    }
-    Ok(Install::GrubUefi {
-        esp: esp(facts)?,
-        shim: golden.shim,
-    })
-}
-
-fn no_platform(facts: &Facts, platform: &str, firmware: &str, package: &str) -> PostError {
-    let has = facts.boot.golden.grub_platforms.join(", ");
-    let has = if has.is_empty() {
-        "has no GRUB".to_owned()
-    } else {
-        format!("has GRUB for {has} only")
-    };
-    PostError::Wrong(format!(
-        "this node was booted by {firmware}, and the golden node {has}: install GRUB for {platform} there (Debian: \
-         {package}), boot this node the other way, or use -r none"
-    ))
-}
-
-/// The mount point of an EFI system partition that firmware will find.
-fn esp(facts: &Facts) -> Result<String, PostError> {
-    let Some(mount) = facts.esp() else {
-        return Err(PostError::Wrong(
-            "this node was booted by UEFI, and the clone has no EFI system partition: give the golden node one that is \
-             mounted at /boot/efi, or a desc file with a line `esp 256 mount=/boot/efi` (-p)"
-                .to_owned(),
-        ));
-    };
-    let disk = facts.disk(&mount.disk);
-    if disk.is_some_and(|disk| disk.esp == Some(mount.partition)) {
-        return Ok(mount.path.clone());
-    }
-    Err(PostError::Wrong(format!(
-        "partition {} of {}, mounted at {}, is not of type esp, and UEFI will not look into it: make it `esp` in the desc \
-         file (-p)",
-        mount.partition, mount.disk, mount.path
-    )))
-}
-
-fn extlinux(facts: &Facts) -> Result<Install, PostError> {
-    let disk = boot_disk(facts)?;
-    let boot = facts.mount_of("/boot").map(|mount| mount.partition);
-    if disk.active.is_none() || disk.active != boot {
-        return Err(PostError::Wrong(format!(
-            "EXTLINUX boots the active partition, and on {} that is not the one with /boot: add the word `boot` to its line \
-             in the desc file (-p)",
-            disk.path
-        )));
-    }
-    Ok(Install::Extlinux {
-        disk: disk.path.clone(),
-        gpt: disk.table == TableKind::Gpt,
-    })
 }
 
 /// What is to be run and written. Pure.
@@ -246,49 +124,113 @@ pub fn plan(files: &dyn Files, facts: &Facts, install: &Install) -> Result<Plan,
         Install::SystemdBoot { esp } => others::systemd_boot(files, esp),
         Install::Extlinux { .. } => Ok(others::extlinux(files)),
         Install::Lilo { .. } => others::lilo(files),
+        Install::EfiFiles { loader, esp } => efi_files::plan(files, facts, *loader, esp),
     }
 }
 
-/// Enters the loader in the firmware's boot menu, where it has one (UEFI), and reads that back; then looks whether
-/// everything is in its place. Tells what it found.
+/// The boot programs as they were before the loader was installed: what its tool has made is what has changed since.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Before {
+    stamps: Vec<(String, Stamp)>,
+}
+
+impl Before {
+    /// Looks at them; to be called before the plan of [`plan`] is carried out.
+    #[must_use]
+    pub fn of(files: &dyn Files, install: &Install) -> Self {
+        let programs = install
+            .esp()
+            .map(|esp| esp::programs(files, esp))
+            .unwrap_or_default();
+        let paths = programs.iter().map(esp::Program::path);
+        let stamps = paths.filter_map(|path| Some((path.clone(), files.stamp(&path)?)));
+        Self {
+            stamps: stamps.collect(),
+        }
+    }
+
+    fn is_new(&self, files: &dyn Files, path: &str) -> bool {
+        let before = self.stamps.iter().find(|(known, _)| known == path);
+        files.stamp(path) != before.map(|(_, stamp)| *stamp)
+    }
+}
+
+/// What the firmware is to start, found good: to be entered in its boot menu last of all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EfiProgram {
+    /// Where the EFI system partition is mounted.
+    esp: String,
+    /// The program, a path in the clone.
+    path: String,
+}
+
+impl EfiProgram {
+    /// Enters it in the firmware's boot menu and reads that back. Tells what it did. Firmware that keeps no entry is a
+    /// warning (the value): the fallback path was found good before, and boots the clone.
+    pub fn enter(&self, clone: &Clone<'_>, facts: &Facts, told: &mut dyn FnMut(&str)) -> Option<String> {
+        let error = nvram::enter(clone, facts, &self.esp, &self.path, told).err()?;
+        Some(format!(
+            "{error}; the firmware boots this disk by its fallback path ({}) as long as nothing else is before it in its boot \
+             order",
+            esp::fallback(clone.root, &self.esp).unwrap_or_default()
+        ))
+    }
+}
+
+/// Looks whether everything is in its place, and finds the program that the firmware is to start, where it starts one (UEFI).
 ///
 /// # Errors
 /// What is not as it has to be.
 pub fn confirm(
-    clone: &Clone<'_>,
+    files: &dyn Files,
     facts: &Facts,
     install: &Install,
-    told: &mut dyn FnMut(&str),
-) -> Result<(), PostError> {
-    let files = clone.root;
-    match install {
-        Install::GrubBios { .. } => grub::check_config(files, facts)?,
+    before: &Before,
+) -> Result<Option<EfiProgram>, PostError> {
+    let program = match install {
+        Install::GrubBios { .. } => {
+            grub::check_config(files, facts, None)?;
+            None
+        }
         Install::GrubUefi { esp, shim } => {
-            grub::check_config(files, facts)?;
-            let loader = grub::efi_loader(files, esp, *shim)?;
-            grub::check_fallback(files, esp, *shim)?;
-            nvram::enter(clone, facts, esp, &loader, told)?;
+            grub::check_config(files, facts, Some(esp))?;
+            let role = role_of(Loader::Grub, *shim);
+            let path = choice::entered(files, facts, esp, role, before)?;
+            grub::check_fallback(files, facts, esp, *shim)?;
+            Some((esp, path))
         }
         Install::SystemdBoot { esp } => {
-            let loader = others::systemd_boot_loader(files, esp)?;
+            let path = choice::entered(files, facts, esp, role_of(Loader::SystemdBoot, false), before)?;
             boot_entries::check(files, facts)?;
-            nvram::enter(clone, facts, esp, &loader, told)?;
+            choice::check_fallback(files, esp)?;
+            Some((esp, path))
         }
-        Install::Extlinux { .. } => others::check_extlinux(files, facts)?,
-        Install::Lilo { .. } => others::check_lilo(files, facts)?,
-    }
-    Ok(())
+        Install::Extlinux { .. } => {
+            others::check_extlinux(files, facts)?;
+            None
+        }
+        Install::Lilo { .. } => {
+            others::check_lilo(files, facts)?;
+            None
+        }
+        Install::EfiFiles { loader, esp } => {
+            let path = efi_files::check(files, facts, *loader, esp)?;
+            choice::check_fallback(files, esp)?;
+            Some((esp, path))
+        }
+    };
+    Ok(program.map(|(esp, path)| EfiProgram {
+        esp: esp.clone(),
+        path,
+    }))
 }
 
-/// Looks once more when the last hook has run: at what only a hook can make anew.
+/// Looks once more when the last hook has run, at what only a hook can make anew: unified kernel images, whoever starts them.
 ///
 /// # Errors
 /// What is not as it has to be.
-pub fn confirm_last(files: &dyn Files, facts: &Facts, install: &Install) -> Result<(), PostError> {
-    match install {
-        Install::SystemdBoot { .. } => boot_entries::check_unified(files, facts),
-        _ => Ok(()),
-    }
+pub fn confirm_last(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
+    boot_entries::check_unified(files, facts)
 }
 
 #[cfg(test)]

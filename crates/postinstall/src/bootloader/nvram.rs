@@ -1,11 +1,13 @@
 //! The firmware's boot menu (UEFI 2.10 section 3.1), through efibootmgr: an entry for the clone's loader, checked by
 //! reading it back.
 //!
-//! Entries of the same name go: a machine that is cloned every night would fill the firmware's memory with them. A
-//! machine that was booted from the network keeps the network first, and gets the disk next: that is how it is cloned
+//! Entries of partitions that were overwritten go, and those of our name whose partition is on no disk: a machine that is
+//! cloned every night would fill the firmware's memory with them. Those of disks that were kept stay, whatever they are
+//! called. A machine that was booted from the network keeps the network first, and gets the disk next: that is how it is cloned
 //! again when it is armed, and the boot server sends it on to its disk when it is not.
 
-use crate::facts::Facts;
+use crate::chroot::Chroot;
+use crate::facts::{Facts, KnownPartitions};
 use crate::files::{Files, text};
 use crate::plan::{Clone, Command, PostError};
 
@@ -37,6 +39,11 @@ pub(super) fn enter(
     loader: &str,
     told: &mut dyn FnMut(&str),
 ) -> Result<(), PostError> {
+    if !clone.chroot.is_some_and(Chroot::has_variables) {
+        return Err(PostError::Wrong(
+            "no boot entry: this kernel gives no access to the firmware's variables (efi=noruntime, or no efivarfs)".to_owned(),
+        ));
+    }
     let mount = facts
         .esp()
         .filter(|mount| mount.path == esp)
@@ -44,12 +51,21 @@ pub(super) fn enter(
     let label = label(clone.root, loader);
     let path = firmware_path(esp, loader);
     let before = Menu::read(clone)?;
-    for old in before.entries.iter().filter(|entry| entry.label == label) {
+    let ours = mount.device.partuuid.as_deref();
+    for old in before
+        .entries
+        .iter()
+        .filter(|entry| entry.is_dead(&label, ours, &facts.known_partitions))
+    {
         efibootmgr(
             clone,
             "removing an old boot entry",
             &["-q", "-b", &old.number, "-B"],
         )?;
+        told(&format!(
+            "boot entry {} {} removed: {} is no more",
+            old.number, old.label, old.path
+        ));
     }
     let number = mount.partition.to_string();
     efibootmgr(
@@ -97,6 +113,41 @@ pub(super) fn enter(
         order.join(",")
     ));
     Ok(())
+}
+
+impl Entry {
+    /// The partition that it names, as the kernel calls it (PARTUUID): `HD(1,GPT,GUID,…)`, and of an MBR
+    /// `HD(1,MBR,0x0badcafe,…)`.
+    fn partuuid(&self) -> Option<String> {
+        let (_, rest) = self.path.split_once("HD(")?;
+        let mut fields = rest.split([',', ')']);
+        let (number, kind, id) = (fields.next()?, fields.next()?, fields.next()?);
+        let id = id.trim().to_ascii_lowercase();
+        match kind {
+            "GPT" => Some(id),
+            "MBR" => {
+                let signature = u32::from_str_radix(id.strip_prefix("0x").unwrap_or(&id), 16).ok()?;
+                Some(format!(
+                    "{signature:08x}-{:02x}",
+                    number.trim().parse::<u32>().ok()?
+                ))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the partition that it names is gone: overwritten by this clone, or, of entries of our name, on no disk of
+    /// this machine. What names the clone's own partition is made anew.
+    fn is_dead(&self, label: &str, ours: Option<&str>, known: &KnownPartitions) -> bool {
+        let Some(id) = self.partuuid() else { return false };
+        let is_in = |list: &[String]| list.iter().any(|known| known.eq_ignore_ascii_case(&id));
+        let is_ours = ours.is_some_and(|ours| ours.eq_ignore_ascii_case(&id));
+        if self.label == label && is_ours || is_in(&known.erased) {
+            return true;
+        }
+        let kept = known.kept.as_ref();
+        self.label == label && kept.is_some_and(|kept| !is_in(kept))
+    }
 }
 
 impl Menu {
@@ -177,6 +228,9 @@ fn label(files: &dyn Files, loader: &str) -> String {
     if loader.contains("systemd-boot") {
         return "Linux Boot Manager".to_owned();
     }
+    if loader.to_ascii_lowercase().contains("/refind") {
+        return "rEFInd Boot Manager".to_owned();
+    }
     let vendor = loader.rsplit('/').nth(1).unwrap_or("linux").to_owned();
     let release = text(files, "/etc/os-release").ok().flatten().unwrap_or_default();
     let name = release.lines().find_map(|line| line.strip_prefix("NAME="));
@@ -229,6 +283,45 @@ mod tests {
         assert_eq!(menu.find("debian", "", LOADER), None);
         let mbr = Menu::parse("Boot0001* x\tHD(1,MBR,0x0badcafe,0x800,0x82000)/\\EFI\\x\\grubx64.efi\n");
         assert!(mbr.find("x", "0badcafe-01", "\\EFI\\x\\grubx64.efi").is_some());
+        assert_eq!(mbr.entries[0].partuuid().unwrap(), "0badcafe-01");
+    }
+
+    #[test]
+    fn only_entries_of_what_is_gone_are_removed() {
+        let entry = |label: &str, path: &str| Entry {
+            number: "0001".to_owned(),
+            label: label.to_owned(),
+            path: path.to_owned(),
+        };
+        let hd = |id: &str| format!("HD(1,GPT,{id},0x800,0x100000)/File(\\EFI\\debian\\shimx64.efi)");
+        let [erased, kept, nowhere] =
+            ["aaaaaaaa", "bbbbbbbb", "cccccccc"].map(|id| format!("{id}-0000-4000-8000-000000000001"));
+        let known = KnownPartitions {
+            erased: vec![erased.clone()],
+            kept: Some(vec![kept.to_ascii_uppercase()]),
+        };
+        let is_dead = |label: &str, path: &str| entry(label, path).is_dead("debian", Some(PARTUUID), &known);
+        assert!(is_dead("debian", &hd(&erased)));
+        assert!(is_dead("Windows Boot Manager", &hd(&erased.to_ascii_uppercase())));
+        assert!(!is_dead("debian", &hd(&kept)), "a disk that is kept");
+        assert!(is_dead("debian", &hd(&nowhere)));
+        assert!(
+            !is_dead("ubuntu", &hd(&nowhere)),
+            "a disk that is not plugged in today"
+        );
+        assert!(is_dead("debian", &hd(PARTUUID)), "made by a run before");
+        assert!(!is_dead(
+            "debian",
+            "PciRoot(0x0)/Pci(0x3,0x0)/MAC(525400aabbcc,1)/IPv4(0.0.0.0,0,0)"
+        ));
+        let unknown = KnownPartitions {
+            kept: None,
+            ..known.clone()
+        };
+        assert!(
+            !entry("debian", &hd(&nowhere)).is_dead("debian", None, &unknown),
+            "a disk could not be read"
+        );
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! The other loaders: systemd-boot, EXTLINUX, LILO. Their configuration was rewritten as text before
 //! ([`crate::references`]).
 
-use crate::facts::{Facts, efi_root};
+use ka_distro::config::{EXTLINUX_CONFIGS, SYSLINUX_CODE_DIRS};
+use ka_distro::efi::Role;
+
+use crate::esp;
+use crate::facts::Facts;
 use crate::files::{Files, first_of, has_program, text_or_empty};
 use crate::plan::{Plan, PostError};
 use crate::references::expect_own;
@@ -15,8 +19,13 @@ pub(super) fn systemd_boot(files: &dyn Files, esp: &str) -> Result<Plan, PostErr
     let mut plan = Plan::default();
     if !has_program(files, "bootctl") {
         // Its two programs came with the files.
-        systemd_boot_loader(files, esp)?;
-        return Ok(plan);
+        let programs = esp::programs(files, esp);
+        if programs.iter().any(|program| program.role == Role::SystemdBoot) {
+            return Ok(plan);
+        }
+        return Err(PostError::Wrong(format!(
+            "there is no systemd-boot below {esp}/EFI/systemd"
+        )));
     }
     let path = format!("--esp-path={esp}");
     plan.run(
@@ -29,25 +38,10 @@ pub(super) fn systemd_boot(files: &dyn Files, esp: &str) -> Result<Plan, PostErr
     Ok(plan)
 }
 
-/// The program to enter in the firmware's boot menu.
-pub(super) fn systemd_boot_loader(files: &dyn Files, esp: &str) -> Result<String, PostError> {
-    let missing = || PostError::Wrong(format!("there is no systemd-boot below {esp}/EFI/systemd"));
-    let dir = format!("{}/systemd", efi_root(files, esp).ok_or_else(missing)?);
-    let name = files
-        .names(&dir)
-        .into_iter()
-        .find(|name| name.to_ascii_lowercase().starts_with("systemd-boot"))
-        .ok_or_else(missing)?;
-    Ok(format!("{dir}/{name}"))
-}
-
 /// Where its configuration is.
 pub(super) fn extlinux_dir(files: &dyn Files) -> &'static str {
-    if files.exists("/boot/syslinux/syslinux.cfg") && !files.exists("/boot/extlinux") {
-        "/boot/syslinux"
-    } else {
-        "/boot/extlinux"
-    }
+    let found = EXTLINUX_CONFIGS.iter().find(|(_, config)| files.exists(config));
+    found.map_or("/boot/extlinux", |(dir, _)| dir)
 }
 
 pub(super) fn extlinux(files: &dyn Files) -> Plan {
@@ -65,7 +59,7 @@ pub(super) fn extlinux(files: &dyn Files) -> Plan {
 /// disk.
 pub(super) fn check_extlinux(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
     let dir = extlinux_dir(files);
-    let second_stage = format!("{dir}/ldlinux.sys");
+    let second_stage = format!("{}/ldlinux.sys", dir.trim_end_matches('/'));
     if !files.exists(&second_stage) {
         return Err(PostError::Wrong(format!("extlinux left no {second_stage}")));
     }
@@ -106,13 +100,7 @@ fn as_extlinux_reads(path: &str, dir: &str, facts: &Facts) -> String {
 /// EXTLINUX leaves the disk's boot record to its administrator; the code for it comes with syslinux.
 pub(super) fn syslinux_boot_code(files: &dyn Files, gpt: bool) -> Result<Vec<u8>, PostError> {
     let name = if gpt { "gptmbr.bin" } else { "mbr.bin" };
-    let places = [
-        "/usr/lib/syslinux/mbr",
-        "/usr/lib/syslinux",
-        "/usr/share/syslinux",
-        "/usr/lib/EXTLINUX",
-    ]
-    .map(|dir| format!("{dir}/{name}"));
+    let places = SYSLINUX_CODE_DIRS.map(|dir| format!("{dir}/{name}"));
     let places: Vec<&str> = places.iter().map(String::as_str).collect();
     let path = first_of(files, &places).ok_or_else(|| {
         PostError::Wrong(format!(

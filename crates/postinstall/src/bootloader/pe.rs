@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use crate::files::Files;
+
 /// Where the header's place stands.
 const HEADER_AT: usize = 0x3c;
 /// Length of the signature and the COFF header before the optional header.
@@ -32,6 +34,41 @@ pub(crate) fn section(head: &[u8], name: [u8; 8]) -> Option<Range<u64>> {
     let len = u32_at(entry, 8)?.min(u32_at(entry, 16)?);
     let start = u64::from(u32_at(entry, 20)?);
     Some(start..start + u64::from(len))
+}
+
+/// Headers with their table of sections; shim and GRUB have a KiB of them. Bytes.
+const HEAD_LEN: usize = 4096;
+/// A dozen lines; shim's own limit is a page. Bytes.
+const MAX_SBAT: u64 = 16 << 10;
+
+/// The components and generations in a program's section `.sbat` (shim's `SBAT.md`), without the line that is of the format
+/// itself; none where there is no such section.
+pub(crate) fn sbat(files: &dyn Files, path: &str) -> Vec<(String, u32)> {
+    let part = |offset, len| {
+        files
+            .read_part(path, offset, len)
+            .ok()
+            .flatten()
+            .unwrap_or_default()
+    };
+    let Some(place) = section(&part(0, HEAD_LEN), *b".sbat\0\0\0") else {
+        return Vec::new();
+    };
+    let len = (place.end - place.start).min(MAX_SBAT);
+    let text = part(place.start, usize::try_from(len).unwrap_or_default());
+    sbat_lines(&text)
+}
+
+/// `shim,4,UEFI shim,…`: component, generation, and for an image who made it.
+pub(crate) fn sbat_lines(text: &[u8]) -> Vec<(String, u32)> {
+    let text = String::from_utf8_lossy(text);
+    let lines = text.trim_end_matches('\0').lines();
+    let fields = lines.filter_map(|line| {
+        let mut fields = line.split(',');
+        let (component, generation) = (fields.next()?.trim(), fields.next()?.trim().parse().ok()?);
+        Some((component.to_owned(), generation))
+    });
+    fields.filter(|(component, _)| component != "sbat").collect()
 }
 
 /// Where the optional header begins, behind signature and COFF header.

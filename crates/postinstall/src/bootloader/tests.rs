@@ -1,6 +1,11 @@
 //! What is chosen on which machine, and what is run for it.
 
+use ka_disk::spec::SbatImage;
+use ka_disk::table::TableKind;
+use ka_distro::efi::Role;
+
 use super::*;
+use crate::facts::Firmware;
 use crate::facts::tests::facts;
 use crate::files::fixture::Texts;
 use crate::plan::Action;
@@ -36,8 +41,8 @@ fn debian() -> Texts {
 }
 
 #[test]
-fn a_golden_node_without_loader_needs_none_and_none_can_be_asked_for() {
-    assert_eq!(choose(&facts()).unwrap(), None);
+fn a_golden_node_without_loader_is_refused_and_none_can_be_asked_for() {
+    assert!(refusal(&facts()).contains("-r none"));
     let mut facts = bios();
     facts.boot.loader = Some("none".to_owned());
     assert_eq!(choose(&facts).unwrap(), None);
@@ -162,6 +167,7 @@ fn uefi_without_shim_installs_both_paths_on_every_distribution() {
 
 #[test]
 fn the_fallback_path_must_be_signed_where_shim_is() {
+    let facts = uefi();
     let with = |image: &[u8]| {
         let mut files = Texts::default();
         files
@@ -169,11 +175,11 @@ fn the_fallback_path_must_be_signed_where_shim_is() {
             .insert("/boot/efi/EFI/BOOT/BOOTX64.EFI".to_owned(), image.to_vec());
         files
     };
-    grub::check_fallback(&with(&pe::tests::image(9)), "/boot/efi", true).unwrap();
-    grub::check_fallback(&with(&pe::tests::image(0)), "/boot/efi", false).unwrap();
-    let error = grub::check_fallback(&with(&pe::tests::image(0)), "/boot/efi", true).unwrap_err();
+    grub::check_fallback(&with(&pe::tests::image(9)), &facts, "/boot/efi", true).unwrap();
+    grub::check_fallback(&with(&pe::tests::image(0)), &facts, "/boot/efi", false).unwrap();
+    let error = grub::check_fallback(&with(&pe::tests::image(0)), &facts, "/boot/efi", true).unwrap_err();
     assert!(error.to_string().contains("not signed"), "{error}");
-    assert!(grub::check_fallback(&Texts::default(), "/boot/efi", false).is_err());
+    assert!(grub::check_fallback(&Texts::default(), &facts, "/boot/efi", false).is_err());
 }
 
 #[test]
@@ -236,4 +242,238 @@ fn systemd_boot_is_told_not_to_judge_the_provisional_table() {
         "bootctl --esp-path=/boot/efi --no-variables install"
     );
     assert_eq!(command.env[0].0, "SYSTEMD_RELAX_ESP_CHECKS");
+}
+
+const ESP: &str = "/boot/efi";
+const OWN_STUB: &str =
+    "search.fs_uuid aaaaaaaa-0003-4000-8000-000000000003 root\nset prefix=($root)'/boot/grub'\n";
+const DEAD_STUB: &str =
+    "search.fs_uuid 0badc0de-2222-4333-8444-555555555555 root\nset prefix=($root)'/boot/grub'\n";
+
+fn entered(files: &Texts, facts: &Facts, role: Role, before: &Texts) -> String {
+    let install = Install::GrubUefi {
+        esp: ESP.to_owned(),
+        shim: role == Role::Shim,
+    };
+    let before = Before::of(before, &install);
+    choice::entered(files, facts, ESP, Some(role), &before).unwrap_or_else(|error| error.to_string())
+}
+
+#[test]
+fn the_loader_that_was_just_installed_is_entered_whatever_it_is_called_and_whatever_lies_beside_it() {
+    let golden = Texts::new(&[
+        ("/boot/efi/EFI/GRUB/grubx64.efi", "golden"),
+        ("/boot/efi/EFI/zzz/grubx64.efi", "other"),
+    ]);
+    let facts = uefi();
+    for name in ["arch", "GRUB", "my-own", "Arch Linux"] {
+        let path = format!("/boot/efi/EFI/{name}/grubx64.efi");
+        assert_eq!(
+            entered(&golden.clone().with(&path, "new"), &facts, Role::Grub, &golden),
+            path
+        );
+    }
+}
+
+#[test]
+fn else_the_golden_nodes_own_is_entered_and_else_the_one_that_leads_to_the_clone() {
+    let two = Texts::new(&[
+        ("/boot/efi/EFI/debian/shimx64.efi", "shim"),
+        ("/boot/efi/EFI/debian/grub.cfg", DEAD_STUB),
+        ("/boot/efi/EFI/ubuntu/shimx64.efi", "shim"),
+        ("/boot/efi/EFI/ubuntu/grub.cfg", OWN_STUB),
+    ]);
+    let mut facts = uefi();
+    assert_eq!(
+        entered(&two, &facts, Role::Shim, &two),
+        "/boot/efi/EFI/ubuntu/shimx64.efi"
+    );
+    // A directory that leads elsewhere boots nothing, whatever the golden firmware said.
+    facts.boot.golden.program = Some("/EFI/debian/shimx64.efi".to_owned());
+    assert_eq!(
+        entered(&two, &facts, Role::Shim, &two),
+        "/boot/efi/EFI/ubuntu/shimx64.efi"
+    );
+    let unknown = two.with(
+        "/boot/efi/EFI/debian/grub.cfg",
+        "configfile /boot/grub/grub.cfg\n",
+    );
+    assert_eq!(
+        entered(&unknown, &facts, Role::Shim, &unknown),
+        "/boot/efi/EFI/debian/shimx64.efi"
+    );
+}
+
+#[test]
+fn where_nothing_else_tells_the_distributions_own_directory_does_and_doubt_is_said() {
+    let files = Texts::new(&[
+        ("/boot/efi/EFI/centos/shimx64.efi", ""),
+        ("/boot/efi/EFI/redhat/shimx64.efi", ""),
+        ("/boot/efi/EFI/boot/bootx64.efi", ""),
+    ]);
+    let rhel = files
+        .clone()
+        .with("/etc/os-release", "NAME=\"Red Hat\"\nID=\"rhel\"\n");
+    assert_eq!(
+        entered(&rhel, &uefi(), Role::Shim, &rhel),
+        "/boot/efi/EFI/redhat/shimx64.efi"
+    );
+    let doubt = entered(&files, &uefi(), Role::Shim, &files);
+    assert!(doubt.contains("centos") && doubt.contains("redhat"), "{doubt}");
+    let suse = Texts::new(&[
+        ("/boot/efi/EFI/opensuse/shim.efi", ""),
+        ("/boot/efi/EFI/opensuse/grub.efi", ""),
+    ]);
+    assert_eq!(
+        entered(&suse, &uefi(), Role::Shim, &suse),
+        "/boot/efi/EFI/opensuse/shim.efi"
+    );
+}
+
+#[test]
+fn grub_goes_into_the_directory_that_the_golden_node_has() {
+    let mut facts = uefi();
+    facts.boot.golden.program = Some("/EFI/GRUB/grubx64.efi".to_owned());
+    let arch = Texts::new(&[("/usr/bin/grub-install", ""), ("/usr/bin/grub-mkconfig", "")]);
+    let install = choose(&facts).unwrap().unwrap();
+    let commands = commands(&plan(&arch, &facts, &install).unwrap());
+    assert!(
+        commands[0].ends_with("--no-nvram --bootloader-id=GRUB"),
+        "{}",
+        commands[0]
+    );
+    assert!(commands[1].ends_with("--no-nvram --removable"), "{}", commands[1]);
+}
+
+/// RHEL 8: the whole configuration and its environment are on the EFI system partition.
+fn rhel8() -> Texts {
+    Texts::new(&[
+        ("/boot/efi/EFI/redhat/shimx64.efi", "MZ"),
+        ("/boot/efi/EFI/redhat/grubx64.efi", "MZ"),
+        (
+            "/boot/efi/EFI/redhat/grub.cfg",
+            "set timeout=5\ninsmod blscfg\nblscfg\n",
+        ),
+        (
+            "/boot/efi/EFI/redhat/grubenv",
+            "# GRUB Environment Block\nkernelopts=root=UUID=aaaaaaaa-0003-4000-8000-000000000003 ro\n####",
+        ),
+        (
+            "/boot/loader/entries/0123-5.14.conf",
+            "linux /vmlinuz-5.14\noptions $kernelopts\n",
+        ),
+    ])
+}
+
+#[test]
+fn a_red_hat_whose_configuration_is_on_the_efi_system_partition_gets_that_one_written_and_judged() {
+    let mut facts = uefi();
+    facts.boot.golden.shim = true;
+    facts.boot.golden.grub_platforms.clear();
+    facts.boot.golden.tools.clear();
+    let install = choose(&facts).unwrap().unwrap();
+    let with_tool = rhel8().with("/usr/sbin/grub2-mkconfig", "");
+    let made = plan(&with_tool, &facts, &install).unwrap();
+    assert_eq!(
+        commands(&made),
+        ["grub2-mkconfig -o /boot/efi/EFI/redhat/grub.cfg"]
+    );
+    // Without it the text was translated before, and stays.
+    assert_eq!(commands(&plan(&rhel8(), &facts, &install).unwrap()), [""; 0]);
+    grub::check_config(&rhel8(), &facts, Some(ESP)).unwrap();
+    let golden = rhel8().with(
+        "/boot/efi/EFI/redhat/grubenv",
+        "# GRUB Environment Block\nkernelopts=root=UUID=11111111-0003-4000-8000-000000000003 ro\n####",
+    );
+    let error = grub::check_config(&golden, &facts, Some(ESP))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("EFI/redhat/grubenv still names"), "{error}");
+    // A stub is no configuration of its own: nothing may be written over it.
+    let fedora = rhel8()
+        .with(
+            "/boot/efi/EFI/redhat/grub.cfg",
+            "search --fs-uuid --set=dev aaaaaaaa-0003-4000-8000-000000000003\nconfigfile $prefix/grub.cfg\n",
+        )
+        .with("/boot/grub2/grub.cfg", "blscfg\n")
+        .with("/usr/sbin/grub2-mkconfig", "");
+    assert_eq!(
+        commands(&plan(&fedora, &facts, &install).unwrap()),
+        ["grub2-mkconfig -o /boot/grub2/grub.cfg"]
+    );
+}
+
+#[test]
+fn a_loader_that_the_firmware_has_revoked_is_refused_under_secure_boot_only() {
+    let mut facts = uefi();
+    facts.boot.golden.shim = true;
+    facts.boot.golden.sbat = vec![SbatImage {
+        program: "/EFI/debian/shimx64.efi".to_owned(),
+        components: vec![("shim".to_owned(), 2), ("shim.debian".to_owned(), 1)],
+    }];
+    facts.sbat_level = vec![("shim".to_owned(), 4), ("grub".to_owned(), 4)];
+    assert!(choose(&facts).is_ok());
+    facts.secure_boot = true;
+    let text = refusal(&facts);
+    assert!(text.contains("shimx64.efi: shim 2, at least 4"), "{text}");
+    facts.sbat_level[0].1 = 2;
+    assert!(choose(&facts).is_ok());
+}
+
+#[test]
+fn a_loader_that_is_only_files_is_kept_and_gets_the_fallback_path() {
+    let mut facts = uefi();
+    facts.boot.golden.loader = Some(Loader::Refind);
+    let files = Texts::new(&[
+        ("/boot/efi/EFI/refind/refind_x64.efi", "refind"),
+        ("/boot/efi/EFI/refind/refind.conf", "timeout 5\n"),
+        ("/boot/efi/EFI/refind/drivers_x64/ext4_x64.efi", "driver"),
+        (
+            "/boot/refind_linux.conf",
+            "\"x\" \"root=UUID=aaaaaaaa-0003-4000-8000-000000000003\"\n",
+        ),
+    ]);
+    let install = choose(&facts).unwrap().unwrap();
+    assert_eq!(install.to_string(), "rEFInd in /boot/efi");
+    let text = plan(&files, &facts, &install).unwrap().to_string();
+    for name in ["BOOTX64.EFI", "refind.conf", "drivers_x64/ext4_x64.efi"] {
+        assert!(
+            text.contains(&format!("/boot/efi/EFI/BOOT/{name}: copied")),
+            "{text}"
+        );
+    }
+    let whole = files.with("/boot/efi/EFI/BOOT/BOOTX64.EFI", "refind");
+    let found = confirm(&whole, &facts, &install, &Before::default())
+        .unwrap()
+        .unwrap();
+    assert_eq!(found.path, "/boot/efi/EFI/refind/refind_x64.efi");
+    let golden = whole.with(
+        "/boot/refind_linux.conf",
+        "\"x\" \"root=UUID=11111111-0003-4000-8000-000000000003\"\n",
+    );
+    let error = confirm(&golden, &facts, &install, &Before::default())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("/boot/refind_linux.conf still names"), "{error}");
+    facts.firmware = Firmware::Bios;
+    assert!(refusal(&facts).contains("UEFI only"));
+}
+
+#[test]
+fn alpines_extlinux_is_installed_where_its_configuration_is() {
+    let mut facts = bios();
+    facts.boot.loader = Some("extlinux".to_owned());
+    let install = choose(&facts).unwrap().unwrap();
+    let files = Texts::new(&[
+        ("/boot/extlinux.conf", "LABEL lts\n  LINUX vmlinuz-lts\n"),
+        ("/boot/vmlinuz-lts", ""),
+        ("/boot/ldlinux.sys", ""),
+        ("/usr/share/syslinux/mbr.bin", "code"),
+    ]);
+    assert_eq!(
+        commands(&plan(&files, &facts, &install).unwrap()),
+        ["extlinux --install /boot"]
+    );
+    others::check_extlinux(&files, &facts).unwrap();
+    assert_eq!(install.boot_code(&files).unwrap().unwrap(), b"code");
 }

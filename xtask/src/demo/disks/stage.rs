@@ -104,7 +104,7 @@ impl Stage {
         );
         println!("  (n2 and n3 likewise)");
         println!(
-            "golden# ka-server -n 3 -p {drive} desc -x /{EXCLUDED} --root {}\n",
+            "golden# ka-server -n 3 -p {drive} desc -r none -x /{EXCLUDED} --root {}\n",
             self.golden.root().display()
         );
         Ok(())
@@ -119,7 +119,7 @@ impl Stage {
             .server_program()?
             .args(["-n", &self.nodes().to_string(), "-p", &drive])
             .arg(&self.desc)
-            .args(["-x", &format!("/{EXCLUDED}"), "--root"])
+            .args(["-r", "none", "-x", &format!("/{EXCLUDED}"), "--root"])
             .arg(self.golden.root())
             .arg("--join-file")
             .arg(&join)
