@@ -114,7 +114,8 @@ pub(crate) struct Options {
           value_parser = RangedU64ValueParser::<u32>::new().range(..=MAX_RELEASE_TENTHS))]
     pub(crate) release_delay: u32,
 
-    /// Boot loader to reinstall, with options for the initrd tool: 'grub --with=ata_piix'
+    /// Boot loader to reinstall, with options for the initrd tool: 'grub --with=ata_piix'. By default the golden node's; none
+    /// installs none, and clones what could not boot by itself
     #[arg(short = 'r', long = "boot-loader", value_name = "LOADER")]
     pub(crate) boot_loader: Option<String>,
 

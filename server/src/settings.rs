@@ -184,7 +184,9 @@ fn job(options: &Options) -> Result<Job> {
 fn check_loader(option: Option<&str>) -> Result<()> {
     match option.map(|text| text.split_whitespace().next()) {
         None | Some(Some("none")) => Ok(()),
-        Some(None) => bail!("-r is empty; write grub, systemd-boot, extlinux, lilo or none"),
+        Some(None) => {
+            bail!("-r is empty; write grub, systemd-boot, extlinux, lilo, refind, limine, uki or none")
+        }
         Some(Some(word)) => Ok(word.parse::<Loader>().map(drop)?),
     }
 }

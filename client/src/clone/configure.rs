@@ -209,7 +209,7 @@ pub(super) fn enter_in_firmware(work: &mut Installation, journal: &Journal) -> a
     let mounted = work
         .plan
         .mounts
-        .mount_again(&work.plan.mount_dir, Access::ReadOnly)?;
+        .mount_again(&work.plan.mount_dir, Access::ReadWrite)?;
     let root = open_root(work)?;
     let chroot = Chroot::enter(&root, facts(work)?)?;
     let clone = Clone {
@@ -222,8 +222,13 @@ pub(super) fn enter_in_firmware(work: &mut Installation, journal: &Journal) -> a
     if let Some(warning) = warning {
         journal.warning(Step::BootEntry, warning);
     }
-    drop(root);
     chroot.leave()?;
+    // The log in the clone was stored before: it tells of the boot menu, too.
+    if root.exists("/var/log") {
+        root.write(Path::new(LOG), journal.text().as_bytes(), 0o640)
+            .with_context(|| format!("writing the clone's {LOG}"))?;
+    }
+    drop(root);
     Ok(mounted.unmount()?)
 }
 

@@ -8,10 +8,11 @@ use std::time::Duration;
 use ka_distro::kernel;
 
 use crate::boot_entries;
+use crate::configured;
 use crate::facts::Facts;
 use crate::files::{Files, Kind, has_program, text, text_or_empty};
 use crate::modprobe::Needed;
-use crate::plan::{Plan, PostError};
+use crate::plan::{Action, Plan, PostError};
 
 /// One kernel's initramfs takes 20 seconds on a fast disk and many minutes in an emulated machine.
 const BUILD_LIMIT: Duration = Duration::from_secs(3600);
@@ -105,6 +106,9 @@ pub fn plan(files: &dyn Files, facts: &Facts, needed: &Needed) -> Result<Plan, P
         Tool::Mkinitcpio => mkinitcpio(&mut plan, files, &releases, &modules, &options)?,
         Tool::Mkinitrd => mkinitrd(&mut plan, files, &releases, &modules, &options),
     }
+    if tool != Tool::Mkinitcpio {
+        warn_of_others(&mut plan, files);
+    }
     for image in boot_entries::unified(files) {
         plan.warnings.push(format!(
             "{image} is a unified kernel image: its initramfs and command line stay the golden node's unless a hook in \
@@ -112,6 +116,36 @@ pub fn plan(files: &dyn Files, facts: &Facts, needed: &Needed) -> Result<Plan, P
         ));
     }
     Ok(plan)
+}
+
+/// Images that a boot loader loads and that the plan does not make: they have the golden node's drivers. mkinitcpio alone
+/// knows what its presets make.
+fn warn_of_others(plan: &mut Plan, files: &dyn Files) {
+    let runs = plan.actions.iter().filter_map(|action| match action {
+        Action::Run(command) => Some(command),
+        _ => None,
+    });
+    // `update-initramfs -u -k R` makes initrd.img-R, all others say which file.
+    let words = runs.flat_map(|command| command.argv.iter());
+    let made: Vec<&str> = words
+        .map(|word| word.rsplit('/').next().unwrap_or_default())
+        .collect();
+    let is_made = |image: &str| {
+        let of_debian = image.strip_prefix("initrd.img-");
+        let links = files.kind(&format!("/boot/{image}")) == Some(Kind::Link);
+        links || made.contains(&image) || of_debian.is_some_and(|release| made.contains(&release))
+    };
+    let others = configured::initrds(files)
+        .into_iter()
+        .filter(|named| !is_made(&named.image));
+    let warnings = others.map(|named| {
+        format!(
+            "{} loads {}, which is not made anew: it has the drivers of the golden node's hardware",
+            named.config, named.image
+        )
+    });
+    let warnings: Vec<String> = warnings.collect();
+    plan.warnings.extend(warnings);
 }
 
 /// The hardware's modules and those of `--with=MODULE` (mkinitrd's option, understood for every tool), and the other

@@ -3,7 +3,6 @@
 use super::*;
 use crate::facts::tests::facts;
 use crate::files::fixture::Texts;
-use crate::plan::Action;
 use crate::plan::fixture::{commands, written};
 
 fn system(tool: &str) -> Texts {
@@ -215,6 +214,25 @@ fn a_file_of_its_own_that_sets_archs_modules_anew_is_followed_by_ours_and_nothin
     );
     let nothing = plan(&files, &facts(), &Needed::default()).unwrap();
     assert_eq!(nothing.actions.len(), 1, "{nothing}");
+}
+
+#[test]
+fn an_image_that_a_boot_loader_loads_and_nobody_makes_is_named() {
+    let config = "menuentry x {\n  linux /vmlinuz-6.1.0-10 root=/dev/sda\n  initrd /intel-ucode.img /initrd.img-6.1.0-10\n}\n\
+                  menuentry y {\n  initrd /my-own-initrd.img\n}\n# initrd /initrd-old\n";
+    for tool in ["dracut", "update-initramfs", "mkinitrd"] {
+        let files = system(tool)
+            .with("/boot/grub/grub.cfg", config)
+            .with("/boot/my-own-initrd.img", "")
+            .with("/boot/initrd-old", "")
+            .with("/boot/intel-ucode.img", "");
+        let warnings = plan(&files, &facts(), &needed()).unwrap().warnings;
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(
+            warnings[0].starts_with("/boot/grub/grub.cfg loads my-own-initrd.img"),
+            "{warnings:?}"
+        );
+    }
 }
 
 #[test]

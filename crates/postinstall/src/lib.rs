@@ -14,6 +14,7 @@
 mod boot_entries;
 pub mod bootloader;
 pub mod chroot;
+mod configured;
 mod esp;
 pub mod facts;
 pub mod files;

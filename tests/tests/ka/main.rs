@@ -14,6 +14,7 @@ mod failures;
 mod faults;
 mod floods;
 mod generic;
+mod golden_boot;
 mod healing;
 mod hostile;
 mod interrupted;

@@ -418,6 +418,30 @@ fn a_clone_may_keep_the_golden_identity() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_kernel_under_gentoos_name_is_a_kernel_for_drivers_initramfs_and_boot_loader() -> Result<()> {
+    let kit = kit("postgentoo", 1)?;
+    let golden = kit.golden.root();
+    executable(
+        &golden.join("usr/sbin/update-initramfs"),
+        "#!/bin/sh\necho \"$@\" >> /root/initramfs\n",
+    )?;
+    let release = debian::kernel_release(golden)?;
+    let boot = golden.join("boot");
+    fs::rename(
+        boot.join(format!("vmlinuz-{release}")),
+        boot.join(format!("kernel-{release}")),
+    )?;
+    let disk = kit.disk("n1", 2 * GIB, 512)?;
+    run(&kit, &disk, &[])?.expect(0)?;
+    let clone = kit.mounted(&disk, &kit.plan.volumes)?;
+    let root = clone.root();
+    ensure!(text(root, "root/initramfs")? == format!("-u -k {release}\n"));
+    ensure!(root.join("etc/modprobe.d/ka-hardware.conf").is_file());
+    ensure!(text(root, "boot/grub/grub.cfg")?.contains(&format!("kernel-{release} ")));
+    Ok(())
+}
+
 /// One real initramfs is enough; here it takes no time.
 fn without_initramfs(kit: &Kit) -> Result<()> {
     executable(

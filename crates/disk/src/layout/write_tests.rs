@@ -110,3 +110,25 @@ fn a_provisional_table_has_the_same_partitions_and_nothing_that_boots() {
         plan.verify(&file).unwrap();
     }
 }
+
+#[test]
+fn an_erased_table_is_gone_and_everything_else_stays() {
+    for text in [
+        "table gpt\nesp 100\nlinux fill\n",
+        "table mbr\nesp 100\nextended fill\nlogical linux fill\n",
+    ] {
+        let plan = try_plan(text, disk(GIB)).unwrap();
+        let file = used_disk(GIB);
+        plan.wipe(&file).unwrap();
+        plan.write(&file, Some(&[0xcc; 446])).unwrap();
+        let first = plan.partitions().first().unwrap().start_bytes;
+        file.write_all_at(&[0xbb; 4096], first).unwrap();
+        let before = bytes_at(&file, 0, 440);
+        plan.erase_table(&file).unwrap();
+        assert_eq!(crate::table::read(&file, 512).unwrap(), None, "{text}");
+        assert_eq!(bytes_at(&file, 0, 440), before);
+        assert_eq!(bytes_at(&file, first, 4096), [0xbb; 4096]);
+        plan.write(&file, None).unwrap();
+        plan.verify(&file).unwrap();
+    }
+}
