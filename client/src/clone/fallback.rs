@@ -69,7 +69,7 @@ enum Kept {
     },
     Dir {
         name: PathBuf,
-        inside: Vec<Kept>,
+        inside: Vec<Self>,
     },
 }
 

@@ -51,22 +51,14 @@ pub(super) fn enter(
     let label = label(clone.root, loader);
     let path = firmware_path(esp, loader);
     let before = Menu::read(clone)?;
-    let ours = mount.device.partuuid.as_deref();
-    for old in before
-        .entries
-        .iter()
-        .filter(|entry| entry.is_dead(&label, ours, &facts.known_partitions))
-    {
-        efibootmgr(
-            clone,
-            "removing an old boot entry",
-            &["-q", "-b", &old.number, "-B"],
-        )?;
-        told(&format!(
-            "boot entry {} {} removed: {} is no more",
-            old.number, old.label, old.path
-        ));
-    }
+    remove_dead(
+        clone,
+        facts,
+        &before,
+        &label,
+        mount.device.partuuid.as_deref(),
+        told,
+    )?;
     let number = mount.partition.to_string();
     efibootmgr(
         clone,
@@ -112,6 +104,34 @@ pub(super) fn enter(
         mount.disk,
         order.join(",")
     ));
+    Ok(())
+}
+
+/// Removes the entries that lead nowhere any more.
+fn remove_dead(
+    clone: &Clone<'_>,
+    facts: &Facts,
+    before: &Menu,
+    label: &str,
+    ours: Option<&str>,
+    told: &mut dyn FnMut(&str),
+) -> Result<(), PostError> {
+    let known = &facts.known_partitions;
+    for old in before
+        .entries
+        .iter()
+        .filter(|entry| entry.is_dead(label, ours, known))
+    {
+        efibootmgr(
+            clone,
+            "removing an old boot entry",
+            &["-q", "-b", &old.number, "-B"],
+        )?;
+        told(&format!(
+            "boot entry {} {} removed: {} is no more",
+            old.number, old.label, old.path
+        ));
+    }
     Ok(())
 }
 
