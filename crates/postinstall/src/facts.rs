@@ -6,7 +6,6 @@ use ka_disk::spec::{BootSpec, KnownDevice};
 use ka_disk::table::TableKind;
 use ka_distro::config::ESP_PLACES;
 
-pub(crate) use crate::esp::directories as efi_directories;
 use crate::fstab::{CloneDevice, DeviceMap};
 
 /// What has started this machine.

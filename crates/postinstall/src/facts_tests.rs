@@ -50,14 +50,7 @@ pub(crate) fn facts() -> Facts {
         sbat_level: Vec::new(),
         known_partitions: KnownPartitions::default(),
         keep_uuids: false,
-        disks: vec![DiskFact {
-            drive: "sda".to_owned(),
-            path: "/dev/nvme0n1".to_owned(),
-            table: TableKind::Mbr,
-            has_bios_partition: false,
-            esp: None,
-            active: Some(3),
-        }],
+        disks: vec![disk()],
         partitions: vec![esp.clone(), swap.clone(), root.clone()],
         devices: vec![
             map(golden(1, "E5E5-0001", &[]), &esp),
@@ -76,6 +69,17 @@ pub(crate) fn facts() -> Facts {
         swap_files: Vec::new(),
         mounts: vec![mount("/", &root, 3, "ext4"), mount("/boot/efi", &esp, 1, "vfat")],
         boot: BootSpec::default(),
+    }
+}
+
+fn disk() -> DiskFact {
+    DiskFact {
+        drive: "sda".to_owned(),
+        path: "/dev/nvme0n1".to_owned(),
+        table: TableKind::Mbr,
+        has_bios_partition: false,
+        esp: None,
+        active: Some(3),
     }
 }
 
