@@ -37,11 +37,12 @@ const LEAST_MIN_RATE: usize = 1 << 10;
 const MOST_MIN_RATE: usize = 16 << 30;
 
 /// Options that mean nothing when a stream of the operator's own is sent; with [`BOOT_CLONE_ONLY`].
-const CLONE_ONLY: [&str; 10] = [
+const CLONE_ONLY: [&str; 11] = [
     "verify",
     "partitions",
     "exclude",
     "exclude_disks",
+    "snapshots",
     "boot_code",
     "boot_code_file",
     "raw",
@@ -81,6 +82,10 @@ pub(crate) struct Options {
     /// Leave out the contents of DIR; the clone gets the empty directory (repeatable, or 'DIR|DIR')
     #[arg(short = 'x', long = "exclude", value_name = "DIR")]
     pub(crate) exclude: Vec<OsString>,
+
+    /// Clone btrfs snapshots too, each in full; without it they stay at home (a snapshot that is mounted by fstab is cloned)
+    #[arg(long)]
+    pub(crate) snapshots: bool,
 
     /// Leave these disks out: 'sdb|sdc'
     #[arg(short = 'X', long = "exclude-disks", value_name = "DRIVES")]

@@ -266,6 +266,10 @@ fn send_options(run: &Run<'_>, spec: &InstallSpec, root: &Path, chain_block_len:
         .excluded
         .iter()
         .map(|path| PathBuf::from(OsString::from_vec(path.clone())));
+    let skipped = spec
+        .skipped
+        .iter()
+        .map(|path| PathBuf::from(OsString::from_vec(path.clone())));
     let swap_files = spec
         .swap_files
         .iter()
@@ -275,6 +279,7 @@ fn send_options(run: &Run<'_>, spec: &InstallSpec, root: &Path, chain_block_len:
         excluded: excluded.map(|path| below(root, &path)).collect(),
         // A clone that shared the server's key could pose as the server; logs and join code are this run's.
         skip: swap_files
+            .chain(skipped.map(|path| below(root, &path)))
             .chain(run.own_files.iter().cloned())
             .chain([below(root, Path::new(DEFAULT_STATE_DIR))])
             .collect(),

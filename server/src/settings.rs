@@ -169,6 +169,7 @@ fn job(options: &Options) -> Result<Job> {
         root: root(&options.root)?,
         drives: descs(&options.partitions)?,
         excluded_dirs: excluded_dirs(&options.exclude)?,
+        with_snapshots: options.snapshots,
         excluded_disks: drives(
             "-X",
             options.exclude_disks.iter().flat_map(|list| list.split('|')),

@@ -266,10 +266,26 @@ fn format_all(scratch: &Scratch, disk: &Disk, volumes: &[Volume]) -> Result<()> 
                 &scratch.dir("top")?,
                 "subvolid=5",
             )?;
-            Program::new("btrfs")
-                .args(["subvolume", "create"])
-                .arg(top.point().join(name))
-                .run()?;
+            make_subvolume(top.point(), name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes what lies above it too: `@…` as subvolumes, all else as directories.
+fn make_subvolume(top: &Path, name: &str) -> Result<()> {
+    let mut path = top.to_owned();
+    let depth = Path::new(name).components().count();
+    for (index, part) in Path::new(name).components().enumerate() {
+        path.push(part);
+        let is_subvolume = index + 1 == depth || part.as_os_str().as_encoded_bytes().starts_with(b"@");
+        if path.exists() {
+            continue;
+        }
+        if is_subvolume {
+            Program::new("btrfs").args(["subvolume", "create"]).arg(&path).run()?;
+        } else {
+            fs::create_dir(&path)?;
         }
     }
     Ok(())

@@ -48,6 +48,7 @@ fn spec() -> InstallSpec {
         raw: vec![],
         known: vec![],
         excluded: vec![b"/tmp".to_vec()],
+        skipped: vec![],
         keep_uuids: false,
         boot_loader: None,
         boot: BootSpec::default(),

@@ -180,8 +180,9 @@ fn compare_tree(
             root: plan.below(&tree.path),
         })
         .collect();
+    let made = ka_disk::mounts::made_directories(&plan.spec);
     let look = |found: &tree::Differences| look(found.is_empty());
-    let read = tree::read_back(&sources, &plan.mount_dir, ledger, look, progress).map_err(plain)?;
+    let read = tree::read_back(&sources, &plan.mount_dir, ledger, &made, look, progress).map_err(plain)?;
     mounted.unmount()?;
     if read.differences.is_empty() {
         return Ok((read.files, read.bytes));

@@ -22,6 +22,7 @@
 pub mod blkpg;
 pub mod block;
 pub mod fiemap;
+pub mod btrfs_tree;
 pub mod inode_flags;
 pub mod link;
 pub mod loopdev;

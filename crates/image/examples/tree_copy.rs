@@ -69,7 +69,7 @@ fn read_again(task: &Task, restored: &RestoreSummary) -> Result<(), Box<dyn Erro
     }];
     let ledger = restored.ledger.as_ref().ok_or("no ledger")?;
     let began = Instant::now();
-    let read = read_back(&trees, &task.to, ledger, |_| Ok(()), &Progress::new())?;
+    let read = read_back(&trees, &task.to, ledger, &[], |_| Ok(()), &Progress::new())?;
     println!(
         "read back: {} files, {} bytes in {:.3} s, {} differ: {}",
         read.files,

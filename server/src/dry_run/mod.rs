@@ -218,8 +218,10 @@ mod tests {
             uuid: None,
             features: FsFeatures::Default,
             used_bytes: 300 << 20,
+            expanded_bytes: 0,
             used_inodes: 1000,
             golden_bytes: 600 << 20,
+            golden_block_bytes: 4096,
             mounts: vec![MountSpec {
                 path: mounted.into(),
                 options: "errors=remount-ro".into(),
@@ -260,6 +262,7 @@ mod tests {
             raw: vec![],
             known: Vec::new(),
             excluded: vec![b"/tmp".to_vec()],
+            skipped: vec![],
             keep_uuids: false,
             boot_loader: None,
             boot: BootSpec::default(),
@@ -300,7 +303,7 @@ mod tests {
     fn a_desc_for_larger_disks_than_the_golden_one_is_shown_all_the_same() {
         let text = lines(&spec(500));
         assert!(
-            text.contains("note: sda is shown on the smallest disk that it fits, 1001.0 MiB"),
+            text.contains("note: sda is shown on the smallest disk that it fits with its files, 1001.0 MiB"),
             "{text}"
         );
         assert!(text.contains("sda2 101.0 MiB 900.0 MiB"), "{text}");

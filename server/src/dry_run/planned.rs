@@ -2,9 +2,13 @@
 
 use anyhow::{Context, Result};
 use ka_disk::layout::{Geometry, LayoutError, PartitionPlan, minimum_bytes, plan};
-use ka_disk::spec::{DriveSpec, InstallSpec, check_fit};
+use ka_disk::spec::{DriveSpec, FitError, InstallSpec, check_fit};
 use ka_status::text::size;
 use serde::Serialize;
+
+const MIB: u64 = 1 << 20;
+/// Each step makes room for one file system, or for a part of one whose size is a share of the disk.
+const MAX_STEPS: usize = 64;
 
 /// A drive with its plan.
 #[derive(Debug, Serialize)]
@@ -52,9 +56,9 @@ fn planned(spec: &InstallSpec, drive: &DriveSpec) -> Result<Planned> {
     let planning = || format!("planning {}", drive.name);
     let bytes =
         minimum_bytes(&drive.source, drive.golden_sector_size, drive.golden_table).with_context(planning)?;
-    let plan = on_disk(drive, bytes, keep_ids).with_context(planning)?;
+    let (bytes, plan) = with_the_files(spec, drive, bytes).with_context(planning)?;
     let note = format!(
-        "{} is shown on the smallest disk that it fits, {}: {why}",
+        "{} is shown on the smallest disk that it fits with its files, {}: {why}",
         drive.name,
         size(bytes)
     );
@@ -63,6 +67,28 @@ fn planned(spec: &InstallSpec, drive: &DriveSpec) -> Result<Planned> {
         plan,
         note: Some(note),
     })
+}
+
+/// Grows the disk until what the golden node holds goes onto it too.
+fn with_the_files(
+    spec: &InstallSpec,
+    drive: &DriveSpec,
+    mut bytes: u64,
+) -> Result<(u64, PartitionPlan), LayoutError> {
+    let mut plan = on_disk(drive, bytes, spec.keep_uuids)?;
+    for _ in 0..MAX_STEPS {
+        let Err(FitError::TooSmall {
+            have_bytes,
+            needed_bytes,
+            ..
+        }) = check_fit(spec, &drive.name, &plan)
+        else {
+            break;
+        };
+        bytes += (needed_bytes - have_bytes).next_multiple_of(MIB);
+        plan = on_disk(drive, bytes, spec.keep_uuids)?;
+    }
+    Ok((bytes, plan))
 }
 
 fn on_disk(drive: &DriveSpec, disk_bytes: u64, keep_ids: bool) -> Result<PartitionPlan, LayoutError> {

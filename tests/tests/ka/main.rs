@@ -32,6 +32,8 @@ mod secrets;
 mod spool;
 mod status;
 mod strangers;
+mod subvolumes;
+mod survey;
 mod tls;
 mod units;
 mod unproved;

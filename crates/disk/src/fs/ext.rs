@@ -43,6 +43,8 @@ const FEATURES: [(&str, ToolVersion); 29] = [
 const BYTES_PER_INODE: std::ops::RangeInclusive<u64> = 1024..=64 << 20;
 /// Mount options that mke2fs.conf writes into every new super block.
 const USUAL_MOUNT_OPTIONS: [&str; 2] = ["user_xattr", "acl"];
+/// What mke2fs takes when it is told nothing (mke2fs.conf(5)).
+const USUAL_BYTES_PER_INODE: u64 = 16384;
 /// More inodes than the golden node uses, for a clone on a much smaller disk: an eighth.
 const SPARE_INODES_SHARE: u64 = 8;
 
@@ -58,10 +60,14 @@ pub(super) fn options(
     let block_size = golden.block_size.max(target.sector_size);
     args.extend(["-b".to_owned(), block_size.to_string()]);
     args.extend(["-I".to_owned(), golden.inode_size.min(block_size).to_string()]);
-    args.extend([
-        "-i".to_owned(),
-        bytes_per_inode(fs, golden, target, block_size).to_string(),
-    ]);
+    let wanted = wanted_inodes(fs);
+    args.extend(if golden.bytes_per_inode <= target.len_bytes / wanted {
+        let range = *BYTES_PER_INODE.start()..=*BYTES_PER_INODE.end();
+        let ratio = golden.bytes_per_inode.clamp(*range.start(), *range.end());
+        ["-i".to_owned(), ratio.to_string()]
+    } else {
+        ["-N".to_owned(), wanted.to_string()]
+    });
     let (whole, hundredths) = (golden.reserved_hundredths / 100, golden.reserved_hundredths % 100);
     args.extend(["-m".to_owned(), format!("{whole}.{hundredths:02}")]);
     args.extend(["-O".to_owned(), feature_list(golden, version)]);
@@ -90,12 +96,16 @@ fn feature_list(golden: &ExtFeatures, version: ToolVersion) -> String {
     std::iter::once("none").chain(kept).collect::<Vec<_>>().join(",")
 }
 
-/// The golden ratio, or a smaller one where the clone's disk would otherwise get too few inodes.
-fn bytes_per_inode(fs: &FsSpec, golden: &ExtFeatures, target: &Target, block_size: u32) -> u64 {
-    let wanted_inodes = fs.used_inodes + fs.used_inodes / SPARE_INODES_SHARE + 64;
-    let at_most = target.len_bytes / wanted_inodes;
-    let ratio = golden.bytes_per_inode.min(at_most);
-    ratio
-        .clamp(*BYTES_PER_INODE.start(), *BYTES_PER_INODE.end())
-        .max(u64::from(block_size))
+/// Options where mke2fs's own defaults hold, so that all files of the golden node get an inode.
+pub(super) fn default_options(fs: &FsSpec, target: &Target) -> Vec<String> {
+    let wanted = wanted_inodes(fs);
+    if target.len_bytes / USUAL_BYTES_PER_INODE >= wanted {
+        return Vec::new();
+    }
+    vec!["-N".to_owned(), wanted.to_string()]
+}
+
+/// The inodes that a clone of this file system needs.
+pub(crate) fn wanted_inodes(fs: &FsSpec) -> u64 {
+    fs.used_inodes + fs.used_inodes / SPARE_INODES_SHARE + 64
 }

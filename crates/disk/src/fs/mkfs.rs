@@ -9,6 +9,8 @@ const MIB: u64 = 1 << 20;
 const FAT32_MIN_CLUSTERS: u64 = 65_525;
 /// FAT16 has at most 65 524 clusters, of at most 32 KiB for every reader's sake.
 const FAT16_MAX_BYTES: u64 = 2047 * MIB;
+/// The usual size of an inode (mkfs.xfs(8)).
+const XFS_INODE_BYTES: u64 = 512;
 const FAT16_MIN_BYTES: u64 = 5 * MIB;
 const FAT12_MAX_BYTES: u64 = 15 * MIB;
 
@@ -51,12 +53,17 @@ fn type_options(fs: &FsSpec, target: &Target, tools: &ToolVersions) -> Vec<Strin
     match (fs.fstype, &fs.features) {
         (FsType::Ext2 | FsType::Ext3 | FsType::Ext4, features) => {
             let mut args = words(&["-q", "-F", "-t", fs.fstype.name()]);
-            if let FsFeatures::Ext(golden) = features {
-                args.extend(ext::options(fs, golden, target, tools.mke2fs));
-            }
+            args.extend(match features {
+                FsFeatures::Ext(golden) => ext::options(fs, golden, target, tools.mke2fs),
+                _ => ext::default_options(fs, target),
+            });
             args
         }
-        (FsType::Xfs, FsFeatures::Xfs(golden)) => xfs_options(golden, target, tools.mkfs_xfs),
+        (FsType::Xfs, FsFeatures::Xfs(golden)) => {
+            let mut args = xfs_options(golden, target, tools.mkfs_xfs);
+            args.extend(xfs_inode_share(fs, target));
+            args
+        }
         (FsType::Btrfs, FsFeatures::Btrfs(golden)) if golden.node_size > 0 => {
             words(&["-q", "-f", "-n", &golden.node_size.to_string()])
         }
@@ -64,7 +71,12 @@ fn type_options(fs: &FsSpec, target: &Target, tools: &ToolVersions) -> Vec<Strin
         (FsType::F2fs, FsFeatures::F2fs(golden)) if !golden.features.is_empty() => {
             words(&["-q", "-f", "-O", &golden.features.join(",")])
         }
-        (FsType::Xfs | FsType::Btrfs | FsType::F2fs, _) => words(&["-q", "-f"]),
+        (FsType::Xfs, _) => {
+            let mut args = words(&["-q", "-f"]);
+            args.extend(xfs_inode_share(fs, target));
+            args
+        }
+        (FsType::Btrfs | FsType::F2fs, _) => words(&["-q", "-f"]),
         (FsType::Vfat, _) => Vec::new(),
         (FsType::Jfs, _) => words(&["-q"]),
         // Once means "although it is no ordinary partition", twice "and do not ask" (mkreiserfs(8)).
@@ -153,6 +165,15 @@ fn xfs_options(golden: &XfsFeatures, target: &Target, version: ToolVersion) -> V
         ]));
     }
     args
+}
+
+/// mkfs.xfs lets inodes have a quarter of the disk; who has more files than that must say so.
+fn xfs_inode_share(fs: &FsSpec, target: &Target) -> Vec<String> {
+    let in_use = ext::wanted_inodes(fs) * XFS_INODE_BYTES;
+    if in_use <= target.len_bytes / 5 {
+        return Vec::new();
+    }
+    words(&["-i", "maxpct=100"])
 }
 
 /// The golden width of the FAT where the partition allows it, else mkfs.fat's own choice.

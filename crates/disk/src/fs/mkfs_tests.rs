@@ -84,7 +84,7 @@ fn a_smaller_disk_gets_enough_inodes_for_the_golden_files() {
     let mut fs = spec(FsType::Ext4, FsFeatures::Ext(ext4_of_debian()));
     fs.used_inodes = 100_000;
     let command = line(&fs, &target(256, 512), &ToolVersions::NEWEST);
-    assert!(command.contains("-i 2384 "), "{command}");
+    assert!(command.contains("-N 112564 "), "{command}");
 }
 
 #[test]

@@ -17,6 +17,8 @@ use std::time::Duration;
 use ka_host::run::{RunError, Tool, ToolOutput};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use ext::wanted_inodes;
+
 pub use check::{RequiredTool, check_node, required_tools};
 pub use mkfs::{check_label, mkfs_plan};
 pub use probe::{DeviceIdentity, probe};

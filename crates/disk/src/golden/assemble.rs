@@ -1,6 +1,6 @@
 //! From what was found and where it goes to the install spec.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -10,7 +10,9 @@ use ka_host::{HostError, block, mountinfo, system};
 use super::device::{BlockDevice, Named};
 use super::found::{FoundMount, FoundSwap};
 use super::place::{Extra, Placer};
-use super::{SurveyError, SurveyOptions, filesystem, usage};
+use super::subvolumes::Volumes;
+use super::usage::Usage;
+use super::{SurveyError, SurveyOptions, content, filesystem, usage};
 use crate::desc::{DescEntry, Size};
 use crate::fs::check_label;
 use crate::spec::{
@@ -52,12 +54,19 @@ pub(super) fn excluded(spec: &mut InstallSpec, root: &Path, dirs: &[PathBuf]) ->
 pub(super) fn filesystems(
     spec: &mut InstallSpec,
     placer: &mut Placer<'_>,
+    volumes: &Volumes,
     mounts: &[FoundMount],
     root: &Path,
 ) -> Result<(), SurveyError> {
     let mut groups: Vec<(Place, &FoundMount, Vec<&FoundMount>)> = Vec::new();
-    for mount in mounts {
-        let place = placer.mount(mount)?;
+    // Those with a line first: the other subvolumes of a btrfs go where one of them goes.
+    let (named, others): (Vec<_>, Vec<_>) = (0..mounts.len()).partition(|index| placer.has_line(&mounts[*index]));
+    let mut places = BTreeMap::new();
+    for index in named.into_iter().chain(others) {
+        places.insert(index, placer.mount(&mounts[index])?);
+    }
+    for (index, place) in places {
+        let mount = &mounts[index];
         match groups.iter_mut().find(|(known, _, _)| *known == place) {
             Some((_, _, together)) => together.push(mount),
             None => groups.push((place, mount, vec![mount])),
@@ -65,10 +74,16 @@ pub(super) fn filesystems(
     }
     for (place, first, together) in groups {
         let entry = placer.entry(&place);
-        let mut fs = filesystem::build(spec, place, first, &together, entry);
+        let mut fs = filesystem::build(spec, volumes, place, first, &together, entry);
         check_label(&fs)?;
-        let saved: u64 = excluded_bytes(spec, root, mounts, &fs);
-        fs.used_bytes = fs.used_bytes.saturating_sub(saved);
+        let content = content::measure(&fs, first, volumes.of(first))?;
+        let content = excluded_here(spec, root, mounts, &fs)
+            .into_iter()
+            .fold(content, content::Content::without);
+        fs.used_bytes = content.bytes;
+        fs.used_inodes = content.inodes;
+        fs.expanded_bytes = content.bytes.saturating_sub(first.used_bytes);
+        spec.notes.extend(expansion_note(&fs, first.used_bytes));
         check_size(placer, &fs, entry)?;
         spec.filesystems.push(fs);
     }
@@ -214,8 +229,22 @@ fn trees(spec: &mut InstallSpec, mounts: &[FoundMount]) {
     }
 }
 
-/// Bytes below the excluded directories that lie on this file system.
-fn excluded_bytes(spec: &InstallSpec, root: &Path, mounts: &[FoundMount], fs: &FsSpec) -> u64 {
+/// Said when the clone takes notably more room than the golden file system does.
+fn expansion_note(fs: &FsSpec, golden_bytes: u64) -> Option<String> {
+    if fs.expanded_bytes < MIB.max(golden_bytes / 20) {
+        return None;
+    }
+    let path = fs.mounts.first().map_or("", |mount| &mount.path);
+    Some(format!(
+        "{path} needs about {} MiB on a clone: on the golden node files and snapshots share their blocks or are \
+         compressed, {} MiB in use",
+        needed_bytes(fs).div_ceil(MIB),
+        golden_bytes / MIB
+    ))
+}
+
+/// What the excluded directories hold that lie on this file system.
+fn excluded_here(spec: &InstallSpec, root: &Path, mounts: &[FoundMount], fs: &FsSpec) -> Vec<Usage> {
     let holder = |dir: &Path| {
         let holding = mounts.iter().filter(|mount| dir.starts_with(&mount.mount_point));
         holding
@@ -228,7 +257,19 @@ fn excluded_bytes(spec: &InstallSpec, root: &Path, mounts: &[FoundMount], fs: &F
         .map(|bytes| Path::new(std::ffi::OsStr::from_bytes(bytes)));
     let here =
         dirs.filter(|dir| holder(dir).is_some_and(|path| fs.mounts.iter().any(|mount| mount.path == path)));
-    here.map(|dir| usage::of_tree(&below(root, dir)).0).sum()
+    // What another mount brings is cloned, though it is seen below an excluded directory.
+    let stops = mounts.iter().filter_map(|mount| usage::identity(&mount.source)).collect();
+    let brought = |dir: &Path| mounts.iter().any(|mount| is_other_view(dir, mount, root));
+    here.filter(|dir| !brought(dir))
+        .map(|dir| usage::of_tree(&below(root, dir), &stops))
+        .collect()
+}
+
+/// The directory is the root of a mount that is mounted somewhere else.
+fn is_other_view(dir: &Path, mount: &FoundMount, root: &Path) -> bool {
+    dir != Path::new(&mount.mount_point)
+        && usage::identity(&mount.source).is_some()
+        && usage::identity(&mount.source) == usage::identity(&below(root, dir))
 }
 
 /// Where the partition is mounted with the right to write, whether fstab says so or not.

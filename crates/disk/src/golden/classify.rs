@@ -4,7 +4,7 @@ use crate::fstab::FstabEntry;
 use crate::spec::FsType;
 
 /// Device names that are made at boot from nothing, so that there is nothing to clone.
-const MADE_AT_BOOT: [&str; 3] = ["/dev/zram", "/dev/ram", "/dev/shm"];
+pub(super) const MADE_AT_BOOT: [&str; 3] = ["/dev/zram", "/dev/ram", "/dev/shm"];
 
 /// The kinds of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

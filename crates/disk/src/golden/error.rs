@@ -45,6 +45,14 @@ pub enum SurveyError {
         /// What to write where.
         remedy: String,
     },
+    /// Mount points have no partition in the clone; several lines, the last ones to be pasted.
+    #[error("{what} {advice}")]
+    Unplaced {
+        /// The mount points with their devices.
+        what: String,
+        /// What to write where.
+        advice: String,
+    },
     /// An option cannot be followed.
     #[error("{option}: {problem}")]
     Option {

@@ -13,7 +13,7 @@ use crate::fs::DeviceIdentity;
 use crate::spec::{BtrfsFeatures, ExtFeatures, F2fsFeatures, FatFeatures, FsFeatures, FsType, XfsFeatures};
 
 /// They read a super block.
-const TOOL_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const TOOL_LIMIT: Duration = Duration::from_secs(60);
 /// The features of xfs that mkfs.xfs(8) can be told.
 const XFS_FLAGS: [&str; 7] = [
     "crc",

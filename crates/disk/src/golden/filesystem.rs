@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::found::FoundMount;
+use super::subvolumes::Volumes;
 use super::{features, options};
 use crate::desc::DescEntry;
 use crate::spec::{BtrfsFeatures, FsFeatures, FsSpec, FsType, InstallSpec, MountSpec, Place};
@@ -11,6 +12,7 @@ use crate::spec::{BtrfsFeatures, FsFeatures, FsSpec, FsType, InstallSpec, MountS
 /// desc line of its place; what the operator should know goes to the notes.
 pub(super) fn build(
     spec: &mut InstallSpec,
+    volumes: &Volumes,
     place: Place,
     first: &FoundMount,
     mounts: &[&FoundMount],
@@ -37,11 +39,12 @@ pub(super) fn build(
     fs.golden = Some(golden);
     fs.used_bytes = first.used_bytes;
     fs.used_inodes = first.used_inodes;
+    fs.golden_block_bytes = first.block_bytes;
     fs.golden_bytes = first.device.as_ref().map_or(0, |device| device.block.bytes);
     fs.features = if changed {
         FsFeatures::Default
     } else {
-        golden_features(spec, first, mounts)
+        golden_features(spec, volumes, first, mounts)
     };
     fs.mounts = mounts
         .iter()
@@ -50,9 +53,14 @@ pub(super) fn build(
     fs
 }
 
-fn golden_features(spec: &mut InstallSpec, first: &FoundMount, mounts: &[&FoundMount]) -> FsFeatures {
+fn golden_features(
+    spec: &mut InstallSpec,
+    volumes: &Volumes,
+    first: &FoundMount,
+    mounts: &[&FoundMount],
+) -> FsFeatures {
     let Some(device) = &first.device else {
-        return FsFeatures::Default;
+        return named_subvolumes(first, mounts);
     };
     let read = features::read(
         first.fstype,
@@ -71,23 +79,40 @@ fn golden_features(spec: &mut InstallSpec, first: &FoundMount, mounts: &[&FoundM
         FsFeatures::Default
     });
     match read {
-        FsFeatures::Btrfs(golden) => FsFeatures::Btrfs(with_subvolumes(spec, &golden, first, mounts)),
+        FsFeatures::Btrfs(golden) => FsFeatures::Btrfs(with_subvolumes(spec, volumes, &golden, first, mounts)),
         other => other,
     }
 }
 
+/// What the fstab of a plain directory says about a btrfs that is nowhere yet.
+fn named_subvolumes(first: &FoundMount, mounts: &[&FoundMount]) -> FsFeatures {
+    if first.fstype != FsType::Btrfs {
+        return FsFeatures::Default;
+    }
+    FsFeatures::Btrfs(BtrfsFeatures {
+        subvolumes: mounted_subvolumes(mounts),
+        ..BtrfsFeatures::default()
+    })
+}
+
+/// Sorted by bytes, a parent stands before what is nested in it.
+fn mounted_subvolumes(mounts: &[&FoundMount]) -> Vec<String> {
+    let paths = mounts.iter().filter_map(|mount| mount.subvol.clone());
+    let named: BTreeSet<String> = paths.filter(|path| !path.is_empty()).collect();
+    named.into_iter().collect()
+}
+
 fn with_subvolumes(
     spec: &mut InstallSpec,
+    volumes: &Volumes,
     golden: &BtrfsFeatures,
     first: &FoundMount,
     mounts: &[&FoundMount],
 ) -> BtrfsFeatures {
-    let named = mounts
-        .iter()
-        .filter_map(|mount| mount.subvol.clone())
-        .filter(|path| !path.is_empty());
-    // Sorted by bytes, a parent stands before what is nested in it.
-    let subvolumes: BTreeSet<String> = named.collect();
+    let named = mounted_subvolumes(mounts);
+    let subvolumes = volumes
+        .of(first)
+        .map_or_else(|| named.clone(), |volume| volume.to_make(&named));
     let default = features::default_subvolume(&first.source).unwrap_or_else(|error| {
         spec.notes.push(format!(
             "{}: its default subvolume cannot be read: {error}",
@@ -95,9 +120,16 @@ fn with_subvolumes(
         ));
         None
     });
+    if let Some(path) = default.as_ref().filter(|path| !subvolumes.contains(path)) {
+        spec.notes.push(format!(
+            "the default subvolume {path} of the btrfs on {} is mounted by no line of etc/fstab: the clone's default is \
+             the top level",
+            first.golden.path
+        ));
+    }
     BtrfsFeatures {
         default_subvolume: default.filter(|path| subvolumes.contains(path)),
-        subvolumes: subvolumes.into_iter().collect(),
+        subvolumes,
         node_size: golden.node_size,
     }
 }

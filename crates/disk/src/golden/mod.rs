@@ -4,8 +4,10 @@
 //! node is asked to do anything. It writes nothing. fstab says *what* belongs to the system; mountinfo and the
 //! devices themselves say what that really is, and where the two disagree the survey stops.
 
+mod advice;
 mod assemble;
 mod classify;
+mod content;
 mod device;
 mod drives;
 mod error;
@@ -15,6 +17,7 @@ mod found;
 mod known;
 mod options;
 mod place;
+mod subvolumes;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -25,8 +28,9 @@ pub use error::SurveyError;
 use crate::desc::Desc;
 use crate::spec::InstallSpec;
 use device::BlockDevice;
-use found::Finder;
+use found::{Finder, Wishes};
 use place::Placer;
+use subvolumes::Volumes;
 
 /// What the operator asked for.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +41,8 @@ pub struct SurveyOptions {
     pub drives: Vec<(String, Desc)>,
     /// `-x DIR`: absolute paths below the golden root.
     pub excluded_dirs: Vec<PathBuf>,
+    /// `--snapshots`: btrfs snapshots travel too.
+    pub with_snapshots: bool,
     /// `-X 'sdb|sdc'`: disks by name; bars separate several.
     pub excluded_disks: Vec<String>,
     /// `-m` and `-M`.
@@ -81,14 +87,25 @@ pub fn survey(options: &SurveyOptions) -> Result<InstallSpec, SurveyError> {
     let descs = descs_by_drive(&options.drives)?;
     let excluded_disks = excluded_disks(&options.excluded_disks)?;
     let raw: Vec<String> = options.raw.iter().map(|name| kernel_name(name)).collect();
-    let found = Finder::new(&root, &excluded_disks, &raw).find()?;
+    let wishes = Wishes {
+        excluded_disks,
+        raw: raw.clone(),
+        excluded: options.excluded_dirs.clone(),
+        wanted: wanted_mounts(&descs),
+        described: descs.keys().cloned().collect(),
+        bootable: options.boot_loader.as_deref().map(str::trim) != Some("none"),
+    };
+    let found = Finder::new(&root, &wishes)?.find()?;
 
     let mut placer = Placer::new(&descs);
+    check_drive_names(&descs, &found)?;
     placer.check_mount_lines(&found.mounts)?;
+    advice::check_places(&found, |mount| placer.has_place(mount, &found.mounts))?;
     let mut spec = assemble::empty(options);
     spec.notes.extend(found.notes.iter().cloned());
     assemble::excluded(&mut spec, &root, &options.excluded_dirs)?;
-    assemble::filesystems(&mut spec, &mut placer, &found.mounts, &root)?;
+    let volumes = Volumes::choose(&mut spec, &found.mounts, options.with_snapshots);
+    assemble::filesystems(&mut spec, &mut placer, &volumes, &found.mounts, &root)?;
     assemble::swaps(&mut spec, &mut placer, &found.swaps)?;
     assemble::raw(&mut spec, &mut placer, &raw)?;
     assemble::extras(&mut spec, &placer)?;
@@ -97,6 +114,35 @@ pub fn survey(options: &SurveyOptions) -> Result<InstallSpec, SurveyError> {
     assemble::streams(&mut spec);
     spec.known = known::devices(&spec, &root, &excluded_disks)?;
     Ok(spec)
+}
+
+fn wanted_mounts(descs: &BTreeMap<String, Desc>) -> Vec<String> {
+    let lines = descs.values().flat_map(Desc::numbered);
+    lines.filter_map(|(_, entry)| entry.mount.clone()).collect()
+}
+
+/// A desc file for a drive that the golden node has not, and that says of no mount point that it goes there, is a typing
+/// error: said before anything else about it.
+fn check_drive_names(descs: &BTreeMap<String, Desc>, found: &found::Found) -> Result<(), SurveyError> {
+    let drives: std::collections::BTreeSet<&str> = found
+        .mounts
+        .iter()
+        .filter_map(|mount| Some(mount.on.as_ref()?.0.as_str()))
+        .collect();
+    for (name, desc) in descs {
+        let takes_something = desc.numbered().iter().any(|(_, entry)| entry.mount.is_some());
+        let is_there = drives.contains(name.as_str()) || BlockDevice::from_name(name).is_some();
+        if !is_there && !takes_something && !drives.is_empty() {
+            let there: Vec<&str> = drives.iter().copied().collect();
+            let problem = format!(
+                "the golden node has no drive of that name (its files are on {}), and no line of the desc file takes one \
+                 of its mount points with mount=",
+                there.join(", ")
+            );
+            return Err(SurveyError::option(format!("-p {name}"), problem));
+        }
+    }
+    Ok(())
 }
 
 fn resolved_root(root: &Path) -> Result<PathBuf, SurveyError> {

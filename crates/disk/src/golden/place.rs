@@ -43,8 +43,12 @@ impl<'a> Placer<'a> {
 
     /// Places one mount point. Several subvolumes of one btrfs share their partition.
     pub(super) fn mount(&mut self, mount: &FoundMount) -> Result<Place, SurveyError> {
-        let what = format!("{} ({})", mount.mount_point, mount.golden.path);
-        let place = match self.line_for(&mount.mount_point)? {
+        let what = if mount.golden.path.is_empty() {
+            format!("{} (etc/fstab has no line for it)", mount.mount_point)
+        } else {
+            format!("{} ({})", mount.mount_point, mount.golden.path)
+        };
+        let place = match self.line_for(&mount.mount_point)?.or_else(|| self.shared(mount)) {
             Some(place) => place,
             None => self.by_number(&what, mount.on.as_ref(), &mount.mount_point)?,
         };
@@ -55,11 +59,39 @@ impl<'a> Placer<'a> {
         self.check_line(&place, &what, fstype)?;
         // One file system may be mounted several times only if it is btrfs.
         let owner = if fstype == FsType::Btrfs && mount.fstype == FsType::Btrfs {
-            format!("the btrfs on {}", mount.golden.path)
+            btrfs_owner(mount)
         } else {
             what
         };
         self.take(place, owner)
+    }
+
+    /// Whether a desc line names its mount point.
+    pub(super) fn has_line(&self, mount: &FoundMount) -> bool {
+        matches!(self.line_for(&mount.mount_point), Ok(Some(_)))
+    }
+
+    /// Where another subvolume of the same btrfs went.
+    fn shared(&self, mount: &FoundMount) -> Option<Place> {
+        let owner = (mount.fstype == FsType::Btrfs).then(|| btrfs_owner(mount))?;
+        let mut taken = self.taken.iter();
+        taken.find(|(_, known)| **known == owner).map(|(place, _)| place.clone())
+    }
+
+    /// Whether a partition of the golden node or a desc line holds it, or holds another subvolume of its btrfs.
+    pub(super) fn has_place(&self, mount: &FoundMount, mounts: &[FoundMount]) -> bool {
+        let has_line = |path: &str| {
+            let mut lines = self.lines();
+            lines.any(|(_, entry)| entry.mount.as_deref().is_some_and(|own| same_path(own, path)))
+        };
+        let is_together = |other: &&FoundMount| {
+            other.fstype == FsType::Btrfs
+                && mount.fstype == FsType::Btrfs
+                && other.golden.path == mount.golden.path
+        };
+        mount.on.is_some()
+            || has_line(&mount.mount_point)
+            || mounts.iter().filter(is_together).any(|other| has_line(&other.mount_point))
     }
 
     /// Places a swap area: its own number where the desc file or a copied table has it for swap, else the next
@@ -258,6 +290,10 @@ impl<'a> Placer<'a> {
             problem,
         }
     }
+}
+
+fn btrfs_owner(mount: &FoundMount) -> String {
+    format!("the btrfs on {}", mount.golden.path)
 }
 
 /// A line for swap, by its partition type or by `fs=swap`.

@@ -27,6 +27,7 @@ fn mount(mount_point: &str, on: Option<(&str, u32)>, fstype: FsType) -> FoundMou
         gid: 0,
         used_bytes: 0,
         used_inodes: 0,
+        block_bytes: 0,
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`plan`] is pure. [`MountPlan::mount_all`] does it and gives a guard that unmounts in reverse, also after an
 //! error half-way. Options are those of a restore, not of the clone's later life: nothing read-only, no quota.
 
+mod made;
 mod options;
 mod tree;
 
@@ -12,6 +13,7 @@ use ka_host::HostError;
 use ka_host::run::RunError;
 use serde::{Deserialize, Serialize};
 
+pub use made::made_directories;
 pub use tree::{Access, MountTree};
 
 use crate::spec::{FsFeatures, FsSpec, InstallSpec};

@@ -55,8 +55,8 @@ pub struct XfsFeatures {
 pub struct BtrfsFeatures {
     /// Size of a metadata node in bytes.
     pub node_size: u32,
-    /// The subvolumes that fstab mounts, as paths from the top level without a leading slash, parents first.
-    /// Those nested in a mounted one travel with the tree.
+    /// The subvolumes that are mounted and those that they lie in, as paths from the top level without a leading slash,
+    /// parents first. Others travel with the tree of the mount that shows them.
     pub subvolumes: Vec<String>,
     /// Path of the default subvolume, where it is not the top level.
     pub default_subvolume: Option<String>,

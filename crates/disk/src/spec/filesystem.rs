@@ -54,12 +54,18 @@ pub struct FsSpec {
     pub uuid: Option<String>,
     /// What of the golden file system's features matters.
     pub features: FsFeatures,
-    /// Bytes in use on the golden node; 0 for swap.
+    /// Bytes that the clone's files take, as far as that is known; else those in use on the golden node. 0 for swap.
     pub used_bytes: u64,
+    /// The part of them that the golden file system does not use itself: shared blocks and compression.
+    #[serde(default)]
+    pub expanded_bytes: u64,
     /// Inodes in use on the golden node; 0 where the type does not count them.
     pub used_inodes: u64,
     /// Size of the golden device in bytes; 0 where that is not known.
     pub golden_bytes: u64,
+    /// Size of the golden file system's blocks in bytes; 0 where that is not known.
+    #[serde(default)]
+    pub golden_block_bytes: u32,
     /// Where it is mounted; empty for swap.
     pub mounts: Vec<MountSpec>,
 }
@@ -97,8 +103,10 @@ impl FsSpec {
             uuid: None,
             features: FsFeatures::Default,
             used_bytes: 0,
+            expanded_bytes: 0,
             used_inodes: 0,
             golden_bytes: 0,
+            golden_block_bytes: 0,
             mounts: Vec::new(),
         }
     }

@@ -1,9 +1,14 @@
 //! Whether what the golden node holds goes onto the partitions a plan gives it.
 
-use super::{FsSpec, FsType, InstallSpec, RawSpec};
+use super::{FsFeatures, FsSpec, FsType, InstallSpec, RawSpec};
+use crate::fs::wanted_inodes;
 use crate::layout::PartitionPlan;
 
 const MIB: u64 = 1 << 20;
+/// What mke2fs and the others take for all but the smallest file systems.
+const USUAL_BLOCK_BYTES: u32 = 4096;
+/// mke2fs.conf's own.
+const USUAL_BYTES_PER_INODE: u64 = 16384;
 
 /// A partition of a plan that does not take what belongs there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,9 +55,10 @@ pub enum FitError {
 /// # Errors
 /// [`FitError`] for the first that does not fit.
 pub fn check_fit(spec: &InstallSpec, drive: &str, plan: &PartitionPlan) -> Result<(), FitError> {
+    let sector_size = plan.table.sector_size;
     let of_fs = spec
         .filesystems_of(drive)
-        .map(|fs| (&fs.place, describe(fs), needed_bytes(fs)));
+        .map(|fs| (&fs.place, describe(fs), needed_on(fs, sector_size)));
     let raw_copies = || spec.raw.iter().filter(|raw| raw.place.drive == drive);
     let of_raw = raw_copies().map(|raw| (&raw.place, describe_raw(raw), raw.bytes));
     for (place, what, needed_bytes) in of_fs.chain(of_raw) {
@@ -73,7 +79,6 @@ pub fn check_fit(spec: &InstallSpec, drive: &str, plan: &PartitionPlan) -> Resul
             });
         }
     }
-    let sector_size = plan.table.sector_size;
     match raw_copies().find(|raw| (1..sector_size).contains(&raw.block_size)) {
         Some(raw) => Err(FitError::SectorsTooLarge {
             what: describe_raw(raw),
@@ -87,31 +92,76 @@ pub fn check_fit(spec: &InstallSpec, drive: &str, plan: &PartitionPlan) -> Resul
 /// The size a partition must have at least, in bytes, for a file system with what the golden one holds.
 ///
 /// An estimate from above of the type's own needs: journal or log, inode tables, second copy of metadata. But a
-/// file system of the golden type always goes onto a partition of the golden size.
+/// file system of the golden type always goes onto a partition of the golden size, unless its files shared blocks or were
+/// compressed there and are not in the clone.
 #[must_use]
 pub fn needed_bytes(fs: &FsSpec) -> u64 {
-    let used = fs.used_bytes;
-    let overhead = match fs.fstype {
-        // Inode tables are 1/64 of the disk with the usual ratio.
-        FsType::Ext2 => used / 40,
-        FsType::Ext3 | FsType::Ext4 => used / 40 + journal_bytes(used),
-        // The log is at least 64 MiB since xfsprogs 5.19, and 1/2000 of a large disk.
-        FsType::Xfs => used / 50 + 64 * MIB,
-        // Metadata twice; a chunk of each kind must be free to allocate.
-        FsType::Btrfs => used / 20 + fs.used_inodes * 512 + 64 * MIB,
-        FsType::Vfat => used / 100 + MIB,
-        FsType::Jfs => used / 50 + 4 * MIB,
-        FsType::Reiserfs => used / 50 + 33 * MIB,
-        FsType::F2fs => used / 10 + 48 * MIB,
-        FsType::Swap => 0,
-    };
-    let estimate = (used + overhead).max(fs.fstype.minimum_bytes());
+    needed_on(fs, fs.golden_block_bytes.clamp(512, USUAL_BLOCK_BYTES))
+}
+
+/// The same on a disk of that sector size: no block of a file system is smaller, and each file wastes a part of one.
+fn needed_on(fs: &FsSpec, sector_size: u32) -> u64 {
+    let wasted = wasted_bytes(fs, sector_size);
+    let used = fs.used_bytes.saturating_sub(fs.expanded_bytes);
+    let estimate = (used + overhead_bytes(fs, used)).max(fs.fstype.minimum_bytes());
     let same_type = fs.golden_fstype.is_none() && fs.golden_bytes > 0;
-    if same_type {
+    let as_golden = if same_type {
         estimate.min(fs.golden_bytes)
     } else {
         estimate
+    };
+    // Of what is stored several times, the file system's own part grows along.
+    as_golden + wasted + fs.expanded_bytes + fs.expanded_bytes / 20
+}
+
+fn overhead_bytes(fs: &FsSpec, used: u64) -> u64 {
+    let inodes = fs.used_inodes;
+    // The golden type counts its inodes among the bytes in use.
+    let new_inodes = if fs.golden_fstype.is_some() { inodes } else { 0 };
+    match fs.fstype {
+        FsType::Ext2 => inode_tables(fs, used + used / 100),
+        FsType::Ext3 | FsType::Ext4 => {
+            let journal = journal_bytes(used);
+            journal + inode_tables(fs, used + used / 100 + journal)
+        }
+        // The log is at least 64 MiB since xfsprogs 5.19, and 1/2000 of a large disk.
+        FsType::Xfs => used / 50 + new_inodes * 512 + 64 * MIB,
+        // Metadata twice; a chunk of each kind must be free to allocate.
+        FsType::Btrfs => used / 20 + inodes * 512 + 64 * MIB,
+        FsType::Vfat => used / 100 + MIB,
+        FsType::Jfs => used / 50 + new_inodes * 512 + 4 * MIB,
+        FsType::Reiserfs => used / 50 + 33 * MIB,
+        // Each inode has a block of its own.
+        FsType::F2fs => used / 10 + new_inodes * 4096 + 48 * MIB,
+        FsType::Swap => 0,
     }
+}
+
+/// What mke2fs takes for inodes on a file system that just holds `content`, and a hundredth for all else: a share of the
+/// disk by its ratio, and at least a table for those that are in use.
+fn inode_tables(fs: &FsSpec, content: u64) -> u64 {
+    let (ratio, inode_size) = match &fs.features {
+        FsFeatures::Ext(golden) => (golden.bytes_per_inode, u64::from(golden.inode_size)),
+        _ => (USUAL_BYTES_PER_INODE, 256),
+    };
+    let by_ratio = (content * inode_size).checked_div(ratio.saturating_sub(inode_size));
+    let in_use = wanted_inodes(fs) * inode_size;
+    content / 100 + by_ratio.unwrap_or(content).min(content).max(in_use)
+}
+
+/// Bytes that the ends of files take on a file system with larger blocks than the golden one: most of the difference.
+fn wasted_bytes(fs: &FsSpec, sector_size: u32) -> u64 {
+    let block = match (&fs.features, fs.fstype) {
+        (FsFeatures::Ext(golden), _) => golden.block_size,
+        (FsFeatures::Xfs(golden), _) => golden.block_size,
+        (_, FsType::Vfat | FsType::Swap) => return 0,
+        _ => USUAL_BLOCK_BYTES,
+    };
+    let larger = u64::from(block.max(sector_size).saturating_sub(fs.golden_block_bytes));
+    if fs.golden_block_bytes == 0 {
+        return 0;
+    }
+    fs.used_inodes * larger * 3 / 4
 }
 
 /// The journal that mke2fs makes by itself (e2fsprogs, `ext2fs_default_journal_size`), for 4 KiB blocks.
@@ -240,6 +290,50 @@ mod tests {
     fn a_full_file_system_still_goes_onto_a_partition_of_its_own_size() {
         assert_eq!(needed_bytes(&fs(FsType::Ext4, 990, 1000)), 1000 * MIB);
         assert!(needed_bytes(&fs(FsType::Ext4, 500, 1000)) < 600 * MIB);
+    }
+
+    #[test]
+    fn inodes_need_their_tables_on_a_smaller_disk() {
+        let many = FsSpec {
+            used_inodes: 100_000,
+            ..fs(FsType::Ext4, 1, 1024)
+        };
+        let needed = needed_bytes(&many);
+        assert!((27 * MIB..60 * MIB).contains(&needed), "{needed}");
+        let onto_f2fs = FsSpec {
+            golden_fstype: Some(FsType::Ext4),
+            fstype: FsType::F2fs,
+            ..many
+        };
+        assert!(needed_bytes(&onto_f2fs) > 390 * MIB);
+    }
+
+    #[test]
+    fn what_is_shared_on_the_golden_node_is_needed_in_full_on_a_disk_of_its_size() {
+        let shared = FsSpec {
+            expanded_bytes: 900 * MIB,
+            ..fs(FsType::Btrfs, 1000, 600)
+        };
+        assert!(needed_bytes(&shared) > 1000 * MIB);
+        let plain = fs(FsType::Btrfs, 590, 600);
+        assert_eq!(needed_bytes(&plain), 600 * MIB);
+    }
+
+    #[test]
+    fn larger_sectors_waste_the_ends_of_small_files() {
+        let small = FsSpec {
+            used_inodes: 100_000,
+            golden_block_bytes: 1024,
+            features: FsFeatures::Ext(crate::spec::ExtFeatures {
+                block_size: 1024,
+                inode_size: 256,
+                bytes_per_inode: 4096,
+                ..crate::spec::ExtFeatures::default()
+            }),
+            ..fs(FsType::Ext4, 100, 300)
+        };
+        assert!(needed_on(&small, 512) < 200 * MIB);
+        assert!(needed_on(&small, 4096) > 300 * MIB);
     }
 
     #[test]

@@ -54,6 +54,9 @@ pub struct InstallSpec {
     pub known: Vec<KnownDevice>,
     /// Directories whose contents stay at home (`-x`), as absolute paths below the golden root, raw bytes.
     pub excluded: Vec<Vec<u8>>,
+    /// What does not travel at all (btrfs snapshots), as absolute paths below the golden root, raw bytes.
+    #[serde(default)]
+    pub skipped: Vec<Vec<u8>>,
     /// Clones get the golden UUIDs (`--keep-uuids`).
     pub keep_uuids: bool,
     /// What `-r` asked for.
@@ -217,6 +220,7 @@ impl InstallSpec {
             raw: Vec::new(),
             known: Vec::new(),
             excluded: Vec::new(),
+            skipped: Vec::new(),
             keep_uuids: false,
             boot_loader: None,
             boot: BootSpec::default(),

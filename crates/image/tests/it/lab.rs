@@ -124,7 +124,7 @@ pub(crate) fn differences(to: &Path, restored: &RestoreSummary) -> String {
         root: to.to_path_buf(),
     }];
     let ledger = restored.ledger.as_ref().unwrap();
-    let read = read_back(&trees, to, ledger, |_| Ok(()), &Progress::new()).unwrap();
+    let read = read_back(&trees, to, ledger, &[], |_| Ok(()), &Progress::new()).unwrap();
     read.differences.to_string()
 }
 

@@ -179,6 +179,7 @@ fn the_caller_can_end_it() {
         &trees,
         clone.path(),
         restored.ledger.as_ref().unwrap(),
+        &[],
         enough,
         &Progress::new(),
     );

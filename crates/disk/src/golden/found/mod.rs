@@ -3,17 +3,21 @@
 mod mounts;
 mod plain;
 mod swaps;
+mod unnamed;
 
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use ka_host::mountinfo;
 
-use super::SurveyError;
 use super::classify::{LineKind, classify};
-use super::device::Named;
+use super::device::{Drive, Named};
+use super::usage::Usage;
+use super::{SurveyError, usage};
 use crate::fstab::{self, FstabEntry};
 use crate::spec::{FsType, GoldenDevice, SwapFileSpec};
+use crate::table::KnownType;
 
 /// A mount point that is to be cloned.
 #[derive(Debug, Clone)]
@@ -39,6 +43,8 @@ pub(super) struct FoundMount {
     pub(super) gid: u32,
     pub(super) used_bytes: u64,
     pub(super) used_inodes: u64,
+    /// Size of its blocks; 0 where it is not known.
+    pub(super) block_bytes: u32,
 }
 
 impl FoundMount {
@@ -65,6 +71,18 @@ impl FoundMount {
             gid: 0,
             used_bytes: 0,
             used_inodes: 0,
+            block_bytes: 0,
+        }
+    }
+}
+
+impl FoundMount {
+    fn using(self, usage: Usage) -> Self {
+        Self {
+            used_bytes: usage.bytes,
+            used_inodes: usage.inodes,
+            block_bytes: usage.block_bytes,
+            ..self
         }
     }
 }
@@ -85,49 +103,68 @@ pub(super) struct Found {
     pub(super) notes: Vec<String>,
 }
 
+/// What the operator said that decides what is looked for.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    /// Kernel names of the disks that are left out (`-X`).
+    pub(super) excluded_disks: Vec<String>,
+    /// Kernel names of the partitions that are copied raw (`-D`).
+    pub(super) raw: Vec<String>,
+    /// Directories that stay at home (`-x`).
+    pub(super) excluded: Vec<PathBuf>,
+    /// Mount points that desc files name.
+    pub(super) wanted: Vec<String>,
+    /// Kernel names of the drives that have a desc file.
+    pub(super) described: Vec<String>,
+    /// Clones are to boot from their own disks; not so with `-r none`.
+    pub(super) bootable: bool,
+}
+
+/// Whether a system boots from what is mounted there: kernels and boot loaders, or the EFI system partition.
+pub(super) fn is_boot_place(mount_point: &str) -> bool {
+    let places = ["/boot", "/boot/efi", "/boot/firmware", "/efi", "/esp"];
+    places.contains(&mount_point.trim_end_matches('/'))
+}
+
 /// Looks at one golden root.
 pub(super) struct Finder<'a> {
     /// The root, resolved.
-    pub(super) root: &'a Path,
+    root: &'a Path,
     /// `etc/fstab` below it.
-    pub(super) fstab: PathBuf,
-    /// Kernel names of the disks that are left out.
-    pub(super) excluded_disks: &'a [String],
-    /// Kernel names of the partitions that are copied raw.
-    pub(super) raw: &'a [String],
+    fstab: PathBuf,
+    wishes: &'a Wishes,
+    /// The root is a directory of this machine and no file system on a device.
+    is_plain: bool,
 }
 
 impl<'a> Finder<'a> {
-    pub(super) fn new(root: &'a Path, excluded_disks: &'a [String], raw: &'a [String]) -> Self {
-        Self {
+    pub(super) fn new(root: &'a Path, wishes: &'a Wishes) -> Result<Self, SurveyError> {
+        let mounts = mountinfo::read()?;
+        Ok(Self {
             root,
             fstab: root.join("etc/fstab"),
-            excluded_disks,
-            raw,
-        }
+            wishes,
+            is_plain: plain::is_plain(root, mountinfo::find_at(&mounts, root)),
+        })
     }
 
-    /// Follows every line of fstab.
+    /// Follows every line of fstab, then what is mounted and in use beside it.
     pub(super) fn find(&self) -> Result<Found, SurveyError> {
-        let text = fs::read(&self.fstab).map_err(|error| SurveyError::Root {
-            root: self.root.to_owned(),
-            problem: format!(
-                "reading its etc/fstab: {error}; --root must name the root directory of a golden system"
-            ),
-        })?;
         let mut found = Found::default();
-        let entries = fstab::parse(&text);
+        let entries = self.lines(&mut found.notes)?;
+        let points = self.mount_directories(&entries);
         for entry in &entries {
             match classify(entry) {
                 LineKind::Local | LineKind::Unsupported => {
-                    let mount = self.mount(entry, &mut found.notes)?;
+                    let mount = self.mount(entry, &points, &mut found.notes)?;
                     found.mounts.extend(mount);
                 }
                 LineKind::SwapFile => found.swap_files.extend(self.swap_file(entry, &mut found.notes)),
                 LineKind::SwapDevice | LineKind::Foreign => {}
             }
         }
-        self.add_root_without_line(&mut found)?;
+        self.add_root_without_line(&points, &mut found)?;
+        self.add_unnamed(&entries, &mut found)?;
         for entry in entries
             .iter()
             .filter(|entry| classify(entry) == LineKind::SwapDevice)
@@ -135,25 +172,58 @@ impl<'a> Finder<'a> {
             let swap = self.swap_device(entry, &mut found)?;
             found.swaps.extend(swap);
         }
+        self.add_swaps_in_use(&mut found)?;
+        self.check_system_partition(&found)?;
         found
             .mounts
             .sort_by_key(|mount| (depth(&mount.mount_point), mount.mount_point.clone()));
         Ok(found)
     }
 
+    /// A system whose units mount everything needs no fstab.
+    fn lines(&self, notes: &mut Vec<String>) -> Result<Vec<FstabEntry>, SurveyError> {
+        match fs::read(&self.fstab) {
+            Ok(text) => Ok(fstab::parse(&text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && self.looks_like_a_system() => {
+                notes.push("there is no etc/fstab; what is mounted is cloned".to_owned());
+                Ok(Vec::new())
+            }
+            Err(error) => Err(SurveyError::Root {
+                root: self.root.to_owned(),
+                problem: format!(
+                    "reading its etc/fstab: {error}; --root must name the root directory of a golden system"
+                ),
+            }),
+        }
+    }
+
+    fn looks_like_a_system(&self) -> bool {
+        let has = |name: &str| self.root.join(name).is_dir();
+        has("etc") && ["usr", "bin", "sbin"].iter().any(|name| has(name))
+    }
+
+    /// Device and inode of the directories that fstab mounts something on.
+    fn mount_directories(&self, entries: &[FstabEntry]) -> HashSet<(u64, u64)> {
+        let ours = entries
+            .iter()
+            .filter(|entry| matches!(classify(entry), LineKind::Local | LineKind::Unsupported));
+        ours.filter_map(|entry| usage::identity(&self.below_root(&entry.mount_point)))
+            .collect()
+    }
+
     /// A system whose root comes from the kernel command line alone may have no line for it.
-    fn add_root_without_line(&self, found: &mut Found) -> Result<(), SurveyError> {
+    fn add_root_without_line(
+        &self,
+        points: &HashSet<(u64, u64)>,
+        found: &mut Found,
+    ) -> Result<(), SurveyError> {
         if found.mounts.iter().any(|mount| mount.mount_point == "/") {
             return Ok(());
         }
-        let entry = FstabEntry {
-            line: 0,
-            spec: String::new(),
-            mount_point: "/".to_owned(),
-            fstype: "auto".to_owned(),
-            options: "defaults".to_owned(),
-            fields: Vec::new(),
-        };
+        if self.is_plain {
+            found.mounts.push(self.plain_root(points)?);
+            return Ok(());
+        }
         let mounts = mountinfo::read()?;
         let Some(info) = mountinfo::find_at(&mounts, self.root) else {
             let problem = "its etc/fstab has no line for /, and nothing is mounted there".to_owned();
@@ -162,6 +232,7 @@ impl<'a> Finder<'a> {
                 problem,
             });
         };
+        let entry = unnamed::entry("/", info);
         let device = self.device_of(&entry, info)?;
         if self.is_left_out(&device.block) {
             let problem = "its / is on a disk left out with -X, or copied raw with -D".to_owned();
@@ -175,6 +246,37 @@ impl<'a> Finder<'a> {
             .push("etc/fstab has no line for /; what is mounted there is cloned all the same".to_owned());
         let mount = self.mounted_device(&entry, info, device)?;
         found.mounts.push(mount);
+        Ok(())
+    }
+
+    /// A machine that boots by UEFI has an EFI system partition; where none is in the plan, no clone would boot.
+    fn check_system_partition(&self, found: &Found) -> Result<(), SurveyError> {
+        let is_there = found.mounts.iter().any(|mount| mount.fstype == FsType::Vfat);
+        let is_excluded = self.wishes.excluded.iter().any(|dir| is_boot_place(&dir.to_string_lossy()));
+        let by_uefi = self.root == Path::new("/") && Path::new("/sys/firmware/efi").is_dir();
+        if is_there || is_excluded || !by_uefi || !self.wishes.bootable {
+            return Ok(());
+        }
+        let drives: BTreeSet<&String> = found.mounts.iter().filter_map(|mount| Some(&mount.on.as_ref()?.0)).collect();
+        for name in drives {
+            let Some(table) = Drive::open(name)?.and_then(|drive| drive.table) else {
+                continue;
+            };
+            let is_esp = |partition: &&crate::table::Partition| {
+                let node = crate::spec::partition_name(name, partition.number);
+                partition.kind.known() == Some(KnownType::Esp) && !self.wishes.raw.contains(&node)
+            };
+            if let Some(esp) = table.partitions.iter().find(is_esp) {
+                let node = crate::spec::partition_name(name, esp.number);
+                return Err(SurveyError::Root {
+                    root: self.root.to_owned(),
+                    problem: format!(
+                        "this machine boots by UEFI, and its EFI system partition /dev/{node} is not mounted: mount it \
+                         (at /boot/efi or /efi), or say with -x /boot/efi that the clone has none"
+                    ),
+                });
+            }
+        }
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Lines that mount a file system on a device.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ka_host::HostError;
 use ka_host::mountinfo::{self, MountInfo};
 
-use super::{Finder, FoundMount};
+use super::{Finder, FoundMount, is_boot_place};
 use crate::fstab::{FstabEntry, TaggedName};
 use crate::golden::classify::{LineKind, classify, is_optional};
 use crate::golden::device::{BlockDevice, Named};
@@ -21,16 +22,18 @@ impl Finder<'_> {
     pub(super) fn mount(
         &self,
         entry: &FstabEntry,
+        points: &HashSet<(u64, u64)>,
         notes: &mut Vec<String>,
     ) -> Result<Option<FoundMount>, SurveyError> {
         let source = self.below_root(&entry.mount_point);
         // Looking at the directory makes an automounter mount it.
         let _ = fs::metadata(source.join("."));
         let seen = mountinfo::find_at(&mountinfo::read()?, &source).cloned();
-        if entry.mount_point == "/" && self.is_plain_directory(seen.as_ref()) {
-            return self.plain_directory(entry, source).map(Some);
+        let seen = seen.filter(|info| info.fstype != "autofs");
+        if self.is_plain && (entry.mount_point == "/" || seen.is_none()) {
+            return self.plain_directory(entry, source, points, notes);
         }
-        let Some(info) = seen.filter(|info| info.fstype != "autofs") else {
+        let Some(info) = seen else {
             return self.not_mounted(entry, &source, notes).map(|()| None);
         };
         if classify(entry) == LineKind::Unsupported && is_optional(entry) {
@@ -50,13 +53,13 @@ impl Finder<'_> {
     }
 
     /// A line whose mount point shows nothing: that is as it should be when the operator leaves it out.
-    fn not_mounted(
+    pub(super) fn not_mounted(
         &self,
         entry: &FstabEntry,
         source: &Path,
         notes: &mut Vec<String>,
     ) -> Result<(), SurveyError> {
-        let may_be_left_out = !self.raw.is_empty() || !self.excluded_disks.is_empty();
+        let may_be_left_out = !self.wishes.raw.is_empty() || !self.wishes.excluded_disks.is_empty();
         if may_be_left_out
             && let Some(device) = self.find_device(&entry.spec, &[])?
             && self.is_left_out(&device.block)
@@ -65,6 +68,14 @@ impl Finder<'_> {
             return Ok(());
         }
         let (path, spec) = (&entry.mount_point, &entry.spec);
+        if is_boot_place(path) && self.wishes.bootable {
+            if self.wishes.excluded.iter().any(|dir| Path::new(path).starts_with(dir)) {
+                return Ok(());
+            }
+            let way_out = format!("mount it, or say with -x {path} that the clone has none");
+            let problem = format!("{path} ({spec}) is not mounted, and no clone boots without it: {way_out}");
+            return Err(self.error(entry, problem));
+        }
         if is_optional(entry) {
             notes.push(format!(
                 "{path} ({spec}) is not mounted and is left out of the clone"
@@ -81,7 +92,7 @@ impl Finder<'_> {
 
     /// What -D copies needs no note: it is in the clone. Assembling refuses it while it is mounted writable.
     fn note_left_out(&self, entry: &FstabEntry, device: &Named, notes: &mut Vec<String>) {
-        if !self.raw.contains(&device.block.name) {
+        if !self.wishes.raw.contains(&device.block.name) {
             let disk = device.block.drive();
             notes.push(format!(
                 "{} is left out with the disk {disk} (-X)",
@@ -117,7 +128,8 @@ impl Finder<'_> {
     }
 
     pub(super) fn is_left_out(&self, block: &BlockDevice) -> bool {
-        self.excluded_disks.iter().any(|disk| disk == block.drive()) || self.raw.contains(&block.name)
+        let disks = &self.wishes.excluded_disks;
+        disks.iter().any(|disk| disk == block.drive()) || self.wishes.raw.contains(&block.name)
     }
 
     /// What is mounted must be what the line says, or the clone would get a line for something else.
@@ -171,19 +183,16 @@ impl Finder<'_> {
             ));
         }
         let source = self.below_root(&entry.mount_point);
-        let (used_bytes, used_inodes) = usage::of_file_system(&source)?;
-        let golden = device.golden(Some(&entry.spec));
+        let usage = usage::of_file_system(&source)?;
+        let alias = Some(entry.spec.as_str()).filter(|spec| !spec.is_empty());
+        let golden = device.golden(alias);
         let several = fstype == FsType::Btrfs
             && features::btrfs_devices(&device.block.node).is_ok_and(|count| count > 1);
         let on = device.block.partition.clone().filter(|_| !several);
         self.found(
             entry,
             source,
-            FoundMount {
-                used_bytes,
-                used_inodes,
-                ..FoundMount::blank(golden, on, Some(device), fstype, subvol)
-            },
+            FoundMount::blank(golden, on, Some(device), fstype, subvol).using(usage),
         )
     }
 
@@ -208,7 +217,7 @@ impl Finder<'_> {
     }
 }
 
-fn without_subvolid(options: &str, subvol: Option<&str>) -> String {
+pub(super) fn without_subvolid(options: &str, subvol: Option<&str>) -> String {
     let Some(subvol) = subvol else {
         return options.to_owned();
     };

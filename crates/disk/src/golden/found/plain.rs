@@ -2,43 +2,77 @@
 //!
 //! No device is there to look at, so its fstab is believed: `/dev/sda2` is partition 2 of a drive `sda`.
 
+use std::collections::HashSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use ka_host::mountinfo::MountInfo;
 
 use super::{Finder, FoundMount};
 use crate::fstab::{FstabEntry, Tag, TaggedName};
+use crate::golden::classify::is_optional;
 use crate::golden::{SurveyError, usage};
 use crate::spec::{FsType, GoldenDevice};
 
-impl Finder<'_> {
-    /// Whether the golden root is no file system of its own on a block device. Never so for `/` itself.
-    pub(super) fn is_plain_directory(&self, mounted: Option<&MountInfo>) -> bool {
-        let on_nothing = |info: &MountInfo| info.device.0 == 0 && info.fstype != "btrfs";
-        let is_part = |info: &MountInfo| info.fstype != "btrfs" && info.root != Path::new("/");
-        self.root != Path::new("/") && mounted.is_none_or(|info| on_nothing(info) || is_part(info))
-    }
+/// What becomes of a tree that nobody says a type for; a desc line with `fs=` does.
+const USUAL_TYPE: FsType = FsType::Ext4;
 
-    /// A golden tree that lies in a directory: its fstab is believed about the device of `/`.
+/// Whether the golden root is no file system of its own on a block device. Never so for `/` itself.
+pub(super) fn is_plain(root: &Path, mounted: Option<&MountInfo>) -> bool {
+    let on_nothing = |info: &MountInfo| info.device.0 == 0 && info.fstype != "btrfs";
+    let is_part = |info: &MountInfo| info.fstype != "btrfs" && info.root != Path::new("/");
+    root != Path::new("/") && mounted.is_none_or(|info| on_nothing(info) || is_part(info))
+}
+
+impl Finder<'_> {
+    /// A mount point that is a directory of the golden tree: its fstab is believed about what it is.
     pub(super) fn plain_directory(
         &self,
         entry: &FstabEntry,
         source: PathBuf,
-    ) -> Result<FoundMount, SurveyError> {
-        let fstype = entry.fstype.parse::<FsType>();
-        let fstype =
-            fstype.map_err(|unknown| self.error(entry, format!("{}: {unknown}", entry.mount_point)))?;
-        let (used_bytes, used_inodes) = usage::of_tree(&source);
+        points: &HashSet<(u64, u64)>,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<FoundMount>, SurveyError> {
+        let holds_something = fs::read_dir(&source).is_ok_and(|mut entries| entries.next().is_some());
+        if !source.is_dir() || (is_optional(entry) && !holds_something) {
+            return self.not_mounted(entry, &source, notes).map(|()| None);
+        }
         let (golden, on) = named_device(&entry.spec);
-        self.found(
-            entry,
-            source,
-            FoundMount {
-                used_bytes,
-                used_inodes,
-                ..FoundMount::blank(golden, on, None, fstype, None)
-            },
-        )
+        let is_on = |drive: &String| on.as_ref().is_some_and(|(name, _)| name == drive);
+        if let Some(drive) = self.wishes.excluded_disks.iter().find(|drive| is_on(drive)) {
+            notes.push(format!("{} is left out with the disk {drive} (-X)", entry.mount_point));
+            return Ok(None);
+        }
+        let mut types = entry.fstype.split(',').map(str::parse::<FsType>);
+        let fstype = match types.find_map(Result::ok) {
+            Some(fstype) => fstype,
+            None if entry.fstype == "auto" => USUAL_TYPE,
+            None => {
+                let problem = format!("{}: KA does not make {}", entry.mount_point, entry.fstype);
+                return Err(self.error(entry, format!("{problem}: give the line the option noauto")));
+            }
+        };
+        let subvolume = entry.options.split(',').find_map(|option| option.strip_prefix("subvol="));
+        let subvolume = subvolume.map(|path| path.trim_matches('/').to_owned());
+        let subvolume = (fstype == FsType::Btrfs).then(|| subvolume.unwrap_or_default());
+        let usage = usage::of_tree(&source, points);
+        let mount = FoundMount::blank(golden, on, None, fstype, subvolume).using(usage);
+        self.found(entry, source, mount).map(Some)
+    }
+
+    /// The root of a tree whose fstab says nothing about it, such as a container's.
+    pub(super) fn plain_root(&self, points: &HashSet<(u64, u64)>) -> Result<FoundMount, SurveyError> {
+        let entry = FstabEntry {
+            line: 0,
+            spec: String::new(),
+            mount_point: "/".to_owned(),
+            fstype: USUAL_TYPE.name().to_owned(),
+            options: "defaults".to_owned(),
+            fields: Vec::new(),
+        };
+        let usage = usage::of_tree(self.root, points);
+        let mount = FoundMount::blank(GoldenDevice::default(), None, None, USUAL_TYPE, None).using(usage);
+        self.found(&entry, self.root.to_owned(), mount)
     }
 }
 

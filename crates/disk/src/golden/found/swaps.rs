@@ -1,15 +1,23 @@
 //! Lines that name swap: files, and devices wherever they are.
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use ka_host::mountinfo;
 
 use super::plain::named_device;
 use super::{Finder, Found, FoundMount, FoundSwap};
 use crate::fstab::{FstabEntry, TaggedName};
 use crate::golden::SurveyError;
+use crate::golden::classify::MADE_AT_BOOT;
 use crate::golden::device::{BlockDevice, Named};
 use crate::spec::SwapFileSpec;
+
+/// What is swapped to (proc(5)).
+const SWAPS: &str = "/proc/swaps";
 
 impl Finder<'_> {
     pub(super) fn swap_file(&self, entry: &FstabEntry, notes: &mut Vec<String>) -> Option<SwapFileSpec> {
@@ -34,6 +42,11 @@ impl Finder<'_> {
         entry: &FstabEntry,
         found: &mut Found,
     ) -> Result<Option<FoundSwap>, SurveyError> {
+        if self.is_plain {
+            // What this machine has by that name is nothing of the golden system's.
+            let (golden, on) = named_device(&entry.spec);
+            return Ok(Some(FoundSwap { golden, on }));
+        }
         if let Some(device) = self.find_device(&entry.spec, &found.mounts)? {
             if self.is_left_out(&device.block) {
                 let how = "is left out with its disk (-X) or copied raw (-D)";
@@ -53,6 +66,64 @@ impl Finder<'_> {
         let what = "is not there, and its line of fstab means nothing in the clone";
         found.notes.push(format!("the swap area {} {what}", entry.spec));
         Ok(None)
+    }
+
+    /// What is swapped to now and no line of fstab names: by a unit, by the partition's type, by hand. Of another root only
+    /// what lies beside it is its own.
+    pub(super) fn add_swaps_in_use(&self, found: &mut Found) -> Result<(), SurveyError> {
+        let Ok(text) = fs::read(SWAPS) else { return Ok(()) };
+        for line in text.split(|byte| *byte == b'\n').skip(1) {
+            let Some(name) = line.split(|byte| byte.is_ascii_whitespace()).next().filter(|name| !name.is_empty())
+            else {
+                continue;
+            };
+            let path = PathBuf::from(OsString::from_vec(mountinfo::unescape(name)));
+            match BlockDevice::from_node(&path) {
+                Some(block) => self.add_swap_device(block, found)?,
+                None => self.add_swap_file(&path, found),
+            }
+        }
+        Ok(())
+    }
+
+    fn add_swap_device(&self, block: BlockDevice, found: &mut Found) -> Result<(), SurveyError> {
+        let on_drive = |mount: &FoundMount| mount.on.as_ref().is_some_and(|on| on.0 == block.drive());
+        let is_golden = self.root == Path::new("/") || found.mounts.iter().any(on_drive);
+        let node = block.node.to_string_lossy();
+        let is_known = found.swaps.iter().any(|swap| swap.golden.path == node);
+        let from_nothing = MADE_AT_BOOT.iter().any(|name| node.starts_with(name));
+        if !is_golden || is_known || from_nothing || self.is_left_out(&block) {
+            return Ok(());
+        }
+        found.notes.push(format!(
+            "the swap area {node} is in use although no line of etc/fstab names it: the clone gets one like it"
+        ));
+        let on = block.partition.clone();
+        let golden = Named::probe(block)?.golden(None);
+        found.swaps.push(FoundSwap { golden, on });
+        Ok(())
+    }
+
+    /// A swap file that is copied would bring what was swapped out.
+    fn add_swap_file(&self, path: &Path, found: &mut Found) {
+        let Some(below) = path.strip_prefix(self.root).ok().and_then(Path::to_str) else {
+            return;
+        };
+        let Some(meta) = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file) else {
+            return;
+        };
+        let path = format!("/{below}");
+        if found.swap_files.iter().any(|file| file.path == path) {
+            return;
+        }
+        found.notes.push(format!(
+            "the swap file {path} is in use although no line of etc/fstab names it: the clone gets one like it"
+        ));
+        found.swap_files.push(SwapFileSpec {
+            path,
+            size_bytes: meta.len(),
+            mode: meta.mode() & 0o7777,
+        });
     }
 
     /// The device that `spec` names. Where several have that label, or are copies of one another with the same

@@ -1,5 +1,6 @@
 //! Opening and looking at entries of the golden tree: through no link, mounting nothing, leaving no trace.
 
+use std::collections::HashSet;
 use std::ffi::CStr;
 
 use rustix::fd::{AsFd, OwnedFd};
@@ -25,15 +26,21 @@ const STAT_FLAGS: AtFlags = AtFlags::SYMLINK_NOFOLLOW
 pub(super) enum Looked {
     /// Open.
     Open(OwnedFd),
-    /// Something is mounted there; it is not opened, for that could mount more.
-    MountPoint(Box<Statx>),
+    /// Something is mounted there, or another source brings it. A mount point is not opened, for that could mount more.
+    Elsewhere(Box<Statx>),
 }
 
-/// Opens a subdirectory, unless it is a mount point.
-pub(super) fn open_directory(parent: &CountedFd, name: &CStr) -> Result<Looked, Errno> {
+/// Opens a subdirectory, unless it is a mount point or the root of a source (`roots`, by device and inode): a btrfs
+/// subvolume that is mounted elsewhere, a directory of a plain tree that becomes a file system of its own.
+pub(super) fn open_directory(
+    parent: &CountedFd,
+    name: &CStr,
+    roots: &HashSet<(u64, u64)>,
+) -> Result<Looked, Errno> {
     let stat = fs::statx(parent, name, STAT_FLAGS, StatxFlags::BASIC_STATS)?;
-    if is_mount_root(&stat) {
-        return Ok(Looked::MountPoint(Box::new(stat)));
+    let identity = (fs::makedev(stat.stx_dev_major, stat.stx_dev_minor), stat.stx_ino);
+    if is_mount_root(&stat) || roots.contains(&identity) {
+        return Ok(Looked::Elsewhere(Box::new(stat)));
     }
     let flags = OPEN_FLAGS | OFlags::RDONLY | OFlags::DIRECTORY;
     let opened = match fs::openat(parent, name, flags, Mode::empty()) {

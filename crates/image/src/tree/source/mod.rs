@@ -13,7 +13,9 @@ mod reader;
 mod rules;
 mod walk;
 
+use std::collections::HashSet;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -44,6 +46,8 @@ struct Shared<'a> {
     links: Links,
     /// One for each source: they are different file systems.
     flags: Vec<FlagReader>,
+    /// Device and inode of the sources' roots: where one is met in another source, it is not walked a second time.
+    roots: HashSet<(u64, u64)>,
     progress: &'a Progress,
     problems: Mutex<Problems>,
     tally: Mutex<Tally>,
@@ -69,6 +73,12 @@ impl Shared<'_> {
     }
 }
 
+/// A root that cannot be looked at is told when it is opened.
+fn root_identity(source: &TreeSource) -> Option<(u64, u64)> {
+    let meta = source.root.metadata().ok()?;
+    Some((meta.dev(), meta.ino()))
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -86,6 +96,7 @@ pub(super) fn send(
         fds: FdBudget::from_limit(),
         links: Links::default(),
         flags: sources.iter().map(|_| FlagReader::default()).collect(),
+        roots: sources.iter().filter_map(|source| root_identity(source)).collect(),
         progress,
         problems: Mutex::default(),
         tally: Mutex::default(),

@@ -137,7 +137,7 @@ impl<'a> Walker<'a> {
         };
         let parent = Arc::clone(&top.dir);
         let permit = self.permit()?;
-        let found = match look::open_directory(&fd, &name) {
+        let found = match look::open_directory(&fd, &name, &self.shared.roots) {
             Ok(found) => found,
             Err(errno) => {
                 self.shared.problem(&parent, name.to_bytes(), kind_of(errno));
@@ -159,7 +159,7 @@ impl<'a> Walker<'a> {
                 self.close_idle(stack);
                 self.enter(stack, Frame::new(dir, fd, identity, rules), Place::Beneath)
             }
-            Looked::MountPoint(stat) => {
+            Looked::Elsewhere(stat) => {
                 let dir = Dir::child(&parent, self.dirs, 0, name.to_bytes());
                 self.push(Op::Enter {
                     dir: Arc::clone(&dir),

@@ -33,6 +33,9 @@ pub(super) struct Dir {
     created: Created,
     /// Made as a subvolume; to be marked read-only at its end when that is set.
     is_subvolume: bool,
+    /// The root of another target, seen here a second time: what its own source says about it counts, whichever of the two
+    /// comes first.
+    is_target: bool,
     /// The target cannot hold it, which was told; what lies in it is only counted.
     pub(super) is_left_out: bool,
     /// Work under way in it, and one for as long as the stream is in it.
@@ -82,6 +85,7 @@ impl Dir {
             entry: new.entry.into(),
             created: Created::Before,
             is_subvolume: false,
+            is_target: false,
             is_left_out: false,
             pending: AtomicUsize::new(1),
             entries: AtomicU64::new(0),
@@ -107,6 +111,7 @@ impl Dir {
             entry: new.entry.into(),
             created: Created::Before,
             is_subvolume: false,
+            is_target: false,
             is_left_out: false,
             pending: AtomicUsize::new(1),
             entries: AtomicU64::new(0),
@@ -119,16 +124,19 @@ impl Dir {
             let fd = open_dir(&parent_fd, name).map_err(failed)?;
             if created == Created::Before {
                 dir.file_system = Arc::new(FileSystem::of(&fd).map_err(failed)?);
-                without_default_acl(&fd);
                 let at = fs::fstat(&fd).map(|stat| (stat.st_dev, stat.st_ino));
-                if at.is_ok_and(|at| shared.mount_points.contains(&at)) {
-                    // Its own root comes later and has the last word.
+                dir.is_target = at.is_ok_and(|at| shared.mount_points.contains(&at));
+                if dir.is_target {
                     shared.inexact(&dir, b"");
+                } else {
+                    without_default_acl(&fd);
                 }
             }
             dir.created = created;
             dir.is_subvolume = is_subvolume;
-            apply::flags_of_empty_directory(shared, &dir, &fd, &new.meta);
+            if !dir.is_target {
+                apply::flags_of_empty_directory(shared, &dir, &fd, &new.meta);
+            }
             dir.fd = Mutex::new(Some(Arc::new(CountedFd::new(fd, permit))));
         }
         dir.is_left_out = lock(&dir.fd).is_none();
@@ -187,7 +195,9 @@ impl Dir {
             return Err(shared.failed("finishing", &self.place, b"", Errno::BADF));
         }
         if let Some(fd) = self.fd() {
-            apply::to_directory(shared, self, &*fd, &meta, self.created)?;
+            if !self.is_target {
+                apply::to_directory(shared, self, &*fd, &meta, self.created)?;
+            }
             if self.is_subvolume
                 && meta.subvolume == Subvolume::ReadOnly
                 && subvolume::set_read_only(&*fd).is_err()
