@@ -260,14 +260,16 @@ fn format_all(scratch: &Scratch, disk: &Disk, volumes: &[Volume]) -> Result<()> 
             format(&disk.partition(volume.partition), volume)?;
             done.push(volume.partition);
         }
-        if let Some(name) = volume.subvolume {
-            let top = Mounted::new(
-                &disk.partition(volume.partition),
-                &scratch.dir("top")?,
-                "subvolid=5",
-            )?;
-            make_subvolume(top.point(), name)?;
-        }
+    }
+    // One that holds others first.
+    let mut subvolumes: Vec<_> = volumes
+        .iter()
+        .filter_map(|volume| Some((volume.partition, volume.subvolume?)))
+        .collect();
+    subvolumes.sort_unstable();
+    for (partition, name) in subvolumes {
+        let top = Mounted::new(&disk.partition(partition), &scratch.dir("top")?, "subvolid=5")?;
+        make_subvolume(top.point(), name)?;
     }
     Ok(())
 }
@@ -283,7 +285,10 @@ fn make_subvolume(top: &Path, name: &str) -> Result<()> {
             continue;
         }
         if is_subvolume {
-            Program::new("btrfs").args(["subvolume", "create"]).arg(&path).run()?;
+            Program::new("btrfs")
+                .args(["subvolume", "create"])
+                .arg(&path)
+                .run()?;
         } else {
             fs::create_dir(&path)?;
         }

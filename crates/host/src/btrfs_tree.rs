@@ -206,11 +206,24 @@ mod tests {
             item.extend(fields.iter().flat_map(|field| field.to_le_bytes()));
             item
         };
-        assert_eq!(extent(&item(8192, 0, REGULAR, [4096, 8192, 0, 4096])), (4096, 4096));
-        assert_eq!(extent(&item(131_072, 3, REGULAR, [4096, 8192, 0, 65_536])), (4096, 65_536));
+        assert_eq!(
+            extent(&item(8192, 0, REGULAR, [4096, 8192, 0, 4096])),
+            (4096, 4096)
+        );
+        assert_eq!(
+            extent(&item(131_072, 3, REGULAR, [4096, 8192, 0, 65_536])),
+            (4096, 65_536)
+        );
         assert_eq!(extent(&item(4096, 0, REGULAR, [0, 0, 0, 4096])), (0, 0), "a hole");
-        assert_eq!(extent(&item(4096, 0, 2, [4096, 4096, 0, 4096])), (0, 0), "reserved");
-        assert_eq!(extent(&[&item(100, 1, INLINE, [0; 4])[..21], &[7; 40]].concat()), (40, 100));
+        assert_eq!(
+            extent(&item(4096, 0, 2, [4096, 4096, 0, 4096])),
+            (0, 0),
+            "reserved"
+        );
+        assert_eq!(
+            extent(&[&item(100, 1, INLINE, [0; 4])[..21], &[7; 40]].concat()),
+            (40, 100)
+        );
         for end in 0..53 {
             let _ = extent(&item(1, 1, REGULAR, [1; 4])[..end]);
         }

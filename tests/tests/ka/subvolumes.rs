@@ -51,7 +51,10 @@ fn subvolumes(seen_at: &Path) -> Result<BTreeSet<String>> {
 
 fn default_of(seen_at: &Path) -> Result<String> {
     let text = btrfs(&["subvolume", "get-default"], seen_at)?;
-    Ok(text.split_once(" path ").map_or("", |(_, path)| path.trim()).to_owned())
+    Ok(text
+        .split_once(" path ")
+        .map_or("", |(_, path)| path.trim())
+        .to_owned())
 }
 
 /// Clones onto a disk like the golden one and compares, but for these paths; `look` sees the mounted clone.
@@ -86,18 +89,27 @@ fn opensuse() -> Result<Kit> {
     )?;
     let top = kit.golden.root();
     btrfs(&["subvolume", "set-default"], top)?;
-    let fstab = kit.golden.fstab().replacen(&format!("subvol={root}"), "defaults", 1);
+    let fstab = kit
+        .golden
+        .fstab()
+        .replacen(&format!("subvol={root}"), "defaults", 1);
     ensure!(fstab != kit.golden.fstab(), "the line for / names its subvolume");
     fs::write(top.join("etc/fstab"), fstab)?;
     fs::write(top.join(".snapshots/1/info.xml"), "<snapshot/>")?;
-    Program::new("chmod").arg("0750").arg(top.join(".snapshots")).run()?;
+    Program::new("chmod")
+        .arg("0750")
+        .arg(top.join(".snapshots"))
+        .run()?;
     Program::new("setfacl").args(["-m", "d:u:33:rx"]).arg(top).run()?;
     fs::create_dir_all(top.join("var/lib"))?;
     btrfs(&["subvolume", "create"], &top.join("var/lib/machines"))?;
     fs::write(top.join("var/lib/machines/file"), "in a nested subvolume")?;
     for number in ["2", "17"] {
         snapshot(top, &top.join(".snapshots").join(number).join("snapshot"))?;
-        fs::write(top.join(".snapshots").join(number).join("info.xml"), "<snapshot/>")?;
+        fs::write(
+            top.join(".snapshots").join(number).join("info.xml"),
+            "<snapshot/>",
+        )?;
     }
     Ok(kit)
 }
@@ -117,7 +129,10 @@ fn stock_opensuse_clones_as_it_is_and_keeps_its_default_subvolume() -> Result<()
             let expected: BTreeSet<String> = golden.difference(&snapshots.into()).cloned().collect();
             assert_eq!(subvolumes(clone.root())?, expected);
             assert_eq!(default_of(clone.root())?, "@/.snapshots/1/snapshot");
-            ensure!(!clone.root().join(".snapshots/2").exists(), "without its snapshot it is of no use");
+            ensure!(
+                !clone.root().join(".snapshots/2").exists(),
+                "without its snapshot it is of no use"
+            );
             Ok(())
         },
     )?;
@@ -140,7 +155,7 @@ fn stock_opensuse_clones_as_it_is_and_keeps_its_default_subvolume() -> Result<()
 fn a_top_level_mounted_inside_one_of_its_subvolumes_travels_without_it() -> Result<()> {
     let kit = Kit::with_plan("toplevel", 1, plan(vec![on("/", "@"), on("/volumes/01", "")]))?;
     let (root, top) = (kit.golden.root(), kit.golden.root().join("volumes/01"));
-    let line = " /volumes/01  btrfs ";
+    let line = "/volumes/01  btrfs ";
     let fstab = kit.golden.fstab().replacen(
         &format!("{line}defaults"),
         &format!("{line}noatime,subvolid=5"),
@@ -156,7 +171,10 @@ fn a_top_level_mounted_inside_one_of_its_subvolumes_travels_without_it() -> Resu
         let expected = ["@", "@other"].map(str::to_owned);
         assert_eq!(subvolumes(clone.root())?, expected.into());
         let fstab = fs::read_to_string(clone.root().join("etc/fstab"))?;
-        ensure!(fstab.contains("noatime,subvol=/ ") && !fstab.contains("subvolid"), "{fstab}");
+        ensure!(
+            fstab.contains("noatime,subvol=/ ") && !fstab.contains("subvolid"),
+            "{fstab}"
+        );
         Ok(())
     };
     cloned(&kit, "n1", &[], &ignored, look)?;
@@ -169,11 +187,18 @@ fn a_nested_subvolume_that_is_mounted_elsewhere_too_travels_once() -> Result<()>
     let kit = Kit::with_plan(
         "nested",
         1,
-        plan(vec![on("/", "root"), on("/home", "home"), on("/srv/data", "root/pool/data")]),
+        plan(vec![
+            on("/", "root"),
+            on("/home", "home"),
+            on("/srv/data", "root/pool/data"),
+        ]),
     )?;
     let root = kit.golden.root();
     fs::write(root.join("srv/data/file"), "x")?;
-    Program::new("chattr").arg("+C").arg(root.join("srv/data")).run()?;
+    Program::new("chattr")
+        .arg("+C")
+        .arg(root.join("srv/data"))
+        .run()?;
     snapshot(root, &root.join("pool/monday"))?;
     let server = kit
         .lab
@@ -182,7 +207,9 @@ fn a_nested_subvolume_that_is_mounted_elsewhere_too_travels_once() -> Result<()>
         .arg(root)
         .finish()?;
     server.expect(0)?;
-    server.says("1 snapshot is left out: /pool/monday")?.says("--snapshots")?;
+    server
+        .says("1 snapshot is left out: /pool/monday")?
+        .says("--snapshots")?;
     cloned(&kit, "n1", &[], &["pool/data", "pool/monday"], |clone| {
         let expected = ["home", "root", "root/pool/data"].map(str::to_owned);
         assert_eq!(subvolumes(clone.root())?, expected.into());
@@ -200,15 +227,28 @@ fn what_is_mounted_below_an_excluded_directory_is_no_stranger() -> Result<()> {
     fs::write(point.join("file"), "comes along")?;
     fs::write(kit.golden.root().join("data/large"), vec![1; 4096])?;
     let uuid = golden::tag(extra.device(), "UUID")?;
-    let fstab = format!("{}UUID={uuid} /data/deep/pool ext4 defaults 0 2\n", kit.golden.fstab());
+    let fstab = format!(
+        "{}UUID={uuid} /data/deep/pool ext4 defaults 0 2\n",
+        kit.golden.fstab()
+    );
     fs::write(kit.golden.root().join("etc/fstab"), fstab)?;
     let disk = kit.disk("n1", GIB, 512)?;
     let desc = kit.desc("swap 16\nlinux 400 boot\nlinux fill mount=/data/deep/pool\n")?;
-    let args: Vec<&str> = desc.iter().map(String::as_str).chain(["-x", "/data", "--verify=always"]).collect();
+    let args: Vec<&str> = desc
+        .iter()
+        .map(String::as_str)
+        .chain(["-x", "/data", "--verify=always"])
+        .collect();
     kit.clone_to(&[&disk], &args)?.expect_success()?;
-    let volumes = [Volume::new(2, "ext4", "/"), Volume::new(3, "ext4", "/data/deep/pool")];
+    let volumes = [
+        Volume::new(2, "ext4", "/"),
+        Volume::new(3, "ext4", "/data/deep/pool"),
+    ];
     let clone = kit.mounted(&disk, &volumes)?;
-    assert_eq!(fs::read(clone.root().join("data/deep/pool/file"))?, b"comes along");
+    assert_eq!(
+        fs::read(clone.root().join("data/deep/pool/file"))?,
+        b"comes along"
+    );
     ensure!(!clone.root().join("data/large").exists(), "it was left out");
     drop(mounted);
     Ok(())

@@ -35,7 +35,10 @@ fn with_spare(label: &str) -> Result<(Kit, PathBuf)> {
 }
 
 fn both() -> [Volume; 2] {
-    [Volume::new(1, "ext4", "/"), Volume::new(2, "ext4", "/srv/my data")]
+    [
+        Volume::new(1, "ext4", "/"),
+        Volume::new(2, "ext4", "/srv/my data"),
+    ]
 }
 
 /// Clones onto a disk like the golden one; the clone has both file systems.
@@ -84,18 +87,30 @@ fn a_mount_that_nobody_names_is_told_and_a_desc_line_clones_it() -> Result<()> {
     let point = kit.golden.root().join("media/stick");
     let mounted = Mounted::new(extra.device(), &point, "defaults")?;
     // Neither a bind mount nor memory is anything of its own.
-    let bound = Mounted::new(&kit.golden.root().join("home"), &kit.golden.root().join("bound"), "bind")?;
+    let bound = Mounted::new(
+        &kit.golden.root().join("home"),
+        &kit.golden.root().join("bound"),
+        "bind",
+    )?;
     let memory = Mounted::in_memory(&kit.golden.root().join("cache"), 1 << 20)?;
     let shown = dry_run(&kit, &[])?;
     shown.expect(0)?;
     shown.says("/media/stick (")?.says("mount=/media/stick")?;
-    ensure!(!shown.all().contains("/bound") && !shown.all().contains("/cache"), "{}", shown.all());
+    ensure!(
+        !shown.all().contains("/bound") && !shown.all().contains("/cache"),
+        "{}",
+        shown.all()
+    );
     let silent = dry_run(&kit, &["-x", "/media"])?;
     ensure!(!silent.all().contains("mount=/media/stick"), "{}", silent.all());
     let desc = kit.desc("swap 16\nlinux 400 boot\nlinux fill mount=/media/stick\n")?;
     let placed = dry_run(&kit, &desc.each_ref().map(String::as_str))?;
     placed.expect(0)?;
-    ensure!(placed.all().contains("/media/stick is cloned") || placed.all().contains("is cloned although"), "{}", placed.all());
+    ensure!(
+        placed.all().contains("/media/stick is cloned") || placed.all().contains("is cloned although"),
+        "{}",
+        placed.all()
+    );
     drop((memory, bound, mounted));
     Ok(())
 }
@@ -104,7 +119,11 @@ fn a_mount_that_nobody_names_is_told_and_a_desc_line_clones_it() -> Result<()> {
 fn a_boot_partition_that_is_not_mounted_is_refused_unless_the_operator_says_so() -> Result<()> {
     let (kit, spare) = with_spare("noboot")?;
     let uuid = golden::tag(&spare, "UUID")?;
-    for (place, options) in [("/boot", "noauto,noatime"), ("/boot/efi", "nofail"), ("/efi", "defaults")] {
+    for (place, options) in [
+        ("/boot", "noauto,noatime"),
+        ("/boot/efi", "nofail"),
+        ("/efi", "defaults"),
+    ] {
         let fstab = format!("{}UUID={uuid} {place} ext4 {options} 1 2\n", kit.golden.fstab());
         fs::write(kit.golden.root().join("etc/fstab"), fstab)?;
         fs::create_dir_all(kit.golden.root().join(place.trim_start_matches('/')))?;
@@ -146,7 +165,9 @@ fn files_that_share_their_blocks_are_refused_before_the_disk_is_erased() -> Resu
         let root = kit.golden.root();
         fs::write(root.join("home/a"), tree::noise(60 << 20, 5))?;
         for copy in 0..9 {
-            let program = Program::new("cp").arg("--reflink=always").arg(root.join("home/a"));
+            let program = Program::new("cp")
+                .arg("--reflink=always")
+                .arg(root.join("home/a"));
             program.arg(root.join(format!("home/a{copy}"))).run()?;
         }
         Program::new("sync").run()?;
@@ -174,8 +195,14 @@ fn compressed_files_fit_where_the_clone_compresses_and_are_counted_where_not() -
     };
     let kit = Kit::with_plan("compressed", 1, plan)?;
     let root = kit.golden.root();
-    Program::new("mount").args(["-o", "remount,compress-force=zstd"]).arg(root).run()?;
-    fs::write(root.join("home/text"), b"the same words again and again ".repeat(25 << 20))?;
+    Program::new("mount")
+        .args(["-o", "remount,compress-force=zstd"])
+        .arg(root)
+        .run()?;
+    fs::write(
+        root.join("home/text"),
+        b"the same words again and again ".repeat(25 << 20),
+    )?;
     Program::new("sync").run()?;
     let disk = marked(&kit, "n1", mib(500))?;
     refused_untouched(&kit, &disk, &[], "needs")?;
@@ -209,7 +236,11 @@ fn a_plain_directory_is_a_golden_system_with_all_its_mount_points() -> Result<()
                  UUID=11111111-2222-4333-8444-555555555555 /data xfs noatime 0 2\n\
                  UUID=21111111-2222-4333-8444-555555555555 none swap sw 0 0\n/dev/sr0 /media/cd udf,iso9660 noauto 0 0\n";
     tree::small_system(&root, fstab)?;
-    for (name, content) in [("srv/deep/file", "on its own"), ("data/file", "on another"), ("home/file", "at /")] {
+    for (name, content) in [
+        ("srv/deep/file", "on its own"),
+        ("data/file", "on another"),
+        ("home/file", "at /"),
+    ] {
         let path = root.join(name);
         fs::create_dir_all(path.parent().unwrap_or(&root))?;
         fs::write(path, content)?;
@@ -219,7 +250,18 @@ fn a_plain_directory_is_a_golden_system_with_all_its_mount_points() -> Result<()
     fs::write(&desc, "swap 16\nlinux 200\nlinux 100\nlinux fill mount=/data\n")?;
     let disk = Disk::new(lab.scratch(), "n1", GIB, 512)?;
     let (root_arg, desc_arg) = (root.display().to_string(), desc.display().to_string());
-    let server = lab.server(&["-n", "1", "--verify=always", "-r", "none", "--root", &root_arg, "-p", "sda", &desc_arg])?;
+    let server = lab.server(&[
+        "-n",
+        "1",
+        "--verify=always",
+        "-r",
+        "none",
+        "--root",
+        &root_arg,
+        "-p",
+        "sda",
+        &desc_arg,
+    ])?;
     let choice = format!("sda={}", disk.checked()?.display());
     let node = lab.client(1, &server, &["--disk", &choice])?;
     finish(server, vec![node])?.expect_success()?;
@@ -231,7 +273,15 @@ fn a_plain_directory_is_a_golden_system_with_all_its_mount_points() -> Result<()
     ];
     let clone = MountedTree::new(&disk, &volumes, &lab.scratch().dir("clone")?)?;
     let allowed = Allowed {
-        ignored: ["var/log/ka", "home/file", "srv/linked", "lost+found", "srv/lost+found"].map(PathBuf::from).to_vec(),
+        ignored: [
+            "var/log/ka",
+            "home/file",
+            "srv/linked",
+            "lost+found",
+            "srv/lost+found",
+        ]
+        .map(PathBuf::from)
+        .to_vec(),
         ..Allowed::for_system()
     };
     compare::trees(&root, clone.root(), &allowed)?.expect_same()?;
@@ -262,7 +312,11 @@ fn a_containers_root_without_fstab_goes_where_the_desc_file_says() -> Result<()>
         refused.says("mount=/")?;
         ask(&[Path::new("-p"), Path::new("sda"), &desc])?.expect(0)?;
     }
-    let typo = lab.server_program()?.args(["--dry-run", "--root"]).arg(lab.scratch().path()).finish()?;
+    let typo = lab
+        .server_program()?
+        .args(["--dry-run", "--root"])
+        .arg(lab.scratch().path())
+        .finish()?;
     ensure!(typo.code != Some(0), "no system is there: {}", typo.all());
     typo.says("etc/fstab")?;
     Ok(())

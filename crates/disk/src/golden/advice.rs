@@ -60,7 +60,12 @@ fn drive_below(found: &Found, unplaced: &[&FoundMount]) -> Option<Drive> {
         .iter()
         .filter_map(|mount| mount.device.as_ref())
         .find_map(|device| lowest(&device.block.name, 0));
-    let beside = || found.mounts.iter().find_map(|mount| Some(mount.on.as_ref()?.0.clone()));
+    let beside = || {
+        found
+            .mounts
+            .iter()
+            .find_map(|mount| Some(mount.on.as_ref()?.0.clone()))
+    };
     Drive::open(&under.or_else(beside)?).ok().flatten()
 }
 
@@ -91,14 +96,21 @@ fn lines_for(found: &Found, drive: Option<&Drive>) -> Vec<String> {
     lines.extend(has_bios.then(|| "bios 1".to_owned()));
     let mut seen: Vec<&str> = Vec::new();
     let mut last = String::new();
-    let (boot, other): (Vec<_>, Vec<_>) = found.mounts.iter().partition(|mount| is_boot_place(&mount.mount_point));
+    let (boot, other): (Vec<_>, Vec<_>) = found
+        .mounts
+        .iter()
+        .partition(|mount| is_boot_place(&mount.mount_point));
     for mount in boot.into_iter().chain(other) {
         // One partition for all subvolumes of a btrfs.
         if mount.fstype == FsType::Btrfs && seen.contains(&mount.golden.path.as_str()) {
             continue;
         }
         seen.push(&mount.golden.path);
-        let kind = if mount.fstype == FsType::Vfat { "esp" } else { "linux" };
+        let kind = if mount.fstype == FsType::Vfat {
+            "esp"
+        } else {
+            "linux"
+        };
         let (path, fstype) = (&mount.mount_point, mount.fstype);
         if path == "/" {
             last = format!("{kind} fill fs={fstype} mount=/");

@@ -60,7 +60,8 @@ pub(super) fn filesystems(
 ) -> Result<(), SurveyError> {
     let mut groups: Vec<(Place, &FoundMount, Vec<&FoundMount>)> = Vec::new();
     // Those with a line first: the other subvolumes of a btrfs go where one of them goes.
-    let (named, others): (Vec<_>, Vec<_>) = (0..mounts.len()).partition(|index| placer.has_line(&mounts[*index]));
+    let (named, others): (Vec<_>, Vec<_>) =
+        (0..mounts.len()).partition(|index| placer.has_line(&mounts[*index]));
     let mut places = BTreeMap::new();
     for index in named.into_iter().chain(others) {
         places.insert(index, placer.mount(&mounts[index])?);
@@ -258,7 +259,10 @@ fn excluded_here(spec: &InstallSpec, root: &Path, mounts: &[FoundMount], fs: &Fs
     let here =
         dirs.filter(|dir| holder(dir).is_some_and(|path| fs.mounts.iter().any(|mount| mount.path == path)));
     // What another mount brings is cloned, though it is seen below an excluded directory.
-    let stops = mounts.iter().filter_map(|mount| usage::identity(&mount.source)).collect();
+    let stops = mounts
+        .iter()
+        .filter_map(|mount| usage::identity(&mount.source))
+        .collect();
     let brought = |dir: &Path| mounts.iter().any(|mount| is_other_view(dir, mount, root));
     here.filter(|dir| !brought(dir))
         .map(|dir| usage::of_tree(&below(root, dir), &stops))

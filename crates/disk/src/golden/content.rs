@@ -60,7 +60,8 @@ pub(super) fn measure(
 impl Content {
     /// Takes off what `-x` leaves at home, as it is measured file by file: without compression.
     pub(super) fn without(self, excluded: Usage) -> Self {
-        let stored = u128::from(excluded.bytes) * u128::from(self.bytes) / u128::from(self.plain_bytes.max(1));
+        let stored =
+            u128::from(excluded.bytes) * u128::from(self.bytes) / u128::from(self.plain_bytes.max(1));
         let stored = u64::try_from(stored).unwrap_or(u64::MAX).min(excluded.bytes);
         Self {
             bytes: self.bytes.saturating_sub(stored),
@@ -81,7 +82,12 @@ fn is_compressed(fs: &FsSpec) -> bool {
 /// Every XFS of today can share blocks; one made without `reflink` cannot.
 fn may_share(first: &FoundMount) -> bool {
     let Some(device) = &first.device else { return false };
-    let read = super::features::read(first.fstype, &device.block.node, &device.identity, Some(&first.source));
+    let read = super::features::read(
+        first.fstype,
+        &device.block.node,
+        &device.identity,
+        Some(&first.source),
+    );
     let flag_off = |(name, on): &(String, bool)| name == "reflink" && !on;
     !matches!(read, Ok(FsFeatures::Xfs(found)) if found.flags.iter().any(flag_off))
 }

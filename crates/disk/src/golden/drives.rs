@@ -28,7 +28,10 @@ pub(super) fn build(
     let of_raw = spec.raw.iter().map(|raw| raw.place.drive.clone());
     let used: BTreeSet<String> = of_fs.chain(of_raw).collect();
     // Where a desc file names a drive that the golden node has not, the files' own drive says what kind of table it is.
-    let files_on = spec.filesystems.iter().find(|fs| fs.mounts.iter().any(|mount| mount.path == "/"));
+    let files_on = spec
+        .filesystems
+        .iter()
+        .find(|fs| fs.mounts.iter().any(|mount| mount.path == "/"));
     let files_on = files_on.and_then(|fs| fs.golden.as_ref()).and_then(|golden| {
         let device = BlockDevice::from_node(Path::new(&golden.path))?;
         Drive::open(device.drive()).ok().flatten()
@@ -66,9 +69,17 @@ pub(super) fn build(
     Ok(())
 }
 
-fn with_desc(name: &str, golden: Option<&Drive>, desc: &Desc, usual_table: Option<TableKind>) -> Result<DriveSpec, SurveyError> {
+fn with_desc(
+    name: &str,
+    golden: Option<&Drive>,
+    desc: &Desc,
+    usual_table: Option<TableKind>,
+) -> Result<DriveSpec, SurveyError> {
     let table = golden.and_then(|drive| drive.table.as_ref());
-    let golden_table = table.map(|table| table.kind).or(usual_table).unwrap_or(TableKind::Mbr);
+    let golden_table = table
+        .map(|table| table.kind)
+        .or(usual_table)
+        .unwrap_or(TableKind::Mbr);
     let kind = desc.table.unwrap_or(golden_table);
     desc.check_for(kind).map_err(|error| SurveyError::Desc {
         origin: error.origin.clone(),

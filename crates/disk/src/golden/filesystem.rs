@@ -79,7 +79,9 @@ fn golden_features(
         FsFeatures::Default
     });
     match read {
-        FsFeatures::Btrfs(golden) => FsFeatures::Btrfs(with_subvolumes(spec, volumes, &golden, first, mounts)),
+        FsFeatures::Btrfs(golden) => {
+            FsFeatures::Btrfs(with_subvolumes(spec, volumes, &golden, first, mounts))
+        }
         other => other,
     }
 }

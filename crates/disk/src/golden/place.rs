@@ -75,7 +75,9 @@ impl<'a> Placer<'a> {
     fn shared(&self, mount: &FoundMount) -> Option<Place> {
         let owner = (mount.fstype == FsType::Btrfs).then(|| btrfs_owner(mount))?;
         let mut taken = self.taken.iter();
-        taken.find(|(_, known)| **known == owner).map(|(place, _)| place.clone())
+        taken
+            .find(|(_, known)| **known == owner)
+            .map(|(place, _)| place.clone())
     }
 
     /// Whether a partition of the golden node or a desc line holds it, or holds another subvolume of its btrfs.
@@ -91,7 +93,10 @@ impl<'a> Placer<'a> {
         };
         mount.on.is_some()
             || has_line(&mount.mount_point)
-            || mounts.iter().filter(is_together).any(|other| has_line(&other.mount_point))
+            || mounts
+                .iter()
+                .filter(is_together)
+                .any(|other| has_line(&other.mount_point))
     }
 
     /// Places a swap area: its own number where the desc file or a copied table has it for swap, else the next

@@ -3,7 +3,7 @@
 //! A subvolume that a line of the plan mounts travels once, by that line. One that lies in such a subvolume travels with
 //! it, as a subvolume, unless it is a snapshot: those would each travel in full.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -43,31 +43,63 @@ impl Subvolume {
     }
 }
 
-/// Lists the subvolumes of the btrfs seen at `mount_point`, but the top level.
-pub(super) fn list(mount_point: &Path) -> Result<Vec<Subvolume>, RunError> {
+/// Lists the subvolumes of the btrfs that shows its subvolume `mounted` at `mount_point`, but the top level.
+fn list(mount_point: &Path, mounted: &str) -> Result<Vec<Subvolume>, RunError> {
     let output = |args: &[&str]| {
-        let tool = Tool::new("btrfs").describe(format!("listing the subvolumes of {}", mount_point.display()));
+        let tool =
+            Tool::new("btrfs").describe(format!("listing the subvolumes of {}", mount_point.display()));
         let tool = tool.args(["subvolume", "list"]).args(args).arg(mount_point);
         tool.timeout(TOOL_LIMIT).run().map(|output| output.text())
     };
-    Ok(parse(&output(&["-q"])?, &output(&["-r"])?))
+    Ok(parse(&output(&["-q"])?, &output(&["-r"])?, mounted))
 }
 
-fn parse(all: &str, read_only: &str) -> Vec<Subvolume> {
+/// Paths of what lies in the mounted subvolume come relative to it, all others from the top level.
+fn parse(all: &str, read_only: &str, mounted: &str) -> Vec<Subvolume> {
     let id = |line: &str| line.split(' ').nth(1).and_then(|id| id.parse::<u64>().ok());
     let read_only: HashSet<u64> = read_only.lines().filter_map(id).collect();
+    let parents: HashMap<u64, u64> = all.lines().filter_map(parent_of).collect();
+    let path_of = |line: &str| line.split_once(" path ").map_or("", |(_, path)| path).to_owned();
+    let top = all.lines().find(|line| path_of(line) == mounted).and_then(id);
+    let lies_in_mounted = |id: u64| {
+        let mut above = parents.get(&id);
+        // No chain is longer than there are subvolumes.
+        for _ in 0..parents.len() {
+            match above {
+                Some(one) if Some(*one) == top => return true,
+                Some(one) => above = parents.get(one),
+                None => return false,
+            }
+        }
+        false
+    };
     let one = |line: &str| {
         let (head, path) = line.split_once(" path ")?;
         let id = id(head)?;
-        let parent = head.split_once(" parent_uuid ").map_or("-", |(_, uuid)| uuid.trim());
+        let origin = head
+            .split_once(" parent_uuid ")
+            .map_or("-", |(_, uuid)| uuid.trim());
+        let path = if lies_in_mounted(id) && !is_below(path, mounted) {
+            format!("{mounted}/{path}")
+        } else {
+            path.to_owned()
+        };
         Some(Subvolume {
             id,
-            path: path.strip_prefix("<FS_TREE>/").unwrap_or(path).to_owned(),
+            path,
             is_read_only: read_only.contains(&id),
-            has_parent: parent != "-",
+            has_parent: origin != "-",
         })
     };
     all.lines().filter_map(one).collect()
+}
+
+/// The number of a subvolume, and of the one that it lies in: `ID 259 gen 7 top level 257 …`.
+fn parent_of(line: &str) -> Option<(u64, u64)> {
+    let (head, _) = line.split_once(" path ")?;
+    let above = head.split_once(" top level ")?.1;
+    let number = |text: &str| text.split(' ').next()?.parse().ok();
+    Some((number(head.strip_prefix("ID ")?)?, number(above)?))
 }
 
 /// A mount of the plan: where, and which subvolume (empty for the top level).
@@ -150,7 +182,11 @@ pub(super) fn choose(
 impl Choice {
     /// What the operator should know.
     fn notes(&self, device: &str) -> Vec<String> {
-        let snapshots: Vec<String> = self.snapshots.iter().map(|path| path.display().to_string()).collect();
+        let snapshots: Vec<String> = self
+            .snapshots
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
         let kept = (!snapshots.is_empty()).then(|| {
             format!(
                 "on the btrfs of {device} {} left out: {}; --snapshots clones them too, each in full",
@@ -198,16 +234,20 @@ impl Volumes {
             if volumes.of(mount).is_some() {
                 continue;
             }
-            let is_here = |other: &&FoundMount| other.device.as_ref().is_some_and(|it| it.block.name == *name);
+            let is_here =
+                |other: &&FoundMount| other.device.as_ref().is_some_and(|it| it.block.name == *name);
             let views: Vec<View<'_>> = mounts.iter().filter(is_here).filter_map(View::of).collect();
-            let all = list(&mount.source).unwrap_or_else(|error| {
+            let all = list(&mount.source, mount.subvol.as_deref().unwrap_or("")).unwrap_or_else(|error| {
                 let what = format!("{}: its subvolumes cannot be listed", mount.mount_point);
                 spec.notes.push(format!("{what}: {error}"));
                 Vec::new()
             });
             let choice = choose(&all, &views, &points, &excluded, with_snapshots);
             spec.notes.extend(choice.notes(&mount.golden.path));
-            let skipped = choice.skipped.iter().map(|path| path.as_os_str().as_bytes().to_vec());
+            let skipped = choice
+                .skipped
+                .iter()
+                .map(|path| path.as_os_str().as_bytes().to_vec());
             spec.skipped.extend(skipped);
             let device = name.clone();
             volumes.0.push(Volume { device, all, choice });
@@ -227,7 +267,11 @@ impl Volume {
     /// parents first.
     pub(super) fn to_make(&self, mounted: &[String]) -> Vec<String> {
         let holds = |path: &str| mounted.iter().any(|mounted| is_below(mounted, path));
-        let above = self.all.iter().map(|subvolume| &subvolume.path).filter(|path| holds(path));
+        let above = self
+            .all
+            .iter()
+            .map(|subvolume| &subvolume.path)
+            .filter(|path| holds(path));
         // Sorted by bytes, a parent stands before what is nested in it.
         let all: BTreeSet<String> = above.chain(mounted).cloned().collect();
         all.into_iter().collect()
@@ -263,7 +307,9 @@ fn seen_at(path: &str, views: &[View<'_>], mount_points: &[&str]) -> Option<Path
         let holder = holding.max_by_key(|point| point.len());
         (holder == Some(&view.mount_point)).then_some(at)
     };
-    above.filter(|view| view.subvolume.len() == deepest).find_map(shown)
+    above
+        .filter(|view| view.subvolume.len() == deepest)
+        .find_map(shown)
 }
 
 /// Snapper's directory around a snapshot goes with it: what tells of a snapshot that is not there helps nobody.

@@ -20,7 +20,10 @@ fn snapshot(id: u64, path: &str) -> Subvolume {
 }
 
 fn chosen(all: &[Subvolume], mounts: &[(&str, &str)]) -> Choice {
-    let view = |(mount_point, subvolume): &(&'static str, &'static str)| View { mount_point, subvolume };
+    let view = |(mount_point, subvolume): &(&'static str, &'static str)| View {
+        mount_point,
+        subvolume,
+    };
     let mounts: Vec<(&'static str, &'static str)> = mounts
         .iter()
         .map(|(a, b)| (&*String::from(*a).leak(), &*String::from(*b).leak()))
@@ -34,8 +37,25 @@ fn chosen(all: &[Subvolume], mounts: &[(&str, &str)]) -> Choice {
 fn the_list_is_understood() {
     let all = "ID 256 gen 8 top level 5 parent_uuid -                                    path @\n\
                ID 259 gen 7 top level 257 parent_uuid ee3ca968-cb83-644c-b02c-0632f2a655d6 path @/a path b\n";
-    let found = parse(all, "ID 259 gen 7 top level 257 path @/a path b\n");
+    let found = parse(all, "ID 259 gen 7 top level 257 path @/a path b\n", "");
     assert_eq!(found, [subvolume(256, "@"), snapshot(259, "@/a path b")]);
+}
+
+#[test]
+fn paths_within_the_mounted_subvolume_are_completed() {
+    let all = "ID 256 gen 8 top level 5 parent_uuid - path root\nID 257 gen 8 top level 5 parent_uuid - path home\n\
+               ID 258 gen 8 top level 256 parent_uuid - path pool/data\n\
+               ID 259 gen 8 top level 258 parent_uuid - path pool/data/inner\n\
+               ID 260 gen 8 top level 257 parent_uuid - path home/x\n";
+    let paths = |mounted: &str| -> Vec<String> {
+        let found = parse(all, "", mounted);
+        found.into_iter().map(|subvolume| subvolume.path).collect()
+    };
+    assert_eq!(
+        paths("root"),
+        ["root", "home", "root/pool/data", "root/pool/data/inner", "home/x"]
+    );
+    assert_eq!(paths("")[2], "pool/data");
 }
 
 #[test]
@@ -58,10 +78,14 @@ fn the_snapper_layout_of_opensuse_keeps_its_root_and_leaves_the_other_snapshots(
         ],
     );
     assert_eq!(choice.travelling, [257, 258, 262, 259]);
-    assert_eq!(choice.skipped, [Path::new("/.snapshots/2"), Path::new("/.snapshots/3")]);
+    assert_eq!(
+        choice.skipped,
+        [Path::new("/.snapshots/2"), Path::new("/.snapshots/3")]
+    );
     assert!(choice.unseen.is_empty(), "{choice:?}");
     let notes = choice.notes("/dev/sda2");
-    let told = "on the btrfs of /dev/sda2 2 snapshots are left out: /.snapshots/2/snapshot, /.snapshots/3/snapshot;";
+    let told =
+        "on the btrfs of /dev/sda2 2 snapshots are left out: /.snapshots/2/snapshot, /.snapshots/3/snapshot;";
     assert!(notes[0].starts_with(told), "{notes:?}");
     let volume = Volume {
         device: "sda2".to_owned(),
@@ -109,7 +133,10 @@ fn a_top_level_beside_its_subvolumes_shows_what_no_other_line_brings() {
     ];
     let choice = chosen(&all, &[("/", "@"), ("/volumes/01", "")]);
     assert_eq!(choice.travelling, [5, 256, 258, 257]);
-    assert_eq!(choice.skipped, [Path::new("/volumes/01/timeshift-btrfs/snapshots/x/@")]);
+    assert_eq!(
+        choice.skipped,
+        [Path::new("/volumes/01/timeshift-btrfs/snapshots/x/@")]
+    );
 }
 
 #[test]

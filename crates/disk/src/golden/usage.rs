@@ -67,7 +67,9 @@ pub(super) fn of_tree(path: &Path, stops: &HashSet<(u64, u64)>) -> Usage {
         directories.splice(0..0, found);
     }
     let next = AtomicUsize::new(0);
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+    let threads = thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(MAX_THREADS);
     let work = || {
         let mut part = Counted::default();
         while let Some(directory) = directories.get(next.fetch_add(1, Ordering::Relaxed)) {

@@ -412,7 +412,10 @@ fn a_root_without_fstab_or_without_anything_mounted_is_refused() {
     assert!(matches!(survey(&options(&golden)), Err(SurveyError::Root { .. })));
     golden.fstab("proc /proc proc defaults 0 0\n");
     let failed = error(&options(&golden));
-    assert!(failed.contains("no line for /"), "{failed}");
+    assert!(
+        failed.contains("no line for it") && failed.contains("mount=/"),
+        "{failed}"
+    );
     let missing = SurveyOptions {
         root: PathBuf::from("/no/such/root"),
         ..SurveyOptions::default()

@@ -252,12 +252,20 @@ impl<'a> Finder<'a> {
     /// A machine that boots by UEFI has an EFI system partition; where none is in the plan, no clone would boot.
     fn check_system_partition(&self, found: &Found) -> Result<(), SurveyError> {
         let is_there = found.mounts.iter().any(|mount| mount.fstype == FsType::Vfat);
-        let is_excluded = self.wishes.excluded.iter().any(|dir| is_boot_place(&dir.to_string_lossy()));
+        let is_excluded = self
+            .wishes
+            .excluded
+            .iter()
+            .any(|dir| is_boot_place(&dir.to_string_lossy()));
         let by_uefi = self.root == Path::new("/") && Path::new("/sys/firmware/efi").is_dir();
         if is_there || is_excluded || !by_uefi || !self.wishes.bootable {
             return Ok(());
         }
-        let drives: BTreeSet<&String> = found.mounts.iter().filter_map(|mount| Some(&mount.on.as_ref()?.0)).collect();
+        let drives: BTreeSet<&String> = found
+            .mounts
+            .iter()
+            .filter_map(|mount| Some(&mount.on.as_ref()?.0))
+            .collect();
         for name in drives {
             let Some(table) = Drive::open(name)?.and_then(|drive| drive.table) else {
                 continue;

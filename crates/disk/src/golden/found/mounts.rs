@@ -69,7 +69,12 @@ impl Finder<'_> {
         }
         let (path, spec) = (&entry.mount_point, &entry.spec);
         if is_boot_place(path) && self.wishes.bootable {
-            if self.wishes.excluded.iter().any(|dir| Path::new(path).starts_with(dir)) {
+            if self
+                .wishes
+                .excluded
+                .iter()
+                .any(|dir| Path::new(path).starts_with(dir))
+            {
                 return Ok(());
             }
             let way_out = format!("mount it, or say with -x {path} that the clone has none");

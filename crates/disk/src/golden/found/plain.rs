@@ -40,7 +40,10 @@ impl Finder<'_> {
         let (golden, on) = named_device(&entry.spec);
         let is_on = |drive: &String| on.as_ref().is_some_and(|(name, _)| name == drive);
         if let Some(drive) = self.wishes.excluded_disks.iter().find(|drive| is_on(drive)) {
-            notes.push(format!("{} is left out with the disk {drive} (-X)", entry.mount_point));
+            notes.push(format!(
+                "{} is left out with the disk {drive} (-X)",
+                entry.mount_point
+            ));
             return Ok(None);
         }
         let mut types = entry.fstype.split(',').map(str::parse::<FsType>);
@@ -52,7 +55,10 @@ impl Finder<'_> {
                 return Err(self.error(entry, format!("{problem}: give the line the option noauto")));
             }
         };
-        let subvolume = entry.options.split(',').find_map(|option| option.strip_prefix("subvol="));
+        let subvolume = entry
+            .options
+            .split(',')
+            .find_map(|option| option.strip_prefix("subvol="));
         let subvolume = subvolume.map(|path| path.trim_matches('/').to_owned());
         let subvolume = (fstype == FsType::Btrfs).then(|| subvolume.unwrap_or_default());
         let usage = usage::of_tree(&source, points);

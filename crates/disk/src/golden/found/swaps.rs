@@ -73,7 +73,10 @@ impl Finder<'_> {
     pub(super) fn add_swaps_in_use(&self, found: &mut Found) -> Result<(), SurveyError> {
         let Ok(text) = fs::read(SWAPS) else { return Ok(()) };
         for line in text.split(|byte| *byte == b'\n').skip(1) {
-            let Some(name) = line.split(|byte| byte.is_ascii_whitespace()).next().filter(|name| !name.is_empty())
+            let Some(name) = line
+                .split(|byte| byte.is_ascii_whitespace())
+                .next()
+                .filter(|name| !name.is_empty())
             else {
                 continue;
             };

@@ -37,14 +37,18 @@ impl Finder<'_> {
             let Some(mount_point) = self.below(&info.mount_point) else {
                 continue;
             };
-            let is_named = entries.iter().any(|entry| same_path(&entry.mount_point, &mount_point));
+            let is_named = entries
+                .iter()
+                .any(|entry| same_path(&entry.mount_point, &mount_point));
             let is_top = mountinfo::find_at(&mounts, &info.mount_point) == Some(info);
             if is_named || !is_top || self.is_excluded(&mount_point) {
                 continue;
             }
             if WITHOUT_DEVICE.contains(&info.fstype.as_str()) {
                 let what = format!("{mount_point} ({}, {})", info.source.display(), info.fstype);
-                found.notes.push(format!("{what} is left out: KA does not clone {}", info.fstype));
+                found
+                    .notes
+                    .push(format!("{what} is left out: KA does not clone {}", info.fstype));
             } else if let Some(block) = self.own_device(info) {
                 self.unnamed(&mount_point, info, block, found)?;
             }
@@ -55,7 +59,10 @@ impl Finder<'_> {
     /// systemd mounts the ESP when somebody looks.
     fn wake_automounts(&self) -> Result<(), SurveyError> {
         for info in mountinfo::read()?.iter().filter(|info| info.fstype == "autofs") {
-            if self.below(&info.mount_point).is_some_and(|path| is_boot_place(&path)) {
+            if self
+                .below(&info.mount_point)
+                .is_some_and(|path| is_boot_place(&path))
+            {
                 let _ = fs::metadata(info.mount_point.join("."));
             }
         }
@@ -65,18 +72,27 @@ impl Finder<'_> {
     /// The mount point as the golden node calls it; `None` for what does not lie below the root.
     fn below(&self, mount_point: &Path) -> Option<String> {
         let relative = mount_point.strip_prefix(self.root).ok()?;
-        let path = Path::new("/").join(relative).into_os_string().into_string().ok()?;
+        let path = Path::new("/")
+            .join(relative)
+            .into_os_string()
+            .into_string()
+            .ok()?;
         (path != "/").then_some(path)
     }
 
     fn is_excluded(&self, mount_point: &str) -> bool {
-        self.wishes.excluded.iter().any(|dir| Path::new(mount_point).starts_with(dir))
+        self.wishes
+            .excluded
+            .iter()
+            .any(|dir| Path::new(mount_point).starts_with(dir))
     }
 
     /// The block device under a mount that can be seen; `None` for pseudo, network and FUSE file systems, for files that
     /// are mounted over, for disk images that lie in the golden tree, and for what was hidden by a later mount.
     fn own_device(&self, info: &MountInfo) -> Option<BlockDevice> {
-        let meta = fs::metadata(&info.mount_point).ok().filter(fs::Metadata::is_dir)?;
+        let meta = fs::metadata(&info.mount_point)
+            .ok()
+            .filter(fs::Metadata::is_dir)?;
         let (block, is_seen) = match info.device {
             (0, _) => (BlockDevice::from_node(&info.source)?, true),
             numbers => {
@@ -100,7 +116,10 @@ impl Finder<'_> {
     ) -> Result<(), SurveyError> {
         let is_btrfs = info.fstype == "btrfs";
         let on_it = |mount: &&super::FoundMount| {
-            mount.device.as_ref().is_some_and(|device| device.block.name == block.name)
+            mount
+                .device
+                .as_ref()
+                .is_some_and(|device| device.block.name == block.name)
         };
         let mut planned = found.mounts.iter().filter(on_it);
         let has_place = planned.clone().next().is_some();
@@ -118,13 +137,21 @@ impl Finder<'_> {
             info.root == Path::new("/")
         };
         let device = Named::probe(block)?;
-        let known = device.identity.fstype.as_deref().unwrap_or(&info.fstype).parse::<FsType>();
+        let known = device
+            .identity
+            .fstype
+            .as_deref()
+            .unwrap_or(&info.fstype)
+            .parse::<FsType>();
         if known.is_err() || !is_whole {
             if !READ_ONLY_TYPES.contains(&info.fstype.as_str()) {
                 let why = if is_whole {
                     format!("KA does not make {}; -D copies it raw", info.fstype)
                 } else {
-                    format!("it shows a part of a file system ({}) that is not cloned", info.root.display())
+                    format!(
+                        "it shows a part of a file system ({}) that is not cloned",
+                        info.root.display()
+                    )
                 };
                 found.notes.push(format!("{what} is mounted and left out: {why}"));
             }
@@ -162,7 +189,9 @@ impl Finder<'_> {
         let name = unit_name(mount_point);
         UNIT_DIRECTORIES.iter().any(|directory| {
             let path = |kind: &str| self.root.join(directory).join(format!("{name}.{kind}"));
-            ["mount", "automount"].iter().any(|kind| path(kind).symlink_metadata().is_ok())
+            ["mount", "automount"]
+                .iter()
+                .any(|kind| path(kind).symlink_metadata().is_ok())
         })
     }
 }
