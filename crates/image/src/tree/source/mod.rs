@@ -96,10 +96,7 @@ pub(super) fn send(
         fds: FdBudget::from_limit(),
         links: Links::default(),
         flags: sources.iter().map(|_| FlagReader::default()).collect(),
-        roots: sources
-            .iter()
-            .filter_map(|source| root_identity(source))
-            .collect(),
+        roots: sources.iter().filter_map(root_identity).collect(),
         progress,
         problems: Mutex::default(),
         tally: Mutex::default(),
