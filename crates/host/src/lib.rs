@@ -21,8 +21,8 @@
 
 pub mod blkpg;
 pub mod block;
-pub mod fiemap;
 pub mod btrfs_tree;
+pub mod fiemap;
 pub mod inode_flags;
 pub mod link;
 pub mod loopdev;
