@@ -112,7 +112,7 @@ pub fn survey(options: &SurveyOptions) -> Result<InstallSpec, SurveyError> {
     spec.swap_files = found.swap_files;
     drives::build(&mut spec, &descs, &placer, &options.boot_code)?;
     assemble::streams(&mut spec);
-    spec.known = known::devices(&spec, &root, &excluded_disks)?;
+    spec.known = known::devices(&spec, &root, &wishes.excluded_disks)?;
     Ok(spec)
 }
 
