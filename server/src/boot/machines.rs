@@ -46,6 +46,8 @@ struct Machine {
     addr: Option<IpAddr>,
     /// Whether it has that address from us, or is only meant to.
     is_leased: bool,
+    /// Whether its menu last said kamethod: then it comes from the address that it has from us.
+    is_sent: bool,
     /// What was last told of it: ROMs ask for everything two or three times.
     last: Option<MachineNews>,
 }
@@ -70,6 +72,7 @@ impl Machines {
             name: Some(node.name.clone()),
             addr: node.address.map(IpAddr::V4),
             is_leased: false,
+            is_sent: false,
             last: None,
         };
         self.known
@@ -80,7 +83,10 @@ impl Machines {
     /// What speaks against a node at `addr` that says this hardware address: we gave that address to another machine, or
     /// this machine another address.
     pub(crate) fn contradicts(&self, addr: IpAddr, said: MacAddr) -> Option<String> {
-        let mut leased = self.known.iter().filter(|(_, machine)| machine.is_leased);
+        let mut leased = self
+            .known
+            .iter()
+            .filter(|(_, machine)| machine.is_leased && machine.is_sent);
         let (mac, machine) = leased.find(|(mac, machine)| (**mac == said) != (machine.addr == Some(addr)))?;
         let given = machine.addr?;
         Some(format!(
@@ -140,13 +146,18 @@ impl Machines {
                 self.moved(mac, addr.into());
                 self.news(mac, MachineNews::Leased)
             }
-            BootEvent::Menu { mac, entry } => self.news(
-                mac,
-                MachineNews::Menu {
-                    entry: entry.name().to_owned(),
-                    erases: entry == Entry::Kamethod,
-                },
-            ),
+            BootEvent::Menu { mac, entry } => {
+                if let Some(machine) = self.known.get_mut(&mac) {
+                    machine.is_sent = entry == Entry::Kamethod;
+                }
+                self.news(
+                    mac,
+                    MachineNews::Menu {
+                        entry: entry.name().to_owned(),
+                        erases: entry == Entry::Kamethod,
+                    },
+                )
+            }
             BootEvent::Fetched { peer, file, bytes } => self.fetched(peer, file, bytes),
             BootEvent::SeenAgain { mac, .. } => Meaning::SystemIsUp(mac),
             BootEvent::Warning { text } => Meaning::Show(RunEvent::Warning { text }),
@@ -284,6 +295,15 @@ mod tests {
         machines.take(BootEvent::Leased {
             mac: MAC,
             addr: Ipv4Addr::new(10, 0, 1, 101),
+        });
+        assert_eq!(
+            machines.contradicts(foreign, MAC),
+            None,
+            "its own system may have another one"
+        );
+        machines.take(BootEvent::Menu {
+            mac: MAC,
+            entry: Entry::Kamethod,
         });
         assert_eq!(machines.contradicts(own, MAC), None);
         assert!(machines.contradicts(foreign, MAC).unwrap().contains("10.0.1.101"));

@@ -11,7 +11,7 @@ use crate::link::LinkKey;
 
 /// How often a broken link between two living nodes is made again without anything moving in between, before one of
 /// them has to go: a false alarm or two on a loaded network, and one more.
-const LINK_RETRIES: u8 = 3;
+pub(super) const LINK_RETRIES: u8 = 3;
 
 /// How often a link is made again in one stream, even if it works in between. A line that breaks this often holds up
 /// everybody: at a silence of 2 s, for the better part of a minute.
@@ -105,6 +105,9 @@ impl Run {
         match witness.side {
             Side::Downstream => {
                 let next = run.after(node).filter(|_| heal);
+                if next.is_some_and(|next| run.is_lost_too_often(next)) {
+                    return self.part(now, node, next.unwrap_or_default(), &witness.reason);
+                }
                 self.name_successor(stream, node, next);
             }
             Side::Upstream => self.handle_upstream_lost(now, node, stream, &witness.reason),
@@ -123,8 +126,17 @@ impl Run {
             self.join_neighbours(now, stream, before, node);
             return;
         }
-        // Both live, and one of them must go. Which one is at fault is not known: it is the one above if it has cost a
-        // successor already, so that one bad node costs one good one at most.
+        self.part(now, before, node, reason);
+    }
+
+    /// Both live and cannot be linked: one of them must go. Which one is at fault is not known: it is the one above if it has
+    /// cost a successor already, so that one bad node costs one good one at most.
+    fn part(&mut self, now: Duration, before: NodeId, node: NodeId, reason: &Reason) {
+        let heal = self.config.heal;
+        self.accuse_those_above(node);
+        let Phase::Streaming(run) = &mut self.phase else {
+            return;
+        };
         let strikes = run.strikes.entry(before).or_insert(0);
         *strikes += 1;
         if heal && *strikes > 1 && before != NodeId::SERVER {
@@ -158,6 +170,11 @@ impl Run {
         let Some(index) = run.index_of(node) else { return };
         let (stream, before, after) = (run.stream, run.before(node), run.after(node));
         run.chain.remove(index);
+        if let Some(after) = after {
+            let mut above = run.formerly_above.remove(&node).unwrap_or_default();
+            above.push(node);
+            run.formerly_above.entry(after).or_default().extend(above);
+        }
         let was_branch = run.branches.remove(&node).is_some();
         run.paces.forget(before);
         after.into_iter().for_each(|after| run.paces.forget(after));

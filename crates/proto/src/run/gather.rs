@@ -247,12 +247,15 @@ impl Run {
     }
 
     /// Fixes the order: by address, then port, as numbers, so that neighbours in the chain are neighbours on the
-    /// switch.
+    /// switch; those last that may have cost others the round before.
     fn start(&mut self) {
         self.order = self.members.keys().copied().collect();
         let members = &self.members;
-        self.order
-            .sort_by_key(|node| members.get(node).map(|member| (member.info.addr, member.info.id)));
+        let accused = |addr: SocketAddr| self.accused.contains(&addr.ip());
+        self.order.sort_by_key(|node| {
+            let info = members.get(node).map(|member| &member.info);
+            info.map(|info| (accused(info.addr), info.addr, info.id))
+        });
         for (position, node) in (1..).zip(&self.order) {
             if let Some(member) = self.members.get_mut(node) {
                 member.info.position = ChainPosition(position);

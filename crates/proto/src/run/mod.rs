@@ -8,6 +8,7 @@
 //! Not here: sockets, the head's own relay ([`crate::relay`]), what payloads mean.
 //! Specification: `docs/protocol.md`, "Run".
 
+mod accused;
 mod chain;
 mod contest;
 mod gather;
@@ -81,6 +82,8 @@ pub struct Run {
     awaited: Vec<Identity>,
     /// Whose clones are good.
     done: Vec<Identity>,
+    /// Where those are that come last in the next rounds.
+    accused: Vec<IpAddr>,
     /// Who claims a place that another one has.
     claims: Vec<contest::Claim>,
     /// There will be no further round.
@@ -110,6 +113,7 @@ impl Run {
             streams_before: 0,
             awaited: Vec::new(),
             done: Vec::new(),
+            accused: Vec::new(),
             claims: Vec::new(),
             ended: false,
             last_node: 0,
@@ -146,7 +150,10 @@ impl Run {
                 self.lose(now, node, &Reason::new(format!("the node left: {reason}")));
             }
             _ if queued => self.lose(now, node, &Reason::new("it answered what it was not asked")),
-            ToServer::StreamFailed { reason, .. } => self.lose_for_next_round(now, node, &reason),
+            ToServer::StreamFailed { reason, .. } => {
+                self.accuse_those_above(node);
+                self.lose_for_next_round(now, node, &reason);
+            }
             _ if !active => self.handle_relay_only(now, node, message),
             ToServer::StepFailed { stage, reason } => self.handle_step_failed(now, node, stage, reason),
             ToServer::Prepared(payload) => self.handle_answer(now, node, Stage::Prepare, payload),

@@ -119,8 +119,8 @@ impl Track {
             self.samples.pop_front();
         }
         self.samples.iter().fold(Sample::default(), |mut total, sample| {
-            total.received += sample.received;
-            total.consumed += sample.consumed;
+            total.received = total.received.saturating_add(sample.received);
+            total.consumed = total.consumed.saturating_add(sample.consumed);
             total.pace += sample.pace;
             total
         })

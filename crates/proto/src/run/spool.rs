@@ -134,9 +134,11 @@ impl Run {
             return;
         }
         if !is_active || !run.has_room_for_strays() || run.index_of(node).is_none() {
+            self.accuse_those_above(node);
             return self.lose_for_next_round(now, node, reason);
         }
         let before = run.before(node);
+        self.accuse_those_above(node);
         self.branch_off(now, stream, node, None);
         self.name_successor(stream, before, None);
     }

@@ -38,6 +38,10 @@ pub(super) struct StreamRun {
     pub(super) branches: BTreeMap<NodeId, Branch>,
     /// Who is silent and was taken out of the chain, and since when.
     pub(super) away: BTreeMap<NodeId, Duration>,
+    /// Who was above a node, directly, and is gone from the chain.
+    pub(super) formerly_above: BTreeMap<NodeId, Vec<NodeId>>,
+    /// How often a node was lost by its predecessor while nothing was produced, and how much was when it was counted last.
+    pub(super) lost_below: BTreeMap<NodeId, (u8, StreamOffset)>,
     /// Whose predecessor was lost and not replaced, and what it was called.
     pub(super) orphans: BTreeMap<NodeId, String>,
     pub(super) produced: StreamOffset,
@@ -89,6 +93,18 @@ impl StreamRun {
         } else {
             Some(self.stall)
         }
+    }
+
+    /// Counts that its predecessor lost this node, and says whether that was too often while the chain stood still. What the
+    /// node itself says it took does not count.
+    pub(super) fn is_lost_too_often(&mut self, node: NodeId) -> bool {
+        let produced = self.produced;
+        let (times, at) = self.lost_below.entry(node).or_default();
+        if *at != produced {
+            (*times, *at) = (0, produced);
+        }
+        *times = times.saturating_add(1);
+        *times > super::chain::LINK_RETRIES
     }
 
     pub(super) fn index_of(&self, node: NodeId) -> Option<usize> {
@@ -149,6 +165,8 @@ impl Run {
             spooled: self.config.spool && self.config.heal,
             branches: BTreeMap::new(),
             away: BTreeMap::new(),
+            formerly_above: BTreeMap::new(),
+            lost_below: BTreeMap::new(),
             orphans: BTreeMap::new(),
             produced: StreamOffset(0),
             head_ended: false,

@@ -37,8 +37,11 @@ impl World {
         if self.server_gone {
             return self.check_orphans();
         }
-        for host in &self.rounds.done {
+        for host in self.rounds.done.iter().filter(|host| !self.is_liar(**host)) {
             self.check_done(*host)?;
+        }
+        if self.scenario.liar.is_some() {
+            return self.check_liar();
         }
         let first = self.rounds.failed.iter().filter(|(_, failed)| failed.round == 1);
         for (host, failed) in first {

@@ -107,20 +107,9 @@ impl World {
                 NodeOutput::Send(ToServer::Report(_)) if host == 1 && self.breaks(Sabotage::LosesAReport) => {
                 }
                 NodeOutput::Send(message) => {
-                    let frame = message
-                        .encode()
-                        .map_err(|err| self.violation(host, err.to_string()))?;
-                    let body = frame[FRAME_PREFIX..].to_vec();
-                    self.push(
-                        SERVER,
-                        Some(host),
-                        self.scenario.latency,
-                        Event::Control {
-                            from: host,
-                            life: self.hosts[host].life,
-                            body,
-                        },
-                    );
+                    for message in self.falsified(host, message) {
+                        self.send_to_server(host, &message)?;
+                    }
                 }
                 NodeOutput::Order(order) => self.follow(host, order),
                 NodeOutput::Over(ending) => {
@@ -134,6 +123,24 @@ impl World {
             }
         }
         Ok(busy)
+    }
+
+    fn send_to_server(&mut self, host: usize, message: &ToServer) -> Result<(), Violation> {
+        let frame = message
+            .encode()
+            .map_err(|err| self.violation(host, err.to_string()))?;
+        let body = frame[FRAME_PREFIX..].to_vec();
+        // As if connections were not told apart.
+        let is_believed = self.is_liar(host) && self.breaks(Sabotage::BelievesTheLiar);
+        let from = if is_believed { 1 } else { host };
+        let life = self.hosts[from].life;
+        self.push(
+            SERVER,
+            Some(host),
+            self.scenario.latency,
+            Event::Control { from, life, body },
+        );
+        Ok(())
     }
 
     fn follow(&mut self, host: usize, order: Order) {

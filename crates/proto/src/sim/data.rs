@@ -147,7 +147,20 @@ impl World {
                     .as_mut()
                     .filter(|endpoint| endpoint.down == Some(link));
                 let done = endpoint.map_or(Ok(()), |endpoint| endpoint.relay.handle_ack(now, &ack));
-                done.map_err(|err| self.violation(host, err.to_string()))?;
+                match done {
+                    Ok(()) => {}
+                    // As the transport does it: closed, and told as lost.
+                    Err(err) if self.is_liar(self.links[link.0].successor) => {
+                        if let Some(endpoint) = &mut self.hosts[host].endpoint {
+                            endpoint.down = None;
+                            endpoint
+                                .relay
+                                .handle_downstream_lost(now, Reason::new(err.to_string()));
+                        }
+                        self.close_link(link, host);
+                    }
+                    Err(err) => return Err(self.violation(host, err.to_string())),
+                }
             }
             Event::LinkClosed { link } => self.link_closed(host, link),
             Event::Consumed { stream, offset } => self.consumed(host, stream, offset),

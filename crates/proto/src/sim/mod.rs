@@ -14,6 +14,7 @@ mod control;
 mod data;
 mod event;
 mod host;
+mod liar;
 mod net;
 mod pump;
 mod restart;
@@ -25,6 +26,8 @@ mod spent;
 mod world;
 
 #[cfg(test)]
+mod liar_tests;
+#[cfg(test)]
 mod sabotage_tests;
 #[cfg(test)]
 mod tests;
@@ -35,6 +38,7 @@ use crate::ids::StreamOffset;
 use crate::node::Ending;
 use crate::run::{Failure, NodeInfo};
 
+pub use liar::Liar;
 pub use rng::Rng;
 pub use scenario::{Fault, Planned, Sabotage, Scenario, Step};
 

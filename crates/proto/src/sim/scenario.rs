@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::liar::Liar;
 use super::rng::Rng;
 use crate::limits::{MAX_BLOCK, MIN_WINDOW_BLOCKS};
 
@@ -66,6 +67,8 @@ pub enum Sabotage {
     ForgetsWhoIsDone,
     /// Who is told to come back does not.
     NobodyComesBack,
+    /// What the liar says is believed of the first node.
+    BelievesTheLiar,
 }
 
 /// A fault, where and when. Step faults have no time of their own.
@@ -126,6 +129,8 @@ pub struct Scenario {
     pub server_restarts: bool,
     /// What is broken on purpose.
     pub sabotage: Option<Sabotage>,
+    /// Who lies, if somebody does.
+    pub liar: Option<Liar>,
     /// What goes wrong.
     pub faults: Vec<Planned>,
 }
@@ -157,6 +162,7 @@ impl Scenario {
             restarts: false,
             server_restarts: false,
             sabotage: None,
+            liar: None,
             faults: Vec::new(),
         }
     }

@@ -94,7 +94,8 @@ impl World {
             return Ok(());
         };
         let host = self.by_id.get(node).copied().unwrap_or(SERVER);
-        if *node == NodeId::SERVER || !set_aside {
+        // Of a liar's word nothing is claimed here, but of what it costs.
+        if *node == NodeId::SERVER || !set_aside || self.scenario.liar.is_some() {
             return Ok(());
         }
         self.set_aside.insert(host);
