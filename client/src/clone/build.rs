@@ -14,6 +14,7 @@ use ka_postinstall::bootloader::EfiProgram;
 use ka_postinstall::chroot::Chroot;
 use ka_postinstall::facts::Facts;
 use ka_postinstall::modprobe::Needed;
+use ka_postinstall::names::sweep::Needle;
 use ka_postinstall::root::Root;
 use ka_status::event::Step;
 use ka_status::report::{NodeIdentity, StreamReport};
@@ -74,6 +75,8 @@ pub(crate) struct Installation {
     pub(crate) needed: Needed,
     /// What differs from the golden node's files, for the report.
     pub(crate) changes: Vec<String>,
+    /// What the golden node is known by beside its disks, read before the clone gets an identity of its own.
+    pub(crate) golden_names: Vec<Needle>,
     /// What the tree's restore has written, to compare with what is read back.
     pub(crate) ledger: Option<Arc<Ledger>>,
     /// When the disks were begun.
@@ -101,6 +104,7 @@ impl Installation {
             facts: None,
             needed: Needed::default(),
             changes: Vec::new(),
+            golden_names: Vec::new(),
             ledger: None,
             began: Instant::now(),
             efi_program: None,

@@ -66,7 +66,10 @@ pub(super) fn write_identity(work: &mut Installation, journal: &Journal) -> anyh
         journal.news(Step::Identity, "left as the golden node's (--keep-identity)");
         return Ok(());
     }
-    let plan = identity::plan(&open_root(work)?, facts, &mut uuid::Uuid::new_v4)?;
+    let root = open_root(work)?;
+    let golden_names = sweep::machine_id(&root)?.into_iter().collect();
+    let plan = identity::plan(&root, facts, &mut uuid::Uuid::new_v4)?;
+    work.golden_names = golden_names;
     apply(work, journal, Step::Identity, &plan)
 }
 
@@ -115,7 +118,9 @@ pub(super) fn pre_boot_hooks(work: &mut Installation, journal: &Journal) -> anyh
 /// Tells what still names the golden node after everything that could have changed it.
 fn tell_golden_names(work: &Installation, journal: &Journal) -> anyhow::Result<()> {
     let facts = facts(work)?;
-    let left = sweep::search(&open_root(work)?, facts, &sweep::needles(facts))?;
+    let mut needles = sweep::needles(facts);
+    needles.extend(work.golden_names.iter().cloned());
+    let left = sweep::search(&open_root(work)?, facts, &needles)?;
     for file in left.iter().take(MAX_TOLD) {
         journal.warning(Step::References, file.to_string());
     }

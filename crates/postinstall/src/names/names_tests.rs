@@ -155,6 +155,9 @@ fn words_about_layers_that_a_clone_lacks_are_taken_out_wherever_they_stand() {
         "rd.luks.name=0c0c0c0c-0000-4000-8000-00000000c0c0=root",
         "luks.uuid=0c0c0c0c-0000-4000-8000-00000000c0c0",
         "luks.options=0c0c0c0c-0000-4000-8000-00000000c0c0=discard",
+        "rd.luks.uuid=12345678",
+        "rd.luks.key=/key:LABEL=stick",
+        "md=0,/dev/sda1,/dev/sdb1",
         "rd.md.uuid=0a0a0a0a:1b1b1b1b:2c2c2c2c:3d3d3d3d",
         "rd.dm.uuid=isw_x",
         "rd.auto",
@@ -192,6 +195,24 @@ fn words_about_layers_that_a_clone_lacks_are_taken_out_wherever_they_stand() {
             assert_eq!(new, after, "{before}");
             assert!(!warnings.is_empty(), "{before}");
         }
+    }
+}
+
+#[test]
+fn quotes_around_a_value_belong_to_its_word() {
+    for (before, after) in [
+        ("ro rd.lvm.lv=\"vg0/root\" quiet\n", "ro quiet\n".to_owned()),
+        ("ro rd.luks.uuid='luks-0c0c0c0c' quiet\n", "ro quiet\n".to_owned()),
+        (
+            "ro root='LABEL=system' quiet\n",
+            format!("ro root='UUID={NEW_ROOT}' quiet\n"),
+        ),
+        (
+            "ro root=\"LABEL=my other root\" quiet\n",
+            format!("ro root=\"UUID={NEW_ROOT}\" quiet\n"),
+        ),
+    ] {
+        assert_eq!(command_line(before).0, after);
     }
 }
 

@@ -186,7 +186,9 @@ pub fn search(files: &dyn Files, facts: &Facts, needles: &[Needle]) -> Result<Ve
         if !is_program(&path) && bytes.contains(&0) {
             continue;
         }
-        let found = found_in(&bytes, needles);
+        let mut found = found_in(&bytes, needles);
+        // Boot entries and their directories go on being named for it.
+        found.retain(|needle| needle.class != MACHINE_ID || !is_named_for_machine_id(&path));
         if !found.is_empty() {
             left.push(Left { path, found });
         }
@@ -198,6 +200,13 @@ pub fn search(files: &dyn Files, facts: &Facts, needles: &[Needle]) -> Result<Ve
         }
     }
     Ok(left)
+}
+
+const MACHINE_ID: &str = "machine-id";
+
+/// kernel-install(8) names entries and directories for the machine-id of their first installation.
+fn is_named_for_machine_id(path: &str) -> bool {
+    !path.starts_with("/etc/") || path == "/etc/kernel/entry-token"
 }
 
 fn collect(files: &dyn Files, dir: &str, depth: usize, paths: &mut Vec<String>) {
@@ -255,7 +264,7 @@ pub fn machine_id(files: &dyn Files) -> Result<Option<Needle>, PostError> {
     let text = crate::files::text_or_empty(files, machine_id::FILE)?;
     let id = text.trim();
     let is_id = id.len() == 32 && id.chars().all(|c| c.is_ascii_hexdigit());
-    Ok(is_id.then(|| Needle::new("machine-id", id)))
+    Ok(is_id.then(|| Needle::new(MACHINE_ID, id)))
 }
 
 #[cfg(test)]

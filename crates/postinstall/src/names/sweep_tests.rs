@@ -69,3 +69,41 @@ fn kept_uuids_are_the_clones_own() {
     }
     assert!(!needles(&facts).iter().any(|needle| needle.text == ROOT));
 }
+
+#[test]
+fn the_golden_machine_id_is_told_but_where_boot_entries_are_named_for_it() {
+    let id = "00112233445566778899aabbccddeeff";
+    let files = Texts::new(&[
+        ("/etc/machine-id", "00112233445566778899aabbccddeeff\n"),
+        ("/etc/salt/grains", "id: 00112233445566778899aabbccddeeff\n"),
+        ("/etc/kernel/entry-token", "00112233445566778899aabbccddeeff\n"),
+        (
+            "/boot/loader/entries/x.conf",
+            "linux /00112233445566778899aabbccddeeff/6.1/linux\n",
+        ),
+    ]);
+    let needle = machine_id(&files).unwrap().unwrap();
+    assert_eq!(needle.text, id);
+    let left = search(&files, &facts(), &[needle]).unwrap();
+    let paths: Vec<&str> = left.iter().map(|left| left.path.as_str()).collect();
+    assert_eq!(paths, ["/etc/machine-id", "/etc/salt/grains"]);
+}
+
+#[test]
+fn a_script_that_uses_a_golden_disk_by_the_kernels_name_is_told() {
+    let mut facts = facts();
+    facts.known.push(ka_disk::spec::KnownDevice {
+        device: ka_disk::spec::GoldenDevice {
+            path: "/dev/sdb1".to_owned(),
+            ..ka_disk::spec::GoldenDevice::default()
+        },
+        ..ka_disk::spec::KnownDevice::default()
+    });
+    let files = Texts::new(&[
+        ("/etc/rc.local", "mkswap /dev/sdb1 && swapon /dev/sdb1\n"),
+        ("/etc/other", "/dev/sdb12 # /dev/sdb1x\n"),
+    ]);
+    let left = search(&files, &facts, &needles(&facts)).unwrap();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(left[0].path, "/etc/rc.local");
+}

@@ -141,10 +141,18 @@ fn word_len(text: &str) -> usize {
     let quote = text[end..].chars().next().filter(|c| matches!(c, '"' | '\''));
     if let Some(quote) = quote
         && let Some(key) = text[..end].strip_suffix('=')
-        && takes_device(key)
+        && is_known(key.rsplit('=').next().unwrap_or(key))
         && let Some(close) = text[end + 1..].find(quote).filter(|len| *len > 0)
     {
         return end + 1 + close + 1;
+    }
+    // Quotes within quotes: `GRUB_CMDLINE_LINUX="root=\"LABEL=my root\""`.
+    if let Some(quote) = quote
+        && let Some(key) = text[..end].strip_suffix("=\\")
+        && is_known(key.rsplit('=').next().unwrap_or(key))
+        && let Some(close) = text[end + 1..].find(&format!("\\{quote}"))
+    {
+        return end + 1 + close + 2;
     }
     // The quotes of a tag: `root=UUID="…"`.
     if quote.is_some()
@@ -233,8 +241,11 @@ fn fate(word: &str, names: &Names<'_>, manner: Manner, offset: &Offset) -> Fate 
 
 /// Which layer a word is about; none for switches and numbers (`rd.luks.timeout=5`, `rd.md=0`), which name nothing.
 fn layer(key: &str, value: &str) -> Option<Layer> {
-    let is_switch = matches!(value, "no" | "yes" | "0" | "1" | "on" | "off" | "true" | "false")
-        || !value.is_empty() && value.chars().all(|c| c.is_ascii_digit());
+    // A UUID may be given by its beginning (dracut.cmdline(7)): it may be all digits.
+    let names_one = ["uuid", "name", "lv", "vg", "serial", "device", "root"]
+        .iter()
+        .any(|end| key.ends_with(end));
+    let is_switch = !names_one && is_switch(value);
     let families = [
         (Layer::Luks, LUKS.as_slice()),
         (Layer::Lvm, &LVM),
@@ -263,6 +274,11 @@ fn layer(key: &str, value: &str) -> Option<Layer> {
             .map(|(layer, _)| *layer)
             .filter(|_| if value.is_empty() { bare } else { !is_switch })
     })
+}
+
+fn is_switch(value: &str) -> bool {
+    matches!(value, "no" | "yes" | "0" | "1" | "on" | "off" | "true" | "false")
+        || !value.is_empty() && value.chars().all(|c| c.is_ascii_digit())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -299,7 +315,7 @@ fn of_layer(word: &str, value: &str, layer: Layer, names: &Names<'_>) -> Fate {
 }
 
 fn root(key: &str, value: &str, names: &Names<'_>, manner: Manner) -> Fate {
-    let plain = value.trim_matches(['"', '\'']);
+    let plain = value.trim_matches(['"', '\'', '\\']);
     let (block, name) = plain
         .strip_prefix("block:")
         .map_or(("", plain), |name| ("block:", name));
