@@ -201,6 +201,14 @@ fn words_about_layers_that_a_clone_lacks_are_taken_out_wherever_they_stand() {
 #[test]
 fn quotes_around_a_value_belong_to_its_word() {
     for (before, after) in [
+        (
+            "GRUB_CMDLINE_LINUX=\"rd.lvm.lv=\\\"vg0/root\\\" quiet\"\n",
+            "GRUB_CMDLINE_LINUX=\"quiet\"\n".to_owned(),
+        ),
+        (
+            "GRUB_CMDLINE_LINUX=\"root=\\\"LABEL=my root\\\" quiet\"\n",
+            format!("GRUB_CMDLINE_LINUX=\"root=UUID={NEW_ROOT} quiet\"\n"),
+        ),
         ("ro rd.lvm.lv=\"vg0/root\" quiet\n", "ro quiet\n".to_owned()),
         ("ro rd.luks.uuid='luks-0c0c0c0c' quiet\n", "ro quiet\n".to_owned()),
         (
