@@ -201,7 +201,10 @@ fn find_server(config: NodeConfig, shared: &Shared<'_>, has_begun: bool) -> anyh
     let node = match Node::join(config, |event| tell_try(journal, tries, event)) {
         Ok(node) => node,
         Err(error @ TransportError::DoneAlready { .. }) => {
-            journal.news(Step::FindServer, format!("{error}: nothing is left to do"));
+            journal.news(Step::FindServer, format!(
+                    "{error}: nothing is left to do, and nothing was written. If this is another machine with the same name \
+                     and hardware address, give it a name of its own (--name)"
+                ));
             return Ok(None);
         }
         Err(error) => {

@@ -103,6 +103,9 @@ pub(crate) fn format(options: &Options) -> Format {
 pub(crate) fn node_config(options: &Options) -> anyhow::Result<NodeConfig> {
     let session = SessionName::new(&options.session).context("-s: the session name cannot be used")?;
     let join = join_code(options, options.join_variable.clone())?;
+    if let Some(host) = &options.host {
+        check_host(host)?;
+    }
     Ok(NodeConfig {
         server: options.host.clone(),
         listen: options.listen,
@@ -114,6 +117,26 @@ pub(crate) fn node_config(options: &Options) -> anyhow::Result<NodeConfig> {
         mac: own_mac(options),
         ..NodeConfig::new(session, join, node_name(options)?)
     })
+}
+
+/// What can be seen to be no host before anybody is asked for it.
+///
+/// # Errors
+/// It is empty, has white space in it, or a port that is none.
+fn check_host(host: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(!host.trim().is_empty(), "-h: the server's host is empty");
+    anyhow::ensure!(
+        !host.chars().any(|c| c.is_whitespace() || c.is_control()),
+        "-h {host:?}: a host has no white space in it"
+    );
+    let is_v6 = host.parse::<std::net::Ipv6Addr>().is_ok();
+    let port = match host.rsplit_once(':') {
+        Some((before, port)) if !is_v6 && (!before.contains(':') || before.ends_with(']')) => port,
+        _ => return Ok(()),
+    };
+    let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
+    anyhow::ensure!(is_port, "-h {host}: port {port} is none of 1 to 65535");
+    Ok(())
 }
 
 /// The log file of `--log-dir`, appended to.
@@ -239,6 +262,16 @@ mod tests {
         );
         assert!(Mode::of(&options(&["-e", "cat", "--dry-run"])).is_err());
         assert!(Mode::of(&options(&["--output", "/dev/null", "--disk", "sda=vda"])).is_err());
+    }
+
+    #[test]
+    fn a_host_that_can_be_none_is_refused_before_it_is_looked_for() {
+        for good in ["golden", "10.0.0.1", "10.0.0.1:30765", "fd00::1", "[fd00::1]:30765", "fe80::1%eth0", "a.example:1"] {
+            assert!(super::check_host(good).is_ok(), "{good}");
+        }
+        for bad in ["", " ", "10.0.0.1:99999", "golden:", "golden:x", "golden:0", "[fd00::1]:70000", "a b", "a\n"] {
+            assert!(super::check_host(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -48,12 +48,15 @@ pub enum BootEvent {
         /// How many bytes went out.
         bytes: u64,
     },
-    /// An operating system asks for its address (DHCP, neither PXE nor our own init): it has booted from its disk.
+    /// Something that is neither PXE nor our own init asks for an address: an operating system, but also U-Boot, a management
+    /// board on the machine's card, or the system of another disk.
     SeenAgain {
         /// Its card.
         mac: MacAddr,
         /// What it calls itself (option 60).
         vendor_class: Option<String>,
+        /// Its host name (option 12 or 81), if it says one.
+        host_name: Option<String>,
     },
     /// Something the operator should know.
     Warning {
@@ -69,9 +72,9 @@ impl fmt::Display for BootEvent {
             Self::Leased { mac, addr } => write!(f, "{mac} has address {addr}"),
             Self::Menu { mac, entry } => write!(f, "{mac} boots {entry}"),
             Self::Fetched { peer, file, bytes } => write!(f, "{peer} fetched {file} ({bytes} bytes)"),
-            Self::SeenAgain { mac, vendor_class } => match vendor_class {
-                Some(class) => write!(f, "{mac} is up from its disk ({class})"),
-                None => write!(f, "{mac} is up from its disk"),
+            Self::SeenAgain { mac, vendor_class, .. } => match vendor_class {
+                Some(class) => write!(f, "{mac} asks for an address, and is no network boot ({class})"),
+                None => write!(f, "{mac} asks for an address, and is no network boot"),
             },
             Self::Warning { text } => write!(f, "warning: {text}"),
         }

@@ -221,7 +221,15 @@ fn sink(plan: &Plan) -> EventSink {
                 stage: machine.stage(),
             },
             DhcpEvent::Leased { mac, address } => BootEvent::Leased { mac, addr: address },
-            DhcpEvent::SeenAgain { mac, vendor_class } => BootEvent::SeenAgain { mac, vendor_class },
+            DhcpEvent::SeenAgain {
+                mac,
+                vendor_class,
+                host_name,
+            } => BootEvent::SeenAgain {
+                mac,
+                vendor_class,
+                host_name,
+            },
             DhcpEvent::Warning(text) => BootEvent::Warning { text },
         });
     })

@@ -9,6 +9,7 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -24,6 +25,27 @@ const MAX_ANSWER: u64 = 1 << 20;
 /// Whoever opens the socket says something within this time; others wait in the kernel's queue.
 const LINE_LIMIT: Duration = Duration::from_secs(5);
 
+/// Questions that an operator at the terminal has seen: a letter without a number is about one of these, and about no other.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Questions(Arc<Mutex<Vec<u64>>>);
+
+impl Questions {
+    /// One is shown.
+    pub(crate) fn asked(&self, request: u64) {
+        self.lock().push(request);
+    }
+
+    /// Those shown since the last answer are seen; `open` are the ones that stand from now on. Gives what was seen.
+    fn take(&self, open: &[ApprovalWanted]) -> Vec<u64> {
+        let open = open.iter().map(|wanted| wanted.request).collect();
+        std::mem::replace(&mut *self.lock(), open)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Answers questions until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Desk {
@@ -35,7 +57,12 @@ impl Desk {
     ///
     /// # Errors
     /// The socket or a thread cannot be had.
-    pub(crate) fn open(state_dir: &Path, session: &str, approvals: &Approvals) -> Result<Self> {
+    pub(crate) fn open(
+        state_dir: &Path,
+        session: &str,
+        approvals: &Approvals,
+        shown: Questions,
+    ) -> Result<Self> {
         let socket = socket_of(state_dir, session);
         let binding = || format!("--approve: making {}", socket.display());
         // What an earlier run left; a run of the same session at the same time could not bind its ports.
@@ -52,7 +79,7 @@ impl Desk {
         })?;
         if io::stdin().is_terminal() && io::stderr().is_terminal() {
             let approvals = approvals.clone();
-            start("approve-terminal", move || read_terminal(&approvals))?;
+            start("approve-terminal", move || read_terminal(&approvals, &shown))?;
         }
         Ok(desk)
     }
@@ -85,20 +112,35 @@ fn serve(mut stream: &UnixStream, approvals: &Approvals) -> io::Result<()> {
     stream.write_all(answer(line.trim(), approvals).as_bytes())
 }
 
-/// A typed letter is about the node that has waited longest.
-fn read_terminal(approvals: &Approvals) {
+fn read_terminal(approvals: &Approvals, shown: &Questions) {
     for line in io::stdin().lock().lines().map_while(Result::ok) {
-        let Some(first) = approvals.open().first().map(|wanted| wanted.request) else {
-            continue;
-        };
-        let text = match line.trim() {
-            "y" | "yes" => answer(&format!("yes {first}"), approvals),
-            "n" | "no" => answer(&format!("no {first}"), approvals),
-            "a" | "all" => answer("all", approvals),
-            "" => answer("list", approvals),
-            _ => "type y, n or a (all); an empty line shows who waits\n".to_owned(),
-        };
-        eprint!("{text}");
+        eprint!("{}", typed(line.trim(), approvals, shown));
+    }
+}
+
+/// What a typed line does, and what is said about it. A letter alone is about the only question that was shown: where there
+/// were several, or where that node has gone and another one waits in its place, it wants a number.
+fn typed(line: &str, approvals: &Approvals, shown: &Questions) -> String {
+    let (letter, number) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let word = match letter {
+        "y" | "yes" => "yes",
+        "n" | "no" => "no",
+        "a" | "all" if number.is_empty() => return answer("all", approvals),
+        "" => {
+            let open = approvals.open();
+            shown.take(&open);
+            return list(&open);
+        }
+        _ => return "type y, n or a (all), y or n with a number; an empty line shows who waits\n".to_owned(),
+    };
+    if !number.is_empty() {
+        return answer(&format!("{word} {}", number.trim()), approvals);
+    }
+    let open = approvals.open();
+    match (&shown.take(&open)[..], &open[..]) {
+        (_, []) => "nobody waits\n".to_owned(),
+        ([asked], [wanted]) if *asked == wanted.request => answer(&format!("{word} {asked}"), approvals),
+        _ => format!("name the number of the one you mean, as in {letter} {}:\n{}", open[0].request, list(&open)),
     }
 }
 

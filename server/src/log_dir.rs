@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use ka_proto::text::marked_lines;
 use ka_status::run::{NodeRef, RunEvent};
 use ka_status::text::clock;
 use ka_status::view::{PlainView, Verbosity, View, event_line, prepared_lines};
@@ -20,8 +21,8 @@ const MAX_SAME_SECOND: u32 = 100;
 pub(crate) struct LogDir {
     /// `DIR/SESSION-TIME`.
     pub(crate) path: PathBuf,
-    /// What writes there.
-    pub(crate) views: Vec<Box<dyn View>>,
+    /// What writes there, each with what it is called in a warning.
+    pub(crate) views: Vec<(String, Box<dyn View>)>,
 }
 
 impl LogDir {
@@ -32,14 +33,17 @@ impl LogDir {
     pub(crate) fn make(parent: &Path, session: &str) -> Result<Self> {
         let path = make_dir(parent, session, SystemTime::now())
             .with_context(|| format!("making a log directory in {} (--log-dir)", parent.display()))?;
-        let log = path.join("run.log");
-        let log = File::create(&log).with_context(|| format!("making {}", log.display()))?;
-        let views: Vec<Box<dyn View>> = vec![
-            Box::new(PlainView::new(log, Verbosity::Full)),
-            Box::new(NodeLogs { dir: path.clone() }),
-            Box::new(ReportFile {
-                path: path.join("report.json"),
-            }),
+        let log_path = path.join("run.log");
+        let log = File::create(&log_path).with_context(|| format!("making {}", log_path.display()))?;
+        let report = path.join("report.json");
+        let named = |path: &Path| format!("writing {} (--log-dir)", path.display());
+        let views: Vec<(String, Box<dyn View>)> = vec![
+            (named(&log_path), Box::new(PlainView::new(log, Verbosity::Full))),
+            (
+                format!("writing the nodes' logs in {} (--log-dir)", path.display()),
+                Box::new(NodeLogs { dir: path.clone() }),
+            ),
+            (named(&report), Box::new(ReportFile { path: report.clone() })),
         ];
         Ok(Self { path, views })
     }
@@ -62,7 +66,7 @@ impl NodeLogs {
         let text: String =
             lines
                 .iter()
-                .flat_map(|line| line.lines())
+                .flat_map(|line| marked_lines(line))
                 .fold(String::new(), |mut text, line| {
                     text += &format!("[{}] {line}\n", clock(at));
                     text
@@ -211,7 +215,7 @@ mod tests {
                 summary: RunSummary::default(),
             },
         ] {
-            for view in &mut views {
+            for (_, view) in &mut views {
                 view.handle(Duration::from_secs(65), &event).unwrap();
             }
         }

@@ -41,41 +41,50 @@ pub(crate) fn place(state_dir: &Path, session: &str) -> Result<PathBuf> {
         .with_context(|| format!("{} has too many reports of this second", dir.display()))
 }
 
-/// Signs the report, writes it to `path` and into `log_dir`, and lets the oldest ones go.
+/// Signs the report, writes it to `path` and into `log_dir`, and lets the oldest ones go. Gives what went wrong beside the
+/// report itself, which is there.
 ///
 /// # Errors
-/// The key cannot be had, or a file not be written.
+/// The key cannot be had, or the report not be written.
 pub(crate) fn write(
     summary: &RunSummary,
     state_dir: &Path,
     path: &Path,
     log_dir: Option<&Path>,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let key = ServerKey::load(state_dir)?;
     let mut id = [0; 16];
     getrandom::fill(&mut id).context("naming the run")?;
     let id = uuid::Uuid::from_bytes(id).simple().to_string();
     let text = proof::report(summary, &key, &id, &utc(now()))?;
-    let copies = [Some(path.to_owned()), log_dir.map(|dir| dir.join("report.json"))];
-    for path in copies.into_iter().flatten() {
-        replace(&path, &text).with_context(|| format!("writing {}", path.display()))?;
+    replace(path, &text).with_context(|| format!("writing {}", path.display()))?;
+    let mut amiss = Vec::new();
+    if let Some(copy) = log_dir.map(|dir| dir.join("report.json"))
+        && let Err(error) = replace(&copy, &text)
+    {
+        amiss.push(format!("writing the report's copy {}: {error}", copy.display()));
     }
-    forget_oldest(path.parent().unwrap_or(state_dir)).context("removing old reports")
+    if let Err(error) = forget_oldest(path.parent().unwrap_or(state_dir)) {
+        amiss.push(format!("removing old reports: {error}"));
+    }
+    Ok(amiss)
 }
 
 /// Whole or not at all, also when the power goes.
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let staged = path.with_extension("json.new");
     let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&staged)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    fs::rename(staged, path)
+    let options = options.write(true).create(true).truncate(true).mode(0o600);
+    let written = options.open(&staged).and_then(|mut file| {
+        file.write_all(text)?;
+        file.sync_all()?;
+        fs::rename(&staged, path)
+    });
+    if written.is_err() {
+        // Half a report on a full disk is in everybody's way.
+        fs::remove_file(&staged).ok();
+    }
+    written
 }
 
 fn forget_oldest(dir: &Path) -> io::Result<()> {

@@ -39,6 +39,10 @@ struct Entry {
     /// Where it went on from what was kept of a stream.
     rejoined: Vec<Rejoined>,
     first_boot: Option<FirstBoot>,
+    /// It was released, and its connection is closed.
+    is_gone: bool,
+    /// That its system asks for an address was told.
+    is_coming_up: bool,
 }
 
 impl Entry {
@@ -52,6 +56,8 @@ impl Entry {
             outcome: None,
             rejoined: Vec::new(),
             first_boot: None,
+            is_gone: false,
+            is_coming_up: false,
         }
     }
 
@@ -141,6 +147,8 @@ impl Roster {
             }),
             rejoined: Vec::new(),
             first_boot: None,
+            is_gone: false,
+            is_coming_up: false,
         };
         self.nodes.insert(id, entry);
         node
@@ -230,6 +238,56 @@ impl Roster {
         self.nodes.values().filter(is_missing).count()
     }
 
+    /// A released node has closed its connection.
+    pub(crate) fn gone(&mut self, id: u32) {
+        if let Some(entry) = self.nodes.get_mut(&id) {
+            entry.is_gone = true;
+        }
+    }
+
+    /// How many wait for the next round.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queued.len()
+    }
+
+    /// The number under which the clone is waited for that had number `id` when its beacon was left: its node may have lost
+    /// its server and come back with it under another one.
+    pub(crate) fn cloned_as(&self, id: u32, name: &str, mac: Option<MacAddr>) -> u32 {
+        let is_it = |entry: &Entry| {
+            entry.first_boot.is_some() && entry.node.name == name && (mac.is_none() || entry.mac == mac)
+        };
+        if self.nodes.get(&id).is_some_and(is_it) {
+            return id;
+        }
+        let mut others = self.nodes.iter().filter(|(_, entry)| is_it(entry));
+        others.next().map_or(id, |(other, _)| *other)
+    }
+
+    /// What it proves that a system on this node's card asks for an address, under this name.
+    pub(crate) fn asks_for_address(&mut self, id: u32, host_name: Option<&str>) -> Asking {
+        let Some(entry) = self.nodes.get_mut(&id) else {
+            return Asking::Nothing;
+        };
+        let Some(NodeOutcome::Done { report }) = &entry.outcome else {
+            return Asking::Nothing;
+        };
+        if entry.first_boot != Some(FirstBoot::NeverCameBack) || !entry.is_gone {
+            return Asking::Nothing;
+        }
+        let says = report.identity.as_ref().and_then(|identity| identity.host_name.as_deref());
+        let own = says.unwrap_or(&entry.node.name);
+        if !host_name.is_some_and(|name| is_same_host(name, own)) {
+            return Asking::Nothing;
+        }
+        if !report.beacon {
+            return Asking::Proof;
+        }
+        if std::mem::replace(&mut entry.is_coming_up, true) {
+            return Asking::Nothing;
+        }
+        Asking::ComingUp(entry.node.clone())
+    }
+
     /// A clone was seen. `None` when nobody waits for it, or it was seen before.
     pub(crate) fn came_back(&mut self, id: u32, seen_by: SeenBy, after_ms: u64) -> Option<NodeRef> {
         let entry = self.nodes.get_mut(&id)?;
@@ -276,6 +334,23 @@ impl Roster {
     }
 }
 
+/// What a DHCP request of a node's card proves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Asking {
+    /// It is the clone.
+    Proof,
+    /// It is the clone, which will say by itself when it is up. Told once.
+    ComingUp(NodeRef),
+    /// Nothing: it may be firmware, a management board, or another system.
+    Nothing,
+}
+
+/// Whether two host names are one machine's: the first labels count, without regard to case.
+fn is_same_host(one: &str, other: &str) -> bool {
+    let first = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    !first(one).is_empty() && first(one) == first(other)
+}
+
 fn node_ref(info: &NodeInfo) -> NodeRef {
     NodeRef {
         id: info.id.0,
@@ -293,7 +368,7 @@ mod tests {
     use ka_status::summary::NodeOutcome;
     use ka_transport::NodeInfo;
 
-    use super::Roster;
+    use super::{Asking, Roster};
 
     fn info(id: u32, last: u8, position: u32) -> NodeInfo {
         NodeInfo {
@@ -383,6 +458,47 @@ mod tests {
             after_ms: 5,
         };
         assert_eq!(boots, [Some(FirstBoot::NeverCameBack), Some(seen), None]);
+    }
+
+    #[test]
+    fn an_address_that_is_asked_for_proves_a_boot_only_by_name_after_the_node_has_gone_and_without_a_beacon() {
+        let mut roster = Roster::default();
+        for id in 1..=2 {
+            roster.join(&info(id, u8::try_from(id).unwrap(), id));
+            let report = NodeReport {
+                beacon: id == 2,
+                ..NodeReport::default()
+            };
+            roster.settle(id, NodeOutcome::Done { report });
+        }
+        roster.expect_boots();
+        assert_eq!(roster.asks_for_address(1, Some("n1")), Asking::Nothing, "it is still connected");
+        roster.gone(1);
+        roster.gone(2);
+        for other in [None, Some(""), Some("host1"), Some("n11"), Some(".")] {
+            assert_eq!(roster.asks_for_address(1, other), Asking::Nothing, "{other:?}");
+        }
+        assert_eq!(roster.asks_for_address(1, Some("N1.lab.example")), Asking::Proof);
+        assert!(matches!(roster.asks_for_address(2, Some("n2")), Asking::ComingUp(_)));
+        assert_eq!(roster.asks_for_address(2, Some("n2")), Asking::Nothing, "it was told");
+        assert_eq!(roster.missing_boots(), 2);
+    }
+
+    #[test]
+    fn a_beacon_of_a_node_that_came_back_under_another_number_is_its_own() {
+        let mut roster = Roster::default();
+        for (id, name) in [(1, "other"), (7, "n1")] {
+            let info = NodeInfo {
+                name: name.into(),
+                ..info(id, u8::try_from(id).unwrap(), id)
+            };
+            roster.join(&info);
+            let report = NodeReport::default();
+            roster.settle(id, NodeOutcome::Done { report });
+        }
+        roster.expect_boots();
+        assert_eq!(roster.cloned_as(1, "n1", None), 7);
+        assert_eq!(roster.cloned_as(1, "other", None), 1);
     }
 
     #[test]

@@ -45,6 +45,9 @@ const LAST_LEASE_TIME: Duration = Duration::from_secs(10);
 /// Between two looks at it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
+/// Rounds for those that come while first boots are awaited: a machine that fails each time must not keep us here for ever.
+const MAX_LATE_ROUNDS: u32 = 64;
+
 /// Between two rounds: how long those that were lost have to come back. They clean up first, which is a sync of what is
 /// half written, and try again with pauses of up to 15 s.
 const RETURN_GRACE: Duration = Duration::from_secs(20);
@@ -238,7 +241,7 @@ impl<'a> Run<'a> {
         if let Err(error) = ended {
             self.abort(&error);
         }
-        self.await_first_boots();
+        self.await_first_boots(&stages);
         self.conclude(options)
     }
 
@@ -318,6 +321,7 @@ impl<'a> Run<'a> {
         self.monitor.emit(&RunEvent::Ended {
             summary: self.summary.clone(),
         });
+        self.monitor.drain(LAST_EVENTS_LIMIT);
         if !options.json {
             // A closed pipe: whoever wanted the totals has gone.
             write!(io::stdout(), "{}", self.summary).ok();
@@ -445,7 +449,9 @@ impl<'a> Run<'a> {
         let local = self.server.local_addrs();
         // Discovery listens on IPv4 wherever it listens on more than one address.
         let has_v4 = local.reachable.iter().any(IpAddr::is_ipv4);
-        let addrs = local.reachable.iter().filter(|addr| addr.is_ipv4() || !has_v4);
+        // A clone is another machine: our loopback is not ours there.
+        let is_ours = |addr: &&IpAddr| !addr.is_loopback() && (addr.is_ipv4() || !has_v4);
+        let addrs = local.reachable.iter().filter(is_ours);
         let addrs = addrs.map(|addr| SocketAddr::new(*addr, local.control.port()));
         self.beacon.map(|token| BeaconSpec {
             addrs: addrs.take(MAX_BEACON_ADDRS).collect(),
@@ -469,25 +475,42 @@ impl<'a> Run<'a> {
     }
 
     /// Waits for the clones to be seen again. The boot server goes on meanwhile: firmware that boots from the network
-    /// first must be told to go on with the disk.
-    fn await_first_boots(&self) {
+    /// first must be told to go on with the disk. Who comes late, or comes back, is cloned as long as we are here.
+    fn await_first_boots(&mut self, stages: &impl Fn(&mut Self) -> Result<()>) {
         let wait = self.settings.boot.wait_boot;
-        let is_over = self.summary.ended_by.is_some() || self.monitor.missing_boots() == 0;
-        if wait.is_zero() || is_over {
+        if wait.is_zero() || !self.has_boots_to_wait_for() {
             return;
         }
         self.monitor.wait_for_boots(wait);
-        let until = Instant::now() + wait;
-        while self.monitor.missing_boots() > 0 && Instant::now() < until {
+        let mut until = Instant::now() + wait;
+        let mut late_rounds = 0;
+        while self.has_boots_to_wait_for() && Instant::now() < until {
             if let Some(cause) = self.stop.cause() {
                 let text = format!(
                     "stopped by {cause} while waiting for the clones to come back; they are complete"
                 );
                 return self.monitor.emit(&RunEvent::Warning { text });
             }
+            if self.monitor.waiting() > 0 && late_rounds < MAX_LATE_ROUNDS && self.next_round() {
+                late_rounds += 1;
+                if let Err(error) = stages(self) {
+                    let text = format!("round {}: {}", self.round, error_line(error.as_ref()));
+                    self.monitor.emit(&RunEvent::Warning { text });
+                }
+                until = Instant::now() + wait;
+            }
             std::thread::sleep(BOOT_LOOK_INTERVAL);
         }
-        // The last one was seen by its first word to our DHCP; without us it would get no address.
+        self.give_last_leases();
+    }
+
+    fn has_boots_to_wait_for(&self) -> bool {
+        let is_wanted = self.monitor.missing_boots() > 0 || (self.settings.rounds > 1 && self.monitor.waiting() > 0);
+        self.summary.ended_by.is_none() && is_wanted
+    }
+
+    /// The last clone may have been seen by its first word to our DHCP; without us it would get no address.
+    fn give_last_leases(&self) {
         let gives_addresses = self.serving.as_ref().is_some_and(Serving::gives_addresses);
         let until = Instant::now() + LAST_LEASE_TIME;
         while gives_addresses && Instant::now() < until && self.stop.cause().is_none() {
@@ -514,9 +537,11 @@ fn keep_report(summary: &mut RunSummary, monitor: &Monitor, state_dir: &Path, lo
         summary.report_file = Some(path.display().to_string());
         report_file::write(summary, state_dir, &path, log_dir)
     });
-    if let Err(error) = written {
+    let amiss = written.unwrap_or_else(|error| {
         summary.report_file = None;
-        let text = format!("there is no signed report of this run: {error:#}");
+        vec![format!("there is no signed report of this run: {error:#}")]
+    });
+    for text in amiss {
         monitor.emit(&RunEvent::Warning { text });
     }
 }

@@ -33,18 +33,38 @@ const APPROVAL_LIMIT: Duration = Duration::from_secs(1800);
 pub(crate) fn start<'a>(options: &Options, settings: &'a Settings, images: Images) -> Result<Run<'a>> {
     ka_host::system::raise_nofile().context("preparing for many connections")?;
     let run_lock = RunLock::for_run(&options.state_dir).context("--state-dir")?;
-    let (unfinished, before) = Unfinished::open(
+    let (mut unfinished, before) = Unfinished::open(
         &options.state_dir,
         settings.session.as_str(),
         settings.job_digest(),
         options.fresh,
     )?;
+    // A port that is taken is no run that somebody would want to take up.
+    let server = listen(options, settings, &unfinished).inspect_err(|_| {
+        if before == Before::Nothing {
+            unfinished.close().ok();
+        }
+    })?;
+    begin(options, settings, images, (server, run_lock, unfinished, before))
+}
+
+/// Opens the ports of the run itself.
+fn listen(options: &Options, settings: &Settings, unfinished: &Unfinished) -> Result<Arc<Server>> {
     let beacon = settings.boot.beacon.then_some(unfinished.beacon());
     let config = ServerConfig {
         beacon,
-        ..server_config(options, settings, &unfinished)?
+        ..server_config(options, settings, unfinished)?
     };
-    let server = Arc::new(Server::start(config)?);
+    Ok(Arc::new(Server::start(config)?))
+}
+
+fn begin<'a>(
+    options: &Options,
+    settings: &'a Settings,
+    images: Images,
+    (server, run_lock, unfinished, before): (Arc<Server>, RunLock, Unfinished, Before),
+) -> Result<Run<'a>> {
+    let beacon = settings.boot.beacon.then_some(unfinished.beacon());
     let stop = Stop::on_signals()?;
     stop.abort_with(&server);
     let log_dir = options.log_dir.as_deref();
@@ -62,7 +82,8 @@ pub(crate) fn start<'a>(options: &Options, settings: &'a Settings, images: Image
         views(options, log_dir),
         still_wanted(settings, &unfinished),
         server.events(),
-    );
+    )
+    .context("starting the outputs")?;
     let boot_server = open_boot_server(options, settings, images.stage1, &server, &unfinished)?;
     announce(options, settings, &server, code_file);
     listening(options, settings, &server, &monitor, log_path.as_deref());
@@ -75,7 +96,12 @@ pub(crate) fn start<'a>(options: &Options, settings: &'a Settings, images: Image
     }
     let desk = options
         .approve
-        .then(|| Desk::open(&options.state_dir, settings.session.as_str(), server.approvals()))
+        .then(|| Desk::open(
+                &options.state_dir,
+                settings.session.as_str(),
+                server.approvals(),
+                monitor.questions(),
+            ))
         .transpose()?;
     let own_files = own_files(options, log_path.as_deref());
     let parts = Parts {
@@ -194,18 +220,29 @@ fn own_files(options: &Options, log_dir: Option<&Path>) -> Vec<PathBuf> {
         .collect()
 }
 
-fn views(options: &Options, log_dir: Option<LogDir>) -> Vec<Box<dyn View>> {
+fn views(options: &Options, log_dir: Option<LogDir>) -> Vec<(String, Box<dyn View>)> {
     let mut views = log_dir.map_or_else(Vec::new, |dir| dir.views);
-    views.push(if options.json {
-        Box::new(JsonView::new(io::stdout()))
-    } else if options.quiet {
-        Box::new(PlainView::new(io::stderr(), Verbosity::Quiet))
-    } else if io::stderr().is_terminal() {
-        Box::new(TerminalView::new(ProgressDrawTarget::stderr()))
+    let (name, view): (&str, Box<dyn View>) = if options.json {
+        ("writing events to standard output", Box::new(JsonView::new(io::stdout())))
     } else {
-        Box::new(PlainView::new(io::stderr(), Verbosity::Normal))
-    });
+        let view: Box<dyn View> = if options.quiet {
+            Box::new(PlainView::new(io::stderr(), Verbosity::Quiet))
+        } else if can_draw() {
+            Box::new(TerminalView::new(ProgressDrawTarget::stderr()))
+        } else {
+            Box::new(PlainView::new(io::stderr(), Verbosity::Normal))
+        };
+        ("writing to standard error", view)
+    };
+    views.push((name.to_owned(), view));
     views
+}
+
+/// Whether standing lines can be drawn on standard error. On a terminal that cannot move its cursor (`TERM=dumb`, or no
+/// `TERM`: a serial line, `su -`, an editor's shell) nothing would be seen of them: that gets plain lines.
+fn can_draw() -> bool {
+    let term = std::env::var("TERM").unwrap_or_default();
+    io::stderr().is_terminal() && !matches!(term.as_str(), "" | "dumb" | "unknown")
 }
 
 fn server_config(options: &Options, settings: &Settings, unfinished: &Unfinished) -> Result<ServerConfig> {
@@ -219,7 +256,12 @@ fn server_config(options: &Options, settings: &Settings, unfinished: &Unfinished
     config.known_macs = settings.boot.pxe.as_ref().and_then(PxePlan::known_macs);
     config.contradiction = settings.boot.pxe.as_ref().map(PxePlan::contradiction);
     config.data_port = options.data_port;
-    config.rounds = settings.rounds;
+    // While first boots are awaited, whoever comes late is cloned: how many rounds that makes is seen then.
+    config.rounds = if settings.rounds > 1 && !settings.boot.wait_boot.is_zero() {
+        u32::MAX
+    } else {
+        settings.rounds
+    };
     config.wanted = still_wanted(settings, unfinished);
     let done = unfinished.done().iter();
     config.done = done.map(|done| done.identity.clone()).collect();

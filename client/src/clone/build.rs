@@ -67,6 +67,8 @@ pub(crate) struct Installation {
     pub(crate) streams: Vec<StreamReport>,
     /// What the clone tells at its first boot, if anybody waits for that.
     pub(crate) beacon: Option<beacon::Facts>,
+    /// That was left in the clone.
+    pub(crate) has_beacon: bool,
     /// Who this node is.
     pub(crate) me: Me,
     /// What the post-installation plans from, once the file systems are made.
@@ -100,6 +102,7 @@ impl Installation {
             identities: Vec::new(),
             streams: Vec::new(),
             beacon,
+            has_beacon: false,
             me,
             facts: None,
             needed: Needed::default(),

@@ -240,8 +240,9 @@ pub(super) fn enter_in_firmware(work: &mut Installation, journal: &Journal) -> a
 /// What the clone tells at its first boot, where the server waits for it.
 pub(super) fn leave_beacon(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
     let Some(facts) = &work.beacon else { return Ok(()) };
-    if let Err(why) = facts.leave_in(&open_root(work)?)? {
-        journal.news(Step::Beacon, why);
+    match facts.leave_in(&open_root(work)?)? {
+        Ok(()) => work.has_beacon = true,
+        Err(why) => journal.news(Step::Beacon, why),
     }
     Ok(())
 }

@@ -249,6 +249,7 @@ fn finish(session: &Session<'_>, mut work: Box<Installation>) -> anyhow::Result<
         peak_memory_bytes: ka_host::system::peak_memory_bytes(),
         read_back: Some(Box::new(read_back)),
         identity: work.identity.take().map(Box::new),
+        beacon: work.has_beacon,
     };
     Ok(Box::new(Complete { work, report }))
 }

@@ -35,7 +35,7 @@ fn copy_lines(reader: PipeReader, log: &LogRing) {
     let mut line = Vec::new();
     let mut next = |line: &mut Vec<u8>| reader.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', line);
     while next(&mut line).is_ok_and(|count| count > 0) {
-        log.push(&ka_status::event::printable(
+        log.push(&ka_proto::text::printable(
             String::from_utf8_lossy(&line).trim_end(),
         ));
         line.clear();

@@ -43,10 +43,42 @@ fn check_name(text: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-/// Control characters, and the characters that reorder or hide text on a terminal.
+/// Control characters, and the characters that reorder text on a terminal or that nobody sees: marks and overrides of
+/// direction, zero-width characters, invisible operators, tags (Unicode 16, sections 23.2 to 23.9).
 fn is_unsafe(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// A text that came from another machine, safe to show: tabs become spaces, line ends stay, and what would steer a
+/// terminal, reorder the line or hide in it is `?`. Every text of a peer passes here before anybody sees it.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.replace("\r\n", "\n").chars().map(shown).collect()
+}
+
+fn shown(c: char) -> char {
+    match c {
+        '\n' => '\n',
+        '\t' => ' ',
+        c if is_unsafe(c) => '?',
+        c => c,
+    }
+}
+
+/// A text as lines that nobody can take for somebody else's: each is printable, and all but the first begin with `| `.
+/// An empty text is one empty line.
+#[must_use]
+pub fn marked_lines(text: &str) -> Vec<String> {
+    let text = printable(text);
+    let mut lines = text.trim_end_matches('\n').split('\n');
+    let first = lines.next().unwrap_or_default().to_owned();
+    let rest = lines.map(|line| format!("| {line}"));
+    std::iter::once(first).chain(rest).collect()
 }
 
 macro_rules! name {
@@ -126,12 +158,7 @@ impl Reason {
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        Self(
-            text[..end]
-                .chars()
-                .map(|c| if is_unsafe(c) && c != '\n' { '?' } else { c })
-                .collect(),
-        )
+        Self(text[..end].chars().map(shown).collect())
     }
 
     /// The text.
@@ -203,5 +230,30 @@ mod tests {
             Reason::new("no\u{1b}[31m space\nleft").as_str(),
             "no?[31m space\nleft"
         );
+    }
+
+    #[test]
+    fn a_peers_text_steers_no_terminal_and_forges_no_line() {
+        let bad = [
+            "\u{1b}[2J", "\u{9b}2J", "\r", "\u{7f}", "\u{202e}", "\u{2066}", "\u{200b}", "\u{61c}", "\u{2028}", "\u{85}",
+            "\u{feff}", "\u{e0041}", "\u{ad}", "\0", "\u{b}", "\u{2060}",
+        ];
+        for text in bad {
+            let lines = super::marked_lines(&format!("a{text}b\n64 nodes done\r\nlet n9 in?"));
+            assert_eq!(lines.len(), 3, "{text:?}");
+            assert!(lines[0].starts_with("a?") && lines[0].ends_with('b'), "{lines:?}");
+            assert_eq!(&lines[1..], ["| 64 nodes done", "| let n9 in?"]);
+        }
+        assert_eq!(super::marked_lines("Grüße\tK\u{f6}ln \u{1f600}"), ["Grüße Köln \u{1f600}"]);
+        assert_eq!(super::marked_lines(""), [""]);
+    }
+
+    #[test]
+    fn different_names_have_different_file_names_and_none_leads_elsewhere() {
+        let names = ["lab.1", "lab_1", "lab/1", "lab%2E1", "..", "lab 1", "Lab_1"];
+        let files: std::collections::BTreeSet<_> = names.iter().map(|name| super::file_name(name)).collect();
+        assert_eq!(files.len(), names.len());
+        assert!(files.iter().all(|file| !file.contains(['/', '.', ' '])), "{files:?}");
+        assert_eq!(super::file_name("kainstall-2_b"), "kainstall-2_b");
     }
 }

@@ -234,7 +234,7 @@ impl NodeEvent {
             return Err(EventError::TooLong(payload.len()));
         }
         let mut event: Self = serde_json::from_slice(payload)?;
-        event.text = printable(tail(&event.text, MAX_TEXT_BYTES));
+        event.text = ka_proto::text::printable(tail(&event.text, MAX_TEXT_BYTES));
         Ok(event)
     }
 }
@@ -263,18 +263,6 @@ impl fmt::Display for NodeEvent {
             write!(f, " {}", self.text)
         }
     }
-}
-
-/// A text from another machine, safe for a terminal: tabs become spaces, newlines stay, other control characters are `?`.
-pub fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '\n' => '\n',
-            '\t' => ' ',
-            c if c.is_control() => '?',
-            c => c,
-        })
-        .collect()
 }
 
 /// The last `limit` bytes of a text, cut at a character.

@@ -1,11 +1,13 @@
 //! The proof of a run: what became of each node, one text a node, signed with the server's key, and one text over all of
 //! it. `docs/report.md` has every byte, so that anybody can check it without this program.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use ka_transport::{ServerKey, fingerprint_of_public_key, is_signed_text};
-use serde::{Deserialize, Serialize};
+use ka_proto::text::printable;
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -215,7 +217,7 @@ fn wrong<T>(text: impl Into<String>) -> Result<T, ProofError> {
 /// # Errors
 /// The first thing that is wrong.
 pub fn check(report: &[u8], keys: &[String]) -> Result<Checked, ProofError> {
-    let mut report: Value = serde_json::from_slice(report).map_err(ProofError::unreadable)?;
+    let Unambiguous(mut report) = serde_json::from_slice(report).map_err(ProofError::unreadable)?;
     let proof = report
         .as_object_mut()
         .and_then(|fields| fields.remove(PROOF_FIELD));
@@ -239,6 +241,70 @@ pub fn check(report: &[u8], keys: &[String]) -> Result<Checked, ProofError> {
         at: run.at,
         key: proof.key,
     })
+}
+
+/// A JSON value in which no object has one name twice: readers differ in which of the two they show, and a signature over
+/// one says nothing about the other (RFC 8259, section 4).
+struct Unambiguous(Value);
+
+impl<'de> Deserialize<'de> for Unambiguous {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UnambiguousVisitor).map(Self)
+    }
+}
+
+struct UnambiguousVisitor;
+
+impl<'de> Visitor<'de> for UnambiguousVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut all = Vec::new();
+        while let Some(Unambiguous(item)) = items.next_element()? {
+            all.push(item);
+        }
+        Ok(all.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let mut all = serde_json::Map::new();
+        while let Some((name, Unambiguous(value))) = fields.next_entry::<String, _>()? {
+            if all.contains_key(&name) {
+                let name = printable(&name);
+                return Err(de::Error::custom(format_args!("it has {name:?} twice: somebody altered it")));
+            }
+            all.insert(name, value);
+        }
+        Ok(all.into())
+    }
 }
 
 fn check_key(proof: &Proof, keys: &[String]) -> Result<Vec<u8>, ProofError> {
@@ -465,6 +531,26 @@ mod tests {
                 .unwrap_err()
                 .contains("not the one that it names")
         );
+    }
+
+    #[test]
+    fn a_report_that_says_one_thing_twice_is_refused_at_any_depth() {
+        let key = ServerKey::ephemeral().unwrap();
+        let good = String::from_utf8(report(&summary(2), &key, "run", "now").unwrap()).unwrap();
+        let keys = [key.fingerprint_hex()];
+        assert!(check(good.as_bytes(), &keys).is_ok());
+        let forged = [
+            good.replacen('{', "{\"nodes\":[{\"outcome\":\"done\"}],", 1),
+            good.replacen('{', "{\"\\u006eodes\":[],", 1),
+            good.replacen("\"proof\"", "\"proof\":{},\"proof\"", 1),
+            good.replacen("\"signature\"", "\"signature\":\"00\",\"signature\"", 1),
+            good.replacen("\"session\"", "\"session\":\"x\",\"session\"", 1),
+        ];
+        for (index, text) in forged.iter().enumerate() {
+            assert_ne!(*text, good, "{index}");
+            let error = check(text.as_bytes(), &keys).unwrap_err().to_string();
+            assert!(error.contains("twice"), "{index}: {error}");
+        }
     }
 
     #[test]

@@ -9,7 +9,9 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-use crate::event::{Step, printable};
+use ka_proto::text::printable;
+
+use crate::event::Step;
 use crate::text::{seconds, size};
 
 /// Longest plan or report on the wire, bytes: a few hundred warnings and partitions fit, a screen-filler does not.
@@ -78,6 +80,9 @@ pub struct NodeReport {
     /// What tells this clone from the others; none in the generic mode.
     #[serde(default)]
     pub identity: Option<Box<NodeIdentity>>,
+    /// The clone tells its first boot itself: nothing else proves it.
+    #[serde(default)]
+    pub beacon: bool,
 }
 
 /// Whether a node has read back what it wrote (`--verify`). A difference is no report but a failure.
@@ -343,6 +348,7 @@ mod tests {
 
     fn report() -> NodeReport {
         NodeReport {
+            beacon: true,
             disks: vec![DiskPlan {
                 drive: "sda".into(),
                 device: "/dev/loop3".into(),

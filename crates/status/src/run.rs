@@ -261,6 +261,11 @@ pub enum RunEvent {
         /// How long, seconds.
         secs: u64,
     },
+    /// A clone that says by itself when it is up asks for an address: it is on its way.
+    NodeComingUp {
+        /// The node.
+        node: NodeRef,
+    },
     /// A clone came back from its own disk.
     NodeBooted {
         /// The node.

@@ -292,7 +292,10 @@ fn write_verdict(f: &mut fmt::Formatter<'_>, summary: &RunSummary) -> fmt::Resul
     }
     for (node, stage, reason) in failed {
         let round = in_round(node.round);
-        writeln!(f, "failed: {} at {stage}{round}: {reason}", node.node)?;
+        let text = format!("failed: {} at {stage}{round}: {reason}", node.node);
+        for line in ka_proto::text::marked_lines(&text) {
+            writeln!(f, "{line}")?;
+        }
     }
     Ok(())
 }

@@ -79,6 +79,7 @@ pub(crate) fn event_of(client: &Client, request: &Packet) -> Option<DhcpEvent> {
         Client::System(vendor_class) if is_looking(request.kind()) => Some(DhcpEvent::SeenAgain {
             mac: request.mac(),
             vendor_class: vendor_class.clone(),
+            host_name: request.host_name(),
         }),
         _ => None,
     }

@@ -38,6 +38,9 @@ pub(crate) const MAX_FILE: usize = 127;
 
 /// Option numbers that dhcproto has no type for, or whose type loses something.
 const HOST_NAME: u8 = 12;
+const CLIENT_FQDN: u8 = 81;
+/// Flag of option 81: the name is in labels, as in DNS.
+const FQDN_IN_LABELS: u8 = 0x04;
 const OVERLOAD: u8 = 52;
 const RELAY_AGENT: u8 = 82;
 const ARCHITECTURES: u8 = 93;
@@ -192,6 +195,16 @@ impl Packet {
         let text = String::from_utf8_lossy(bytes);
         let text = text.trim_end_matches('\0');
         Some(text.replace(|letter: char| letter.is_control(), "?"))
+    }
+
+    /// The name that the client gives itself: option 12 (RFC 2132 section 3.14), else option 81 (RFC 4702), as text or as
+    /// labels. Bytes that are no text become `\u{fffd}`, control characters `?`.
+    pub(crate) fn host_name(&self) -> Option<String> {
+        let plain = self.raw.get(&HOST_NAME).map(|bytes| bytes.clone());
+        let bytes = plain.or_else(|| self.raw.get(&CLIENT_FQDN).and_then(|bytes| fqdn(bytes)))?;
+        let text = String::from_utf8_lossy(&bytes);
+        let text = text.trim_end_matches(['\0', '.']);
+        (!text.is_empty()).then(|| text.replace(|letter: char| letter.is_control(), "?"))
     }
 
     /// All values of option 93.
@@ -393,6 +406,24 @@ impl Outgoing {
 }
 
 /// Walks all option fields; what is cut off, or has a length that its kind cannot have, is left out.
+/// The name in option 81: a byte of flags, two that are not used, the name.
+fn fqdn(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (flags, mut rest) = (*bytes.first()?, bytes.get(3..)?);
+    if flags & FQDN_IN_LABELS == 0 {
+        return Some(rest.to_vec());
+    }
+    let mut name = Vec::new();
+    while let Some((len, label)) = rest.split_first().filter(|(len, _)| **len > 0) {
+        let (label, next) = label.split_at_checked(usize::from(*len))?;
+        if !name.is_empty() {
+            name.push(b'.');
+        }
+        name.extend_from_slice(label);
+        rest = next;
+    }
+    Some(name)
+}
+
 fn options_of(bytes: &[u8]) -> BTreeMap<u8, Vec<u8>> {
     let mut options = BTreeMap::new();
     walk(&bytes[HEADER..], &mut options);

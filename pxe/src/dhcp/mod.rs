@@ -62,6 +62,8 @@ pub enum DhcpEvent {
         mac: MacAddr,
         /// What it calls itself (option 60), if anything.
         vendor_class: Option<String>,
+        /// Its host name (option 12 or 81), if it says one.
+        host_name: Option<String>,
     },
     /// Something that the operator should know; one line. The same line is not repeated within a minute.
     Warning(String),

@@ -20,6 +20,10 @@ const MAX_LINES_OF_MACHINE: u32 = 40;
 /// are listed, or `--arm all` is for fewer: whoever invents hardware addresses must not fill terminal and log.
 const MAX_LINES_OF_STRANGERS: u32 = 400;
 
+/// How vendor classes (option 60) of boot programs begin that are no PXE: U-Boot, GRUB's own client, Etherboot and gPXE, Apple's
+/// firmware.
+const FIRMWARE_CLASSES: [&str; 5] = ["U-Boot", "GRUB", "Etherboot", "gPXE", "AAPLBSDPC"];
+
 /// The machines of the boot network.
 #[derive(Debug, Default)]
 pub(crate) struct Machines {
@@ -57,8 +61,8 @@ struct Machine {
 pub(crate) enum Meaning {
     /// Something to show.
     Show(RunEvent),
-    /// An operating system that is not ours asks for an address on this machine.
-    SystemIsUp(MacAddr),
+    /// What may be an operating system asks for an address on this machine, under this name.
+    SystemAsks(MacAddr, Option<String>),
     /// Nothing worth a line.
     Nothing,
 }
@@ -159,7 +163,17 @@ impl Machines {
                 )
             }
             BootEvent::Fetched { peer, file, bytes } => self.fetched(peer, file, bytes),
-            BootEvent::SeenAgain { mac, .. } => Meaning::SystemIsUp(mac),
+            BootEvent::SeenAgain {
+                mac,
+                vendor_class,
+                host_name,
+            } => {
+                let class = vendor_class.unwrap_or_default();
+                if FIRMWARE_CLASSES.iter().any(|firmware| class.starts_with(firmware)) {
+                    return Meaning::Nothing;
+                }
+                Meaning::SystemAsks(mac, host_name)
+            }
             BootEvent::Warning { text } => Meaning::Show(RunEvent::Warning { text }),
         }
     }

@@ -88,14 +88,26 @@ pub(crate) struct BootOptions {
     pub(crate) no_beacon: bool,
 }
 
-/// What of [`BootOptions`] the generic mode refuses; what needs `--pxe` is refused with it.
-pub(crate) const BOOT_CLONE_ONLY: [&str; 6] = [
+/// What of [`BootOptions`] the generic mode refuses: all of it. An option that needs `--pxe` is named here, too: clap asks for
+/// no `--pxe` where that cannot be given.
+pub(crate) const BOOT_CLONE_ONLY: [&str; 17] = [
     "pxe",
     "stage2",
     "keep_identity",
     "kernel_names",
     "wait_boot",
     "no_beacon",
+    "dhcp",
+    "router",
+    "dns",
+    "domain",
+    "node_list",
+    "arm",
+    "boot_files",
+    "kernel",
+    "stage1_drivers",
+    "client",
+    "append",
 ];
 
 /// Which machines are armed beside those that the node list names for the first time.

@@ -246,7 +246,9 @@ fn tell(
             }
             match meaning {
                 Meaning::Show(event) => monitor.emit(&event),
-                Meaning::SystemIsUp(mac) => monitor.system_is_up(ka_proto::MacAddr(mac.0)),
+                Meaning::SystemAsks(mac, name) => {
+                    monitor.system_asks(ka_proto::MacAddr(mac.0), name.as_deref());
+                }
                 Meaning::Nothing => {}
             }
         }

@@ -1,6 +1,7 @@
 //! The one place where everything that happens comes together: the flow tells it what it does, a thread brings
 //! what the transport reports, and all of it goes to the views in order.
 
+mod outlet;
 mod slow;
 mod spool;
 #[cfg(test)]
@@ -26,14 +27,20 @@ use ka_status::summary::{NodeOutcome, NodeSummary, StreamTotals};
 use ka_status::view::View;
 use ka_transport::{NodeInfo, ServerEvent};
 
-use crate::roster::Roster;
+use crate::approve::Questions;
+use crate::roster::{Asking, Roster};
 use crate::unfinished::Done;
+
+use outlet::Outlet;
 
 /// Between two progress events: readable on a screen, and small beside the data in a JSON log.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Refused connections shown one by one; a port scanner must not push the nodes' own lines away.
 const MAX_REFUSALS_SHOWN: u32 = 50;
+
+/// Events taken in by one caller: who floods us with them must not keep the flow in here.
+const MAX_TAKEN: usize = 4 << 10;
 
 /// How far the running stream is on the server's side; written by the feed, read for progress.
 #[derive(Debug, Default)]
@@ -51,16 +58,18 @@ pub(crate) struct FeedProgress {
 pub(crate) struct Monitor {
     started: Instant,
     events: Receiver<ServerEvent>,
+    questions: Questions,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    views: Vec<Box<dyn View>>,
+    outlets: Vec<Outlet>,
     roster: Roster,
     wanted: Option<u32>,
     stream: Option<RunningStream>,
     refusals: u32,
+    questions: Questions,
     /// Time since the run began, as of the last look.
     at: Duration,
     /// When each node was released.
@@ -75,22 +84,41 @@ struct RunningStream {
 }
 
 impl Monitor {
-    /// A monitor of a run that begins now.
+    /// A monitor of a run that begins now. Each view comes with what it is called in a warning.
+    ///
+    /// # Errors
+    /// A thread cannot be had.
     pub(crate) fn new(
-        views: Vec<Box<dyn View>>,
+        views: Vec<(String, Box<dyn View>)>,
         wanted: Option<u32>,
         events: Receiver<ServerEvent>,
-    ) -> Arc<Self> {
+    ) -> std::io::Result<Arc<Self>> {
+        let outlets = views.into_iter().map(|(name, view)| Outlet::open(&name, view));
         let state = State {
-            views,
+            outlets: outlets.collect::<std::io::Result<_>>()?,
             wanted,
             ..State::default()
         };
-        Arc::new(Self {
+        let questions = state.questions.clone();
+        Ok(Arc::new(Self {
             started: Instant::now(),
             events,
+            questions,
             state: Mutex::new(state),
-        })
+        }))
+    }
+
+    /// The questions about nodes that have been shown.
+    pub(crate) fn questions(&self) -> Questions {
+        self.questions.clone()
+    }
+
+    /// Waits until every output has everything, at most so long: one that nobody reads keeps no run from its end.
+    pub(crate) fn drain(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        for outlet in &self.up_to_date().outlets {
+            outlet.drain(until);
+        }
     }
 
     /// Time since the run began.
@@ -239,16 +267,26 @@ impl Monitor {
         state.show(&RunEvent::WaitingForBoots { nodes, secs });
     }
 
+    /// How many nodes wait for the next round.
+    pub(crate) fn waiting(&self) -> usize {
+        self.up_to_date().roster.waiting()
+    }
+
     /// Clones that have not been seen yet.
     pub(crate) fn missing_boots(&self) -> usize {
         self.up_to_date().roster.missing_boots()
     }
 
-    /// An operating system asks for an address on the machine with this hardware address.
-    pub(crate) fn system_is_up(&self, mac: MacAddr) {
+    /// What may be an operating system asks for an address on the machine with this hardware address. Where the clone tells
+    /// its first boot itself, that proves nothing: it is on its way at best. Elsewhere it is the clone if it says the clone's
+    /// name, and says it after the node has gone: firmware, a management board or the system of another disk does not.
+    pub(crate) fn system_asks(&self, mac: MacAddr, host_name: Option<&str>) {
         let mut state = self.up_to_date();
-        if let Some(id) = state.roster.id_of(mac) {
-            state.came_back(id, SeenBy::Dhcp);
+        let Some(id) = state.roster.id_of(mac) else { return };
+        match state.roster.asks_for_address(id, host_name) {
+            Asking::Proof => state.came_back(id, SeenBy::Dhcp),
+            Asking::ComingUp(node) => state.show(&RunEvent::NodeComingUp { node }),
+            Asking::Nothing => {}
         }
     }
 
@@ -286,16 +324,17 @@ impl Monitor {
     fn up_to_date(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.at = self.elapsed();
-        loop {
+        for _ in 0..MAX_TAKEN {
             match self.events.try_recv() {
                 Ok(event) => state.take(event),
-                Err(TryRecvError::Empty) => return state,
+                Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
                     state.is_over = true;
-                    return state;
+                    break;
                 }
             }
         }
+        state
     }
 }
 
@@ -303,13 +342,19 @@ impl State {
     fn take(&mut self, event: ServerEvent) {
         match event {
             ServerEvent::NodeJoined { node, present } => self.joined(&node, present),
-            ServerEvent::ApprovalWanted(wanted) => self.show(&RunEvent::ApprovalWanted {
-                request: wanted.request,
-                name: wanted.name,
-                addr: wanted.addr.ip().to_string(),
-                mac: wanted.mac.map(|mac| mac.to_string()),
-                code: wanted.code,
-                limit_secs: wanted.limit.as_secs(),
+            ServerEvent::ApprovalWanted(wanted) => {
+                self.questions.asked(wanted.request);
+                self.show(&RunEvent::ApprovalWanted {
+                    request: wanted.request,
+                    name: wanted.name,
+                    addr: wanted.addr.ip().to_string(),
+                    mac: wanted.mac.map(|mac| mac.to_string()),
+                    code: wanted.code,
+                    limit_secs: wanted.limit.as_secs(),
+                });
+            }
+            ServerEvent::LeftOut { events } => self.show(&RunEvent::Warning {
+                text: format!("{events} messages of nodes about their steps and progress came too fast and are not shown"),
             }),
             ServerEvent::Turned { from, reason } => self.refused(from, reason),
             ServerEvent::NodeQueued { node, round, reason } => {
@@ -354,7 +399,11 @@ impl State {
             | ServerEvent::StreamOpened { .. }
             | ServerEvent::StreamDone { .. }
             | ServerEvent::Reported { .. } => {}
-            ServerEvent::CloneBooted { node, .. } => self.came_back(node.0, SeenBy::Beacon),
+            ServerEvent::CloneBooted { node, name, mac, .. } => {
+                let id = self.roster.cloned_as(node.0, &name, mac);
+                self.came_back(id, SeenBy::Beacon);
+            }
+            ServerEvent::NodeGone { node } => self.roster.gone(node.0),
             ServerEvent::NodeLeft { node, reason, .. } => self.left(&node, &reason),
         }
     }
@@ -439,13 +488,18 @@ impl State {
         }
     }
 
-    /// A view that cannot write any more (a closed pipe, a full disk) is dropped; the run goes on.
+    /// An output that cannot be written any more (a closed pipe, a full disk) is dropped, and the others say so; the run
+    /// goes on.
     fn show(&mut self, event: &RunEvent) {
-        for mut view in mem::take(&mut self.views) {
-            match view.handle(self.at, event) {
-                Ok(()) => self.views.push(view),
-                Err(error) => tracing::warn!(%error, "an output of the run is gone"),
+        let mut gone = Vec::new();
+        for outlet in mem::take(&mut self.outlets) {
+            match outlet.push(self.at, event) {
+                Ok(()) => self.outlets.push(outlet),
+                Err(reason) => gone.push(reason),
             }
+        }
+        for text in gone {
+            self.show(&RunEvent::Warning { text });
         }
     }
 

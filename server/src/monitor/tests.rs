@@ -4,13 +4,15 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crossbeam_channel::unbounded;
+use crossbeam_channel::{Receiver, unbounded};
 use ka_proto::{ChainPosition, NodeId};
 use ka_status::run::RunEvent;
 use ka_status::view::{View, event_line};
 use ka_transport::{NodeInfo, ServerEvent};
 
 use super::{MAX_REFUSALS_SHOWN, Monitor};
+
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Keeps the lines it would show; fails from a given one on, as a closed pipe does.
 struct Lines(Arc<Mutex<Vec<String>>>, usize);
@@ -24,6 +26,11 @@ impl View for Lines {
         lines.extend(event_line(event));
         Ok(())
     }
+}
+
+fn shown_by(views: Vec<Lines>, wanted: Option<u32>, events: Receiver<ServerEvent>) -> Arc<Monitor> {
+    let named = views.into_iter().map(|view| ("a test".to_owned(), Box::new(view) as Box<dyn View>));
+    Monitor::new(named.collect(), wanted, events).unwrap()
 }
 
 fn info(id: u32, position: u32) -> NodeInfo {
@@ -42,7 +49,7 @@ fn info(id: u32, position: u32) -> NodeInfo {
 fn what_a_node_did_before_the_flow_went_on_is_shown_before_it() {
     let (reports, events) = unbounded();
     let lines = Arc::new(Mutex::new(Vec::new()));
-    let monitor = Monitor::new(vec![Box::new(Lines(Arc::clone(&lines), 99))], Some(2), events);
+    let monitor = shown_by(vec![Lines(Arc::clone(&lines), 99)], Some(2), events);
     for (id, present) in [(1, 1), (2, 2)] {
         reports
             .send(ServerEvent::NodeJoined {
@@ -54,6 +61,7 @@ fn what_a_node_did_before_the_flow_went_on_is_shown_before_it() {
     monitor.lets_go(&[info(2, 1), info(1, 2)]);
     monitor.node_failed(1, "formatting", "no room");
     monitor.node_failed(1, "formatting", "said by somebody else too");
+    monitor.drain(LIMIT);
     assert_eq!(
         *lines.lock().unwrap(),
         [
@@ -70,22 +78,23 @@ fn what_a_node_did_before_the_flow_went_on_is_shown_before_it() {
 fn a_view_that_cannot_write_any_more_does_not_stop_the_others() {
     let (_reports, events) = unbounded();
     let (closed, open) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
-    let views: Vec<Box<dyn View>> = vec![
-        Box::new(Lines(Arc::clone(&closed), 1)),
-        Box::new(Lines(Arc::clone(&open), 99)),
-    ];
-    let monitor = Monitor::new(views, None, events);
+    let views = vec![Lines(Arc::clone(&closed), 1), Lines(Arc::clone(&open), 99)];
+    let monitor = shown_by(views, None, events);
     for text in ["one", "two", "three"] {
         monitor.emit(&RunEvent::Warning { text: text.into() });
+        monitor.drain(LIMIT);
     }
-    assert_eq!((closed.lock().unwrap().len(), open.lock().unwrap().len()), (1, 3));
+    monitor.drain(LIMIT);
+    let open = open.lock().unwrap().clone();
+    assert_eq!((closed.lock().unwrap().len(), open.len()), (1, 4));
+    assert!(open.iter().any(|line| line.contains("a test: ") && line.contains("nothing more")), "{open:?}");
 }
 
 #[test]
 fn a_port_scanner_does_not_push_the_nodes_lines_away() {
     let (reports, events) = unbounded();
     let lines = Arc::new(Mutex::new(Vec::new()));
-    let monitor = Monitor::new(vec![Box::new(Lines(Arc::clone(&lines), 999))], None, events);
+    let monitor = shown_by(vec![Lines(Arc::clone(&lines), 999)], None, events);
     for port in 1..200 {
         let from = ([10, 0, 1, 99], port).into();
         reports
@@ -96,6 +105,7 @@ fn a_port_scanner_does_not_push_the_nodes_lines_away() {
             .unwrap();
     }
     monitor.emit(&RunEvent::Warning { text: "end".into() });
+    monitor.drain(LIMIT);
     assert_eq!(
         lines.lock().unwrap().len(),
         usize::try_from(MAX_REFUSALS_SHOWN).unwrap() + 2

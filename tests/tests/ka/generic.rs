@@ -1,10 +1,13 @@
 //! `-e`: any stream to any consumer, no disks.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ka_tests::lab::Lab;
+use ka_tests::process::Program;
 
 use crate::kit::{expect_same_file, finish, payload};
 
@@ -210,5 +213,52 @@ fn several_nodes_on_one_machine_each_with_its_own_address() -> Result<()> {
         expect_same_file(&source, &lab.scratch().path().join(format!("local{number}")))?;
     }
     assert!(fs::metadata(&source)?.len() == 4_000_000);
+    Ok(())
+}
+
+/// An operator who pressed Ctrl-S, or a program behind `--json` that does not read: nothing that is written there is taken,
+/// and the run goes on as if it were.
+#[test]
+fn an_output_that_nobody_reads_costs_the_run_nothing_and_misses_no_outcome() -> Result<()> {
+    let lab = Lab::new("unread", 1, None)?;
+    let source = payload(&lab, 5_000_000)?;
+    let path = |name: &str| lab.scratch().path().join(name);
+    let fifo = path("events");
+    Program::new("mkfifo").arg(&fifo).run()?;
+    let unblocked = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    let mut options = fs::OpenOptions::new();
+    let mut pipe = options.read(true).write(true).custom_flags(unblocked).open(&fifo)?;
+    while pipe.write(&[b'\n'; 4096]).is_ok() {}
+    while pipe.write(b"\n").is_ok() {}
+    let into_pipe = format!("exec \"$@\" > {}", fifo.display());
+    let server = lab
+        .server_program()?
+        .arg("--join-file")
+        .arg(path("join"))
+        .args(["-n", "1", "--json", "--input", source.to_str().unwrap_or_default()])
+        .wrapped(&["sh", "-c", &into_pipe, "sh"])
+        .spawn();
+    let (join, mut server) = (path("join"), server?);
+    server.wait_until("it can be joined", |_| Ok(fs::metadata(&join).is_ok_and(|meta| meta.len() > 0)))?;
+    let sink = path("sink");
+    let node = lab.stranger_program(1)?.arg("--join-file").arg(&join);
+    let node = node.args(["-e", &format!("cat > {}", sink.display())]).limit(Duration::from_secs(120));
+    node.finish()?.expect(0)?;
+    expect_same_file(&source, &sink)?;
+    // Somebody reads at last, until the server ends.
+    let mut text = Vec::new();
+    let mut buffer = [0; 65_536];
+    loop {
+        match pipe.read(&mut buffer) {
+            Ok(len) => text.extend_from_slice(&buffer[..len]),
+            Err(_) if server.has_ended()? => break,
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+    server.wait()?.expect(0)?;
+    let text = String::from_utf8_lossy(&text);
+    for event in ["node-joined", "node-done", "\"event\":\"ended\""] {
+        ensure!(text.contains(event), "no {event} in\n{text}");
+    }
     Ok(())
 }

@@ -269,7 +269,12 @@ impl Run {
     /// `--wait` is over.
     pub(super) fn gather_timeout(&mut self, now: Duration) {
         if self.members.is_empty() {
-            self.ended = true;
+            if self.config.round > 1 && self.config.rounds == u32::MAX {
+                // Whoever comes later begins this round again.
+                self.config.round -= 1;
+            } else {
+                self.ended = true;
+            }
             self.event(RunEvent::NobodyCame);
             self.be_over(now);
         } else {

@@ -196,6 +196,9 @@ impl Run {
             return self.forget_claim(conn);
         };
         self.forget_connection(node);
+        if self.is_released(node) {
+            self.event(RunEvent::NodeGone { node });
+        }
         self.lose_for_next_round(now, node, &Reason::new(format!("its connection broke: {reason}")));
         self.settle_claims(now);
     }

@@ -299,7 +299,7 @@ impl Run {
         self.members.get_mut(&node).map(|member| &mut member.state)
     }
 
-    fn is_released(&self, node: NodeId) -> bool {
+    pub(super) fn is_released(&self, node: NodeId) -> bool {
         self.members
             .get(&node)
             .is_some_and(|member| matches!(member.state, MemberState::Reported { released: true, .. }))
@@ -402,6 +402,9 @@ impl Run {
     pub(super) fn leave_timeout(&mut self, now: Duration) {
         let nodes: Vec<NodeId> = self.in_round().collect();
         for node in nodes {
+            if self.is_released(node) && self.members.get(&node).is_some_and(|member| member.conn.is_some()) {
+                self.event(RunEvent::NodeGone { node });
+            }
             self.close(node);
         }
         self.finish_leaving(now);

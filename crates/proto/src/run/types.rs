@@ -55,7 +55,7 @@ pub struct RunConfig {
     pub session: SessionName,
     /// Which round this is, counted from 1.
     pub round: u32,
-    /// How many there may be; who is late in the last one is refused.
+    /// How many there may be; who is late in the last one is refused. `u32::MAX`: as many as somebody comes for.
     pub rounds: u32,
     /// `-n`: start when this many are there.
     pub wanted: Option<u32>,
@@ -308,6 +308,11 @@ pub enum RunEvent {
         slow: Slow,
         /// Whether it is taken out of the chain for that; its failure follows.
         set_aside: bool,
+    },
+    /// A node that was released has closed its connection: what its machine does from now on, it does without us.
+    NodeGone {
+        /// Who.
+        node: NodeId,
     },
     /// A node's report is here.
     NodeReported {

@@ -22,6 +22,7 @@ pub fn event_line(event: &RunEvent) -> Option<String> {
             "waiting for {} to come back, at most {secs} s (Ctrl-C ends the wait)",
             count(*nodes, "clone")
         ),
+        RunEvent::NodeComingUp { node } => format!("{node}: is coming up; its beacon says when it is"),
         RunEvent::NodeBooted {
             node,
             seen_by,
@@ -123,8 +124,8 @@ fn question(event: &RunEvent) -> Option<String> {
     };
     let mac = mac.as_deref().unwrap_or("unknown");
     Some(format!(
-        "let {name} in? It is at {addr}, hardware address {mac}, and shows {code}: y, n or a (all), or ka-server approve \
-         {request}"
+        "let {name} in? It is at {addr}, hardware address {mac}, and shows {code}: y, n or a (all; y {request} where several \
+         wait), or ka-server approve {request}"
     ))
 }
 

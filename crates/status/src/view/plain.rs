@@ -4,6 +4,8 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use ka_proto::text::marked_lines;
+
 use crate::board::Board;
 use crate::run::RunEvent;
 use crate::text::clock;
@@ -50,7 +52,7 @@ impl<W: Write> PlainView<W> {
     }
 
     fn line(&mut self, at: Duration, text: &str) -> io::Result<()> {
-        for line in text.lines() {
+        for line in marked_lines(text) {
             writeln!(self.out, "[{}] {line}", clock(at))?;
         }
         Ok(())

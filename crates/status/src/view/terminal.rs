@@ -7,6 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ka_proto::text::marked_lines;
 
 use crate::board::Board;
 use crate::run::RunEvent;
@@ -75,7 +76,7 @@ impl View for TerminalView {
     fn handle(&mut self, at: Duration, event: &RunEvent) -> io::Result<()> {
         self.board.handle(at, event);
         if let Some(line) = event_line(event) {
-            for line in line.lines() {
+            for line in marked_lines(&line) {
                 self.screen.println(format!("[{}] {line}", clock(at)))?;
             }
         }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use ka_proto::auth::{APPROVAL_LABEL, EXPORTER_LABEL, Secret, approval_code, join_is_proved};
 use ka_proto::control::{Join, ToNode, ToServer};
 use ka_proto::limits::MAX_JOIN_FRAME;
@@ -27,6 +26,7 @@ use tokio_rustls::server::TlsStream;
 use super::answers::{Budget, Questions, Received, read_message};
 use super::approvals::{ApprovalWanted, Approvals, Asked, Question};
 use super::messages::{Connection, Input};
+use super::outbox::Outbox;
 use super::types::{Contradiction, KnownMacs, ServerEvent};
 use super::via::{self, Asking, Operators};
 use crate::control::{ControlError, MAX_QUEUED_FRAMES, read_frame, write_frames_first};
@@ -67,7 +67,7 @@ pub(super) struct Doorkeeper {
     pub(super) known_macs: Option<KnownMacs>,
     pub(super) contradiction: Option<Contradiction>,
     pub(super) approvals: Approvals,
-    pub(super) events: Sender<ServerEvent>,
+    pub(super) events: Outbox,
 }
 
 /// A proved connection.
@@ -302,10 +302,8 @@ impl Doorkeeper {
             .map_err(|error| error.to_string())?;
         let told = proved.stream.write_all(&pending).await;
         told.map_err(|error| error.to_string())?;
-        // An operator who is not shown the question can still ask for the open ones.
         self.events
-            .try_send(ServerEvent::ApprovalWanted(question.wanted.clone()))
-            .ok();
+            .send(ServerEvent::ApprovalWanted(question.wanted.clone()));
         let mut unexpected = [0; 1];
         let word = tokio::select! {
             word = timeout(limit, &mut question.answer) => word,
@@ -346,7 +344,7 @@ mod tests {
             known_macs: known.map(|known| KnownMacs(Arc::new(move |mac| mac == known))),
             contradiction: None,
             approvals: Approvals::default(),
-            events: crossbeam_channel::bounded(1).0,
+            events: Outbox::new(crossbeam_channel::bounded(1).0),
         }
     }
 

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use ka_proto::block::Cipher;
 use ka_proto::run::{ConnId, Run, RunConfig, RunError};
 use ka_proto::wire::Payload;
@@ -16,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::outbox::Outbox;
 use super::messages::{Command, Connection, Input, OpenStream, Queues, Reply, Reported, Waiting};
 use super::types::{NodeInfo, ServerConfig, ServerEvent};
 use crate::error::TransportError;
@@ -56,7 +56,7 @@ pub(super) struct Core {
     pub(super) door: Door,
     pub(super) pump_reports: mpsc::UnboundedSender<Report>,
     from_pump: mpsc::UnboundedReceiver<Report>,
-    pub(super) events: Sender<ServerEvent>,
+    pub(super) events: Outbox,
     pub(super) over: Option<String>,
     /// The whole run was ended, not only its round.
     pub(super) aborted: bool,
@@ -67,7 +67,7 @@ impl Core {
         config: &ServerConfig,
         run_config: RunConfig,
         door: Door,
-        events: Sender<ServerEvent>,
+        events: Outbox,
     ) -> Self {
         let (pump_reports, from_pump) = mpsc::unbounded_channel();
         let mut core = Self {
@@ -120,7 +120,10 @@ impl Core {
                 Some(stranger) = queues.strangers.recv() => {
                     self.event(ServerEvent::Turned { from: stranger.from, reason: stranger.reason });
                 }
-                _ = head_tick.tick() => self.tell_head_progress(),
+                _ = head_tick.tick() => {
+                    self.events.flush();
+                    self.tell_head_progress();
+                }
                 () = sleep_until(timeout) => self.run.handle_timeout(self.epoch.elapsed()),
             }
             self.obey();

@@ -9,6 +9,7 @@ mod approvals;
 mod branches;
 mod core;
 mod messages;
+mod outbox;
 mod outcome;
 mod start;
 mod streams;

@@ -178,6 +178,7 @@ impl Core {
                     failure: failure_of(&failure),
                 });
             }
+            RunEvent::NodeGone { node } => self.event(ServerEvent::NodeGone { node }),
             RunEvent::NodeEvent { node, payload } => self.show_node_event(node, payload),
             RunEvent::Progress { node, progress } => self.event(ServerEvent::Progress {
                 node,
@@ -313,9 +314,9 @@ impl Core {
         count
     }
 
-    /// Shows an event; when nobody reads them for long, new ones are dropped rather than kept without bound.
+    /// Shows an event.
     pub(super) fn event(&self, event: ServerEvent) {
-        self.events.try_send(event).ok();
+        self.events.send(event);
     }
 
     fn info(&self, node: &run::NodeInfo) -> NodeInfo {

@@ -17,7 +17,8 @@ use super::answers::Budget;
 use super::approvals::Approvals;
 use super::core::Core;
 use super::messages::Queues;
-use super::types::{ServerConfig, ServerEvent};
+use super::outbox::Outbox;
+use super::types::ServerConfig;
 use super::via::Operators;
 use super::{LocalAddrs, Server};
 use crate::code::JoinCode;
@@ -50,6 +51,7 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
         token: config.beacon,
         events: events.clone(),
     };
+    let outbox = Outbox::new(events);
     let responder = Responder::bind(
         config.listen,
         control_addr.port(),
@@ -74,7 +76,7 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
         operators: Operators::new(config.key.fingerprint(), inputs.clone()),
         core: inputs,
         strangers,
-        doorkeeper: doorkeeper(config, &approvals, &events),
+        doorkeeper: doorkeeper(config, &approvals, &outbox),
         connections: Arc::new(AtomicU64::new(1)),
         budget: Budget::default(),
     };
@@ -91,7 +93,7 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
         inputs: input_queue,
         strangers: stranger_queue,
     };
-    tokio::spawn(Core::new(config, run_config, door, events).serve(queues));
+    tokio::spawn(Core::new(config, run_config, door, outbox).serve(queues));
     drop(guard);
     let local = LocalAddrs {
         control: control_addr,
@@ -118,7 +120,7 @@ fn join_code(config: &ServerConfig) -> JoinCode {
 fn doorkeeper(
     config: &ServerConfig,
     approvals: &Approvals,
-    events: &crossbeam_channel::Sender<ServerEvent>,
+    events: &Outbox,
 ) -> Doorkeeper {
     Doorkeeper {
         approval: config.approval,

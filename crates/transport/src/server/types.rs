@@ -375,6 +375,16 @@ pub enum ServerEvent {
         /// Where it says it from.
         from: SocketAddr,
     },
+    /// A node that was released has closed its connection.
+    NodeGone {
+        /// Its number.
+        node: NodeId,
+    },
+    /// Nobody read for long: so many events about single steps and progress are left out here.
+    LeftOut {
+        /// How many.
+        events: u64,
+    },
     /// A node went away before its round began; nothing is lost.
     NodeLeft {
         /// Who.

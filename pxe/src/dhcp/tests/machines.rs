@@ -80,6 +80,7 @@ fn what_is_seen_is_told_of_each_kind_of_client() {
     let system = DhcpEvent::SeenAgain {
         mac: "52:54:00:12:34:56".parse().unwrap(),
         vendor_class: Some("udhcp 1.35.0".to_owned()),
+        host_name: None,
     };
     assert_eq!(told(&recorded("udhcpc-discover")), [system]);
     assert_eq!(
@@ -190,4 +191,20 @@ fn port_4011_answers_in_full_mode_too() {
     let actions = server.handle(&asked, super::START);
     assert!(matches!(actions[..], [Action::Send(..)]), "{actions:?}");
     assert_eq!(only(&actions).to, Destination::Address(asked.from));
+}
+
+#[test]
+fn a_systems_name_is_taken_from_either_option_and_in_either_form() {
+    let mut server = small(60);
+    let mut named = |ask: Ask| match &events(&settle(&mut server, &arrival(&ask.bytes()), super::START))[..] {
+        [DhcpEvent::SeenAgain { host_name, .. }, ..] => host_name.clone(),
+        other => panic!("{other:?}"),
+    };
+    let ask = || Ask::new(DISCOVER, 1).with(60, b"dhcpcd");
+    assert_eq!(named(ask()), None);
+    assert_eq!(named(ask().with(12, b"n1")).as_deref(), Some("n1"));
+    assert_eq!(named(ask().with(81, b"\0\0\0n1.lab.")).as_deref(), Some("n1.lab"));
+    assert_eq!(named(ask().with(81, b"\x04\0\0\x02n1\x03lab\0")).as_deref(), Some("n1.lab"));
+    assert_eq!(named(ask().with(81, b"\x04\0\0\x3fn1")), None, "a label that is cut short");
+    assert_eq!(named(ask().with(81, b"\x04")), None);
 }

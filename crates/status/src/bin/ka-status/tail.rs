@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use ka_proto::operator::ToOperator;
+use ka_proto::text::marked_lines;
 use ka_transport::{JoinCode, OperatorConnection, ServerKey, TransportError};
 
 use crate::args::{Options, Target};
@@ -73,15 +74,21 @@ fn follow(
     typed: &Receiver<String>,
 ) -> Result<(), TransportError> {
     let mut output = Lines::default();
+    let mut running = 0_usize;
     loop {
         while let Ok(command) = typed.try_recv() {
             connection.exec(&command)?;
+            running += 1;
         }
         match connection.next_message(Some(LOOK_INTERVAL)) {
             Ok(None) => return Ok(()),
             Ok(Some(ToOperator::Line(line))) => say(node, line.as_str()),
+            Ok(Some(ToOperator::Output(..) | ToOperator::Exited(_))) if running == 0 => {
+                return Err(TransportError::Misuse("it sends the output of a command that nobody gave"));
+            }
             Ok(Some(ToOperator::Output(_, bytes))) => output.push(&bytes.0, |line| say(node, line)),
             Ok(Some(ToOperator::Exited(code))) => {
+                running -= 1;
                 output.end(|line| say(node, line));
                 if code != 0 {
                     say(node, &format!("(exit code {code})"));
@@ -100,23 +107,33 @@ fn is_quiet(error: &TransportError) -> bool {
 
 /// A line of several nodes' must not be cut by another's: one write each.
 fn say(node: &Target, line: &str) {
-    let text = format!("{}> {line}\n", node.shown);
+    let lines = marked_lines(line).into_iter();
+    let text: String = lines.map(|line| format!("{}> {line}\n", node.shown)).collect();
     // A closed pipe: whoever reads has read enough.
     if io::stdout().lock().write_all(text.as_bytes()).is_err() {
         std::process::exit(0);
     }
 }
 
-/// Output in pieces, as lines.
+/// Longest line of a command's output that is shown as one, bytes; a longer one goes on in the next line.
+const MAX_LINE: usize = 8 << 10;
+
+/// Output in pieces, as lines. Never holds more than one line.
 #[derive(Debug, Default)]
 struct Lines(Vec<u8>);
 
 impl Lines {
     fn push(&mut self, bytes: &[u8], mut say: impl FnMut(&str)) {
-        self.0.extend_from_slice(bytes);
-        while let Some(end) = self.0.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<_> = self.0.drain(..=end).collect();
-            say(String::from_utf8_lossy(&line).trim_end_matches('\n'));
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            for part in piece.chunks(MAX_LINE) {
+                if self.0.len() + part.len() > MAX_LINE {
+                    self.end(&mut say);
+                }
+                self.0.extend_from_slice(part);
+            }
+            if self.0.pop_if(|last| *last == b'\n').is_some() {
+                say(&String::from_utf8_lossy(&std::mem::take(&mut self.0)));
+            }
         }
     }
 
@@ -139,5 +156,16 @@ mod tests {
         }
         lines.end(|line| said.push(line.to_owned()));
         assert_eq!(said, ["abc", "d", "", "last"]);
+    }
+
+    #[test]
+    fn output_without_a_line_end_is_shown_in_parts_and_not_kept() {
+        let (mut lines, mut said) = (Lines::default(), 0);
+        for _ in 0..1000 {
+            lines.push(&[b'x'; 1000], |line| said += line.len());
+            assert!(lines.0.len() <= super::MAX_LINE);
+        }
+        lines.end(|line| said += line.len());
+        assert_eq!(said, 1_000_000);
     }
 }
