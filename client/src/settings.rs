@@ -266,10 +266,28 @@ mod tests {
 
     #[test]
     fn a_host_that_can_be_none_is_refused_before_it_is_looked_for() {
-        for good in ["golden", "10.0.0.1", "10.0.0.1:30765", "fd00::1", "[fd00::1]:30765", "fe80::1%eth0", "a.example:1"] {
+        for good in [
+            "golden",
+            "10.0.0.1",
+            "10.0.0.1:30765",
+            "fd00::1",
+            "[fd00::1]:30765",
+            "fe80::1%eth0",
+            "a.example:1",
+        ] {
             assert!(super::check_host(good).is_ok(), "{good}");
         }
-        for bad in ["", " ", "10.0.0.1:99999", "golden:", "golden:x", "golden:0", "[fd00::1]:70000", "a b", "a\n"] {
+        for bad in [
+            "",
+            " ",
+            "10.0.0.1:99999",
+            "golden:",
+            "golden:x",
+            "golden:0",
+            "[fd00::1]:70000",
+            "a b",
+            "a\n",
+        ] {
             assert!(super::check_host(bad).is_err(), "{bad:?}");
         }
     }

@@ -72,7 +72,9 @@ impl fmt::Display for BootEvent {
             Self::Leased { mac, addr } => write!(f, "{mac} has address {addr}"),
             Self::Menu { mac, entry } => write!(f, "{mac} boots {entry}"),
             Self::Fetched { peer, file, bytes } => write!(f, "{peer} fetched {file} ({bytes} bytes)"),
-            Self::SeenAgain { mac, vendor_class, .. } => match vendor_class {
+            Self::SeenAgain {
+                mac, vendor_class, ..
+            } => match vendor_class {
                 Some(class) => write!(f, "{mac} asks for an address, and is no network boot ({class})"),
                 None => write!(f, "{mac} asks for an address, and is no network boot"),
             },

@@ -140,7 +140,11 @@ fn typed(line: &str, approvals: &Approvals, shown: &Questions) -> String {
     match (&shown.take(&open)[..], &open[..]) {
         (_, []) => "nobody waits\n".to_owned(),
         ([asked], [wanted]) if *asked == wanted.request => answer(&format!("{word} {asked}"), approvals),
-        _ => format!("name the number of the one you mean, as in {letter} {}:\n{}", open[0].request, list(&open)),
+        _ => format!(
+            "name the number of the one you mean, as in {letter} {}:\n{}",
+            open[0].request,
+            list(&open)
+        ),
     }
 }
 

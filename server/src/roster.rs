@@ -274,7 +274,10 @@ impl Roster {
         if entry.first_boot != Some(FirstBoot::NeverCameBack) || !entry.is_gone {
             return Asking::Nothing;
         }
-        let says = report.identity.as_ref().and_then(|identity| identity.host_name.as_deref());
+        let says = report
+            .identity
+            .as_ref()
+            .and_then(|identity| identity.host_name.as_deref());
         let own = says.unwrap_or(&entry.node.name);
         if !host_name.is_some_and(|name| is_same_host(name, own)) {
             return Asking::Nothing;
@@ -461,7 +464,8 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_asked_for_proves_a_boot_only_by_name_after_the_node_has_gone_and_without_a_beacon() {
+    fn an_address_that_is_asked_for_proves_a_boot_only_by_name_after_the_node_has_gone_and_without_a_beacon()
+    {
         let mut roster = Roster::default();
         for id in 1..=2 {
             roster.join(&info(id, u8::try_from(id).unwrap(), id));
@@ -472,15 +476,26 @@ mod tests {
             roster.settle(id, NodeOutcome::Done { report });
         }
         roster.expect_boots();
-        assert_eq!(roster.asks_for_address(1, Some("n1")), Asking::Nothing, "it is still connected");
+        assert_eq!(
+            roster.asks_for_address(1, Some("n1")),
+            Asking::Nothing,
+            "it is still connected"
+        );
         roster.gone(1);
         roster.gone(2);
         for other in [None, Some(""), Some("host1"), Some("n11"), Some(".")] {
             assert_eq!(roster.asks_for_address(1, other), Asking::Nothing, "{other:?}");
         }
         assert_eq!(roster.asks_for_address(1, Some("N1.lab.example")), Asking::Proof);
-        assert!(matches!(roster.asks_for_address(2, Some("n2")), Asking::ComingUp(_)));
-        assert_eq!(roster.asks_for_address(2, Some("n2")), Asking::Nothing, "it was told");
+        assert!(matches!(
+            roster.asks_for_address(2, Some("n2")),
+            Asking::ComingUp(_)
+        ));
+        assert_eq!(
+            roster.asks_for_address(2, Some("n2")),
+            Asking::Nothing,
+            "it was told"
+        );
         assert_eq!(roster.missing_boots(), 2);
     }
 

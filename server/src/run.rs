@@ -505,7 +505,8 @@ impl<'a> Run<'a> {
     }
 
     fn has_boots_to_wait_for(&self) -> bool {
-        let is_wanted = self.monitor.missing_boots() > 0 || (self.settings.rounds > 1 && self.monitor.waiting() > 0);
+        let is_wanted =
+            self.monitor.missing_boots() > 0 || (self.settings.rounds > 1 && self.monitor.waiting() > 0);
         self.summary.ended_by.is_none() && is_wanted
     }
 

@@ -96,12 +96,14 @@ fn begin<'a>(
     }
     let desk = options
         .approve
-        .then(|| Desk::open(
+        .then(|| {
+            Desk::open(
                 &options.state_dir,
                 settings.session.as_str(),
                 server.approvals(),
                 monitor.questions(),
-            ))
+            )
+        })
         .transpose()?;
     let own_files = own_files(options, log_path.as_deref());
     let parts = Parts {
@@ -223,7 +225,10 @@ fn own_files(options: &Options, log_dir: Option<&Path>) -> Vec<PathBuf> {
 fn views(options: &Options, log_dir: Option<LogDir>) -> Vec<(String, Box<dyn View>)> {
     let mut views = log_dir.map_or_else(Vec::new, |dir| dir.views);
     let (name, view): (&str, Box<dyn View>) = if options.json {
-        ("writing events to standard output", Box::new(JsonView::new(io::stdout())))
+        (
+            "writing events to standard output",
+            Box::new(JsonView::new(io::stdout())),
+        )
     } else {
         let view: Box<dyn View> = if options.quiet {
             Box::new(PlainView::new(io::stderr(), Verbosity::Quiet))

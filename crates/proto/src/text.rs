@@ -235,8 +235,22 @@ mod tests {
     #[test]
     fn a_peers_text_steers_no_terminal_and_forges_no_line() {
         let bad = [
-            "\u{1b}[2J", "\u{9b}2J", "\r", "\u{7f}", "\u{202e}", "\u{2066}", "\u{200b}", "\u{61c}", "\u{2028}", "\u{85}",
-            "\u{feff}", "\u{e0041}", "\u{ad}", "\0", "\u{b}", "\u{2060}",
+            "\u{1b}[2J",
+            "\u{9b}2J",
+            "\r",
+            "\u{7f}",
+            "\u{202e}",
+            "\u{2066}",
+            "\u{200b}",
+            "\u{61c}",
+            "\u{2028}",
+            "\u{85}",
+            "\u{feff}",
+            "\u{e0041}",
+            "\u{ad}",
+            "\0",
+            "\u{b}",
+            "\u{2060}",
         ];
         for text in bad {
             let lines = super::marked_lines(&format!("a{text}b\n64 nodes done\r\nlet n9 in?"));
@@ -244,7 +258,10 @@ mod tests {
             assert!(lines[0].starts_with("a?") && lines[0].ends_with('b'), "{lines:?}");
             assert_eq!(&lines[1..], ["| 64 nodes done", "| let n9 in?"]);
         }
-        assert_eq!(super::marked_lines("Grüße\tK\u{f6}ln \u{1f600}"), ["Grüße Köln \u{1f600}"]);
+        assert_eq!(
+            super::marked_lines("Grüße\tK\u{f6}ln \u{1f600}"),
+            ["Grüße Köln \u{1f600}"]
+        );
         assert_eq!(super::marked_lines(""), [""]);
     }
 
@@ -253,7 +270,10 @@ mod tests {
         let names = ["lab.1", "lab_1", "lab/1", "lab%2E1", "..", "lab 1", "Lab_1"];
         let files: std::collections::BTreeSet<_> = names.iter().map(|name| super::file_name(name)).collect();
         assert_eq!(files.len(), names.len());
-        assert!(files.iter().all(|file| !file.contains(['/', '.', ' '])), "{files:?}");
+        assert!(
+            files.iter().all(|file| !file.contains(['/', '.', ' '])),
+            "{files:?}"
+        );
         assert_eq!(super::file_name("kainstall-2_b"), "kainstall-2_b");
     }
 }

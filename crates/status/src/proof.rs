@@ -4,8 +4,8 @@
 use std::fmt::{self, Write as _};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use ka_transport::{ServerKey, fingerprint_of_public_key, is_signed_text};
 use ka_proto::text::printable;
+use ka_transport::{ServerKey, fingerprint_of_public_key, is_signed_text};
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -299,7 +299,9 @@ impl<'de> Visitor<'de> for UnambiguousVisitor {
         while let Some((name, Unambiguous(value))) = fields.next_entry::<String, _>()? {
             if all.contains_key(&name) {
                 let name = printable(&name);
-                return Err(de::Error::custom(format_args!("it has {name:?} twice: somebody altered it")));
+                return Err(de::Error::custom(format_args!(
+                    "it has {name:?} twice: somebody altered it"
+                )));
             }
             all.insert(name, value);
         }

@@ -200,7 +200,7 @@ impl Packet {
     /// The name that the client gives itself: option 12 (RFC 2132 section 3.14), else option 81 (RFC 4702), as text or as
     /// labels. Bytes that are no text become `\u{fffd}`, control characters `?`.
     pub(crate) fn host_name(&self) -> Option<String> {
-        let plain = self.raw.get(&HOST_NAME).map(|bytes| bytes.clone());
+        let plain = self.raw.get(&HOST_NAME).cloned();
         let bytes = plain.or_else(|| self.raw.get(&CLIENT_FQDN).and_then(|bytes| fqdn(bytes)))?;
         let text = String::from_utf8_lossy(&bytes);
         let text = text.trim_end_matches(['\0', '.']);

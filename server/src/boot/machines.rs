@@ -169,7 +169,10 @@ impl Machines {
                 host_name,
             } => {
                 let class = vendor_class.unwrap_or_default();
-                if FIRMWARE_CLASSES.iter().any(|firmware| class.starts_with(firmware)) {
+                if FIRMWARE_CLASSES
+                    .iter()
+                    .any(|firmware| class.starts_with(firmware))
+                {
                     return Meaning::Nothing;
                 }
                 Meaning::SystemAsks(mac, host_name)

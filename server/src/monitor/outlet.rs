@@ -257,7 +257,11 @@ mod tests {
         assert!(outlet.drain(Instant::now() + Duration::from_secs(60)));
         let shown: Vec<String> = shown.try_iter().collect();
         assert!(shown.len() < 2 * MAX_STEPS, "{}", shown.len());
-        assert!(shown.iter().any(|line| line.contains("lines of this run are missing here")));
+        assert!(
+            shown
+                .iter()
+                .any(|line| line.contains("lines of this run are missing here"))
+        );
         assert!(shown.last().unwrap().contains("FAILED at formatting: no room"));
     }
 
@@ -274,6 +278,9 @@ mod tests {
         outlet.push(Duration::ZERO, &event).unwrap();
         outlet.drain(Instant::now() + Duration::from_secs(60));
         let error = outlet.push(Duration::ZERO, &event).unwrap_err();
-        assert!(error.starts_with("run.log: ") && error.contains("nothing more"), "{error}");
+        assert!(
+            error.starts_with("run.log: ") && error.contains("nothing more"),
+            "{error}"
+        );
     }
 }

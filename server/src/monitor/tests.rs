@@ -29,7 +29,9 @@ impl View for Lines {
 }
 
 fn shown_by(views: Vec<Lines>, wanted: Option<u32>, events: Receiver<ServerEvent>) -> Arc<Monitor> {
-    let named = views.into_iter().map(|view| ("a test".to_owned(), Box::new(view) as Box<dyn View>));
+    let named = views
+        .into_iter()
+        .map(|view| ("a test".to_owned(), Box::new(view) as Box<dyn View>));
     Monitor::new(named.collect(), wanted, events).unwrap()
 }
 
@@ -87,7 +89,11 @@ fn a_view_that_cannot_write_any_more_does_not_stop_the_others() {
     monitor.drain(LIMIT);
     let open = open.lock().unwrap().clone();
     assert_eq!((closed.lock().unwrap().len(), open.len()), (1, 4));
-    assert!(open.iter().any(|line| line.contains("a test: ") && line.contains("nothing more")), "{open:?}");
+    assert!(
+        open.iter()
+            .any(|line| line.contains("a test: ") && line.contains("nothing more")),
+        "{open:?}"
+    );
 }
 
 #[test]

@@ -317,15 +317,29 @@ fn with_dhcp_of_our_own_a_clone_is_seen_again_by_its_request() -> Result<()> {
     room.expect_default(&room.mac(1)?, "local")?;
     // Firmware, a management board and the system of another disk ask as well, under other names or none: that proves nothing.
     let ask = ["udhcpc", "-f", "-q", "-n", "-i", "eth0", "-s", "/bin/true"];
-    for other in [&[][..], &["-V", "U-Boot.armv8"], &["-V", ""], &["-x", "hostname:host1"], &["-V", "GRUB", "-x", "hostname:room-1"]] {
-        room.on_node(1, "busybox").args(ask).args(other).finish()?.expect(0)?;
+    for other in [
+        &[][..],
+        &["-V", "U-Boot.armv8"],
+        &["-V", ""],
+        &["-x", "hostname:host1"],
+        &["-V", "GRUB", "-x", "hostname:room-1"],
+    ] {
+        room.on_node(1, "busybox")
+            .args(ask)
+            .args(other)
+            .finish()?
+            .expect(0)?;
     }
     std::thread::sleep(std::time::Duration::from_secs(1));
     ensure!(!server.run.has_ended()?, "something else passed for the clone");
     // Its address stays: the lab's own. What counts is that the clone's system asks, and gets its lease although the run could
     // end at its first word.
     let named = ["-x", "hostname:room-1.lab.example"];
-    room.on_node(1, "busybox").args(ask).args(named).finish()?.expect(0)?;
+    room.on_node(1, "busybox")
+        .args(ask)
+        .args(named)
+        .finish()?
+        .expect(0)?;
     let ended = server.run.wait()?;
     ended
         .expect(0)?

@@ -227,7 +227,11 @@ fn an_output_that_nobody_reads_costs_the_run_nothing_and_misses_no_outcome() -> 
     Program::new("mkfifo").arg(&fifo).run()?;
     let unblocked = nix::fcntl::OFlag::O_NONBLOCK.bits();
     let mut options = fs::OpenOptions::new();
-    let mut pipe = options.read(true).write(true).custom_flags(unblocked).open(&fifo)?;
+    let mut pipe = options
+        .read(true)
+        .write(true)
+        .custom_flags(unblocked)
+        .open(&fifo)?;
     while pipe.write(&[b'\n'; 4096]).is_ok() {}
     while pipe.write(b"\n").is_ok() {}
     let into_pipe = format!("exec \"$@\" > {}", fifo.display());
@@ -235,14 +239,24 @@ fn an_output_that_nobody_reads_costs_the_run_nothing_and_misses_no_outcome() -> 
         .server_program()?
         .arg("--join-file")
         .arg(path("join"))
-        .args(["-n", "1", "--json", "--input", source.to_str().unwrap_or_default()])
+        .args([
+            "-n",
+            "1",
+            "--json",
+            "--input",
+            source.to_str().unwrap_or_default(),
+        ])
         .wrapped(&["sh", "-c", &into_pipe, "sh"])
         .spawn();
     let (join, mut server) = (path("join"), server?);
-    server.wait_until("it can be joined", |_| Ok(fs::metadata(&join).is_ok_and(|meta| meta.len() > 0)))?;
+    server.wait_until("it can be joined", |_| {
+        Ok(fs::metadata(&join).is_ok_and(|meta| meta.len() > 0))
+    })?;
     let sink = path("sink");
     let node = lab.stranger_program(1)?.arg("--join-file").arg(&join);
-    let node = node.args(["-e", &format!("cat > {}", sink.display())]).limit(Duration::from_secs(120));
+    let node = node
+        .args(["-e", &format!("cat > {}", sink.display())])
+        .limit(Duration::from_secs(120));
     node.finish()?.expect(0)?;
     expect_same_file(&source, &sink)?;
     // Somebody reads at last, until the server ends.

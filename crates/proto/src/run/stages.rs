@@ -402,7 +402,12 @@ impl Run {
     pub(super) fn leave_timeout(&mut self, now: Duration) {
         let nodes: Vec<NodeId> = self.in_round().collect();
         for node in nodes {
-            if self.is_released(node) && self.members.get(&node).is_some_and(|member| member.conn.is_some()) {
+            if self.is_released(node)
+                && self
+                    .members
+                    .get(&node)
+                    .is_some_and(|member| member.conn.is_some())
+            {
                 self.event(RunEvent::NodeGone { node });
             }
             self.close(node);

@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::outbox::Outbox;
 use super::messages::{Command, Connection, Input, OpenStream, Queues, Reply, Reported, Waiting};
+use super::outbox::Outbox;
 use super::types::{NodeInfo, ServerConfig, ServerEvent};
 use crate::error::TransportError;
 use crate::key::ServerKey;
@@ -63,12 +63,7 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(
-        config: &ServerConfig,
-        run_config: RunConfig,
-        door: Door,
-        events: Outbox,
-    ) -> Self {
+    pub(super) fn new(config: &ServerConfig, run_config: RunConfig, door: Door, events: Outbox) -> Self {
         let (pump_reports, from_pump) = mpsc::unbounded_channel();
         let mut core = Self {
             run_id: run_config.run,

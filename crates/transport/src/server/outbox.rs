@@ -73,7 +73,12 @@ impl Outbox {
             }
         }
         let left_out = waiting.left_out;
-        if left_out > 0 && self.events.try_send(ServerEvent::LeftOut { events: left_out }).is_ok() {
+        if left_out > 0
+            && self
+                .events
+                .try_send(ServerEvent::LeftOut { events: left_out })
+                .is_ok()
+        {
             waiting.left_out = 0;
         }
     }
@@ -113,7 +118,9 @@ mod tests {
             ServerEvent::LeftOut { events } => Some(*events),
             _ => None,
         });
-        let shown = seen.iter().filter(|event| matches!(event, ServerEvent::NodeEvent { .. }));
+        let shown = seen
+            .iter()
+            .filter(|event| matches!(event, ServerEvent::NodeEvent { .. }));
         assert_eq!(left_out, Some(1000 - shown.count() as u64));
     }
 }

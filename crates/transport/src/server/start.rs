@@ -117,11 +117,7 @@ fn join_code(config: &ServerConfig) -> JoinCode {
     }
 }
 
-fn doorkeeper(
-    config: &ServerConfig,
-    approvals: &Approvals,
-    events: &Outbox,
-) -> Doorkeeper {
+fn doorkeeper(config: &ServerConfig, approvals: &Approvals, events: &Outbox) -> Doorkeeper {
     Doorkeeper {
         approval: config.approval,
         known_macs: config.known_macs.clone(),

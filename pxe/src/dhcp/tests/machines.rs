@@ -204,7 +204,14 @@ fn a_systems_name_is_taken_from_either_option_and_in_either_form() {
     assert_eq!(named(ask()), None);
     assert_eq!(named(ask().with(12, b"n1")).as_deref(), Some("n1"));
     assert_eq!(named(ask().with(81, b"\0\0\0n1.lab.")).as_deref(), Some("n1.lab"));
-    assert_eq!(named(ask().with(81, b"\x04\0\0\x02n1\x03lab\0")).as_deref(), Some("n1.lab"));
-    assert_eq!(named(ask().with(81, b"\x04\0\0\x3fn1")), None, "a label that is cut short");
+    assert_eq!(
+        named(ask().with(81, b"\x04\0\0\x02n1\x03lab\0")).as_deref(),
+        Some("n1.lab")
+    );
+    assert_eq!(
+        named(ask().with(81, b"\x04\0\0\x3fn1")),
+        None,
+        "a label that is cut short"
+    );
     assert_eq!(named(ask().with(81, b"\x04")), None);
 }

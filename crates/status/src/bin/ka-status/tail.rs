@@ -84,7 +84,9 @@ fn follow(
             Ok(None) => return Ok(()),
             Ok(Some(ToOperator::Line(line))) => say(node, line.as_str()),
             Ok(Some(ToOperator::Output(..) | ToOperator::Exited(_))) if running == 0 => {
-                return Err(TransportError::Misuse("it sends the output of a command that nobody gave"));
+                return Err(TransportError::Misuse(
+                    "it sends the output of a command that nobody gave",
+                ));
             }
             Ok(Some(ToOperator::Output(_, bytes))) => output.push(&bytes.0, |line| say(node, line)),
             Ok(Some(ToOperator::Exited(code))) => {
