@@ -368,6 +368,10 @@ fn a_clone_that_was_reported_before_the_server_was_killed_is_known_to_the_next_o
     let mut quick = kit.node(1, &server, &disks[0], &["--name", "quick", "--retries", "8"])?;
     let slow = kit.node(2, &server, &disks[1], &["--name", "slow", "--retries", "8"])?;
     quick.wait_for("the clone is complete; it is made bootable")?;
+    let kept = kit.lab.server_state().join("run-kainstall.json");
+    server.run.wait_until("the report is kept", |_| {
+        Ok(fs::read_to_string(&kept).is_ok_and(|text| text.contains("\"complete\":[{")))
+    })?;
     server.run.signal(Signal::SIGKILL)?;
     drop(server);
     ensure!(!disks[0].looks_finished()?, "nobody has judged it");

@@ -278,6 +278,10 @@ fn a_clone_that_was_never_judged_does_not_boot_and_waits_for_the_server_that_is_
     }
     complete?;
     ensure!(!disks[0].looks_finished()?, "it boots before the verdict");
+    let kept = kit.lab.server_state().join("run-kainstall.json");
+    server.run.wait_until("the report is kept", |_| {
+        Ok(fs::read_to_string(&kept).is_ok_and(|text| text.contains("\"complete\":[{")))
+    })?;
     server.run.signal(Signal::SIGKILL)?;
     drop(server);
     second.signal(Signal::SIGCONT)?;
