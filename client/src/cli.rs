@@ -109,7 +109,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Name this node reports, instead of its host name
+    /// Name this node reports, and its clone gets, instead of its host name: letters, digits, dashes and dots (RFC 1123)
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
 

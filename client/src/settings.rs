@@ -54,16 +54,16 @@ impl Mode {
     }
 }
 
-/// The name this node reports: `--name`, else the host name. A host name that cannot be shown (too long for the
-/// protocol, say) is no reason to stay out: then it is `node`, and the address tells.
+/// The name this node reports: `--name`, else the host name. A live system's own name that is no host name (RFC 1123) is
+/// no reason to stay out: the nearest one is taken (`my_pc` is `my-pc`), else `node`, and the address tells.
 ///
 /// # Errors
 /// `--name` cannot be used.
 fn node_name(options: &Options) -> anyhow::Result<NodeName> {
     match &options.name {
         Some(name) => NodeName::new(name).context("--name"),
-        None => NodeName::new(&ka_host::system::hostname())
-            .or_else(|_| NodeName::new("node"))
+        None => NodeName::nearest(&ka_host::system::hostname())
+            .map_or_else(|| NodeName::new(NodeName::NAMELESS), Ok)
             .context("host name"),
     }
 }
@@ -102,6 +102,7 @@ pub(crate) fn format(options: &Options) -> Format {
 /// No or a malformed join code, a malformed session name.
 pub(crate) fn node_config(options: &Options) -> anyhow::Result<NodeConfig> {
     let session = SessionName::new(&options.session).context("-s: the session name cannot be used")?;
+    let name = node_name(options)?;
     let join = join_code(options, options.join_variable.clone())?;
     if let Some(host) = &options.host {
         check_host(host)?;
@@ -115,7 +116,7 @@ pub(crate) fn node_config(options: &Options) -> anyhow::Result<NodeConfig> {
         wants_release: options.wait_release,
         window_bytes: options.buffer.0,
         mac: own_mac(options),
-        ..NodeConfig::new(session, join, node_name(options)?)
+        ..NodeConfig::new(session, join, name)
     })
 }
 
@@ -296,6 +297,17 @@ mod tests {
     fn an_unprintable_session_name_is_refused() {
         let error = node_config(&options(&["-s", "a\nb", "--join", &code()])).unwrap_err();
         assert!(format!("{error:#}").contains("-s"), "{error:#}");
+    }
+
+    #[test]
+    fn a_name_that_is_no_host_name_is_refused_by_its_option() {
+        for bad in ["bad name!", "n7$(id>/pwned)", "a_b", "10.0.0.1", ""] {
+            let error = node_config(&options(&["--name", bad, "--join", &code()])).unwrap_err();
+            let error = format!("{error:#}");
+            assert!(error.starts_with("--name: "), "{error}");
+        }
+        let good = node_config(&options(&["--name", "n7.lab", "--join", &code()])).unwrap();
+        assert_eq!(good.name.as_str(), "n7.lab");
     }
 
     #[test]

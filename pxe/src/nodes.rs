@@ -10,13 +10,12 @@ use std::io::{self, Read as _};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use ka_proto::NodeName;
+
 use crate::machine::MacAddr;
 
 /// Largest file read, in bytes: more than a hundred thousand nodes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
-/// Longest host name label (RFC 1123) and name, in bytes.
-const MAX_LABEL_BYTES: usize = 63;
-const MAX_NAME_BYTES: usize = 253;
 
 /// One machine of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +130,8 @@ fn parse_line(line: &str) -> Result<NodeEntry, String> {
     let name = words
         .next()
         .ok_or("the name is missing: MAC NAME [ADDRESS] [disk=DRIVE=DEVICE]")?;
-    check_name(name)?;
+    // It goes into a kernel command line and a DHCP option unquoted, and the node joins under it.
+    NodeName::new(name).map_err(|error| error.to_string())?;
     let mut node = NodeEntry {
         mac,
         name: name.to_owned(),
@@ -169,23 +169,6 @@ fn parse_disk(word: &str, pair: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Host names as RFC 1123 §2.1 has them: they go into a kernel command line and a DHCP option unquoted.
-fn check_name(name: &str) -> Result<(), String> {
-    let is_label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= MAX_LABEL_BYTES
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    if name.len() <= MAX_NAME_BYTES && name.split('.').all(is_label) {
-        return Ok(());
-    }
-    Err(format!(
-        "`{name}` is no host name: letters, digits, dashes and dots, no label longer than {MAX_LABEL_BYTES}"
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,6 +203,8 @@ mod tests {
             ("52:54:00:00:00:09", "name is missing"),
             ("52:54:00:00:00:09 a_b", "no host name"),
             ("52:54:00:00:00:09 -a", "no host name"),
+            ("52:54:00:00:00:09 10.0.0.9", "no host name"),
+            ("52:54:00:00:00:09 a$(id)", "no host name"),
             ("52:54:00:00:00:09 a 10.0.0", "neither an IPv4 address"),
             ("52:54:00:00:00:09 a 10.0.0.1 10.0.0.2", "second address"),
             ("52:54:00:00:00:09 a disk=sda", "disk=DRIVE=DEVICE"),

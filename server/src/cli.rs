@@ -66,7 +66,8 @@ const CLONE_ONLY: [&str; 11] = [
     after_help = "During the run everything for people goes to standard error; the totals at the end go to \
                         standard output. With --json standard output holds JSON lines only (docs/events.md).\n\n\
                         Exit codes: 0 all nodes done; 1 nothing done; 2 wrong usage; 3 some nodes failed, named on \
-                        the last lines, or never came back from their own disks (--wait-boot).\n\n\
+                        the last lines, or never came back from their own disks (--wait-boot), or the golden node could not read one \
+                        of its files (--allow-unreadable lets that pass).\n\n\
                         With --pxe this machine boots the others: listed in --nodes or armed, each becomes a clone once and \
                         then boots from its own disk; every other machine boots as before (docs/first-clone.md)."
 )]
@@ -208,6 +209,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, num_args = 0..=1,
           default_missing_value = "always", require_equals = true)]
     pub(crate) verify: VerifyWhen,
+
+    /// Golden files that cannot be read do not make the run a failure (exit code 3); they are named all the same
+    #[arg(long)]
+    pub(crate) allow_unreadable: bool,
 
     /// Write a log of the run, one of each node, and the report as JSON into DIR
     #[arg(long, value_name = "DIR")]

@@ -137,8 +137,12 @@ pub(crate) fn check(file: &Path, state_dir: &Path, key: Option<&str>) -> Result<
         file.display()
     );
     let good = proof::check(&bytes, &keys).with_context(|| file.display().to_string())?;
+    let unreadable = match good.golden_unreadable {
+        0 => String::new(),
+        files => format!(" without {files} of the golden node's files that could not be read"),
+    };
     Ok(format!(
-        "{}: good: session {}, {} of {} nodes done, signed {} with key {}\n",
+        "{}: good: session {}, {} of {} nodes done{unreadable}, signed {} with key {}\n",
         file.display(),
         good.session,
         good.done,

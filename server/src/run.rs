@@ -130,6 +130,7 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
     ka_host::privileges::keep_for_golden(settings.boot.pxe.is_some()).or_nothing_done()?;
     match &settings.job {
         Job::Clone(survey) => {
+            ka_host::kernel::check().or_nothing_done()?;
             let spec = clone::survey(survey, &settings)?;
             let largest = Some(clone::largest_stream(&spec));
             settings.check_spool(largest).or_usage()?;
@@ -212,6 +213,7 @@ impl<'a> Run<'a> {
             identities,
             summary: RunSummary {
                 session: settings.session.to_string(),
+                unreadable_allowed: settings.allow_unreadable,
                 ..RunSummary::default()
             },
         })
@@ -439,9 +441,15 @@ impl<'a> Run<'a> {
     /// Keeps what the golden node could not give as it was.
     pub(crate) fn note_problems(&mut self, problems: &ka_image::Problems) {
         self.summary.golden_problem_count += problems.count();
-        self.summary
-            .golden_problems
-            .extend(problems.kept().iter().map(ToString::to_string));
+        self.summary.golden_unreadable_count += problems.unreadable();
+        let (unreadable, others): (Vec<_>, Vec<_>) = problems
+            .kept()
+            .iter()
+            .partition(|problem| problem.kind.is_unreadable());
+        // What a clone lacks comes first: only so many are shown.
+        let named = &mut self.summary.golden_problems;
+        named.splice(0..0, unreadable.iter().map(ToString::to_string));
+        named.extend(others.iter().map(ToString::to_string));
     }
 
     /// Where clones tell their first boot, if anybody waits for that.

@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) compress: Compress,
     /// When clones are read back.
     pub(crate) verify: ReadBackWhen,
+    /// Golden files that cannot be read do not make the run a failure.
+    pub(crate) allow_unreadable: bool,
     /// Where each stream is kept while it runs.
     pub(crate) spool: Option<SpoolDir>,
 }
@@ -103,6 +105,7 @@ impl Settings {
                 CompressWhen::Never => Compress::Never,
                 CompressWhen::Always => Compress::Always,
             },
+            allow_unreadable: options.allow_unreadable,
             verify: match options.verify {
                 VerifyWhen::Auto => ReadBackWhen::Auto,
                 VerifyWhen::Always => ReadBackWhen::Always,

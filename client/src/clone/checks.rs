@@ -7,7 +7,7 @@ use ka_disk::fs;
 use ka_disk::inventory::{self, Choice, Disk};
 use ka_disk::spec::InstallSpec;
 use ka_disk::table;
-use ka_host::{mountinfo, system};
+use ka_host::{kernel, mountinfo, system};
 use ka_postinstall::facts::KnownPartitions;
 use ka_status::text::size;
 
@@ -49,15 +49,16 @@ pub(crate) fn check(plan: &ClonePlan, options: &Options) -> anyhow::Result<Vec<H
     plan.disks.iter().map(hold).collect()
 }
 
-/// Only root may do any of it; without this the first message would be about some device's permissions.
+/// Only root may do any of it; without this the first message would be about some device's permissions. And what the kernel
+/// cannot do would show in the middle of it.
 ///
 /// # Errors
-/// Not root.
-pub(crate) fn check_root() -> anyhow::Result<()> {
-    if system::is_root() {
-        return Ok(());
+/// Not root; a kernel that is too old.
+pub(crate) fn check_machine() -> anyhow::Result<()> {
+    if !system::is_root() {
+        bail!("cloning needs root: run ka-client as root");
     }
-    bail!("cloning needs root: run ka-client as root")
+    Ok(kernel::check()?)
 }
 
 /// The partitions that boot entries of this machine's firmware may name: those that will be overwritten, and those of all

@@ -8,15 +8,13 @@ use ka_disk::table::KnownType;
 use ka_postinstall::chroot;
 use ka_postinstall::facts::{DiskFact, Facts, Firmware, MountFact};
 use ka_postinstall::fstab::{CloneDevice, DeviceMap};
+use ka_proto::NodeName;
 
 use super::plan::{ClonePlan, PlannedDisk};
 use crate::session::Session;
 
 /// Where the kernel shows the machine.
 pub(crate) const SYS: &str = "/sys";
-
-/// Host names that say nothing.
-const NO_NAMES: [&str; 4] = ["localhost", "localhost.localdomain", "(none)", "node"];
 
 /// What this node is known by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +38,8 @@ impl Me {
 
     /// The clone's name: the one given, else the host name when it is this machine's own, else `node-MAC`.
     fn clone_name(&self, golden_host: &str) -> String {
-        if self.named || !(NO_NAMES.contains(&self.name.as_str()) || self.name == golden_host) {
+        let is_nameless = NodeName::new(&self.name).map_or(true, |name| name.is_nameless());
+        if self.named || !(is_nameless || self.name == golden_host) {
             return self.name.clone();
         }
         match &self.mac {

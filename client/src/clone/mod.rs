@@ -78,7 +78,7 @@ pub(crate) enum Ending {
 /// # Errors
 /// Not root.
 pub(crate) fn enter() -> anyhow::Result<()> {
-    checks::check_root()?;
+    checks::check_machine()?;
     // The restore shares the limit out among its writers: with the usual 1024 it works, with more it is faster.
     if let Err(error) = ka_host::system::raise_nofile() {
         tracing::debug!(%error, "the limit of open files stays as it is");

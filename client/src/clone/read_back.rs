@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use ka_disk::mounts::Access;
 use ka_disk::spec::{RawSpec, ReadBackWhen, StreamKind};
-use ka_host::block;
+use ka_host::{block, kernel};
 use ka_image::tree::{self, TreeSource};
 use ka_image::{Compress, Progress, SendError, raw};
 use ka_status::event::Step;
@@ -52,7 +52,15 @@ pub(super) fn verify(
     stop: &Stop,
 ) -> anyhow::Result<ReadBackReport> {
     if work.plan.spec.verify == ReadBackWhen::Never {
-        return Ok(skipped(journal, "--verify=never"));
+        let mut reason = "--verify=never".to_owned();
+        if !kernel::hears_of_lost_writes() {
+            let release = kernel::release();
+            reason += &format!(
+                ", and this kernel ({release}) does not tell of writes that its disk lost: Linux {} and newer do",
+                kernel::MINIMUM
+            );
+        }
+        return Ok(skipped(journal, &reason));
     }
     let trees = work.plan.spec.streams.iter();
     let has_tree = trees.into_iter().any(|stream| stream.kind == StreamKind::Tree);
@@ -255,7 +263,9 @@ impl Budget {
         let run = work.began.elapsed();
         let streams = work.streams.iter();
         Self {
-            limit: (work.plan.spec.verify == ReadBackWhen::Auto).then(|| (run / AUTO_SHARE).max(AUTO_FREE)),
+            // A kernel that does not tell of lost writes leaves no other way to hear of them.
+            limit: (work.plan.spec.verify == ReadBackWhen::Auto && kernel::hears_of_lost_writes())
+                .then(|| (run / AUTO_SHARE).max(AUTO_FREE)),
             run,
             began: Instant::now(),
             work: streams.map(|stream| weigh(stream.files, stream.bytes)).sum(),

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ka_host::netif::MacAddr;
+use ka_proto::NodeName;
 
 use crate::cli::{DEFAULT_SESSION, DiskOption};
 
@@ -93,7 +94,10 @@ impl CommandLine {
             ("ka.reboot", Some("yes" | "1")) => self.reboot = true,
             ("ka.server", Some(server)) if is_server(server) => self.server = Some(server.to_owned()),
             ("ka.session", Some(name)) => name.clone_into(&mut self.session),
-            ("ka.name", Some(name)) => self.name = Some(name.to_owned()),
+            ("ka.name", Some(name)) => match NodeName::new(name) {
+                Ok(name) => self.name = Some(name.as_str().to_owned()),
+                Err(error) => self.refuse(word, &error.to_string()),
+            },
             ("ka.disk", Some(disk)) if disk.parse::<DiskOption>().is_ok() => self.disks.push(disk.to_owned()),
             ("ka.ip", Some("dhcp")) => self.ip = Addressing::Dhcp,
             ("ka.ip", Some(text)) if static_address(text).is_some() => {
@@ -270,6 +274,9 @@ mod tests {
             "ka.server=golden",
             "ka.server=",
             "ka.session=",
+            "ka.name=a_b",
+            "ka.name=n7$(id)",
+            "ka.name=10.0.0.7",
         ] {
             let line = CommandLine::parse(word);
             assert_eq!(line.errors.len(), 1, "{word}: {line:?}");

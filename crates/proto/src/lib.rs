@@ -34,5 +34,5 @@ pub use ids::{
     ByteCount, ChainPosition, MacAddr, NodeId, PROTOCOL_VERSION, ProtocolVersion, RunId, StreamId,
     StreamOffset,
 };
-pub use text::{NodeName, Reason, SessionName, StreamName};
+pub use text::{NodeHandle, NodeName, Reason, SessionName, StreamName};
 pub use wire::WireError;

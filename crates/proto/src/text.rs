@@ -1,4 +1,5 @@
-//! Names and reasons that come from a peer: bounded, printable, safe to show on a terminal.
+//! Names and reasons that come from a peer: bounded, printable, safe to show on a terminal. A machine's name is more:
+//! a host name, which goes unquoted into files that a clone's boot reads.
 //!
 //! Not here: what the names mean. Specification: `docs/protocol.md`, "Names and numbers".
 
@@ -26,6 +27,40 @@ pub enum NameError {
         /// The refused name.
         name: String,
     },
+    /// No host name (RFC 1123 §2.1): it would be shell syntax, or two words, in the files of a clone.
+    #[error(
+        "{name:?} is no host name: letters, digits, dashes and dots, at most {MAX_LABEL} bytes between two dots, no dash \
+         at either end of such a part, and no address"
+    )]
+    NoHostName {
+        /// The refused name.
+        name: String,
+    },
+}
+
+/// Longest part of a host name between two dots, in bytes (RFC 1123 §2.1, RFC 1035 §2.3.4).
+const MAX_LABEL: usize = 63;
+
+/// Host names as RFC 1123 §2.1 has them; the whole name is no longer than Linux keeps one (`HOST_NAME_MAX`, 64 bytes).
+fn check_host_name(text: &str) -> Result<(), NameError> {
+    check_name(text)?;
+    let is_label = |label: &str| {
+        (1..=MAX_LABEL).contains(&label.len())
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    // Never the form of an address: the last part of a name with dots is not a number (RFC 1123 §2.1).
+    let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    let is_address = text.rsplit_once('.').is_some_and(|(_, last)| is_number(last));
+    if text.split('.').all(is_label) && !is_address {
+        return Ok(());
+    }
+    Err(NameError::NoHostName {
+        name: text.to_owned(),
+    })
 }
 
 fn check_name(text: &str) -> Result<(), NameError> {
@@ -82,18 +117,18 @@ pub fn marked_lines(text: &str) -> Vec<String> {
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $check:path) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         pub struct $name(String);
 
         impl $name {
-            /// Takes a name of 1 to 64 printable bytes.
+            /// Takes a name of 1 to 64 bytes that keeps to this type's rule.
             ///
             /// # Errors
             /// [`NameError`] says what is wrong with it.
             pub fn new(text: &str) -> Result<Self, NameError> {
-                check_name(text).map(|()| Self(text.to_owned()))
+                $check(text).map(|()| Self(text.to_owned()))
             }
 
             /// The name.
@@ -134,15 +169,64 @@ macro_rules! name {
 
 name! {
     /// The session that a node wants to join (`-s`); a node joins only a session of the same name.
-    SessionName
+    SessionName, check_name
 }
 name! {
-    /// What a node calls itself: its host name.
-    NodeName
+    /// What a node calls itself: its host name (RFC 1123). It becomes the clone's, so wherever a name comes in (option,
+    /// kernel command line, DHCP, node list, join) it comes in through this type.
+    NodeName, check_host_name
+}
+name! {
+    /// Whatever an operator calls a node by: its name, its address or its hardware address. Any printable text.
+    NodeHandle, check_name
 }
 name! {
     /// A stream's name: `kainstall2`, `kainstall3`, …
-    StreamName
+    StreamName, check_name
+}
+
+/// Names that every machine has and none is known by: a machine that is called so has no name yet.
+const NAMELESS: [&str; 8] = [
+    "localhost",
+    "localhost4",
+    "localhost6",
+    "localdomain",
+    "none",
+    "ip6-localhost",
+    "ip6-loopback",
+    "node",
+];
+
+impl NodeName {
+    /// The name of a machine that has none that could be used.
+    pub const NAMELESS: &str = "node";
+
+    /// The nearest host name to `text`, which some system calls itself or gives a machine: what no host name may hold
+    /// becomes a dash (`my_pc` is `my-pc`). `None` where nothing is left, or only what every machine is called.
+    #[must_use]
+    pub fn nearest(text: &str) -> Option<Self> {
+        let plain: String = text
+            .chars()
+            .map(|c| {
+                let is_kept = c.is_ascii_alphanumeric() || c == '.';
+                if is_kept { c } else { '-' }
+            })
+            .take(MAX_NAME)
+            .collect();
+        let labels = plain.split('.').map(|label| label.trim_matches('-'));
+        let name = labels
+            .filter(|label| !label.is_empty())
+            .collect::<Vec<_>>()
+            .join(".");
+        Self::new(&name).ok().filter(|name| !name.is_nameless())
+    }
+
+    /// Whether it names no machine in particular, as `localhost.localdomain`.
+    #[must_use]
+    pub fn is_nameless(&self) -> bool {
+        let short = self.0.split('.').next().unwrap_or_default();
+        NAMELESS.iter().any(|name| name.eq_ignore_ascii_case(short))
+    }
 }
 
 /// Why something ended, for people: at most [`MAX_REASON`] bytes, line breaks kept, other control characters replaced.
@@ -219,6 +303,92 @@ mod tests {
                 matches!(SessionName::new(bad), Err(NameError::Unprintable { .. })),
                 "{bad:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_machines_name_is_a_host_name() {
+        let longest = format!("{}.b", "x".repeat(62));
+        for good in [
+            "n7",
+            "N7.lab.example.org",
+            "7",
+            "3com",
+            "a-b",
+            "xn--bcher-kva",
+            &longest,
+        ] {
+            assert!(NodeName::new(good).is_ok(), "{good:?}");
+        }
+        let long_label = "x".repeat(64);
+        for bad in [
+            "n7$(id)",
+            "n7`id`",
+            "a b",
+            "a;b",
+            "a\"b",
+            "a'b",
+            "a\\b",
+            "a/b",
+            "../a",
+            "a_b",
+            "-a",
+            "a-",
+            "a.-b",
+            ".a",
+            "a.",
+            "a..b",
+            ".",
+            "-",
+            "é",
+            "a\tb",
+            "a=b",
+            "a#b",
+            "a|b",
+            "a&b",
+            "a,b",
+            "a:b",
+            "10.0.0.1",
+            "a.7",
+            "*",
+            "~",
+            &long_label,
+        ] {
+            assert!(
+                matches!(
+                    NodeName::new(bad),
+                    Err(NameError::NoHostName { .. } | NameError::Unprintable { .. })
+                ),
+                "{bad:?}"
+            );
+        }
+        assert_eq!(NodeName::new(""), Err(NameError::Empty));
+        assert!(matches!(
+            NodeName::new(&"a.".repeat(40)),
+            Err(NameError::TooLong { .. })
+        ));
+        // A peer's is refused with its message.
+        let sent = postcard::to_stdvec(&NodeHandle::new("n7$(id)").unwrap()).unwrap();
+        assert!(postcard::from_bytes::<NodeName>(&sent).is_err());
+    }
+
+    #[test]
+    fn the_nearest_host_name_is_one_or_there_is_none() {
+        let nearest = |text| NodeName::nearest(text).map(|name| name.as_str().to_owned());
+        assert_eq!(nearest("n7").as_deref(), Some("n7"));
+        assert_eq!(nearest("my_pc").as_deref(), Some("my-pc"));
+        assert_eq!(nearest("n7.").as_deref(), Some("n7"));
+        assert_eq!(nearest("n7$(id>/pwned)").as_deref(), Some("n7--id--pwned"));
+        for text in [
+            "",
+            "(none)",
+            "localhost",
+            "LOCALHOST.localdomain",
+            "___",
+            "10.0.0.1",
+            "node",
+        ] {
+            assert_eq!(nearest(text), None, "{text:?}");
         }
     }
 

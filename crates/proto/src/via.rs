@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::MacAddr;
 use crate::limits::MAX_REASON;
-use crate::text::{NodeName, Reason};
+use crate::text::{NodeHandle, NodeName, Reason};
 use crate::tunnel::MAX_PIECE;
 use crate::wire::{self, Payload, WireError};
 
@@ -31,7 +31,7 @@ pub enum AskServer {
     List,
     /// A way to this one: its address, name, or hardware address. Answered with [`FromServer::Connected`] or
     /// [`FromServer::End`].
-    Connect(NodeName),
+    Connect(NodeHandle),
     /// The next bytes for the node, at most [`MAX_PIECE`].
     Bytes(Payload),
 }
@@ -112,7 +112,7 @@ mod tests {
             assert_eq!(AskServer::decode(&frame[4..]), Ok(asked));
         }
         let node = ListedNode {
-            name: NodeName::new(&"n".repeat(64)).unwrap(),
+            name: NodeName::new(&format!("{}.n", "n".repeat(62))).unwrap(),
             mac: Some(MacAddr([255; 6])),
             addr: [0; 16].into(),
             state: Reason::new("x".repeat(MAX_REASON)),

@@ -84,6 +84,11 @@ struct RunText {
     session: String,
     at: String,
     exit_code: u8,
+    /// Golden files that could not be read; and those that changed or vanished meanwhile.
+    #[serde(default)]
+    golden_unreadable: u64,
+    #[serde(default)]
+    golden_changed: u64,
     nodes: usize,
     /// SHA-256 over all node texts, a line feed behind each.
     nodes_sha256: String,
@@ -108,6 +113,10 @@ pub fn report(summary: &RunSummary, key: &ServerKey, run: &str, at: &str) -> Res
         session: summary.session.clone(),
         at: at.to_owned(),
         exit_code: summary.exit_code(),
+        golden_unreadable: summary.golden_unreadable_count,
+        golden_changed: summary
+            .golden_problem_count
+            .saturating_sub(summary.golden_unreadable_count),
         nodes: nodes.len(),
         nodes_sha256: nodes_sha256(&nodes),
         summary_sha256: sha256(plain(&report)?.as_bytes()),
@@ -187,6 +196,8 @@ pub struct Checked {
     pub nodes: usize,
     /// Of these, done.
     pub done: usize,
+    /// Files that the golden node could not read: none of the clones has them whole.
+    pub golden_unreadable: u64,
     /// The session's name.
     pub session: String,
     /// When the run ended.
@@ -237,6 +248,7 @@ pub fn check(report: &[u8], keys: &[String]) -> Result<Checked, ProofError> {
     Ok(Checked {
         nodes: run.nodes,
         done,
+        golden_unreadable: run.golden_unreadable,
         session: run.session,
         at: run.at,
         key: proof.key,

@@ -12,7 +12,7 @@ use crate::run::NodeRef;
 use crate::spool::Rejoined;
 use crate::text::{clock, count, mib, seconds, size, throughput};
 
-/// Most golden problems (changed, vanished, unreadable files) named in the totals; the rest is counted and in
+/// Most golden problems (unreadable, changed, vanished files) named in the totals; the rest is counted and in
 /// the log.
 pub const MAX_SHOWN_PROBLEMS: usize = 20;
 
@@ -100,6 +100,10 @@ pub struct RunSummary {
     pub golden_problems: Vec<String>,
     /// All of them.
     pub golden_problem_count: u64,
+    /// Those of them that could not be read, wholly or in part: the clones are without them.
+    pub golden_unreadable_count: u64,
+    /// The operator said that these do not make the run a failure (`--allow-unreadable`).
+    pub unreadable_allowed: bool,
     /// The whole run, milliseconds.
     pub took_ms: u64,
     /// Where the signed report is.
@@ -121,10 +125,15 @@ impl RunSummary {
         self.nodes.iter().filter(missing).map(|node| &node.node)
     }
 
-    /// 0 all nodes done, and back where that was waited for; 1 nothing done; 3 some nodes failed or never came back
-    /// (issue 2, section 2).
+    /// Whether the clones lack something of the golden node that it could not read, and nobody said that they may.
+    pub fn lacks_unreadable(&self) -> bool {
+        self.golden_unreadable_count > 0 && !self.unreadable_allowed
+    }
+
+    /// 0 all nodes done, and back where that was waited for; 1 nothing done; 3 some nodes failed or never came back, or the
+    /// golden node could not be read as a whole (issue 2, section 2).
     pub fn exit_code(&self) -> u8 {
-        let is_whole = self.ended_by.is_none() && self.missing().next().is_none();
+        let is_whole = self.ended_by.is_none() && self.missing().next().is_none() && !self.lacks_unreadable();
         match self.done() {
             0 => 1,
             done if done == self.nodes.len() && is_whole => 0,
@@ -192,12 +201,25 @@ fn write_problems(f: &mut fmt::Formatter<'_>, summary: &RunSummary) -> fmt::Resu
     if summary.golden_problem_count == 0 {
         return Ok(());
     }
-    let total = usize::try_from(summary.golden_problem_count).unwrap_or(usize::MAX);
-    writeln!(
-        f,
-        "{} of the golden node changed, vanished or could not be read:",
-        count(total, "file")
-    )?;
+    let number = |count| usize::try_from(count).unwrap_or(usize::MAX);
+    let total = number(summary.golden_problem_count);
+    let unreadable = number(summary.golden_unreadable_count);
+    let lived = match total.saturating_sub(unreadable) {
+        0 => None,
+        lived => Some(format!(
+            "{} of the golden node changed or vanished",
+            count(lived, "file")
+        )),
+    };
+    let lost = match unreadable {
+        0 => None,
+        lost => Some(format!(
+            "{} of the golden node could not be read",
+            count(lost, "file")
+        )),
+    };
+    let parts: Vec<String> = lost.into_iter().chain(lived).collect();
+    writeln!(f, "{}:", parts.join(", "))?;
     for problem in summary.golden_problems.iter().take(MAX_SHOWN_PROBLEMS) {
         writeln!(f, "  {problem}")?;
     }
@@ -289,6 +311,17 @@ fn write_verdict(f: &mut fmt::Formatter<'_>, summary: &RunSummary) -> fmt::Resul
     }
     for node in summary.missing() {
         writeln!(f, "never came back: {node}")?;
+    }
+    if summary.lacks_unreadable() {
+        writeln!(
+            f,
+            "not whole: {} of the golden node could not be read, and no clone has what was in it (--allow-unreadable lets \
+             that pass)",
+            count(
+                usize::try_from(summary.golden_unreadable_count).unwrap_or(usize::MAX),
+                "file"
+            )
+        )?;
     }
     for (node, stage, reason) in failed {
         let round = in_round(node.round);
@@ -405,6 +438,37 @@ failed: node 3 n3 (10.0.1.3) at formatting: mkfs.xfs: no space
         );
     }
 
+    #[test]
+    fn what_the_golden_node_could_not_read_fails_the_run_unless_it_may() {
+        let mut summary = summary(vec![node(1, done())]);
+        assert_eq!(summary.exit_code(), 0);
+        summary.golden_problem_count = 1;
+        summary.golden_problems = vec!["/var/log/syslog: changed while being read".into()];
+        assert_eq!(summary.exit_code(), 0, "what lives may change");
+        summary.golden_problem_count = 3;
+        summary.golden_unreadable_count = 2;
+        summary
+            .golden_problems
+            .insert(0, "/usr/lib/libc.so.6: cannot be read: at byte 0: EIO".into());
+        assert_eq!(summary.exit_code(), 3);
+        let text = summary.to_string();
+        assert!(
+            text.contains("2 files of the golden node could not be read, 1 file of the golden node changed or vanished:\n  /usr/"),
+            "{text}"
+        );
+        assert!(
+            text.contains("not whole: 2 files") && text.contains("--allow-unreadable"),
+            "{text}"
+        );
+        summary.unreadable_allowed = true;
+        assert_eq!(summary.exit_code(), 0);
+        let text = summary.to_string();
+        assert!(
+            text.contains("2 files of the golden node could not be read") && !text.contains("not whole"),
+            "{text}"
+        );
+    }
+
     fn done() -> NodeOutcome {
         let stream = StreamReport {
             name: "kainstall2".into(),
@@ -463,7 +527,7 @@ kainstall2: golden node: 16800 files, 925.0 MiB, digest abababab
 kainstall2: Total data sent = 792 MiB (830472192 bytes), in 1445 blocks
 kainstall2: Transfer time = 69.904 seconds, throughput = 11.329 MiB/second
 kainstall2: The pipeline was emptied in 4.002 seconds
-3 files of the golden node changed, vanished or could not be read:
+3 files of the golden node changed or vanished:
   changed: /var/log/syslog
   … and 2 more (--log-dir keeps them)
 node 1 n1 (10.0.1.1): done; kainstall2: 16800 files, 925.0 MiB, digest abababab

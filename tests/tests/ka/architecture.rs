@@ -12,7 +12,8 @@ use ka_tests::binaries::workspace;
 ///
 /// Beyond the drawing of the architecture: `server → host`, because the operator's `-e` command is run by host's runner,
 /// the only place with exec; both ends tell their story in the types of `status`; `kmod` and `cpio` are what the maker
-/// of an image and the node that unpacks it must agree on; `distro` is the one table of distributions' names; `ka-status` speaks the transport's TLS.
+/// of an image and the node that unpacks it must agree on; `distro` is the one table of distributions' names; `ka-status`
+/// speaks the transport's TLS; `ka-pxe` names machines by the rule under which they join.
 const ALLOWED: [(&str, &[&str]); 11] = [
     (
         "ka-server",
@@ -51,7 +52,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     ("ka-dhcpc", &["ka-host"]),
     ("ka-postinstall", &["ka-disk", "ka-host", "ka-kmod", "ka-distro"]),
     ("ka-initrd", &["ka-kmod", "ka-cpio", "ka-distro"]),
-    ("ka-pxe", &["ka-distro"]),
+    ("ka-pxe", &["ka-distro", "ka-proto"]),
     // Development only: the lab judges from outside and is linked into nothing that is shipped.
     ("xtask", &["ka-tests"]),
 ];

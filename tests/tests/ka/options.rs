@@ -32,7 +32,7 @@ fn expect_one_error_line(ended: &Ended) -> Result<()> {
 
 #[test]
 fn wrong_usage_is_exit_code_two_and_names_the_option() -> Result<()> {
-    let cases: [(&str, &[&str], &str); 14] = [
+    let cases: [(&str, &[&str], &str); 16] = [
         ("ka-server", &["-n", "0"], "--clients"),
         ("ka-server", &["-n", "many"], "--clients"),
         ("ka-server", &["-p", "sda"], "-p"),
@@ -47,6 +47,8 @@ fn wrong_usage_is_exit_code_two_and_names_the_option() -> Result<()> {
         ("ka-client", &["--join", "KA1-WRONG"], "--join"),
         ("ka-client", &["--join-file", "/no/such/file"], "/no/such/file"),
         ("ka-client", &["--disk", "sda"], "--disk"),
+        ("ka-client", &["--name", "bad name!"], "--name"),
+        ("ka-client", &["--name", "n7$(id>/pwned)"], "--name"),
     ];
     for (binary, args, named) in cases {
         let ended = run(binary, args)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use ka_proto::NodeName;
+use ka_proto::NodeHandle;
 use ka_proto::operator::ToOperator;
 use ka_proto::tunnel::MAX_TUNNELS_OF_NODE;
 use ka_proto::via::{AskServer, VIA_ALPN};
@@ -77,7 +77,7 @@ impl Hidden {
         let code = JoinCode::read_file(server.join_file())?;
         let key = ServerKey::load_or_create(&self.state())?;
         let at = format!("{GOLDEN_ADDRESS}:{CONTROL_PORT}").parse()?;
-        let name = NodeName::new("hidden")?;
+        let name = NodeHandle::new("hidden")?;
         let connected = self
             .lab
             .network()
@@ -198,7 +198,7 @@ fn without_the_servers_key_the_server_says_nothing_about_nodes_and_passes_nothin
     node.wait_for("joined session")?;
     let code = JoinCode::read_file(server.join_file())?;
     // One that knows the join code, as every node does, and speaks the protocol.
-    for asked in [AskServer::List, AskServer::Connect(NodeName::new("hidden")?)] {
+    for asked in [AskServer::List, AskServer::Connect(NodeHandle::new("hidden")?)] {
         let socket = hidden
             .lab
             .network()

@@ -64,6 +64,70 @@ fn a_tree_that_changes_all_the_time_is_copied_to_its_end() {
     assert!(seen > 0, "nothing was seen to change");
 }
 
+/// The time of modification is put back after each write, as `cp -p`, `tar` and `rsync -t` do.
+#[test]
+fn a_rewrite_that_puts_the_time_back_is_seen() {
+    require_root();
+    let (golden, clone) = (Volume::new("ext4"), Volume::new("ext4"));
+    let file = golden.path().join("state.db");
+    fs::write(&file, vec![b'0'; 48 << 20]).unwrap();
+    let time = fs::metadata(&file).unwrap().modified().unwrap();
+    let stop = AtomicBool::new(false);
+    let copied = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let mut opened = OpenOptions::new().write(true).open(&file).unwrap();
+                opened.write_all(&[b'1'; 4096]).unwrap();
+                opened.set_modified(time).unwrap();
+            }
+        });
+        let copied = copy(golden.path(), clone.path());
+        stop.store(true, Ordering::Relaxed);
+        copied
+    });
+    let problems = copied.sent.problems.kept();
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.path == file && problem.kind == ProblemKind::Changed),
+        "{problems:?}"
+    );
+    assert_eq!(copied.sent.problems.unreadable(), 0, "{problems:?}");
+}
+
+/// One write while it is read the first time: the second look finds it quiet.
+#[test]
+fn a_small_file_that_changes_once_arrives_whole() {
+    require_root();
+    let (golden, clone) = (Volume::new("ext4"), Volume::new("ext4"));
+    let names: Vec<_> = (0..400)
+        .map(|number| golden.path().join(format!("{number:03}")))
+        .collect();
+    for name in &names {
+        fs::write(name, vec![b'a'; 200_000]).unwrap();
+    }
+    let copied = thread::scope(|scope| {
+        scope.spawn(|| {
+            for name in names.iter().rev() {
+                fs::write(name, vec![b'b'; 200_000]).unwrap();
+            }
+        });
+        copy(golden.path(), clone.path())
+    });
+    let torn: Vec<_> = copied
+        .sent
+        .problems
+        .kept()
+        .iter()
+        .map(|problem| problem.path.clone())
+        .collect();
+    for name in names.iter().filter(|name| !torn.contains(name)) {
+        let arrived = fs::read(clone.path().join(name.file_name().unwrap())).unwrap();
+        let is_one = arrived.windows(2).all(|pair| pair[0] == pair[1]);
+        assert!(is_one, "{} is torn and was not named", name.display());
+    }
+}
+
 #[test]
 fn a_file_that_grows_without_end_is_reported_by_name_and_arrives_as_it_was_begun() {
     require_root();
@@ -134,6 +198,7 @@ fn what_cannot_be_read_is_named_and_the_rest_arrives() {
             .find(|problem| problem.path == golden.path().join(name))
     };
     assert!(of("odd").is_some(), "{problems:?}");
+    assert_eq!(copied.sent.problems.unreadable(), 2, "{problems:?}");
     let text = of("large").unwrap().to_string();
     assert!(text.contains("cannot be read: at byte "), "{text}");
     assert_eq!(fs::read(clone.path().join("z")).unwrap(), b"after\n");

@@ -4,7 +4,7 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use ka_proto::NodeName;
+use ka_proto::NodeHandle;
 use ka_proto::tunnel::MAX_PIECE;
 use ka_proto::via::{AskServer, FromServer};
 use ka_proto::wire::Payload;
@@ -45,7 +45,7 @@ impl Through {
     /// Has the server make a way to the node that is called `wanted`.
     pub(super) fn connect(
         server: SocketAddr,
-        wanted: &NodeName,
+        wanted: &NodeHandle,
         key: &ServerKey,
     ) -> Result<Self, TransportError> {
         let failed = |reason: String| TransportError::Operator { addr: server, reason };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ka_proto::operator::{
     FromOperator, MAX_OPERATOR_FRAME, OPERATOR_EXPORTER_LABEL, ToOperator, operator_is_proved,
 };
-use ka_proto::text::NodeName;
+use ka_proto::text::{NodeHandle, NodeName};
 use ka_proto::wire::FrameReader;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
@@ -51,7 +51,7 @@ impl OperatorConnection {
     /// those of [`Self::connect`].
     pub fn connect_via(
         server: SocketAddr,
-        wanted: &NodeName,
+        wanted: &NodeHandle,
         key: &ServerKey,
         code: &JoinCode,
     ) -> Result<Self, TransportError> {
@@ -72,7 +72,7 @@ impl OperatorConnection {
         let mut this = Self {
             stream: StreamOwned::new(connection, carrier),
             frames: FrameReader::new(MAX_OPERATOR_FRAME),
-            name: NodeName::new("?").map_err(|error| failed(error.to_string()))?,
+            name: NodeName::new(NodeName::NAMELESS).map_err(|error| failed(error.to_string()))?,
         };
         let first = this
             .read_message()

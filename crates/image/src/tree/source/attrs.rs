@@ -9,6 +9,7 @@ use rustix::fs;
 use rustix::io::Errno;
 
 use crate::meta::{MAX_XATTR_BYTES, put_xattr};
+use crate::problem::ProblemKind;
 
 /// Flags of `chattr` that a user can set, and that mean something on another file system (`linux/fs.h`). Not among
 /// them: what the file system decides itself (extents, inline data, index) and what cannot be set (encryption,
@@ -36,9 +37,23 @@ pub(super) struct Attributes {
     list: Vec<u8>,
 }
 
-/// Something could not be read: the entry travels without it.
+/// The entry travels without something.
 #[derive(Debug)]
-pub(super) struct Missing(pub(super) String);
+pub(super) enum Missing {
+    /// It could not be read.
+    Unreadable(String),
+    /// The stream has no room for it.
+    TooLong(String),
+}
+
+impl From<Missing> for ProblemKind {
+    fn from(missing: Missing) -> Self {
+        match missing {
+            Missing::Unreadable(what) => Self::Unreadable(what),
+            Missing::TooLong(what) => Self::Incomplete(what),
+        }
+    }
+}
 
 impl Attributes {
     pub(super) fn new() -> Self {
@@ -87,7 +102,12 @@ impl Attributes {
                 Ok(len) if self.list.len() + name.len() + len + 5 <= MAX_XATTR_BYTES => {
                     put_xattr(&mut self.list, name, &self.value[..len]);
                 }
-                Ok(_) => problem = Err(Missing(format!("{}: more than {MAX_XATTR_BYTES} bytes", what()))),
+                Ok(_) => {
+                    problem = Err(Missing::TooLong(format!(
+                        "{}: more than {MAX_XATTR_BYTES} bytes",
+                        what()
+                    )))
+                }
                 // Gone since it was listed.
                 Err(Errno::NODATA) => {}
                 Err(errno) => problem = Err(missing(&what(), errno)),
@@ -98,7 +118,7 @@ impl Attributes {
 }
 
 fn missing(what: &str, errno: Errno) -> Missing {
-    Missing(format!("{what}: {}", std::io::Error::from(errno)))
+    Missing::Unreadable(format!("{what}: {}", std::io::Error::from(errno)))
 }
 
 /// The l*xattr calls know no directory descriptor before Linux 6.13; proc(5) has names for descriptors.

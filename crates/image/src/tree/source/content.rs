@@ -23,8 +23,8 @@ use crate::record::{Kind, LinkPrefix};
 
 /// With more attributes than this a small file goes the way of the large ones.
 const MAX_INLINE_XATTR_BYTES: usize = 64 * 1024;
-/// A small file that changes while it is read is read again so often.
-const RETRIES: u32 = 2;
+/// A small file that changes while it is read is read again so often. A large one has gone out by then, in parts.
+const RETRIES: u32 = 3;
 /// Content this long is worth telling the kernel that it will be read from front to back.
 const SEQUENTIAL_BYTES: u64 = 1024 * 1024;
 /// After so many unreadable places the rest of a file is given up: the disk is dying, and slow about it.
@@ -88,6 +88,8 @@ impl Reader<'_> {
                 (Err(errno), _) | (_, Err(errno)) => Some(kind_of(errno)),
                 (_, Ok(after)) if !last_try && self.is_small(&after) => {
                     self.packer.rewind(before);
+                    // What has changed may also be an attribute.
+                    self.read_attributes(source.dir, source.name.to_bytes(), At::Open(source.file.as_fd()));
                     stat = after;
                     tries += 1;
                     continue;
@@ -237,7 +239,9 @@ impl Reader<'_> {
                     self.tally.add_part(&part, read as u64);
                     content.count += 1;
                     if read < len {
-                        content.shrunk_to(at + read as u64);
+                        // The file ends here, or cannot be read from here on: the next read tells.
+                        at += read as u64;
+                        continue;
                     }
                 }
                 Err(errno) => {

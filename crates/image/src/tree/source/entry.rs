@@ -55,9 +55,13 @@ fn time(seconds: i64, nanos: impl TryInto<u32>) -> Time {
     }
 }
 
-/// Whether both looks saw the same content: size and times, which every write changes.
+/// Whether both looks saw the same content: size and times. A write changes both times; who puts the time of modification
+/// back afterwards (`cp -p`, `tar`, `rsync -t`) changes the other one, which nobody can set. A store through a shared mapping
+/// changes them only when its page is clean: against that no time helps.
 pub(super) const fn same_content(before: &Stat, after: &Stat) -> bool {
     before.st_size == after.st_size
         && before.st_mtime == after.st_mtime
         && before.st_mtime_nsec == after.st_mtime_nsec
+        && before.st_ctime == after.st_ctime
+        && before.st_ctime_nsec == after.st_ctime_nsec
 }

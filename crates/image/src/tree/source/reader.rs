@@ -288,7 +288,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn read_attributes(&mut self, dir: &Dir, name: &[u8], entry: At<'_>) {
         if let Err(missing) = self.attributes.read(entry) {
-            self.shared.problem(dir, name, ProblemKind::Incomplete(missing.0));
+            self.shared.problem(dir, name, missing.into());
         }
     }
 

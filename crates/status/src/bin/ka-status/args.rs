@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use ka_proto::NodeName;
+use ka_proto::NodeHandle;
 use ka_proto::operator::{MAX_COMMAND, STATUS_PORT};
 use ka_status::option::usage_line;
 use ka_transport::{CONTROL_PORT, JoinCode, OperatorConnection, ServerKey, TransportError};
@@ -104,7 +104,7 @@ pub(crate) enum Place {
         /// The server's control port.
         server: SocketAddr,
         /// What the server calls the node.
-        node: NodeName,
+        node: NodeHandle,
     },
 }
 
@@ -205,7 +205,7 @@ fn target(name: &str, port: u16) -> Result<Target, String> {
 }
 
 fn through(name: &str, server: SocketAddr) -> Result<Target, String> {
-    let node = NodeName::new(name).map_err(|error| format!("--via: {error}"))?;
+    let node = NodeHandle::new(name).map_err(|error| format!("--via: {error}"))?;
     Ok(Target {
         shown: name.to_owned(),
         place: Place::Via { server, node },
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(options.job, Job::Exec("uptime".into()));
         let expected = Place::Via {
             server: "10.0.1.1:99".parse().unwrap(),
-            node: NodeName::new("02:00:00:00:00:08").unwrap(),
+            node: NodeHandle::new("02:00:00:00:00:08").unwrap(),
         };
         assert_eq!(options.nodes[1].place, expected);
     }
