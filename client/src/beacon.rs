@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use ka_disk::spec::BeaconSpec;
+use ka_postinstall::labels;
 use ka_postinstall::root::Root;
 use ka_proto::{MacAddr, NodeId, NodeName};
 use ka_transport::Joined;
@@ -126,6 +127,8 @@ impl Facts {
         let mut program = root
             .create(Path::new(PROGRAM), 0o700)
             .with_context(|| format!("making the clone's {PROGRAM}"))?;
+        // What systemd runs is labelled as a program, or an enforcing system does not run it.
+        labels::label_like(root, Path::new(PROGRAM), Path::new("/usr/bin/true"));
         own.seek(SeekFrom::Start(0))
             .and_then(|_| io::copy(&mut own, &mut program))
             .with_context(|| format!("writing the clone's {PROGRAM}"))?;

@@ -57,10 +57,20 @@ pub(crate) fn survey(options: &SurveyOptions, settings: &Settings) -> Result<Ins
         keep_identity: settings.boot.keep_identity,
         kernel_names: settings.boot.kernel_names,
         hooks: true,
+        golden_cards: golden_cards(&options.root),
         ..BootSpec::default().with_loader_option(options.boot_loader.as_deref())
     };
     learn_boot(&mut spec, &options.root).map_err(Failure::NothingDone)?;
     Ok(spec)
+}
+
+/// The cards of this machine, where it is the golden node itself.
+fn golden_cards(root: &Path) -> Vec<String> {
+    if root != Path::new("/") {
+        return Vec::new();
+    }
+    let cards = ka_host::netif::cards(Path::new("/sys"));
+    cards.into_iter().map(|card| card.to_string()).collect()
 }
 
 /// How the golden node boots, so that a node can tell before its first write whether it could; and whether any clone could.

@@ -16,7 +16,7 @@ use ka_postinstall::modprobe::{Hardware, Needed};
 use ka_postinstall::names::sweep;
 use ka_postinstall::plan::{Action, Clone, Plan};
 use ka_postinstall::root::Root;
-use ka_postinstall::{bootloader, fstab, hooks, identity, initramfs, modprobe, references};
+use ka_postinstall::{bootloader, fstab, hooks, identity, initramfs, labels, modprobe, references};
 use ka_status::event::Step;
 use rustix::fs::{OFlags, syncfs};
 
@@ -251,6 +251,9 @@ pub(super) fn leave_beacon(work: &mut Installation, journal: &Journal) -> anyhow
 /// longer mounted.
 pub(super) fn store_log(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
     let root = open_root(work)?;
+    if let Some(said) = labels::complete(&root)? {
+        journal.news(Step::StoreLog, said);
+    }
     // Nothing changes the clone's files after this.
     let made = work.identities.iter().filter_map(|(_, made)| made.uuid.clone());
     let identity = known_by::of(&root, facts(work)?, made.collect());

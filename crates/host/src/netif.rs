@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::str::FromStr;
 
 use nix::ifaddrs::getifaddrs;
@@ -111,9 +112,52 @@ pub fn mac_of(addr: IpAddr) -> Result<Option<MacAddr>, HostError> {
         .and_then(|entry| entry.mac))
 }
 
+/// The hardware addresses of the network cards that `sys` (`/sys`) shows: what is a device, not a bridge or a tunnel. A card that is
+/// in a bond has its own address too (Linux, `Documentation/ABI/testing/sysfs-class-net`).
+#[must_use]
+pub fn cards(sys: &Path) -> Vec<MacAddr> {
+    let entries = std::fs::read_dir(sys.join("class/net"));
+    let mut cards: Vec<MacAddr> = entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|card| card.join("device").exists())
+        .filter_map(|card| {
+            let read = |name| std::fs::read_to_string(card.join(name)).ok();
+            let own = read("bonding_slave/perm_hwaddr").or_else(|| read("address"))?;
+            own.trim().parse().ok()
+        })
+        .collect();
+    cards.sort_by_key(|card| card.0);
+    cards.dedup();
+    cards
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cards_are_devices() {
+        let sys = tempfile::tempdir().unwrap();
+        let net = sys.path().join("class/net");
+        for (name, address) in [
+            ("eth0", "52:54:00:00:00:01"),
+            ("lo", "00:00:00:00:00:00"),
+            ("br0", "52:54:00:00:00:01"),
+        ] {
+            std::fs::create_dir_all(net.join(name)).unwrap();
+            std::fs::write(net.join(name).join("address"), format!("{address}\n")).unwrap();
+        }
+        std::fs::create_dir(net.join("eth0/device")).unwrap();
+        std::fs::create_dir_all(net.join("eth1/device")).unwrap();
+        std::fs::create_dir(net.join("eth1/bonding_slave")).unwrap();
+        std::fs::write(net.join("eth1/address"), "52:54:00:00:00:01\n").unwrap();
+        std::fs::write(net.join("eth1/bonding_slave/perm_hwaddr"), "52:54:00:00:00:02\n").unwrap();
+        let found: Vec<String> = cards(sys.path()).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["52:54:00:00:00:01", "52:54:00:00:00:02"]);
+    }
 
     #[test]
     fn loopback_is_listed_without_a_hardware_address() {

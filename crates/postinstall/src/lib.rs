@@ -7,6 +7,7 @@
 //! - [`golden_boot`]: how the golden node boots, and whether a clone of it could
 //! - [`bootloader`]: installed by its own tools, and checked
 //! - [`hooks`]: the operator's own steps
+//! - [`labels`]: SELinux labels of what is new
 //!
 //! Plans are made from [`facts`] and [`files`], and carried out by [`plan`] beneath the [`root`], programs in a
 //! [`chroot`]. Nothing here talks to the network or formats anything.
@@ -23,6 +24,7 @@ pub mod golden_boot;
 pub mod hooks;
 pub mod identity;
 pub mod initramfs;
+pub mod labels;
 pub mod machine_id;
 pub mod modprobe;
 pub mod names;

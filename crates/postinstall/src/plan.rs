@@ -8,6 +8,7 @@ use std::time::Duration;
 use ka_host::run::{RunError, Tool};
 
 use crate::chroot::Chroot;
+use crate::labels;
 use crate::root::Root;
 
 /// What is told of a program's output: enough for a hook that says what it does.
@@ -160,6 +161,12 @@ impl Plan {
         });
     }
 
+    /// Whether a file goes.
+    pub(crate) fn removes(&self, file: &str) -> bool {
+        let mut actions = self.actions.iter();
+        actions.any(|action| matches!(action, Action::Remove { path, .. } if path == file))
+    }
+
     pub(crate) fn run(&mut self, description: impl Into<String>, limit: Duration, argv: &[&str]) {
         self.actions.push(Action::Run(Command {
             description: description.into(),
@@ -181,11 +188,24 @@ impl Plan {
     /// # Errors
     /// The first that fails; those before it stay done.
     pub fn apply(&self, clone: &Clone<'_>, told: &mut dyn FnMut(&str)) -> Result<(), PostError> {
+        let mut replaced = Vec::new();
         for action in &self.actions {
             for line in action.lines() {
                 told(&line);
             }
+            if let Action::Remove { path, .. } = action {
+                let path = Path::new(path);
+                replaced.extend(labels::label(clone.root, path).map(|label| (path, label)));
+            }
             action.apply(clone, told)?;
+        }
+        // What a program has made again in the place of a file is what that was.
+        for (path, label) in replaced {
+            if labels::label(clone.root, path).is_none()
+                && let Err(error) = labels::set_label(clone.root, path, &label)
+            {
+                tracing::debug!(path = %path.display(), %error, "no label");
+            }
         }
         Ok(())
     }

@@ -4,6 +4,8 @@
 //! link to `/data/fstab`. Followed by a plain open, it would lead to this machine's file. The kernel resolves
 //! such a path inside the tree (openat2(2), `RESOLVE_IN_ROOT`).
 //!
+//! What is new gets an SELinux label where the tree has any ([`crate::labels`]).
+//!
 //! A directory keeps its times when a file in it is made or removed: a clone's tree differs from the golden one only
 //! where it must.
 
@@ -18,6 +20,7 @@ use rustix::fs::{
 };
 
 use crate::files::{Files, Kind, MAX_TEXT_BYTES, Stamp};
+use crate::labels;
 
 /// The tree under the mount directory.
 #[derive(Debug)]
@@ -80,6 +83,7 @@ impl Root {
             let file = self.open_with(path, flags, Mode::from_raw_mode(mode))?;
             // Whatever the umask says.
             rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+            labels::label_new(self, path);
             Ok(file)
         })
     }
@@ -109,7 +113,9 @@ impl Root {
         self.remove(path)?;
         self.keeping_times(parent, || {
             let dir = self.open_file(parent, OFlags::PATH | OFlags::DIRECTORY)?;
-            Ok(symlinkat(target, &dir, name)?)
+            symlinkat(target, &dir, name)?;
+            labels::label_new(self, path);
+            Ok(())
         })
     }
 
@@ -138,7 +144,9 @@ impl Root {
         }
         self.keeping_times(parent, || {
             let dir = self.open_file(parent, OFlags::PATH | OFlags::DIRECTORY)?;
-            Ok(mkdirat(&dir, name, Mode::from_raw_mode(mode))?)
+            mkdirat(&dir, name, Mode::from_raw_mode(mode))?;
+            labels::label_new(self, path);
+            Ok(())
         })
     }
 

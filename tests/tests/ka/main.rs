@@ -26,6 +26,7 @@ mod licences;
 mod loaders;
 mod old_kernel;
 mod options;
+mod own_identity;
 mod postinstall;
 mod references;
 mod rounds;

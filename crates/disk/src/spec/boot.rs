@@ -24,6 +24,10 @@ pub struct BootSpec {
     pub kernel_names: bool,
     /// Run the executables of `/etc/ka/hooks.d`.
     pub hooks: bool,
+    /// The golden node's own network cards, by their hardware addresses; none where they are not known (it is a directory, not
+    /// the machine that the server runs on).
+    #[serde(default)]
+    pub golden_cards: Vec<String>,
     /// How the golden node boots.
     #[serde(default)]
     pub golden: GoldenBoot,
