@@ -39,7 +39,6 @@ mod survey;
 mod tls;
 mod units;
 mod unproved;
-mod unreadable;
 mod verify;
 mod versions;
 mod via;
