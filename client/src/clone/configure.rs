@@ -13,7 +13,7 @@ use ka_postinstall::facts::Facts;
 use ka_postinstall::files::Files;
 use ka_postinstall::hooks::Point;
 use ka_postinstall::modprobe::{Hardware, Needed};
-use ka_postinstall::names::sweep;
+use ka_postinstall::names::sweep::{self, Needle};
 use ka_postinstall::plan::{Action, Clone, Plan};
 use ka_postinstall::root::Root;
 use ka_postinstall::{bootloader, fstab, hooks, identity, initramfs, labels, modprobe, references};
@@ -67,7 +67,9 @@ pub(super) fn write_identity(work: &mut Installation, journal: &Journal) -> anyh
         return Ok(());
     }
     let root = open_root(work)?;
-    let golden_names = sweep::machine_id(&root)?.into_iter().collect();
+    let known = identity::known_by(&root, facts)?;
+    let known = known.iter().map(|(class, name)| Needle::new(class, name));
+    let golden_names = sweep::machine_id(&root)?.into_iter().chain(known).collect();
     let plan = identity::plan(&root, facts, &mut uuid::Uuid::new_v4)?;
     work.golden_names = golden_names;
     apply(work, journal, Step::Identity, &plan)
