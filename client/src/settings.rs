@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use ka_host::netif;
 use ka_host::secrets::{self, JOIN_VARIABLE};
+use ka_proto::pace::Taker;
 use ka_proto::{MacAddr, NodeName, SessionName};
 use ka_transport::{JoinCode, NodeConfig};
 use tracing_subscriber::EnvFilter;
@@ -115,6 +116,7 @@ pub(crate) fn node_config(options: &Options) -> anyhow::Result<NodeConfig> {
         start_now: options.go,
         wants_release: options.wait_release,
         window_bytes: options.buffer.0,
+        taker: taker(options),
         mac: own_mac(options),
         ..NodeConfig::new(session, join, name)
     })
@@ -138,6 +140,15 @@ fn check_host(host: &str) -> anyhow::Result<()> {
     let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
     anyhow::ensure!(is_port, "-h {host}: port {port} is none of 1 to 65535");
     Ok(())
+}
+
+/// Who takes the streams, for the words when it is slow.
+const fn taker(options: &Options) -> Taker {
+    match (&options.exec, &options.output) {
+        (Some(_), _) => Taker::Command,
+        (None, Some(_)) => Taker::Output,
+        (None, None) => Taker::Disk,
+    }
 }
 
 /// The log file of `--log-dir`, appended to.

@@ -253,6 +253,25 @@ impl Network {
         self.switch.ip(&format!("link set p{number} {state}")).map(drop)
     }
 
+    /// Gives a node's port another rate, in bits a second, both ways; with `burst` bytes it carries so much at once when it was
+    /// idle, as a policed line does.
+    ///
+    /// # Errors
+    /// What `tc` says.
+    pub fn reshape(&self, number: usize, rate: u64, burst: Option<u64>) -> Result<()> {
+        shape(self.node(number), "eth0", rate, HOST_QUEUE, burst)?;
+        shape(&self.switch, &format!("p{number}"), rate, SWITCH_QUEUE, burst)
+    }
+
+    /// The same for the golden node's port.
+    ///
+    /// # Errors
+    /// What `tc` says.
+    pub fn reshape_golden(&self, rate: u64, burst: Option<u64>) -> Result<()> {
+        shape(&self.golden, "eth0", rate, HOST_QUEUE, burst)?;
+        shape(&self.switch, "pg", rate, SWITCH_QUEUE, burst)
+    }
+
     fn plug(&self, host: &Namespace, port: &str, address: &str, rate: Option<u64>) -> Result<()> {
         let (name, switch) = (host.name(), self.switch.name());
         Program::new("ip")
@@ -263,8 +282,8 @@ impl Network {
         host.ip("route add default dev eth0")?;
         self.switch.ip(&format!("link set {port} master br0 up"))?;
         if let Some(rate) = rate {
-            shape(host, "eth0", rate, HOST_QUEUE)?;
-            shape(&self.switch, port, rate, SWITCH_QUEUE)?;
+            shape(host, "eth0", rate, HOST_QUEUE, None)?;
+            shape(&self.switch, port, rate, SWITCH_QUEUE, None)?;
         }
         Ok(())
     }
@@ -285,9 +304,9 @@ pub fn payload_limit(rate: u64) -> u64 {
     rate / 8 * 1448 / FRAME_WIRE
 }
 
-fn shape(namespace: &Namespace, device: &str, rate: u64, queue: u64) -> Result<()> {
+fn shape(namespace: &Namespace, device: &str, rate: u64, queue: u64, burst: Option<u64>) -> Result<()> {
     let seen = rate * FRAME_SEEN / FRAME_WIRE;
-    let burst = (rate / 8 / 1000).max(MIN_BURST);
+    let burst = burst.unwrap_or_else(|| (rate / 8 / 1000).max(MIN_BURST));
     let words = format!("qdisc replace dev {device} root tbf rate {seen}bit burst {burst} limit {queue}");
     Program::new("tc")
         .args(["-n", namespace.name()])

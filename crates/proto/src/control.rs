@@ -358,6 +358,13 @@ pub enum ToNode {
     Tunnel(TunnelMessage),
     /// The clone was judged good, and all the others of the round were judged: make it bootable.
     Commit,
+    /// Send nothing on for so long, but signs of life, and then all of it at once: what the lines below can carry shows then.
+    Hold {
+        /// Which stream.
+        stream: StreamId,
+        /// Milliseconds.
+        millis: u32,
+    },
 }
 
 impl ToNode {

@@ -10,7 +10,10 @@ use std::ops::AddAssign;
 use serde::{Deserialize, Serialize};
 
 /// A node's time since its last [`crate::control::Progress`], in milliseconds, and what it did in it. The first four
-/// add up to `elapsed_ms` at most; the last two overlap with them.
+/// after `elapsed_ms` add up to it at most; the others overlap with them.
+///
+/// At the head `upstream_ms` is the producer's own time (it reads, or makes the next block), `downstream_ms` the time in
+/// which the producer had a block and no room for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pace {
     /// Since the last one.
@@ -30,6 +33,22 @@ pub struct Pace {
     pub link_busy_ms: u32,
     /// Bytes that the successor's kernel acknowledged in that time.
     pub link_bytes: u64,
+    /// The busiest thread of the process ran, or was ready to run and waited for a processor.
+    pub processor_ms: u32,
+    /// Whom the stream is handed to.
+    pub taker: Taker,
+}
+
+/// Whom a node hands the stream to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Taker {
+    /// The node itself, which writes to its disks.
+    #[default]
+    Disk,
+    /// A command (`-e`).
+    Command,
+    /// A file or standard output.
+    Output,
 }
 
 impl AddAssign for Pace {
@@ -42,29 +61,50 @@ impl AddAssign for Pace {
         self.consumer_busy_ms = self.consumer_busy_ms.saturating_add(more.consumer_busy_ms);
         self.link_busy_ms = self.link_busy_ms.saturating_add(more.link_busy_ms);
         self.link_bytes = self.link_bytes.saturating_add(more.link_bytes);
+        self.processor_ms = self.processor_ms.saturating_add(more.processor_ms);
+        self.taker = more.taker;
     }
 }
 
-/// What keeps a node, and with it the chain, from going faster.
+/// The cause that keeps a node, and with it the chain, from going faster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bottleneck {
-    /// Its consumer: the disk, or the command that takes the stream.
+    /// Its disk.
     Disk,
+    /// The command that takes the stream.
+    Command,
+    /// The file or the standard output that takes it.
+    Output,
     /// The line from its predecessor.
     Link,
+    /// Its own line, to each successor that it had.
+    Sending,
     /// Its processor.
     Processor,
     /// The golden node's own reading.
     Reading,
 }
 
+impl From<Taker> for Bottleneck {
+    fn from(taker: Taker) -> Self {
+        match taker {
+            Taker::Disk => Self::Disk,
+            Taker::Command => Self::Command,
+            Taker::Output => Self::Output,
+        }
+    }
+}
+
 impl fmt::Display for Bottleneck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Disk => "its disk takes",
-            Self::Link => "the line to it carries",
+            Self::Command => "its command takes",
+            Self::Output => "its output takes",
+            Self::Link => "its line carries",
+            Self::Sending => "its line carries to others",
             Self::Processor => "its processor handles",
-            Self::Reading => "reading gives",
+            Self::Reading => "it reads",
         })
     }
 }

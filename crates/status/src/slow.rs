@@ -8,10 +8,16 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SlowWhy {
-    /// Its disk, or the command that takes the stream.
+    /// Its disk.
     Disk,
+    /// The command that takes the stream.
+    Command,
+    /// The file or the standard output that takes it.
+    Output,
     /// The line from its predecessor.
     Link,
+    /// Its own line, to each successor that it had.
+    Sending,
     /// Its processor.
     Processor,
     /// The golden node's own reading.
@@ -25,9 +31,11 @@ pub struct Slow {
     pub why: SlowWhy,
     /// What it can do, bytes a second.
     pub rate_bytes: u64,
-    /// What the others could, bytes a second: their median.
+    /// What the others were lately seen to do, bytes a second: their median.
     pub others_bytes: u64,
-    /// The same for people: "its disk takes 12 MB/s, the others could take 90 (median)".
+    /// How many nodes wait for it.
+    pub waiting: u32,
+    /// The same for people: "its disk takes 12.0 MB/s, the others take 90.0; all 7 other nodes wait for it".
     pub text: String,
 }
 

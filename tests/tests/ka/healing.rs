@@ -242,10 +242,7 @@ fn a_slow_consumer_is_named_set_aside_and_done_in_the_next_round() -> Result<()>
     for number in 1..=4 {
         chain.start(number, (number == 2).then_some(slow.as_str()))?;
     }
-    chain
-        .server
-        .run
-        .wait_for("n2 holds up the chain: its disk takes")?;
+    chain.server.run.wait_for("n2 is slow: its command takes")?;
     chain.server.run.wait_for("it is set aside")?;
     let Chain {
         lab: _files,

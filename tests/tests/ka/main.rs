@@ -29,6 +29,7 @@ mod postinstall;
 mod references;
 mod rounds;
 mod secrets;
+mod slow;
 mod spool;
 mod status;
 mod strangers;

@@ -61,6 +61,13 @@ pub enum Order {
     OpenStream(OpenStream),
     /// Give the stream's relay new neighbours.
     Relink(Relink),
+    /// Have the stream's relay hold back what it gets for so long ([`crate::relay::Relay::hold`]).
+    Hold {
+        /// Which stream.
+        stream: StreamId,
+        /// How long.
+        time: Duration,
+    },
     /// End the stream's relay.
     EndStream(StreamId),
     /// No more streams will come; answer with [`Node::report`] or [`Node::step_failed`].
@@ -232,6 +239,10 @@ impl Node {
                 self.order(Order::OpenStream(open));
             }
             (ToNode::Relink(relink), _) => self.order(Order::Relink(relink)),
+            (ToNode::Hold { stream, millis }, _) => {
+                let time = Duration::from_millis(millis.into());
+                self.order(Order::Hold { stream, time });
+            }
             (ToNode::EndStream { stream }, phase) => {
                 if phase == Phase::Streaming(stream) {
                     // The stream ended without this node's word: the server gave up on it, or never needed it.

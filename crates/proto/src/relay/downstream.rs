@@ -94,6 +94,12 @@ impl Downstream {
         }
     }
 
+    pub(super) fn excuse(&mut self, now: Duration, late: Duration) {
+        if let Self::Up { heard, .. } = self {
+            *heard = (*heard + late).min(now);
+        }
+    }
+
     pub(super) fn forgive(&mut self, now: Duration) {
         if let Self::Up { heard, .. } = self {
             *heard = now;
@@ -117,6 +123,7 @@ impl Relay {
     /// The server names a (new) successor, or says that there is none any more.
     pub fn set_successor(&mut self, now: Duration, successor: Successor) {
         self.tick(now);
+        self.held_until = None;
         if let Downstream::Up { node, .. } = self.downstream {
             if successor == Successor::Node(node) {
                 return;
@@ -259,7 +266,9 @@ impl Relay {
         else {
             return None;
         };
-        if let Some(length) = self.window.length_at(*sent) {
+        if !self.holds_back()
+            && let Some(length) = self.window.length_at(*sent)
+        {
             return Some(Send::Data {
                 offset: *sent,
                 length,

@@ -69,6 +69,8 @@ pub struct Relay {
     consumer: Consumer,
     life: Life,
     clock: timing::Clock,
+    /// Until then nothing but signs of life goes to the successor.
+    held_until: Option<Duration>,
     outputs: VecDeque<RelayOutput>,
 }
 
@@ -90,6 +92,7 @@ impl Relay {
             consumer,
             life: Life::Running,
             clock: timing::Clock::new(now),
+            held_until: None,
             outputs: VecDeque::new(),
             config,
         };

@@ -180,6 +180,38 @@ fn reading_stops_when_the_successor_lags() {
 }
 
 #[test]
+fn a_node_that_holds_back_gives_signs_of_life_and_then_all_at_once() {
+    let held = || {
+        let mut relay = node(Some(NEXT), 0);
+        relay.handle_downstream_joined(at(0), NEXT, offset(0)).unwrap();
+        relay.hold(at(0), Duration::from_secs(4));
+        (0..2).for_each(|block| relay.handle_block(at(1), offset(block), MIB).unwrap());
+        assert_eq!(relay.next_to_send(), None);
+        relay
+    };
+    let mut relay = held();
+    relay.handle_timeout(at(2000));
+    assert!(matches!(relay.next_to_send(), Some(Send::Idle { .. })));
+    relay.handle_sent(at(2000), Send::Idle { offset: offset(0) });
+    let mut now = Duration::ZERO;
+    while now < at(4000) {
+        now = relay.poll_timeout().unwrap();
+        relay.handle_timeout(now);
+        relay.handle_ack(now, &ack(0, [None; 3])).unwrap();
+    }
+    assert_eq!(send_all(&mut relay).len(), 2, "the time is over");
+    let mut relay = held();
+    relay.handle_end(at(2), offset(2)).unwrap();
+    assert_eq!(send_all(&mut relay).len(), 3, "nothing more will come");
+    let mut relay = held();
+    assert_eq!(
+        fill(&mut relay) + 2,
+        send_all(&mut relay).len() as u64,
+        "the window fills"
+    );
+}
+
+#[test]
 fn data_is_kept_for_as_many_lost_descendants_as_are_tolerated() {
     for (tolerance, kept_from) in [(0, 5), (1, 4), (2, 2), (3, 1)] {
         let mut relay = node(Some(NEXT), tolerance);

@@ -51,6 +51,12 @@ impl Upstream {
         }
     }
 
+    pub(super) fn excuse(&mut self, now: Duration, late: Duration) {
+        if let Self::Up { heard, .. } = self {
+            *heard = (*heard + late).min(now);
+        }
+    }
+
     pub(super) const fn forgive(&mut self, now: Duration) {
         if let Self::Up { heard, .. } = self {
             *heard = now;

@@ -151,6 +151,11 @@ impl Window {
         self.bytes
     }
 
+    /// Three quarters are taken: what is held back on purpose must go on before nothing more can come.
+    pub(super) const fn is_filling(&self) -> bool {
+        self.bytes >= self.capacity / 4 * 3
+    }
+
     pub(super) const fn has_ended(&self) -> bool {
         self.ended
     }

@@ -176,9 +176,8 @@ impl Run {
             run.formerly_above.entry(after).or_default().extend(above);
         }
         let was_branch = run.branches.remove(&node).is_some();
-        run.paces.forget(before);
-        after.into_iter().for_each(|after| run.paces.forget(after));
-        run.moved_at = now;
+        run.paces.begin_anew();
+        run.still.begin_anew(now);
         run.suspects.retain(|suspect| {
             suspect.node != node
                 && suspect

@@ -268,6 +268,9 @@ impl Run {
 
     /// `--wait` is over.
     pub(super) fn gather_timeout(&mut self, now: Duration) {
+        if self.waits_for_the_slow(now) {
+            return;
+        }
         if self.members.is_empty() {
             if self.config.round > 1 && self.config.rounds == u32::MAX {
                 // Whoever comes later begins this round again.

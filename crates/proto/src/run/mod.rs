@@ -18,6 +18,7 @@ mod roll;
 mod rounds;
 mod spool;
 mod stages;
+mod still;
 mod stream;
 mod suspects;
 mod timing;
@@ -40,7 +41,7 @@ use crate::wire::Payload;
 use member::Member;
 use stream::StreamRun;
 
-pub use pace::{MinRate, Slow};
+pub use pace::{Measured, MinRate, Slow};
 pub use types::{
     ConnId, Failure, HeadStream, NodeInfo, Received, RunConfig, RunError, RunEvent, RunOutput, StageTimeouts,
 };
@@ -80,6 +81,9 @@ pub struct Run {
     streams_before: u32,
     /// Who was told to come back and has not yet.
     awaited: Vec<Identity>,
+    /// Of them, who was set aside because it is slow: it lives, and may have to write back what its kernel took before it
+    /// is free.
+    set_aside: Vec<Identity>,
     /// Whose clones are good.
     done: Vec<Identity>,
     /// Where those are that come last in the next rounds.
@@ -112,6 +116,7 @@ impl Run {
             streams_opened: 0,
             streams_before: 0,
             awaited: Vec::new(),
+            set_aside: Vec::new(),
             done: Vec::new(),
             accused: Vec::new(),
             claims: Vec::new(),
@@ -166,7 +171,7 @@ impl Run {
                 bytes,
                 digest,
             } => {
-                self.handle_stream_done(now, node, stream, Received { bytes, digest });
+                self.handle_stream_done(node, stream, Received { bytes, digest });
             }
             ToServer::DataGone { stream, reason, .. } => self.handle_data_gone(now, node, stream, &reason),
             ToServer::LinkUp { stream, side, offset } => {

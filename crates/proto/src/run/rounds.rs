@@ -12,6 +12,10 @@ use super::{
 use crate::identity::Identity;
 use crate::ids::{MacAddr, RunId};
 
+/// How much longer than others those have to come back that were set aside: they live, and unmount first, which writes back
+/// what the kernel took of a stream that was faster than their disks.
+const SLOW_GRACE: Duration = Duration::from_secs(160);
+
 impl Run {
     /// Begins the next round with those that wait; ends with [`RunEvent::Gathered`] as soon as everybody is there who
     /// was told to come back, or after `grace` with whoever is there. With nobody it ends with
@@ -90,6 +94,18 @@ impl Run {
         if let Some(index) = self.awaited.iter().position(|awaited| awaited.is(&identity)) {
             self.awaited.swap_remove(index);
         }
+    }
+
+    /// The grace is over: from now on only those are awaited that were set aside because they are slow, and longer.
+    pub(super) fn waits_for_the_slow(&mut self, now: Duration) -> bool {
+        let slow = std::mem::take(&mut self.set_aside);
+        self.awaited.retain(|one| slow.iter().any(|other| other.is(one)));
+        if slow.is_empty() || self.awaited.is_empty() {
+            return false;
+        }
+        let until = Some(now + SLOW_GRACE);
+        self.phase = Phase::Gathering { until };
+        true
     }
 
     /// Whether the last one that was told to come back is there.

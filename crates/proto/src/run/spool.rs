@@ -153,7 +153,7 @@ impl Run {
     ) {
         let Some(run) = self.streaming(stream) else { return };
         run.branches.insert(node, Branch::default());
-        run.moved_at = now;
+        run.still.begin_anew(now);
         let main = run.main_chain().to_vec();
         run.paces.keep_only(&main);
         self.suspect(now, node, None);

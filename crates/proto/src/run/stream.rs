@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::member::MemberState;
 use super::pace::Paces;
 use super::spool::Branch;
+use super::still::Still;
 use super::suspects::Suspect;
 use super::{
     ChainPosition, Duration, Failure, HeadStream, Member, NodeId, NodeInfo, Phase, Progress, Reason,
@@ -12,6 +13,9 @@ use super::{
 };
 use crate::auth;
 use crate::control::OpenStream;
+
+/// Between two looks for nodes that stand still.
+const STILL_LOOK: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct StreamRun {
@@ -21,7 +25,8 @@ pub(super) struct StreamRun {
     /// Who was in it at the start, in order.
     pub(super) participants: Vec<NodeId>,
     pub(super) done: BTreeMap<NodeId, Received>,
-    pub(super) consumed: BTreeMap<NodeId, StreamOffset>,
+    /// How far everybody is, and since when.
+    pub(super) still: Still,
     pub(super) retries: BTreeMap<NodeId, u8>,
     /// How often a node's link to its predecessor was made again in this stream, with progress or without.
     pub(super) rejoins: BTreeMap<NodeId, u32>,
@@ -46,7 +51,8 @@ pub(super) struct StreamRun {
     pub(super) orphans: BTreeMap<NodeId, String>,
     pub(super) produced: StreamOffset,
     pub(super) head_ended: bool,
-    pub(super) moved_at: Duration,
+    /// When the head produced something last, or said that it is all.
+    pub(super) head_moved_at: Duration,
     pub(super) look_at: Duration,
     pub(super) stall: Duration,
 }
@@ -65,34 +71,69 @@ impl StreamRun {
         self.look_at
     }
 
-    /// Only growth is progress, and nobody can have taken what was not produced: a node that says one thing and another
-    /// in turn stands still.
-    fn note_progress(&mut self, now: Duration, node: NodeId, consumed: StreamOffset) {
-        let consumed = consumed.min(self.produced);
-        let before = self.consumed.entry(node).or_default();
-        if consumed > *before {
-            *before = consumed;
-            self.moved_at = now;
+    /// Only growth is progress, and nobody can have what was not produced: a node that says one thing and another in turn
+    /// stands still.
+    fn note_progress(&mut self, now: Duration, node: NodeId, progress: &Progress) {
+        let progress = Progress {
+            received: progress.received.min(self.produced),
+            ..*progress
+        };
+        if self.still.note(now, node, &progress) {
             self.retries.remove(&node);
         }
+        let before = self.received(self.before(node));
+        self.still.compare(now, node, before);
+        if let Some(after) = self.after(node) {
+            self.still.compare(now, after, self.received(node));
+        }
+    }
+
+    fn note_produced(&mut self, now: Duration, produced: StreamOffset, ended: bool) {
+        if (self.produced, self.head_ended) == (produced, ended) {
+            return;
+        }
+        (self.produced, self.head_ended, self.head_moved_at) = (produced, ended, now);
+        let fed: Vec<NodeId> = self
+            .branches
+            .keys()
+            .copied()
+            .chain(self.after(NodeId::SERVER))
+            .collect();
+        fed.into_iter()
+            .for_each(|node| self.still.compare(now, node, produced));
     }
 
     pub(super) fn consumed(&self, node: NodeId) -> StreamOffset {
-        self.consumed.get(&node).copied().unwrap_or_default()
+        self.still.consumed(node)
     }
 
-    /// How long this node may stand still; `None` when it has nothing to do. While nobody has, it is the producer that
-    /// is slow, and it may be. A node that has taken all and not yet said so writes back to its disk.
-    fn patience(&self, node: NodeId, finishing: Duration) -> Option<Duration> {
+    fn received(&self, node: NodeId) -> StreamOffset {
+        if node == NodeId::SERVER {
+            self.produced
+        } else {
+            self.still.received(node)
+        }
+    }
+
+    /// Since when this node has something to do and does nothing, when that is too long. One that has taken all and not
+    /// yet said so writes back to its disk.
+    fn stands_still(&self, now: Duration, node: NodeId, finishing: Duration) -> Option<Duration> {
         if self.is_done(node) {
             return None;
         }
-        let taken = self.consumed(node) >= self.produced;
-        if taken {
-            self.head_ended.then_some(finishing)
-        } else {
-            Some(self.stall)
+        if let Some(since) = self.still.takes_nothing_since(node) {
+            return Some(since).filter(|since| now >= *since + self.stall);
         }
+        let has_all = self.head_ended && self.received(node) >= self.produced;
+        let since = self.still.moved_at(node).max(self.head_moved_at);
+        Some(since).filter(|since| has_all && now >= *since + finishing)
+    }
+
+    /// The first node that gets nothing of what the one before it has, for too long. Those below it get nothing either.
+    fn gets_nothing(&self, now: Duration) -> Option<(NodeId, Duration)> {
+        let chain = self.chain.iter().filter(|node| !self.is_done(**node));
+        let mut since = chain.filter_map(|node| Some((*node, self.still.gets_nothing_since(*node)?)));
+        since.find(|(_, since)| now >= *since + self.stall)
     }
 
     /// Counts that its predecessor lost this node, and says whether that was too often while the chain stood still. What the
@@ -156,7 +197,7 @@ impl Run {
             participants: chain.clone(),
             chain: chain.clone(),
             done: BTreeMap::new(),
-            consumed: BTreeMap::new(),
+            still: Still::default(),
             retries: BTreeMap::new(),
             strikes: BTreeMap::new(),
             paces: Paces::default(),
@@ -170,8 +211,8 @@ impl Run {
             orphans: BTreeMap::new(),
             produced: StreamOffset(0),
             head_ended: false,
-            moved_at: now,
-            look_at: now + self.config.timeouts.stall,
+            head_moved_at: now,
+            look_at: now + STILL_LOOK,
             stall: self.config.timeouts.stall,
         }));
         for (index, (&node, position)) in chain.iter().zip(1..).enumerate() {
@@ -218,10 +259,7 @@ impl Run {
         ended: bool,
     ) {
         let Some(run) = self.streaming(stream) else { return };
-        if (run.produced, run.head_ended) != (produced, ended) {
-            (run.produced, run.head_ended) = (produced, ended);
-            run.moved_at = now;
-        }
+        run.note_produced(now, produced, ended);
     }
 
     /// The head's relay lost its successor.
@@ -238,7 +276,7 @@ impl Run {
 
     pub(super) fn handle_progress(&mut self, now: Duration, node: NodeId, progress: Progress) {
         if let Some(run) = self.streaming(progress.stream) {
-            run.note_progress(now, node, progress.consumed);
+            run.note_progress(now, node, &progress);
             if run.is_in_main_chain(node) {
                 run.paces.note(now, node, &progress);
             }
@@ -246,19 +284,12 @@ impl Run {
         }
     }
 
-    pub(super) fn handle_stream_done(
-        &mut self,
-        now: Duration,
-        node: NodeId,
-        stream: StreamId,
-        received: Received,
-    ) {
+    pub(super) fn handle_stream_done(&mut self, node: NodeId, stream: StreamId, received: Received) {
         if let Some(run) = self.streaming(stream) {
-            // Said once: again and again it would keep the clock of those that stand still from running.
+            // Said once.
             if !run.participants.contains(&node) || run.done.contains_key(&node) {
                 return;
             }
-            run.moved_at = now;
             run.done.insert(node, received);
             self.finish_stream();
         }
@@ -303,32 +334,53 @@ impl Run {
     }
 
     /// Looks for nodes that stand still while they have something to do, and sends them away with the place where
-    /// they stopped. One that fails only its own part still relays and is let be.
+    /// they stopped. One that fails only its own part still relays and is let be. Where nobody has anything to take, it is the
+    /// link to the first one that gets nothing.
     pub(super) fn stream_timeout(&mut self, now: Duration) {
         let report = self.config.timeouts.report;
         let Phase::Streaming(run) = &mut self.phase else {
             return;
         };
-        run.look_at = if now < run.moved_at + run.stall {
-            run.moved_at + run.stall
-        } else {
-            now + run.stall
-        };
-        let still = now.saturating_sub(run.moved_at);
+        run.look_at = now + STILL_LOOK;
         let members = &self.members;
         let is_active = |node: &NodeId| members.get(node).is_some_and(Member::is_active);
-        let behind = run.participants.iter().copied().filter(is_active);
-        let behind: Vec<_> = behind
-            .filter(|node| {
-                run.patience(*node, report)
-                    .is_some_and(|patience| still >= patience)
-            })
-            .map(|node| (node, run.consumed(node)))
+        let still: Vec<(NodeId, Duration)> = run
+            .participants
+            .iter()
+            .filter(|node| is_active(node))
+            .filter_map(|node| Some((*node, run.stands_still(now, *node, report)?)))
             .collect();
-        for (node, consumed) in behind {
-            let still = still.as_secs();
-            let reason = format!("nothing moved for {still} s; it was at byte {consumed} of the stream");
-            self.lose_for_next_round(now, node, &Reason::new(reason));
+        let cut_off = run.gets_nothing(now).filter(|_| still.is_empty());
+        for (node, since) in still {
+            self.give_up_still(now, node, since);
         }
+        if let Some((node, since)) = cut_off {
+            self.give_up_cut_off(now, node, since);
+        }
+    }
+
+    fn give_up_still(&mut self, now: Duration, node: NodeId, since: Duration) {
+        let Phase::Streaming(run) = &self.phase else {
+            return;
+        };
+        let (still, consumed) = (now.saturating_sub(since).as_secs(), run.consumed(node));
+        let reason = format!("nothing moved for {still} s; it was at byte {consumed} of the stream");
+        self.lose_for_next_round(now, node, &Reason::new(reason));
+    }
+
+    /// Which of the two is at fault is not known: it is the one above if it has cost a successor already.
+    fn give_up_cut_off(&mut self, now: Duration, node: NodeId, since: Duration) {
+        let Phase::Streaming(run) = &mut self.phase else {
+            return;
+        };
+        let before = run.before(node);
+        let strikes = run.strikes.entry(before).or_insert(0);
+        *strikes += 1;
+        if *strikes == 1 || before == NodeId::SERVER {
+            return self.give_up_still(now, node, since);
+        }
+        let still = now.saturating_sub(since).as_secs();
+        let reason = format!("its successors got nothing from it for {still} s");
+        self.lose_for_next_round(now, before, &Reason::new(reason));
     }
 }

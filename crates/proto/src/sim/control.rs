@@ -164,6 +164,7 @@ impl World {
             Order::Go => work(Step::Go, 50, 3000),
             Order::OpenStream(open) => self.open_endpoint(host, &open),
             Order::Relink(relink) => self.relink(host, &relink),
+            Order::Hold { stream, time } => self.hold(host, stream, time),
             Order::EndStream(stream) => self.end_endpoint(host, stream),
         }
     }

@@ -93,6 +93,17 @@ impl World {
         }
     }
 
+    pub(super) fn hold(&mut self, host: usize, stream: StreamId, time: Duration) {
+        let now = self.now;
+        let endpoint = self.hosts[host]
+            .endpoint
+            .as_mut()
+            .filter(|endpoint| endpoint.stream == stream);
+        if let Some(endpoint) = endpoint {
+            endpoint.relay.hold(now, time);
+        }
+    }
+
     pub(super) fn end_endpoint(&mut self, host: usize, stream: StreamId) {
         let endpoint = self.hosts[host]
             .endpoint

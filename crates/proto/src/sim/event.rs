@@ -32,6 +32,8 @@ pub(super) enum Event {
     Arrive { link: LinkId, item: Item },
     /// The successor has read, the predecessor may write more.
     Writable,
+    /// The processor is through with a block, or the producer with making one.
+    Worked,
     /// An acknowledgement arrives at the predecessor.
     Acked { link: LinkId, ack: Ack },
     /// The other end of a data connection is closed.

@@ -48,6 +48,8 @@ pub(super) struct Host {
     pub(super) hangs_in: Option<super::scenario::Step>,
     pub(super) fails_in: Option<super::scenario::Step>,
     pub(super) disk_stalled_until: Duration,
+    /// Its processor has something to do.
+    pub(super) working_until: Duration,
     pub(super) spent: Spent,
 }
 
@@ -69,6 +71,7 @@ impl Host {
             hangs_in: None,
             fails_in: None,
             disk_stalled_until: Duration::ZERO,
+            working_until: Duration::ZERO,
             spent: Spent::new(),
         }
     }

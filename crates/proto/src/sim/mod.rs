@@ -28,6 +28,8 @@ mod world;
 #[cfg(test)]
 mod liar_tests;
 #[cfg(test)]
+mod pace_tests;
+#[cfg(test)]
 mod sabotage_tests;
 #[cfg(test)]
 mod tests;
@@ -36,6 +38,7 @@ use std::time::Duration;
 
 use crate::ids::StreamOffset;
 use crate::node::Ending;
+use crate::pace::Bottleneck;
 use crate::run::{Failure, NodeInfo};
 
 pub use liar::Liar;
@@ -59,10 +62,25 @@ pub struct Report {
     pub server_restarts: u32,
     /// Hosts that are done, by what the server said in their round: host 1 first.
     pub done: Vec<bool>,
+    /// Who was said to hold up the chain, in order.
+    pub slow: Vec<Accused>,
     /// Events simulated.
     pub events: u64,
     /// What happened, line by line, when it was asked for.
     pub trace: Vec<String>,
+}
+
+/// What the server said of one that holds up the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accused {
+    /// Virtual time.
+    pub at: Duration,
+    /// Who; 0 is the golden node.
+    pub host: usize,
+    /// Why.
+    pub why: Bottleneck,
+    /// Whether it was set aside for that.
+    pub set_aside: bool,
 }
 
 /// An invariant that did not hold.

@@ -9,6 +9,12 @@ use crate::ids::{StreamId, StreamOffset};
 /// What a connection holds between the two processes: both kernels' buffers.
 const SOCKET_BUFFER: u64 = 400 << 10;
 
+/// How long so many bytes take.
+pub(super) fn time_for(bytes: u64, rate: u64) -> Duration {
+    let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LinkId(pub(super) usize);
 
@@ -53,7 +59,9 @@ pub(super) struct Link {
     pub(super) arrived: VecDeque<Item>,
     /// Written and not read yet.
     unread: u64,
+    /// When what was written is balanced by its rate.
     free_at: Duration,
+    busy_until: Duration,
     closed_by: [bool; 2],
 }
 
@@ -72,6 +80,7 @@ impl Link {
             arrived: VecDeque::new(),
             unread: 0,
             free_at: Duration::ZERO,
+            busy_until: Duration::ZERO,
             closed_by: [false; 2],
         }
     }
@@ -88,12 +97,22 @@ impl Link {
         self.unread < SOCKET_BUFFER
     }
 
-    /// Takes an item onto the wire; says when its last byte leaves.
-    pub(super) fn write(&mut self, now: Duration, item: &Item, rate: u64) -> Duration {
+    /// Takes an item onto the wire, a token bucket of this rate and burst; says when its last byte leaves, and for how
+    /// long the wire is busy with it.
+    pub(super) fn write(
+        &mut self,
+        now: Duration,
+        item: &Item,
+        rate: u64,
+        burst: u64,
+    ) -> (Duration, Duration) {
         self.unread += item.bytes();
-        let nanos = item.bytes().saturating_mul(1_000_000_000) / rate.max(1);
-        self.free_at = self.free_at.max(now) + Duration::from_nanos(nanos);
-        self.free_at
+        let saved = time_for(burst, rate);
+        self.free_at = self.free_at.max(now.saturating_sub(saved)) + time_for(item.bytes(), rate);
+        let leaves = self.free_at.max(now).max(self.busy_until);
+        let busy = leaves - self.busy_until.max(now).min(leaves);
+        self.busy_until = leaves;
+        (leaves, busy)
     }
 
     pub(super) fn read(&mut self) -> Option<Item> {
@@ -104,7 +123,7 @@ impl Link {
 
     /// A close follows what was written.
     pub(super) fn drained_at(&self, now: Duration) -> Duration {
-        self.free_at.max(now)
+        self.busy_until.max(now)
     }
 
     /// Marks an end closed; true when it was open.

@@ -1,10 +1,8 @@
 //! The data path of a host: what a transport's pump does, with descriptors for payload.
 
-use std::time::Duration;
-
 use super::event::{Event, SERVER};
 use super::host::Endpoint;
-use super::net::{Item, Link, LinkId, tag};
+use super::net::{Item, Link, LinkId, tag, time_for};
 use super::world::World;
 use super::{Sabotage, Step, Violation, end_of};
 use crate::ids::{NodeId, StreamOffset};
@@ -132,7 +130,7 @@ impl World {
     fn produce(&mut self, endpoint: &mut Endpoint) -> bool {
         let mut moved = false;
         let total = self.scenario.stream_bytes;
-        while endpoint.relay.wants_upstream() {
+        while endpoint.relay.wants_upstream() && self.is_free(SERVER) {
             moved = true;
             let offset = StreamOffset(self.produced);
             let left = total - self.produced;
@@ -156,6 +154,7 @@ impl World {
                 .insert(offset, (length, tag(endpoint.stream, offset, length)));
             self.branches.kept.insert(offset, length);
             self.produced += u64::from(length);
+            self.work(SERVER, u64::from(length), self.scenario.golden_rate);
         }
         let (produced, ended) = (StreamOffset(self.produced), endpoint.relay.has_ended());
         self.server
@@ -167,12 +166,14 @@ impl World {
         let Some(link) = endpoint.up else { return Ok(false) };
         let mut moved = false;
         while let Some(item) = self.links[link.0].arrived.front().copied() {
-            if matches!(item, Item::Block { .. }) && !endpoint.relay.wants_upstream() {
+            if matches!(item, Item::Block { .. }) && !(endpoint.relay.wants_upstream() && self.is_free(host))
+            {
                 break;
             }
             let _ = self.links[link.0].read();
             moved = true;
             self.read_item(host, endpoint, item)?;
+            self.work(host, item.bytes(), self.scenario.processor_rates[host - 1]);
         }
         if moved {
             let peer = self.links[link.0].predecessor;
@@ -261,13 +262,13 @@ impl World {
             };
             moved = true;
             let successor = self.links[link.0].successor;
-            let rate = self.scenario.link_rates[successor - 1];
-            let leaves = self.links[link.0].write(self.now, &item, rate);
+            let rate = self.line_rate(host, successor);
+            let burst = self.scenario.line_burst;
+            let (leaves, busy) = self.links[link.0].write(self.now, &item, rate, burst);
             if self.branches.fed.is_none() {
                 let spent = &mut self.hosts[host].spent;
                 spent.line_bytes += item.bytes();
-                spent.line_busy +=
-                    Duration::from_nanos(item.bytes().saturating_mul(1_000_000_000) / rate.max(1));
+                spent.line_busy += busy;
             }
             self.push_at(
                 leaves + self.scenario.latency,
@@ -278,6 +279,31 @@ impl World {
             endpoint.relay.handle_sent(self.now, send);
         }
         Ok(moved)
+    }
+
+    fn line_rate(&self, host: usize, successor: usize) -> u64 {
+        let rates = &self.scenario.link_rates;
+        let own = host.checked_sub(1).filter(|_| self.scenario.both_ways);
+        let port = if host == SERVER {
+            self.scenario.golden_port
+        } else {
+            u64::MAX
+        };
+        own.map_or(port, |own| rates[own]).min(rates[successor - 1])
+    }
+
+    /// Whether the host's processor is done with what came before (at the server: the producer has read the next block).
+    fn is_free(&self, host: usize) -> bool {
+        self.now >= self.hosts[host].working_until
+    }
+
+    /// So many bytes more for its processor; it looks again when it is through.
+    fn work(&mut self, host: usize, bytes: u64, rate: u64) {
+        if rate < u64::MAX {
+            let until = self.now.max(self.hosts[host].working_until) + time_for(bytes, rate);
+            self.hosts[host].working_until = until;
+            self.queue.push(until, host, None, Event::Worked);
+        }
     }
 
     fn acknowledge(&mut self, host: usize, endpoint: &mut Endpoint) -> bool {

@@ -27,6 +27,8 @@ pub enum Fault {
     DiskStall(Duration),
     /// From now on the disk takes so many bytes a second.
     DiskSlows(u64),
+    /// From now on the line to it carries so many bytes a second.
+    LineSlows(u64),
     /// The disk gives an error: the consumer fails.
     DiskFails,
     /// Planning, preparing disks or finishing fails.
@@ -103,8 +105,18 @@ pub struct Scenario {
     pub latency: Duration,
     /// Up to so much later, drawn for each message: connections overtake each other, each by itself keeps its order.
     pub jitter: Duration,
+    /// What a line that was idle has saved up and carries at once, in bytes.
+    pub line_burst: u64,
+    /// A host's rate is that of its port: it holds for what it sends, too.
+    pub both_ways: bool,
     /// Each consumer's rate, in bytes a second; the first entry is host 1's.
     pub disk_rates: Vec<u64>,
+    /// What each host's processor handles, in bytes a second; the first entry is host 1's.
+    pub processor_rates: Vec<u64>,
+    /// The golden node's port, in bytes a second.
+    pub golden_port: u64,
+    /// What the golden node reads, in bytes a second.
+    pub golden_rate: u64,
     /// Whether the server heals the chain.
     pub heal: bool,
     /// Lost nodes in a row that retained data bridges.
@@ -149,7 +161,12 @@ impl Scenario {
             link_rates: vec![125_000_000; nodes],
             latency: Duration::from_micros(200),
             jitter: Duration::ZERO,
+            line_burst: 0,
+            both_ways: false,
             disk_rates: vec![200_000_000; nodes],
+            processor_rates: vec![u64::MAX; nodes],
+            golden_port: u64::MAX,
+            golden_rate: u64::MAX,
             heal: false,
             tolerance: 2,
             spool: false,
@@ -247,6 +264,8 @@ impl Scenario {
             .disk_rates
             .iter()
             .chain(&self.link_rates)
+            .chain(&self.processor_rates)
+            .chain([&self.golden_rate])
             .copied()
             .fold(u64::MAX, u64::min)
             .max(1);
@@ -259,7 +278,9 @@ impl Scenario {
     pub(super) fn calm_from(&self) -> Duration {
         let until = |planned: &Planned| match planned.fault {
             Fault::Freeze(time) | Fault::Partition(time) | Fault::DiskStall(time) => planned.at + time,
-            Fault::DiskSlows(_) | Fault::StepFails(_) | Fault::StepHangs(_) => Duration::MAX,
+            Fault::DiskSlows(_) | Fault::LineSlows(_) | Fault::StepFails(_) | Fault::StepHangs(_) => {
+                Duration::MAX
+            }
             Fault::Kill | Fault::PowerCut | Fault::DiskFails | Fault::Leaves => planned.at,
         };
         let last = self.faults.iter().map(until).max().unwrap_or_default();

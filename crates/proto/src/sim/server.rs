@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::Violation;
 use super::event::{Event, SERVER};
 use super::rounds::host_of;
 use super::scenario::{Fault, Scenario};
 use super::world::{CONTROL_SILENCE, HEARTBEAT, IDLE_SILENCE, LINK_SILENCE, World};
+use super::{Accused, Violation};
 use crate::control::{Stage, Successor};
 use crate::ids::{NodeId, RunId, StreamId};
+use crate::pace::Bottleneck;
 use crate::relay::Source;
 use crate::run::{MinRate, RunConfig, RunError, RunEvent, RunOutput, StageTimeouts};
 use crate::text::{Reason, SessionName, StreamName};
@@ -88,18 +89,44 @@ impl World {
         Ok(busy)
     }
 
-    /// No fast one is blamed: who is set aside could really do less than the others, or something happened to it.
+    /// No fast one is blamed: who is set aside could really do less than the others, or something happened to it; and the
+    /// golden node is not called slow where it reads as fast as it is asked to.
     fn check_slow(&mut self, event: &RunEvent) -> Result<(), Violation> {
-        let RunEvent::SlowNode { node, set_aside, .. } = event else {
+        let RunEvent::SlowNode {
+            node,
+            set_aside,
+            slow,
+        } = event
+        else {
             return Ok(());
         };
         let host = self.by_id.get(node).copied().unwrap_or(SERVER);
+        self.accused.push(Accused {
+            at: self.now,
+            host,
+            why: slow.why,
+            set_aside: *set_aside,
+        });
+        let has_liar = self.scenario.liar.is_some();
+        if slow.why == Bottleneck::Reading && !has_liar && self.scenario.golden_rate == u64::MAX {
+            return Err(self.violation(host, format!("it reads at once, but: {event:?}")));
+        }
         // Of a liar's word nothing is claimed here, but of what it costs.
-        if *node == NodeId::SERVER || !set_aside || self.scenario.liar.is_some() {
+        if *node == NodeId::SERVER || !set_aside || has_liar {
             return Ok(());
         }
         self.set_aside.insert(host);
-        let could = |host: usize| self.scenario.disk_rates[host - 1].min(self.scenario.link_rates[host - 1]);
+        let could = |host: usize| {
+            let rates = &self.scenario;
+            let own = rates.disk_rates[host - 1].min(rates.link_rates[host - 1]);
+            // Which end of the first line is slow shows only when another node hangs on it.
+            let own = if host == 1 {
+                own.min(rates.golden_port)
+            } else {
+                own
+            };
+            own.min(rates.processor_rates[host - 1])
+        };
         let mut others: Vec<u64> = (1..self.hosts.len())
             .filter(|other| *other != host)
             .map(could)

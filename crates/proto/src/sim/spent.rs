@@ -6,7 +6,7 @@ use super::event::SERVER;
 use super::host::Endpoint;
 use super::world::World;
 use crate::control::Progress;
-use crate::pace::Pace;
+use crate::pace::{Pace, Taker};
 
 /// Sums since the last [`Progress`], up to `until`.
 #[derive(Debug)]
@@ -16,6 +16,7 @@ pub(super) struct Spent {
     upstream: Duration,
     consumer: Duration,
     downstream: Duration,
+    work: Duration,
     consumer_busy: Duration,
     pub(super) line_busy: Duration,
     pub(super) line_bytes: u64,
@@ -33,6 +34,7 @@ impl Spent {
             upstream: Duration::ZERO,
             consumer: Duration::ZERO,
             downstream: Duration::ZERO,
+            work: Duration::ZERO,
             consumer_busy: Duration::ZERO,
             line_busy: Duration::ZERO,
             line_bytes: 0,
@@ -48,13 +50,16 @@ impl Spent {
     }
 
     /// Since `until` the endpoint has been as it is now: nothing happened to it.
-    fn pass(&mut self, now: Duration, endpoint: &Endpoint) {
+    fn pass(&mut self, now: Duration, endpoint: &Endpoint, working_until: Duration) {
         let time = now.saturating_sub(self.until);
+        let worked = working_until.min(now).saturating_sub(self.until);
         self.until = now;
         let relay = &endpoint.relay;
         if !endpoint.disk.is_idle() {
             self.consumer_busy += time;
         }
+        self.work += worked;
+        let time = time - worked;
         if relay.wants_upstream() {
             self.upstream += time;
         } else if relay.is_held_by_consumer() {
@@ -70,10 +75,12 @@ impl Spent {
             upstream_ms: millis(self.upstream),
             consumer_ms: millis(self.consumer),
             downstream_ms: millis(self.downstream),
-            work_ms: 0,
+            work_ms: millis(self.work),
             consumer_busy_ms: millis(self.consumer_busy),
             link_busy_ms: millis(self.line_busy),
             link_bytes: self.line_bytes,
+            processor_ms: millis(self.work),
+            taker: Taker::Disk,
         };
         self.begin(self.until);
         pace
@@ -86,7 +93,13 @@ impl World {
         let now = self.now;
         let slot = &mut self.hosts[host];
         if let Some(endpoint) = &slot.endpoint {
-            slot.spent.pass(now, endpoint);
+            // What the producer at the server works is what the head waits for.
+            let working_until = if host == SERVER {
+                Duration::ZERO
+            } else {
+                slot.working_until
+            };
+            slot.spent.pass(now, endpoint, working_until);
         }
     }
 

@@ -43,6 +43,7 @@ pub(super) struct World {
     pub(super) branches: Branches,
     pub(super) rounds: Rounds,
     pub(super) lives: Lives,
+    pub(super) accused: Vec<super::Accused>,
     /// Hosts that the server set aside because they were slow.
     pub(super) set_aside: BTreeSet<usize>,
     /// The server is gone for good.
@@ -68,6 +69,7 @@ impl World {
             branches: Branches::default(),
             rounds: Rounds::new(),
             lives: Lives::default(),
+            accused: Vec::new(),
             set_aside: BTreeSet::new(),
             server_gone: false,
             last_arrivals: BTreeMap::new(),
@@ -130,6 +132,7 @@ impl World {
             done: (1..self.hosts.len())
                 .map(|host| self.rounds.done.contains(&host))
                 .collect(),
+            slow: self.accused,
             events: self.events,
             trace,
         })
@@ -243,6 +246,7 @@ impl World {
                     endpoint.disk.rate = rate;
                 }
             }
+            Fault::LineSlows(rate) => self.scenario.link_rates[host - 1] = rate,
             Fault::DiskFails => self.fail_disk(host),
             Fault::Leaves => {
                 if let Some(node) = &mut self.hosts[host].node {

@@ -77,7 +77,10 @@ impl Board {
                 node: Some(node),
                 slow,
                 ..
-            } => self.line(node).remark = Some(format!("SLOW: {}", slow.text)),
+            } => {
+                let line = self.line(node);
+                (line.is_slow, line.remark) = (true, Some(format!("SLOW: {}", slow.text)));
+            }
             RunEvent::SessionEnded { totals } => {
                 self.phase = Phase::After {
                     session: totals.name.clone(),
@@ -148,12 +151,12 @@ impl Board {
         session.share()
     }
 
-    /// The node that is furthest behind in the running stream.
+    /// The node that holds up the others, if one was named; else the one that is furthest behind in the running stream.
     pub(crate) fn slowest(&self) -> Option<&NodeLine> {
-        self.nodes
-            .iter()
-            .filter(|line| !line.is_settled())
-            .min_by_key(|line| line.received_bytes())
+        let nodes = || self.nodes.iter().filter(|line| !line.is_settled());
+        nodes()
+            .find(|line| line.is_slow)
+            .or_else(|| nodes().min_by_key(|line| line.written_bytes()))
     }
 
     fn gathering(&mut self, present: usize, wanted: Option<u32>) {
@@ -251,7 +254,7 @@ mod tests {
         let at = |id, behind| NodeProgress {
             id,
             received_bytes: (mib - behind) << 20,
-            consumed_bytes: 0,
+            consumed_bytes: (mib - behind) << 20,
             buffered_bytes: 3 << 20,
         };
         RunEvent::Progress {
@@ -273,6 +276,25 @@ mod tests {
             ]
         );
         assert_eq!(board.slowest().map(NodeLine::short).unwrap(), "n2 250.0 MiB");
+    }
+
+    #[test]
+    fn the_one_that_holds_up_the_others_is_shown_and_not_one_that_is_only_below_it() {
+        let mut board = running();
+        let slow = crate::slow::Slow {
+            why: crate::slow::SlowWhy::Link,
+            rate_bytes: 1_100_000,
+            others_bytes: 11_800_000,
+            waiting: 1,
+            text: "its line carries 1.1 MB/s".to_owned(),
+        };
+        let named = RunEvent::SlowNode {
+            node: Some(node(1, 1)),
+            slow,
+            set_aside: false,
+        };
+        board.handle(Duration::from_secs(7), &named);
+        assert_eq!(board.slowest().map(NodeLine::short).unwrap(), "n1 300.0 MiB");
     }
 
     #[test]

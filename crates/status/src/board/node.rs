@@ -13,9 +13,11 @@ use crate::text::size;
 pub(crate) struct NodeLine {
     pub(super) node: NodeRef,
     pub(super) state: NodeState,
-    received_bytes: u64,
+    written_bytes: u64,
     buffered_bytes: u64,
     rate: Rate,
+    /// It was named as the one that holds up the others.
+    pub(super) is_slow: bool,
     /// What is the matter with it in the running stream: it holds up the others, or lost its place.
     pub(super) remark: Option<String>,
 }
@@ -56,37 +58,38 @@ impl NodeLine {
         Self {
             node,
             state: NodeState::Waiting,
-            received_bytes: 0,
+            written_bytes: 0,
             buffered_bytes: 0,
             rate: Rate::default(),
+            is_slow: false,
             remark: None,
         }
     }
 
     /// Whether nothing more comes from it.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         matches!(
             self.state,
             NodeState::Done | NodeState::Booted | NodeState::Failed(_)
         )
     }
 
-    /// Bytes of the running stream that it has.
-    pub(super) fn received_bytes(&self) -> u64 {
-        self.received_bytes
+    /// Bytes of the running stream that it has written. What is in its buffers only may still be lost, and takes its time.
+    pub(super) fn written_bytes(&self) -> u64 {
+        self.written_bytes
     }
 
     /// A new stream begins.
     pub(super) fn begin(&mut self) {
-        (self.received_bytes, self.buffered_bytes, self.rate) = (0, 0, Rate::default());
-        self.remark = None;
+        (self.written_bytes, self.buffered_bytes, self.rate) = (0, 0, Rate::default());
+        (self.is_slow, self.remark) = (false, None);
     }
 
     /// How far it is in the running stream.
     pub(super) fn progress(&mut self, at: Duration, progress: &NodeProgress) {
-        self.received_bytes = progress.received_bytes;
+        self.written_bytes = progress.consumed_bytes;
         self.buffered_bytes = progress.buffered_bytes;
-        self.rate.sample(at, progress.received_bytes);
+        self.rate.sample(at, progress.consumed_bytes);
     }
 
     /// ` 1 n101 10.0.1.101  restoring  512.0 MiB  101.2 MiB/s  buffered 3.0 MiB`
@@ -95,8 +98,8 @@ impl NodeLine {
             position, name, addr, ..
         } = &self.node;
         let mut line = format!("{position:>3} {name:<12} {addr:<15} {}", self.state);
-        if self.received_bytes > 0 {
-            line += &format!("  {}", size(self.received_bytes));
+        if self.written_bytes > 0 {
+            line += &format!("  {}", size(self.written_bytes));
             if !self.is_settled() {
                 let (rate, buffered) = (size(self.rate.per_second()), size(self.buffered_bytes));
                 line += &format!("  {rate}/s  buffered {buffered}");
@@ -108,8 +111,8 @@ impl NodeLine {
         line
     }
 
-    /// `n101 510.0 MiB`
+    /// `n101 510.0 MiB`: what it has written
     pub(crate) fn short(&self) -> String {
-        format!("{} {}", self.node.name, size(self.received_bytes))
+        format!("{} {}", self.node.name, size(self.written_bytes))
     }
 }

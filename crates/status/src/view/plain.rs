@@ -66,8 +66,16 @@ impl<W: Write> PlainView<W> {
             return Ok(());
         };
         self.last_progress = at;
-        let nodes = self.board.nodes();
-        if nodes.len() <= MAX_NAMED_NODES {
+        // Of those that are done or out nothing more comes.
+        let nodes: Vec<_> = self
+            .board
+            .nodes()
+            .iter()
+            .filter(|node| !node.is_settled())
+            .collect();
+        if nodes.is_empty() {
+            // The line is of the run as a whole.
+        } else if nodes.len() <= MAX_NAMED_NODES {
             let each: Vec<_> = nodes.iter().map(|node| node.short()).collect();
             line = format!("{line}; {}", each.join(", "));
         } else if let Some(slowest) = self.board.slowest() {
@@ -155,7 +163,7 @@ mod tests {
             nodes: vec![NodeProgress {
                 id: 1,
                 received_bytes: mib << 20,
-                consumed_bytes: 0,
+                consumed_bytes: mib << 20,
                 buffered_bytes: 0,
             }],
         };

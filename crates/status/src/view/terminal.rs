@@ -127,7 +127,7 @@ mod tests {
         let progress = |id| NodeProgress {
             id,
             received_bytes: 64 << 20,
-            consumed_bytes: 0,
+            consumed_bytes: 64 << 20,
             buffered_bytes: 1 << 20,
         };
         let progress = RunEvent::Progress {

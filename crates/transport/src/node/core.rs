@@ -11,6 +11,7 @@ use ka_proto::auth::ServerPublicKey;
 use ka_proto::control::{Stage, ToNode};
 use ka_proto::limits::MAX_ANSWER;
 use ka_proto::node::{Ending, Node as Machine, NodeOutput, Order as MachineOrder, WrongPhase};
+use ka_proto::pace::Taker;
 use ka_proto::wire::Payload;
 use ka_proto::{NodeId, Reason, RunId};
 use tokio::sync::mpsc;
@@ -21,7 +22,7 @@ use super::streams::Open;
 use super::types::{NodeConfig, Order};
 use crate::error::TransportError;
 use crate::server::MAX_EVENT_BYTES;
-use crate::stream::{Door, Input as PumpInput, Report, Stranger};
+use crate::stream::{Door, Input as PumpInput, Report, Stranger, Threads};
 
 /// How often the server hears how far a stream is, while it moves.
 const PROGRESS_TICK: Duration = Duration::from_millis(500);
@@ -35,6 +36,8 @@ pub(super) struct Core {
     pub(super) server_key: ServerPublicKey,
     pub(super) local: Option<IpAddr>,
     pub(super) window_bytes: usize,
+    pub(super) taker: Taker,
+    pub(super) threads: Threads,
     epoch: Instant,
     connection: Option<Connection>,
     orders: Sender<Result<Order, TransportError>>,
@@ -68,6 +71,8 @@ impl Core {
             server_key,
             local: config.listen,
             window_bytes: config.window_bytes,
+            taker: config.taker,
+            threads: Threads::default(),
             epoch: Instant::now(),
             connection: Some(connection),
             orders,
@@ -196,6 +201,7 @@ impl Core {
                 }
             }
             MachineOrder::Relink(relink) => return self.relink(&relink),
+            MachineOrder::Hold { stream, time } => return self.post(stream, || PumpInput::Hold(time)),
             MachineOrder::EndStream(stream) => return self.post(stream, || PumpInput::EndStream),
             MachineOrder::Finish => {
                 self.stage = Stage::Report;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ka_proto::block::{Opener, StreamKey};
 use ka_proto::control::{OpenStream, Progress, Relink, Stage, Successor};
 use ka_proto::link::LinkKey;
+use ka_proto::pace::Pace;
 use ka_proto::relay::{RelayConfig, Source};
 use ka_proto::{NodeId, Reason, StreamId, StreamOffset};
 
@@ -55,13 +56,21 @@ impl Core {
     }
 
     pub(super) fn tell_progress(&mut self) {
+        if self.open.is_empty() {
+            return;
+        }
+        let processor_ms = self.threads.busiest_ms();
         for open in &mut self.open {
             let now = open.shared.progress();
             // Also of a stream that stands still: that is what the server wants to know the reason of.
             if now != open.told || !open.shared.has_ended() {
                 open.told = now;
                 let sums = open.shared.sums();
-                let pace = sums.since(&open.told_sums);
+                let pace = Pace {
+                    processor_ms,
+                    taker: self.taker,
+                    ..sums.since(&open.told_sums)
+                };
                 open.told_sums = sums;
                 self.machine.progress(Progress {
                     stream: open.stream,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ka_proto::pace::Taker;
 use ka_proto::{MacAddr, NodeName, SessionName};
 
 use crate::code::JoinCode;
@@ -35,6 +36,8 @@ pub struct NodeConfig {
     pub holds_clone: bool,
     /// Bytes retained for the successor.
     pub window_bytes: usize,
+    /// Whom the streams are handed to, for the words when it is slow.
+    pub taker: Taker,
     /// Host name, for display.
     pub name: NodeName,
     /// Hardware address, for display and later for node lists.
@@ -61,6 +64,7 @@ impl NodeConfig {
             wants_release: false,
             holds_clone: false,
             window_bytes: DEFAULT_WINDOW_BYTES,
+            taker: Taker::Disk,
             name,
             mac: None,
             operators: None,

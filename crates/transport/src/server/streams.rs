@@ -50,7 +50,7 @@ impl Core {
         let now = self.now();
         if let Some(open) = self.open.as_mut().filter(|open| open.outcomes.is_none()) {
             let produced = StreamOffset(open.shared.progress().0);
-            let sums = open.shared.sums();
+            let sums = open.shared.head_sums();
             let pace = sums.since(&open.told_sums);
             open.told_sums = sums;
             if let Some(kept) = &open.kept {

@@ -1,6 +1,7 @@
 //! What the pump is told and what it reports.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ka_proto::control::{Peer, Side, Successor};
 use ka_proto::relay::RelayConfig;
@@ -35,6 +36,8 @@ pub(crate) enum Input {
         predecessor: Option<Peer>,
         successor: Option<Successor>,
     },
+    /// Keep what comes from the successor for so long.
+    Hold(Duration),
     /// The server says that nobody needs the stream any more.
     EndStream,
     /// The producer has sent everything.

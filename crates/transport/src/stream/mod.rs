@@ -14,6 +14,7 @@ mod inbox;
 mod keys;
 pub(crate) mod link;
 mod poll;
+mod processor;
 mod pump;
 pub(crate) mod shared;
 mod spent;
@@ -40,6 +41,7 @@ pub(crate) use head::Head;
 pub(crate) use inbox::{Happened, Input, PumpConfig, Report};
 pub(crate) use keys::LinkKeys;
 pub(crate) use link::{BranchId, Door, LinkTarget, Stranger};
+pub(crate) use processor::Threads;
 pub(crate) use pump::spawn;
 pub(crate) use shared::Shared;
 pub(crate) use spent::Sums;
@@ -181,6 +183,9 @@ impl StreamReader {
     /// # Errors
     /// [`TransportError::Stream`] when the stream will not be completed here: the chain broke, or the run ended.
     pub fn recv(&mut self) -> Result<Option<Block>, TransportError> {
+        if let Some(reason) = self.shared.failure() {
+            return Err(self.failed(reason));
+        }
         if self.pending.is_empty() && !self.is_complete {
             self.shared
                 .receive(&mut self.pending)

@@ -25,6 +25,7 @@ use super::ending::EndKey;
 use super::inbox::{Happened, Input, PumpConfig, Report};
 use super::link::{Door, LinkTarget, Predecessor, connect};
 use super::poll::Ready;
+use super::processor;
 use super::shared::{Ended, Shared};
 use super::spool::{Branch, Keeper};
 use super::upstream::Upstream;
@@ -194,6 +195,7 @@ impl Pump {
             if let Some(downstream) = &mut self.downstream {
                 self.shared.spent.line(downstream.take_line());
             }
+            self.shared.spent.wanted(processor::of_this_thread());
         }
     }
 
@@ -246,6 +248,7 @@ impl Pump {
                     self.take_successor(early.link, early.resume_from);
                 }
             }
+            Input::Hold(time) => self.relay.hold(now, time),
             Input::EndStream => self.relay.handle_end_stream(now),
             Input::ProducerDone => self.producer_done = true,
             Input::ConsumerDone => self.relay.handle_consumer_finished(now),

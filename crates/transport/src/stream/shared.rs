@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     consumed: AtomicU64,
     wake_at_consumed: AtomicU64,
     delivery: Mutex<Delivery>,
+    /// The stream will not be completed here.
+    has_failed: AtomicBool,
     delivered: Condvar,
     production: Mutex<Production>,
     room: Condvar,
@@ -87,6 +89,9 @@ struct Production {
     ended: Option<Ended>,
     pump_waits: bool,
     producer_waits: bool,
+    /// How long the producer has had a block and no room for it, and since when it has.
+    blocked: Duration,
+    blocked_since: Option<Instant>,
 }
 
 impl Production {
@@ -100,6 +105,11 @@ impl Production {
     fn take_waiting_producer(&mut self) -> bool {
         let roomy = self.queued <= MAX_AHEAD / 2 && self.queued + self.taken <= self.window / 8 * 7;
         roomy && std::mem::take(&mut self.producer_waits)
+    }
+
+    fn blocked(&self) -> Duration {
+        let open = self.blocked_since.map_or(Duration::ZERO, |since| since.elapsed());
+        self.blocked + open
     }
 }
 
@@ -122,6 +132,7 @@ impl Shared {
             consumed: AtomicU64::new(0),
             wake_at_consumed: AtomicU64::new(u64::MAX),
             delivery: Mutex::default(),
+            has_failed: AtomicBool::new(false),
             delivered: Condvar::new(),
             production: Mutex::default(),
             room: Condvar::new(),
@@ -152,6 +163,13 @@ impl Shared {
     /// Whether nothing more will come out of it.
     pub(crate) fn has_ended(&self) -> bool {
         lock(&self.delivery).end.is_some() && self.idle_since.load(Ordering::Relaxed) > 0
+    }
+
+    /// The same at the head: there the producer says whether it waits for room or has nothing yet. The pump cannot tell:
+    /// while the producer waits until an eighth of the window is free, the pump has room and gets nothing.
+    pub(crate) fn head_sums(&self) -> Sums {
+        let blocked = lock(&self.production).blocked();
+        self.sums().of_head(blocked)
     }
 
     /// Where the time went since the stream began here.
@@ -264,7 +282,9 @@ impl Shared {
     /// Ends both queues. The first ending counts.
     pub(crate) fn end(&self, ended: &Ended) {
         let mut delivery = lock(&self.delivery);
-        delivery.end.get_or_insert_with(|| ended.clone());
+        let end = delivery.end.get_or_insert_with(|| ended.clone());
+        let has_failed = matches!(end, Ended::Failed(_));
+        self.has_failed.store(has_failed, Ordering::Release);
         self.delivered.notify_all();
         drop(delivery);
         let mut production = lock(&self.production);
@@ -308,24 +328,37 @@ impl Shared {
 
 /// The consumer's side.
 impl Shared {
-    /// Waits for verified blocks and takes all there are; none at the end.
+    /// Waits for verified blocks and takes all there are; none at the end. What is still there of a stream that failed is
+    /// of no use: a node that was set aside for its slow disk would write for a minute what it throws away afterwards.
     pub(crate) fn receive(&self, into: &mut VecDeque<Arc<SealedBlock>>) -> Result<(), String> {
         let mut delivery = lock(&self.delivery);
         loop {
+            if let Some(Ended::Failed(reason)) = &delivery.end {
+                return Err(reason.clone());
+            }
             if !delivery.blocks.is_empty() {
                 std::mem::swap(into, &mut delivery.blocks);
                 return Ok(());
             }
-            match &delivery.end {
-                Some(Ended::Complete) => return Ok(()),
-                Some(Ended::Failed(reason)) => return Err(reason.clone()),
-                None => {}
+            if delivery.end.is_some() {
+                return Ok(());
             }
             delivery.reader_waits = true;
             delivery = self
                 .delivered
                 .wait(delivery)
                 .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Why the stream will not be completed here, once that is known.
+    pub(crate) fn failure(&self) -> Option<String> {
+        if !self.has_failed.load(Ordering::Acquire) {
+            return None;
+        }
+        match &lock(&self.delivery).end {
+            Some(Ended::Failed(reason)) => Some(reason.clone()),
+            _ => None,
         }
     }
 
@@ -372,7 +405,11 @@ impl Shared {
                 break;
             }
             production.producer_waits = true;
+            production.blocked_since.get_or_insert_with(Instant::now);
             production = self.room.wait(production).unwrap_or_else(PoisonError::into_inner);
+        }
+        if let Some(since) = production.blocked_since.take() {
+            production.blocked += since.elapsed();
         }
         production.queued += cost;
         production.blocks.push_back(block);

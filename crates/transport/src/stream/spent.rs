@@ -75,6 +75,8 @@ pub(crate) struct Spent {
     work_us: AtomicU64,
     line_busy_us: AtomicU64,
     line_bytes: AtomicU64,
+    /// For how long the pump's thread was ready while it seemed to wait.
+    late_us: AtomicU64,
 }
 
 fn micros(time: Duration) -> u64 {
@@ -101,6 +103,14 @@ impl Spent {
         self.line_bytes.fetch_add(line.bytes, Ordering::Relaxed);
     }
 
+    /// How long the pump's thread has run, or has been ready to, since it began. What is more than its work it was ready and
+    /// got no processor: poll(2) returned late, and it seemed to wait for somebody else.
+    pub(super) fn wanted(&self, time: Option<Duration>) {
+        let work = self.work_us.load(Ordering::Relaxed);
+        let late = time.map_or(0, micros).saturating_sub(work);
+        self.late_us.fetch_max(late, Ordering::Relaxed);
+    }
+
     /// All of it until now: `elapsed` since the stream began here, of which the consumer had nothing to do in `idle`.
     pub(super) fn sums(&self, elapsed: Duration, idle: Duration) -> Sums {
         let read = |sum: &AtomicU64| sum.load(Ordering::Relaxed);
@@ -113,6 +123,7 @@ impl Spent {
             consumer_busy_us: micros(elapsed.saturating_sub(idle)),
             line_busy_us: read(&self.line_busy_us),
             line_bytes: read(&self.line_bytes),
+            late_us: read(&self.late_us),
         }
     }
 }
@@ -128,21 +139,46 @@ pub(crate) struct Sums {
     consumer_busy_us: u64,
     line_busy_us: u64,
     line_bytes: u64,
+    late_us: u64,
 }
 
 impl Sums {
+    /// At the head the producer, not the pump, says for what the stream waits.
+    pub(super) fn of_head(self, blocked: Duration) -> Self {
+        let blocked = micros(blocked);
+        Self {
+            upstream_us: self.elapsed_us.saturating_sub(blocked),
+            downstream_us: blocked,
+            late_us: 0,
+            ..self
+        }
+    }
+
     /// The time since `earlier`, as it is told to the server.
     pub(crate) fn since(&self, earlier: &Self) -> Pace {
         let millis = |now: u64, then: u64| u32::try_from(now.saturating_sub(then) / 1000).unwrap_or(u32::MAX);
+        let late_ms = millis(self.late_us, earlier.late_us);
+        let waited = |now: u64, then: u64| {
+            let all: u64 = [self.upstream_us, self.consumer_us, self.downstream_us]
+                .iter()
+                .sum();
+            let before: u64 = [earlier.upstream_us, earlier.consumer_us, earlier.downstream_us]
+                .iter()
+                .sum();
+            let (all_ms, own_ms) = (millis(all, before), millis(now, then));
+            let late = u64::from(late_ms) * u64::from(own_ms) / u64::from(all_ms.max(1));
+            own_ms.saturating_sub(u32::try_from(late).unwrap_or(u32::MAX))
+        };
         Pace {
             elapsed_ms: millis(self.elapsed_us, earlier.elapsed_us),
-            upstream_ms: millis(self.upstream_us, earlier.upstream_us),
-            consumer_ms: millis(self.consumer_us, earlier.consumer_us),
-            downstream_ms: millis(self.downstream_us, earlier.downstream_us),
-            work_ms: millis(self.work_us, earlier.work_us),
+            upstream_ms: waited(self.upstream_us, earlier.upstream_us),
+            consumer_ms: waited(self.consumer_us, earlier.consumer_us),
+            downstream_ms: waited(self.downstream_us, earlier.downstream_us),
+            work_ms: millis(self.work_us, earlier.work_us) + late_ms,
             consumer_busy_ms: millis(self.consumer_busy_us, earlier.consumer_busy_us),
             link_busy_ms: millis(self.line_busy_us, earlier.line_busy_us),
             link_bytes: self.line_bytes.saturating_sub(earlier.line_bytes),
+            ..Pace::default()
         }
     }
 }

@@ -303,6 +303,36 @@ fn slow_consumer_holds_up_the_producer_and_memory_stays_bounded() {
     assert!(most > window as u64 / 2, "the window was never used: {most}");
 }
 
+/// What the head waits for is the producer's word: it has room by eighths of the window, and the pump gets nothing meanwhile.
+#[test]
+fn a_producer_that_waits_for_room_is_not_said_to_read() {
+    let mut chain = chain(1, 8 << 20);
+    let slow = chain.consume(1, |_| std::thread::sleep(Duration::from_millis(5)));
+    let shared = Arc::clone(&chain.shared[0]);
+    let before = shared.head_sums();
+    chain.produce(std::iter::repeat_n(128 << 10, 300));
+    let pace = shared.head_sums().since(&before);
+    slow.join().unwrap().unwrap();
+    assert!(pace.downstream_ms > pace.elapsed_ms * 6 / 10, "{pace:?}");
+    assert!(pace.upstream_ms < pace.elapsed_ms * 4 / 10, "{pace:?}");
+}
+
+#[test]
+fn what_is_left_of_a_stream_that_failed_is_given_to_nobody() {
+    let mut chain = chain(1, 8 << 20);
+    let (said, hear) = std::sync::mpsc::channel();
+    let consumer = chain.consume(1, move |_| {
+        said.send(()).ok();
+        std::thread::sleep(Duration::from_millis(200));
+    });
+    chain.produce(std::iter::repeat_n(128 << 10, 40));
+    hear.recv_timeout(LIMIT).unwrap();
+    chain.shared[1].post(Input::Abort("set aside".to_owned()));
+    let began = Instant::now();
+    assert!(consumer.join().unwrap().unwrap_err().contains("set aside"));
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
 #[test]
 fn window_of_tiny_blocks_is_bounded_by_its_memory() {
     let mut chain = chain(1, 6 << 20);

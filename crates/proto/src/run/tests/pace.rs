@@ -1,13 +1,15 @@
-//! Who is slow, who is not, and who is set aside.
+//! Who is slow, who is not, and who is set aside. What every hop measures is in the simulator's `pace_tests`.
 
 use super::*;
 use crate::pace::{Bottleneck, Pace};
 
 const TICK: Duration = Duration::from_millis(500);
 
-/// What one node does in half a second in which the chain moves `RATE / 2` bytes.
+/// How one node spends half a second in which the chain moves half a second's bytes.
 type Habit = fn() -> Pace;
+/// With the slow one, and before.
 const RATE: u64 = 10_000_000;
+const FULL: u64 = 100_000_000;
 
 fn fast() -> Pace {
     Pace {
@@ -52,6 +54,7 @@ struct Room {
     stream: StreamId,
     head: Habit,
     nodes: Vec<Habit>,
+    at: u64,
 }
 
 impl Room {
@@ -65,7 +68,17 @@ impl Room {
             stream,
             head,
             nodes,
+            at: 0,
         }
+    }
+
+    /// One in which everybody was seen to be fast before.
+    fn seen_fast(head: Habit, nodes: &[Habit], config: RunConfig) -> Self {
+        let all_fast: Vec<Habit> = nodes.iter().map(|_| fast as Habit).collect();
+        let mut room = Self::new(backed_up, &all_fast, config);
+        room.pass(SECOND * 5, FULL);
+        (room.head, room.nodes) = (head, nodes.to_vec());
+        room
     }
 
     fn healing(tolerance: u8) -> RunConfig {
@@ -76,15 +89,18 @@ impl Room {
         }
     }
 
-    /// Lets the stream run so long, everybody at the same rate.
+    /// Lets the stream run so long, everybody at the rate of the slowest.
     fn run(&mut self, time: Duration) {
+        self.pass(time, RATE);
+    }
+
+    fn pass(&mut self, time: Duration, rate: u64) {
         let conns: Vec<u64> = (1..=self.nodes.len() as u64).collect();
         let until = self.driver.now + time;
         while self.driver.now < until {
             self.driver.pass(TICK, &conns);
-            let at = StreamOffset(
-                self.driver.now.as_secs() * RATE + u64::from(self.driver.now.subsec_millis()) * RATE / 1000,
-            );
+            self.at += rate / 2;
+            let at = StreamOffset(self.at);
             let stream = self.stream;
             self.driver
                 .run
@@ -123,7 +139,7 @@ impl Room {
 #[test]
 fn a_slow_disk_is_named_then_set_aside_and_its_neighbours_are_joined() {
     let nodes: [Habit; 4] = [backed_up, backed_up, slow_disk, fast];
-    let mut room = Room::new(backed_up, &nodes, Room::healing(2));
+    let mut room = Room::seen_fast(backed_up, &nodes, Room::healing(2));
     room.run(SECOND * 30);
     assert_eq!(
         room.named(),
@@ -133,7 +149,7 @@ fn a_slow_disk_is_named_then_set_aside_and_its_neighbours_are_joined() {
         room.driver.failures(),
         [(
             3,
-            "stream 1: too slow: its disk takes 10 MB/s, the others could take 100 (median)".to_owned()
+            "stream 1: too slow: its disk takes 10.0 MB/s, the others take 99.6; all 3 other nodes wait for it".to_owned()
         )]
     );
     let relinked = room.driver.sent_to(4).into_iter().any(|message| {
@@ -145,8 +161,8 @@ fn a_slow_disk_is_named_then_set_aside_and_its_neighbours_are_joined() {
 #[test]
 fn a_slow_line_is_blamed_on_the_node_that_it_leads_to() {
     let nodes: [Habit; 4] = [backed_up, before_slow_line, fast, fast];
-    let mut room = Room::new(backed_up, &nodes, Room::healing(2));
-    room.run(SECOND * 10);
+    let mut room = Room::seen_fast(backed_up, &nodes, Room::healing(2));
+    room.run(SECOND * 13);
     assert_eq!(room.named(), [(3, Bottleneck::Link, false)]);
 }
 
@@ -159,7 +175,11 @@ fn a_slow_disk_that_holds_up_nobody_is_let_be() {
         ..fast()
     };
     let nodes: [Habit; 3] = [fast, idle, fast];
-    let mut room = Room::new(fast, &nodes, Room::healing(2));
+    let reads: Habit = || Pace {
+        upstream_ms: 480,
+        ..fast()
+    };
+    let mut room = Room::new(reads, &nodes, Room::healing(2));
     room.run(SECOND * 60);
     assert_eq!(room.named(), [(0, Bottleneck::Reading, false)]);
     assert_eq!(room.driver.failures(), []);
@@ -179,7 +199,7 @@ fn the_last_node_is_never_set_aside_nor_one_whose_data_others_would_miss() {
     room.run(SECOND * 60);
     assert_eq!(room.driver.failures(), []);
     let nodes: [Habit; 3] = [backed_up, slow_disk, fast];
-    let mut room = Room::new(backed_up, &nodes, Room::healing(0));
+    let mut room = Room::seen_fast(backed_up, &nodes, Room::healing(0));
     room.run(SECOND * 60);
     assert_eq!(room.named(), [(2, Bottleneck::Disk, false)]);
     assert_eq!(room.driver.failures(), []);
@@ -197,8 +217,59 @@ fn a_floor_of_the_operators_own_counts_and_off_sets_nobody_aside() {
             ..Room::healing(1)
         };
         let nodes: [Habit; 3] = [backed_up, slow_disk, fast];
-        let mut room = Room::new(backed_up, &nodes, config);
+        let mut room = Room::seen_fast(backed_up, &nodes, config);
         room.run(SECOND * 30);
         assert_eq!(!room.driver.failures().is_empty(), set_aside, "{min_rate:?}");
     }
+}
+
+#[test]
+fn the_golden_node_is_not_accused_while_its_producer_waits_for_room() {
+    // Nobody is at fault in particular: it reads at once and waits, and so do the nodes.
+    let nodes: [Habit; 3] = [fast; 3];
+    let mut room = Room::new(backed_up, &nodes, Room::healing(2));
+    room.run(SECOND * 60);
+    assert_eq!(room.named(), []);
+}
+
+#[test]
+fn where_nobody_was_seen_to_be_fast_the_node_behind_the_slow_line_is_asked_to_show_it_once() {
+    let before: Habit = before_slow_line;
+    let nodes: [Habit; 4] = [fast; 4];
+    let mut room = Room::new(before, &nodes, Room::healing(2));
+    room.run(SECOND * 60);
+    let asked = |conn| {
+        let sent = room.driver.sent_to(conn);
+        let holds = sent.iter().filter_map(|message| match message {
+            ToNode::Hold { millis, .. } => Some(*millis),
+            _ => None,
+        });
+        holds.collect::<Vec<u32>>()
+    };
+    assert_eq!([1, 2, 3, 4].map(asked), [vec![], vec![822], vec![], vec![]]);
+    assert_eq!(room.named(), [], "and what was not shown is held against nobody");
+}
+
+#[test]
+fn who_has_the_whole_stream_is_let_be() {
+    let nodes: [Habit; 3] = [backed_up, slow_disk, fast];
+    let mut room = Room::seen_fast(backed_up, &nodes, Room::healing(2));
+    let (now, stream, at) = (room.driver.now, room.stream, StreamOffset(room.at));
+    room.head = fast;
+    room.nodes = vec![fast, slow_disk, fast];
+    room.driver.run.handle_head_progress(now, stream, at, true);
+    for _ in 0..60 {
+        room.driver.pass(TICK, &[1, 2, 3]);
+        for (conn, habit) in [1, 2, 3].into_iter().zip(room.nodes.clone()) {
+            let progress = Progress {
+                stream,
+                received: at,
+                consumed: StreamOffset(0),
+                buffered: 0,
+                pace: habit(),
+            };
+            room.driver.says(conn, ToServer::Progress(progress));
+        }
+    }
+    assert_eq!(room.named(), []);
 }

@@ -159,6 +159,67 @@ fn a_stream_in_which_nothing_moves_ends_with_the_names_of_those_behind() {
     assert_eq!(driver.failures(), [(2, stalled)]);
 }
 
+/// A report of how far a node is; it waits for its predecessor if it has taken all.
+fn is_at(driver: &mut Driver, node: u64, stream: StreamId, received: u64, consumed: u64) {
+    let (received, consumed) = (StreamOffset(received), StreamOffset(consumed));
+    let pace = crate::pace::Pace {
+        elapsed_ms: 500,
+        upstream_ms: if received == consumed { 500 } else { 0 },
+        ..crate::pace::Pace::default()
+    };
+    driver.says(
+        node,
+        ToServer::Progress(Progress {
+            stream,
+            received,
+            consumed,
+            buffered: 0,
+            pace,
+        }),
+    );
+}
+
+#[test]
+fn those_below_one_that_stands_still_are_not_blamed_for_it() {
+    let mut driver = Driver::gathered(4, config());
+    let stream = driver.open_stream().stream;
+    let now = driver.now;
+    driver
+        .run
+        .handle_head_progress(now, stream, StreamOffset(900), false);
+    // The second one's disk hangs; the first one's window is full of what the second one has no room for.
+    let places = [(1, 700, 700), (2, 600, 100), (3, 600, 600), (4, 600, 600)];
+    let mut told = Duration::ZERO;
+    while told < limits::STREAM_STALL_TIMEOUT + SECOND * 6 {
+        for (node, received, consumed) in places {
+            is_at(&mut driver, node, stream, received, consumed);
+        }
+        driver.pass(SECOND, &[1, 2, 3, 4]);
+        told += SECOND;
+    }
+    let failed: Vec<u32> = driver.failures().into_iter().map(|(node, _)| node).collect();
+    assert_eq!(failed, [2]);
+}
+
+#[test]
+fn one_that_says_that_it_goes_back_and_forth_does_not_move() {
+    let mut driver = Driver::gathered(2, config());
+    let stream = driver.open_stream().stream;
+    let now = driver.now;
+    driver
+        .run
+        .handle_head_progress(now, stream, StreamOffset(900), false);
+    for half in 0..800 {
+        is_at(&mut driver, 1, stream, 900, half % 2);
+        driver.pass(SECOND / 2, &[1, 2]);
+        if !driver.failures().is_empty() {
+            break;
+        }
+    }
+    let failed: Vec<u32> = driver.failures().into_iter().map(|(node, _)| node).collect();
+    assert_eq!(failed, [1]);
+}
+
 #[test]
 fn a_producer_may_be_as_slow_as_it_likes() {
     let mut driver = Driver::gathered(1, config());

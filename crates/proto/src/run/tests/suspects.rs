@@ -83,6 +83,27 @@ fn a_server_that_was_away_reads_before_it_judges() {
     assert_eq!(driver.failures(), []);
 }
 
+/// By less than what counts as being away, but each time: a machine with forty times as much to do as it can.
+#[test]
+fn a_server_that_is_late_again_and_again_does_not_count_its_own_delay_as_silence() {
+    let (mut driver, stream) = healing(3);
+    driver.pass(SECOND, &[1, 2, 3]);
+    driver.loses_upstream(3, stream);
+    let begun = driver.now;
+    while driver.now < begun + limits::LINK_SILENCE * 2 {
+        driver.now = driver.run.poll_timeout().unwrap().max(driver.now) + limits::LINK_SILENCE * 2 / 5;
+        driver.run.handle_timeout(driver.now);
+        driver.drain();
+        [1, 3]
+            .into_iter()
+            .for_each(|conn| driver.says(conn, ToServer::Pong(0)));
+    }
+    assert_eq!(driver.failures(), []);
+    driver.pass(limits::LINK_SILENCE * 2, &[1, 3]);
+    let lost: Vec<u32> = driver.failures().into_iter().map(|(node, _)| node).collect();
+    assert_eq!(lost, [2], "when it is on time again, silence is silence");
+}
+
 #[test]
 fn a_link_that_breaks_again_and_again_costs_one_of_the_two_though_data_moves() {
     let (mut driver, stream) = healing(2);

@@ -1,0 +1,194 @@
+//! Who is said to hold up the chain: the right one, within 20 s, whatever is slow, wherever it is; and nobody where all are alike.
+
+use std::time::Duration;
+
+use super::{Accused, Fault, Planned, Report, Scenario, run};
+use crate::pace::Bottleneck;
+
+/// Payload of 100 and of 10 Mbit/s, bytes a second.
+const FAST: u64 = 11_800_000;
+const SLOW: u64 = 1_180_000;
+/// A slow one is named within this time.
+const SOON: Duration = Duration::from_secs(20);
+/// Generic streams begin within this time.
+const BEGUN: Duration = Duration::from_secs(1);
+
+/// Nodes that are all alike, in one stream of so many seconds at `rate`.
+fn alike(seed: u64, nodes: usize, rate: u64, secs: u64) -> Scenario {
+    let mut scenario = Scenario::quiet(seed, nodes);
+    (scenario.heal, scenario.generic, scenario.streams) = (true, true, 1);
+    scenario.stream_bytes = rate * secs;
+    scenario.block_bytes = 256 << 10;
+    scenario.window_bytes = 64 << 20;
+    scenario.link_rates = vec![rate; nodes];
+    scenario
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Line,
+    Port,
+    Disk,
+    Processor,
+}
+
+const KINDS: [Kind; 4] = [Kind::Line, Kind::Port, Kind::Disk, Kind::Processor];
+
+impl Kind {
+    fn slow(self, scenario: &mut Scenario, host: usize, rate: u64) {
+        match self {
+            Self::Line => scenario.link_rates[host - 1] = rate,
+            Self::Port => {
+                scenario.link_rates[host - 1] = rate;
+                scenario.both_ways = true;
+            }
+            Self::Disk => scenario.disk_rates[host - 1] = rate,
+            Self::Processor => scenario.processor_rates[host - 1] = rate,
+        }
+    }
+
+    const fn why(self) -> Bottleneck {
+        match self {
+            Self::Line | Self::Port => Bottleneck::Link,
+            Self::Disk => Bottleneck::Disk,
+            Self::Processor => Bottleneck::Processor,
+        }
+    }
+}
+
+fn ran(scenario: &Scenario) -> Report {
+    run(scenario, false).unwrap_or_else(|violation| panic!("{violation} in {scenario:?}"))
+}
+
+/// Only this one was accused, for this reason, in time.
+fn expect_only(report: &Report, host: usize, why: Bottleneck, by: Duration, what: &str) {
+    let slow = &report.slow;
+    assert!(
+        slow.iter().all(|said| (said.host, said.why) == (host, why)),
+        "{what}: {slow:?}"
+    );
+    assert!(slow.first().is_some_and(|said| said.at <= by), "{what}: {slow:?}");
+}
+
+#[test]
+fn a_slow_one_is_named_in_time_whatever_is_slow_and_wherever_it_is() {
+    for nodes in [3_usize, 8, 30] {
+        for kind in KINDS {
+            for host in [1, nodes.div_ceil(2), nodes] {
+                let mut scenario = alike(host as u64, nodes, FAST, 30);
+                kind.slow(&mut scenario, host, SLOW);
+                let what = format!("{kind:?} of {host} of {nodes}");
+                let report = ran(&scenario);
+                expect_only(&report, host, kind.why(), SOON + BEGUN, &what);
+                assert!(
+                    report.slow.iter().any(|said| said.set_aside),
+                    "{what}: {:?}",
+                    report.slow
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_slow_golden_node_is_named_and_nobody_else() {
+    for nodes in [1, 3, 8, 30] {
+        for rate in [SLOW, FAST / 3] {
+            let mut scenario = alike(nodes as u64, nodes, FAST, 30);
+            (scenario.golden_rate, scenario.stream_bytes) = (rate, rate * 40);
+            let report = ran(&scenario);
+            let what = format!("{nodes} nodes");
+            expect_only(&report, 0, Bottleneck::Reading, SOON + BEGUN, &what);
+        }
+    }
+}
+
+#[test]
+fn nobody_is_named_where_all_are_alike_however_their_lines_save_up() {
+    let bursts = [0, 16 << 10, 256 << 10, 1 << 20];
+    for seed in 0..60 {
+        let nodes = [3, 8, 30][seed % 3];
+        let rate = [1_250_000, FAST, 5_000_000][seed / 3 % 3];
+        let mut scenario = alike(seed as u64, nodes, rate, 40);
+        scenario.line_burst = bursts[seed % bursts.len()];
+        scenario.window_bytes = [8, 64][seed / 2 % 2] << 20;
+        if seed % 5 == 0 {
+            scenario.disk_rates = vec![rate / 2; nodes];
+        }
+        let report = ran(&scenario);
+        assert_eq!(report.slow, [], "seed {seed} {nodes} nodes");
+    }
+}
+
+/// One that becomes slow in the middle, when everybody's window is as it is in a long run.
+#[test]
+fn who_becomes_slow_later_is_named_in_time_too() {
+    for (host, fault, why) in [
+        (1, Fault::LineSlows(SLOW), Bottleneck::Link),
+        (4, Fault::LineSlows(SLOW), Bottleneck::Link),
+        (8, Fault::DiskSlows(SLOW), Bottleneck::Disk),
+    ] {
+        let mut scenario = alike(1, 8, FAST, 80);
+        let at = Duration::from_secs(20);
+        scenario.faults.push(Planned { host, at, fault });
+        expect_only(
+            &ran(&scenario),
+            host,
+            why,
+            at + SOON,
+            &format!("{fault:?} of {host}"),
+        );
+    }
+}
+
+/// The windows above it are full when it goes: what runs off then is nobody's fault.
+#[test]
+fn what_runs_off_after_a_slow_node_went_accuses_nobody() {
+    for host in [1, 2, 5, 8] {
+        let mut scenario = alike(1, 8, FAST, 90);
+        scenario.disk_rates[host - 1] = SLOW;
+        let report = ran(&scenario);
+        expect_only(&report, host, Bottleneck::Disk, SOON + BEGUN, &format!("{host}"));
+        let gone: Vec<&Accused> = report.slow.iter().filter(|said| said.set_aside).collect();
+        assert_eq!(gone.len(), 1);
+    }
+}
+
+#[test]
+fn who_has_the_whole_stream_or_needs_only_some_seconds_more_is_not_set_aside() {
+    // It fits the window: all is there at once, and the disk takes its time.
+    let mut scenario = alike(1, 3, FAST, 5);
+    scenario.disk_rates[1] = SLOW;
+    let report = ran(&scenario);
+    assert_eq!(report.slow, []);
+    assert_eq!(report.done, [true; 3]);
+    // 12 s are left when it could go.
+    let mut scenario = alike(1, 3, FAST, 5);
+    scenario.window_bytes = 8 << 20;
+    scenario.disk_rates[1] = SLOW * 2;
+    let report = ran(&scenario);
+    assert!(
+        report.slow.iter().all(|said| !said.set_aside),
+        "{:?}",
+        report.slow
+    );
+}
+
+/// A golden node on a slow port: the first one that hangs on it goes, and then it is clear whose port it is.
+#[test]
+fn the_sender_is_named_when_the_line_to_the_next_one_is_slow_too() {
+    let mut scenario = alike(1, 8, FAST, 60);
+    scenario.link_rates = vec![FAST; 8];
+    scenario.golden_port = SLOW;
+    let report = ran(&scenario);
+    let gone = report.slow.iter().filter(|said| said.set_aside).count();
+    assert!(gone <= 1, "{:?}", report.slow);
+    assert!(
+        report
+            .slow
+            .iter()
+            .any(|said| (said.host, said.why) == (0, Bottleneck::Sending)),
+        "{:?}",
+        report.slow
+    );
+}
