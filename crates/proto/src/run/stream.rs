@@ -350,7 +350,17 @@ impl Run {
             .filter(|node| is_active(node))
             .filter_map(|node| Some((*node, run.stands_still(now, *node, report)?)))
             .collect();
-        let cut_off = run.gets_nothing(now).filter(|_| still.is_empty());
+        // Who takes nothing is the reason for those that get nothing, and its time is up soon.
+        let is_reason = |node: &NodeId| {
+            let since = run.still.takes_nothing_since(*node);
+            !run.is_done(*node) && since.is_some_and(|since| now >= since + run.stall / 2)
+        };
+        let has_reason = run
+            .participants
+            .iter()
+            .filter(|node| is_active(node))
+            .any(is_reason);
+        let cut_off = run.gets_nothing(now).filter(|_| still.is_empty() && !has_reason);
         for (node, since) in still {
             self.give_up_still(now, node, since);
         }

@@ -149,7 +149,7 @@ fn a_slow_disk_is_named_then_set_aside_and_its_neighbours_are_joined() {
         room.driver.failures(),
         [(
             3,
-            "stream 1: too slow: its disk takes 10.0 MB/s, the others take 99.6; all 3 other nodes wait for it".to_owned()
+            "stream 1: too slow: its disk takes 10.0 MB/s, the others take 99.7; all 3 other nodes wait for it".to_owned()
         )]
     );
     let relinked = room.driver.sent_to(4).into_iter().any(|message| {
