@@ -40,6 +40,10 @@ const ASKED_AFTER: Duration = Duration::from_secs(2);
 const HELD_BYTES: u64 = 8 << 20;
 const MOST_HOLD_MS: u64 = 12_000;
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(300);
+/// A hold as short as this may be repeated some times after a short pause.
+const SHORT_HOLD_MS: u64 = 1500;
+const SHORT_HOLDS: u32 = 3;
+const SHORT_HOLD_PAUSE: Duration = Duration::from_secs(4);
 
 /// Under which rate a node that holds up the others is set aside (`--min-rate`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -83,7 +87,8 @@ pub(super) struct Paces {
     named: Vec<(NodeId, Bottleneck)>,
     /// From whom the lines were slow for which a node was set aside.
     slow_senders: Vec<NodeId>,
-    asked_at: Option<Duration>,
+    /// When a node was asked to show what its line can do, and how often.
+    asked: Option<(Duration, u32)>,
 }
 
 impl Paces {
@@ -362,12 +367,19 @@ impl Run {
         let Phase::Streaming(run) = &mut self.phase else {
             return;
         };
-        if run.head_ended || run.paces.asked_at.is_some_and(|at| now < at + ASKED_AGAIN_AFTER) {
+        let millis = HELD_BYTES.saturating_mul(1000) / found.rate.max(1);
+        let (asked_at, times) = run.paces.asked.unwrap_or_default();
+        // A small window shows little, and what it shows may fall between two reports.
+        let pause = if millis <= SHORT_HOLD_MS && times < SHORT_HOLDS {
+            SHORT_HOLD_PAUSE
+        } else {
+            ASKED_AGAIN_AFTER
+        };
+        if run.head_ended || (times > 0 && now < asked_at + pause) {
             return;
         }
-        run.paces.asked_at = Some(now);
+        run.paces.asked = Some((now, times + 1));
         let stream = run.stream;
-        let millis = HELD_BYTES.saturating_mul(1000) / found.rate.max(1);
         let millis = u32::try_from(millis.min(MOST_HOLD_MS)).unwrap_or_default();
         self.send(witness.node, ToNode::Hold { stream, millis });
     }
