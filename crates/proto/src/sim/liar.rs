@@ -201,5 +201,7 @@ fn any_pace(rng: &mut Rng) -> Pace {
         consumer_busy_ms: any(),
         link_busy_ms: any(),
         link_bytes: u64::from(any()),
+        processor_ms: u32::MAX,
+        ..Pace::default()
     }
 }

@@ -81,9 +81,10 @@ impl Peaks {
             link_bytes,
             ..
         } = self.sent;
-        let explained = saved + rate.saturating_mul(u64::from(elapsed_ms).max(LEAST_SPAN_MS)) / 1000;
+        let in_time = rate.saturating_mul(u64::from(elapsed_ms).max(LEAST_SPAN_MS)) / 1000;
+        let explained = in_time.saturating_add(saved);
         let beyond = link_bytes.saturating_sub(explained).saturating_mul(1000);
-        rate + beyond / u64::from(link_busy_ms.max(LEAST_BUSY_MS))
+        (beyond / u64::from(link_busy_ms.max(LEAST_BUSY_MS))).saturating_add(rate)
     }
 
     /// The least rate at which this came, however much of it was saved up in a line of `rate`: a token bucket of that
@@ -129,7 +130,7 @@ impl Track {
         }
         let (mut bytes, mut millis, mut count) = (0, 0, 0);
         for sample in self.samples.iter().rev() {
-            bytes += sample.received;
+            bytes = sample.received.saturating_add(bytes);
             millis += u64::from(sample.pace.elapsed_ms);
             count += 1;
             if let Some(index) = SPANS.iter().position(|span| *span == count) {
@@ -158,8 +159,8 @@ impl Track {
             self.samples.pop_front();
         }
         self.samples.iter().fold(Sample::default(), |mut total, sample| {
-            total.received += sample.received;
-            total.consumed += sample.consumed;
+            total.received = total.received.saturating_add(sample.received);
+            total.consumed = total.consumed.saturating_add(sample.consumed);
             total.pace += sample.pace;
             total
         })
