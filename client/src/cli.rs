@@ -68,9 +68,16 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) join_file: Option<PathBuf>,
 
-    /// Disk of this node that becomes the golden node's DRIVE: sda=/dev/nvme0n1 (repeatable)
+    /// Disk of this node that becomes the golden node's DRIVE: sda=/dev/nvme0n1, sda=/dev/disk/by-id/… (repeatable).
+    /// Without it the only disk that fits is taken; if several fit, or what fits is a part of LVM, RAID, ZFS, LUKS and the
+    /// like, none is
     #[arg(long = "disk", value_name = "DRIVE=DEVICE")]
     pub(crate) disks: Vec<DiskOption>,
+
+    /// Let a disk be taken without being named though it is a part of LVM, RAID, ZFS, LUKS and the like: for machines that
+    /// had such a system and are cloned anew. Disks in use are never taken
+    #[arg(long)]
+    pub(crate) erase_members: bool,
 
     /// Directory under which the new file systems are mounted during the run
     #[arg(long, value_name = "DIR", default_value = DEFAULT_MOUNT_DIR)]

@@ -71,6 +71,28 @@ pub(crate) fn run(session: &Session<'_>, consumer: &Consumer) -> Result<(), Fail
     }
 }
 
+/// Looks whether an output could be written at all, before anybody waits for this node. Nothing is opened or made.
+///
+/// # Errors
+/// `--output` names a directory, or something in a directory that is not there.
+pub(crate) fn check(consumer: &Consumer) -> anyhow::Result<()> {
+    let Consumer::File(path) = consumer else {
+        return Ok(());
+    };
+    if path.is_dir() {
+        bail!("--output {}: is a directory; name a file in it", path.display());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match parent {
+        Some(parent) if !parent.is_dir() => bail!(
+            "--output {}: there is no directory {}: make it first",
+            path.display(),
+            parent.display()
+        ),
+        _ => Ok(()),
+    }
+}
+
 fn take_stream(
     session: &Session<'_>,
     consumer: &Consumer,
@@ -248,5 +270,14 @@ mod tests {
         target.file.write_all(b"gone").unwrap();
         target.complete().unwrap();
         assert!(Target::open(Path::new("/")).is_err());
+        let check = |path: &str| check(&Consumer::File(path.into()));
+        assert!(check("/dev/null").is_ok() && check("image").is_ok());
+        assert!(check("/").unwrap_err().to_string().contains("is a directory"));
+        assert!(
+            check("/nosuch/image")
+                .unwrap_err()
+                .to_string()
+                .contains("no directory /nosuch")
+        );
     }
 }

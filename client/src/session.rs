@@ -82,6 +82,11 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 pub(crate) fn run_with(options: &Options, setup: Setup) -> Result<(), Failure> {
     let mode = Mode::of(options).map_err(Failure::Usage)?;
     let mut config = settings::node_config(options).map_err(Failure::Usage)?;
+    match &mode {
+        Mode::Clone => clone::check_options(options, setup.system == System::Full),
+        Mode::Generic(consumer) => generic::check(consumer),
+    }
+    .map_err(Failure::Usage)?;
     let log = settings::log_file(options).map_err(Failure::Usage)?;
     if mode == Mode::Clone {
         clone::enter().map_err(Failure::NothingDone)?;

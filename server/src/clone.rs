@@ -16,6 +16,7 @@ use ka_postinstall::chroot;
 use ka_postinstall::golden_boot::{self, Known};
 use ka_postinstall::root::Root;
 use ka_proto::StreamName;
+use ka_status::erasing::Erasing;
 use ka_status::report::{Digest, NodePlan};
 use ka_status::run::RunEvent;
 use ka_status::summary::GoldenTotals;
@@ -186,18 +187,23 @@ fn prepare(run: &mut Run<'_>, spec: &InstallSpec) -> Result<()> {
         what: "sending partitions, file systems and mounts".into(),
         expected_bytes: None,
     });
+    let mut erasing = Erasing::default();
     for (node, payload) in run.survivors(run.server.prepare(spec.to_json()?)?)? {
         let Some(node) = run.monitor.node(node.id.0) else {
             continue;
         };
         run.monitor.emit(&match NodePlan::decode(&payload) {
-            Ok(plan) => RunEvent::NodePrepared { node, plan },
+            Ok(plan) => {
+                erasing.add(&node.name, &plan);
+                RunEvent::NodePrepared { node, plan }
+            }
             // It has checked its own plan; that we cannot show it is no reason to leave it out.
             Err(error) => RunEvent::Warning {
                 text: format!("{node}: {error}"),
             },
         });
     }
+    run.monitor.emit(&RunEvent::Erasing { erasing });
     Ok(())
 }
 

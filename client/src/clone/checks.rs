@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use ka_disk::fs;
-use ka_disk::inventory::{self, Choice, Disk};
+use ka_disk::inventory::{self, Choice, Disk, Wishes};
 use ka_disk::spec::InstallSpec;
 use ka_disk::table;
 use ka_host::{kernel, mountinfo, system};
@@ -13,7 +13,7 @@ use ka_status::text::size;
 
 use super::held::HeldDisk;
 use super::plan::{ClonePlan, PlannedDisk};
-use crate::cli::Options;
+use crate::cli::{DiskOption, Options};
 
 /// Memory that a node needs beside its buffer, in bytes: writers with a block each, the tools, the kernel.
 const WORKING_MEMORY_BYTES: u64 = 48 << 20;
@@ -35,7 +35,11 @@ pub(crate) fn choose_disks(spec: &InstallSpec, options: &Options) -> anyhow::Res
         .map(|option| (option.drive.clone(), device(&option.device)))
         .collect();
     let disks = inventory::disks(&named)?;
-    Ok(inventory::choose(spec, &disks, &overrides)?)
+    let wishes = Wishes {
+        disks: overrides,
+        erase_members: options.erase_members,
+    };
+    Ok(inventory::choose(spec, &disks, &wishes)?)
 }
 
 /// Checks this machine against the plan and takes the disks, so that nobody else does.
@@ -46,7 +50,79 @@ pub(crate) fn check(plan: &ClonePlan, options: &Options) -> anyhow::Result<Vec<H
     fs::check_node(&plan.spec)?;
     check_mount_dir(&plan.mount_dir)?;
     check_memory(system::available_memory_bytes(), options.buffer.0 as u64)?;
+    let hold = |planned: &PlannedDisk| HeldDisk::hold_chosen(&planned.disk);
     plan.disks.iter().map(hold).collect()
+}
+
+/// What the options say about this node's disks and directories, checked before anybody waits for this node: a
+/// contradiction, a disk that is not there, a directory that cannot be used. `looks`: the disks are here already (a node
+/// that was booted into memory gets its drivers after it has joined).
+///
+/// # Errors
+/// The option, what is wrong and what to do.
+pub(crate) fn check_options(options: &Options, looks: bool) -> anyhow::Result<()> {
+    check_mount_dir(&options.mount_dir)?;
+    check_pairs(&options.disks)?;
+    if !looks {
+        return Ok(());
+    }
+    options.disks.iter().try_for_each(check_disk)
+}
+
+/// One disk for a drive, one drive for a disk: whatever names lead to the disk.
+fn check_pairs(options: &[DiskOption]) -> anyhow::Result<()> {
+    for (index, option) in options.iter().enumerate() {
+        for before in &options[..index] {
+            let is_same_disk = is_same(&before.device, &option.device);
+            if before.drive == option.drive && !is_same_disk {
+                bail!(
+                    "--disk names two devices for {}: {} and {}; give one",
+                    option.drive,
+                    before.device.display(),
+                    option.device.display()
+                );
+            }
+            if before.drive != option.drive && is_same_disk {
+                bail!(
+                    "--disk gives one disk to two drives: {}={} and {}={}; each drive needs a disk of its own",
+                    before.drive,
+                    before.device.display(),
+                    option.drive,
+                    option.device.display()
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    let numbers = |path: &Path| inventory::numbers_of(&path.to_string_lossy());
+    one == other || numbers(one).is_some_and(|found| Some(found) == numbers(other))
+}
+
+fn check_disk(option: &DiskOption) -> anyhow::Result<()> {
+    let named = option.device.to_string_lossy().into_owned();
+    let said = format!("--disk {}={named}", option.drive);
+    let disks = inventory::disks(std::slice::from_ref(&named))?;
+    let Some(numbers) = inventory::numbers_of(&named) else {
+        let here: Vec<_> = disks.iter().map(|disk| disk.path.display().to_string()).collect();
+        let here = if here.is_empty() {
+            "there is none here".to_owned()
+        } else {
+            format!("here are {}", here.join(", "))
+        };
+        let what = if option.device.exists() {
+            "that is no disk"
+        } else {
+            "there is no such disk"
+        };
+        bail!("{said}: {what}; {here}");
+    };
+    if !disks.iter().any(|disk| disk.numbers == numbers) {
+        bail!("{said}: that is no whole disk; name the disk and not a partition of it");
+    }
+    Ok(())
 }
 
 /// Only root may do any of it; without this the first message would be about some device's permissions. And what the kernel
@@ -92,17 +168,6 @@ fn partuuids(disk: &Disk) -> Option<Vec<String>> {
         Ok(None) => Some(Vec::new()),
         Err(_) => None,
     }
-}
-
-fn hold(planned: &PlannedDisk) -> anyhow::Result<HeldDisk> {
-    let held = HeldDisk::hold(&planned.disk.path)?;
-    if (held.bytes(), held.sector_size()) != (planned.disk.bytes, planned.disk.sector_size) {
-        bail!(
-            "{} changed while it was looked at: try again",
-            planned.disk.path.display()
-        );
-    }
-    Ok(held)
 }
 
 fn check_mount_dir(dir: &Path) -> anyhow::Result<()> {
@@ -165,6 +230,53 @@ mod tests {
         );
         assert!(check_memory(Some(512 << 20), 64 << 20).is_ok());
         assert!(check_memory(None, 64 << 20).is_ok());
+    }
+
+    fn pairs(texts: &[&str]) -> Result<(), String> {
+        let options: Vec<DiskOption> = texts.iter().map(|text| text.parse().unwrap()).collect();
+        check_pairs(&options).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_told_with_both_sides() {
+        let error = pairs(&["sda=/dev/loop8", "sda=/dev/loop9"]).unwrap_err();
+        assert_eq!(
+            error,
+            "--disk names two devices for sda: /dev/loop8 and /dev/loop9; give one"
+        );
+        let error = pairs(&["sda=nosuch", "sdb=/dev/nosuch"]).unwrap_err();
+        assert!(error.contains("sda=/dev/nosuch and sdb=/dev/nosuch"), "{error}");
+        pairs(&["sda=/dev/loop8", "sda=loop8", "sdb=loop9"]).unwrap();
+    }
+
+    #[test]
+    fn one_disk_is_one_disk_by_whatever_name() {
+        let disk = ka_host::loopdev::LoopDevice::scratch(8 << 20, 512).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("wwn-0x5000");
+        std::os::unix::fs::symlink(disk.path(), &link).unwrap();
+        let (plain, link) = (disk.path().display(), link.display());
+        let error = pairs(&[&format!("sda={plain}"), &format!("sdb={link}")]).unwrap_err();
+        assert!(error.contains("one disk to two drives"), "{error}");
+        pairs(&[&format!("sda={plain}"), &format!("sda={link}")]).unwrap();
+        check_disk(&format!("sda={link}").parse().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_disk_that_is_not_there_or_no_disk_is_told_before_joining() {
+        let check = |text: &str| check_disk(&text.parse().unwrap()).unwrap_err().to_string();
+        let error = check("sda=/dev/nosuch");
+        assert!(
+            error.starts_with("--disk sda=/dev/nosuch: there is no such disk; here are /dev/"),
+            "{error}"
+        );
+        assert!(check("sda=/dev/null").contains("that is no disk"));
+        let disk = ka_host::loopdev::LoopDevice::scratch(16 << 20, 512).unwrap();
+        let file = ka_host::block::open_exclusive(disk.path()).unwrap();
+        ka_host::blkpg::add(&file, 1, 1 << 20, 8 << 20).unwrap();
+        drop(file);
+        let error = check(&format!("sda={}p1", disk.path().display()));
+        assert!(error.contains("name the disk and not a partition"), "{error}");
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! A disk that this run holds: locked, checked again before the first write, with partitions that only the
 //! kernel knows until the table is written.
 //!
+//! Held is the disk, not its name: the open descriptor keeps the kernel from giving its number and name to another one,
+//! and every later use of a name is compared with the descriptor. Until the first write the disk is also claimed
+//! (`O_EXCL`), so that nobody mounts a part of it between the checks and go.
+//!
 //! The lock is flock(2) on the whole disk, the one that udev respects
 //! (<https://systemd.io/BLOCK_DEVICE_LOCKING>): without it udev would read the disk again after our first
 //! write, find no table, and remove the partitions from under us.
@@ -13,6 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use ka_disk::inventory::Disk;
 use ka_disk::layout::PartitionPlan;
 use ka_disk::table::{KnownType, Partition, TableKind};
 use ka_host::{blkpg, block};
@@ -35,6 +40,8 @@ const REMOVE_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct HeldDisk {
     path: PathBuf,
     file: File,
+    /// The kernel's claim for this run, until there are partitions of ours that are to be mounted.
+    claim: Option<File>,
     bytes: u64,
     sector_size: u32,
     state: State,
@@ -81,21 +88,42 @@ impl HeldDisk {
         let opened = OpenOptions::new().read(true).write(true).open(path);
         let file = opened.with_context(|| format!("opening {}", path.display()))?;
         lock(&file, path)?;
-        check_unused(path)?;
+        let claim = claim(path)?;
         if !file
             .metadata()
             .is_ok_and(|meta| meta.file_type().is_block_device())
         {
             bail!("{} is not a block device", path.display());
         }
+        check_same(&file, &claim, path)?;
         let (bytes, sector_size) = measure(&file, path)?;
         Ok(Self {
             path: path.to_owned(),
             file,
+            claim: Some(claim),
             bytes,
             sector_size,
             state: State::AsFound,
         })
+    }
+
+    /// Takes the disk that was chosen, and no other that has come to its name since.
+    ///
+    /// # Errors
+    /// As [`Self::hold`], or it is another disk now.
+    pub(crate) fn hold_chosen(disk: &Disk) -> anyhow::Result<Self> {
+        let held = Self::hold(&disk.path)?;
+        let seq = block::disk_seq(&held.file);
+        let is_same = block::numbers(&held.file).ok() == Some(disk.numbers)
+            && (held.bytes, held.sector_size) == (disk.bytes, disk.sector_size)
+            && (seq.is_none() || disk.seq.is_none() || seq == disk.seq);
+        if !is_same {
+            bail!(
+                "{} is another disk than the one that was chosen a moment ago: try again",
+                disk.path.display()
+            );
+        }
+        Ok(held)
     }
 
     /// Its device node.
@@ -103,22 +131,14 @@ impl HeldDisk {
         &self.path
     }
 
-    /// Size in bytes.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Logical sector size in bytes.
-    pub(crate) fn sector_size(&self) -> u32 {
-        self.sector_size
-    }
-
     /// Makes sure that the disk is still the one that was checked, and still unused. Nothing is written.
     ///
     /// # Errors
     /// What changed.
     pub(crate) fn recheck(&self) -> anyhow::Result<()> {
-        check_unused(&self.path)?;
+        // Whoever holds the claim knows that nobody else uses the disk; only its name may have moved.
+        let named = File::open(&self.path).with_context(|| format!("opening {}", self.path.display()))?;
+        check_same(&self.file, &named, &self.path)?;
         let now = measure(&self.file, &self.path)?;
         let before = (self.bytes, self.sector_size);
         if now != before {
@@ -142,6 +162,8 @@ impl HeldDisk {
     pub(crate) fn partition(&mut self, plan: &PartitionPlan) -> anyhow::Result<()> {
         blkpg::del_all(&self.file, &self.path)
             .with_context(|| format!("{} is in use", self.path.display()))?;
+        // There is nothing left that could be mounted; what comes now is ours to format and mount.
+        self.claim = None;
         // From the first write on there is something to undo.
         self.state = State::Partitioned {
             plan: plan.clone(),
@@ -177,9 +199,18 @@ impl HeldDisk {
     /// Device node of a partition that the kernel was given, waited for where udev makes it.
     ///
     /// # Errors
-    /// A node that does not appear.
+    /// A node that does not appear, or that leads to another disk.
     pub(crate) fn node_of(&self, number: u32) -> anyhow::Result<PathBuf> {
-        Ok(blkpg::node_of(&self.path, number)?)
+        let node = blkpg::node_of(&self.path, number)?;
+        let disk =
+            block::numbers(&self.file).with_context(|| format!("looking at {}", self.path.display()))?;
+        match blkpg::disk_of(&node) {
+            Some(found) if found != disk => bail!(
+                "{} is a partition of another disk than the one that was taken",
+                node.display()
+            ),
+            _ => Ok(node),
+        }
     }
 
     /// Writes a table with the planned partitions from which nothing boots, for the tools of boot loaders.
@@ -391,15 +422,25 @@ impl Drop for HeldDisk {
 
 /// The kernel refuses an exclusive opener while the disk or a partition of it is mounted (anywhere), swap, or
 /// held by device mapper, md or another exclusive opener.
-fn check_unused(path: &Path) -> anyhow::Result<()> {
+fn claim(path: &Path) -> anyhow::Result<File> {
     match block::open_exclusive(path) {
-        Ok(_) => Ok(()),
+        Ok(file) => Ok(file),
         Err(error) if error.source.kind() == io::ErrorKind::ResourceBusy => bail!(
             "{} is in use (mounted, swap, or part of RAID or LVM); free it, or choose another disk with --disk",
             path.display()
         ),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Makes sure that a name still leads to the device that is held.
+fn check_same(held: &File, named: &File, path: &Path) -> anyhow::Result<()> {
+    let numbers =
+        |file: &File| block::numbers(file).with_context(|| format!("looking at {}", path.display()));
+    if numbers(held)? == numbers(named)? {
+        return Ok(());
+    }
+    bail!("{} is the name of another disk now: try again", path.display())
 }
 
 /// Size of the disk and of its logical sectors, in bytes.

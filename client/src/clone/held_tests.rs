@@ -119,11 +119,60 @@ fn a_disk_that_somebody_uses_is_refused() {
     drop(user);
 
     let held = HeldDisk::hold(device.path()).unwrap();
-    let user = block::open_exclusive(device.path()).unwrap();
-    assert!(held.recheck().is_err(), "taken between check and go");
-    assert!(!held.is_touched());
-    drop(user);
+    assert!(
+        block::open_exclusive_read_only(device.path()).is_err(),
+        "nobody takes it between check and go"
+    );
     held.recheck().unwrap();
+    assert!(!held.is_touched());
+}
+
+/// A name of our own that can be given to another disk, as the kernel's names are at the next boot.
+fn renamed(dir: &Path, device: &LoopDevice) -> PathBuf {
+    let name = dir.join("sda");
+    std::fs::remove_file(&name).ok();
+    std::os::unix::fs::symlink(device.path(), &name).unwrap();
+    name
+}
+
+fn chosen(path: &Path) -> Disk {
+    let name = path.display().to_string();
+    let disks = ka_disk::inventory::disks(std::slice::from_ref(&name)).unwrap();
+    let numbers = ka_disk::inventory::numbers_of(&name).unwrap();
+    let disk = disks.into_iter().find(|disk| disk.numbers == numbers).unwrap();
+    Disk {
+        path: path.to_owned(),
+        ..disk
+    }
+}
+
+#[test]
+fn a_name_that_means_another_disk_by_now_is_refused_before_anything_is_written() {
+    let (one, other) = (disk(512), disk(512));
+    let dir = tempfile::tempdir().unwrap();
+    let name = renamed(dir.path(), &one);
+    let was_chosen = chosen(&name);
+    renamed(dir.path(), &other);
+    let error = HeldDisk::hold_chosen(&was_chosen).unwrap_err().to_string();
+    assert!(
+        error.contains("another disk than the one that was chosen"),
+        "{error}"
+    );
+
+    renamed(dir.path(), &one);
+    let mut held = HeldDisk::hold_chosen(&was_chosen).unwrap();
+    renamed(dir.path(), &other);
+    let error = held.recheck().unwrap_err().to_string();
+    assert!(error.contains("the name of another disk now"), "{error}");
+    renamed(dir.path(), &one);
+    held.partition(&plan(512)).unwrap();
+    let numbers = [1_u32, 2, 5, 6];
+    assert_eq!(kernel_numbers(&one), numbers);
+    let file = File::options().read(true).write(true).open(other.path()).unwrap();
+    blkpg::add(&file, 1, 1 << 20, 8 << 20).unwrap();
+    renamed(dir.path(), &other);
+    let error = held.node_of(1).unwrap_err().to_string();
+    assert!(error.contains("a partition of another disk"), "{error}");
 }
 
 #[test]

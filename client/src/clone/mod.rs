@@ -28,6 +28,7 @@ use ka_status::text::error_line;
 use ka_transport::Order;
 
 use self::build::{BUILD, Installation};
+pub(crate) use self::checks::check_options;
 pub(crate) use self::facts::Me;
 use self::finish::{COMMIT, FINISH};
 use self::held::HeldDisk;
@@ -204,7 +205,9 @@ fn try_prepare(session: &Session<'_>, payload: &[u8]) -> Result<(ClonePlan, Vec<
         let spec = InstallSpec::from_json(payload)?;
         let choices = checks::choose_disks(&spec, options)?;
         for choice in &choices {
-            journal.news(Step::ChooseDisks, format!("{} for {}", choice.disk, choice.drive));
+            let (disk, drive) = (&choice.disk, &choice.drive);
+            let text = format!("{disk} for {drive}; it now holds {}", disk.contents);
+            journal.news(Step::ChooseDisks, text);
         }
         Ok((spec, choices))
     })?;

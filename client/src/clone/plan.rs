@@ -136,11 +136,7 @@ impl ClonePlan {
         for disk in &self.disks {
             let count = disk.partitions.partitions().len();
             let path = disk.disk.path.display();
-            actions.push(format!(
-                "erase {path} ({}), which becomes {}",
-                size(disk.disk.bytes),
-                disk.drive
-            ));
+            actions.push(disk.erasing());
             actions.push(format!(
                 "make {count} partitions on {path} ({})",
                 disk.partitions.table.kind
@@ -198,6 +194,29 @@ impl ClonePlan {
 }
 
 impl PlannedDisk {
+    /// `erase /dev/sda (2.0 GiB), which now holds: gpt, ext4 "root"; it becomes sda`.
+    pub(crate) fn erasing(&self) -> String {
+        let (path, bytes) = (self.disk.path.display(), size(self.disk.bytes));
+        if self.disk.contents.is_empty() {
+            return format!(
+                "erase {path} ({bytes}), which is empty; it becomes {}",
+                self.drive
+            );
+        }
+        let contents = &self.disk.contents;
+        format!(
+            "erase {path} ({bytes}), which now holds: {contents}; it becomes {}",
+            self.drive
+        )
+    }
+
+    fn holds(&self) -> String {
+        if self.disk.contents.is_empty() {
+            return String::new();
+        }
+        self.disk.contents.to_string()
+    }
+
     /// As the server and the operator see it.
     pub(crate) fn summary(&self) -> DiskPlan {
         let identity = format!("{} {}", self.disk.model, self.disk.serial);
@@ -207,6 +226,7 @@ impl PlannedDisk {
             disk_bytes: self.disk.bytes,
             sector_size_bytes: self.disk.sector_size,
             identity: identity.trim().to_owned(),
+            holds: self.holds(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ka_disk::contents::Contents;
 use ka_disk::desc::Desc;
 use ka_disk::fs::ToolVersions;
 use ka_disk::inventory::{Choice, Disk};
@@ -91,9 +92,13 @@ fn choice(bytes: u64, sector_size: u32) -> Vec<Choice> {
         sector_size,
         model: "Fast".into(),
         serial: "S1".into(),
+        wwid: String::new(),
+        numbers: (259, 0),
+        seq: None,
         removable: false,
         named_only: false,
         in_use: None,
+        contents: Contents::default(),
     };
     vec![Choice {
         drive: "sda".into(),

@@ -21,6 +21,8 @@ pub(crate) struct CommandLine {
     pub(crate) session: String,
     /// `ka.disk=DRIVE=DEVICE`, repeatable.
     pub(crate) disks: Vec<String>,
+    /// `ka.erase-members`.
+    pub(crate) erase_members: bool,
     /// `ka.name=NAME`.
     pub(crate) name: Option<String>,
     /// `ka.ip=`.
@@ -67,6 +69,7 @@ impl CommandLine {
             server: None,
             session: DEFAULT_SESSION.to_owned(),
             disks: Vec::new(),
+            erase_members: false,
             name: None,
             ip: Addressing::Dhcp,
             shell: false,
@@ -90,6 +93,7 @@ impl CommandLine {
         match (key, given) {
             ("kamethod", _) => self.kamethod = true,
             ("ka.shell", _) => self.shell = !matches!(given, Some("no" | "0")),
+            ("ka.erase-members", _) => self.erase_members = !matches!(given, Some("no" | "0")),
             ("ka.reboot", Some("no" | "0")) => self.reboot = false,
             ("ka.reboot", Some("yes" | "1")) => self.reboot = true,
             ("ka.server", Some(server)) if is_server(server) => self.server = Some(server.to_owned()),

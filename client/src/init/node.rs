@@ -157,6 +157,9 @@ fn options(line: &CommandLine, online: &Online, name: &str, memory_bytes: Option
     for disk in &line.disks {
         add("--disk", disk.clone());
     }
+    if line.erase_members {
+        words.push("--erase-members".to_owned());
+    }
     words
 }
 
@@ -185,7 +188,8 @@ mod tests {
     #[test]
     fn the_nodes_options_are_those_of_an_ordinary_client() {
         let line = CommandLine::parse(
-            "kamethod ka.server=10.0.1.1 ka.session=room ka.disk=sda=/dev/vda ka.disk=sdb=/dev/vdb",
+            "kamethod ka.server=10.0.1.1 ka.session=room ka.disk=sda=/dev/vda ka.disk=sdb=/dev/vdb \
+             ka.erase-members",
         );
         let words = options(&line, &online(), "node7", Some(1 << 30));
         let Parsed::Options(options) = cli::parse(words.into_iter().map(Into::into)) else {
@@ -198,6 +202,7 @@ mod tests {
         );
         assert_eq!(options.listen, Some([10, 0, 1, 9].into()));
         assert_eq!((options.disks.len(), options.retries), (2, 5));
+        assert!(options.erase_members);
         assert_eq!(options.buffer.0, 64 << 20);
         assert!(options.no_reboot, "the first process does that");
     }

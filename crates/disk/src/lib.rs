@@ -3,6 +3,7 @@
 //! [`desc`] is the operator's file, [`table`] what stands on a disk, [`layout`] the plan that leads
 //! from one to the other.
 
+pub mod contents;
 pub mod desc;
 pub mod fs;
 pub mod fstab;

@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -134,6 +135,16 @@ pub fn node_of(disk_path: &Path, number: u32) -> Result<PathBuf, HostError> {
     Ok(path)
 }
 
+/// Major and minor number of the disk that a partition's device node belongs to; `None` where the kernel does not tell.
+#[must_use]
+pub fn disk_of(partition: &Path) -> Option<(u32, u32)> {
+    let device = fs::metadata(partition).ok()?.rdev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let text = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/../dev")).ok()?;
+    let (major, minor) = text.trim().split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
 fn read_partition(dir: &Path) -> Option<KernelPartition> {
     let number = |file: &str| {
         fs::read_to_string(dir.join(file))
@@ -192,7 +203,9 @@ mod tests {
             (seen[1].number, seen[1].start_bytes, seen[1].len_bytes),
             (5, 16 << 20, 32 << 20)
         );
-        assert!(node_of(device.path(), 5).unwrap().exists());
+        let node = node_of(device.path(), 5).unwrap();
+        assert!(node.exists());
+        assert_eq!(disk_of(&node), Some(block::numbers(&disk).unwrap()));
         assert!(add(&disk, 2, 2 << 20, 1 << 20).is_err(), "overlaps partition 1");
         del_all(&disk, device.path()).unwrap();
         assert_eq!(list(device.path()).unwrap(), []);

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -20,6 +20,7 @@ mod ioctl {
     nix::ioctl_read_bad!(blksszget, nix::libc::BLKSSZGET, nix::libc::c_int);
     nix::ioctl_read!(blkgetsize64, 0x12, 114, usize);
     nix::ioctl_none!(blkflsbuf, 0x12, 97);
+    nix::ioctl_read!(blkgetdiskseq, 0x12, 128, u64);
     nix::ioctl_write_ptr_bad!(blkzeroout, nix::request_code_none!(0x12, 127), [u64; 2]);
 }
 
@@ -80,6 +81,29 @@ pub fn size_bytes(file: &File) -> io::Result<u64> {
     // SAFETY: BLKGETSIZE64 writes one u64, which `size_t` is on all 64-bit systems, into live memory.
     unsafe { ioctl::blkgetsize64(file.as_raw_fd(), &raw mut size) }?;
     Ok(size as u64)
+}
+
+/// Major and minor number of an open block device.
+///
+/// # Errors
+/// What the kernel says; `InvalidInput` for anything that is no block device.
+pub fn numbers(file: &File) -> io::Result<(u32, u32)> {
+    let meta = file.metadata()?;
+    if !meta.file_type().is_block_device() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a block device"));
+    }
+    let device = meta.rdev();
+    Ok((rustix::fs::major(device), rustix::fs::minor(device)))
+}
+
+/// The number that the kernel has given to this disk and gives to no other before the next boot; `None` before Linux
+/// 5.15.
+#[must_use]
+pub fn disk_seq(file: &File) -> Option<u64> {
+    let mut seq = 0;
+    // SAFETY: BLKGETDISKSEQ writes one u64 into live memory.
+    unsafe { ioctl::blkgetdiskseq(file.as_raw_fd(), &raw mut seq) }.ok()?;
+    Some(seq)
 }
 
 /// Logical sector size in bytes: 512 or 4096. A regular file counts as 512.

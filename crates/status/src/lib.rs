@@ -11,6 +11,7 @@
 
 mod board;
 pub mod boot;
+pub mod erasing;
 pub mod event;
 pub mod exec;
 pub mod option;

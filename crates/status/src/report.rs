@@ -54,6 +54,9 @@ pub struct DiskPlan {
     /// Model and serial, where the kernel knows them.
     #[serde(default)]
     pub identity: String,
+    /// The contents before the run, `gpt, ext4 "root"`; empty for an empty disk.
+    #[serde(default)]
+    pub holds: String,
 }
 
 /// What a node did, sent once at its end.
@@ -275,7 +278,12 @@ impl fmt::Display for ReadBackReport {
 
 impl DiskPlan {
     fn make_printable(&mut self) {
-        for text in [&mut self.drive, &mut self.device, &mut self.identity] {
+        for text in [
+            &mut self.drive,
+            &mut self.device,
+            &mut self.identity,
+            &mut self.holds,
+        ] {
             *text = printable(text);
         }
     }
@@ -355,6 +363,7 @@ mod tests {
                 disk_bytes: 4 << 30,
                 sector_size_bytes: 4096,
                 identity: String::new(),
+                holds: "ext4 \u{1b}[2J".into(),
             }],
             streams: vec![StreamReport {
                 name: "kainstall2".into(),

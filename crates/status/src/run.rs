@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::boot::{BootServing, MachineNews, MachineRef, SeenBy};
+use crate::erasing::Erasing;
 use crate::event::NodeEvent;
 use crate::exec::OperatorExec;
 use crate::report::{NodePlan, NodeReport};
@@ -167,6 +168,12 @@ pub enum RunEvent {
         node: NodeRef,
         /// Its plan.
         plan: NodePlan,
+    },
+    /// Every node has checked everything: these disks are erased next.
+    Erasing {
+        /// Which.
+        #[serde(flatten)]
+        erasing: Erasing,
     },
     /// A node said something about its work.
     NodeStep {

@@ -21,7 +21,7 @@ pub(crate) use ext::wanted_inodes;
 
 pub use check::{RequiredTool, check_node, required_tools};
 pub use mkfs::{check_label, mkfs_plan};
-pub use probe::{DeviceIdentity, probe};
+pub use probe::{DeviceIdentity, probe, probe_area};
 pub use swap_file::{SwapFileError, make_swap_file};
 pub use tools::{ToolVersion, ToolVersions};
 

@@ -49,6 +49,24 @@ pub fn probe(device: &Path) -> Result<DeviceIdentity, FsError> {
     Ok(parse_export(device, &output.text()))
 }
 
+/// The same for `len_bytes` of a disk or image from `start_bytes` on: a partition needs no device node then.
+///
+/// # Errors
+/// As [`probe`].
+pub fn probe_area(disk: &Path, start_bytes: u64, len_bytes: u64) -> Result<DeviceIdentity, FsError> {
+    let described = format!("looking for a file system on {}", disk.display());
+    let (offset, size) = (start_bytes.to_string(), len_bytes.to_string());
+    let output = Tool::new("blkid")
+        .describe(described)
+        .args(["-p", "-d", "-o", "export", "-O", &offset, "-S", &size, "--"])
+        .arg(disk)
+        .accept(NOTHING_FOUND)
+        .accept(AMBIVALENT)
+        .timeout(BLKID_LIMIT)
+        .run()?;
+    Ok(parse_export(disk, &output.text()))
+}
+
 fn parse_export(device: &Path, text: &str) -> DeviceIdentity {
     let values: HashMap<&str, String> = text
         .lines()

@@ -1,6 +1,7 @@
 //! Which disk becomes which drive: a pure rule.
 
-use super::scan::kernel_name;
+use super::matching::{Undecided, only_way};
+use super::scan::Named;
 use super::{Choice, Disk};
 use crate::layout::{self, Geometry};
 use crate::spec::{DriveSpec, InstallSpec, check_fit};
@@ -16,7 +17,7 @@ pub enum ChooseError {
         /// What there is.
         known: String,
     },
-    /// The disk that was named, by `--disk` or by having the golden name, cannot be taken.
+    /// The disk that was named, or that has the golden name and is in use, cannot be taken.
     #[error("{disk} cannot become {drive}: {reason}; name another with --disk {drive}=/dev/…{candidates}")]
     Unsuitable {
         /// Golden name of the drive.
@@ -36,8 +37,21 @@ pub enum ChooseError {
         /// The disks, one a line, with what is against each.
         candidates: String,
     },
-    /// Several disks fit.
-    #[error("several disks could become {drive}: say which with --disk {drive}=/dev/…{candidates}")]
+    /// Two options name a disk for one drive.
+    #[error("--disk names two disks for {drive}: {first} and {second}; give one")]
+    Contradiction {
+        /// Golden name of the drive.
+        drive: String,
+        /// One disk.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// Several disks fit, or one does that is not empty beside another that only its present use keeps.
+    #[error(
+        "several disks could become {drive}: say which with --disk {drive}=/dev/… (disk={drive}=/dev/… in a list of \
+         nodes){candidates}"
+    )]
     Ambiguous {
         /// Golden name of the drive.
         drive: String,
@@ -46,118 +60,203 @@ pub enum ChooseError {
     },
 }
 
-/// Chooses a disk for every drive of the spec. `overrides` are the `--disk DRIVE=DISK` options; a disk is a
-/// name or a path.
+/// What the operator says about this node's disks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// `--disk DRIVE=DISK`: golden name of a drive, and name or path of the disk for it.
+    pub disks: Vec<(String, String)>,
+    /// `--erase-members`: parts of volume groups, arrays and pools are nothing to keep.
+    pub erase_members: bool,
+}
+
+/// Chooses a disk for every drive of the spec: the one that was named, else the only one that fits.
 ///
 /// # Errors
 /// [`ChooseError`], with the candidates and the option that decides.
-pub fn choose(
-    spec: &InstallSpec,
-    disks: &[Disk],
-    overrides: &[(String, String)],
-) -> Result<Vec<Choice>, ChooseError> {
-    let chooser = Chooser { spec, disks };
-    for (drive, _) in overrides {
-        if spec.drive(drive).is_none() {
-            let known = spec
-                .drives
-                .iter()
-                .map(|drive| drive.name.as_str())
-                .collect::<Vec<_>>()
-                .join(", ");
-            return Err(ChooseError::UnknownDrive {
-                drive: drive.clone(),
-                known,
-            });
-        }
-    }
+pub fn choose(spec: &InstallSpec, disks: &[Disk], wishes: &Wishes) -> Result<Vec<Choice>, ChooseError> {
+    check_wishes(spec, wishes)?;
+    let chooser = Chooser { spec, disks, wishes };
     let mut choices: Vec<Choice> = Vec::new();
-    // Named ones first, so that the rule does not take a disk that a later drive has by name.
     for drive in &spec.drives {
-        let wanted = overrides
-            .iter()
-            .rev()
-            .find(|(name, _)| *name == drive.name)
-            .map(|(_, disk)| disk);
-        let chosen = match wanted {
-            Some(disk) => Some(chooser.named(drive, disk, &choices)?),
-            None if overrides.iter().any(|(_, disk)| kernel_name(disk) == drive.name) => None,
-            None => chooser.by_exact_name(drive, &choices)?,
-        };
-        choices.extend(chosen.map(|disk| Choice {
-            drive: drive.name.clone(),
-            disk,
-        }));
-    }
-    for drive in &spec.drives {
-        if !choices.iter().any(|choice| choice.drive == drive.name) {
-            let disk = chooser.by_rule(drive, &choices)?;
-            choices.push(Choice {
-                drive: drive.name.clone(),
-                disk,
-            });
+        // Named ones first, so that the rule does not take a disk that a later drive has by name.
+        if let Some(wanted) = wishes.disk_for(&drive.name) {
+            let disk = chooser.named(drive, wanted, &choices)?;
+            choices.push(Choice::new(drive, disk));
         }
     }
+    let by_rule = chooser.by_rule(&choices)?;
+    choices.extend(by_rule);
     let order = |choice: &Choice| spec.drives.iter().position(|drive| drive.name == choice.drive);
     choices.sort_by_key(order);
     Ok(choices)
 }
 
+fn check_wishes(spec: &InstallSpec, wishes: &Wishes) -> Result<(), ChooseError> {
+    for (drive, disk) in &wishes.disks {
+        if spec.drive(drive).is_none() {
+            let names: Vec<_> = spec.drives.iter().map(|drive| drive.name.as_str()).collect();
+            return Err(ChooseError::UnknownDrive {
+                drive: drive.clone(),
+                known: names.join(", "),
+            });
+        }
+        if let Some(first) = wishes.disk_for(drive)
+            && first != disk
+        {
+            return Err(ChooseError::Contradiction {
+                drive: drive.clone(),
+                first: first.to_owned(),
+                second: disk.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+impl Wishes {
+    fn disk_for(&self, drive: &str) -> Option<&str> {
+        let mut named = self.disks.iter().filter(|(name, _)| name == drive);
+        named.next().map(|(_, disk)| disk.as_str())
+    }
+}
+
+impl Choice {
+    fn new(drive: &DriveSpec, disk: &Disk) -> Self {
+        Self {
+            drive: drive.name.clone(),
+            disk: disk.clone(),
+        }
+    }
+}
+
+/// What is against taking a disk for a drive.
+enum Objection {
+    /// The disk is not one for this drive: too small, taken, removable.
+    Unfit(String),
+    /// It would do, but somebody uses it, or it belongs to something larger.
+    Kept(String),
+}
+
+impl Objection {
+    fn text(self) -> String {
+        match self {
+            Self::Unfit(reason) | Self::Kept(reason) => reason,
+        }
+    }
+}
+
 struct Chooser<'a> {
     spec: &'a InstallSpec,
     disks: &'a [Disk],
+    wishes: &'a Wishes,
 }
 
 impl Chooser<'_> {
-    fn named(&self, drive: &DriveSpec, wanted: &str, taken: &[Choice]) -> Result<Disk, ChooseError> {
-        let name = kernel_name(wanted);
-        let Some(disk) = self.disks.iter().find(|disk| disk.name == name) else {
-            return Err(self.unsuitable(drive, wanted, "there is no such disk".to_owned(), taken));
+    fn named(&self, drive: &DriveSpec, wanted: &str, taken: &[Choice]) -> Result<&Disk, ChooseError> {
+        let named = Named::new(wanted);
+        let found = self.disks.iter().find(|disk| named.is(&disk.name, disk.numbers));
+        let Some(disk) = found else {
+            let reason = "there is no such whole disk".to_owned();
+            return Err(self.unsuitable(drive, wanted, reason, taken));
         };
-        // Who names a disk knows that it can be pulled out.
-        match self.objection(drive, disk, taken, true) {
+        // Who names a disk knows that it can be pulled out, and what is on it.
+        match self.misfit(drive, disk, taken).or_else(|| in_use(disk)) {
             Some(reason) => Err(self.unsuitable(drive, &disk.to_string(), reason, taken)),
-            None => Ok(disk.clone()),
+            None => Ok(disk),
         }
     }
 
-    fn by_exact_name(&self, drive: &DriveSpec, taken: &[Choice]) -> Result<Option<Disk>, ChooseError> {
-        let Some(disk) = self.disks.iter().find(|disk| disk.name == drive.name) else {
-            return Ok(None);
+    /// The drives that nobody named a disk for: there must be one way to give each a disk, and no other.
+    fn by_rule(&self, taken: &[Choice]) -> Result<Vec<Choice>, ChooseError> {
+        let is_open = |drive: &&DriveSpec| !taken.iter().any(|choice| choice.drive == drive.name);
+        let drives: Vec<&DriveSpec> = self.spec.drives.iter().filter(is_open).collect();
+        for drive in &drives {
+            self.check_golden_name(drive, taken)?;
+        }
+        let fitting = |drive: &&DriveSpec| {
+            let fits = |(_, disk): &(usize, &Disk)| self.objection(drive, disk, taken).is_none();
+            let found = self.disks.iter().enumerate().filter(fits);
+            found.map(|(index, _)| index).collect::<Vec<_>>()
         };
-        match self.objection(drive, disk, taken, false) {
-            Some(reason) => Err(self.unsuitable(drive, &disk.to_string(), reason, taken)),
-            None => Ok(Some(disk.clone())),
+        let wants: Vec<Vec<usize>> = drives.iter().map(fitting).collect();
+        let given = only_way(&wants).map_err(|undecided| self.undecided(undecided, &drives, taken))?;
+        let choices: Vec<Choice> = drives
+            .iter()
+            .zip(given)
+            .map(|(drive, index)| Choice::new(drive, &self.disks[index]))
+            .collect();
+        for (drive, choice) in drives.iter().zip(&choices) {
+            // Beside a disk that is kept, one with data on it may be the wrong one of the two.
+            if !choice.disk.contents.is_empty() && self.keeps_another(drive, taken, &choices) {
+                return Err(self.ambiguous(drive, taken));
+            }
+        }
+        Ok(choices)
+    }
+
+    /// The golden name chooses nothing; but where the disk of that name is in use, it is the likeliest one to be meant.
+    fn check_golden_name(&self, drive: &DriveSpec, taken: &[Choice]) -> Result<(), ChooseError> {
+        let of_that_name = |disk: &&Disk| disk.name == drive.name && !disk.removable;
+        let Some(disk) = self.disks.iter().find(of_that_name) else {
+            return Ok(());
+        };
+        let is_taken = taken.iter().any(|choice| choice.disk.name == disk.name);
+        match in_use(disk) {
+            Some(reason) if !is_taken => Err(self.unsuitable(drive, &disk.to_string(), reason, taken)),
+            _ => Ok(()),
         }
     }
 
-    fn by_rule(&self, drive: &DriveSpec, taken: &[Choice]) -> Result<Disk, ChooseError> {
-        let fits = |disk: &&Disk| !disk.named_only && self.objection(drive, disk, taken, false).is_none();
-        let mut fitting = self.disks.iter().filter(fits);
-        let candidates = || self.candidates(drive, taken);
-        match (fitting.next(), fitting.next()) {
-            (Some(disk), None) => Ok(disk.clone()),
-            (Some(_), Some(_)) => Err(ChooseError::Ambiguous {
-                drive: drive.name.clone(),
-                candidates: candidates(),
-            }),
-            (None, _) => Err(ChooseError::NoneFits {
-                drive: drive.name.clone(),
-                candidates: candidates(),
-            }),
-        }
+    fn keeps_another(&self, drive: &DriveSpec, taken: &[Choice], choices: &[Choice]) -> bool {
+        let is_chosen = |disk: &Disk| choices.iter().any(|choice| choice.disk.name == disk.name);
+        self.disks.iter().any(|disk| {
+            !is_chosen(disk) && matches!(self.objection(drive, disk, taken), Some(Objection::Kept(_)))
+        })
     }
 
-    /// What is against taking this disk for this drive.
-    fn objection(&self, drive: &DriveSpec, disk: &Disk, taken: &[Choice], named: bool) -> Option<String> {
+    /// What is against taking this disk by rule.
+    fn objection(&self, drive: &DriveSpec, disk: &Disk, taken: &[Choice]) -> Option<Objection> {
+        if disk.named_only {
+            return Some(Objection::Unfit("it is taken only when it is named".to_owned()));
+        }
+        if disk.removable {
+            return Some(Objection::Unfit("it is removable".to_owned()));
+        }
+        if let Some(reason) = self.misfit(drive, disk, taken) {
+            return Some(Objection::Unfit(reason));
+        }
+        in_use(disk)
+            .or_else(|| self.other_path(disk))
+            .or_else(|| self.member(disk))
+            .map(Objection::Kept)
+    }
+
+    /// Two disks of one world-wide name are two ways to one disk: somebody else's, or a multipath device's.
+    fn other_path(&self, disk: &Disk) -> Option<String> {
+        let is_same =
+            |other: &&Disk| other.name != disk.name && other.wwid == disk.wwid && other.bytes == disk.bytes;
+        let other = self
+            .disks
+            .iter()
+            .filter(|_| !disk.wwid.is_empty())
+            .find(is_same)?;
+        Some(format!("{} has the same WWID: two paths to one disk", other.name))
+    }
+
+    fn member(&self, disk: &Disk) -> Option<String> {
+        let member = disk
+            .contents
+            .member(&disk.name)
+            .filter(|_| !self.wishes.erase_members)?;
+        Some(format!(
+            "{member}: erased only when it is named, or with --erase-members"
+        ))
+    }
+
+    /// Why the disk is not one for the drive, whatever is on it.
+    fn misfit(&self, drive: &DriveSpec, disk: &Disk, taken: &[Choice]) -> Option<String> {
         if let Some(choice) = taken.iter().find(|choice| choice.disk.name == disk.name) {
             return Some(format!("it becomes {} already", choice.drive));
-        }
-        if let Some(using) = &disk.in_use {
-            return Some(format!("it is in use ({using})"));
-        }
-        if disk.removable && !named {
-            return Some("it is removable".to_owned());
         }
         let geometry = Geometry {
             disk_bytes: disk.bytes,
@@ -178,21 +277,40 @@ impl Chooser<'_> {
         }
     }
 
+    fn undecided(&self, undecided: Undecided, drives: &[&DriveSpec], taken: &[Choice]) -> ChooseError {
+        match undecided {
+            Undecided::Several(index) => self.ambiguous(drives[index], taken),
+            Undecided::Nothing(index) => ChooseError::NoneFits {
+                drive: drives[index].name.clone(),
+                candidates: self.candidates(drives[index], taken),
+            },
+        }
+    }
+
+    fn ambiguous(&self, drive: &DriveSpec, taken: &[Choice]) -> ChooseError {
+        ChooseError::Ambiguous {
+            drive: drive.name.clone(),
+            candidates: self.candidates(drive, taken),
+        }
+    }
+
     fn unsuitable(&self, drive: &DriveSpec, disk: &str, reason: String, taken: &[Choice]) -> ChooseError {
-        let candidates = self.candidates(drive, taken);
         ChooseError::Unsuitable {
             drive: drive.name.clone(),
             disk: disk.to_owned(),
             reason,
-            candidates,
+            candidates: self.candidates(drive, taken),
         }
     }
 
-    /// One line a disk, each beginning on a new line, with what is against it.
+    /// One line a disk, each beginning on a new line, with what is on it and against it.
     fn candidates(&self, drive: &DriveSpec, taken: &[Choice]) -> String {
         let line = |disk: &Disk| {
-            let objection = self.objection(drive, disk, taken, false);
-            let verdict = objection.unwrap_or_else(|| "fits".to_owned());
+            let verdict = match self.objection(drive, disk, taken) {
+                Some(objection) => objection.text(),
+                None if disk.contents.is_empty() => "fits".to_owned(),
+                None => format!("fits; now holds {}", disk.contents),
+            };
             format!("\n  {disk}  ({verdict})")
         };
         if self.disks.is_empty() {
@@ -201,6 +319,11 @@ impl Chooser<'_> {
             self.disks.iter().map(line).collect()
         }
     }
+}
+
+fn in_use(disk: &Disk) -> Option<String> {
+    let using = disk.in_use.as_ref()?;
+    Some(format!("it is in use ({using})"))
 }
 
 #[cfg(test)]

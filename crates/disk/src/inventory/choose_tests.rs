@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::contents::{Area, Contents};
 use crate::desc::Desc;
 use crate::layout::Source;
 use crate::spec::{FsSpec, FsType, Place};
@@ -34,8 +35,12 @@ fn disk(name: &str, gb: u64) -> Disk {
         model: format!("Model {name}"),
         serial: format!("SERIAL-{name}"),
         removable: false,
+        wwid: format!("naa.{name}"),
+        numbers: (8, u32::from(name.bytes().last().unwrap_or_default())),
+        seq: None,
         named_only: name.starts_with("loop"),
         in_use: None,
+        contents: Contents::default(),
     }
 }
 
@@ -43,12 +48,45 @@ fn one_drive() -> InstallSpec {
     spec(&[("sda", "swap 100\nlinux fill\n")])
 }
 
+/// A disk with an ext4 of this label.
+fn with_data(name: &str, gb: u64, label: &str) -> Disk {
+    let area = Area {
+        fstype: Some("ext4".to_owned()),
+        label: Some(label.to_owned()),
+        ..Area::default()
+    };
+    let mut disk = disk(name, gb);
+    disk.contents.areas.push(area);
+    disk
+}
+
+/// A disk whose second partition belongs to something larger.
+fn with_member(name: &str, gb: u64) -> Disk {
+    let area = Area {
+        partition: Some(2),
+        member: Some("LVM (volume group vg0)".to_owned()),
+        ..Area::default()
+    };
+    let mut disk = disk(name, gb);
+    disk.contents.table = Some("gpt".to_owned());
+    disk.contents.areas.push(area);
+    disk
+}
+
 fn chosen(spec: &InstallSpec, disks: &[Disk], overrides: &[(&str, &str)]) -> Result<Vec<String>, String> {
     let overrides: Vec<(String, String)> = overrides
         .iter()
         .map(|(drive, disk)| ((*drive).to_owned(), (*disk).to_owned()))
         .collect();
-    let choices = choose(spec, disks, &overrides).map_err(|error| error.to_string())?;
+    let wishes = Wishes {
+        disks: overrides,
+        erase_members: false,
+    };
+    wished(spec, disks, &wishes)
+}
+
+fn wished(spec: &InstallSpec, disks: &[Disk], wishes: &Wishes) -> Result<Vec<String>, String> {
+    let choices = choose(spec, disks, wishes).map_err(|error| error.to_string())?;
     Ok(choices
         .into_iter()
         .map(|choice| format!("{}={}", choice.drive, choice.disk.name))
@@ -56,11 +94,127 @@ fn chosen(spec: &InstallSpec, disks: &[Disk], overrides: &[(&str, &str)]) -> Res
 }
 
 #[test]
-fn the_exact_name_wins_over_others_that_fit() {
+fn the_golden_name_decides_nothing_where_several_fit() {
+    for disks in [
+        [disk("sda", 10), disk("sdb", 10)],
+        [with_data("sda", 4000, "DATA"), disk("sdb", 10)],
+        [disk("sda", 10), with_data("sdb", 4000, "DATA")],
+    ] {
+        let error = chosen(&one_drive(), &disks, &[]).unwrap_err();
+        assert!(error.starts_with("several disks could become sda"), "{error}");
+        assert!(
+            error.contains("--disk sda=/dev/…") && error.contains("disk=sda=/dev/… in a list of nodes"),
+            "{error}"
+        );
+    }
+    let error = chosen(
+        &one_drive(),
+        &[with_data("sda", 10, "DATA"), disk("sdb", 10)],
+        &[],
+    )
+    .unwrap_err();
+    assert!(error.contains("fits; now holds ext4 \"DATA\""), "{error}");
+}
+
+#[test]
+fn a_member_is_not_taken_by_rule_and_the_empty_disk_beside_it_is() {
     assert_eq!(
-        chosen(&one_drive(), &[disk("sda", 10), disk("sdb", 10)], &[]).unwrap(),
+        chosen(&one_drive(), &[with_member("sda", 4000), disk("sdb", 10)], &[]).unwrap(),
+        ["sda=sdb"]
+    );
+}
+
+#[test]
+fn beside_a_member_a_disk_with_data_may_be_the_wrong_one() {
+    let disks = [with_member("sda", 10), with_data("sdb", 10, "DATA")];
+    let error = chosen(&one_drive(), &disks, &[]).unwrap_err();
+    assert!(error.starts_with("several disks could become sda"), "{error}");
+    assert!(
+        error.contains("sda2 belongs to LVM (volume group vg0)"),
+        "{error}"
+    );
+    let mut used = disk("sdc", 10);
+    used.in_use = Some("sdc1 is mounted at /srv".to_owned());
+    assert!(chosen(&one_drive(), &[used, with_data("sdb", 10, "DATA")], &[]).is_err());
+}
+
+#[test]
+fn a_member_that_is_too_small_for_the_drive_says_nothing_about_another_disk() {
+    let mut small = with_member("sdb", 1);
+    small.bytes = 50 << 20;
+    let disks = [with_data("sda", 10, "old clone"), small];
+    assert_eq!(chosen(&one_drive(), &disks, &[]).unwrap(), ["sda=sda"]);
+}
+
+#[test]
+fn a_lone_member_is_erased_when_it_is_named_or_members_may_be() {
+    let disks = [with_member("sda", 10)];
+    let error = chosen(&one_drive(), &disks, &[]).unwrap_err();
+    assert!(error.starts_with("no disk here can become sda"), "{error}");
+    assert!(error.contains("--erase-members"), "{error}");
+    assert_eq!(
+        chosen(&one_drive(), &disks, &[("sda", "sda")]).unwrap(),
         ["sda=sda"]
     );
+    let wishes = Wishes {
+        erase_members: true,
+        ..Wishes::default()
+    };
+    assert_eq!(wished(&one_drive(), &disks, &wishes).unwrap(), ["sda=sda"]);
+    let both = [with_member("sda", 10), disk("sdb", 10)];
+    assert!(
+        wished(&one_drive(), &both, &wishes).is_err(),
+        "it is no way to choose among several"
+    );
+}
+
+#[test]
+fn what_cannot_be_read_is_not_taken_by_rule() {
+    let mut broken = disk("sda", 10);
+    broken.contents.unreadable = Some("Input/output error".to_owned());
+    let error = chosen(&one_drive(), &[broken], &[]).unwrap_err();
+    assert!(
+        error.contains("sda cannot be looked at: Input/output error"),
+        "{error}"
+    );
+}
+
+#[test]
+fn two_paths_to_one_disk_are_no_candidates() {
+    let path = |name: &str| Disk {
+        wwid: "naa.600a".to_owned(),
+        ..disk(name, 10)
+    };
+    let error = chosen(&one_drive(), &[path("sda"), path("sdb")], &[]).unwrap_err();
+    assert!(error.contains("sdb has the same WWID"), "{error}");
+    assert_eq!(
+        chosen(&one_drive(), &[path("sda"), path("sdb"), disk("sdc", 10)], &[]).unwrap(),
+        ["sda=sdc"]
+    );
+    let nameless = |name: &str| Disk {
+        wwid: String::new(),
+        ..disk(name, 10)
+    };
+    let error = chosen(&one_drive(), &[nameless("sda"), nameless("sdb")], &[]).unwrap_err();
+    assert!(error.starts_with("several disks"), "{error}");
+}
+
+#[test]
+fn two_drives_get_their_disks_where_there_is_only_one_way() {
+    let spec = spec(&[("sda", "linux 5000\n"), ("sdb", "linux 50000\n")]);
+    let disks = [disk("sda", 100), disk("sdb", 10)];
+    assert_eq!(chosen(&spec, &disks, &[]).unwrap(), ["sda=sdb", "sdb=sda"]);
+    let error = chosen(&spec, &[disk("sda", 100), disk("sdb", 100)], &[]).unwrap_err();
+    assert!(error.starts_with("several disks could become sda"), "{error}");
+    let error = chosen(&spec, &[disk("sda", 100)], &[]).unwrap_err();
+    assert!(error.starts_with("no disk here can become sdb"), "{error}");
+}
+
+#[test]
+fn two_options_for_one_drive_contradict_each_other() {
+    let disks = [disk("vda", 10), disk("vdb", 10)];
+    let error = chosen(&one_drive(), &disks, &[("sda", "vda"), ("sda", "vdb")]).unwrap_err();
+    assert_eq!(error, "--disk names two disks for sda: vda and vdb; give one");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! The disks of this machine, and which of them becomes which drive of the clone.
 //!
-//! [`disks`] reads sysfs and writes nothing; [`choose()`] is the rule that decides, on data alone: the exact name
-//! first, else the one disk that fits, and in any doubt a refusal with the candidates.
+//! [`disks`] reads sysfs and the disks, and writes nothing; [`choose()`] is the rule that decides, on data alone: the
+//! disk that was named, else the only one that fits, and in any doubt a refusal with the candidates. The kernel's names
+//! follow the order in which drivers find disks, so that a disk is never taken for having the golden one's name.
 
 mod choose;
+mod matching;
 mod scan;
 mod users;
 
@@ -12,8 +14,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use choose::{ChooseError, choose};
-pub use scan::disks;
+pub use choose::{ChooseError, Wishes, choose};
+pub use scan::{disks, numbers_of};
+
+use crate::contents::Contents;
 
 /// A disk as the kernel shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,12 +34,24 @@ pub struct Disk {
     pub model: String,
     /// Its serial number.
     pub serial: String,
+    /// World-wide name; empty where the kernel knows none. Two disks of one name and size are two paths to one.
+    #[serde(default)]
+    pub wwid: String,
+    /// Major and minor number.
+    #[serde(default)]
+    pub numbers: (u32, u32),
+    /// The kernel's number of this disk, which no other gets before the next boot (`diskseq`, Linux 5.15).
+    #[serde(default)]
+    pub seq: Option<u64>,
     /// The kernel calls it removable, or it hangs on USB or in a card reader.
     pub removable: bool,
     /// A loop, ram or mapped disk: taken only when it is named, never by rule.
     pub named_only: bool,
     /// Who uses it or a partition of it: `sda1 is mounted at /home`.
     pub in_use: Option<String>,
+    /// What is on it now; not looked at while it is in use.
+    #[serde(default)]
+    pub contents: Contents,
 }
 
 impl fmt::Display for Disk {

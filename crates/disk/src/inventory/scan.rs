@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use ka_host::block;
+use ka_host::{blkpg, block};
 
-use super::users::Users;
+use super::users::{Users, device_of, parse_numbers};
 use super::{Disk, InventoryError};
+use crate::contents::{self, Contents};
 
 const SYS_BLOCK: &str = "/sys/class/block";
 /// sysfs counts in these, whatever the sector size is.
 const SYS_SECTOR_BYTES: u64 = 512;
 /// Names of disks that are made of files, memory or other disks, and of drives for other media.
-const NAMED_ONLY: [&str; 10] = [
-    "loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd", "drbd", "mtdblock",
+const NAMED_ONLY: [&str; 17] = [
+    "loop", "ram", "zram", "dm-", "md", "sr", "scd", "fd", "nbd", "rbd", "drbd", "mtdblock", "ubiblock",
+    "bcache", "zd", "nullb", "ublkb",
 ];
 /// Another program's short look at a disk (udev's blkid) must not count as use.
 const CLAIM_TRIES: u32 = 5;
@@ -23,22 +25,53 @@ const CLAIM_PAUSE: Duration = Duration::from_millis(100);
 const EBUSY: i32 = 16;
 
 /// The disks of this machine. Loop, ram, device-mapper and other made-up disks are listed only when they are
-/// in `named` (names or paths).
+/// in `named` (names or paths). Reads the edges of each disk that nobody uses, to see what is on it.
 ///
 /// # Errors
 /// [`InventoryError`] when sysfs or the mount table cannot be read.
 pub fn disks(named: &[String]) -> Result<Vec<Disk>, InventoryError> {
     let users = Users::read()?;
-    let named: Vec<String> = named.iter().map(|name| kernel_name(name)).collect();
+    let named: Vec<Named> = named.iter().map(|name| Named::new(name)).collect();
     let mut disks = scan(Path::new(SYS_BLOCK), &named, &users)?;
     for disk in disks.iter_mut().filter(|disk| disk.in_use.is_none()) {
         disk.in_use = claimed(&disk.path);
+        if disk.in_use.is_none() {
+            let kernel = blkpg::list(&disk.path).unwrap_or_default();
+            disk.contents = contents::look(&disk.path, disk.sector_size, &kernel);
+        }
     }
     Ok(disks)
 }
 
+/// Major and minor number of the block device behind a name or path, links followed.
+#[must_use]
+pub fn numbers_of(name: &str) -> Option<(u32, u32)> {
+    device_of(&Path::new("/dev").join(name))
+}
+
+/// A disk as an option names it: by whatever name leads to its device node.
+pub(super) struct Named {
+    name: String,
+    numbers: Option<(u32, u32)>,
+}
+
+impl Named {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: kernel_name(name),
+            numbers: numbers_of(name),
+        }
+    }
+
+    /// Whether it means the disk of this name and these numbers. A device node decides, whatever it is called.
+    pub(super) fn is(&self, name: &str, numbers: (u32, u32)) -> bool {
+        self.numbers
+            .map_or_else(|| self.name == name, |wanted| wanted == numbers)
+    }
+}
+
 /// The kernel's name behind a name or path: links are followed.
-pub(super) fn kernel_name(name: &str) -> String {
+fn kernel_name(name: &str) -> String {
     let path = Path::new("/dev").join(name);
     let resolved = path.canonicalize().unwrap_or(path);
     resolved
@@ -48,7 +81,7 @@ pub(super) fn kernel_name(name: &str) -> String {
         .into_owned()
 }
 
-fn scan(sys_block: &Path, named: &[String], users: &Users) -> Result<Vec<Disk>, InventoryError> {
+fn scan(sys_block: &Path, named: &[Named], users: &Users) -> Result<Vec<Disk>, InventoryError> {
     let entries = fs::read_dir(sys_block).map_err(|source| InventoryError {
         path: sys_block.to_owned(),
         source,
@@ -62,11 +95,16 @@ fn scan(sys_block: &Path, named: &[String], users: &Users) -> Result<Vec<Disk>, 
 }
 
 /// `None` for partitions, empty drives, hidden paths of multipath disks, and made-up disks that nobody named.
-fn disk(dir: &Path, named: &[String], users: &Users) -> Option<Disk> {
+fn disk(dir: &Path, named: &[Named], users: &Users) -> Option<Disk> {
     let name = dir.file_name()?.to_string_lossy().replace('!', "/");
-    let named_only = NAMED_ONLY.iter().any(|prefix| is_numbered(&name, prefix));
+    let named_only = NAMED_ONLY.iter().any(|prefix| is_numbered(&name, prefix)) || is_part_of_emmc(&name);
+    let numbers = read(dir, "dev")
+        .as_deref()
+        .and_then(parse_numbers)
+        .unwrap_or_default();
+    let is_named = named.iter().any(|named| named.is(&name, numbers));
     let hidden = read(dir, "hidden").as_deref() == Some("1");
-    if dir.join("partition").exists() || hidden || (named_only && !named.contains(&name)) {
+    if dir.join("partition").exists() || hidden || (named_only && !is_named) {
         return None;
     }
     let bytes = read(dir, "size")?.parse::<u64>().ok().filter(|size| *size > 0)? * SYS_SECTOR_BYTES;
@@ -79,9 +117,13 @@ fn disk(dir: &Path, named: &[String], users: &Users) -> Option<Disk> {
         sector_size,
         model: first_of(dir, &["device/model", "device/name"]),
         serial: first_of(dir, &["serial", "device/serial", "device/wwid", "wwid"]),
+        wwid: first_of(dir, &["wwid", "device/wwid"]),
+        numbers,
+        seq: read(dir, "diskseq").and_then(|seq| seq.parse().ok()),
         removable: is_removable(dir),
         named_only,
         in_use: users.of_disk(dir),
+        contents: Contents::default(),
         name,
     })
 }
@@ -90,6 +132,14 @@ fn disk(dir: &Path, named: &[String], users: &Users) -> Option<Disk> {
 fn is_numbered(name: &str, prefix: &str) -> bool {
     let rest = name.strip_prefix(prefix);
     rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || c == '_'))
+}
+
+/// The boot areas and the replay-protected block of an eMMC (`mmcblk0boot0`, `mmcblk0rpmb`) are disks of their own.
+fn is_part_of_emmc(name: &str) -> bool {
+    let rest = name
+        .strip_prefix("mmcblk")
+        .map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+    rest.is_some_and(|rest| !rest.is_empty())
 }
 
 /// The kernel's flag is about the medium; sticks, USB cases and SD cards are as easily pulled out.
@@ -127,10 +177,10 @@ fn first_of(dir: &Path, files: &[&str]) -> String {
 fn read(dir: &Path, file: &str) -> Option<String> {
     let bytes = fs::read(dir.join(file)).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    Some(
-        text.trim_matches(|c: char| c.is_whitespace() || c == '\0')
-            .to_owned(),
-    )
+    // Serial numbers and world-wide names are padded, also in their middle.
+    let words = text.split(|c: char| c.is_whitespace() || c == '\0');
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    Some(words.join(" "))
 }
 
 /// All directories below a disk's that are partitions of it.

@@ -26,7 +26,7 @@ fn fake_machine() -> tempfile::TempDir {
             ("dev", "8:0"),
             ("device/model", "ST1000  \n"),
             ("removable", "0"),
-            ("serial", "S1\n"),
+            ("serial", "S1    QM\0 7\n"),
         ],
     );
     fake(
@@ -53,6 +53,8 @@ fn fake_machine() -> tempfile::TempDir {
     );
     fake(at, "loop3", &[("size", "5"), ("dev", "7:3")]);
     fake(at, "dm-0", &[("size", "5"), ("dev", "253:0")]);
+    fake(at, "mmcblk0", &[("size", "5"), ("dev", "179:0")]);
+    fake(at, "mmcblk0boot0", &[("size", "5"), ("dev", "179:8")]);
     fake(at, "nvme0c0n1", &[("size", "5"), ("hidden", "1")]);
     dir
 }
@@ -62,10 +64,11 @@ fn disks_are_read_from_sysfs_with_size_model_and_serial() {
     let machine = fake_machine();
     let found = scan(machine.path(), &[], &Users::default()).unwrap();
     let names: Vec<&str> = found.iter().map(|disk| disk.name.as_str()).collect();
-    assert_eq!(names, ["sda", "sdb", "sdd"]);
+    assert_eq!(names, ["mmcblk0", "sda", "sdb", "sdd"]);
+    let found = &found[1..];
     assert_eq!(
         (found[0].bytes, found[0].model.as_str(), found[0].serial.as_str()),
-        (512_000, "ST1000", "S1")
+        (512_000, "ST1000", "S1 QM 7")
     );
     assert_eq!((found[1].removable, found[1].sector_size), (true, 4096));
     assert_eq!(found[2].in_use.as_deref(), Some("sdd is held by md0"));
@@ -74,7 +77,7 @@ fn disks_are_read_from_sysfs_with_size_model_and_serial() {
 #[test]
 fn made_up_disks_are_listed_only_when_named() {
     let machine = fake_machine();
-    let found = scan(machine.path(), &["loop3".to_owned()], &Users::default()).unwrap();
+    let found = scan(machine.path(), &[Named::new("loop3")], &Users::default()).unwrap();
     let loop3 = found.iter().find(|disk| disk.name == "loop3").unwrap();
     assert!(loop3.named_only);
     assert!(!found.iter().any(|disk| disk.name == "dm-0"));
@@ -85,7 +88,7 @@ fn a_mounted_partition_makes_its_disk_used() {
     let machine = fake_machine();
     let users = Users::with((8, 1), "is mounted at /home");
     let found = scan(machine.path(), &[], &users).unwrap();
-    assert_eq!(found[0].in_use.as_deref(), Some("sda1 is mounted at /home"));
+    assert_eq!(found[1].in_use.as_deref(), Some("sda1 is mounted at /home"));
 }
 
 #[test]

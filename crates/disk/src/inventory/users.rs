@@ -85,7 +85,7 @@ impl Users {
     }
 }
 
-fn device_of(path: &Path) -> Option<(u32, u32)> {
+pub(super) fn device_of(path: &Path) -> Option<(u32, u32)> {
     use std::os::unix::fs::FileTypeExt;
     let meta = fs::metadata(path)
         .ok()
@@ -93,7 +93,7 @@ fn device_of(path: &Path) -> Option<(u32, u32)> {
     Some((rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev())))
 }
 
-fn parse_numbers(text: &str) -> Option<(u32, u32)> {
+pub(super) fn parse_numbers(text: &str) -> Option<(u32, u32)> {
     let (major, minor) = text.trim().split_once(':')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }

@@ -45,6 +45,12 @@ pub(super) fn read<R: Read + Seek>(disk: &mut Disk<'_, R>) -> Result<PartitionTa
     )))
 }
 
+/// Reads the copy in the last sector, whatever the first sectors hold.
+pub(super) fn read_backup<R: Read + Seek>(disk: &mut Disk<'_, R>) -> Option<PartitionTable> {
+    let last_lba = disk.sectors().checked_sub(1)?;
+    read_copy(disk, last_lba).ok()
+}
+
 /// Why one copy could not be used.
 enum Bad {
     Io(std::io::Error),

@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 pub use error::TableError;
 pub use part_type::{KnownType, PartType, UnknownType};
-pub use read::{read, read_from};
+pub use read::{read, read_from, read_lost_gpt};
 
 pub(crate) use flaws::is_sector_size;
 pub(crate) use gpt::usable_end_bytes;

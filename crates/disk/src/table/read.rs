@@ -61,6 +61,21 @@ pub fn read_from<R: Read + Seek>(
     Ok(Some(table))
 }
 
+/// The GPT of a disk whose first sectors were wiped, from the backup in its last sector; `None` where none is whole.
+#[must_use]
+pub fn read_lost_gpt(disk: &File, sector_size: u32) -> Option<PartitionTable> {
+    let mut source = disk;
+    let disk_bytes = source.seek(SeekFrom::End(0)).ok()?;
+    if !flaws::is_sector_size(sector_size) {
+        return None;
+    }
+    gpt_read::read_backup(&mut Disk {
+        source: &mut source,
+        disk_bytes,
+        sector_size,
+    })
+}
+
 fn read_mbr<R: Read + Seek>(
     disk: &mut Disk<'_, R>,
     sector: &[u8],

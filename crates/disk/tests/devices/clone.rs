@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ka_disk::desc::Desc;
 use ka_disk::fs::{Target, ToolVersions, check_node, mkfs_plan};
 use ka_disk::golden::{SurveyOptions, survey};
-use ka_disk::inventory::{choose, disks};
+use ka_disk::inventory::{Wishes, choose, disks};
 use ka_disk::layout::{self, Geometry};
 use ka_disk::mounts;
 use ka_disk::spec::{FsFeatures, InstallSpec};
@@ -19,8 +19,11 @@ use crate::lab::{Golden, MIB, TestDisk, blkid, open_shared, tool};
 /// Partitions, formats and plans the mounts of the spec's only drive on `device`.
 fn build(spec: &InstallSpec, device: &LoopDevice) -> mounts::MountPlan {
     check_node(spec).unwrap();
-    let wanted = [(spec.drives[0].name.clone(), device.path().display().to_string())];
-    let choices = choose(spec, &disks(&[device.name()]).unwrap(), &wanted).unwrap();
+    let wishes = Wishes {
+        disks: vec![(spec.drives[0].name.clone(), device.path().display().to_string())],
+        ..Wishes::default()
+    };
+    let choices = choose(spec, &disks(&[device.name()]).unwrap(), &wishes).unwrap();
     let disk = &choices[0].disk;
     let drive = &spec.drives[0];
     let geometry = Geometry {

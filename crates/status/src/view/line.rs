@@ -57,6 +57,7 @@ pub fn event_line(event: &RunEvent) -> Option<String> {
             None => format!("{session}: {what}"),
         },
         RunEvent::NodePrepared { node, plan } => format!("{node}: ready to start{}", disks(plan)),
+        RunEvent::Erasing { erasing } => erasing.to_string(),
         RunEvent::NodeStep { node, step } => format!("{}> {step}", node.addr),
         RunEvent::OperatorExec { node, exec } => format!("{}> {exec}", node.addr),
         RunEvent::SlowNode {
@@ -198,8 +199,13 @@ fn disks(plan: &NodePlan) -> String {
             } else {
                 format!(" {}", disk.identity)
             };
+            let holds = if disk.holds.is_empty() {
+                String::new()
+            } else {
+                format!(", now: {}", disk.holds)
+            };
             format!(
-                "; {} to {} ({}{identity})",
+                "; {} to {} ({}{identity}{holds})",
                 disk.drive,
                 disk.device,
                 size(disk.disk_bytes)

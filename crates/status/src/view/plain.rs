@@ -148,6 +148,7 @@ mod tests {
             disk_bytes: 4 << 30,
             sector_size_bytes: 512,
             identity: "QEMU 0001".into(),
+            holds: "swap".into(),
         };
         NodePlan {
             disks: vec![disk],
@@ -237,7 +238,7 @@ mod tests {
 [0:00] session kainstall on 10.0.1.9:30765: waiting for 1 node
 [0:05] n1 (10.0.1.1) is here, place 1 in the chain, 1 of 1 present
 [0:05] Let's go: 1 node, chain: 1 n1
-[0:06] node 1 n1 (10.0.1.1): ready to start; sda to /dev/vda (4.0 GiB QEMU 0001)
+[0:06] node 1 n1 (10.0.1.1): ready to start; sda to /dev/vda (4.0 GiB QEMU 0001, now: swap)
 [0:07] 10.0.1.1> formatting: /dev/vda1 as ext4
 [0:08] kainstall2: sending the tree, about 500.0 MiB
 [0:14] kainstall2: sending the tree, 60.0 MiB of about 500.0 MiB, 10.0 MiB/s, 0:44 left; n1 60.0 MiB
