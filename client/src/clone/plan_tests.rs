@@ -95,6 +95,7 @@ fn choice(bytes: u64, sector_size: u32) -> Vec<Choice> {
         wwid: String::new(),
         numbers: (259, 0),
         seq: None,
+        by_path: Vec::new(),
         removable: false,
         named_only: false,
         in_use: None,

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use ka_host::blkpg::KernelPartition;
@@ -12,6 +13,9 @@ use super::region::Region;
 use super::{Area, Contents, member, shown};
 use crate::fs::probe_area;
 use crate::table::{self, PartType, Partition, PartitionTable};
+
+/// `DISKMAGIC` of BSD, little-endian.
+const BSD_MAGIC: [u8; 4] = [0x57, 0x45, 0x56, 0x82];
 
 /// More partitions than a GPT of the usual size holds are not looked at.
 const MOST_PARTITIONS: usize = 128;
@@ -61,13 +65,27 @@ fn look_at(file: &File, path: &Path, sector_size: u32, kernel: &[KernelPartition
         ..Area::default()
     };
     let parts = table.as_ref().map_or(&[][..], |table| &table.partitions);
+    let is_bare = contents.table.is_none();
     for (area, kind) in std::iter::once((whole, None)).chain(areas(parts, kernel, disk_bytes)) {
         match describe(file, path, area, kind) {
             Ok(area) => contents.areas.extend(area),
             Err(error) => contents.unreadable = Some(error.to_string()),
         }
     }
+    // What nobody knows may be a database's own format or encryption without a header: no empty disk.
+    if is_bare && contents.areas.is_empty() && !is_zero(file, disk_bytes)? {
+        contents.areas.push(Area {
+            len_bytes: disk_bytes,
+            ..Area::default()
+        });
+    }
     Ok(contents)
+}
+
+/// Whether the first MiB holds nothing but zeros.
+fn is_zero(file: &File, disk_bytes: u64) -> io::Result<bool> {
+    let region = Region::read(file, 0, disk_bytes)?;
+    Ok(region.head().iter().all(|byte| *byte == 0))
 }
 
 /// The table and the word for it. A GPT whose first sectors are gone still says where its partitions were.
@@ -79,9 +97,27 @@ fn read_table(file: &File, sector_size: u32) -> (Option<PartitionTable>, Option<
         }
         Ok(None) => match table::read_lost_gpt(file, sector_size) {
             Some(table) => (Some(table), Some("gpt (only its backup)".to_owned())),
-            None => (None, None),
+            None => (None, foreign_table(file).map(str::to_owned)),
         },
         Err(_) => (None, Some("a damaged partition table".to_owned())),
+    }
+}
+
+/// Tables of other systems, which KA neither reads nor writes: by their magic (libblkid, `libblkid/src/partitions/`).
+fn foreign_table(file: &File) -> Option<&'static str> {
+    let mut start = [0; 1024];
+    file.read_exact_at(&mut start, 0).ok()?;
+    let has = |at: usize, magic: &[u8]| start[at..].starts_with(magic);
+    if has(512, &BSD_MAGIC) || has(64, &BSD_MAGIC) {
+        Some("a BSD disklabel")
+    } else if has(508, &[0xda, 0xbe]) {
+        Some("a Sun disklabel")
+    } else if has(0, &[0x0b, 0xe5, 0xa9, 0x41]) {
+        Some("an SGI disklabel")
+    } else if has(0, b"ER") && has(512, b"PM") {
+        Some("an Apple partition map")
+    } else {
+        None
     }
 }
 

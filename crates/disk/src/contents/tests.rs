@@ -248,3 +248,57 @@ fn a_disk_that_cannot_be_opened_says_so() {
     let contents = seen(Path::new("/nonexistent/sda"));
     assert!(contents.member("sda").unwrap().contains("cannot be looked at"));
 }
+
+#[test]
+fn what_nobody_knows_is_not_empty() {
+    let file = image();
+    mark(
+        file.as_file(),
+        0,
+        DISK_BYTES,
+        70_000,
+        b"a database without a signature",
+    );
+    let contents = seen(file.path());
+    assert_eq!(
+        (contents.to_string().as_str(), contents.is_empty()),
+        ("something unknown", false)
+    );
+    assert_eq!(contents.member("sda"), None);
+    let file = image();
+    mark(file.as_file(), 0, DISK_BYTES, 512, &[0x57, 0x45, 0x56, 0x82]);
+    assert_eq!(seen(file.path()).table.as_deref(), Some("a BSD disklabel"));
+}
+
+#[test]
+fn what_real_tools_make_is_known() {
+    let device = ka_host::loopdev::LoopDevice::scratch(64 << 20, 512).unwrap();
+    let node = device.path();
+    let look_again = || look(node, 512, &[]).member("sdb").unwrap();
+    // There is no device mapper to speak to in every kernel; metadata needs none.
+    let config = "global{locking_type=0} activation{udev_sync=0 udev_rules=0} devices{use_devicesfile=0 filter=[\"a|loop|\"]}";
+    run(
+        "pvcreate",
+        &["-qq", "-y", "-ff", "--driverloaded", "n", "--config", config],
+        node,
+    );
+    assert_eq!(look_again(), "sdb belongs to LVM");
+    run("wipefs", &["-q", "-a"], node);
+    let key = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(key.path(), "secret").unwrap();
+    for kind in ["luks1", "luks2"] {
+        let key = key.path().to_str().unwrap();
+        let fast = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"];
+        run(
+            "cryptsetup",
+            &[
+                &["-q", "luksFormat", "--type", kind, "--key-file", key][..],
+                &fast,
+            ]
+            .concat(),
+            node,
+        );
+        assert_eq!(look_again(), "sdb belongs to LUKS", "{kind}");
+        run("wipefs", &["-q", "-a"], node);
+    }
+}

@@ -153,9 +153,7 @@ struct Chooser<'a> {
 
 impl Chooser<'_> {
     fn named(&self, drive: &DriveSpec, wanted: &str, taken: &[Choice]) -> Result<&Disk, ChooseError> {
-        let named = Named::new(wanted);
-        let found = self.disks.iter().find(|disk| named.is(&disk.name, disk.numbers));
-        let Some(disk) = found else {
+        let Some(disk) = Named::new(wanted).among(self.disks) else {
             let reason = "there is no such whole disk".to_owned();
             return Err(self.unsuitable(drive, wanted, reason, taken));
         };

@@ -38,6 +38,7 @@ fn disk(name: &str, gb: u64) -> Disk {
         wwid: format!("naa.{name}"),
         numbers: (8, u32::from(name.bytes().last().unwrap_or_default())),
         seq: None,
+        by_path: vec![format!("pci-0000:00:1f.2-ata-{name}")],
         named_only: name.starts_with("loop"),
         in_use: None,
         contents: Contents::default(),
@@ -321,9 +322,51 @@ fn an_unknown_drive_in_an_option_is_refused() {
 #[test]
 fn loop_devices_are_taken_when_named() {
     let spec = spec(&[("loop0", "linux fill\n")]);
-    assert_eq!(chosen(&spec, &[disk("loop0", 10)], &[]).unwrap(), ["loop0=loop0"]);
+    assert!(
+        chosen(&spec, &[disk("loop0", 10)], &[]).is_err(),
+        "the golden node's name for a drive names no disk here"
+    );
+    assert_eq!(
+        chosen(&spec, &[disk("loop0", 10)], &[("loop0", "loop0")]).unwrap(),
+        ["loop0=loop0"]
+    );
     assert_eq!(
         chosen(&one_drive(), &[disk("loop7", 10)], &[("sda", "/dev/loop7")]).unwrap(),
         ["sda=loop7"]
+    );
+}
+
+#[test]
+fn names_that_udev_would_make_are_understood_where_there_is_no_udev() {
+    let disks = [disk("vdx", 10), disk("vdy", 10)];
+    for link in [
+        "/dev/disk/by-id/ata-Model_vdy_SERIAL-vdy",
+        "/dev/disk/by-path/pci-0000:00:1f.2-ata-vdy",
+    ] {
+        assert_eq!(
+            chosen(&one_drive(), &disks, &[("sda", link)]).unwrap(),
+            ["sda=vdy"],
+            "{link}"
+        );
+    }
+    let twins = [
+        disk("vdx", 10),
+        Disk {
+            serial: "SERIAL-vdx".to_owned(),
+            ..disk("vdy", 10)
+        },
+    ];
+    let link = "/dev/disk/by-id/ata-Model_SERIAL-vdx";
+    assert!(
+        chosen(&one_drive(), &twins, &[("sda", link)]).is_err(),
+        "it means two disks"
+    );
+    assert!(
+        chosen(
+            &one_drive(),
+            &disks,
+            &[("sda", "/dev/disk/by-id/ata-Model_other")]
+        )
+        .is_err()
     );
 }

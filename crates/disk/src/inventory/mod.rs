@@ -5,6 +5,7 @@
 //! follow the order in which drivers find disks, so that a disk is never taken for having the golden one's name.
 
 mod choose;
+mod links;
 mod matching;
 mod scan;
 mod users;
@@ -37,6 +38,9 @@ pub struct Disk {
     /// World-wide name; empty where the kernel knows none. Two disks of one name and size are two paths to one.
     #[serde(default)]
     pub wwid: String,
+    /// Its names in `/dev/disk/by-path`.
+    #[serde(default)]
+    pub by_path: Vec<String>,
     /// Major and minor number.
     #[serde(default)]
     pub numbers: (u32, u32),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ka_host::{blkpg, block};
 
 use super::users::{Users, device_of, parse_numbers};
-use super::{Disk, InventoryError};
+use super::{Disk, InventoryError, links};
 use crate::contents::{self, Contents};
 
 const SYS_BLOCK: &str = "/sys/class/block";
@@ -63,10 +63,31 @@ impl Named {
         }
     }
 
-    /// Whether it means the disk of this name and these numbers. A device node decides, whatever it is called.
-    pub(super) fn is(&self, name: &str, numbers: (u32, u32)) -> bool {
-        self.numbers
-            .map_or_else(|| self.name == name, |wanted| wanted == numbers)
+    /// The disk that it means. A device node decides, whatever it is called; without one the name does.
+    pub(super) fn among<'a>(&self, disks: &'a [Disk]) -> Option<&'a Disk> {
+        let by_node = disks.iter().find(|disk| Some(disk.numbers) == self.numbers);
+        by_node
+            .or_else(|| disks.iter().find(|disk| disk.name == self.name))
+            .or_else(|| self.by_link(disks))
+    }
+
+    /// As udev would link it, where there is no udev. A name that means two disks means none.
+    fn by_link<'a>(&self, disks: &'a [Disk]) -> Option<&'a Disk> {
+        let link = self
+            .name
+            .strip_prefix("disk/")
+            .filter(|_| self.numbers.is_none())?;
+        let is_meant = |disk: &&Disk| match link.split_once('/') {
+            Some(("by-id", name)) => links::is_by_id(name, &disk.serial, &disk.wwid),
+            Some(("by-path", name)) => disk.by_path.iter().any(|path| path == name),
+            _ => false,
+        };
+        let mut meant = disks.iter().filter(is_meant);
+        meant.next().filter(|_| meant.next().is_none())
+    }
+
+    fn is(&self, name: &str, numbers: (u32, u32)) -> bool {
+        self.numbers == Some(numbers) || self.name == name
     }
 }
 
@@ -98,10 +119,10 @@ fn scan(sys_block: &Path, named: &[Named], users: &Users) -> Result<Vec<Disk>, I
 fn disk(dir: &Path, named: &[Named], users: &Users) -> Option<Disk> {
     let name = dir.file_name()?.to_string_lossy().replace('!', "/");
     let named_only = NAMED_ONLY.iter().any(|prefix| is_numbered(&name, prefix)) || is_part_of_emmc(&name);
-    let numbers = read(dir, "dev")
-        .as_deref()
-        .and_then(parse_numbers)
-        .unwrap_or_default();
+    // What is looked at is what the node leads to; sysfs tells the same, where there is no node yet.
+    let path = Path::new("/dev").join(&name);
+    let of_sysfs = || read(dir, "dev").as_deref().and_then(parse_numbers);
+    let numbers = device_of(&path).or_else(of_sysfs).unwrap_or_default();
     let is_named = named.iter().any(|named| named.is(&name, numbers));
     let hidden = read(dir, "hidden").as_deref() == Some("1");
     if dir.join("partition").exists() || hidden || (named_only && !is_named) {
@@ -112,12 +133,13 @@ fn disk(dir: &Path, named: &[Named], users: &Users) -> Option<Disk> {
         .and_then(|size| size.parse().ok())
         .unwrap_or(512);
     Some(Disk {
-        path: Path::new("/dev").join(&name),
+        path,
         bytes,
         sector_size,
         model: first_of(dir, &["device/model", "device/name"]),
-        serial: first_of(dir, &["serial", "device/serial", "device/wwid", "wwid"]),
+        serial: serial(dir),
         wwid: first_of(dir, &["wwid", "device/wwid"]),
+        by_path: links::by_path(dir),
         numbers,
         seq: read(dir, "diskseq").and_then(|seq| seq.parse().ok()),
         removable: is_removable(dir),
@@ -132,6 +154,21 @@ fn disk(dir: &Path, named: &[Named], users: &Users) -> Option<Disk> {
 fn is_numbered(name: &str, prefix: &str) -> bool {
     let rest = name.strip_prefix(prefix);
     rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || c == '_'))
+}
+
+/// What the disk says of itself, else of its place in the world.
+fn serial(dir: &Path) -> String {
+    let plain = first_of(dir, &["serial", "device/serial"]);
+    if !plain.is_empty() {
+        return plain;
+    }
+    // SCSI and SATA: the unit's serial number is page 0x80 of its product data, behind four bytes.
+    let page = fs::read(dir.join("device/vpd_pg80")).unwrap_or_default();
+    let text = String::from_utf8_lossy(page.get(4..).unwrap_or_default()).into_owned();
+    match folded(&text) {
+        text if text.is_empty() => first_of(dir, &["device/wwid", "wwid"]),
+        text => text,
+    }
 }
 
 /// The boot areas and the replay-protected block of an eMMC (`mmcblk0boot0`, `mmcblk0rpmb`) are disks of their own.
@@ -177,10 +214,14 @@ fn first_of(dir: &Path, files: &[&str]) -> String {
 fn read(dir: &Path, file: &str) -> Option<String> {
     let bytes = fs::read(dir.join(file)).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    // Serial numbers and world-wide names are padded, also in their middle.
+    Some(folded(&text))
+}
+
+/// Serial numbers and world-wide names are padded, also in their middle.
+fn folded(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c == '\0');
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
-    Some(words.join(" "))
+    words.join(" ")
 }
 
 /// All directories below a disk's that are partitions of it.
