@@ -44,6 +44,7 @@ fn extended_and_logical(entries: &[DescEntry]) -> AtLine<()> {
 /// Fills and percentages among the partitions beside each other.
 fn one_level<'a>(entries: impl Iterator<Item = &'a DescEntry>) -> AtLine<()> {
     let mut fill = None;
+    let mut whole = None;
     let mut hundredths = 0;
     for entry in entries {
         match (entry.size, fill) {
@@ -52,11 +53,17 @@ fn one_level<'a>(entries: impl Iterator<Item = &'a DescEntry>) -> AtLine<()> {
             (Size::Percent(percent), _) => hundredths += u64::from(percent.hundredths),
             _ => {}
         }
+        if hundredths == u64::from(Percent::WHOLE) && whole.is_none() {
+            whole = Some(entry.line);
+        }
         if hundredths > u64::from(Percent::WHOLE) {
             return Err((entry.line, Problem::PercentSum(hundredths.div_ceil(100))));
         }
     }
-    Ok(())
+    match (fill, whole) {
+        (Some(fill), Some(_)) => Err((fill, Problem::NothingToFill)),
+        _ => Ok(()),
+    }
 }
 
 fn mounts(entries: &[DescEntry]) -> AtLine<()> {

@@ -99,6 +99,8 @@ pub enum Problem {
     SecondFill(u32),
     #[error("the percentages add up to {0}%, more than the whole disk: make them smaller or write `fill`")]
     PercentSum(u64),
+    #[error("100% leaves nothing for this `fill`: make a percentage smaller, or leave the line out")]
+    NothingToFill,
     #[error("mount point {mount} is already in line {first}: keep one of them")]
     SecondMount { mount: String, first: u32 },
     #[error("partition number {number} is already that of line {first}: change or remove number=")]

@@ -43,6 +43,7 @@ impl Desc {
         Self {
             origin: origin.to_owned(),
             table: Some(table.kind),
+            pmbr_boot: table.pmbr_boot,
             entries,
         }
     }

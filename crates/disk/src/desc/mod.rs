@@ -42,6 +42,9 @@ pub struct Desc {
     pub origin: String,
     /// What the `table` line asks for; `None` without such a line.
     pub table: Option<TableKind>,
+    /// `table gpt pmbr_boot`: the protective entry in front of the GPT is active, for BIOSes that start nothing else.
+    #[serde(default)]
+    pub pmbr_boot: bool,
     /// The partitions in the order of their lines, which is their order on the disk.
     pub entries: Vec<DescEntry>,
 }
@@ -164,7 +167,11 @@ impl fmt::Display for Desc {
     /// Writes the desc file that [`Desc::parse`] reads back.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(table) = self.table {
-            writeln!(f, "table {table}")?;
+            writeln!(
+                f,
+                "table {table}{}",
+                if self.pmbr_boot { " pmbr_boot" } else { "" }
+            )?;
         }
         self.entries.iter().try_for_each(|entry| writeln!(f, "{entry}"))
     }

@@ -3,6 +3,9 @@
 use super::{Desc, DescEntry, DescError, Problem, check, keys, words};
 use crate::table::{PartType, TableKind};
 
+/// After `table gpt`; parted's word for it.
+const PMBR_BOOT: &str = "pmbr_boot";
+
 /// Reads bytes; the line with the first byte that is no UTF-8 is named.
 pub(super) fn parse_bytes(bytes: &[u8], origin: &str) -> Result<Desc, DescError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
@@ -21,6 +24,7 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Desc, DescError> {
     let mut desc = Desc {
         origin: origin.to_owned(),
         table: None,
+        pmbr_boot: false,
         entries: Vec::new(),
     };
     // Editors on Windows put a byte order mark in front; it is no part of the first word.
@@ -59,9 +63,10 @@ fn take_line(desc: &mut Desc, number: u32, line: &str) -> Result<(), Problem> {
                 kind.parse::<TableKind>()
                     .map_err(|_| Problem::UnknownTable(kind.to_owned()))?,
             );
-            words
-                .next()
-                .map_or(Ok(()), |word| Err(Problem::Trailing(word.to_owned())))
+            let more = words.next();
+            desc.pmbr_boot = more == Some(PMBR_BOOT) && desc.table == Some(TableKind::Gpt);
+            let rest = if desc.pmbr_boot { words.next() } else { more };
+            rest.map_or(Ok(()), |word| Err(Problem::Trailing(word.to_owned())))
         }
         Some(first) => {
             desc.entries.push(parse_entry(number, first, words)?);

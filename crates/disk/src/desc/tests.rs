@@ -318,7 +318,7 @@ proptest! {
         for (line, entry) in (1..).zip(&mut entries) {
             entry.line = line;
         }
-        let desc = Desc { origin: "desc".to_owned(), table: None, entries };
+        let desc = Desc { origin: "desc".to_owned(), pmbr_boot: false, table: None, entries };
         prop_assert_eq!(&Desc::parse(&desc.to_string(), "desc").unwrap(), &desc);
     }
 

@@ -132,38 +132,86 @@ fn later_runs(fs: &FsSpec, device: &str) -> Vec<ToolRun> {
     runs
 }
 
+/// A feature of XFS, as mkfs.xfs(8) takes it.
+struct XfsOption {
+    name: &'static str,
+    letter: &'static str,
+    /// The version of mkfs.xfs that learned it.
+    since: ToolVersion,
+}
+
+const fn xfs_option(name: &'static str, letter: &'static str, since: ToolVersion) -> XfsOption {
+    XfsOption { name, letter, since }
+}
+
+/// In the order in which they are given.
+const XFS_OPTIONS: [XfsOption; 12] = [
+    xfs_option("crc", "-m", ToolVersion(3, 2)),
+    xfs_option("finobt", "-m", ToolVersion(3, 2)),
+    xfs_option("rmapbt", "-m", ToolVersion(4, 9)),
+    xfs_option("reflink", "-m", ToolVersion(4, 9)),
+    xfs_option("bigtime", "-m", ToolVersion(5, 10)),
+    xfs_option("inobtcount", "-m", ToolVersion(5, 10)),
+    xfs_option("metadir", "-m", ToolVersion(6, 13)),
+    xfs_option("sparse", "-i", ToolVersion(4, 2)),
+    xfs_option("nrext64", "-i", ToolVersion(5, 19)),
+    xfs_option("exchange", "-i", ToolVersion(6, 10)),
+    xfs_option("ftype", "-n", ToolVersion(3, 2)),
+    xfs_option("parent", "-n", ToolVersion(6, 10)),
+];
+
+/// Whether mkfs.xfs can be told about a feature that xfs_info names.
+pub(crate) fn is_known_xfs_feature(name: &str) -> bool {
+    XFS_OPTIONS.iter().any(|option| option.name == name)
+}
+
 fn xfs_options(golden: &XfsFeatures, target: &Target, version: ToolVersion) -> Vec<String> {
-    let known = |name: &str| match name {
-        "crc" | "finobt" | "ftype" => version >= ToolVersion(3, 2),
-        "rmapbt" | "reflink" => version >= ToolVersion(4, 9),
-        "bigtime" | "inobtcount" => version >= ToolVersion(5, 10),
-        _ => false,
+    let golden_has = |name: &str| {
+        golden
+            .flags
+            .iter()
+            .find(|(flag, _)| flag == name)
+            .map(|(_, on)| *on)
     };
-    let has_crc = !golden.flags.iter().any(|(name, on)| name == "crc" && !on);
-    let mut metadata = Vec::new();
+    let has_crc = golden_has("crc") != Some(false);
+    let settings = |letter: &str| -> Vec<String> {
+        let known = XFS_OPTIONS
+            .iter()
+            .filter(|option| option.letter == letter && version >= option.since);
+        // Version 4 has ftype as an option; version 5 always has it, and an old mkfs.xfs says so rudely.
+        let allowed = known.filter(|option| option.name != "ftype" || !has_crc);
+        let set = allowed.filter_map(|option| {
+            // The golden tool knows all that the golden file system has; what it does not print is newer than it, and
+            // newer tools make it by default, though the golden kernel and loader may not read it.
+            let on = match golden_has(option.name) {
+                None if golden.flags.is_empty() => return None,
+                None if option.name == "ftype" => return None,
+                found => found.unwrap_or(false),
+            };
+            Some(format!("{}={}", option.name, u8::from(on)))
+        });
+        set.collect()
+    };
     let mut args = words(&["-q", "-f"]);
-    for (name, on) in golden.flags.iter().filter(|(name, _)| known(name)) {
-        let setting = format!("{name}={}", u8::from(*on));
-        match name.as_str() {
-            // Version 4 has ftype as an option; version 5 always has it, and an old mkfs.xfs says so rudely.
-            "ftype" if !has_crc => args.extend(words(&["-n", &setting])),
-            "ftype" => {}
-            _ => metadata.push(setting),
+    let mut add = |letter: &str, settings: Vec<String>| {
+        if !settings.is_empty() {
+            args.extend(words(&[letter, &settings.join(",")]));
         }
-    }
-    if !metadata.is_empty() {
-        args.extend(words(&["-m", &metadata.join(",")]));
-    }
+    };
+    add("-m", settings("-m"));
     let block_size = golden.block_size.max(target.sector_size);
     if golden.block_size > 0 {
-        args.extend(words(&["-b", &format!("size={block_size}")]));
+        add("-b", vec![format!("size={block_size}")]);
     }
+    let mut inodes = Vec::new();
     if golden.inode_size >= 256 {
-        args.extend(words(&[
-            "-i",
-            &format!("size={}", golden.inode_size.min(block_size / 2)),
-        ]));
+        inodes.push(format!("size={}", golden.inode_size.min(block_size / 2)));
     }
+    inodes.extend(settings("-i"));
+    add("-i", inodes);
+    let mut names = settings("-n");
+    names.extend(golden.case_insensitive.then(|| "version=ci".to_owned()));
+    add("-n", names);
     args
 }
 

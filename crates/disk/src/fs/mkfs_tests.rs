@@ -169,6 +169,7 @@ fn xfs_keeps_its_features_as_far_as_the_tool_knows_them() {
     let fs = spec(
         FsType::Xfs,
         FsFeatures::Xfs(XfsFeatures {
+            case_insensitive: false,
             block_size: 1024,
             inode_size: 512,
             flags,
@@ -176,9 +177,21 @@ fn xfs_keeps_its_features_as_far_as_the_tool_knows_them() {
     );
     assert_eq!(
         line(&fs, &target(1000, 512), &ToolVersions::NEWEST),
-        "mkfs.xfs -q -f -m crc=1,finobt=1,rmapbt=0,reflink=1,bigtime=1 -b size=1024 -i size=512 /dev/sda2"
+        "mkfs.xfs -q -f -m crc=1,finobt=1,rmapbt=0,reflink=1,bigtime=1,inobtcount=0,metadir=0 -b size=1024 \
+         -i size=512,sparse=0,nrext64=0,exchange=0 -n parent=0 /dev/sda2",
+        "what the golden tool does not know is off"
     );
     assert!(line(&fs, &target(1000, 512), &old_tools()).contains("-m crc=1,finobt=1 -b size=1024"));
+    let debian_12 = ToolVersions {
+        mkfs_xfs: ToolVersion(6, 1),
+        ..ToolVersions::NEWEST
+    };
+    let said = line(&fs, &target(1000, 512), &debian_12);
+    assert!(said.contains("bigtime=1,inobtcount=0 -b"), "{said}");
+    assert!(
+        said.ends_with("-i size=512,sparse=0,nrext64=0 /dev/sda2"),
+        "{said}"
+    );
     assert!(line(&fs, &target(1000, 4096), &ToolVersions::NEWEST).contains("-b size=4096"));
 }
 

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use ext::wanted_inodes;
 
 pub use check::{RequiredTool, check_node, required_tools};
+pub(crate) use mkfs::is_known_xfs_feature;
 pub use mkfs::{check_label, mkfs_plan};
 pub use probe::{DeviceIdentity, probe, probe_area};
 pub use swap_file::{SwapFileError, make_swap_file};

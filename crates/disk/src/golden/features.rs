@@ -14,15 +14,21 @@ use crate::spec::{BtrfsFeatures, ExtFeatures, F2fsFeatures, FatFeatures, FsFeatu
 
 /// They read a super block.
 pub(super) const TOOL_LIMIT: Duration = Duration::from_secs(60);
-/// The features of xfs that mkfs.xfs(8) can be told.
-const XFS_FLAGS: [&str; 7] = [
-    "crc",
-    "finobt",
-    "rmapbt",
-    "reflink",
-    "bigtime",
-    "inobtcount",
-    "ftype",
+/// Settings of xfs_info(8) that may be 0 or 1 and are no features.
+const XFS_NUMBERS: [&str; 13] = [
+    "isize",
+    "agcount",
+    "agsize",
+    "sectsz",
+    "attr",
+    "bsize",
+    "blocks",
+    "version",
+    "sunit",
+    "swidth",
+    "imaxpct",
+    "projid32bit",
+    "ascii-ci",
 ];
 /// The features of F2FS that are of use in a clone: encryption keys and zoned disks stay home.
 const F2FS_FEATURES: [&str; 9] = [
@@ -139,12 +145,30 @@ fn parse_xfs_info(text: &str) -> XfsFeatures {
             .map(|(_, value)| *value)
     };
     let number = |name: &str| first(name).and_then(|value| value.parse().ok()).unwrap_or(0);
-    let flag = |name: &str| first(name).map(|value| (name.to_owned(), value == "1"));
+    // Features stand in the parts about metadata and names; below them are sizes, of which some are 0 too.
+    let parts = ["meta-data", "naming"].map(|part| section(text, part));
+    let features = parts.iter().flat_map(|part| part.split([' ', ',', '\n', '\t']));
+    let features = features.filter_map(|word| word.split_once('='));
+    let flags = features.filter_map(|(name, value)| match value {
+        "0" | "1" if !name.is_empty() && !XFS_NUMBERS.contains(&name) => {
+            Some((name.to_owned(), value == "1"))
+        }
+        _ => None,
+    });
     XfsFeatures {
         block_size: number("bsize"),
         inode_size: number("isize"),
-        flags: XFS_FLAGS.into_iter().filter_map(flag).collect(),
+        flags: flags.collect(),
+        case_insensitive: first("ascii-ci") == Some("1"),
     }
+}
+
+/// A part of what xfs_info prints: its line, and those below it that begin with a blank.
+fn section(text: &str, name: &str) -> String {
+    let mut lines = text.lines().skip_while(|line| !line.starts_with(name));
+    let first = lines.next().unwrap_or_default();
+    let more = lines.take_while(|line| line.starts_with([' ', '\t', '=']));
+    std::iter::once(first).chain(more).collect::<Vec<_>>().join("\n")
 }
 
 fn parse_dump_f2fs(text: &str) -> F2fsFeatures {
@@ -225,7 +249,36 @@ mod tests {
         assert_eq!((found.block_size, found.inode_size), (4096, 512));
         assert!(found.flags.contains(&("rmapbt".to_owned(), false)));
         assert!(found.flags.contains(&("ftype".to_owned(), true)));
-        assert_eq!(found.flags.len(), 7);
+        assert!(found.flags.contains(&("sparse".to_owned(), true)));
+        assert!(found.flags.contains(&("nrext64".to_owned(), false)));
+        assert_eq!(found.flags.len(), 9, "{:?}", found.flags);
+        let newer = format!(
+            "{}realtime =none extsz=4096 blocks=0, rtextents=0\n",
+            text.replace("nrext64=0", "nrext64=1\n  = exchange=1 metadir=0 shiny=1")
+        );
+        let found = parse_xfs_info(&newer.replace("ftype=1", "ftype=1, parent=1"));
+        let on: Vec<_> = found
+            .flags
+            .iter()
+            .filter(|(_, on)| *on)
+            .map(|(name, _)| name.as_str())
+            .collect();
+        assert_eq!(
+            on,
+            [
+                "crc",
+                "finobt",
+                "sparse",
+                "reflink",
+                "bigtime",
+                "inobtcount",
+                "nrext64",
+                "exchange",
+                "shiny",
+                "ftype",
+                "parent"
+            ]
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::found::FoundMount;
 use super::subvolumes::Volumes;
 use super::{features, options};
 use crate::desc::DescEntry;
+use crate::fs::is_known_xfs_feature;
 use crate::spec::{BtrfsFeatures, FsFeatures, FsSpec, FsType, InstallSpec, MountSpec, Place};
 
 /// Makes the file system of `mounts`, of which there is at least one, all on one golden device. `entry` is the
@@ -81,6 +82,19 @@ fn golden_features(
     match read {
         FsFeatures::Btrfs(golden) => {
             FsFeatures::Btrfs(with_subvolumes(spec, volumes, &golden, first, mounts))
+        }
+        FsFeatures::Xfs(golden) => {
+            let unknown = golden
+                .flags
+                .iter()
+                .filter(|(name, on)| *on && !is_known_xfs_feature(name));
+            for (name, _) in unknown {
+                spec.notes.push(format!(
+                    "{}: KA does not know the xfs feature {name}: whether the clone's has it, its mkfs.xfs decides",
+                    first.mount_point
+                ));
+            }
+            FsFeatures::Xfs(golden)
         }
         other => other,
     }

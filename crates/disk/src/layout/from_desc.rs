@@ -48,6 +48,7 @@ pub(super) fn plan(
         sector_size,
     } = geometry;
     Ok(PartitionTable {
+        pmbr_boot: desc.pmbr_boot && kind == TableKind::Gpt,
         kind,
         disk_id,
         sector_size,

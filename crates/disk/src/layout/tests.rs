@@ -206,6 +206,7 @@ fn golden(kind: TableKind, parts: &[(u64, u64)]) -> PartitionTable {
         }
     };
     PartitionTable {
+        pmbr_boot: false,
         kind,
         disk_id: if gpt {
             DiskId::Gpt(Uuid::from_u128(0xdef))
@@ -340,7 +341,7 @@ proptest! {
         };
         let table = Some(if gpt { TableKind::Gpt } else { TableKind::Mbr });
         let entries = (1..).zip(lines).map(entry).collect();
-        let source = Source::Desc(Desc { origin: "wire".to_owned(), table, entries });
+        let source = Source::Desc(Desc { origin: "wire".to_owned(), pmbr_boot: false, table, entries });
         let geometry = Geometry { disk_bytes: disk_bytes >> shift, sector_size };
         let _ = plan(&source, &geometry, TableKind::Mbr, false, &mut Uuid::new_v4);
     }

@@ -97,7 +97,7 @@ impl PartitionPlan {
         disk.sync_all().map_err(doing("writing sector 0"))
     }
 
-    /// The same partitions for a disk that nothing is to boot from yet: no EFI system partition and no active one. Boot
+    /// The same partitions for a disk that nothing is to boot from yet: no EFI system partition and no active one, the protective entry included. Boot
     /// loaders are installed on a disk with this table; the real one comes last.
     #[must_use]
     pub fn provisional(&self) -> Self {
@@ -112,6 +112,7 @@ impl PartitionPlan {
             part.bootable = false;
             part.attrs &= !(1 << LEGACY_BOOT_BIT);
         }
+        plan.table.pmbr_boot = false;
         plan
     }
 

@@ -45,9 +45,11 @@ pub struct XfsFeatures {
     pub block_size: u32,
     /// Inode size in bytes.
     pub inode_size: u32,
-    /// Names of mkfs.xfs(8) `-m` and `-n` with what the golden file system has: `crc`, `finobt`, `rmapbt`,
-    /// `reflink`, `bigtime`, `inobtcount`, `ftype`.
+    /// Every feature that `xfs_info` prints with 0 or 1, by its name there: `crc`, `sparse`, `nrext64`, `ftype`.
     pub flags: Vec<(String, bool)>,
+    /// Names that differ in case only are the same (`ascii-ci`).
+    #[serde(default)]
+    pub case_insensitive: bool,
 }
 
 /// Of a btrfs file system.

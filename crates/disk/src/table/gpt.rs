@@ -88,17 +88,17 @@ pub(super) fn encode(table: &PartitionTable) -> Result<Encoded, String> {
         chunk(1, header.encode(table.sector_size)),
     ];
     Ok(Encoded {
-        head: mbr::encode_head(0, &[protective_entry(last_lba)]),
+        head: mbr::encode_head(0, &[protective_entry(last_lba, table.pmbr_boot)]),
         rest,
     })
 }
 
 /// The one entry that tells MBR tools to keep off: UEFI 2.10 table 5.4, where the first sector's CHS
 /// is fixed whatever the geometry.
-fn protective_entry(last_lba: u64) -> [u8; mbr::ENTRY_LEN] {
+fn protective_entry(last_lba: u64, active: bool) -> [u8; mbr::ENTRY_LEN] {
     let sectors = u32::try_from(last_lba).unwrap_or(u32::MAX);
     let mut entry = mbr::Entry {
-        active: false,
+        active,
         kind: 0xee,
         start: 1,
         sectors: sectors.max(1),

@@ -51,6 +51,35 @@ pub(super) fn read_backup<R: Read + Seek>(disk: &mut Disk<'_, R>) -> Option<Part
     read_copy(disk, last_lba).ok()
 }
 
+/// The state of the two copies.
+pub(super) struct Copies {
+    /// Why the first one cannot be used.
+    pub(super) primary_flaw: Option<&'static str>,
+    /// Why the last one cannot be used.
+    pub(super) backup_flaw: Option<&'static str>,
+    /// Bytes of the disk behind the backup, where the first copy says that it lies elsewhere than at the end.
+    pub(super) bytes_behind: Option<u64>,
+}
+
+/// Looks at both copies of a disk with a protective MBR.
+pub(super) fn copies<R: Read + Seek>(disk: &mut Disk<'_, R>) -> Copies {
+    let flaw = |copy: Result<PartitionTable, Bad>| match copy {
+        Ok(_) => None,
+        Err(Bad::Because { what, .. }) => Some(what),
+        Err(Bad::Io(_)) => Some("it cannot be read"),
+    };
+    let last_lba = disk.sectors().saturating_sub(1);
+    let primary_flaw = flaw(read_copy(disk, 1));
+    let backup_flaw = flaw(read_copy(disk, last_lba));
+    let other_lba = disk.sector(1).ok().map(|sector| Fields(&sector).u64(32));
+    let moved = other_lba.filter(|lba| primary_flaw.is_none() && *lba > 1 && *lba < last_lba);
+    Copies {
+        primary_flaw,
+        backup_flaw,
+        bytes_behind: moved.map(|lba| (last_lba - lba) * u64::from(disk.sector_size)),
+    }
+}
+
 /// Why one copy could not be used.
 enum Bad {
     Io(std::io::Error),
@@ -115,6 +144,8 @@ fn read_copy<R: Read + Seek>(disk: &mut Disk<'_, R>, lba: u64) -> Result<Partiti
         disk_id: DiskId::Gpt(header.guid(56)),
         sector_size: disk.sector_size,
         disk_bytes: disk.disk_bytes,
+        // Sector 0 is not looked at here.
+        pmbr_boot: false,
         partitions,
     })
 }

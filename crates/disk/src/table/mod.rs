@@ -12,6 +12,7 @@ mod flaws;
 mod gpt;
 mod gpt_read;
 mod mbr;
+mod oddities;
 mod part_type;
 mod read;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use error::TableError;
+pub use oddities::oddities;
 pub use part_type::{KnownType, PartType, UnknownType};
 pub use read::{read, read_from, read_lost_gpt};
 
@@ -67,6 +69,9 @@ pub struct PartitionTable {
     pub sector_size: u32,
     /// Size of the disk in bytes.
     pub disk_bytes: u64,
+    /// Whether the protective entry in front of a GPT is active: some BIOSes start nothing else. Never on an MBR.
+    #[serde(default)]
+    pub pmbr_boot: bool,
     /// The partitions in the order of their numbers.
     pub partitions: Vec<Partition>,
 }

@@ -7,7 +7,7 @@ use super::{DiskId, Partition, PartitionTable, TableError, TableKind};
 use super::{ebr, flaws, gpt_read, mbr};
 
 /// The type of the entry that marks a GPT disk in its protective MBR.
-const PROTECTIVE: u8 = 0xee;
+pub(super) const PROTECTIVE: u8 = 0xee;
 
 /// Reads the partition table of a disk or image; `None` where there is none.
 ///
@@ -51,7 +51,11 @@ pub fn read_from<R: Read + Seek>(
         return Ok(None);
     };
     let table = if entries.iter().any(|entry| entry.kind == PROTECTIVE) {
-        gpt_read::read(&mut disk)?
+        let protective = entries.iter().find(|entry| entry.kind == PROTECTIVE);
+        PartitionTable {
+            pmbr_boot: protective.is_some_and(|entry| entry.active),
+            ..gpt_read::read(&mut disk)?
+        }
     } else if entries.iter().any(mbr::Entry::is_used) {
         read_mbr(&mut disk, &sector, &entries)?
     } else {
@@ -98,6 +102,7 @@ fn read_mbr<R: Read + Seek>(
     }
     let id = u32::from_le_bytes([sector[440], sector[441], sector[442], sector[443]]);
     Ok(PartitionTable {
+        pmbr_boot: false,
         kind: TableKind::Mbr,
         disk_id: DiskId::Mbr(id),
         sector_size: disk.sector_size,
@@ -108,7 +113,7 @@ fn read_mbr<R: Read + Seek>(
 
 /// A disk that sectors are read from.
 pub(super) struct Disk<'a, R> {
-    source: &'a mut R,
+    pub(super) source: &'a mut R,
     pub(super) disk_bytes: u64,
     pub(super) sector_size: u32,
 }

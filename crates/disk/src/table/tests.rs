@@ -24,6 +24,7 @@ fn table(kind: TableKind, partitions: Vec<Partition>) -> PartitionTable {
         TableKind::Gpt => DiskId::Gpt(Uuid::from_u128(1)),
     };
     PartitionTable {
+        pmbr_boot: false,
         kind,
         disk_id,
         sector_size: SECTOR,

@@ -148,6 +148,7 @@ fn an_old_xfs_stays_an_old_xfs() {
     let flags = flags.iter().chain(&[("inobtcount", false), ("ftype", true)]);
     let flags = flags.map(|(name, on)| ((*name).to_owned(), *on)).collect();
     fs.features = FsFeatures::Xfs(XfsFeatures {
+        case_insensitive: false,
         block_size: 1024,
         inode_size: 512,
         flags,

@@ -52,6 +52,7 @@ pub(crate) fn any_gpt(sector_size: u32) -> impl Strategy<Value = PartitionTable>
         }
         partitions.sort_by_key(|part| part.number);
         PartitionTable {
+            pmbr_boot: false,
             kind: TableKind::Gpt,
             disk_id: DiskId::Gpt(Uuid::from_u128(u128::from(seed) + 1)),
             sector_size,
@@ -92,6 +93,7 @@ pub(crate) fn any_mbr(sector_size: u32) -> impl Strategy<Value = PartitionTable>
             let disk_bytes = (at + 64) * u64::from(sector_size);
             let disk_id = DiskId::Mbr(u32::try_from(seed >> 33).unwrap() + 1);
             PartitionTable {
+                pmbr_boot: false,
                 kind: TableKind::Mbr,
                 disk_id,
                 sector_size,

@@ -102,6 +102,7 @@ fn golden(kind: TableKind, disk_bytes: u64, parts: &[(u32, u64, u64)]) -> Partit
         DiskId::Mbr(1)
     };
     PartitionTable {
+        pmbr_boot: false,
         kind,
         disk_id,
         sector_size: 512,

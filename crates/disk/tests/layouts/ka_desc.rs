@@ -124,7 +124,10 @@ fn a_disk_is_described_with_what_is_on_it() {
         text.contains("logical partitions; 923 MiB, up to the end\nextended fill\n"),
         "{text}"
     );
-    assert!(text.contains("nothing known\nlogical swap 200\n"), "{text}");
+    assert!(
+        text.contains("no file system found\nlogical swap 200\n"),
+        "{text}"
+    );
     assert!(text.contains("\nlogical linux fill boot\n"), "{text}");
 }
 
@@ -172,7 +175,10 @@ fn partitions_that_are_no_whole_mib_are_rounded_up_and_gaps_are_told() {
         "{text}"
     );
     assert!(text.contains("# 252 MiB unused here\n"), "{text}");
-    assert!(text.ends_with("linux 20\n"), "{text}");
+    assert!(
+        text.ends_with("linux 20\n# 703 MiB unused at the end\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -239,6 +245,11 @@ fn check_names_the_line_of_every_kind_of_mistake() {
             ":5: a fifth primary",
         ),
         ("linux 100%\nlinux 5\n", &[], ":2: does not fit"),
+        (
+            "linux 100%\nswap fill\n",
+            &[],
+            ":2: 100% leaves nothing for this `fill`",
+        ),
     ] {
         let told = check(text, args);
         assert_eq!(told.code, 1, "{text}");
@@ -274,4 +285,151 @@ fn wrong_usage_ends_with_2_and_an_unreadable_disk_with_1() {
         "{}",
         told.stderr_tail
     );
+}
+
+/// Writes bytes into a disk of a test.
+fn write_at(disk: &Disk, at: u64, bytes: &[u8]) {
+    use std::os::unix::fs::FileExt;
+    disk.open().write_all_at(bytes, at).unwrap();
+}
+
+fn refusal(disk: &Disk) -> String {
+    let told = ka_desc(&[disk.path().to_str().unwrap()]);
+    assert_eq!(told.code, 1);
+    told.stderr_tail
+}
+
+#[test]
+fn a_disk_without_a_table_is_named_with_what_it_holds() {
+    let blank = Disk::new(&gib(1));
+    assert!(refusal(&blank).contains("nothing else on it"));
+    Tool::new("mke2fs")
+        .args(["-q", "-F", "-t", "ext4", "-L", "data"])
+        .arg(blank.path())
+        .run()
+        .unwrap();
+    let said = refusal(&blank);
+    assert!(
+        said.contains("it holds ext4 \"data\"") && said.contains("mount="),
+        "{said}"
+    );
+    assert!(!said.contains("not a partition"), "{said}");
+    let member = Disk::new(&gib(1));
+    write_at(&member, 512, b"LABELONE");
+    write_at(&member, 512 + 24, b"LVM2 001");
+    let said = refusal(&member);
+    assert!(
+        said.contains("a part of LVM") && said.contains("from-lvm.desc"),
+        "{said}"
+    );
+    let bsd = Disk::new(&gib(1));
+    write_at(&bsd, 512, &[0x57, 0x45, 0x56, 0x82]);
+    assert!(refusal(&bsd).contains("a BSD disklabel"));
+}
+
+#[test]
+fn a_member_gets_a_line_that_says_what_to_write_in_its_place() {
+    let plan = planned("table gpt\nlinux 100\nlvm fill\n", gib(1)).unwrap();
+    let disk = Disk::with(&plan);
+    let start = plan.find(2).unwrap().start_bytes;
+    write_at(&disk, start + 512, b"LABELONE");
+    write_at(&disk, start + 512 + 24, b"LVM2 001");
+    let text = ka_desc(&[disk.path().to_str().unwrap()]).text();
+    assert!(
+        text.contains("2: a part of LVM") && text.contains("with mount= for each mount point"),
+        "{text}"
+    );
+    assert!(text.contains("from-lvm.desc"), "{text}");
+}
+
+#[test]
+fn labels_of_fat_are_shown_as_they_are() {
+    let plan = planned("table gpt\nesp 100\nlinux fill\n", gib(1)).unwrap();
+    let disk = Disk::with(&plan);
+    let start = plan.find(1).unwrap().start_bytes / 512;
+    let path = disk.path();
+    let format = ["-n", "ESP", "--offset", &start.to_string()].map(str::to_owned);
+    Tool::new("mkfs.vfat")
+        .args(format)
+        .arg(&path)
+        .arg("102400")
+        .run()
+        .unwrap();
+    let text = ka_desc(&[path.to_str().unwrap()]).text();
+    assert!(text.contains("1: vfat \"ESP\"\nesp 100\n"), "{text}");
+}
+
+#[test]
+fn what_is_unusual_about_a_gpt_is_told() {
+    let make = || Disk::with(&planned("table gpt\nlinux 100\nlinux 200\n", gib(1)).unwrap());
+    let text = |disk: &Disk| ka_desc(&[disk.path().to_str().unwrap()]).text();
+    assert!(!text(&make()).contains("warning"));
+    let damaged = make();
+    write_at(&damaged, 512 + 16, &[1, 2, 3, 4]);
+    assert!(
+        text(&damaged).contains("# warning: the primary GPT is damaged"),
+        "{}",
+        text(&damaged)
+    );
+    let backup = make();
+    write_at(&backup, (1 << 30) - 512, &[0; 16]);
+    assert!(
+        text(&backup).contains("# warning: the backup GPT is damaged"),
+        "{}",
+        text(&backup)
+    );
+    let hybrid = make();
+    write_at(
+        &hybrid,
+        446 + 16,
+        &[0x80, 0, 2, 0, 0x83, 0, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0],
+    );
+    assert!(
+        text(&hybrid).contains("# warning: hybrid MBR"),
+        "{}",
+        text(&hybrid)
+    );
+    let grown = make();
+    grown.open().set_len(2 << 30).unwrap();
+    let told = text(&grown);
+    assert!(told.contains("1024 MiB behind it are unused"), "{told}");
+    assert!(told.ends_with("MiB unused at the end\n"), "{told}");
+}
+
+#[test]
+fn the_active_flag_of_a_protective_mbr_is_described_and_kept() {
+    let plan = planned("table gpt pmbr_boot\nlinux 100\nlinux fill\n", gib(1)).unwrap();
+    let disk = Disk::with(&plan);
+    let text = ka_desc(&[disk.path().to_str().unwrap()]).text();
+    assert!(text.contains("\ntable gpt pmbr_boot\n"), "{text}");
+    let read = ka_disk::table::read(&disk.open(), 512).unwrap().unwrap();
+    assert!(read.pmbr_boot);
+    let copy = ka_disk::layout::plan(
+        &Source::AsIs(read),
+        &gib(1),
+        TableKind::Gpt,
+        false,
+        &mut Uuid::new_v4,
+    )
+    .unwrap();
+    let clone = Disk::with(&copy);
+    let mut flag = [0; 1];
+    std::os::unix::fs::FileExt::read_exact_at(&clone.open(), &mut flag, 446).unwrap();
+    assert_eq!(flag, [0x80]);
+    assert!(Desc::parse("table mbr pmbr_boot\nlinux fill\n", "desc").is_err());
+    assert!(
+        !copy.provisional().table.pmbr_boot,
+        "nothing boots before the end"
+    );
+}
+
+#[test]
+fn an_assumed_gpt_is_told_with_its_line() {
+    let told = check("linux 100\nmsr 16\nlinux fill\n", &[]).text();
+    assert!(
+        told.contains("a golden drive with a gpt is assumed: line 2"),
+        "{told}"
+    );
+    let told = check("table gpt\nlinux 100\nmsr 16\nlinux fill\n", &[]).text();
+    assert!(!told.contains("assumed"), "{told}");
 }

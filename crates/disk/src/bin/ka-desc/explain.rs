@@ -33,7 +33,13 @@ pub(crate) fn run(file: &Path, options: &Options) -> anyhow::Result<String> {
 
 fn explain(bytes: &[u8], origin: &str, options: &Options) -> anyhow::Result<Explained> {
     let desc = Desc::parse_bytes(bytes, origin)?;
-    let golden = options.table.unwrap_or_else(|| likely_table(&desc));
+    let assumption = gpt_because(&desc);
+    let likely = if assumption.is_some() {
+        TableKind::Gpt
+    } else {
+        TableKind::Mbr
+    };
+    let golden = options.table.unwrap_or(likely);
     let sector_size = options.sector_size.unwrap_or(512);
     let source = Source::Desc(desc.clone());
     let minimum = layout::minimum_bytes(&source, sector_size, golden).map_err(flat);
@@ -51,6 +57,7 @@ fn explain(bytes: &[u8], origin: &str, options: &Options) -> anyhow::Result<Expl
         plan,
         minimum_bytes,
         is_smallest: options.disk_size.is_none(),
+        assumed: if options.table.is_none() { assumption } else { None },
     })
 }
 
@@ -62,8 +69,9 @@ fn flat(error: layout::LayoutError) -> anyhow::Error {
     }
 }
 
-/// Without a `table` line the golden drive decides; here, what the lines can be.
-fn likely_table(desc: &Desc) -> TableKind {
-    let only_gpt = desc.check_for(TableKind::Mbr).is_err() && desc.check_for(TableKind::Gpt).is_ok();
-    if only_gpt { TableKind::Gpt } else { TableKind::Mbr }
+/// Without a `table` line the golden drive decides; here, what the lines can be: the line that no MBR can hold, and why.
+fn gpt_because(desc: &Desc) -> Option<String> {
+    let error = desc.check_for(TableKind::Mbr).err()?;
+    let is_for_gpt = desc.table.is_none() && desc.check_for(TableKind::Gpt).is_ok();
+    is_for_gpt.then(|| format!("line {}, on an mbr: {}", error.line, error.problem))
 }

@@ -15,6 +15,8 @@ pub(crate) struct Explained {
     pub(crate) minimum_bytes: Option<u64>,
     /// Whether the plan is for that disk, because no other was named.
     pub(crate) is_smallest: bool,
+    /// Why a GPT was assumed for the golden drive, where nobody said.
+    pub(crate) assumed: Option<String>,
 }
 
 impl fmt::Display for Explained {
@@ -33,6 +35,12 @@ impl fmt::Display for Explained {
             table.disk_bytes / MIB,
             table.sector_size
         )?;
+        if let Some(assumed) = &self.assumed {
+            writeln!(
+                f,
+                "(a golden drive with a gpt is assumed: {assumed}; --table says which it has)"
+            )?;
+        }
         let mut rows = Table::new();
         rows.load_preset(presets::NOTHING);
         rows.set_header(["line", "no", "type", "start MiB", "size MiB", "asked", "what"]);

@@ -5,8 +5,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use ka_disk::contents;
 use ka_disk::desc::{Desc, DescEntry, MIB, Size};
 use ka_disk::table::{self, Partition, PartitionTable};
+use ka_host::blkpg;
 use serde_json::json;
 
 use crate::args::Options;
@@ -19,6 +21,7 @@ pub(crate) fn run(disk: &Path, options: &Options) -> anyhow::Result<String> {
     let path = find_disk(disk)?;
     let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
     let table = read(&path, &file, options.sector_size)?;
+    let oddities = table::oddities(&file, table.sector_size);
     let name = path
         .file_name()
         .unwrap_or(path.as_os_str())
@@ -32,16 +35,19 @@ pub(crate) fn run(disk: &Path, options: &Options) -> anyhow::Result<String> {
             table.kind
         );
     }
+    let kernel = blkpg::list(&path).unwrap_or_default();
+    let found = contents::look(&path, table.sector_size, &kernel);
     let contents: Vec<Content> = table
         .partitions
         .iter()
-        .map(|part| probe::content(&path, part))
+        .map(|part| probe::content(&path, &found, part))
         .collect();
     let made = Made {
         name: &name,
         table: &table,
         desc: &desc,
         contents: &contents,
+        oddities: &oddities,
     };
     if options.json {
         made.json()
@@ -86,9 +92,43 @@ fn read(path: &Path, file: &File, wanted: Option<u32>) -> anyhow::Result<Partiti
     }
     match failure {
         Some(error) => Err(error).with_context(|| format!("{}", path.display())),
-        None => bail!(
-            "{} has no partition table: name a whole disk, not a partition",
-            path.display()
+        None => bail!("{}", without_table(path, wanted.unwrap_or(512))),
+    }
+}
+
+/// What a disk without a table is, and what to do about it.
+fn without_table(path: &Path, sector_size: u32) -> String {
+    let shown = path.display();
+    let node = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let name = node.file_name().unwrap_or_default().to_string_lossy();
+    let dir = Path::new("/sys/class/block").join(&*name);
+    if dir.join("partition").exists() {
+        let disk = dir.canonicalize().ok();
+        let disk = disk.as_deref().and_then(Path::parent).and_then(Path::file_name);
+        let disk = disk.map_or_else(|| "a disk".into(), |disk| disk.to_string_lossy());
+        return format!(
+            "{shown} has no partition table, for it is a partition: name the whole disk ({disk})"
+        );
+    }
+    let found = contents::look(path, sector_size, &[]);
+    if let Some(table) = &found.table {
+        return format!(
+            "{shown} has {table}, which KA cannot read: write a desc file by hand (docs/desc.md)"
+        );
+    }
+    if found.is_empty() {
+        return format!(
+            "{shown} has no partition table and nothing else on it: write a desc file by hand (docs/desc.md)"
+        );
+    }
+    match found.areas.iter().find(|area| area.member.is_some()) {
+        Some(_) => format!(
+            "{shown} has no partition table; it is {found}. A clone gets plain partitions: write lines with mount=, as \
+             desc-examples/from-lvm.desc does"
+        ),
+        None => format!(
+            "{shown} has no partition table; it holds {found}. A clone gets a table: `table gpt`, then `linux fill mount=…` \
+             for what is on it"
         ),
     }
 }
@@ -99,6 +139,8 @@ struct Made<'a> {
     desc: &'a Desc,
     /// What is on each partition of `table`.
     contents: &'a [Content],
+    /// What is unusual about the table, one line each.
+    oddities: &'a [String],
 }
 
 impl Made<'_> {
@@ -112,7 +154,11 @@ impl Made<'_> {
             table.sector_size,
             table.disk_id
         );
-        writeln!(text, "table {}", table.kind).ok();
+        for oddity in self.oddities {
+            writeln!(text, "# warning: {oddity}").ok();
+        }
+        let active = if table.pmbr_boot { " pmbr_boot" } else { "" };
+        writeln!(text, "table {}{active}", table.kind).ok();
         let mut end_bytes = MIB;
         for (entry, part, content) in self.lines() {
             let gap_mib = part.start_bytes.saturating_sub(end_bytes) / MIB;
@@ -127,12 +173,27 @@ impl Made<'_> {
                 self.remark(entry, part, content)
             )
             .ok();
+            for line in content.instead() {
+                writeln!(text, "#   {line}").ok();
+            }
             writeln!(text, "{entry}").ok();
             end_bytes = if part.kind.is_extended() {
                 part.start_bytes
             } else {
                 part.end_bytes()
             };
+        }
+        let end = self
+            .table
+            .partitions
+            .iter()
+            .map(Partition::end_bytes)
+            .max()
+            .unwrap_or(0);
+        let left_mib = table.disk_bytes.saturating_sub(end) / MIB;
+        // The backup of a GPT takes less than a MiB, and partitions end on one.
+        if left_mib > 1 {
+            writeln!(text, "# {left_mib} MiB unused at the end").ok();
         }
         text
     }
@@ -179,6 +240,7 @@ impl Made<'_> {
             "disk_bytes": self.table.disk_bytes,
             "sector_size": self.table.sector_size,
             "partitions": self.lines().map(line).collect::<Vec<_>>(),
+            "warnings": self.oddities,
             "desc": self.desc.to_string(),
         });
         Ok(serde_json::to_string_pretty(&value)? + "\n")
