@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use ka_host::netif;
 use ka_host::secrets::{self, JOIN_VARIABLE};
+use ka_proto::control::Purpose;
 use ka_proto::pace::Taker;
 use ka_proto::{MacAddr, NodeName, SessionName};
 use ka_transport::{JoinCode, NodeConfig};
@@ -113,6 +114,7 @@ pub(crate) fn node_config(options: &Options) -> anyhow::Result<NodeConfig> {
         listen: options.listen,
         // The transport counts the tries after the first.
         retries: options.retries.saturating_sub(1),
+        purpose: purpose(options),
         start_now: options.go,
         wants_release: options.wait_release,
         window_bytes: options.buffer.0,
@@ -148,6 +150,16 @@ const fn taker(options: &Options) -> Taker {
         (Some(_), _) => Taker::Command,
         (None, Some(_)) => Taker::Output,
         (None, None) => Taker::Disk,
+    }
+}
+
+fn purpose(options: &Options) -> Purpose {
+    if options.exec.is_some() || options.output.is_some() {
+        Purpose::Stream
+    } else if options.dry_run {
+        Purpose::Look
+    } else {
+        Purpose::Clone
     }
 }
 

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ka_disk::spec::{BeaconSpec, InstallSpec};
+use ka_proto::run::Offer;
+use ka_proto::wire::Payload;
 use ka_status::run::RunEvent;
 use ka_status::summary::{GoldenTotals, RunSummary, StreamTotals};
 use ka_status::text::error_line;
@@ -147,7 +149,10 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
             }
             ports.or_nothing_done()?;
             let images = make_images(&settings, options, &survey.root, &spec).or_nothing_done()?;
-            let run = start::start(options, &settings, images).or_nothing_done()?;
+            let offer = Offer::Clone(Payload(
+                spec.to_json().map_err(anyhow::Error::from).or_nothing_done()?,
+            ));
+            let run = start::start(options, &settings, images, offer).or_nothing_done()?;
             run.tell_spool(largest);
             for text in spec.notes.clone() {
                 run.monitor.emit(&RunEvent::Warning { text });
@@ -161,7 +166,7 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
                 dry_run::of_generic(input, &settings, options).or_nothing_done()?;
                 return Ok(0);
             }
-            let run = start::start(options, &settings, Images::default()).or_nothing_done()?;
+            let run = start::start(options, &settings, Images::default(), Offer::Stream).or_nothing_done()?;
             run.tell_spool(largest);
             Ok(run.carry_out(options, |run| generic::run(run, input)))
         }

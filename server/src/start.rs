@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use indicatif::ProgressDrawTarget;
+use ka_proto::run::Offer;
 use ka_status::run::RunEvent;
 use ka_status::view::{JsonView, PlainView, TerminalView, Verbosity, View};
 use ka_transport::{JoinCode, RunLock, Server, ServerConfig, ServerKey};
@@ -30,7 +31,12 @@ const APPROVAL_LIMIT: Duration = Duration::from_secs(1800);
 ///
 /// # Errors
 /// A port, the key, the log directory or the join file cannot be had.
-pub(crate) fn start<'a>(options: &Options, settings: &'a Settings, images: Images) -> Result<Run<'a>> {
+pub(crate) fn start<'a>(
+    options: &Options,
+    settings: &'a Settings,
+    images: Images,
+    offer: Offer,
+) -> Result<Run<'a>> {
     ka_host::system::raise_nofile().context("preparing for many connections")?;
     let run_lock = RunLock::for_run(&options.state_dir).context("--state-dir")?;
     let (mut unfinished, before) = Unfinished::open(
@@ -40,7 +46,7 @@ pub(crate) fn start<'a>(options: &Options, settings: &'a Settings, images: Image
         options.fresh,
     )?;
     // A port that is taken is no run that somebody would want to take up.
-    let server = listen(options, settings, &unfinished).inspect_err(|_| {
+    let server = listen(options, settings, &unfinished, offer).inspect_err(|_| {
         if before == Before::Nothing {
             unfinished.close().ok();
         }
@@ -49,10 +55,16 @@ pub(crate) fn start<'a>(options: &Options, settings: &'a Settings, images: Image
 }
 
 /// Opens the ports of the run itself.
-fn listen(options: &Options, settings: &Settings, unfinished: &Unfinished) -> Result<Arc<Server>> {
+fn listen(
+    options: &Options,
+    settings: &Settings,
+    unfinished: &Unfinished,
+    offer: Offer,
+) -> Result<Arc<Server>> {
     let beacon = settings.boot.beacon.then_some(unfinished.beacon());
     let config = ServerConfig {
         beacon,
+        offer,
         ..server_config(options, settings, unfinished)?
     };
     Ok(Arc::new(Server::start(config)?))

@@ -22,20 +22,19 @@ struct JsonPlan<'a> {
     notes: &'a [String],
 }
 
-/// Prints the plan on standard output and leaves the run.
+/// Prints the plan on standard output, shows it to the server too, and leaves.
 ///
 /// # Errors
-/// Standard output is closed.
+/// Standard output is closed, or the server is lost.
 pub(crate) fn plan(session: &Session<'_>, plan: &ClonePlan) -> anyhow::Result<()> {
     let text = if session.options.json {
         json(plan)?
     } else {
         text(plan)
     };
-    session.give_up(
-        "dry run",
-        "this node was started with --dry-run: it only shows its plan",
-    );
+    session.prepared(plan.summary().encode())?;
+    // The server lets it go as soon as it has the plan; whatever comes in its place is no business of one that looks.
+    session.next_order().ok();
     std::io::stdout()
         .write_all(text.as_bytes())
         .context("printing the plan")

@@ -19,6 +19,17 @@ use crate::wire::{self, Fields, Payload, WireError};
 
 const JOIN_MAGIC: [u8; 4] = *b"KAJN";
 
+/// What a node has come for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// To become a clone.
+    Clone,
+    /// To see what a clone would be (`--dry-run`): it is never part of the run.
+    Look,
+    /// For a plain stream (`-e`, `--output`).
+    Stream,
+}
+
 /// The first frame of a node: who it is, which session it wants, and the proof that it may.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Join {
@@ -30,6 +41,8 @@ pub struct Join {
     pub mac: Option<MacAddr>,
     /// Where its successor can reach it. An unspecified address stands for the one this connection comes from.
     pub data_addr: SocketAddr,
+    /// What it has come for.
+    pub purpose: Purpose,
     /// `-g`: start now with whoever is there.
     pub start_now: bool,
     /// `-w`: wait for the server's release at the end.

@@ -24,6 +24,7 @@ pub enum ProtocolVersion {
     /// before joins again with the clone that it holds.
     V2 = 2,
     /// Each data link has a key of its own, for two named nodes: `OpenStream` and `Relink` hand it to both of them.
+    /// `Join` says what the node has come for: a node with `--dry-run` gets its `Prepare` at once and is no member.
     V3 = 3,
 }
 

@@ -117,6 +117,9 @@ pub fn link_heartbeat(silence: Duration) -> Duration {
 /// A fraction of the smallest window, so that acknowledgements never hold up a sender.
 pub const ACK_BYTES: u64 = 2 << 20;
 
+/// Nodes that look (`--dry-run`) at one time: a room of them comes one after another, and each holds a connection.
+pub const MAX_LOOKERS: usize = 64;
+
 /// Preparing only plans and checks; a node with many slow disks needs some seconds for it.
 pub const PREPARE_TIMEOUT: Duration = Duration::from_secs(120);
 

@@ -23,6 +23,7 @@ fn join() -> Join {
         name: NodeName::new("n1").unwrap(),
         mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
         data_addr: "10.0.1.7:30764".parse().unwrap(),
+        purpose: ka_proto::control::Purpose::Clone,
         start_now: false,
         wants_release: true,
         holds_clone: true,

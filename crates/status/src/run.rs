@@ -123,6 +123,17 @@ pub enum RunEvent {
         /// Why not now.
         reason: String,
     },
+    /// A node that was started with `--dry-run` has shown its plan here too; it was never part of the run.
+    NodeLooked {
+        /// Where from.
+        addr: String,
+        /// Its host name.
+        name: String,
+        /// The actions of its plan, one line each; empty where it has none.
+        actions: Vec<String>,
+        /// Why it has none.
+        error: Option<String>,
+    },
     /// A node came whose clone is good already; it was told so and let go.
     NodeDoneAlready {
         /// Where from.

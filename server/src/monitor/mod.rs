@@ -21,6 +21,7 @@ use ka_proto::MacAddr;
 use ka_status::boot::SeenBy;
 use ka_status::event::NodeEvent;
 use ka_status::exec::OperatorExec;
+use ka_status::report::NodePlan;
 use ka_status::report::NodeReport;
 use ka_status::run::{NodeProgress, NodeRef, RunEvent};
 use ka_status::summary::{NodeOutcome, NodeSummary, StreamTotals};
@@ -357,6 +358,7 @@ impl State {
                 text: format!("{events} messages of nodes about their steps and progress came too fast and are not shown"),
             }),
             ServerEvent::Turned { from, reason } => self.refused(from, reason),
+            ServerEvent::NodeLooked { node, plan } => self.looked(&node, plan),
             ServerEvent::NodeQueued { node, round, reason } => {
                 let node = self.roster.queue(&node);
                 self.show(&RunEvent::NodeQueued { node, round, reason });
@@ -446,6 +448,21 @@ impl State {
             node,
             present,
             wanted,
+        });
+    }
+
+    /// It was never part of the run: nothing of it stays.
+    fn looked(&mut self, node: &NodeInfo, plan: Result<Vec<u8>, String>) {
+        let plan = plan.and_then(|payload| NodePlan::decode(&payload).map_err(|error| error.to_string()));
+        let (actions, error) = match plan {
+            Ok(plan) => (plan.actions, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        self.show(&RunEvent::NodeLooked {
+            addr: node.addr.to_string(),
+            name: node.name.clone(),
+            actions,
+            error,
         });
     }
 

@@ -10,6 +10,7 @@ mod attackers;
 mod boot;
 mod boot_images;
 mod clone;
+mod disks;
 mod failures;
 mod faults;
 mod floods;

@@ -5,6 +5,7 @@ use super::{
     ChainPosition, ConnId, Duration, IpAddr, Join, Member, NodeId, NodeInfo, Phase, Reason, Run, RunEvent,
     RunOutput, SocketAddr, ToNode, limits,
 };
+use crate::control::Purpose;
 use crate::identity::Identity;
 
 /// Where a node comes in.
@@ -29,6 +30,14 @@ impl Run {
             return self.refuse(conn, &join, remote, reason);
         }
         let is_ours = join.session == self.config.session;
+        if is_ours {
+            if let Some(reason) = self.wrong_purpose(&join) {
+                return self.refuse(conn, &join, remote, reason);
+            }
+            if join.purpose == Purpose::Look {
+                return self.let_look(now, conn, join, remote, addr);
+            }
+        }
         if is_ours && !join.holds_clone && self.send_home(conn, &join, addr) {
             return;
         }

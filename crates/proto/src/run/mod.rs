@@ -12,6 +12,7 @@ mod accused;
 mod chain;
 mod contest;
 mod gather;
+mod look;
 mod member;
 mod pace;
 mod roll;
@@ -43,7 +44,8 @@ use stream::StreamRun;
 
 pub use pace::{Measured, MinRate, Slow};
 pub use types::{
-    ConnId, Failure, HeadStream, NodeInfo, Received, RunConfig, RunError, RunEvent, RunOutput, StageTimeouts,
+    ConnId, Failure, HeadStream, NodeInfo, Offer, Received, RunConfig, RunError, RunEvent, RunOutput,
+    StageTimeouts,
 };
 
 /// What is going on.
@@ -74,6 +76,8 @@ pub struct Run {
     phase: Phase,
     members: BTreeMap<NodeId, Member>,
     connections: BTreeMap<ConnId, NodeId>,
+    /// Who only looks (`--dry-run`).
+    lookers: BTreeMap<ConnId, look::Looker>,
     count_changed: bool,
     order: Vec<NodeId>,
     streams_opened: u32,
@@ -111,6 +115,7 @@ impl Run {
             phase: Phase::Gathering { until },
             members: BTreeMap::new(),
             connections: BTreeMap::new(),
+            lookers: BTreeMap::new(),
             count_changed: false,
             order: Vec::new(),
             streams_opened: 0,
@@ -137,6 +142,9 @@ impl Run {
     /// A message from a connection whose Join was accepted. Messages from others are ignored.
     pub fn handle_message(&mut self, now: Duration, conn: ConnId, message: ToServer) {
         self.tick(now);
+        if self.handle_looker(conn, &message) {
+            return;
+        }
         let Some(member) = self.member_of(conn) else {
             return;
         };
@@ -197,6 +205,9 @@ impl Run {
     /// A connection broke. Those that were never accepted, or that this machine closed, are ignored.
     pub fn handle_closed(&mut self, now: Duration, conn: ConnId, reason: &Reason) {
         self.tick(now);
+        if self.looker_left(conn, reason) {
+            return;
+        }
         let Some(node) = self.member_of(conn).map(|member| member.info.id) else {
             return self.forget_claim(conn);
         };

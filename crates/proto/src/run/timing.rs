@@ -106,6 +106,7 @@ impl Run {
         for node in alive {
             self.send(node, ToNode::Ping(number));
         }
+        self.ping_lookers(now, number);
         for node in silent {
             let reason = format!("nothing heard from it for {} s", silence.as_secs_f32());
             self.lose_for_next_round(now, node, &Reason::new(reason));

@@ -42,6 +42,17 @@ impl Default for StageTimeouts {
     }
 }
 
+/// What a session has for its nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Offer {
+    /// Not said: nodes of every purpose are let in, and none can look.
+    Anything,
+    /// A plain stream for a command or a file.
+    Stream,
+    /// A clone; the payload is the install specification, for those that only look.
+    Clone(Payload),
+}
+
 /// What a run is made of.
 #[derive(Debug, Clone)]
 pub struct RunConfig {
@@ -53,6 +64,8 @@ pub struct RunConfig {
     pub cipher: Option<Cipher>,
     /// The session that nodes must ask for.
     pub session: SessionName,
+    /// What it has for them: who wants something else is turned away as it comes.
+    pub offer: Offer,
     /// Which round this is, counted from 1.
     pub round: u32,
     /// How many there may be; who is late in the last one is refused. `u32::MAX`: as many as somebody comes for.
@@ -178,6 +191,13 @@ pub enum RunEvent {
         name: NodeName,
         /// Why.
         reason: Reason,
+    },
+    /// A node that only looked has answered, or could not: it was never part of the run.
+    NodeLooked {
+        /// Who.
+        node: NodeInfo,
+        /// Its plan, or why it has none.
+        plan: Result<Payload, Reason>,
     },
     /// A node came too late for this round, or came back in it, and waits for the next one.
     NodeQueued {

@@ -22,6 +22,7 @@ impl World {
             name: NodeName::new(&name).unwrap_or_else(|_| unreachable!("a good name")),
             mac: None,
             data_addr: SocketAddr::new(ip, 30764),
+            purpose: crate::control::Purpose::Clone,
             start_now: false,
             wants_release: false,
             holds_clone: false,

@@ -21,6 +21,7 @@ pub(super) fn config(scenario: &Scenario) -> RunConfig {
         run_key: [2; 32],
         cipher: None,
         session: SessionName::new("kainstall").unwrap_or_else(|_| unreachable!("a good name")),
+        offer: crate::run::Offer::Anything,
         round: 1,
         rounds: scenario.rounds,
         wanted: u32::try_from(scenario.wanted).ok(),

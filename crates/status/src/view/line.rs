@@ -40,6 +40,7 @@ pub fn event_line(event: &RunEvent) -> Option<String> {
         RunEvent::NodeRefused { addr, reason } => format!("{addr} refused: {reason}"),
         RunEvent::TakenUp { .. }
         | RunEvent::NodeQueued { .. }
+        | RunEvent::NodeLooked { .. }
         | RunEvent::NodeDoneAlready { .. }
         | RunEvent::RoundEnded { .. }
         | RunEvent::RoundStarted { .. } => return round_line(event),
@@ -90,6 +91,12 @@ fn round_line(event: &RunEvent) -> Option<String> {
         RunEvent::NodeQueued { node, round, reason } => {
             format!("{} ({}) waits for round {round}: {reason}", node.name, node.addr)
         }
+        RunEvent::NodeLooked {
+            addr,
+            name,
+            actions,
+            error,
+        } => looked(name, addr, actions, error.as_deref()),
         RunEvent::NodeDoneAlready { addr, name } => format!("{name} ({addr}) came again; it is done"),
         RunEvent::RoundEnded {
             round,
@@ -100,6 +107,19 @@ fn round_line(event: &RunEvent) -> Option<String> {
         RunEvent::RoundStarted { round, rounds } => format!("round {round} of at most {rounds}"),
         _ => return None,
     })
+}
+
+/// `n101 (10.0.1.101) looked (dry run): would erase /dev/sda (447 GiB), which is empty; it becomes sda`
+fn looked(name: &str, addr: &str, actions: &[String], error: Option<&str>) -> String {
+    let erased = actions.iter().filter(|action| action.starts_with("erase "));
+    let erased: Vec<&str> = erased.map(String::as_str).collect();
+    match error {
+        Some(error) => format!("{name} ({addr}) looked (dry run): it could not be cloned: {error}"),
+        None => format!(
+            "{name} ({addr}) looked (dry run): would {}",
+            erased.join("; would ")
+        ),
+    }
 }
 
 fn lets_go(nodes: &[NodeRef]) -> String {

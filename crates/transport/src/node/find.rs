@@ -205,6 +205,7 @@ async fn ask_to_join(
         name: config.name.clone(),
         mac: config.mac,
         data_addr: SocketAddr::new(config.listen.unwrap_or_else(|| unspecified(server)), data_port),
+        purpose: config.purpose,
         start_now: config.start_now,
         wants_release: config.wants_release,
         holds_clone: config.holds_clone,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ka_proto::control::Purpose;
 use ka_proto::pace::Taker;
 use ka_proto::{MacAddr, NodeName, SessionName};
 
@@ -28,6 +29,8 @@ pub struct NodeConfig {
     pub data_port: u16,
     /// How often to try again, with growing pauses, before giving up.
     pub retries: u32,
+    /// What this node has come for.
+    pub purpose: Purpose,
     /// Tells the server to start with whoever is there (`-g`).
     pub start_now: bool,
     /// Wants to be released by the server at the end (`-w`).
@@ -60,6 +63,7 @@ impl NodeConfig {
             control_port: CONTROL_PORT,
             data_port: DATA_PORT,
             retries: 5,
+            purpose: Purpose::Clone,
             start_now: false,
             wants_release: false,
             holds_clone: false,

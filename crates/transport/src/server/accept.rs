@@ -354,6 +354,7 @@ mod tests {
             name: ka_proto::NodeName::new("n1").unwrap(),
             mac,
             data_addr: ([0, 0, 0, 0], 30764).into(),
+            purpose: ka_proto::control::Purpose::Clone,
             start_now: false,
             wants_release: false,
             holds_clone: false,

@@ -170,6 +170,7 @@ impl Core {
             | RunEvent::NodeLeft { .. }
             | RunEvent::NodeQueued { .. }
             | RunEvent::NodeDoneAlready { .. }
+            | RunEvent::NodeLooked { .. }
             | RunEvent::NodeRefused { .. }) => self.show_coming(event),
             RunEvent::NodeFailed { node, failure } => {
                 let node = self.info(&node);
@@ -259,6 +260,10 @@ impl Core {
                 let reason = reason.to_string();
                 self.event(ServerEvent::NodeQueued { node, round, reason });
             }
+            RunEvent::NodeLooked { node, plan } => self.event(ServerEvent::NodeLooked {
+                node: self.info(&node),
+                plan: plan.map(|plan| plan.0).map_err(|reason| reason.to_string()),
+            }),
             RunEvent::NodeDoneAlready { addr, name } => {
                 let name = name.to_string();
                 self.event(ServerEvent::NodeDoneAlready { from: addr, name });

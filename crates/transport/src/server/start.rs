@@ -185,6 +185,7 @@ fn run_config(config: &ServerConfig, data_port: u16) -> Result<RunConfig, Transp
         run_key,
         cipher: config.encrypt.then(crate::cipher::fastest),
         session: config.session.clone(),
+        offer: config.offer.clone(),
         round: 1,
         rounds: config.rounds,
         wanted: config.wanted,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ka_proto::discovery::BeaconToken;
 use ka_proto::identity::Identity;
 use ka_proto::limits;
-use ka_proto::run::{MinRate, Slow};
+use ka_proto::run::{MinRate, Offer, Slow};
 use ka_proto::{ChainPosition, MacAddr, NodeId, SessionName, StreamId};
 
 use super::approvals::ApprovalWanted;
@@ -41,6 +41,8 @@ pub struct ServerConfig {
     pub secret: [u8; SECRET_LEN],
     /// How many rounds there may be (`--rounds`); in the last one, late nodes are refused.
     pub rounds: u32,
+    /// What nodes get here: those that want something else are turned away, and who only looks gets the specification.
+    pub offer: Offer,
     /// Who is done already, by an earlier process of this run: told so when it comes.
     pub done: Vec<Identity>,
     /// Start when this many nodes are there (`-n`).
@@ -93,6 +95,7 @@ impl ServerConfig {
             key,
             secret,
             rounds: 1,
+            offer: Offer::Anything,
             done: Vec::new(),
             wanted: None,
             wait: None,
@@ -262,6 +265,13 @@ pub enum ServerEvent {
         from: SocketAddr,
         /// One line.
         reason: String,
+    },
+    /// A node that only looked (`--dry-run`) has answered; it was never part of the run.
+    NodeLooked {
+        /// Who; its number is nobody else's.
+        node: NodeInfo,
+        /// Its plan, or why it has none.
+        plan: Result<Vec<u8>, String>,
     },
     /// A node is too late for this round, or came back in it, and waits for the next one.
     NodeQueued {

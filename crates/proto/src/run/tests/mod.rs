@@ -2,6 +2,7 @@
 
 mod gather;
 mod hostile;
+mod look;
 mod pace;
 mod roll;
 mod rounds;
@@ -23,6 +24,7 @@ fn config() -> RunConfig {
         run_key: [2; 32],
         cipher: None,
         session: SessionName::new("kainstall").unwrap(),
+        offer: crate::run::Offer::Anything,
         round: 1,
         rounds: 1,
         wanted: None,
@@ -50,6 +52,7 @@ fn join(address: &str) -> Join {
         name: NodeName::new("n").unwrap(),
         mac: None,
         data_addr: address.parse().unwrap(),
+        purpose: crate::control::Purpose::Clone,
         start_now: false,
         wants_release: false,
         holds_clone: false,
