@@ -346,15 +346,15 @@ fn a_member_gets_a_line_that_says_what_to_write_in_its_place() {
 fn labels_of_fat_are_shown_as_they_are() {
     let plan = planned("table gpt\nesp 100\nlinux fill\n", gib(1)).unwrap();
     let disk = Disk::with(&plan);
-    let start = plan.find(1).unwrap().start_bytes / 512;
     let path = disk.path();
-    let format = ["-n", "ESP", "--offset", &start.to_string()].map(str::to_owned);
-    Tool::new("mkfs.vfat")
-        .args(format)
-        .arg(&path)
-        .arg("102400")
-        .run()
-        .unwrap();
+    let fat = tempfile::NamedTempFile::new().unwrap();
+    fat.as_file().set_len(100 * MIB).unwrap();
+    Tool::new("mkfs.vfat").args(["-n", "ESP"]).arg(fat.path()).run().unwrap();
+    write_at(
+        &disk,
+        plan.find(1).unwrap().start_bytes,
+        &fs::read(fat.path()).unwrap(),
+    );
     let text = ka_desc(&[path.to_str().unwrap()]).text();
     assert!(text.contains("1: vfat \"ESP\"\nesp 100\n"), "{text}");
 }
