@@ -140,7 +140,9 @@ fn parse_line(line: &str) -> Result<NodeEntry, String> {
     };
     for word in words {
         if let Some(pair) = word.strip_prefix("disk=") {
-            node.disks.push(parse_disk(word, pair)?);
+            let disk = parse_disk(word, pair)?;
+            check_against(&node.disks, &disk)?;
+            node.disks.push(disk);
         } else if let Ok(address) = word.parse::<Ipv4Addr>() {
             if node.address.replace(address).is_some() {
                 return Err(format!("`{word}` is a second address"));
@@ -169,6 +171,22 @@ fn parse_disk(word: &str, pair: &str) -> Result<(String, String), String> {
     }
 }
 
+/// One disk for a drive, and one drive for a disk: the node would refuse anything else when it is already there.
+fn check_against(before: &[(String, String)], (drive, device): &(String, String)) -> Result<(), String> {
+    for (other_drive, other) in before {
+        if other_drive == drive && other != device {
+            return Err(format!(
+                "`disk={drive}=` names two disks: {other} and {device}; give one"
+            ));
+        }
+        if other_drive != drive && other == device {
+            return Err(format!(
+                "`disk=` gives {device} to two drives, {other_drive} and {drive}: each needs a disk of its own"
+            ));
+        }
+    }
+    Ok(())
+}
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,6 +227,14 @@ mod tests {
             ("52:54:00:00:00:09 a 10.0.0.1 10.0.0.2", "second address"),
             ("52:54:00:00:00:09 a disk=sda", "disk=DRIVE=DEVICE"),
             ("52:54:00:00:00:09 a disk=sda=$(x)", "disk=DRIVE=DEVICE"),
+            (
+                "52:54:00:00:00:09 a disk=sda=/dev/x disk=sda=/dev/y",
+                "names two disks: /dev/x and /dev/y",
+            ),
+            (
+                "52:54:00:00:00:09 a disk=sda=/dev/x disk=sdb=/dev/x",
+                "to two drives, sda and sdb",
+            ),
             (
                 "52:54:00:00:00:01 other",
                 "52:54:00:00:00:01 is already on line 2",

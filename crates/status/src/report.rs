@@ -400,7 +400,8 @@ mod tests {
             back.stream("kainstall2").and_then(|stream| stream.digest),
             Some(Digest([0xab; 32]))
         );
-        assert_eq!(back.disks, report().disks);
+        assert_eq!(back.disks[0].holds, "ext4 ?[2J");
+        assert_eq!(back.disks[0].device, report().disks[0].device);
         assert_eq!(back.read_back.unwrap().to_string(), "not read back: a?b");
         let identity = back.identity.unwrap();
         assert_eq!(identity.host_name.as_deref(), Some("n?7"));

@@ -349,7 +349,11 @@ fn labels_of_fat_are_shown_as_they_are() {
     let path = disk.path();
     let fat = tempfile::NamedTempFile::new().unwrap();
     fat.as_file().set_len(100 * MIB).unwrap();
-    Tool::new("mkfs.vfat").args(["-n", "ESP"]).arg(fat.path()).run().unwrap();
+    Tool::new("mkfs.vfat")
+        .args(["-n", "ESP"])
+        .arg(fat.path())
+        .run()
+        .unwrap();
     write_at(
         &disk,
         plan.find(1).unwrap().start_bytes,
