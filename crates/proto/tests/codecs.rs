@@ -199,9 +199,9 @@ fn the_first_bytes_of_a_join_never_change() {
     expected.extend([2]);
     expected.extend(*b"n1");
     expected.extend([1, 2, 0, 0, 0, 0, 1]);
-    // IPv4, address, port 30764 as a varint; -g, -w, holds a clone.
+    // IPv4, address, port 30764 as a varint; what it has come for (a clone); -g, -w, holds a clone.
     expected.extend([0, 10, 0, 1, 7, 0xac, 0xf0, 0x01]);
-    expected.extend([0, 1, 1]);
+    expected.extend([0, 0, 1, 1]);
     expected.extend([0x11; 16]);
     expected.extend([0x22; 32]);
     expected[0] = u8::try_from(expected.len() - FRAME_PREFIX).unwrap();
