@@ -53,8 +53,11 @@ fn mark(file: &File, start: u64, len: u64, at: i64, bytes: &[u8]) {
     file.write_all_at(bytes, at).unwrap();
 }
 
+/// Bytes at an offset; a negative one counts from the end of the device.
+type Placed = (i64, Vec<u8>);
+
 /// What each kind leaves on a device of 40 MiB and of 64 MiB alike, and a word of what is to be said.
-fn signatures() -> Vec<(&'static str, Vec<(i64, Vec<u8>)>)> {
+fn signatures() -> Vec<(&'static str, Vec<Placed>)> {
     let one = |what, at: i64, bytes: &[u8]| (what, vec![(at, bytes.to_vec())]);
     let md = 0xa92b_4efc_u32.to_le_bytes();
     let md1 = [md, [1, 0, 0, 0]].concat();

@@ -116,7 +116,7 @@ fn who_comes_for_something_else_is_turned_away_and_the_run_is_as_it_was() {
     for (config, purpose, said) in [
         (cloning(1), Purpose::Stream, "without -e and --output"),
         (stream.clone(), Purpose::Clone, "-e COMMAND or --output FILE"),
-        (stream.clone(), Purpose::Look, "no plan"),
+        (stream, Purpose::Look, "no plan"),
     ] {
         let offer = config.offer.clone();
         let mut driver = Driver::new(config);
