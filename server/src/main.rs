@@ -43,10 +43,8 @@ fn main() -> ExitCode {
     }
     // What libraries log is for whoever looks for a fault: KA_LOG=debug.
     let filter = EnvFilter::try_from_env("KA_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    log.with_writer(io::stderr).init();
     let code = run::run(&options).unwrap_or_else(|failure| {
         eprintln!("error: {failure}");
         failure.exit_code()

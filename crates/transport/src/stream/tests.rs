@@ -321,13 +321,18 @@ fn a_producer_that_waits_for_room_is_not_said_to_read() {
 fn what_is_left_of_a_stream_that_failed_is_given_to_nobody() {
     let mut chain = chain(1, 8 << 20);
     let (said, hear) = std::sync::mpsc::channel();
+    let (let_on, may_go_on) = std::sync::mpsc::channel::<()>();
     let consumer = chain.consume(1, move |_| {
         said.send(()).ok();
-        std::thread::sleep(Duration::from_millis(200));
+        // Until the other end is dropped.
+        let _ = may_go_on.recv();
     });
     chain.produce(std::iter::repeat_n(128 << 10, 40));
     hear.recv_timeout(LIMIT).unwrap();
     chain.shared[1].post(Input::Abort("set aside".to_owned()));
+    // The pump has long taken it in when the consumer wants more.
+    std::thread::sleep(Duration::from_millis(500));
+    drop(let_on);
     let began = Instant::now();
     assert!(consumer.join().unwrap().unwrap_err().contains("set aside"));
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
