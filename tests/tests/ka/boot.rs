@@ -198,8 +198,9 @@ fn expect_one_error_line(ended: &Ended) -> Result<()> {
 fn a_listed_room_is_cloned_once_and_then_boots_from_its_own_disks() -> Result<()> {
     let room = Room::new("bootroom", 2)?;
     let macs = [room.mac(1)?, room.mac(2)?];
+    let drive = room.kit.golden.disk().name();
     let lines = [
-        format!("{} room-1 10.77.0.102 disk=sda=/dev/vda", macs[0]),
+        format!("{} room-1 10.77.0.102 disk={drive}=/dev/vda", macs[0]),
         format!("{} room-2", macs[1]),
     ];
     let list = room.list(&lines)?;
@@ -214,7 +215,7 @@ fn a_listed_room_is_cloned_once_and_then_boots_from_its_own_disks() -> Result<()
         "ka.server=10.77.0.1 ",
         "ka.session=kainstall ",
         "ka.name=room-1 ",
-        "ka.disk=sda=/dev/vda",
+        &format!("ka.disk={drive}=/dev/vda"),
     ] {
         ensure!(menu.contains(part), "no {part:?} in\n{menu}");
     }

@@ -96,14 +96,16 @@ fn a_disk_used_as_swap_is_refused() -> Result<()> {
 }
 
 #[test]
-fn a_disk_that_is_not_there_is_refused() -> Result<()> {
+fn a_disk_that_is_not_there_is_refused_before_joining_and_the_run_waits_for_its_node() -> Result<()> {
     let kit = Kit::small("gone", 1)?;
     let server = kit.server(&["-n", "1"])?;
     let choice = format!("{}=/dev/no-such-disk", kit.golden.disk().name());
-    let node = kit.lab.client(1, &server, &["--disk", &choice])?;
-    let outcome = finish(server, vec![node])?;
-    outcome.nodes[0].expect(1)?.says("no-such-disk")?;
-    outcome.server.expect(1).map(drop)
+    let refused = kit.lab.client(1, &server, &["--disk", &choice])?.wait()?;
+    refused.expect(2)?.says("no-such-disk")?;
+    let disk = kit.same_disk("n1")?;
+    let node = kit.node(1, &server, &disk, &[])?;
+    finish(server, vec![node])?.expect_success()?;
+    kit.expect_clone(&disk)
 }
 
 #[test]
