@@ -19,6 +19,7 @@ mod roll;
 mod rounds;
 mod spool;
 mod stages;
+mod stall;
 mod still;
 mod stream;
 mod suspects;

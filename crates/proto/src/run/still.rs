@@ -12,9 +12,11 @@ use super::{Duration, NodeId, Progress, StreamOffset};
 struct Clock {
     received: StreamOffset,
     consumed: StreamOffset,
-    /// It waits for its predecessor; with a full window it waits for somebody else.
+    /// It says that it waits for its predecessor; with a full window it waits for somebody else.
     has_room: bool,
     moved_at: Duration,
+    /// When it said how far it is, last.
+    said_at: Duration,
     /// It has something to take and takes nothing.
     takes_nothing: Option<Duration>,
     /// The one before it has more, and nothing comes.
@@ -39,6 +41,7 @@ impl Still {
     /// Takes in how far a node is; true when its consumer took something. Only what is more than before counts.
     pub(super) fn note(&mut self, now: Duration, node: NodeId, progress: &Progress) -> bool {
         let clock = self.0.entry(node).or_default();
+        clock.said_at = now;
         let (received, consumed) = (progress.received, progress.consumed.min(progress.received));
         if received > clock.received {
             (clock.received, clock.moved_at, clock.gets_nothing) = (received, now, None);
@@ -53,23 +56,43 @@ impl Still {
         took
     }
 
-    /// How much the one before this node has.
-    pub(super) fn compare(&mut self, now: Duration, node: NodeId, available: StreamOffset) {
+    /// Whether the one before this node has more than it, and nobody below this node can be what it waits for.
+    pub(super) fn compare(&mut self, now: Duration, node: NodeId, lacks: bool) {
         let clock = self.0.entry(node).or_insert(Clock {
             has_room: true,
             moved_at: now,
+            said_at: now,
             ..Clock::default()
         });
-        let lacks = available > clock.received && clock.has_room;
         clock.gets_nothing = lacks.then(|| clock.gets_nothing.unwrap_or(now));
+    }
+
+    /// It says that it has room for more.
+    pub(super) fn has_room(&self, node: NodeId) -> bool {
+        self.0.get(&node).is_none_or(|clock| clock.has_room)
+    }
+
+    /// When it said how far it is, last.
+    pub(super) fn said_at(&self, node: NodeId) -> Duration {
+        self.0.get(&node).copied().unwrap_or_default().said_at
     }
 
     /// The chain is another one: everybody has its time again.
     pub(super) fn begin_anew(&mut self, now: Duration) {
         for clock in self.0.values_mut() {
-            clock.moved_at = now;
+            (clock.moved_at, clock.said_at) = (now, now);
             clock.takes_nothing = clock.takes_nothing.map(|_| now);
             clock.gets_nothing = clock.gets_nothing.map(|_| now);
+        }
+    }
+
+    /// The time in which the server was away counts for nobody.
+    pub(super) fn excuse(&mut self, now: Duration, away: Duration) {
+        let later = |at: Duration| (at + away).min(now);
+        for clock in self.0.values_mut() {
+            (clock.moved_at, clock.said_at) = (later(clock.moved_at), later(clock.said_at));
+            clock.takes_nothing = clock.takes_nothing.map(later);
+            clock.gets_nothing = clock.gets_nothing.map(later);
         }
     }
 

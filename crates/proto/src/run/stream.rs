@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::member::MemberState;
 use super::pace::Paces;
 use super::spool::Branch;
+use super::stall::STILL_LOOK;
 use super::still::Still;
 use super::suspects::Suspect;
 use super::{
@@ -13,9 +14,6 @@ use super::{
 };
 use crate::auth;
 use crate::control::OpenStream;
-
-/// Between two looks for nodes that stand still.
-const STILL_LOOK: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct StreamRun {
@@ -81,11 +79,6 @@ impl StreamRun {
         if self.still.note(now, node, &progress) {
             self.retries.remove(&node);
         }
-        let before = self.received(self.before(node));
-        self.still.compare(now, node, before);
-        if let Some(after) = self.after(node) {
-            self.still.compare(now, after, self.received(node));
-        }
     }
 
     fn note_produced(&mut self, now: Duration, produced: StreamOffset, ended: bool) {
@@ -93,47 +86,10 @@ impl StreamRun {
             return;
         }
         (self.produced, self.head_ended, self.head_moved_at) = (produced, ended, now);
-        let fed: Vec<NodeId> = self
-            .branches
-            .keys()
-            .copied()
-            .chain(self.after(NodeId::SERVER))
-            .collect();
-        fed.into_iter()
-            .for_each(|node| self.still.compare(now, node, produced));
     }
 
     pub(super) fn consumed(&self, node: NodeId) -> StreamOffset {
         self.still.consumed(node)
-    }
-
-    fn received(&self, node: NodeId) -> StreamOffset {
-        if node == NodeId::SERVER {
-            self.produced
-        } else {
-            self.still.received(node)
-        }
-    }
-
-    /// Since when this node has something to do and does nothing, when that is too long. One that has taken all and not
-    /// yet said so writes back to its disk.
-    fn stands_still(&self, now: Duration, node: NodeId, finishing: Duration) -> Option<Duration> {
-        if self.is_done(node) {
-            return None;
-        }
-        if let Some(since) = self.still.takes_nothing_since(node) {
-            return Some(since).filter(|since| now >= *since + self.stall);
-        }
-        let has_all = self.head_ended && self.received(node) >= self.produced;
-        let since = self.still.moved_at(node).max(self.head_moved_at);
-        Some(since).filter(|since| has_all && now >= *since + finishing)
-    }
-
-    /// The first node that gets nothing of what the one before it has, for too long. Those below it get nothing either.
-    fn gets_nothing(&self, now: Duration) -> Option<(NodeId, Duration)> {
-        let chain = self.chain.iter().filter(|node| !self.is_done(**node));
-        let mut since = chain.filter_map(|node| Some((*node, self.still.gets_nothing_since(*node)?)));
-        since.find(|(_, since)| now >= *since + self.stall)
     }
 
     /// Counts that its predecessor lost this node, and says whether that was too often while the chain stood still. What the
@@ -331,66 +287,5 @@ impl Run {
             (None, received) => Ok(*received?),
         };
         Some((member.info.clone(), outcome))
-    }
-
-    /// Looks for nodes that stand still while they have something to do, and sends them away with the place where
-    /// they stopped. One that fails only its own part still relays and is let be. Where nobody has anything to take, it is the
-    /// link to the first one that gets nothing.
-    pub(super) fn stream_timeout(&mut self, now: Duration) {
-        let report = self.config.timeouts.report;
-        let Phase::Streaming(run) = &mut self.phase else {
-            return;
-        };
-        run.look_at = now + STILL_LOOK;
-        let members = &self.members;
-        let is_active = |node: &NodeId| members.get(node).is_some_and(Member::is_active);
-        let still: Vec<(NodeId, Duration)> = run
-            .participants
-            .iter()
-            .filter(|node| is_active(node))
-            .filter_map(|node| Some((*node, run.stands_still(now, *node, report)?)))
-            .collect();
-        // Who takes nothing is the reason for those that get nothing, and its time is up soon.
-        let is_reason = |node: &NodeId| {
-            let since = run.still.takes_nothing_since(*node);
-            !run.is_done(*node) && since.is_some_and(|since| now >= since + run.stall / 2)
-        };
-        let has_reason = run
-            .participants
-            .iter()
-            .filter(|node| is_active(node))
-            .any(is_reason);
-        let cut_off = run.gets_nothing(now).filter(|_| still.is_empty() && !has_reason);
-        for (node, since) in still {
-            self.give_up_still(now, node, since);
-        }
-        if let Some((node, since)) = cut_off {
-            self.give_up_cut_off(now, node, since);
-        }
-    }
-
-    fn give_up_still(&mut self, now: Duration, node: NodeId, since: Duration) {
-        let Phase::Streaming(run) = &self.phase else {
-            return;
-        };
-        let (still, consumed) = (now.saturating_sub(since).as_secs(), run.consumed(node));
-        let reason = format!("nothing moved for {still} s; it was at byte {consumed} of the stream");
-        self.lose_for_next_round(now, node, &Reason::new(reason));
-    }
-
-    /// Which of the two is at fault is not known: it is the one above if it has cost a successor already.
-    fn give_up_cut_off(&mut self, now: Duration, node: NodeId, since: Duration) {
-        let Phase::Streaming(run) = &mut self.phase else {
-            return;
-        };
-        let before = run.before(node);
-        let strikes = run.strikes.entry(before).or_insert(0);
-        *strikes += 1;
-        if *strikes == 1 || before == NodeId::SERVER {
-            return self.give_up_still(now, node, since);
-        }
-        let still = now.saturating_sub(since).as_secs();
-        let reason = format!("its successors got nothing from it for {still} s");
-        self.lose_for_next_round(now, before, &Reason::new(reason));
     }
 }

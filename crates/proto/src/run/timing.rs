@@ -65,6 +65,7 @@ impl Run {
         {
             // The server itself was away: what the nodes sent meanwhile is still unread.
             self.members.values_mut().for_each(|member| member.heard = now);
+            self.excuse_still(now, now.saturating_sub(due));
         }
         self.excuse_own_delay(now);
         self.tick(now);

@@ -46,6 +46,8 @@ pub(super) struct Culprit {
     pub(super) rate: u64,
     /// Those above it have no room: everybody waits, not only those behind it.
     pub(super) is_backed_up: bool,
+    /// The line to the next node hardly rests either: that one is slow whoever sends to it, or its sender's port is.
+    pub(super) is_next_busy: bool,
 }
 
 pub(super) fn rate(bytes: u64, busy_ms: u32) -> Option<u64> {
@@ -132,11 +134,13 @@ pub(super) fn culprit(head: &Sample, hops: &[Hop]) -> Option<Culprit> {
                 Some(above) => above.has_no_room(),
                 None => share(head.pace.downstream_ms, head.pace.elapsed_ms) >= BACKED_UP_PERCENT,
             };
+            let next = hops.get(index + 1);
             found = Some(Culprit {
                 index: Some(index),
                 why,
                 rate,
                 is_backed_up,
+                is_next_busy: next.is_some_and(|next| !next.has_resting_line()),
             });
         }
     }
@@ -156,6 +160,7 @@ fn reading(head: &Sample, hops: &[Hop]) -> Option<Culprit> {
         why: Bottleneck::Reading,
         rate: rate(head.received, pace.upstream_ms)?,
         is_backed_up: true,
+        is_next_busy: false,
     })
 }
 

@@ -257,18 +257,20 @@ impl Run {
                 Measured::Nodes,
             ),
         };
-        let alike = |of: fn(&Hop) -> Option<u64>| median(all.filter_map(|(_, hop)| of(hop)).collect());
-        let alike = match found.why {
-            Bottleneck::Processor => alike(Hop::handled),
-            Bottleneck::Link => None,
-            _ => alike(Hop::taken),
+        // Without it the others go no faster than they can themselves, whatever their lines carry.
+        let own_limit = |(other, hop): (usize, &Hop)| {
+            let handled = hop.handled().filter(|_| found.why == Bottleneck::Processor);
+            [could(other, hop), hop.taken(), handled]
+                .into_iter()
+                .flatten()
+                .min()
         };
-        Some(self.slow(
-            hops,
-            found,
-            alike.map_or(others, |alike| alike.min(others)),
-            measured,
-        ))
+        let limits = median(all.filter_map(own_limit).collect()).unwrap_or(others);
+        Some(if limits < others {
+            self.slow(hops, found, limits, Measured::Nodes)
+        } else {
+            self.slow(hops, found, others, measured)
+        })
     }
 
     fn slow(&self, hops: &[Hop], found: &Culprit, others: u64, measured: Measured) -> Slow {
@@ -327,9 +329,12 @@ impl Run {
         }
     }
 
+    /// When the next one hangs on this sender and its line is slow too, that tells of the sender; not so where its line was
+    /// slow already while another one sent.
     fn note_slow_sender(&mut self, found: &Culprit, before: NodeId) {
         if let Phase::Streaming(run) = &mut self.phase
             && found.why == Bottleneck::Link
+            && !found.is_next_busy
         {
             run.paces.slow_senders.push(before);
         }

@@ -259,46 +259,114 @@ fn a_links_key_is_given_to_its_two_ends_and_to_nobody_else() {
     );
 }
 
+/// What the second of three says at each tick, while the others stand still and say so.
+type Lie = fn(u64, StreamId) -> ToServer;
+
+/// After how many stalls the chain is rid of the liar, and who had to go before it. The first node's window is full of
+/// what is not taken below; the third one gets nothing.
+fn ends_without_the_liar(lie: Lie) -> (u32, Vec<u32>) {
+    let stall = config().timeouts.stall;
+    let mut driver = Driver::gathered(
+        4,
+        RunConfig {
+            heal: true,
+            ..config()
+        },
+    );
+    let stream = driver.open_stream().stream;
+    let now = driver.now;
+    driver
+        .run
+        .handle_head_progress(now, stream, StreamOffset(1000), false);
+    let began = driver.now;
+    let mut gone = Vec::new();
+    for tick in 0.. {
+        driver.pass(SECOND / 2, &[1, 2, 3, 4]);
+        driver.says(1, reported(stream, 900, false));
+        driver.says(2, lie(tick, stream));
+        driver.says(3, reported(stream, 100, true));
+        driver.says(4, reported(stream, 100, true));
+        for (node, _) in driver.failures() {
+            if !gone.contains(&node) {
+                gone.push(node);
+            }
+        }
+        let stalls = (driver.now - began).as_secs().div_ceil(stall.as_secs() + 15);
+        if gone.contains(&2) || stalls > 3 {
+            return (u32::try_from(stalls).unwrap(), gone);
+        }
+    }
+    unreachable!()
+}
+
 /// One that stands still and says now this, now that, keeps nobody's clock from running; nor does one that is done again
-/// and again, or has more than there is.
+/// and again, has more than there is, or claims that it waits for those below it. Nobody above it notices, and of those below it
+/// one at most has to go before.
 #[test]
 fn only_growth_counts_as_movement() {
-    let stall = config().timeouts.stall;
-    type Lie = fn(u64, StreamId) -> ToServer;
-    let lies: [Lie; 3] = [
-        |tick, stream| progress(stream, tick % 2),
-        |tick, stream| progress(stream, 1_000_000 + tick),
+    let lies: [Lie; 7] = [
+        |tick, stream| reported(stream, tick % 2, true),
+        |tick, stream| reported(stream, 1_000_000 + tick, true),
         |_, stream| ToServer::StreamDone {
             stream,
             bytes: 0,
             digest: [0; 32],
         },
+        |_, stream| reported(stream, 50, false),
+        |tick, stream| reported(stream, 100, tick % 2 == 0),
+        |_, stream| reported(stream, 900, false),
+        // Nothing at all; it has never said anything.
+        |_, _| ToServer::Pong(0),
     ];
     for (number, lie) in lies.iter().enumerate() {
-        let mut driver = Driver::gathered(3, config());
-        let stream = driver.open_stream().stream;
-        driver
-            .run
-            .handle_head_progress(driver.now, stream, StreamOffset(1000), false);
-        driver.says(1, progress(stream, 1000));
-        let began = driver.now;
-        for tick in 0.. {
-            driver.pass(SECOND / 2, &[1, 2, 3]);
-            driver.says(2, lie(tick, stream));
-            if driver.failures().iter().any(|(node, _)| *node == 3) {
-                break;
-            }
-            assert!(driver.now < began + stall * 2, "lie {number} holds up everybody");
-        }
+        let (stalls, gone) = ends_without_the_liar(*lie);
+        assert!(
+            stalls <= 3 && !gone.contains(&1),
+            "lie {number}: {stalls} {gone:?}"
+        );
+        assert!(gone.contains(&2) && gone.len() <= 2, "lie {number}: {gone:?}");
     }
 }
 
-fn progress(stream: StreamId, consumed: u64) -> ToServer {
+/// The first one is honest and has no room, because the second one acknowledges nothing and yet says that it has as much.
+#[test]
+fn one_that_is_not_acknowledged_is_not_blamed_for_it() {
+    let (stalls, gone) = ends_without_the_liar(|_, stream| reported(stream, 900, true));
+    assert!(
+        stalls <= 3 && !gone.contains(&1) && gone.contains(&2),
+        "{stalls} {gone:?}"
+    );
+    let mut driver = Driver::gathered(
+        2,
+        RunConfig {
+            heal: true,
+            ..config()
+        },
+    );
+    let stream = driver.open_stream().stream;
+    let now = driver.now;
+    driver
+        .run
+        .handle_head_progress(now, stream, StreamOffset(1000), false);
+    for _ in 0..400 {
+        driver.pass(SECOND / 2, &[1, 2]);
+        driver.says(1, reported(stream, 900, false));
+        driver.says(2, reported(stream, 900, true));
+    }
+    let failed: Vec<u32> = driver.failures().into_iter().map(|(node, _)| node).collect();
+    assert_eq!(failed, [2]);
+}
+
+fn reported(stream: StreamId, received: u64, has_room: bool) -> ToServer {
     ToServer::Progress(Progress {
         stream,
-        received: StreamOffset(consumed),
-        consumed: StreamOffset(consumed),
+        received: StreamOffset(received),
+        consumed: StreamOffset(received),
         buffered: 0,
-        pace: crate::pace::Pace::default(),
+        pace: crate::pace::Pace {
+            elapsed_ms: 500,
+            upstream_ms: if has_room { 500 } else { 0 },
+            ..crate::pace::Pace::default()
+        },
     })
 }
