@@ -203,7 +203,7 @@ fn a_nested_subvolume_that_is_mounted_elsewhere_too_travels_once() -> Result<()>
     let server = kit
         .lab
         .server_program()?
-        .args(["--dry-run", "--root"])
+        .args(["--dry-run", "-r", "none", "--root"])
         .arg(root)
         .finish()?;
     server.expect(0)?;

@@ -14,8 +14,15 @@ use ka_tests::tree;
 
 use crate::kit::{Kit, finish, mib};
 
+/// What mounts the spare partition.
+const UNIT: &str = "etc/systemd/system/srv-my\\x20data.mount";
+
 fn dry_run(kit: &Kit, args: &[&str]) -> Result<Ended> {
-    let server = kit.lab.server_program()?.args(["--dry-run", "--root"]);
+    // These golden systems have no boot loader.
+    let server = kit
+        .lab
+        .server_program()?
+        .args(["--dry-run", "-r", "none", "--root"]);
     server.arg(kit.golden.root()).args(args).finish()
 }
 
@@ -41,12 +48,22 @@ fn both() -> [Volume; 2] {
     ]
 }
 
-/// Clones onto a disk like the golden one; the clone has both file systems.
+/// Clones onto a disk like the golden one; the clone has both file systems, and its unit names its own.
 fn clones_both(kit: &Kit, name: &str, args: &[&str]) -> Result<()> {
     let disk = kit.same_disk(name)?;
     let args = [&["--verify=always"], args].concat();
     kit.clone_to(&[&disk], &args)?.expect_success()?;
-    kit.compare(&disk, &both(), &Allowed::for_system())
+    let mut allowed = Allowed::for_system();
+    allowed.rewritten.push(UNIT.into());
+    kit.compare(&disk, &both(), &allowed)?;
+    let own = golden::tag(&disk.partition(2), "UUID")?;
+    let clone = kit.mounted(&disk, &both())?;
+    let unit = fs::read_to_string(clone.root().join(UNIT))?;
+    ensure!(
+        unit.contains(&format!("What=/dev/disk/by-uuid/{own}\n")),
+        "{own}: {unit}"
+    );
+    Ok(())
 }
 
 #[test]
@@ -61,7 +78,7 @@ fn what_a_unit_mounts_is_cloned_as_what_fstab_mounts() -> Result<()> {
         "[Mount]\nWhat=/dev/disk/by-uuid/{}\nWhere=/srv/my data\nType=ext4\n[Install]\nWantedBy=local-fs.target\n",
         golden::tag(&spare, "UUID")?
     );
-    fs::write(root.join("etc/systemd/system/srv-my\\x20data.mount"), unit)?;
+    fs::write(root.join(UNIT), unit)?;
     clones_both(&kit, "n1", &[])?;
     let desc = kit.desc("linux 200\nlinux fill\n")?;
     let desc: Vec<&str> = desc.iter().map(String::as_str).collect();
@@ -304,7 +321,8 @@ fn a_containers_root_without_fstab_goes_where_the_desc_file_says() -> Result<()>
             fs::remove_file(root.join("etc/fstab"))?;
         }
         let ask = |args: &[&Path]| {
-            let server = lab.server_program()?.args(["--dry-run", "--root"]).arg(&root);
+            let server = lab.server_program()?.args(["--dry-run", "-r", "none", "--root"]);
+            let server = server.arg(&root);
             args.iter().fold(server, |server, arg| server.arg(arg)).finish()
         };
         let refused = ask(&[])?;
@@ -314,7 +332,7 @@ fn a_containers_root_without_fstab_goes_where_the_desc_file_says() -> Result<()>
     }
     let typo = lab
         .server_program()?
-        .args(["--dry-run", "--root"])
+        .args(["--dry-run", "-r", "none", "--root"])
         .arg(lab.scratch().path())
         .finish()?;
     ensure!(typo.code != Some(0), "no system is there: {}", typo.all());

@@ -177,7 +177,7 @@ fn join_frame(tls: &mut Tls, secret: &[u8; 16]) -> Result<Vec<u8>> {
         name: NodeName::new("replayed")?,
         mac: None,
         data_addr: SocketAddr::from((Ipv4Addr::UNSPECIFIED, DATA)),
-        purpose: ka_proto::control::Purpose::Clone,
+        purpose: ka_proto::control::Purpose::Stream,
         start_now: false,
         wants_release: false,
         holds_clone: false,
