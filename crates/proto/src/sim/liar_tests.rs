@@ -29,7 +29,10 @@ fn many(normal: u64, only: impl Fn(u64) -> Option<u64>) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("KA_SIM_LIAR") {
         Some(seed) => seed..seed + 1,
-        None => 0..normal,
+        None => {
+            let from = number("KA_SIM_FROM").unwrap_or(0);
+            from..from + normal
+        }
     };
     let trace = number("KA_SIM_LIAR").is_some();
     let mut failed = Vec::new();

@@ -192,3 +192,45 @@ fn the_sender_is_named_when_the_line_to_the_next_one_is_slow_too() {
         report.slow
     );
 }
+
+/// Of two slow lines in a row both are slow: neither is the fault of the node before them, whose own line is fast.
+#[test]
+fn the_one_before_two_slow_lines_in_a_row_is_not_blamed_for_them() {
+    let mut scenario = Scenario::quiet(14_391_278_412_279_324_496, 7);
+    (scenario.heal, scenario.streams, scenario.rounds) = (true, 3, 3);
+    (scenario.stream_bytes, scenario.block_bytes) = (100 << 20, 1 << 20);
+    scenario.window_bytes = 6 << 20;
+    scenario.link_rates = [125, 125, 3, 3, 20, 125, 125]
+        .map(|rate| rate * 1_000_000)
+        .to_vec();
+    scenario.disk_rates = [200, 20, 200, 3, 3, 200, 20]
+        .map(|rate| rate * 1_000_000)
+        .to_vec();
+    let report = ran(&scenario);
+    assert!(
+        report.slow.iter().all(|said| !said.set_aside || said.host != 2),
+        "{:?}",
+        report.slow
+    );
+    assert!(report.slow.iter().any(|said| said.host == 3), "{:?}", report.slow);
+}
+
+/// A slow line costs nobody anything where the disks of most others take no more; where they do, its node is set aside.
+#[test]
+fn a_slow_line_is_compared_with_what_the_others_disks_take_as_well() {
+    for (disks, is_aside) in [([20, 20, 3, 3], false), ([20, 20, 100, 100], true)] {
+        let mut scenario = Scenario::quiet(5_460_791_461_254_110_936, 4);
+        (scenario.heal, scenario.tolerance, scenario.rounds) = (true, 3, 3);
+        (scenario.stream_bytes, scenario.block_bytes) = (200 << 20, 1 << 20);
+        scenario.window_bytes = 16 << 20;
+        scenario.link_rates = [3, 125, 125, 125].map(|rate| rate * 1_000_000).to_vec();
+        scenario.disk_rates = disks.map(|rate| rate * 1_000_000).to_vec();
+        let report = ran(&scenario);
+        let aside: Vec<usize> = report
+            .slow
+            .iter()
+            .filter_map(|said| said.set_aside.then_some(said.host))
+            .collect();
+        assert_eq!(aside.contains(&1), is_aside, "{disks:?}: {:?}", report.slow);
+    }
+}

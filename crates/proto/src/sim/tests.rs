@@ -8,12 +8,16 @@ use crate::control::Stage;
 use crate::ids::StreamId;
 use crate::node::Ending;
 
-/// Seeds in a normal test run; `KA_SIM_SEEDS` asks for more, `KA_SIM_SEED` for one, with its trace.
+/// Seeds in a normal test run; `KA_SIM_SEEDS` asks for more, `KA_SIM_FROM` for later ones, `KA_SIM_SEED` for one, with its
+/// trace.
 fn seeds(normal: u64) -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     match (number("KA_SIM_SEED"), number("KA_SIM_SEEDS")) {
         (Some(seed), _) => seed..seed + 1,
-        (None, many) => 0..many.unwrap_or(normal),
+        (None, many) => {
+            let from = number("KA_SIM_FROM").unwrap_or(0);
+            from..from + many.unwrap_or(normal)
+        }
     }
 }
 
