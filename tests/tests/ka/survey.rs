@@ -144,10 +144,16 @@ fn a_boot_partition_that_is_not_mounted_is_refused_unless_the_operator_says_so()
         let fstab = format!("{}UUID={uuid} {place} ext4 {options} 1 2\n", kit.golden.fstab());
         fs::write(kit.golden.root().join("etc/fstab"), fstab)?;
         fs::create_dir_all(kit.golden.root().join(place.trim_start_matches('/')))?;
-        let refused = dry_run(&kit, &[])?;
+        let server = kit.lab.server_program()?.args(["--dry-run", "--root"]);
+        let refused = server.arg(kit.golden.root()).finish()?;
         ensure!(refused.code != Some(0), "{place}: {}", refused.all());
         refused.says("etc/fstab:")?.says(&format!("-x {place}"))?;
         dry_run(&kit, &["-x", place])?.expect(0)?;
+        // Who asks for no boot loader is told.
+        let told = dry_run(&kit, &[])?;
+        told.expect(0)?
+            .says(&format!("warning: {place} ("))?
+            .says("is left out of the clone")?;
     }
     Ok(())
 }
