@@ -79,6 +79,8 @@ fn a_golden_node_that_could_not_boot_is_refused_and_r_none_clones_it() -> Result
         ],
     )?;
     expect_refused(&kit, &["extlinux.conf", "U-Boot"])?;
+    let aliases = MODULES.0.replace("modules.dep", "modules.alias");
+    make(&kit, &[(&aliases, "")])?;
     let disk = kit.same_disk("n1")?;
     kit.clone_to(&[&disk], &["-r", "none"])?.expect_success()
 }

@@ -149,6 +149,9 @@ fn a_boot_partition_that_is_not_mounted_is_refused_unless_the_operator_says_so()
         ensure!(refused.code != Some(0), "{place}: {}", refused.all());
         refused.says("etc/fstab:")?.says(&format!("-x {place}"))?;
         dry_run(&kit, &["-x", place])?.expect(0)?;
+        if options == "defaults" {
+            continue;
+        }
         // Who asks for no boot loader is told.
         let told = dry_run(&kit, &[])?;
         told.expect(0)?
