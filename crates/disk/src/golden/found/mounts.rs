@@ -68,15 +68,12 @@ impl Finder<'_> {
             return Ok(());
         }
         let (path, spec) = (&entry.mount_point, &entry.spec);
+        // What -x leaves out anyway need not be there.
+        let excluded = &self.wishes.excluded;
+        if excluded.iter().any(|dir| Path::new(path).starts_with(dir)) {
+            return Ok(());
+        }
         if is_boot_place(path) && self.wishes.bootable {
-            if self
-                .wishes
-                .excluded
-                .iter()
-                .any(|dir| Path::new(path).starts_with(dir))
-            {
-                return Ok(());
-            }
             let way_out = format!("mount it, or say with -x {path} that the clone has none");
             let problem = format!("{path} ({spec}) is not mounted, and no clone boots without it: {way_out}");
             return Err(self.error(entry, problem));
@@ -88,7 +85,7 @@ impl Finder<'_> {
             return Ok(());
         }
         let at = source.display();
-        let way_out = "mount it, or give the line the option noauto or nofail to leave it out";
+        let way_out = "mount it, or leave it out: with -x, or by the line's option noauto or nofail";
         Err(self.error(
             entry,
             format!("{path} ({spec}) is not mounted at {at}: {way_out}"),
