@@ -83,15 +83,31 @@ fn accusations(said: &str) -> Vec<&str> {
     said.lines().filter(|line| line.contains(" is slow: ")).collect()
 }
 
+/// Whether a node is said to be slow for its line, compared with those, at what a port of 10 Mbit/s carries. That is 1.18 MB/s
+/// of payload less the acknowledgements that go the same way: in tenths it is the one or the other.
+fn names_a_slow_port(said: &str, node: &str, others: &str) -> Result<bool> {
+    let (all, begin) = (accusations(said), format!("{node} is slow: "));
+    // A line that is only half there is looked at again.
+    let whole = |line: &&&str| line.contains(&begin) && line.contains(" for it");
+    let Some(first) = all.iter().find(whole) else {
+        return Ok(false);
+    };
+    let is_so = ["1.1", "1.2"].iter().any(|rate| {
+        first.contains(&format!("{begin}its line carries {rate} MB/s, {others} "))
+            && first.contains("(port at 10 Mbit/s? ")
+    });
+    ensure!(is_so, "{first}");
+    Ok(true)
+}
+
 #[test]
 fn a_node_on_a_slow_port_is_named_and_set_aside_and_nobody_else() -> Result<()> {
     let slow_port = |lab: &Lab| lab.network().reshape(3, SLOW, None);
     let mut chain = Slow::prepared("slowport", 5, 110_000_000, &[], slow_port)?;
     (1..=5).try_for_each(|number| chain.start(number, None))?;
-    chain
-        .server
-        .run
-        .wait_for("n3 is slow: its line carries 1.1 MB/s, the lines before it")?;
+    chain.server.run.wait_until("n3 was named", |run| {
+        names_a_slow_port(&run.said(), "n3", "the lines before it")
+    })?;
     chain.server.run.wait_for("it is set aside")?;
     // For the next round somebody has put in another cable.
     chain.lab.network().reshape(3, FAST, None)?;
@@ -99,10 +115,6 @@ fn a_node_on_a_slow_port_is_named_and_set_aside_and_nobody_else() -> Result<()> 
     let accused = accusations(&said);
     ensure!(
         accused.iter().all(|line| line.contains("n3 is slow: its line")),
-        "{accused:#?}"
-    );
-    ensure!(
-        accused.iter().any(|line| line.contains("port at 10 Mbit/s?")),
         "{accused:#?}"
     );
     Ok(())
@@ -113,10 +125,9 @@ fn the_first_node_on_a_slow_port_is_named_although_nobody_was_ever_faster() -> R
     let slow_port = |lab: &Lab| lab.network().reshape(1, SLOW, None);
     let mut chain = Slow::prepared("slowfirst", 4, 110_000_000, &[], slow_port)?;
     (1..=4).try_for_each(|number| chain.start(number, None))?;
-    chain
-        .server
-        .run
-        .wait_for("n1 is slow: its line carries 1.1 MB/s, the other lines")?;
+    chain.server.run.wait_until("n1 was named", |run| {
+        names_a_slow_port(&run.said(), "n1", "the other lines")
+    })?;
     chain.lab.network().reshape(1, FAST, None)?;
     let said = chain.finish()?;
     let accused = accusations(&said);
