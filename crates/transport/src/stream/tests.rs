@@ -327,7 +327,11 @@ fn what_is_left_of_a_stream_that_failed_is_given_to_nobody() {
         // Until the other end is dropped.
         let _ = may_go_on.recv();
     });
-    chain.produce(std::iter::repeat_n(128 << 10, 40));
+    // More than the consumer has taken, and no end: a stream that a node has whole does not fail any more.
+    let mut head = chain.head.take().unwrap();
+    for _ in 0..40 {
+        head.send(vec![7; 128 << 10]).unwrap();
+    }
     hear.recv_timeout(LIMIT).unwrap();
     chain.shared[1].post(Input::Abort("set aside".to_owned()));
     // The pump has long taken it in when the consumer wants more.
