@@ -196,7 +196,7 @@ pub fn unpack(archive: &Path, root: &Path) -> Result<()> {
         .map(drop)
 }
 
-/// The signed GRUB for network boot of the release after [`SUITE`]: GRUB 2.12, which has HTTP.
+/// The signed GRUB for network boot of the release after `SUITE`: GRUB 2.12, which has HTTP.
 ///
 /// # Errors
 /// `apt-get` cannot reach the mirror.

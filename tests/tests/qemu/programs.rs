@@ -98,7 +98,7 @@ fn to_the_kernel(room: &Room, node: &Node, pxe: &Running) -> Result<Duration> {
     let mut menu = None;
     let took = loop {
         let said = pxe.said();
-        if menu.is_none() && said.contains("kamethod") && said.contains("fetched grub/grub.cfg-") {
+        if menu.is_none() && said.contains(" boots kamethod") {
             menu = Some(Instant::now());
         }
         if let Some(menu) = menu.filter(|_| said.contains("fetched vmlinuz ")) {

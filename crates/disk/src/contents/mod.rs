@@ -3,7 +3,7 @@
 //! Nothing here writes. A member of a volume group, an array or a pool looks empty to whoever only asks for mounts: a
 //! node that was booted into memory assembles nothing. So the signatures themselves are looked for, on the whole disk
 //! and in each of its partitions, also those that stand at the end (md 0.90 and 1.0, DRBD, two of the four ZFS labels).
-//! blkid(8) adds the names of file systems; where it knows a member that [`member`](mod@member) does not, its word counts too.
+//! blkid(8) adds the names of file systems; where it knows a member that `member` does not, its word counts too.
 
 mod disk;
 mod member;

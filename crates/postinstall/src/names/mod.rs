@@ -3,15 +3,15 @@
 //!
 //! A name is the kernel's (`/dev/sda2`), a link of udev's (`/dev/disk/by-…`), a tag (`UUID=…`), or a volume's
 //! (`/dev/mapper/vg-home`, `/dev/vg/home`). All names that are found were written for the golden node. Each has one
-//! [`Meaning`]: what the clone has in its stead, or [`Meaning::Gone`]. A kernel name that was not cloned is gone even
+//! `Meaning`: what the clone has in its stead, or `Meaning::Gone`. A kernel name that was not cloned is gone even
 //! where the node has a device of that name: that would be another disk.
 //!
-//! - [`spelling`]: forms of names, quotes and escapes
-//! - [`text`]: lines of files that may not be UTF-8
-//! - [`words`]: kernel command lines
-//! - [`options`]: mount options
-//! - [`crypttab`], [`layers`]: what opens and assembles volumes
-//! - [`units`]: systemd units
+//! - `spelling`: forms of names, quotes and escapes
+//! - `text`: lines of files that may not be UTF-8
+//! - `words`: kernel command lines
+//! - `options`: mount options
+//! - `crypttab`, `layers`: what opens and assembles volumes
+//! - `units`: systemd units
 //! - [`sweep`]: the look at the end for what still names the golden node
 
 pub(crate) mod crypttab;
