@@ -82,20 +82,23 @@ pub(crate) const FINISH: [StepDef<Installation>; 14] = [
 
 /// What happens once the server has judged this clone and all the others of the round. The table comes last but for its own
 /// check: a run that stops anywhere before leaves a disk that nothing boots from.
-pub(crate) const COMMIT: [StepDef<Installation>; 3] = [
+pub(crate) const COMMIT: [StepDef<Installation>; 2] = [
     StepDef {
         step: Step::WriteTable,
         run: write_table,
-    },
-    StepDef {
-        step: Step::BootEntry,
-        run: configure::enter_in_firmware,
     },
     StepDef {
         step: Step::Verify,
         run: verify,
     },
 ];
+
+/// What happens when the server knows that the clone can be booted. Firmware may hold the whole machine for a minute while it
+/// writes a variable: the connection may be lost over it, and the clone is done all the same.
+pub(crate) const ENTER: [StepDef<Installation>; 1] = [StepDef {
+    step: Step::BootEntry,
+    run: configure::enter_in_firmware,
+}];
 
 /// Excluded directories came with the stream, empty, with their mode and owner; here that is made sure of.
 fn excluded_dirs(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
@@ -235,6 +238,7 @@ mod tests {
             .iter()
             .chain(&FINISH)
             .chain(&COMMIT)
+            .chain(&ENTER)
             .map(|def| def.step)
             .collect();
         let published = [
@@ -256,8 +260,8 @@ mod tests {
             Step::Sync,
             Step::Unmount,
             Step::WriteTable,
-            Step::BootEntry,
             Step::Verify,
+            Step::BootEntry,
         ];
         assert_eq!(steps, published);
     }

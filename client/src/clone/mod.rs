@@ -30,7 +30,7 @@ use ka_transport::Order;
 use self::build::{BUILD, Installation};
 pub(crate) use self::checks::check_options;
 pub(crate) use self::facts::Me;
-use self::finish::{COMMIT, FINISH};
+use self::finish::{COMMIT, ENTER, FINISH};
 use self::held::HeldDisk;
 use self::plan::ClonePlan;
 use crate::beacon;
@@ -136,8 +136,10 @@ pub(crate) fn run(session: &Session<'_>, kept: &mut Option<Box<Complete>>) -> Re
             // It crossed with the report of a clone that this node has joined with.
             (Order::Finish, stage @ Stage::Complete(_)) => stage,
             (Order::Commit, Stage::Complete(complete)) => {
-                commit(session, *complete).map_err(Failure::Began)?;
-                match session.bootable() {
+                let mut work = commit(session, *complete).map_err(Failure::Began)?;
+                let told = session.bootable();
+                enter_in_firmware(session, &mut work);
+                match told {
                     Ok(()) => Stage::Bootable,
                     Err(error) => return lost(session, Stage::Bootable, error, kept),
                 }
@@ -273,9 +275,19 @@ fn hand_in(
 }
 
 /// Makes the clone bootable.
-fn commit(session: &Session<'_>, mut complete: Complete) -> anyhow::Result<()> {
+fn commit(session: &Session<'_>, mut complete: Complete) -> anyhow::Result<Box<Installation>> {
     let work = &mut *complete.work;
-    run_steps(&COMMIT, work, session.journal, session.stop).map_err(|error| refuse(session, error))
+    run_steps(&COMMIT, work, session.journal, session.stop).map_err(|error| refuse(session, error))?;
+    Ok(complete.work)
+}
+
+/// Tells the firmware of the clone. It boots by its fallback path, too, so that a failure is a warning.
+fn enter_in_firmware(session: &Session<'_>, work: &mut Installation) {
+    if let Err(error) = run_steps(&ENTER, work, session.journal, session.stop) {
+        let reason = error_line(error.reason.as_ref());
+        let text = format!("no boot entry was made ({reason}); the clone is complete");
+        session.journal.warning(Step::BootEntry, text);
+    }
 }
 
 /// Tells the server, and keeps the reason for our own last line.

@@ -459,7 +459,9 @@ pub(crate) fn rewrite_names(text: &str, names: &Names<'_>, manner: Manner, said:
         match (names.meaning(name), names.replacement(name, manner)) {
             (_, Some(by)) => new.push_str(&by),
             (meaning, None) => {
-                if matches!(meaning, Some(Meaning::Gone | Meaning::Bare(_))) {
+                // A script's `UUID=${GRUB_DEVICE_UUID}` names what it finds out itself.
+                let is_literal = !name.contains(['$', '`', '*']);
+                if is_literal && matches!(meaning, Some(Meaning::Gone | Meaning::Bare(_))) {
                     said.warnings.push(format!("{name} names no disk of the clone"));
                 }
                 new.push_str(name);
