@@ -131,7 +131,7 @@ impl RunSummary {
     }
 
     /// 0 all nodes done, and back where that was waited for; 1 nothing done; 3 some nodes failed or never came back, or the
-    /// golden node could not be read as a whole (issue 2, section 2).
+    /// golden node could not be read as a whole.
     pub fn exit_code(&self) -> u8 {
         let is_whole = self.ended_by.is_none() && self.missing().next().is_none() && !self.lacks_unreadable();
         match self.done() {
