@@ -5,10 +5,11 @@
 //! by reader and writer would otherwise never show.
 //!
 //! Whatever is made here carries this process's id in its name and belongs to a guard that undoes it on drop.
-//! What a killed run left behind is undone by [`scratch::sweep`] at the start of the next. Only loop devices over
+//! What a killed run left behind is undone by its [`caretaker`], or by [`scratch::sweep`] at the start of the next. Only loop devices over
 //! files of our own are ever written ([`disk::Disk`]), only processes started here are ever killed ([`process`]).
 
 pub mod binaries;
+pub mod caretaker;
 pub mod cgroup;
 pub mod compare;
 pub mod debian;

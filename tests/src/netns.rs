@@ -13,8 +13,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::interrupt;
 use crate::process::Program;
+use crate::{caretaker, interrupt};
 
 /// Bytes of an Ethernet frame as `tbf` counts them, and as the wire does (preamble, FCS and gap are 24 more).
 const FRAME_SEEN: u64 = 1514;
@@ -41,6 +41,7 @@ impl Namespace {
     /// # Errors
     /// Not root, or no iproute2.
     pub fn new(host: &str) -> Result<Self> {
+        caretaker::engage();
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "ka-{}-{}-{host}",

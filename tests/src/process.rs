@@ -23,6 +23,9 @@ use crate::tether::{self, Tether};
 
 /// How long a tool may take when nothing else is said: tools of the lab work on small disks.
 pub const TOOL_LIMIT: Duration = Duration::from_secs(120);
+/// The id of the process that started a program stands under this name in the program's environment, and in that of
+/// whatever the program starts: [`crate::scratch::sweep_after`] finds them by it.
+pub(crate) const OWNER_VARIABLE: &str = "KA_LAB_OWNER";
 /// How often a running program is looked at.
 const POLL: Duration = Duration::from_millis(10);
 /// How much of a program's output an error repeats, in bytes.
@@ -224,7 +227,8 @@ impl Program {
         };
         command
             .envs(self.envs.iter().map(|(name, value)| (name, value)))
-            .env("LC_ALL", "C.UTF-8");
+            .env("LC_ALL", "C.UTF-8")
+            .env(OWNER_VARIABLE, std::process::id().to_string());
         // A group of its own: the operator's commands a binary starts can be ended with it.
         command.process_group(0).stdin(Stdio::null());
         command

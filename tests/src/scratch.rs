@@ -3,16 +3,22 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use crate::interrupt;
-use crate::netns;
-use crate::process::Program;
+use crate::process::{OWNER_VARIABLE, Program};
+use crate::{caretaker, interrupt, netns};
 
 /// Where scratch directories lie unless `KA_LAB_DIR` says otherwise: on a real disk, for disks of some GiB.
 const BASE: &str = "/var/tmp";
 const PREFIX: &str = "ka-lab-";
+/// How often, and after which pause, something is tried that a process in its death throes may still hold.
+const SWEEPS: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A directory of this process; removed on drop with whatever is mounted and attached in it, never while something stays
 /// mounted beneath it.
@@ -35,6 +41,7 @@ impl Scratch {
     /// # Errors
     /// It cannot be made.
     pub fn below(base: &Path, label: &str) -> Result<Self> {
+        caretaker::engage();
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = base.join(format!("{PREFIX}{}-{number}-{label}", std::process::id()));
@@ -83,6 +90,76 @@ pub fn sweep() {
                 eprintln!("lab: {} stays behind: {err:#}", dir.display());
             }
         }
+    }
+}
+
+/// Undoes what one process, which has ended, left behind: the processes that it had started, namespaces, mounts, loop
+/// devices, directories.
+pub fn sweep_after(pid: u32) {
+    let owned = |rest: Option<&str>| owner(rest) == Some(pid);
+    kill_programs_of(pid);
+    for name in names_in(Path::new("/run/netns")) {
+        if owned(name.strip_prefix("ka-")) {
+            netns::remove_stale(&name);
+        }
+    }
+    for base in [base(), PathBuf::from("/dev/shm")] {
+        for name in names_in(&base) {
+            if owned(name.strip_prefix(PREFIX)) {
+                undo_with_patience(&base.join(name));
+            }
+        }
+    }
+}
+
+/// Whether there is a process of this id that has not ended (a zombie has).
+#[must_use]
+pub fn lives(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // proc(5): the state follows the name, which is in brackets and may hold anything.
+    let state = stat
+        .rsplit(')')
+        .next()
+        .and_then(|rest| rest.split_whitespace().next());
+    state.is_some_and(|state| state != "Z" && state != "X")
+}
+
+/// Ends what a lab's process had started: all of it has the process's id in its environment.
+fn kill_programs_of(owner: u32) {
+    let mark = format!("{OWNER_VARIABLE}={owner}");
+    let marked = |pid: &i32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment
+            .split(|byte| *byte == 0)
+            .any(|word| word == mark.as_bytes())
+    };
+    // Again and again, because what is killed may just have started another.
+    for _ in 0..SWEEPS {
+        let pids: Vec<i32> = names_in(Path::new("/proc"))
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .filter(marked)
+            .collect();
+        if pids.is_empty() {
+            return;
+        }
+        for pid in pids {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// What was killed a moment ago may still hold a mount.
+fn undo_with_patience(dir: &Path) {
+    for _ in 0..SWEEPS {
+        if undo(dir).is_ok() {
+            return;
+        }
+        thread::sleep(PAUSE);
+    }
+    if let Err(err) = undo(dir) {
+        eprintln!("lab: {} stays behind: {err:#}", dir.display());
     }
 }
 
@@ -151,12 +228,14 @@ fn names_in(dir: &Path) -> Vec<String> {
         .collect()
 }
 
-/// `rest` begins with the id of the process that made the thing.
 fn is_stale(rest: Option<&str>) -> bool {
-    let owner = rest
-        .and_then(|rest| rest.split('-').next())
-        .and_then(|pid| pid.parse::<u32>().ok());
-    owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+    owner(rest).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+}
+
+/// `rest` begins with the id of the process that made the thing.
+fn owner(rest: Option<&str>) -> Option<u32> {
+    rest.and_then(|rest| rest.split('-').next())
+        .and_then(|pid| pid.parse().ok())
 }
 
 #[cfg(test)]

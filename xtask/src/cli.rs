@@ -33,6 +33,12 @@ pub(crate) enum Command {
     },
     /// What the project's CI runs: .ci/run
     Ci,
+    /// Undo what a process of the lab left behind once standard input ends (used by the lab)
+    #[command(hide = true, name = ka_tests::caretaker::COMMAND)]
+    TidyUpAfter {
+        /// The process
+        pid: u32,
+    },
     /// The least a TCP chain can cost: one hop with sendfile, splice and tee (used by bench)
     #[command(hide = true)]
     Splice(SpliceOptions),

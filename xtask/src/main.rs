@@ -34,6 +34,10 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Static => test::build_static(),
         Command::Man { dir } => man::write(dir),
         Command::Ci => test::ci(),
+        Command::TidyUpAfter { pid } => {
+            ka_tests::caretaker::attend(*pid);
+            Ok(())
+        }
         Command::Splice(options) => splice::run(options),
     }
 }

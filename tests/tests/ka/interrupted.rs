@@ -1,4 +1,4 @@
-//! Ctrl-C at any moment of the demo and the bench: no namespace, mount, loop device, process or directory is left.
+//! Ctrl-C at any moment of the demo, the bench and the tests: no namespace, mount, loop device, process or directory is left.
 
 use std::fs;
 use std::path::Path;
@@ -26,6 +26,44 @@ fn an_interrupted_demo_leaves_nothing_behind() -> Result<()> {
 fn an_interrupted_bench_leaves_nothing_behind() -> Result<()> {
     for tenths in [4, 10, 30] {
         cut_off(&["bench", "--quick", "--no-setup"], tenths)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_test_program_that_is_killed_leaves_nothing_behind() -> Result<()> {
+    // Several tests, two at a time: more than the seconds until the signal.
+    let tests = ["clone::", "--test-threads=2"];
+    for (signal, tenths) in [
+        (Signal::SIGINT, 3),
+        (Signal::SIGKILL, 8),
+        (Signal::SIGTERM, 15),
+        (Signal::SIGKILL, 40),
+    ] {
+        let mut run = Program::new(std::env::current_exe()?)
+            .args(tests)
+            .env(binaries::DIR_VARIABLE, binaries::dir()?)
+            .limit(LIMIT)
+            .spawn()?;
+        let pid = run.pid();
+        thread::sleep(Duration::from_millis(tenths * 100));
+        ensure!(!run.has_ended()?, "{tests:?} have ended before the signal");
+        // Only the program itself: what it has started is not told.
+        run.signal(signal)?;
+        let ended = run.wait()?;
+        ensure!(ended.signal == Some(signal as i32), "{}", ended.all());
+        let mut left = left_of(pid)?;
+        for _ in 0..600 {
+            if left.is_empty() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(100));
+            left = left_of(pid)?;
+        }
+        ensure!(
+            left.is_empty(),
+            "{signal} after {tenths} tenths of a second left {left:?}"
+        );
     }
     Ok(())
 }
