@@ -1,6 +1,7 @@
 //! Real golden systems: Debian by debootstrap, made once and kept.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +11,10 @@ use rustix::fs::FlockOperation;
 use crate::mounts::Mounted;
 use crate::process::Program;
 use crate::scratch::Scratch;
+
+mod system;
+
+pub use system::System;
 
 /// The release cloned in demo and tests.
 const SUITE: &str = "bookworm";
@@ -100,7 +105,14 @@ pub fn archive() -> Result<PathBuf> {
 /// # Errors
 /// debootstrap or a step after it fails; the error repeats the end of what it said.
 pub fn bootable() -> Result<PathBuf> {
-    system(&format!("debian-{SUITE}-boot-2"), BOOTABLE, make_bootable)
+    system(&format!("debian-{SUITE}-boot-2"), BOOTABLE, |root| {
+        make_bootable(root, SUITE)?;
+        Program::new("chroot")
+            .arg(root)
+            .args(["update-initramfs", "-u"])
+            .run()
+            .map(drop)
+    })
 }
 
 /// The same system with the tools that Debian does not choose by itself: dracut instead of initramfs-tools, EXTLINUX, and
@@ -273,16 +285,21 @@ fn system(name: &str, packages: &str, finish: fn(&Path) -> Result<()>) -> Result
     cached(&format!("{name}.tar"), |unfinished| {
         let scratch = Scratch::new("debootstrap")?;
         let root = scratch.dir("root")?;
-        Program::new("debootstrap")
-            .args(["--variant=minbase", &format!("--include={packages}"), SUITE])
-            .arg(&root)
-            .arg(mirror())
-            .limit(DOWNLOAD_LIMIT)
-            .run()
-            .context("making a golden Debian")?;
+        debootstrap(&root, packages, SUITE)?;
         finish(&root).context("preparing the golden Debian")?;
         pack(&root, unfinished)
     })
+}
+
+fn debootstrap(root: &Path, packages: &str, suite: &str) -> Result<()> {
+    Program::new("debootstrap")
+        .args(["--variant=minbase", &format!("--include={packages}"), suite])
+        .arg(root)
+        .arg(mirror())
+        .limit(DOWNLOAD_LIMIT)
+        .run()
+        .with_context(|| format!("making a golden Debian {suite}"))
+        .map(drop)
 }
 
 fn pack(root: &Path, archive: &Path) -> Result<()> {
@@ -302,7 +319,8 @@ fn pack(root: &Path, archive: &Path) -> Result<()> {
         .map(drop)
 }
 
-fn make_bootable(root: &Path) -> Result<()> {
+/// Everything but the initramfs.
+fn make_bootable(root: &Path, suite: &str) -> Result<()> {
     drop_unused(root)?;
     for (path, text) in CONFIGURATION {
         let path = root.join(path);
@@ -311,6 +329,10 @@ fn make_bootable(root: &Path) -> Result<()> {
         }
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     }
+    fs::write(
+        root.join("etc/apt/sources.list"),
+        format!("deb {MIRROR} {suite} main\n"),
+    )?;
     let inside = |words: &[&str]| Program::new("chroot").arg(root).args(words).run().map(drop);
     inside(&["passwd", "-q", "-d", "root"])?;
     inside(&["systemd-machine-id-setup"])?;
@@ -324,15 +346,14 @@ fn make_bootable(root: &Path) -> Result<()> {
         "dpkg-db-backup.timer",
         "e2scrub_all.timer",
         "e2scrub_reap.service",
-    ])?;
-    inside(&["update-initramfs", "-u"])
+    ])
 }
 
 fn install_other_tools(root: &Path) -> Result<()> {
     let etc = root.join("etc");
     fs::create_dir_all(etc.join("dracut.conf.d"))?;
     fs::write(etc.join("dracut.conf.d/lab.conf"), DRACUT)?;
-    apt_get(root)?;
+    apt_get(root, SUITE, &OTHER_TOOLS)?;
     fs::write(
         root.join(format!("boot/initrd.img-{}", kernel_release(root)?)),
         GOLDEN_IMAGE,
@@ -359,12 +380,12 @@ fn install_other_tools(root: &Path) -> Result<()> {
 }
 
 /// Packages from the mirror, with this machine's name servers; what the system says of both stays as it was.
-fn apt_get(root: &Path) -> Result<()> {
+fn apt_get(root: &Path, suite: &str, packages: &[&str]) -> Result<()> {
     let files = ["etc/resolv.conf", "etc/apt/sources.list"].map(|path| root.join(path));
     let [resolver, sources] = &files;
     let kept = [fs::read(resolver)?, fs::read(sources)?];
     fs::copy("/etc/resolv.conf", resolver)?;
-    fs::write(sources, format!("deb {} {SUITE} main\n", mirror()))?;
+    fs::write(sources, format!("deb {} {suite} main\n", mirror()))?;
     let apt = |words: &[&str]| {
         Program::new("chroot")
             .arg(root)
@@ -375,7 +396,7 @@ fn apt_get(root: &Path) -> Result<()> {
             .run()
     };
     apt(&["update"])?;
-    apt(&[&["install", "--no-install-recommends"], &OTHER_TOOLS[..]].concat())?;
+    apt(&[&["install", "--no-install-recommends"], packages].concat())?;
     for (path, text) in files.iter().zip(kept) {
         fs::write(path, text)?;
     }
@@ -383,12 +404,20 @@ fn apt_get(root: &Path) -> Result<()> {
 }
 
 fn drop_unused(root: &Path) -> Result<()> {
-    fs::remove_file(root.join("usr/lib/udev/hwdb.bin"))?;
+    // Not every release has all of it.
+    let gone = |path: &Path, result: io::Result<()>| match result {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => {
+            Err(err).with_context(|| format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    };
+    let database = root.join("usr/lib/udev/hwdb.bin");
+    gone(&database, fs::remove_file(&database))?;
     let release = kernel_release(root)?;
     let modules = root.join("usr/lib/modules").join(&release).join("kernel");
     let unused = UNUSED_MODULES.iter().map(|path| modules.join(path));
     for dir in unused.chain(UNUSED_FILES.iter().map(|path| root.join(path))) {
-        fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
+        gone(&dir, fs::remove_dir_all(&dir))?;
     }
     // apt and debconf want these to be there.
     for dir in [
@@ -408,7 +437,7 @@ fn drop_unused(root: &Path) -> Result<()> {
 
 /// What an administrator would have set up. The initramfs is a list, not `most`, for two reasons: it is made in
 /// seconds under emulation, and a clone on other hardware boots only if the cloner put its drivers on the list.
-const CONFIGURATION: [(&str, &str); 9] = [
+const CONFIGURATION: [(&str, &str); 8] = [
     ("etc/hostname", "golden\n"),
     ("etc/hosts", "127.0.0.1\tlocalhost\n127.0.1.1\tgolden\n"),
     (
@@ -428,10 +457,6 @@ const CONFIGURATION: [(&str, &str); 9] = [
     ("etc/initramfs-tools/modules", "virtio_pci\nvirtio_blk\next4\n"),
     ("etc/resolv.conf", "nameserver 10.77.0.1\n"),
     ("etc/motd", "The golden system of KA's tests.\n"),
-    (
-        "etc/apt/sources.list",
-        "deb http://deb.debian.org/debian bookworm main\n",
-    ),
 ];
 
 pub(crate) fn cache_dir() -> PathBuf {

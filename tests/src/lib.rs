@@ -18,6 +18,7 @@ pub mod golden;
 pub mod interrupt;
 pub mod kernel;
 pub mod lab;
+pub mod matrix;
 pub mod mounts;
 pub mod netns;
 pub mod process;

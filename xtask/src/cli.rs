@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Demo(DemoOptions),
     /// Measure the chain beside a plain stream, a splice relay, mbuffer and udpcast (root)
     Bench(BenchOptions),
+    /// Clone every golden system of the matrix, boot what boots, and print a table (root)
+    Matrix(MatrixOptions),
     /// Build the client that runs in a node's RAM: static, optimized, beside the other binaries
     Static,
     /// Write the man pages of all binaries
@@ -84,6 +86,26 @@ pub(crate) struct BenchOptions {
     /// Write all figures as JSON
     #[arg(long, default_value = "target/bench.json")]
     pub(crate) json: PathBuf,
+    /// Do not install missing packages
+    #[arg(long)]
+    pub(crate) no_setup: bool,
+}
+
+/// Options of `cargo xtask matrix`.
+#[derive(Debug, Args)]
+pub(crate) struct MatrixOptions {
+    /// Only the part that runs in CI: no machine is started
+    #[arg(long)]
+    pub(crate) fast: bool,
+    /// Only the cases whose names begin so
+    #[arg(long, num_args = 1.., value_name = "NAME")]
+    pub(crate) only: Vec<String>,
+    /// Show the cases, and run none
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Write the table as JSON too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
     /// Do not install missing packages
     #[arg(long)]
     pub(crate) no_setup: bool,

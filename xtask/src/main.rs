@@ -4,6 +4,7 @@ mod bench;
 mod cli;
 mod demo;
 mod man;
+mod matrix;
 mod packages;
 mod root;
 mod splice;
@@ -31,6 +32,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Test(options) => test::run(options),
         Command::Demo(options) => demo::run(options),
         Command::Bench(options) => bench::run(options),
+        Command::Matrix(options) => matrix::run(options),
         Command::Static => test::build_static(),
         Command::Man { dir } => man::write(dir),
         Command::Ci => test::ci(),

@@ -1,0 +1,95 @@
+//! Golden systems of any release of Debian, each with its own tools: what the matrix clones.
+//!
+//! Two archives make one: a release with a kernel and the tools of file systems, by debootstrap, and the same with the
+//! packages of one way to boot, by apt-get in it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use super::{
+    DRACUT, GOLDEN_IMAGE, apt_get, cached, debootstrap, kernel_release, make_bootable, pack, unpack,
+};
+use crate::process::Program;
+use crate::scratch::Scratch;
+
+/// What every one of them has. initramfs-tools is Debian's own choice; dracut takes its place.
+const BASE: &str = "linux-image-amd64,initramfs-tools,zstd,kmod,systemd-sysv,udev,openssh-server,iproute2,e2fsprogs,\
+    xfsprogs,btrfs-progs,dosfstools,fdisk,ca-certificates";
+/// The drivers of the machines, and every file system that a root of the matrix has.
+const DRIVERS: &str = "virtio_pci\nvirtio_blk\next4\nxfs\nbtrfs\n";
+
+/// A release of Debian and the packages that make it boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct System {
+    suite: &'static str,
+    packages: &'static [&'static str],
+}
+
+impl System {
+    /// A release by its code name, with these packages beside the kernel and the tools of file systems.
+    #[must_use]
+    pub const fn new(suite: &'static str, packages: &'static [&'static str]) -> Self {
+        Self { suite, packages }
+    }
+
+    /// The release's code name.
+    #[must_use]
+    pub fn suite(self) -> &'static str {
+        self.suite
+    }
+
+    /// The archive, made now when it is not there yet. Where dracut is among the packages, `/boot` has a line of text in
+    /// place of an image: it says [`GOLDEN_IMAGE`].
+    ///
+    /// # Errors
+    /// debootstrap or apt-get fails; the error repeats the end of what it said.
+    pub fn archive(self) -> Result<PathBuf> {
+        let base = cached(&format!("debian-{}-base-1.tar", self.suite), |unfinished| {
+            let scratch = Scratch::new("debootstrap")?;
+            let root = scratch.dir("root")?;
+            debootstrap(&root, BASE, self.suite)?;
+            pack(&root, unfinished)
+        })?;
+        cached(&self.name(), |unfinished| {
+            let scratch = Scratch::new("system")?;
+            let root = scratch.dir("root")?;
+            unpack(&base, &root)?;
+            self.finish(&root)
+                .with_context(|| format!("making a golden Debian {}", self.suite))?;
+            pack(&root, unfinished)
+        })
+    }
+
+    fn name(self) -> String {
+        format!("debian-{}-{}-1.tar", self.suite, self.packages.join("+"))
+    }
+
+    fn finish(self, root: &Path) -> Result<()> {
+        // It would ask for the partition to be installed on.
+        Program::new("chroot")
+            .arg(root)
+            .arg("debconf-set-selections")
+            .input("refind refind/install_to_esp boolean false\n")
+            .run()?;
+        let has_dracut = self.packages.contains(&"dracut");
+        if has_dracut {
+            fs::create_dir_all(root.join("etc/dracut.conf.d"))?;
+            fs::write(root.join("etc/dracut.conf.d/lab.conf"), DRACUT)?;
+        }
+        apt_get(root, self.suite, self.packages)?;
+        make_bootable(root, self.suite)?;
+        if has_dracut {
+            let image = format!("boot/initrd.img-{}", kernel_release(root)?);
+            fs::write(root.join(image), GOLDEN_IMAGE)?;
+        } else {
+            fs::write(root.join("etc/initramfs-tools/modules"), DRIVERS)?;
+            Program::new("chroot")
+                .arg(root)
+                .args(["update-initramfs", "-u"])
+                .run()?;
+        }
+        Ok(())
+    }
+}

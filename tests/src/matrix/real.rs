@@ -1,0 +1,263 @@
+//! Real Debians: partitioned, formatted and filled on a loop disk, with a boot loader of their own, then cloned.
+//!
+//! With a BIOS the clone is made on this machine, in seconds. A clone with an EFI system partition is made in a machine
+//! that boots over the network: this kernel need not have vfat. Either then comes up from its own disk in a machine.
+
+mod layouts;
+mod loaders;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::judge::Names;
+use super::{Case, Expected, Outcome, Part};
+use crate::debian::{self, System};
+use crate::disk::{Disk, GIB};
+use crate::golden::{self, MountedTree, Plan, Volume};
+use crate::process::Ended;
+use crate::qemu::console::{Console, Mark};
+use crate::qemu::firmware::Firmware;
+use crate::qemu::machine::{Bus, Card, Powered, Spec};
+use crate::qemu::room::{BOOT_LIMIT, FULL_DHCP, Node, Room};
+use crate::qemu::seats;
+
+/// A real system, and how its clone is made.
+#[derive(Debug, Clone, Copy)]
+struct Real {
+    name: &'static str,
+    system: &'static str,
+    root: &'static str,
+    loader: &'static str,
+    initramfs: &'static str,
+    part: Part,
+    expected: Expected,
+    archive: Archive,
+    plan: fn() -> Plan,
+    /// Makes the boot loader of the golden node.
+    install: fn(&Room) -> Result<()>,
+    firmware: Firmware,
+    bus: Bus,
+    /// More arguments of `ka-server`: what the machine that boots has, and this one has not.
+    args: &'static [&'static str],
+}
+
+/// The archive that a golden system is unpacked from.
+#[derive(Debug, Clone, Copy)]
+enum Archive {
+    /// One of the matrix's own.
+    Of(System),
+    /// The one of the other tests, which CI has anyway.
+    Bookworm(fn() -> Result<PathBuf>),
+}
+
+/// The cases of real systems.
+pub(super) fn cases() -> Vec<Case> {
+    let case = |real: &'static Real| Case {
+        name: real.name,
+        system: real.system,
+        root: real.root,
+        loader: real.loader,
+        initramfs: real.initramfs,
+        part: real.part,
+        expected: real.expected,
+        run: Box::new(|| real.run()),
+    };
+    REAL.iter().map(case).collect()
+}
+
+const REAL: [Real; 2] = [
+    Real {
+        name: "debian12-ext4-grub-fast",
+        system: "Debian 12",
+        root: "ext4",
+        loader: "GRUB, BIOS",
+        initramfs: "initramfs-tools",
+        part: Part::Fast,
+        expected: Expected::Cloned,
+        archive: Archive::Bookworm(debian::bootable),
+        plan: layouts::ext4,
+        install: loaders::grub,
+        firmware: Firmware::Bios,
+        bus: Bus::Virtio,
+        args: &[],
+    },
+    Real {
+        name: "debian11-ext4-grub",
+        system: "Debian 11",
+        root: "ext4",
+        loader: "GRUB, BIOS",
+        initramfs: "initramfs-tools",
+        part: Part::Full,
+        expected: Expected::Boots,
+        archive: Archive::Of(System::new("bullseye", &["grub2-common", "grub-pc-bin"])),
+        plan: layouts::ext4,
+        install: loaders::grub,
+        firmware: Firmware::Bios,
+        bus: Bus::Virtio,
+        args: &[],
+    },
+];
+
+impl Real {
+    fn run(&self) -> Result<Outcome> {
+        let archive = match self.archive {
+            Archive::Of(system) => system.archive()?,
+            Archive::Bookworm(make) => make()?,
+        };
+        let plan = (self.plan)();
+        let room = Room::with_golden(self.name, &archive, &plan)?;
+        (self.install)(&room).context("giving the golden node its boot loader")?;
+        let made = Made {
+            real: self,
+            plan,
+            room,
+        };
+        if self.firmware.is_uefi() {
+            made.over_the_network()
+        } else {
+            made.on_this_machine()
+        }
+    }
+
+    fn node(&self, room: &Room) -> Result<Node> {
+        let mut spec = Spec::new(self.name, 1, self.firmware, self.bus, Card::Virtio);
+        spec.network_boot = self.firmware.is_uefi();
+        room.node(spec, 4 * GIB)
+    }
+}
+
+/// A golden system that is ready to be cloned.
+struct Made<'a> {
+    real: &'a Real,
+    plan: Plan,
+    room: Room,
+}
+
+impl Made<'_> {
+    fn on_this_machine(&self) -> Result<Outcome> {
+        let (room, node) = (&self.room, self.real.node(&self.room)?);
+        let (server, client) = self.run_of_one(&node)?;
+        if client.code != Some(0) {
+            return Ok(Outcome::Failed(error_line(&client)));
+        }
+        server.expect(0)?;
+        node.disk.show_partitions()?;
+        self.judge(&node.disk)?;
+        if self.real.expected == Expected::Cloned {
+            return Ok(Outcome::Cloned);
+        }
+        let _seat = seats::take(1);
+        let powered = room.power_on(&node)?;
+        self.comes_up(&node, &powered, self.real.name)?;
+        shut_down(powered)?;
+        Ok(Outcome::Boots)
+    }
+
+    /// A run with one node on a loop disk.
+    fn run_of_one(&self, node: &Node) -> Result<(Ended, Ended)> {
+        let room = &self.room;
+        let root = room.golden.root().display().to_string();
+        let fixed = ["--root", &root, "-n", "1"];
+        let server = room.lab.server(&[&fixed, self.real.args].concat())?;
+        let disk = format!("{}={}", room.golden.disk().name(), node.disk.checked()?.display());
+        let args = ["--disk", &disk, "--name", self.real.name];
+        let client = room.lab.client(1, &server, &args)?.wait()?;
+        Ok((server.run.wait()?, client))
+    }
+
+    fn over_the_network(&self) -> Result<Outcome> {
+        let room = &self.room;
+        let nodes = [self.real.node(room)?];
+        let desc = layouts::on_uefi();
+        let _seat = seats::take(1);
+        let server = room.serve(FULL_DHCP, &nodes, desc)?;
+        room.clone_all(&nodes, &server)
+            .with_context(|| format!("the server said:\n{}", server.said()))?;
+        let [node] = &nodes;
+        node.disk.reread()?;
+        node.disk.show_partitions()?;
+        self.judge(&node.disk)?;
+        let powered = room.power_on(node)?;
+        self.comes_up(node, &powered, &format!("{}-clone", self.real.name))?;
+        shut_down(powered)?;
+        server.wait()?.expect(0)?.says("booted")?;
+        Ok(Outcome::Boots)
+    }
+
+    /// The volumes as a clone has them: its EFI system partition is what firmware can read.
+    fn volumes(&self) -> Vec<Volume> {
+        let mut volumes = self.plan.volumes.clone();
+        for volume in volumes.iter_mut().filter(|volume| volume.mount == layouts::ESP) {
+            volume.fs = "vfat";
+        }
+        volumes
+    }
+
+    /// A clone that has not booted yet.
+    fn judge(&self, disk: &Disk) -> Result<()> {
+        let (scratch, volumes) = (self.room.lab.scratch(), self.volumes());
+        let names = Names::of(self.room.golden.disk(), self.room.golden.root())?;
+        let tree = MountedTree::new(disk, &volumes, &scratch.dir("judged")?)?;
+        names.expect_none_below(tree.root())?;
+        let esp = volumes.iter().find(|volume| volume.mount == layouts::ESP);
+        if let Some(esp) = esp {
+            names.expect_none_on_esp(scratch, &disk.partition(esp.partition))?;
+        }
+        let fstab = fs::read_to_string(tree.root().join("etc/fstab"))?;
+        for volume in &volumes {
+            let uuid = golden::tag(&disk.partition(volume.partition), "UUID")?;
+            let names_it =
+                |line: &str| line.starts_with(&format!("UUID={uuid}")) && line.contains(volume.mount);
+            ensure!(
+                fstab.lines().any(names_it),
+                "fstab does not name {} of {uuid}:\n{fstab}",
+                volume.mount
+            );
+        }
+        Ok(())
+    }
+
+    /// From power-on to a login of the clone's own, under this name, with its own root and swap.
+    fn comes_up(&self, node: &Node, powered: &Powered, name: &str) -> Result<()> {
+        powered.login(Mark::default(), BOOT_LIMIT)?;
+        let console = &powered.console;
+        let root = self.plan.volumes.first().context("a root")?;
+        let own = golden::tag(&node.disk.partition(root.partition), "UUID")?;
+        says(console, "findmnt -n -o UUID /", &own)?;
+        says(console, "hostname", name)?;
+        let source = match root.subvolume {
+            Some(subvolume) => format!("[/{subvolume}]"),
+            // `/dev/vda1`, `/dev/nvme0n1p1`.
+            None => format!("{}\n", root.partition),
+        };
+        says(console, "findmnt -n -o SOURCE /", &source)?;
+        let failed = console.command("systemctl --failed --plain --no-legend")?;
+        ensure!(failed.trim().is_empty(), "services that failed:\n{failed}");
+        for volume in &self.volumes() {
+            match volume.fs {
+                "swap" => console.command("swapon --noheadings | grep -q .")?,
+                fs => says(console, &format!("findmnt -n -o FSTYPE {}", volume.mount), fs)?,
+            };
+        }
+        Ok(())
+    }
+}
+
+fn says(console: &Console, command: &str, wanted: &str) -> Result<String> {
+    let said = console.command(command)?;
+    ensure!(said.contains(wanted), "{command} says {said} and not {wanted}");
+    Ok(said)
+}
+
+fn shut_down(powered: Powered) -> Result<()> {
+    powered.console.send("poweroff\n")?;
+    powered.wait_off(BOOT_LIMIT).map(drop)
+}
+
+/// The line that a program ended with.
+fn error_line(ended: &Ended) -> String {
+    let line = ended.stderr.lines().rfind(|line| line.starts_with("error:"));
+    line.map_or_else(|| ended.all(), ToOwned::to_owned)
+}

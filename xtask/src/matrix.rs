@@ -1,0 +1,201 @@
+//! `cargo xtask matrix`: every golden system of the matrix, cloned, and one table of what became of each.
+
+use std::collections::VecDeque;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use comfy_table::Table;
+use comfy_table::presets::ASCII_MARKDOWN;
+use ka_tests::matrix::{self, Case, Part};
+use ka_tests::qemu::logs;
+use ka_tests::qemu::seats::SEATS;
+use ka_tests::{binaries, interrupt, scratch};
+use serde::Serialize;
+
+use crate::cli::MatrixOptions;
+use crate::{packages, root};
+
+/// One case's line of the table.
+#[derive(Debug, Serialize)]
+struct Row {
+    case: &'static str,
+    system: &'static str,
+    root: &'static str,
+    loader: &'static str,
+    initramfs: &'static str,
+    /// What became of the clone, or why that is not known.
+    result: String,
+    /// Whether that is what must become of it.
+    right: bool,
+    seconds: u64,
+}
+
+/// Runs the cases that were asked for; fails when one has another result than it must have.
+pub(crate) fn run(options: &MatrixOptions) -> Result<()> {
+    let cases = chosen(options)?;
+    if options.list {
+        println!("{}", listed(&cases));
+        return Ok(());
+    }
+    interrupt::catch()?;
+    if !options.no_setup {
+        packages::install_missing()?;
+    }
+    if std::env::var_os(binaries::DIR_VARIABLE).is_none() {
+        let dir = binaries::own_dir()?;
+        binaries::build(&dir, false)?;
+        binaries::build_static(&dir)?;
+        root::become_root("matrix", &dir)?;
+    }
+    ensure!(
+        root::is_root(),
+        "matrix needs root (namespaces, loop disks, mounts): run it as root or with sudo"
+    );
+    scratch::sweep();
+    let rows = run_all(cases)?;
+    println!("\n{}", table(&rows));
+    if let Some(path) = &options.json {
+        write_json(path, &rows)?;
+    }
+    interrupt::check()?;
+    let wrong: Vec<_> = rows.iter().filter(|row| !row.right).map(|row| row.case).collect();
+    ensure!(
+        wrong.is_empty(),
+        "{} of {} are not what they must be: {}",
+        wrong.len(),
+        rows.len(),
+        wrong.join(", ")
+    );
+    Ok(())
+}
+
+fn chosen(options: &MatrixOptions) -> Result<Vec<Case>> {
+    let mut cases = matrix::cases();
+    if let Some(unknown) = options
+        .only
+        .iter()
+        .find(|name| !cases.iter().any(|case| case.name.starts_with(name.as_str())))
+    {
+        bail!("--only {unknown}: no case's name begins so; --list shows the names");
+    }
+    cases.retain(|case| {
+        let is_named = options
+            .only
+            .iter()
+            .any(|name| case.name.starts_with(name.as_str()));
+        (options.only.is_empty() || is_named) && (!options.fast || case.part == Part::Fast)
+    });
+    ensure!(!cases.is_empty(), "no case of --only is in the part of --fast");
+    Ok(cases)
+}
+
+/// As many at a time as machines may run.
+fn run_all(cases: Vec<Case>) -> Result<Vec<Row>> {
+    let order: Vec<&'static str> = cases.iter().map(|case| case.name).collect();
+    let waiting = Mutex::new(VecDeque::from(cases));
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let work = || {
+        let mut rows = Vec::new();
+        while let Some(case) = next() {
+            // The directory of a machine's console logs has its thread's name.
+            let named = thread::Builder::new().name(case.name.to_owned());
+            let ended = thread::scope(|scope| {
+                let thread = named.spawn_scoped(scope, || row(&case))?;
+                thread.join().map_err(|_| anyhow!("{} panicked", case.name))
+            });
+            rows.push(ended?);
+            interrupt::check()?;
+        }
+        Ok(rows)
+    };
+    let mut rows: Vec<Row> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..SEATS).map(|_| scope.spawn(work)).collect();
+        let ended = workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| panic::resume_unwind(panic)));
+        ended.collect::<Result<Vec<_>>>()
+    })?
+    .into_iter()
+    .flatten()
+    .collect();
+    rows.sort_by_key(|row| order.iter().position(|name| *name == row.case));
+    Ok(rows)
+}
+
+fn row(case: &Case) -> Row {
+    println!("{}: {}, {}, {} …", case.name, case.system, case.root, case.loader);
+    let began = Instant::now();
+    let mut result = String::new();
+    let checked = logs::reported(|| {
+        let checked = panic::catch_unwind(AssertUnwindSafe(|| case.check()));
+        result = checked.map_err(|_| anyhow!("the case panicked"))??.to_string();
+        Ok(())
+    });
+    let right = checked.is_ok();
+    if let Err(err) = checked {
+        result = format!("WRONG: {}", first_line(&format!("{err:#}")));
+    }
+    let seconds = began.elapsed().as_secs();
+    println!("{}: {result} ({seconds} s)", case.name);
+    Row {
+        case: case.name,
+        system: case.system,
+        root: case.root,
+        loader: case.loader,
+        initramfs: case.initramfs,
+        result,
+        right,
+        seconds,
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+fn table(rows: &[Row]) -> Table {
+    let mut table = empty(&["system", "root", "loader", "initramfs", "result", "s", "case"]);
+    for row in rows {
+        table.add_row([
+            row.system,
+            row.root,
+            row.loader,
+            row.initramfs,
+            &row.result,
+            &row.seconds.to_string(),
+            row.case,
+        ]);
+    }
+    table
+}
+
+fn listed(cases: &[Case]) -> Table {
+    let mut table = empty(&["system", "root", "loader", "initramfs", "must be", "part", "case"]);
+    for case in cases {
+        table.add_row([
+            case.system,
+            case.root,
+            case.loader,
+            case.initramfs,
+            &case.expected.to_string(),
+            if case.part == Part::Fast { "fast" } else { "full" },
+            case.name,
+        ]);
+    }
+    table
+}
+
+fn empty(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(ASCII_MARKDOWN).set_header(header);
+    table
+}
+
+fn write_json(path: &Path, rows: &[Row]) -> Result<()> {
+    let text = serde_json::to_string_pretty(rows)?;
+    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}
