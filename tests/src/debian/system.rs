@@ -1,7 +1,7 @@
 //! Golden systems of any release of Debian, each with its own tools: what the matrix clones.
 //!
-//! Two archives make one: a release with a kernel and the tools of file systems, by debootstrap, and the same with the
-//! packages of one way to boot, by apt-get in it.
+//! Two archives make one: a release with the tools of file systems, by debootstrap, and the same with a kernel and the
+//! packages of one way to boot, by apt-get in it: debootstrap cannot choose between tools for the initramfs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,11 @@ use super::{
 use crate::process::Program;
 use crate::scratch::Scratch;
 
-/// What every one of them has. initramfs-tools is Debian's own choice; dracut takes its place.
-const BASE: &str = "linux-image-amd64,initramfs-tools,zstd,kmod,systemd-sysv,udev,openssh-server,iproute2,e2fsprogs,\
-    xfsprogs,btrfs-progs,dosfstools,fdisk,ca-certificates";
+/// What every one of them has by debootstrap.
+const BASE: &str = "zstd,kmod,systemd-sysv,udev,openssh-server,iproute2,e2fsprogs,xfsprogs,btrfs-progs,dosfstools,fdisk,\
+    ca-certificates";
+/// What every one has by apt-get.
+const KERNEL: &str = "linux-image-amd64";
 /// The drivers of the machines, and every file system that a root of the matrix has.
 const DRIVERS: &str = "virtio_pci\nvirtio_blk\next4\nxfs\nbtrfs\n";
 
@@ -28,7 +30,8 @@ pub struct System {
 }
 
 impl System {
-    /// A release by its code name, with these packages beside the kernel and the tools of file systems.
+    /// A release by its code name, with a kernel, the tools of file systems and these packages: an initramfs tool, and what a
+    /// boot loader needs.
     #[must_use]
     pub const fn new(suite: &'static str, packages: &'static [&'static str]) -> Self {
         Self { suite, packages }
@@ -78,7 +81,7 @@ impl System {
             fs::create_dir_all(root.join("etc/dracut.conf.d"))?;
             fs::write(root.join("etc/dracut.conf.d/lab.conf"), DRACUT)?;
         }
-        apt_get(root, self.suite, self.packages)?;
+        apt_get(root, self.suite, &[self.packages, &[KERNEL]].concat())?;
         make_bootable(root, self.suite)?;
         if has_dracut {
             let image = format!("boot/initrd.img-{}", kernel_release(root)?);

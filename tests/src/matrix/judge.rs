@@ -21,8 +21,8 @@ const PARTITIONS: u32 = 8;
 pub(super) struct Names(Vec<String>);
 
 impl Names {
-    /// Those of its partitions, and its machine-id.
-    pub(super) fn of(disk: &Disk, root: &Path) -> Result<Self> {
+    /// Those of its partitions.
+    pub(super) fn of(disk: &Disk) -> Result<Self> {
         let mut names = Vec::new();
         for number in 1..=PARTITIONS {
             let device = disk.partition(number);
@@ -33,10 +33,8 @@ impl Names {
                 names.push(golden::tag(&device, tag)?);
             }
         }
-        let machine = fs::read_to_string(root.join("etc/machine-id")).unwrap_or_default();
-        names.push(machine.trim().to_owned());
         names.retain(|name| !name.is_empty());
-        ensure!(names.len() > 1, "the golden disk has no names");
+        ensure!(!names.is_empty(), "the golden disk has no names");
         Ok(Self(names))
     }
 
@@ -70,11 +68,8 @@ impl Names {
 
     fn search(&self, dir: &Path, found: &mut Vec<String>) -> Result<()> {
         for entry in fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
-            let (entry, path) = {
-                let entry = entry?;
-                let path = entry.path();
-                (entry, path)
-            };
+            let entry = entry?;
+            let path = entry.path();
             let kind = entry.file_type()?;
             if let Some(name) = self.in_bytes(entry.file_name().as_encoded_bytes()) {
                 found.push(format!("{} (its name: {name})", path.display()));

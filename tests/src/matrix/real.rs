@@ -5,15 +5,16 @@
 
 mod layouts;
 mod loaders;
+mod table;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::judge::Names;
 use super::{Case, Expected, Outcome, Part};
-use crate::debian::{self, System};
+use crate::debian::System;
 use crate::disk::{Disk, GIB};
 use crate::golden::{self, MountedTree, Plan, Volume};
 use crate::process::Ended;
@@ -54,7 +55,7 @@ enum Archive {
 
 /// The cases of real systems.
 pub(super) fn cases() -> Vec<Case> {
-    let case = |real: &'static Real| Case {
+    let case = |real: Real| Case {
         name: real.name,
         system: real.system,
         root: real.root,
@@ -62,43 +63,14 @@ pub(super) fn cases() -> Vec<Case> {
         initramfs: real.initramfs,
         part: real.part,
         expected: real.expected,
-        run: Box::new(|| real.run()),
+        run: Box::new(move || real.run()),
     };
-    REAL.iter().map(case).collect()
+    table::ON_BIOS
+        .into_iter()
+        .chain(table::ON_UEFI)
+        .map(case)
+        .collect()
 }
-
-const REAL: [Real; 2] = [
-    Real {
-        name: "debian12-ext4-grub-fast",
-        system: "Debian 12",
-        root: "ext4",
-        loader: "GRUB, BIOS",
-        initramfs: "initramfs-tools",
-        part: Part::Fast,
-        expected: Expected::Cloned,
-        archive: Archive::Bookworm(debian::bootable),
-        plan: layouts::ext4,
-        install: loaders::grub,
-        firmware: Firmware::Bios,
-        bus: Bus::Virtio,
-        args: &[],
-    },
-    Real {
-        name: "debian11-ext4-grub",
-        system: "Debian 11",
-        root: "ext4",
-        loader: "GRUB, BIOS",
-        initramfs: "initramfs-tools",
-        part: Part::Full,
-        expected: Expected::Boots,
-        archive: Archive::Of(System::new("bullseye", &["grub2-common", "grub-pc-bin"])),
-        plan: layouts::ext4,
-        install: loaders::grub,
-        firmware: Firmware::Bios,
-        bus: Bus::Virtio,
-        args: &[],
-    },
-];
 
 impl Real {
     fn run(&self) -> Result<Outcome> {
@@ -170,9 +142,8 @@ impl Made<'_> {
     fn over_the_network(&self) -> Result<Outcome> {
         let room = &self.room;
         let nodes = [self.real.node(room)?];
-        let desc = layouts::on_uefi();
         let _seat = seats::take(1);
-        let server = room.serve(FULL_DHCP, &nodes, desc)?;
+        let server = room.serve(FULL_DHCP, &nodes, layouts::ON_UEFI)?;
         room.clone_all(&nodes, &server)
             .with_context(|| format!("the server said:\n{}", server.said()))?;
         let [node] = &nodes;
@@ -198,13 +169,18 @@ impl Made<'_> {
     /// A clone that has not booted yet.
     fn judge(&self, disk: &Disk) -> Result<()> {
         let (scratch, volumes) = (self.room.lab.scratch(), self.volumes());
-        let names = Names::of(self.room.golden.disk(), self.room.golden.root())?;
+        let names = Names::of(self.room.golden.disk())?;
         let tree = MountedTree::new(disk, &volumes, &scratch.dir("judged")?)?;
         names.expect_none_below(tree.root())?;
         let esp = volumes.iter().find(|volume| volume.mount == layouts::ESP);
         if let Some(esp) = esp {
             names.expect_none_on_esp(scratch, &disk.partition(esp.partition))?;
         }
+        let machine_id = |root: &Path| fs::read_to_string(root.join("etc/machine-id"));
+        ensure!(
+            machine_id(tree.root())? != machine_id(self.room.golden.root())?,
+            "the clone has the golden machine-id"
+        );
         let fstab = fs::read_to_string(tree.root().join("etc/fstab"))?;
         for volume in &volumes {
             let uuid = golden::tag(&disk.partition(volume.partition), "UUID")?;
