@@ -137,7 +137,7 @@ fn row(case: &Case) -> Row {
     });
     let right = checked.is_ok();
     if let Err(err) = checked {
-        result = format!("WRONG: {}", first_line(&format!("{err:#}")));
+        result = format!("WRONG: {}", in_short(&format!("{err:#}")));
     }
     let seconds = began.elapsed().as_secs();
     println!("{}: {result} ({seconds} s)", case.name);
@@ -153,8 +153,14 @@ fn row(case: &Case) -> Row {
     }
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+/// The first and the last line of a reason: the step, and what its program said in the end.
+fn in_short(text: &str) -> String {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default();
+    match lines.next_back() {
+        Some(last) => format!("{first} … {last}"),
+        None => first.to_owned(),
+    }
 }
 
 fn table(rows: &[Row]) -> Table {

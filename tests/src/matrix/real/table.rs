@@ -200,7 +200,13 @@ pub(super) const ON_UEFI: [Real; 8] = [
         loader: "systemd-boot, unified image",
         archive: debian(
             "trixie",
-            &["initramfs-tools", "systemd-boot", "systemd-ukify", "efibootmgr"],
+            &[
+                "initramfs-tools",
+                "systemd-boot",
+                "systemd-boot-efi",
+                "systemd-ukify",
+                "efibootmgr",
+            ],
         ),
         install: loaders::unified,
         ..UEFI
