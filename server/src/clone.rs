@@ -14,6 +14,7 @@ use ka_image::raw::{self, RawSendOptions};
 use ka_image::tree::{self, SendOptions, TreeSource};
 use ka_postinstall::chroot;
 use ka_postinstall::golden_boot::{self, Known};
+use ka_postinstall::rehearsal;
 use ka_postinstall::root::Root;
 use ka_proto::StreamName;
 use ka_status::erasing::Erasing;
@@ -86,6 +87,9 @@ fn learn_boot(spec: &mut InstallSpec, root: &Path) -> Result<()> {
     spec.boot.golden = golden_boot::detect(&files, &known);
     let notes = golden_boot::check(&files, &spec.boot)?;
     spec.notes.extend(notes);
+    let rehearsal = rehearsal::check(&files, spec)?;
+    spec.notes.extend(rehearsal.notes);
+    spec.boot.golden.uefi_obstacle = rehearsal.uefi_obstacle;
     check_boot_travels(spec, root)
 }
 

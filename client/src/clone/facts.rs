@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use ka_disk::fs::DeviceIdentity;
 use ka_disk::layout::Source;
-use ka_disk::spec::{FsSpec, GoldenDevice, partition_name};
+use ka_disk::spec::{FsSpec, partition_name};
 use ka_disk::table::KnownType;
 use ka_postinstall::chroot;
 use ka_postinstall::facts::{DiskFact, Facts, Firmware, MountFact};
@@ -188,35 +188,13 @@ fn device_maps(plan: &ClonePlan, identities: &[(u32, DeviceIdentity)]) -> anyhow
         clone.fstype = Some(fs.fstype.name().to_owned());
         maps.push(DeviceMap {
             // One that only the desc file asks for: no reference can mean it.
-            golden: completed(fs.golden.clone().unwrap_or_default(), plan),
+            golden: plan.spec.completed(fs.golden.clone().unwrap_or_default()),
             clone,
             options: changed_options(fs),
         });
     }
     maps.extend(raw_maps(plan)?);
     Ok(maps)
-}
-
-/// A device that fstab of a golden root elsewhere names as the kernel does is known by that name alone; what else it is
-/// called the survey found on the device itself.
-fn completed(golden: GoldenDevice, plan: &ClonePlan) -> GoldenDevice {
-    let found = plan.spec.known.iter().map(|known| &known.device);
-    let Some(known) = found
-        .into_iter()
-        .find(|known| !golden.path.is_empty() && known.path == golden.path)
-    else {
-        return golden;
-    };
-    let mut aliases = golden.aliases;
-    aliases.extend(known.aliases.clone());
-    GoldenDevice {
-        path: golden.path,
-        uuid: golden.uuid.or_else(|| known.uuid.clone()),
-        partuuid: golden.partuuid.or_else(|| known.partuuid.clone()),
-        label: golden.label.or_else(|| known.label.clone()),
-        partlabel: golden.partlabel.or_else(|| known.partlabel.clone()),
-        aliases,
-    }
 }
 
 /// Golden partitions of copied tables that nothing was put on: the clone has the same, empty.

@@ -12,6 +12,7 @@ use crate::bootloader::pe;
 use crate::esp;
 use crate::facts::Facts;
 use crate::files::{Files, text_or_empty};
+use crate::names::{Names, words};
 use crate::plan::PostError;
 use crate::references::expect_own;
 
@@ -93,13 +94,21 @@ pub(crate) fn unified_command_lines(files: &dyn Files) -> Result<Vec<(String, St
     Ok(found)
 }
 
-/// Insists on unified kernel images that name no golden disk: nobody but a hook makes those anew.
+/// Insists on unified kernel images whose command lines need no rewriting for this clone: nobody but a hook makes those
+/// anew.
 ///
 /// # Errors
-/// The first that does.
+/// The first word that names what this clone does not have.
 pub(crate) fn check_unified(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
+    let names = Names::new(files, facts)?;
     for (path, line) in unified_command_lines(files)? {
         expect_own(&path, &line, facts)?;
+        if let Some(word) = words::foreign(&line, &names) {
+            return Err(PostError::Wrong(format!(
+                "{path} is a unified kernel image whose command line says {word}, which means nothing in the clone, or another \
+                 disk"
+            )));
+        }
     }
     Ok(())
 }

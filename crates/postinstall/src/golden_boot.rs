@@ -45,6 +45,7 @@ pub fn detect(files: &dyn Files, known: &Known) -> GoldenBoot {
             .unwrap_or_default(),
         program: esp.and_then(|esp| Some(program?.place(esp))),
         esp: esp.map(ToOwned::to_owned),
+        uefi_obstacle: None,
     }
 }
 

@@ -28,6 +28,14 @@ pub enum Point {
 
 impl Point {
     const ALL: [Self; 2] = [Self::PostRestore, Self::PreBoot];
+
+    /// The point that a hook's name ends with.
+    fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| {
+            name.strip_suffix(&known.to_string())
+                .is_some_and(|rest| rest.ends_with('.'))
+        })
+    }
 }
 
 impl fmt::Display for Point {
@@ -37,6 +45,11 @@ impl fmt::Display for Point {
             Self::PreBoot => "pre-boot",
         })
     }
+}
+
+/// Whether a file of this name is run, if it may be: its name ends with a point.
+pub(crate) fn has_point(name: &str) -> bool {
+    Point::of(name).is_some()
 }
 
 /// Plans the hooks of one point. `is_executable` tells whether a path of the clone may be run.
@@ -52,11 +65,7 @@ pub fn plan(files: &dyn Files, facts: &Facts, point: Point, is_executable: &dyn 
         if !runnable {
             continue;
         }
-        let named = Point::ALL.into_iter().find(|known| {
-            name.strip_suffix(&known.to_string())
-                .is_some_and(|rest| rest.ends_with('.'))
-        });
-        match named {
+        match Point::of(&name) {
             Some(found) if found == point && plan.actions.len() < MAX_HOOKS => {
                 plan.actions.push(Action::Run(Command {
                     description: format!("running the hook {name}"),

@@ -5,6 +5,7 @@
 //! - [`identity`]: names, ids, keys that no two machines share
 //! - [`modprobe`], [`initramfs`]: the drivers of this node's hardware
 //! - [`golden_boot`]: how the golden node boots, and whether a clone of it could
+//! - [`rehearsal`]: the same plans tried on the golden tree, before any node writes
 //! - [`bootloader`]: installed by its own tools, and checked
 //! - [`hooks`]: the operator's own steps
 //! - [`labels`]: SELinux labels of what is new
@@ -30,4 +31,6 @@ pub mod modprobe;
 pub mod names;
 pub mod plan;
 pub mod references;
+pub mod rehearsal;
 pub mod root;
+mod uboot;

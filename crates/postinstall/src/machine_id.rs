@@ -60,6 +60,25 @@ pub fn prevailing(files: &dyn Files, facts: &Facts) -> Result<Option<String>, Po
     Ok(own)
 }
 
+/// Insists on unified kernel images that make the clone no other machine: none but a hook makes those anew.
+///
+/// # Errors
+/// The first that names a machine-id, unless the golden identity is to be kept.
+pub(crate) fn check_unified(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
+    if facts.boot.keep_identity {
+        return Ok(());
+    }
+    for (path, line) in boot_entries::unified_command_lines(files)? {
+        if let Some(range) = values(&line).into_iter().next() {
+            return Err(PostError::Wrong(format!(
+                "{path} says {}{}, by which all clones would be one machine",
+                PARAMETERS[0], &line[range]
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Whatever holds a kernel command line, with its text.
 fn command_lines(files: &dyn Files) -> Result<Vec<(String, String)>, PostError> {
     let mut lines = boot_entries::unified_command_lines(files)?;

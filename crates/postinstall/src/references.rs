@@ -6,6 +6,9 @@
 //! keep their configuration there. Lines are searched, not parsed; comments are left alone. The model is
 //! [`crate::names`].
 
+mod places;
+mod records;
+
 use crate::facts::Facts;
 use crate::files::{Files, Kind};
 use crate::fstab;
@@ -14,119 +17,12 @@ use crate::names::text::{self, Rewritten};
 use crate::names::words::{self, Said};
 use crate::names::{Manner, Names, crypttab, ids, units};
 use crate::plan::{Plan, PostError};
+use crate::uboot;
 
 pub(crate) use crate::names::text::is_comment;
-
-/// Files that may hold references, each by itself.
-const FILES: [&str; 49] = [
-    "/etc/crypttab",
-    "/etc/crypttab.initramfs",
-    "/etc/integritytab",
-    "/etc/veritytab",
-    "/etc/conf.d/dmcrypt",
-    "/etc/conf.d/swap",
-    "/etc/mdadm.conf",
-    "/etc/mdadm/mdadm.conf",
-    "/etc/lvm/lvm.conf",
-    "/etc/lvm/lvmlocal.conf",
-    "/etc/lvm/devices/system.devices",
-    "/etc/multipath.conf",
-    "/etc/default/grub",
-    "/etc/default/grub-btrfs/config",
-    "/etc/kernel/cmdline",
-    "/etc/kernel/uki.conf",
-    "/etc/kernel/install.conf",
-    "/etc/kernel/tries",
-    "/etc/cmdline",
-    "/usr/lib/kernel/cmdline",
-    "/etc/tuned/bootcmdline",
-    "/etc/dracut.conf",
-    "/etc/mkinitcpio.conf",
-    "/etc/mkinitfs/mkinitfs.conf",
-    "/etc/booster.yaml",
-    "/etc/genkernel.conf",
-    "/etc/initramfs-tools/initramfs.conf",
-    "/etc/uswsusp.conf",
-    "/etc/suspend.conf",
-    "/etc/lilo.conf",
-    "/etc/elilo.conf",
-    "/etc/yaboot.conf",
-    "/etc/zipl.conf",
-    "/etc/update-extlinux.conf",
-    "/etc/sysconfig/bootloader",
-    "/etc/sysconfig/kdump",
-    "/etc/sysconfig/kernel",
-    "/etc/kdump.conf",
-    "/etc/default/kdump-tools",
-    "/etc/default/kexec",
-    "/etc/conf.d/kexec",
-    "/etc/default/u-boot",
-    "/etc/default/flash-kernel",
-    "/etc/default/extlinux",
-    "/etc/default/limine",
-    "/etc/u-boot.conf",
-    "/etc/smartd.conf",
-    "/etc/hdparm.conf",
-    "/etc/timeshift/timeshift.json",
-];
-
-/// Directories of such files, with the ending that counts.
-const DIRECTORIES: [(&str, &str); 20] = [
-    ("/etc/default/grub.d", ""),
-    ("/etc/default/kexec.d", ""),
-    ("/etc/default/kdump-tools.d", ""),
-    ("/etc/grub.d", ""),
-    ("/etc/mdadm.conf.d", ".conf"),
-    ("/etc/mdadm/mdadm.conf.d", ".conf"),
-    ("/etc/lvm/profile", ".profile"),
-    ("/etc/kernel/cmdline.d", ""),
-    ("/etc/kernel/uki.conf.d", ".conf"),
-    ("/etc/cmdline.d", ".conf"),
-    ("/etc/dracut.conf.d", ".conf"),
-    ("/etc/mkinitcpio.conf.d", ".conf"),
-    ("/etc/mkinitcpio.d", ".preset"),
-    ("/etc/initramfs-tools/conf.d", ""),
-    ("/etc/kdump", ""),
-    ("/etc/update-extlinux.d", ""),
-    ("/etc/u-boot-menu/conf.d", ".conf"),
-    ("/etc/u-boot-menu.d", ".conf"),
-    ("/etc/udev/rules.d", ".rules"),
-    ("/etc/tmpfiles.d", ".conf"),
-];
-
-/// Places of loaders' configurations: every text below them counts.
-const BOOT_PLACES: [&str; 6] = ["/boot", "/efi", "/esp", "/extlinux", "/syslinux", "/limine"];
-/// The same in the root directory itself.
-const AT_ROOT: [&str; 6] = [
-    "/extlinux.conf",
-    "/syslinux.cfg",
-    "/limine.conf",
-    "/limine.cfg",
-    "/refind_linux.conf",
-    "/cmdline.txt",
-];
-/// A configuration is a few KiB; a grub.cfg of many kernels some hundred. Bytes.
-const MAX_CONFIG_BYTES: usize = 1 << 20;
-const MAX_DEPTH: usize = 8;
-/// More than any loader has; a boot partition with a tree of something else on it is not searched for ever.
-const MAX_BOOT_FILES: usize = 4096;
-/// Beginnings and endings of files below /boot that are no configuration.
-const NO_CONFIG_BEGINNINGS: [&str; 10] = [
-    "vmlinu",
-    "initrd",
-    "initramfs",
-    "System.map",
-    "config-",
-    "kernel-",
-    "Image",
-    "bzImage",
-    "symvers",
-    "zImage",
-];
-const NO_CONFIG_ENDINGS: [&str; 20] = [
-    ".mod", ".efi", ".img", ".c32", ".sys", ".png", ".pf2", ".mo", ".dtb", ".dtbo", ".elf", ".bin", ".scr",
-    ".gz", ".xz", ".zst", ".bmp", ".icns", ".EFI", ".dat",
-];
+pub(crate) use places::paths;
+use places::{all_paths, is_script_name};
+use records::Records;
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +39,19 @@ enum Form {
     Grubenv,
     /// Read by a tool that installs on this machine.
     Lilo,
+    /// A text of U-Boot's with check sums.
+    UbootScript,
+    /// Another fstab(5): dracut's, and the drop-ins of util-linux.
+    Fstab,
+    /// What is mounted, where that is no link to the kernel's own list.
+    MountTable,
+    Records(Records),
+    /// Ids of storage, one a line.
+    StorageIds,
+    /// Commands and settings of any kind: no command line, and paths stay paths.
+    Names,
+    /// dracut.conf(5): settings for the initramfs, and a command line.
+    Dracut,
     Words,
 }
 
@@ -152,12 +61,23 @@ impl Form {
             _ if crypttab::FILES.contains(&path) => Self::Crypttab,
             "/etc/integritytab" | "/etc/veritytab" => Self::Tab,
             "/etc/conf.d/dmcrypt" => Self::Dmcrypt,
-            "/etc/lvm/devices/system.devices" => Self::LvmDevices,
+            _ if path.starts_with("/etc/lvm/devices/") => Self::LvmDevices,
             "/etc/uswsusp.conf" | "/etc/suspend.conf" => Self::Suspend,
             "/etc/lilo.conf" | "/etc/elilo.conf" | "/etc/yaboot.conf" => Self::Lilo,
             _ if path.starts_with("/etc/mdadm") => Self::Mdadm,
             _ if is_grubenv(path) => Self::Grubenv,
-            _ => Self::Words,
+            _ if is_script_name(path) => Self::UbootScript,
+            "/etc/fstab.sys" => Self::Fstab,
+            "/etc/mtab" => Self::MountTable,
+            _ if path.starts_with("/etc/fstab.d/") => Self::Fstab,
+            _ if path.starts_with("/etc/multipath/") => Self::StorageIds,
+            _ if path.starts_with("/etc/dracut.conf") => Self::Dracut,
+            _ => places::records(path).map(Self::Records).unwrap_or_else(|| {
+                match places::is_command_line(path) {
+                    true => Self::Words,
+                    false => Self::Names,
+                }
+            }),
         }
     }
 }
@@ -173,7 +93,7 @@ pub fn plan(files: &dyn Files, facts: &Facts) -> Result<Plan, PostError> {
         let Some(bytes) = files.read(&path).map_err(PostError::reading(&path))? else {
             continue;
         };
-        let new = rewrite(&path, &bytes, &names)?;
+        let new = rewrite(&path, &bytes, files, &names)?;
         let mut warnings = new.warnings;
         warnings.dedup();
         plan.warnings
@@ -188,6 +108,12 @@ pub fn plan(files: &dyn Files, facts: &Facts) -> Result<Plan, PostError> {
             plan.write(path, new.bytes, changes);
         }
     }
+    for path in places::CACHES
+        .into_iter()
+        .filter(|path| files.kind(path) == Some(Kind::File))
+    {
+        plan.remove(path, "it remembers the golden node's disks, and is made anew");
+    }
     let fstab = files
         .read(FSTAB)
         .map_err(PostError::reading(FSTAB))?
@@ -198,74 +124,7 @@ pub fn plan(files: &dyn Files, facts: &Facts) -> Result<Plan, PostError> {
 
 const FSTAB: &str = "/etc/fstab";
 
-/// The files that hold references, those that are there.
-pub(crate) fn paths(files: &dyn Files) -> Vec<String> {
-    let mut paths: Vec<String> = FILES
-        .iter()
-        .chain(&AT_ROOT)
-        .map(|path| (*path).to_owned())
-        .collect();
-    for (dir, ending) in DIRECTORIES {
-        let names = files.names(dir).into_iter().filter(|name| name.ends_with(ending));
-        paths.extend(names.map(|name| format!("{dir}/{name}")));
-    }
-    paths.retain(|path| {
-        files.kind(path) == Some(Kind::File) || files.kind(path) == Some(Kind::Link) && files.exists(path)
-    });
-    for place in BOOT_PLACES {
-        boot_texts(files, place, MAX_DEPTH, &mut paths);
-    }
-    paths
-}
-
-/// The same, with the texts of an EFI system partition that is mounted elsewhere.
-fn all_paths(files: &dyn Files, facts: &Facts) -> Vec<String> {
-    let mut paths = paths(files);
-    let is_elsewhere = |path: &str| {
-        path != "/"
-            && !BOOT_PLACES
-                .iter()
-                .any(|place| std::path::Path::new(path).starts_with(place))
-    };
-    let boots = facts
-        .mounts
-        .iter()
-        .filter(|mount| mount.fstype == "vfat" && is_elsewhere(&mount.path));
-    for mount in boots {
-        boot_texts(files, &mount.path, MAX_DEPTH, &mut paths);
-    }
-    paths
-}
-
-/// Adds the texts below a directory. Links are not followed: what they lead to is found by its own name.
-fn boot_texts(files: &dyn Files, dir: &str, depth: usize, paths: &mut Vec<String>) {
-    for name in files.names(dir) {
-        let path = format!("{dir}/{name}");
-        match files.kind(&path) {
-            Some(Kind::Dir) if depth > 0 => boot_texts(files, &path, depth - 1, paths),
-            Some(Kind::File) if paths.len() < MAX_BOOT_FILES && is_config(files, &path, &name) => {
-                paths.push(path)
-            }
-            _ => {}
-        }
-    }
-}
-
-fn is_config(files: &dyn Files, path: &str, name: &str) -> bool {
-    if NO_CONFIG_BEGINNINGS.iter().any(|start| name.starts_with(start))
-        || NO_CONFIG_ENDINGS.iter().any(|end| name.ends_with(end))
-    {
-        return false;
-    }
-    let head = files
-        .read_part(path, 0, MAX_CONFIG_BYTES + 1)
-        .ok()
-        .flatten()
-        .unwrap_or_default();
-    head.len() <= MAX_CONFIG_BYTES && !head.contains(&0)
-}
-
-fn rewrite(path: &str, bytes: &[u8], names: &Names<'_>) -> Result<Rewritten, PostError> {
+fn rewrite(path: &str, bytes: &[u8], files: &dyn Files, names: &Names<'_>) -> Result<Rewritten, PostError> {
     Ok(match Form::of(path) {
         Form::Crypttab => crypttab::plan(bytes, names).file,
         Form::Tab => layers::tab(bytes, names),
@@ -276,7 +135,74 @@ fn rewrite(path: &str, bytes: &[u8], names: &Names<'_>) -> Result<Rewritten, Pos
         Form::Lilo => lines(path, bytes, names, Manner::AtInstall),
         Form::Grubenv => grubenv(path, bytes, names)?,
         Form::Words => lines(path, bytes, names, Manner::Usual),
+        Form::Fstab => another_fstab(bytes, files, names)?,
+        Form::MountTable => emptied(bytes),
+        Form::Records(form) => records::rewrite(bytes, names, form),
+        Form::StorageIds => records::storage_ids(bytes, names),
+        Form::Names => records::names(bytes, names),
+        Form::Dracut => dracut(path, bytes, names),
+        Form::UbootScript => {
+            let by = |text: &[u8]| lines(path, text, names, Manner::Usual);
+            uboot::rewrite(bytes, by).unwrap_or_else(|| Rewritten {
+                bytes: bytes.to_vec(),
+                ..Rewritten::default()
+            })
+        }
     })
+}
+
+fn another_fstab(bytes: &[u8], files: &dyn Files, names: &Names<'_>) -> Result<Rewritten, PostError> {
+    let plan = fstab::plan(bytes, files, names.facts())?;
+    let changes = plan.changes.iter();
+    Ok(Rewritten {
+        bytes: plan.text,
+        changes: changes
+            .map(|change| format!("line {}: {} becomes {}", change.line, change.before, change.after))
+            .collect(),
+        warnings: plan.warnings,
+    })
+}
+
+/// Nothing is mounted before the clone boots: mount(8) would believe the golden node's list.
+fn emptied(bytes: &[u8]) -> Rewritten {
+    let changes = if bytes.is_empty() {
+        Vec::new()
+    } else {
+        vec!["emptied: nothing is mounted yet".to_owned()]
+    };
+    Rewritten {
+        changes,
+        ..Rewritten::default()
+    }
+}
+
+/// dracut's initramfs waits for each device that it is told of: those that are gone leave the list.
+fn dracut(path: &str, bytes: &[u8], names: &Names<'_>) -> Rewritten {
+    let mut new = Rewritten::default();
+    for (number, line) in (1..).zip(text::lines(bytes)) {
+        let key = line.text().split_once('=').map_or("", |(key, _)| key.trim());
+        let key = key.trim_end_matches('+');
+        let mut said = Said::default();
+        if !is_comment(line.text()) && matches!(key, "add_device" | "add_devices") {
+            let made = words::without_gone(line.text(), names, &mut said);
+            new.push(&line, &made);
+        } else if !is_comment(line.text()) && key == "fstab_lines" {
+            let record = records::rewrite(line.text().as_bytes(), names, Records::AtStart);
+            said.warnings = record.warnings;
+            new.push(&line, &String::from_utf8_lossy(&record.bytes));
+        } else {
+            let of_line = lines(path, &line.bytes_of(line.text()), names, Manner::Usual);
+            new.bytes.extend(of_line.bytes);
+            new.changes.extend(of_line.changes);
+            said.warnings = of_line.warnings;
+        }
+        // Each was read as the only line of a file.
+        let told = said.warnings.into_iter();
+        let told = told.map(|warning| warning.trim_start_matches("line 1: ").to_owned());
+        new.warnings
+            .extend(told.map(|warning| format!("line {number}: {warning}")));
+    }
+    new
 }
 
 fn lines(path: &str, bytes: &[u8], names: &Names<'_>, manner: Manner) -> Rewritten {
@@ -310,6 +236,12 @@ fn grub_switch(line: &str, names: &Names<'_>) -> Option<String> {
     let is_on = matches!(value.trim().trim_matches(['"', '\'']), "true" | "y" | "1");
     let off = match key.trim() {
         "GRUB_DISABLE_LINUX_UUID" => is_on && !names.keeps_kernel_names(),
+        // grub-mkconfig(8) looks for them itself: another machine's would prevail.
+        "GRUB_DEVICE"
+        | "GRUB_DEVICE_UUID"
+        | "GRUB_DEVICE_PARTUUID"
+        | "GRUB_DEVICE_BOOT"
+        | "GRUB_DEVICE_BOOT_UUID" => true,
         "GRUB_ENABLE_CRYPTODISK" => is_on && !layers::Layers::of(names.facts()).any(),
         _ => false,
     };

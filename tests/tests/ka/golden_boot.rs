@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
+use ka_tests::golden;
 use ka_tests::process::Ended;
 
 use crate::kit::Kit;
@@ -115,4 +116,77 @@ fn a_kernel_without_modules_or_left_at_home_is_refused_and_a_whole_one_is_told()
         .expect(0)?
         .says("/boot/vmlinuz-6.6.63-gentoo-dist has no modules")
         .map(drop)
+}
+
+/// An EFI program whose second section is this command line, padded as ukify does.
+fn unified_image(command_line: &str) -> Vec<u8> {
+    const TABLE: usize = 0x98 + 112;
+    let mut image = vec![0; 1024];
+    image[..2].copy_from_slice(b"MZ");
+    image[0x3c] = 0x80;
+    image[0x80..0x84].copy_from_slice(b"PE\0\0");
+    image[0x86] = 2;
+    image[0x94] = 112;
+    image[TABLE..TABLE + 5].copy_from_slice(b".text");
+    let entry = TABLE + 40;
+    image[entry..entry + 8].copy_from_slice(b".cmdline");
+    let len = u32::try_from(command_line.len()).unwrap_or_default();
+    image[entry + 8..entry + 12].copy_from_slice(&len.to_le_bytes());
+    image[entry + 16..entry + 20].copy_from_slice(&512_u32.to_le_bytes());
+    image[entry + 20..entry + 24].copy_from_slice(&1024_u32.to_le_bytes());
+    image.extend(command_line.as_bytes());
+    image.resize(1536, 0);
+    image
+}
+
+/// A golden system that boots by GRUB.
+const GRUB: [(&str, &str); 4] = [
+    KERNEL,
+    ("boot/grub/grub.cfg", "linux /boot/kernel\n"),
+    ("usr/sbin/grub-install", ""),
+    ("usr/sbin/grub-mkconfig", ""),
+];
+
+#[test]
+fn names_that_nobody_could_correct_in_a_clone_are_refused_before_a_node_is_asked() -> Result<()> {
+    let kit = Kit::small("rehearsed", 0)?;
+    make(&kit, &GRUB)?;
+    make(&kit, &[MODULES])?;
+    let root = golden::tag(&kit.golden.disk().partition(2), "UUID")?;
+    let kernel_name = format!("root=/dev/{}p2", kit.golden.disk().name());
+    let image = kit.golden.root().join("boot/efi/EFI/Linux/gentoo.efi");
+    fs::create_dir_all(image.parent().context("it is in a directory")?)?;
+    for (line, word) in [
+        (format!("root=UUID={root} ro"), root.as_str()),
+        (format!("ro {kernel_name}"), &kernel_name),
+        ("root=LABEL=nobody quiet".to_owned(), "root=LABEL=nobody"),
+        ("rd.lvm.lv=vg0/root".to_owned(), "rd.lvm.lv=vg0/root"),
+    ] {
+        fs::write(&image, unified_image(&line))?;
+        expect_refused(&kit, &["/boot/efi/EFI/Linux/gentoo.efi", word, "hook"])?;
+    }
+    let hook = "etc/ka/hooks.d/50-image.post-restore";
+    make(
+        &kit,
+        &[(
+            hook,
+            "#!/bin/sh\nukify build --output /boot/efi/EFI/Linux/gentoo.efi\n",
+        )],
+    )?;
+    server(&kit, &["--dry-run"])?.expect(0)?.says("count on a hook")?;
+    fs::remove_file(kit.golden.root().join(hook))?;
+    fs::write(&image, unified_image("ro quiet"))?;
+    server(&kit, &["--dry-run"])?.expect(0)?;
+    // An environment block without room, with and without a boot loader.
+    let mut block = format!("# GRUB Environment Block\nkernelopts={kernel_name} ");
+    block.push_str(&"x".repeat(1023 - block.len()));
+    make(&kit, &[("boot/grub/grubenv", &format!("{block}\n"))])?;
+    for args in [&["--dry-run"][..], &[], &["--dry-run", "-r", "none"]] {
+        let ended = server(&kit, args)?;
+        ended
+            .expect(1)?
+            .says("/boot/grub/grubenv")?
+            .says("grub-editenv")?;
+    }
+    Ok(())
 }

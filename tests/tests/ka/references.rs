@@ -360,3 +360,121 @@ fn kernel_names_stay_where_the_operator_wants_them() -> Result<()> {
     );
     Ok(())
 }
+
+/// Files beside fstab and command lines: what is to become of `{root}`, the golden root's UUID, `{dev}`, its kernel name, and
+/// of a disk that the clone does not have. The new text has the same marks.
+const OTHER_FILES: [(&str, &str, &str); 15] = [
+    (
+        "etc/auto.data",
+        "a -fstype=ext4 :/dev/disk/by-uuid/{root}\nb -fstype=ext4 :/dev/sdq1\n",
+        "a -fstype=ext4 :/dev/disk/by-uuid/{root}\n# ka: not in this clone: b -fstype=ext4 :/dev/sdq1\n",
+    ),
+    (
+        "etc/cron.d/job",
+        "0 3 * * * root mount /dev/sdq1 /mnt\n0 4 * * * root tune2fs -l {dev}\n",
+        "# ka: not in this clone: 0 3 * * * root mount /dev/sdq1 /mnt\n0 4 * * * root tune2fs -l /dev/disk/by-uuid/{root}\n",
+    ),
+    (
+        "etc/rc.local",
+        "#!/bin/sh\nblockdev --setra 8192 {dev}\n",
+        "#!/bin/sh\nblockdev --setra 8192 /dev/disk/by-uuid/{root}\n",
+    ),
+    (
+        "etc/smartd.conf",
+        "/dev/sdq -a\nDEVICESCAN\n",
+        "# ka: not in this clone: /dev/sdq -a\nDEVICESCAN\n",
+    ),
+    (
+        "etc/hdparm.conf",
+        "/dev/sdq {\n\tapm = 1\n}\n",
+        "# ka: not in this clone: /dev/sdq {\n# ka: not in this clone: \tapm = 1\n# ka: not in this clone: }\n",
+    ),
+    (
+        "etc/kdump.conf",
+        "ext4 UUID={root}\nraw /dev/sdq2\n",
+        "ext4 UUID={root}\n# ka: not in this clone: raw /dev/sdq2\n",
+    ),
+    (
+        "etc/udev/rules.d/60-x.rules",
+        "ENV{ID_FS_UUID}==\"{root}\", SYMLINK+=\"system\"\n",
+        "ENV{ID_FS_UUID}==\"{root}\", SYMLINK+=\"system\"\n",
+    ),
+    (
+        "etc/dracut.conf.d/x.conf",
+        "add_device+=\" /dev/sdq2 {dev} \"\nkernel_cmdline=\"root={dev} rd.md.uuid=0a:0b ro\"\n",
+        "add_device+=\"  /dev/disk/by-uuid/{root} \"\nkernel_cmdline=\"root=UUID={root} ro\"\n",
+    ),
+    (
+        "etc/initramfs-tools/conf.d/resume",
+        "RESUME=/dev/sdq2\n",
+        "RESUME=none\n",
+    ),
+    (
+        "etc/default/grub.d/x.cfg",
+        "GRUB_DEVICE={dev}\nGRUB_CMDLINE_LINUX=\"root={dev}\"\n",
+        "# ka: not in this clone: GRUB_DEVICE={dev}\nGRUB_CMDLINE_LINUX=\"root=UUID={root}\"\n",
+    ),
+    (
+        "etc/default/grub",
+        "GRUB_DEFAULT=\"gnulinux-advanced-{root}>gnulinux-6.1-advanced-{root}\"\n",
+        "GRUB_DEFAULT=\"gnulinux-advanced-{root}>gnulinux-6.1-advanced-{root}\"\n",
+    ),
+    (
+        "etc/fstab.d/more.fstab",
+        "/dev/sdq1 /more ext4 defaults 0 0\n",
+        "# ka: not in this clone: /dev/sdq1 /more ext4 defaults 0 0\n",
+    ),
+    ("etc/mtab", "{dev} / ext4 rw 0 0\n", ""),
+    (
+        "etc/default/hddtemp",
+        "DISKS=\"{dev}\"\n",
+        "DISKS=\"/dev/disk/by-uuid/{root}\"\n",
+    ),
+    (
+        "etc/systemd/system/job.service",
+        "[Service]\nExecStart=/sbin/tune2fs -l {dev}\n",
+        "[Service]\nExecStart=/sbin/tune2fs -l /dev/disk/by-uuid/{root}\n",
+    ),
+];
+
+#[test]
+fn jobs_maps_and_lists_of_disks_name_the_clones_or_nothing() -> Result<()> {
+    let room = Room::new("refmore")?;
+    let golden = room.golden(2, "UUID")?;
+    let device = format!("/dev/{}p2", room.kit.golden.disk().name());
+    room.write("etc/fstab", room.kit.golden.fstab())?;
+    room.write("boot/initrd.img-6.1", "x")?;
+    let filled = |text: &str, root: &str| text.replace("{root}", root).replace("{dev}", &device);
+    for (path, text, _) in OTHER_FILES {
+        room.write(path, filled(text, &golden))?;
+    }
+    room.write(
+        "etc/blkid.tab",
+        format!("<device UUID=\"{golden}\">{device}</device>\n"),
+    )?;
+    room.write("etc/restic.conf", format!("source={golden}\n"))?;
+    let disk = room.kit.same_disk("n1")?;
+    let outcome = room
+        .kit
+        .clone_to(&[&disk], &["-X", &room.data.name(), "-r", "none"])?;
+    outcome.expect_success()?;
+    let clone = room.kit.mounted(&disk, &room.kit.plan.volumes)?;
+    let own = golden::tag(&disk.partition(2), "UUID")?;
+    for (path, _, expected) in OTHER_FILES {
+        let text = fs::read_to_string(clone.root().join(path))?;
+        ensure!(text == filled(expected, &own), "{path}:\n{text}");
+    }
+    ensure!(!clone.root().join("etc/blkid.tab").exists());
+    for line in [
+        "/etc/auto.data: line 2: /dev/sdq1 names no disk of the clone",
+        "/etc/cron.d/job: line 1: /dev/sdq1",
+        "/etc/smartd.conf: line 1: /dev/sdq ",
+        "/etc/hdparm.conf: line 1: /dev/sdq ",
+        "/etc/kdump.conf: line 2: /dev/sdq2",
+        "/etc/dracut.conf.d/x.conf: line 1: /dev/sdq2",
+        "/etc/restic.conf still names the golden node (UUID ",
+    ] {
+        outcome.server.says(line)?;
+    }
+    Ok(())
+}

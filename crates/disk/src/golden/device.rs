@@ -77,6 +77,12 @@ impl BlockDevice {
         Ok(found)
     }
 
+    /// The kernel's own name of a volume that goes by another one: `/dev/dm-3`.
+    fn kernel_name(&self) -> Option<String> {
+        let own = Path::new("/dev").join(&self.name);
+        (self.node != own).then(|| own.to_string_lossy().into_owned())
+    }
+
     /// The drive it is or is a partition of.
     pub(super) fn drive(&self) -> &str {
         self.partition.as_ref().map_or(&self.name, |(drive, _)| drive)
@@ -202,6 +208,7 @@ impl Named {
             aliases: alias
                 .map(str::to_owned)
                 .into_iter()
+                .chain(self.block.kernel_name())
                 .chain(hardware_links(&self.block))
                 .collect(),
         }
@@ -216,9 +223,13 @@ fn hardware_links(block: &BlockDevice) -> Vec<String> {
     // Those by tags are known from the device itself.
     let tags = ["by-uuid", "by-partuuid", "by-label", "by-partlabel"];
     let dirs = fs::read_dir("/dev/disk").into_iter().flatten().flatten();
-    let links = dirs
+    let dirs = dirs
         .filter(|dir| !tags.iter().any(|tag| dir.file_name() == *tag))
-        .filter_map(|dir| fs::read_dir(dir.path()).ok())
+        .map(|dir| dir.path())
+        // Arrays by name.
+        .chain([Path::new("/dev/md").to_owned()]);
+    let links = dirs
+        .filter_map(|dir| fs::read_dir(dir).ok())
         .flatten()
         .flatten()
         .map(|entry| entry.path())
@@ -236,6 +247,24 @@ fn read_number(path: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_volume_is_known_by_the_kernels_name_too() {
+        let named = Named {
+            block: BlockDevice {
+                node: "/dev/mapper/vg-root".into(),
+                name: "dm-3".to_owned(),
+                bytes: 1 << 20,
+                partition: None,
+            },
+            identity: DeviceIdentity::default(),
+            partuuid: None,
+            partlabel: None,
+        };
+        let golden = named.golden(Some("/dev/vg/root"));
+        assert_eq!(golden.path, "/dev/mapper/vg-root");
+        assert_eq!(golden.aliases, ["/dev/vg/root", "/dev/dm-3"]);
+    }
 
     #[test]
     fn our_own_devices_are_listed_and_none_is_a_directory() {

@@ -22,6 +22,8 @@ pub struct GoldenBoot {
     /// The program on it that starts the system, with slashes from the partition's root: `/EFI/ubuntu/shimx64.efi`. The one
     /// that its firmware has started, else the one in its distribution's directory.
     pub program: Option<String>,
+    /// Why no node that UEFI has started could boot as a clone; `None` where nothing is known against it.
+    pub uefi_obstacle: Option<String>,
     /// What Secure Boot revocation knows shim and GRUB by.
     pub sbat: Vec<SbatImage>,
 }

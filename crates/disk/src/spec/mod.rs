@@ -268,6 +268,26 @@ impl InstallSpec {
         self.drives.iter().find(|drive| drive.name == name)
     }
 
+    /// All names of a golden device. One that fstab of a golden root elsewhere names as the kernel does is known by that
+    /// name alone; what else it is called the survey found on the device itself.
+    #[must_use]
+    pub fn completed(&self, golden: GoldenDevice) -> GoldenDevice {
+        let mut found = self.known.iter().map(|known| &known.device);
+        let Some(known) = found.find(|known| !golden.path.is_empty() && known.path == golden.path) else {
+            return golden;
+        };
+        let mut aliases = golden.aliases;
+        aliases.extend(known.aliases.clone());
+        GoldenDevice {
+            path: golden.path,
+            uuid: golden.uuid.or_else(|| known.uuid.clone()),
+            partuuid: golden.partuuid.or_else(|| known.partuuid.clone()),
+            label: golden.label.or_else(|| known.label.clone()),
+            partlabel: golden.partlabel.or_else(|| known.partlabel.clone()),
+            aliases,
+        }
+    }
+
     /// The file systems and swap areas of one drive.
     pub fn filesystems_of<'a>(&'a self, drive: &'a str) -> impl Iterator<Item = &'a FsSpec> {
         self.filesystems.iter().filter(move |fs| fs.place.drive == drive)

@@ -1,11 +1,13 @@
 //! CRC-32 as GPT uses it (ISO 3309, UEFI 2.10 section 4.2), bit by bit.
 //!
-//! A table is at most a few hundred KiB and written once a run: speed does not matter here.
+//! A table, or a script of U-Boot's, is at most a few hundred KiB and written once a run: speed does not matter here.
 
 /// The reflected polynomial of ISO 3309.
 const POLYNOMIAL: u32 = 0xedb8_8320;
 
-pub(super) fn crc32(bytes: &[u8]) -> u32 {
+/// The check sum of `bytes`.
+#[must_use]
+pub fn crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32| {
         if crc & 1 == 1 {
             crc >> 1 ^ POLYNOMIAL

@@ -24,6 +24,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use crc32::crc32;
 pub use error::TableError;
 pub use oddities::oddities;
 pub use part_type::{KnownType, PartType, UnknownType};

@@ -136,6 +136,9 @@ fn grub_bios(facts: &Facts) -> Result<Install, PostError> {
 
 fn grub_uefi(facts: &Facts) -> Result<Install, PostError> {
     let golden = &facts.boot.golden;
+    if let Some(why) = &golden.uefi_obstacle {
+        return Err(PostError::Wrong(format!("this node boots by UEFI: {why}")));
+    }
     let platform = Arch::HERE.grub_platform();
     let has_platform = golden.grub_platforms.iter().any(|name| name == platform);
     if !has_platform && !golden.shim {

@@ -37,7 +37,7 @@ pub(super) fn uefi(files: &dyn Files, facts: &Facts, esp: &str, shim: bool) -> R
         format!("--efi-directory={esp}"),
     );
     let doing = format!("installing GRUB in {esp}");
-    if shim && debian && has_signed_parts(files) && install_tool(files).is_ok() {
+    if shim && installs_shim(files) {
         let tool = install_tool(files)?;
         plan.run(
             doing,
@@ -140,6 +140,15 @@ pub(crate) fn check_golden(files: &dyn Files, esp: Option<&str>) -> Result<(), P
     )))
 }
 
+/// What of [`config`] and [`check_config`] can be told before: the tool, and what no tool makes anew.
+pub(super) fn foresee(files: &dyn Files, facts: &Facts, esp: Option<&str>) -> Result<(), PostError> {
+    check_golden(files, esp)?;
+    if mkconfig(files).is_none() {
+        check_config(files, facts, esp)?;
+    }
+    Ok(())
+}
+
 /// The configurations on the EFI system partition that are whole ones, as Red Hat 8 has them, not stubs that lead to another.
 pub(crate) fn full_configs(files: &dyn Files, esp: &str) -> Vec<String> {
     let dirs = esp::directories(files, esp).into_iter();
@@ -185,6 +194,11 @@ fn keep_shim(plan: &mut Plan, files: &dyn Files, esp: &str) -> Result<(), PostEr
         );
     }
     Ok(())
+}
+
+/// Debian's `grub-install` brings shim along; elsewhere it stays as its package left it.
+pub(super) fn installs_shim(files: &dyn Files) -> bool {
+    files.exists("/etc/debian_version") && has_signed_parts(files) && install_tool(files).is_ok()
 }
 
 /// Debian's packages of shim and of the signed GRUB are there.

@@ -18,7 +18,7 @@ use ka_disk::spec::Loader;
 use crate::boot_entries;
 use crate::esp;
 use crate::facts::Facts;
-use crate::files::{Files, Stamp};
+use crate::files::{Files, Stamp, has_program};
 use crate::golden_boot::role_of;
 use crate::plan::{Clone, Plan, PostError};
 
@@ -223,6 +223,72 @@ pub fn confirm(
         esp: esp.clone(),
         path,
     }))
+}
+
+/// What of [`plan`] and [`confirm`] can be told from the golden node's files, its names rewritten.
+///
+/// # Errors
+/// What would fail each clone.
+pub(crate) fn foresee(files: &dyn Files, facts: &Facts, loader: Loader) -> Result<(), PostError> {
+    let esp = golden_esp(facts);
+    match loader {
+        Loader::Grub => grub::foresee(files, facts, esp),
+        Loader::Extlinux => others::foresee_extlinux(files, facts),
+        Loader::Lilo => {
+            others::lilo(files)?;
+            others::check_lilo(files, facts)
+        }
+        Loader::SystemdBoot => {
+            let Some(esp) = esp else { return Ok(()) };
+            others::systemd_boot(files, esp)?;
+            boot_entries::check(files, facts)?;
+            if !has_program(files, "bootctl") {
+                entered_as_it_came(files, facts, loader, esp)?;
+                choice::check_fallback(files, esp)?;
+            }
+            Ok(())
+        }
+        Loader::Refind | Loader::Limine | Loader::Uki => {
+            let Some(esp) = esp else { return Ok(()) };
+            efi_files::plan(files, facts, loader, esp)?;
+            efi_files::check(files, facts, loader, esp).map(drop)
+        }
+    }
+}
+
+/// The same of a loader that BIOS starts, too: what would fail a clone on a node with UEFI.
+///
+/// # Errors
+/// What would fail each such clone.
+pub(crate) fn foresee_uefi(files: &dyn Files, facts: &Facts, loader: Loader) -> Result<(), PostError> {
+    let Some(esp) = golden_esp(facts).filter(|_| loader == Loader::Grub) else {
+        return Ok(());
+    };
+    let shim = facts.boot.golden.shim;
+    if !shim || grub::installs_shim(files) {
+        return Ok(());
+    }
+    entered_as_it_came(files, facts, loader, esp)?;
+    match esp::fallback(files, esp) {
+        Some(_) => grub::check_fallback(files, facts, esp, shim),
+        None => Ok(()),
+    }
+}
+
+/// Where nothing is installed anew, the program that the firmware is to start is told from what came.
+fn entered_as_it_came(files: &dyn Files, facts: &Facts, loader: Loader, esp: &str) -> Result<(), PostError> {
+    let as_it_came = Install::EfiFiles {
+        loader,
+        esp: esp.to_owned(),
+    };
+    let before = Before::of(files, &as_it_came);
+    let role = role_of(loader, facts.boot.golden.shim && loader == Loader::Grub);
+    choice::entered(files, facts, esp, role, &before).map(drop)
+}
+
+fn golden_esp(facts: &Facts) -> Option<&str> {
+    let mounted = facts.esp().map(|mount| mount.path.as_str());
+    mounted.or(facts.boot.golden.esp.as_deref())
 }
 
 /// Looks once more when the last hook has run, at what only a hook can make anew: unified kernel images, whoever starts them.

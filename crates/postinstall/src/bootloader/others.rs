@@ -63,6 +63,20 @@ pub(super) fn check_extlinux(files: &dyn Files, facts: &Facts) -> Result<(), Pos
     if !files.exists(&second_stage) {
         return Err(PostError::Wrong(format!("extlinux left no {second_stage}")));
     }
+    check_extlinux_configs(files, facts)
+}
+
+/// What of it is there before anything is installed, and the boot code for the disk.
+pub(super) fn foresee_extlinux(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
+    check_extlinux_configs(files, facts)?;
+    // Which kind of table a clone gets is the node's to know.
+    syslinux_boot_code(files, false)
+        .or_else(|error| syslinux_boot_code(files, true).map_err(|_| error))
+        .map(drop)
+}
+
+fn check_extlinux_configs(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
+    let dir = extlinux_dir(files);
     let is_config = |name: &String| name.ends_with(".conf") || name.ends_with(".cfg");
     let mut boots = false;
     for name in files.names(dir).into_iter().filter(is_config) {

@@ -39,6 +39,18 @@ pub(crate) fn replacement(spec: &str, clone: &CloneDevice, kernel_names: bool) -
     same.or_else(|| others.iter().find_map(|tag| tagged(*tag, false, clone)))
 }
 
+/// The link of udev's for a tag: `/dev/disk/by-uuid/…` for `UUID=…`.
+pub(crate) fn as_path(name: String) -> String {
+    match TaggedName::parse(&name) {
+        Some(tagged) => TaggedName {
+            is_link: true,
+            ..tagged
+        }
+        .to_string(),
+        None => name,
+    }
+}
+
 /// The most lasting name: the UUID of the file system, that of the partition, the device node.
 pub(crate) fn lasting(clone: &CloneDevice) -> Option<String> {
     let tags = [Tag::Uuid, Tag::PartUuid];

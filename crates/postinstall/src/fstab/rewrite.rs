@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use ka_disk::fstab::{self, FstabEntry, Tag, TaggedName};
+use ka_disk::fstab::{self, FstabEntry, TaggedName};
 use ka_disk::spec::FsType;
 
 use super::{DeviceMap, FstabChange, FstabError, FstabPlan, matching};
@@ -160,12 +160,7 @@ fn by_mount_point<'a>(entry: &FstabEntry, facts: &'a Facts) -> Option<&'a Device
 
 /// A line for a disk that may be plugged in some day: it names that disk and no other, and no boot waits for it.
 fn waits_for_nothing(entry: &FstabEntry) -> bool {
-    let spec = spelling::plain(&entry.spec);
-    let is_lasting = match TaggedName::parse(&spec) {
-        Some(name) => matches!(name.tag, Tag::Uuid | Tag::PartUuid | Tag::Label | Tag::PartLabel),
-        None => spec.starts_with("/dev/disk/by-id/") || spec.starts_with("ID="),
-    };
-    is_lasting && (entry.has_option("noauto") || entry.has_option("nofail"))
+    spelling::is_lasting(&entry.spec) && (entry.has_option("noauto") || entry.has_option("nofail"))
 }
 
 /// Why a line that mounts a file or directory cannot: it is not there.

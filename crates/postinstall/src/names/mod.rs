@@ -108,6 +108,11 @@ impl<'a> Names<'a> {
                     }
                     _ => matching::replacement(&plain, &map.clone, kernels),
                 }?;
+                let new = if manner == Manner::Path && plain.starts_with("/dev/") {
+                    matching::as_path(new)
+                } else {
+                    new
+                };
                 Some(if matching::same_name(&plain, &new) {
                     name.to_owned()
                 } else {
@@ -179,8 +184,10 @@ impl<'a> Names<'a> {
 /// How a name is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
-    /// By programs of the running system.
+    /// By programs of the running system that know tags (`UUID=…`): mount(8), fsck(8).
     Usual,
+    /// By programs that open what they are given: what was a path stays one.
+    Path,
     /// By the kernel or its initramfs: a kernel without an initramfs knows only PARTUUIDs.
     ForKernel,
     /// By a tool that looks the name up while it installs, on this very machine (LILO).

@@ -508,3 +508,70 @@ proptest! {
         prop_assert!(new.contains("ro ") && new.contains("quiet"), "{}", new);
     }
 }
+
+#[test]
+fn the_number_of_a_subvolume_becomes_its_name_in_every_spelling() {
+    let mut facts = rich();
+    facts.mounts[0].subvol = Some("@".to_owned());
+    let files = files(&[]);
+    let of = |facts: &Facts, line: &str| {
+        let names = Names::new(&files, facts).unwrap();
+        words::rewrite(line, &names, Manner::Usual, &mut Said::default())
+    };
+    for (before, after) in [
+        ("rootflags=subvolid=256", "rootflags=subvol=/@"),
+        ("rootflags=subvolid=0x100,ssd", "rootflags=subvol=/@,ssd"),
+        (
+            "rootflags=compress=zstd:1,subvolid=256,noatime",
+            "rootflags=compress=zstd:1,subvol=/@,noatime",
+        ),
+        ("rootflags=subvol=/@,subvolid=256", "rootflags=subvol=/@"),
+        ("rootflags=\"subvolid=256\"", "rootflags=\"subvol=/@\""),
+        (
+            "rootflags='noatime,subvolid=256'",
+            "rootflags='noatime,subvol=/@'",
+        ),
+        (
+            "GRUB_CMDLINE_LINUX=\"rootflags=subvolid=256 quiet\"",
+            "GRUB_CMDLINE_LINUX=\"rootflags=subvol=/@ quiet\"",
+        ),
+        (
+            "GRUB_CMDLINE_LINUX=rootflags=subvolid=256",
+            "GRUB_CMDLINE_LINUX=rootflags=subvol=/@",
+        ),
+        (
+            "kernelopts=root=LABEL=system rootflags=subvolid=256 ro",
+            "kernelopts=root=LABEL=system rootflags=subvol=/@ ro",
+        ),
+        ("rootflags=subvolid=5", "rootflags=subvolid=5"),
+    ] {
+        assert_eq!(
+            of(&facts, before).replace(&format!("UUID={NEW_ROOT}"), "LABEL=system"),
+            after
+        );
+    }
+    // A subvolume that nobody has seen mounted: the number is another's in the clone.
+    facts.mounts[0].subvol = None;
+    assert_eq!(of(&facts, "ro rootflags=subvolid=256 quiet"), "ro quiet");
+    assert_eq!(of(&facts, "ro rootflags=ssd,subvolid=256"), "ro rootflags=ssd");
+}
+
+#[test]
+fn the_kernels_names_of_volumes_follow_where_the_volume_is_known_and_go_where_it_is_not() {
+    let mut facts = rich();
+    facts.devices[1].golden.path = "/dev/mapper/vg0-swap".to_owned();
+    facts.devices[1].golden.aliases = vec!["/dev/dm-1".to_owned(), "/dev/md127".to_owned()];
+    let files = files(&[]);
+    let names = Names::new(&files, &facts).unwrap();
+    let of = |line: &str| words::rewrite(line, &names, Manner::Usual, &mut Said::default());
+    for name in ["/dev/dm-1", "/dev/md127", "/dev/mapper/vg0-swap", "/dev/vg0/swap"] {
+        assert_eq!(
+            of(&format!("ro resume={name}")),
+            format!("ro resume=UUID={NEW_SWAP}")
+        );
+    }
+    for name in ["/dev/dm-2", "/dev/md126", "/dev/md/other", "/dev/dm-10"] {
+        assert_eq!(of(&format!("ro resume={name} quiet")), "ro quiet");
+        assert_eq!(of(&format!("root={name} ro")), format!("root=UUID={NEW_ROOT} ro"));
+    }
+}

@@ -39,6 +39,20 @@ pub(crate) struct Options {
     pub(crate) has_strange_subvolume: bool,
 }
 
+impl Options {
+    /// The field without the number of a subvolume that nobody knows the name of: in the clone it is another's.
+    pub(crate) fn without_strange_subvolume(self) -> String {
+        if !self.has_strange_subvolume {
+            return self.text;
+        }
+        let kept = self.text.split(',').filter(|option| {
+            let (key, value) = option.split_once('=').unwrap_or((option, ""));
+            key != SUBVOLID || !is_number_of_its_own(value)
+        });
+        kept.collect::<Vec<_>>().join(",")
+    }
+}
+
 /// Plans the options. Pure.
 pub(crate) fn rewrite(text: &str, names: &Names<'_>, of: Of<'_>) -> Options {
     let mut new = Options {

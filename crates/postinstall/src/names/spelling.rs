@@ -88,6 +88,12 @@ pub(crate) fn is_device(name: &str) -> bool {
         || is_kernel_name(name)
 }
 
+/// A name that no other disk has, by what is on it or by what it is.
+pub(crate) fn is_lasting(name: &str) -> bool {
+    let name = plain(name);
+    TaggedName::parse(&name).is_some() || name.starts_with("/dev/disk/by-id/") || name.starts_with("ID=")
+}
+
 /// `/dev/sda2`: a name that another disk may have tomorrow.
 pub(crate) fn is_kernel_name(name: &str) -> bool {
     let Some(name) = name.strip_prefix("/dev/") else {

@@ -101,6 +101,10 @@ pub fn needles(facts: &Facts) -> Vec<Needle> {
             }
         }
     }
+    let links = facts.known.iter().flat_map(|known| &known.device.aliases);
+    for serial in links.flat_map(|alias| serials(alias)) {
+        add("disk serial", serial);
+    }
     for known in &facts.known {
         // A copied table keeps its id with --keep-uuids; a disk that was never given one has zeros.
         let id = known.table_id.as_deref().map(|id| id.trim_start_matches("0x"));
@@ -118,6 +122,24 @@ pub fn needles(facts: &Facts) -> Vec<Needle> {
         .collect()
 }
 
+/// What udev calls `ID_SERIAL`, `ID_SERIAL_SHORT` and `ID_WWN` of a disk with this link: `MODEL_SERIAL` and `SERIAL` of
+/// `/dev/disk/by-id/ata-MODEL_SERIAL`.
+fn serials(alias: &str) -> impl Iterator<Item = &str> {
+    const KINDS: [&str; 8] = ["ata", "scsi", "nvme", "usb", "virtio", "wwn", "mmc", "ieee1394"];
+    let link = alias
+        .strip_prefix("/dev/disk/by-id/")
+        .filter(|link| !link.contains("-part"));
+    let id = link.and_then(|link| {
+        let (kind, id) = link.split_once('-')?;
+        KINDS.contains(&kind).then(|| id.trim_end_matches("-0:0"))
+    });
+    let short = id.and_then(|id| id.rsplit_once('_')).map(|(_, serial)| serial);
+    let is_one = |id: &&str| id.len() >= MIN_SERIAL_LEN && id.contains(|c: char| c.is_ascii_digit());
+    id.into_iter().chain(short).filter(is_one)
+}
+
+/// A shorter one may be a word or a number of something else. Bytes.
+const MIN_SERIAL_LEN: usize = 8;
 const MIN_LEN: usize = 6;
 /// A shorter name below /dev/disk may be a word of the language. Bytes.
 const MIN_LINK_LEN: usize = 16;

@@ -107,3 +107,32 @@ fn a_script_that_uses_a_golden_disk_by_the_kernels_name_is_told() {
     assert_eq!(left.len(), 1, "{left:?}");
     assert_eq!(left[0].path, "/etc/rc.local");
 }
+
+#[test]
+fn serial_numbers_and_world_wide_names_of_golden_disks_are_told() {
+    let mut facts = facts();
+    facts.known.push(ka_disk::spec::KnownDevice {
+        device: ka_disk::spec::GoldenDevice {
+            path: "/dev/sda".to_owned(),
+            aliases: [
+                "/dev/disk/by-id/ata-SAMSUNG_MZ7LH480_S45PNA0M123456",
+                "/dev/disk/by-id/wwn-0x5002538e40a1b2c3",
+                "/dev/disk/by-id/usb-Kingston_DT_0019E06B-0:0",
+            ]
+            .map(ToOwned::to_owned)
+            .to_vec(),
+            ..ka_disk::spec::GoldenDevice::default()
+        },
+        ..ka_disk::spec::KnownDevice::default()
+    });
+    for text in [
+        "ENV{ID_SERIAL}==\"SAMSUNG_MZ7LH480_S45PNA0M123456\"",
+        "ENV{ID_SERIAL_SHORT}==\"S45PNA0M123456\"",
+        "ENV{ID_WWN}==\"0x5002538e40a1b2c3\"",
+        "serial: 0019E06B",
+    ] {
+        let files = Texts::new(&[("/etc/udev/rules.d/60-x.rules", text)]);
+        let left = search(&files, &facts, &needles(&facts)).unwrap();
+        assert_eq!(left.len(), 1, "{text}");
+    }
+}

@@ -341,7 +341,7 @@ fn rewrite(bytes: &[u8], names: &Names<'_>, out: &Out, path: &str) -> Rewritten 
             )),
             _ => {
                 let mut said = Said::default();
-                let made = words::rewrite_names(value, names, Manner::Usual, &mut said);
+                let made = words::rewrite_names(value, names, Manner::Path, &mut said);
                 new.warnings.extend(said.warnings);
                 Some(made)
             }

@@ -131,6 +131,25 @@ pub(crate) fn rewrite(line: &str, names: &Names<'_>, manner: Manner, said: &mut 
     new
 }
 
+/// The first word of a command line that decides about the boot and would be another one in the clone, where nobody can
+/// rewrite it.
+pub(crate) fn foreign<'l>(line: &'l str, names: &Names<'_>) -> Option<&'l str> {
+    let new = rewrite(line, names, Manner::ForKernel, &mut Said::default());
+    let kept: Vec<&str> = new.split_whitespace().collect();
+    let mut words = line.split_whitespace();
+    words.find(|word| {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        // A hook may have named a disk of the clone by the kernel's name.
+        let is_own = || {
+            let facts = names.facts();
+            let mut own = facts.partitions.iter().map(|device| &device.path);
+            own.any(|path| path == value.trim_matches(['"', '\'']))
+        };
+        // A wrong place of a swap file wakes nothing up, and harms nothing.
+        key != "resume_offset" && !kept.contains(word) && !is_own()
+    })
+}
+
 fn is_gap(c: char) -> bool {
     c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '(' | ')')
 }
@@ -402,10 +421,16 @@ pub(crate) fn longest<'t>(word: &'t str, names: &Names<'_>) -> Option<(&'t str, 
 }
 
 fn flags(key: &str, value: &str, names: &Names<'_>) -> Fate {
-    let mount = names.facts().mounts.iter().find(|mount| mount.path == "/");
-    let Some(mount) = mount.filter(|_| key.eq_ignore_ascii_case("rootflags")) else {
+    let point = if key.eq_ignore_ascii_case("rootflags") {
+        "/"
+    } else {
+        "/usr"
+    };
+    let mount = names.facts().mounts.iter().find(|mount| mount.path == point);
+    let Some(mount) = mount else {
         return Fate::Keep;
     };
+    let plain = value.trim_matches(['"', '\'', '\\']);
     if mount.is_new_type {
         return Fate::Out(format!(
             "{key}={value} is for another type of file system: taken out"
@@ -415,12 +440,15 @@ fn flags(key: &str, value: &str, names: &Names<'_>) -> Fate {
         subvol: mount.subvol.as_deref(),
         ..options::Of::default()
     };
-    match options::rewrite(value, names, of).text {
-        text if text == value => Fate::Keep,
+    match options::rewrite(plain, names, of).without_strange_subvolume() {
+        text if text == plain => Fate::Keep,
         text if text.is_empty() || text == "defaults" => {
             Fate::Out(format!("{key}={value} means nothing in the clone: taken out"))
         }
-        text => Fate::Replace(format!("{key}={text}")),
+        text => {
+            let (before, after) = value.split_once(plain).unwrap_or_default();
+            Fate::Replace(format!("{key}={before}{text}{after}"))
+        }
     }
 }
 
@@ -466,6 +494,27 @@ pub(crate) fn rewrite_names(text: &str, names: &Names<'_>, manner: Manner, said:
                 }
                 new.push_str(name);
             }
+        }
+        rest = &from[name.len()..];
+    }
+    new.push_str(rest);
+    names.replace_ids(&new)
+}
+
+/// The text with every name in it that the clone has, as a path where it was one, and without those of what it has not.
+pub(crate) fn without_gone(text: &str, names: &Names<'_>, said: &mut Said) -> String {
+    let mut new = String::with_capacity(text.len() + 32);
+    let mut rest = text;
+    while let Some(at) = spelling::next_name(rest) {
+        let (before, from) = rest.split_at(at);
+        new.push_str(before);
+        let name = &from[..spelling::name_len(from).max(1)];
+        match (names.meaning(name), names.replacement(name, Manner::Path)) {
+            (_, Some(by)) => new.push_str(&by),
+            (Some(_), None) => said
+                .warnings
+                .push(format!("{name} names no disk of the clone: taken out")),
+            (None, None) => new.push_str(name),
         }
         rest = &from[name.len()..];
     }

@@ -1,0 +1,356 @@
+//! The rewriting of names, tried on the golden tree before any node writes: what would fail each clone after its files were
+//! restored is refused by the server, with the file, the word and the way out.
+//!
+//! The clone of the rehearsal has made-up names of the longest kind that disks have. All else is what nodes do themselves:
+//! the same plans, and the same checks behind them.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use ka_disk::layout::Source;
+use ka_disk::spec::{FsType, InstallSpec, Loader, Place, partition_name};
+use ka_distro::efi::BIOS_PLATFORM;
+
+use crate::boot_entries;
+use crate::bootloader;
+use crate::facts::{DiskFact, Facts, Firmware, KnownPartitions, MountFact, SwapFileFact};
+use crate::files::{Files, Kind, Stamp, text};
+use crate::fstab::{self, CloneDevice, DeviceMap};
+use crate::hooks;
+use crate::machine_id;
+use crate::plan::{Action, Plan, PostError};
+use crate::references;
+
+const FSTAB: &str = "/etc/fstab";
+/// Words of a hook that makes unified kernel images anew.
+const IMAGE_TOOLS: [&str; 8] = [
+    "ukify",
+    "dracut",
+    "mkinitcpio",
+    "kernel-install",
+    "objcopy",
+    "mkosi",
+    "sbctl",
+    "update-initramfs",
+];
+
+/// What the rehearsal found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rehearsal {
+    /// What the operator should know.
+    pub notes: Vec<String>,
+    /// Why no node that UEFI has started could boot as a clone, while others could.
+    pub uefi_obstacle: Option<String>,
+}
+
+/// Tries on the golden tree what a node does with its clone's names.
+///
+/// # Errors
+/// One line that says what would fail each clone, and what to do.
+pub fn check(files: &dyn Files, spec: &InstallSpec) -> Result<Rehearsal, PostError> {
+    let facts = facts(spec);
+    let after = rewritten(files, &facts)?;
+    let mut found = Rehearsal::default();
+    let loader = match spec.boot.loader.as_deref() {
+        Some("none") => {
+            if let Err(error) = boot_entries::check_unified(&after, &facts) {
+                found.notes.push(error.to_string());
+            }
+            return Ok(found);
+        }
+        // A word that is no loader is the node's to refuse, as it always was.
+        Some(word) => word.parse::<Loader>().ok(),
+        None => spec.boot.golden.loader,
+    };
+    if let Err(error) = unified(&after, &facts) {
+        if !has_hook(files, spec, &IMAGE_TOOLS) {
+            return Err(refused(
+                &error,
+                "a hook in /etc/ka/hooks.d with ukify, dracut, mkinitcpio or kernel-install that makes it anew",
+            ));
+        }
+        found
+            .notes
+            .push(format!("{error}: clones count on a hook that makes it anew"));
+    }
+    let Some(loader) = loader else {
+        return Ok(found);
+    };
+    if let Err(error) = bootloader::foresee(&after, &facts, loader) {
+        if !has_hook(files, spec, &[]) {
+            return Err(refused(
+                &error,
+                "a hook in /etc/ka/hooks.d that does it in the clones",
+            ));
+        }
+        found
+            .notes
+            .push(format!("{error}: clones count on a hook that corrects it"));
+    }
+    if let Err(error) = bootloader::foresee_uefi(&after, &facts, loader) {
+        let boots_by_bios = spec
+            .boot
+            .golden
+            .grub_platforms
+            .iter()
+            .any(|name| name == BIOS_PLATFORM);
+        if !boots_by_bios && !has_hook(files, spec, &[]) {
+            return Err(refused(
+                &error,
+                "a hook in /etc/ka/hooks.d that does it in the clones",
+            ));
+        }
+        if !has_hook(files, spec, &[]) {
+            found.uefi_obstacle = Some(error.to_string());
+        }
+        found.notes.push(format!("nodes that boot by UEFI: {error}"));
+    }
+    Ok(found)
+}
+
+fn refused(error: &PostError, hook: &str) -> PostError {
+    PostError::Wrong(format!(
+        "a clone of this golden node could not boot: {error}. Correct it on the golden node, give it {hook}, or clone without a \
+         boot loader (-r none)"
+    ))
+}
+
+/// Nobody but a hook makes these anew: neither names nor a golden machine-id in them can be corrected.
+fn unified(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
+    boot_entries::check_unified(files, facts)?;
+    machine_id::check_unified(files, facts)
+}
+
+/// Whether a hook may do what is wanted: any that is no text, and a text with one of `words`, where some are given.
+fn has_hook(files: &dyn Files, spec: &InstallSpec, words: &[&str]) -> bool {
+    let may = |name: &String| {
+        let path = format!("{}/{name}", hooks::DIR);
+        let Ok(Some(script)) = text(files, &path) else {
+            return true;
+        };
+        words.is_empty() || !script.starts_with("#!") || words.iter().any(|word| script.contains(word))
+    };
+    let names = files.names(hooks::DIR);
+    spec.boot.hooks && names.iter().filter(|name| hooks::has_point(name)).any(may)
+}
+
+/// The golden tree as a clone's would be when all names are rewritten.
+fn rewritten<'a>(files: &'a dyn Files, facts: &Facts) -> Result<Changed<'a>, PostError> {
+    let mut after = Changed {
+        under: files,
+        changes: BTreeMap::new(),
+    };
+    let fstab = files.read(FSTAB).map_err(PostError::reading(FSTAB))?;
+    if let Some(old) = fstab {
+        let plan = fstab::plan(&old, files, facts)?;
+        after.changes.insert(FSTAB.to_owned(), Some(plan.text));
+    }
+    let plan = references::plan(&after, facts)?;
+    after.take(plan);
+    Ok(after)
+}
+
+/// Files with some of them changed, on no disk.
+struct Changed<'a> {
+    under: &'a dyn Files,
+    /// New contents; none where the file is gone.
+    changes: BTreeMap<String, Option<Vec<u8>>>,
+}
+
+impl Changed<'_> {
+    fn take(&mut self, plan: Plan) {
+        for action in plan.actions {
+            match action {
+                Action::Write { path, bytes, .. } => self.changes.insert(path, Some(bytes)),
+                Action::Remove { path, .. } => self.changes.insert(path, None),
+                Action::Link { .. } | Action::Run(_) => None,
+            };
+        }
+    }
+}
+
+impl Files for Changed<'_> {
+    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        match self.changes.get(path) {
+            Some(changed) => Ok(changed.clone()),
+            None => self.under.read(path),
+        }
+    }
+
+    fn read_part(&self, path: &str, offset: u64, len: usize) -> io::Result<Option<Vec<u8>>> {
+        let Some(changed) = self.changes.get(path) else {
+            return self.under.read_part(path, offset, len);
+        };
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let part = |bytes: &Vec<u8>| bytes.iter().skip(start).take(len).copied().collect();
+        Ok(changed.as_ref().map(part))
+    }
+
+    fn names(&self, dir: &str) -> Vec<String> {
+        let mut names = self.under.names(dir);
+        names.retain(|name| self.changes.get(&format!("{dir}/{name}")) != Some(&None));
+        names
+    }
+
+    fn kind(&self, path: &str) -> Option<Kind> {
+        match self.changes.get(path) {
+            Some(changed) => changed.as_ref().map(|_| Kind::File),
+            None => self.under.kind(path),
+        }
+    }
+
+    fn exists(&self, path: &str) -> bool {
+        match self.changes.get(path) {
+            Some(changed) => changed.is_some(),
+            None => self.under.exists(path),
+        }
+    }
+
+    fn stamp(&self, path: &str) -> Option<Stamp> {
+        self.under.stamp(path)
+    }
+}
+
+/// A clone that no node is yet.
+fn facts(spec: &InstallSpec) -> Facts {
+    let devices = devices(spec);
+    let mut mounts = mounts(spec, &devices);
+    mounts.sort_by_key(|mount| mount.path.len());
+    let swap_files = spec.swap_files.iter().map(|file| SwapFileFact {
+        path: file.path.clone(),
+        offset_pages: Some(0x7fff_ffff),
+    });
+    Facts {
+        node_name: "node".to_owned(),
+        mac: None,
+        golden_host: spec.golden_host.clone(),
+        session: String::new(),
+        server: String::new(),
+        firmware: Firmware::Uefi,
+        secure_boot: false,
+        sbat_level: Vec::new(),
+        known_partitions: KnownPartitions::default(),
+        keep_uuids: spec.keep_uuids,
+        disks: spec
+            .drives
+            .iter()
+            .map(|drive| disk(spec, &drive.name, drive.golden_table))
+            .collect(),
+        partitions: devices.iter().map(|map| map.clone.clone()).collect(),
+        bare: bare(spec, &devices),
+        devices,
+        known: spec.known.clone(),
+        swap_files: swap_files.collect(),
+        mounts,
+        boot: spec.boot.clone(),
+    }
+}
+
+fn disk(spec: &InstallSpec, drive: &str, table: ka_disk::table::TableKind) -> DiskFact {
+    DiskFact {
+        drive: drive.to_owned(),
+        path: drive_path(spec, drive),
+        table,
+        has_bios_partition: false,
+        esp: None,
+        active: None,
+    }
+}
+
+/// No golden node has a disk of this name, and few have a longer one.
+fn drive_path(spec: &InstallSpec, drive: &str) -> String {
+    let index = spec.drives.iter().position(|known| known.name == drive);
+    format!("/dev/nvme9n{}", index.unwrap_or_default() + 1)
+}
+
+fn devices(spec: &InstallSpec) -> Vec<DeviceMap> {
+    let of_filesystems = spec.filesystems.iter().zip(1..).map(|(fs, number)| {
+        let golden = spec.completed(fs.golden.clone().unwrap_or_default());
+        let kept = golden.uuid.clone().filter(|_| spec.keep_uuids);
+        let clone = CloneDevice {
+            uuid: fs
+                .uuid
+                .clone()
+                .or(kept)
+                .or_else(|| Some(made_up(fs.fstype, number))),
+            label: fs.label.clone(),
+            fstype: Some(fs.fstype.name().to_owned()),
+            ..partition(spec, &fs.place, golden.partuuid.as_deref())
+        };
+        let changed = fs.mounts.iter().filter(|mount| mount.options_changed);
+        DeviceMap {
+            golden,
+            clone,
+            options: changed
+                .map(|mount| (mount.path.clone(), mount.options.clone()))
+                .collect(),
+        }
+    });
+    let of_raw = spec.raw.iter().map(|raw| DeviceMap {
+        golden: raw.golden.clone(),
+        clone: CloneDevice {
+            uuid: raw.golden.uuid.clone(),
+            label: raw.golden.label.clone(),
+            ..partition(spec, &raw.place, raw.golden.partuuid.as_deref())
+        },
+        options: Vec::new(),
+    });
+    of_filesystems.chain(of_raw).collect()
+}
+
+fn partition(spec: &InstallSpec, place: &Place, golden: Option<&str>) -> CloneDevice {
+    let made_up = match golden {
+        Some(id) if spec.keep_uuids => id.to_owned(),
+        Some(id) if id.len() < 36 => format!("f0f0f0f0-{:02x}", place.partition),
+        _ => format!("f0f0f0f0-f0f0-4000-8000-{:012x}", place.partition),
+    };
+    CloneDevice {
+        path: partition_name(&drive_path(spec, &place.drive), place.partition),
+        partuuid: Some(made_up),
+        ..CloneDevice::default()
+    }
+}
+
+fn made_up(fstype: FsType, number: u32) -> String {
+    match fstype {
+        FsType::Vfat => format!("F0F0-{number:04X}"),
+        _ => format!("f0f0f0f0-0000-4000-8000-{number:012x}"),
+    }
+}
+
+/// Partitions of copied tables that nothing is put on.
+fn bare(spec: &InstallSpec, devices: &[DeviceMap]) -> Vec<DeviceMap> {
+    let places = spec.known.iter().filter_map(|known| {
+        let on = known.on.as_ref().filter(|on| on.partition > 0)?;
+        let drive = spec.drive(&on.drive)?;
+        matches!(drive.source, Source::AsIs(_)).then_some((known, on))
+    });
+    let maps = places.map(|(known, on)| DeviceMap {
+        golden: known.device.clone(),
+        clone: partition(spec, on, known.device.partuuid.as_deref()),
+        options: Vec::new(),
+    });
+    maps.filter(|map| !devices.iter().any(|other| other.clone.path == map.clone.path))
+        .collect()
+}
+
+fn mounts(spec: &InstallSpec, devices: &[DeviceMap]) -> Vec<MountFact> {
+    let of_each = spec.filesystems.iter().zip(devices);
+    of_each
+        .flat_map(|(fs, device)| {
+            fs.mounts.iter().map(move |mount| MountFact {
+                path: mount.path.clone(),
+                device: device.clone.clone(),
+                disk: drive_path(spec, &fs.place.drive),
+                partition: fs.place.partition,
+                fstype: fs.fstype.name().to_owned(),
+                is_new_type: fs.golden_fstype.is_some(),
+                subvol: mount.subvol.clone(),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "rehearsal_tests.rs"]
+mod tests;
