@@ -216,6 +216,11 @@ fn extlinux_must_have_left_its_second_stage_and_a_kernel_to_boot() {
     let mut without = files;
     without.0.remove("/boot/extlinux/ldlinux.sys");
     assert!(refusal(&without).contains("left no /boot/extlinux/ldlinux.sys"));
+    let mut on_btrfs = facts.clone();
+    for mount in &mut on_btrfs.mounts {
+        mount.fstype = "btrfs".to_owned();
+    }
+    others::check_extlinux(&without, &on_btrfs).unwrap();
 }
 
 #[test]
