@@ -80,6 +80,7 @@ impl Real {
         };
         let plan = (self.plan)();
         let room = Room::with_golden(self.name, &archive, &plan)?;
+        be_patient(room.golden.root())?;
         (self.install)(&room).context("giving the golden node its boot loader")?;
         let made = Made {
             real: self,
@@ -100,6 +101,15 @@ impl Real {
     }
 }
 
+/// Lets the golden system and its clones wait longer for their disks than the minute and a half after which systemd gives
+/// a boot up: an emulated machine on a busy one needs more.
+fn be_patient(root: &Path) -> Result<()> {
+    let dir = root.join("etc/systemd/system.conf.d");
+    fs::create_dir_all(&dir)?;
+    let text = "[Manager]\nDefaultTimeoutStartSec=900\nDefaultDeviceTimeoutSec=900\n";
+    Ok(fs::write(dir.join("lab.conf"), text)?)
+}
+
 /// A golden system that is ready to be cloned.
 struct Made<'a> {
     real: &'a Real,
@@ -110,11 +120,9 @@ struct Made<'a> {
 impl Made<'_> {
     fn on_this_machine(&self) -> Result<Outcome> {
         let (room, node) = (&self.room, self.real.node(&self.room)?);
-        let (server, client) = self.run_of_one(&node)?;
-        if client.code != Some(0) {
-            return Ok(Outcome::Failed(error_line(&client)));
+        if let Some(outcome) = self.run_of_one(&node)? {
+            return Ok(outcome);
         }
-        server.expect(0)?;
         node.disk.show_partitions()?;
         self.judge(&node.disk)?;
         if self.real.expected == Expected::Cloned {
@@ -127,16 +135,29 @@ impl Made<'_> {
         Ok(Outcome::Boots)
     }
 
-    /// A run with one node on a loop disk.
-    fn run_of_one(&self, node: &Node) -> Result<(Ended, Ended)> {
+    /// A run with one node on a loop disk; says what became of it when it is no clone.
+    fn run_of_one(&self, node: &Node) -> Result<Option<Outcome>> {
         let room = &self.room;
         let root = room.golden.root().display().to_string();
         let fixed = ["--root", &root, "-n", "1"];
         let server = room.lab.server(&[&fixed, self.real.args].concat())?;
+        let before = node.disk.fingerprint()?;
         let disk = format!("{}={}", room.golden.disk().name(), node.disk.checked()?.display());
         let args = ["--disk", &disk, "--name", self.real.name];
         let client = room.lab.client(1, &server, &args)?.wait()?;
-        Ok((server.run.wait()?, client))
+        match client.code {
+            Some(0) => server.run.wait()?.expect(0).map(|_| None),
+            // Before the first write.
+            Some(1) => {
+                ensure!(
+                    node.disk.fingerprint()? == before,
+                    "the disk was written: {}",
+                    client.all()
+                );
+                Ok(Some(Outcome::Refused(error_line(&client))))
+            }
+            _ => Ok(Some(Outcome::Failed(error_line(&client)))),
+        }
     }
 
     fn over_the_network(&self) -> Result<Outcome> {

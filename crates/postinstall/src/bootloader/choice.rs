@@ -198,8 +198,15 @@ fn esp(facts: &Facts) -> Result<String, PostError> {
 
 fn extlinux(facts: &Facts) -> Result<Install, PostError> {
     let disk = boot_disk(facts)?;
-    let boot = facts.mount_of("/boot").map(|mount| mount.partition);
-    if disk.active.is_none() || disk.active != boot {
+    let boot = facts.mount_of("/boot");
+    // Seen with SYSLINUX 6.04: it reads the top level only, whatever the default subvolume is ("Failed to load ldlinux.c32").
+    if let Some(subvolume) = boot.and_then(|mount| mount.subvol.as_deref().filter(|name| !name.is_empty())) {
+        return Err(PostError::Wrong(format!(
+            "EXTLINUX cannot read its files in a btrfs subvolume, and /boot is in the subvolume {subvolume}: give /boot a file \
+             system of its own in the desc file (-p), or install GRUB on the golden node and say -r grub"
+        )));
+    }
+    if disk.active.is_none() || disk.active != boot.map(|mount| mount.partition) {
         return Err(PostError::Wrong(format!(
             "EXTLINUX boots the active partition, and on {} that is not the one with /boot: add the word `boot` to its line \
              in the desc file (-p)",

@@ -194,6 +194,16 @@ fn extlinux_needs_the_active_partition_and_brings_its_boot_code() {
         ["extlinux --install /boot/extlinux"]
     );
     assert!(install.boot_code(&Texts::default()).is_err());
+    let mut in_subvolume = facts.clone();
+    for mount in &mut in_subvolume.mounts {
+        mount.fstype = "btrfs".to_owned();
+        mount.subvol = Some(String::new());
+    }
+    assert!(choose(&in_subvolume).is_ok(), "the top level can be read");
+    for mount in &mut in_subvolume.mounts {
+        mount.subvol = Some("@".to_owned());
+    }
+    assert!(refusal(&in_subvolume).contains("subvolume @"));
     facts.disks[0].active = Some(1);
     assert!(refusal(&facts).contains("active partition"));
 }

@@ -58,6 +58,11 @@ pub(super) fn xfs() -> Plan {
     on_mbr("xfs")
 }
 
+/// One btrfs without subvolumes, and swap, on an MBR.
+pub(super) fn btrfs() -> Plan {
+    on_mbr("btrfs")
+}
+
 /// An xfs with an ext4 `/boot` of its own.
 pub(super) fn xfs_with_boot() -> Plan {
     let volumes = vec![

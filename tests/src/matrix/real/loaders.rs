@@ -111,6 +111,11 @@ pub(super) fn grub_on_opensuse(room: &Room) -> Result<()> {
     snapshots(root, &["2", "3"])
 }
 
+/// EXTLINUX in the `/boot` of the root.
+pub(super) fn extlinux(room: &Room) -> Result<()> {
+    extlinux_with(room, "/boot/", "")
+}
+
 /// EXTLINUX on a `/boot` of its own.
 pub(super) fn extlinux_on_boot(room: &Room) -> Result<()> {
     extlinux_with(room, "/", "")

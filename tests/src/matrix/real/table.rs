@@ -55,7 +55,7 @@ const fn debian(suite: &'static str, packages: &'static [&'static str]) -> Archi
 }
 
 /// Systems that become clones on this machine.
-pub(super) const ON_BIOS: [Real; 11] = [
+pub(super) const ON_BIOS: [Real; 12] = [
     Real {
         name: "fast-debian12-ext4-grub",
         ..FAST
@@ -125,9 +125,20 @@ pub(super) const ON_BIOS: [Real; 11] = [
         system: DEBIAN_13,
         root: "btrfs, snapper's subvolumes",
         loader: "EXTLINUX",
+        expected: Expected::Refused(&["EXTLINUX", "subvolume @", "-r grub"]),
         archive: debian("trixie", &["initramfs-tools", "extlinux", "syslinux-common"]),
         plan: layouts::btrfs_of_snapper,
         install: loaders::extlinux_on_snapper,
+        ..BIOS
+    },
+    Real {
+        name: "debian13-btrfs-extlinux",
+        system: DEBIAN_13,
+        root: "btrfs, top level",
+        loader: "EXTLINUX",
+        archive: debian("trixie", &["initramfs-tools", "extlinux", "syslinux-common"]),
+        plan: layouts::btrfs,
+        install: loaders::extlinux,
         ..BIOS
     },
     Real {
