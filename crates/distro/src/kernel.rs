@@ -48,6 +48,12 @@ pub fn images(release: &str, names: Names<'_>) -> Vec<String> {
     found
 }
 
+/// Whether the name in `/boot` is that of the image of this package: `vmlinuz-linux-lts` of Arch's `linux-lts`.
+#[must_use]
+pub fn is_image_of_package(name: &str, package: &str) -> bool {
+    is_image_of_flavour(name, package)
+}
+
 /// Whether the name in `/boot` is that of any kernel, of whatever release.
 #[must_use]
 pub fn is_image(name: &str) -> bool {

@@ -58,6 +58,11 @@ pub fn check(files: &dyn Files, boot: &BootSpec) -> Result<Vec<String>, PostErro
     if boot.loader.as_deref() == Some("none") {
         return Ok(Vec::new());
     }
+    if let Some(why) = made_from_a_store(files) {
+        return Err(PostError::Wrong(format!(
+            "a clone of this golden node could not boot: {why}. -r none clones it all the same, without a boot loader"
+        )));
+    }
     let loader = boot.golden.loader;
     if loader.is_none() && boot.loader.is_none() {
         return Err(PostError::Wrong(format!(
@@ -268,6 +273,24 @@ fn sbat(files: &dyn Files, esp: &str, program: &Program) -> Vec<SbatImage> {
     images.collect()
 }
 
+/// Systems whose boot menu, initramfs and fstab come out of a store that nothing but their own tool may write: with the names
+/// of the golden disks in them, and out of KA's reach.
+fn made_from_a_store(files: &dyn Files) -> Option<String> {
+    let (system, tool) = if files.exists("/etc/NIXOS") {
+        ("NixOS", "nixos-install")
+    } else if files.kind("/gnu/store").is_some() {
+        ("Guix System", "guix system init")
+    } else if files.kind("/ostree/repo").is_some() || files.kind("/sysroot/ostree/repo").is_some() {
+        ("an image-based system (ostree: Silverblue, CoreOS, bootc)", "its installer")
+    } else {
+        return None;
+    };
+    Some(format!(
+        "it is {system}, whose boot menu, initramfs and fstab are made from a store that names the golden disks: make a clone \
+         with {tool}, or copy the disk raw (-D)"
+    ))
+}
+
 /// What there is instead of a boot loader that is known.
 fn why_no_loader(files: &dyn Files) -> String {
     if let Some(why) = boot_not_mounted(files) {
@@ -363,7 +386,15 @@ fn kernels_without_modules(files: &dyn Files) -> Vec<String> {
         .iter()
         .flat_map(|release| kernel::images(release, &|dir| files.names(dir)))
         .collect();
+    // Arch names images for the package, which the modules' directory tells.
+    let packages: Vec<String> = releases
+        .iter()
+        .filter_map(|release| text(files, &format!("/lib/modules/{release}/pkgbase")).ok().flatten())
+        .map(|package| package.trim().to_owned())
+        .collect();
+    let is_packaged = |name: &str| packages.iter().any(|package| kernel::is_image_of_package(name, package));
     let names = files.names("/boot").into_iter();
+    let names = names.filter(|name| !is_packaged(name));
     let images =
         names.filter(|name| name.contains('-') && kernel::is_image(name) && !name.contains("rescue"));
     images

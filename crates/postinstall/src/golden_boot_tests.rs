@@ -229,3 +229,47 @@ fn a_kernel_built_without_modules_is_whole_and_one_that_lost_them_is_named() {
         "{notes:?}"
     );
 }
+
+#[test]
+fn systems_out_of_a_store_are_refused_whatever_loader_they_have() {
+    let whole = Texts::new(&KERNEL)
+        .with("/usr/sbin/grub-install", "")
+        .with("/usr/sbin/grub-mkconfig", "")
+        .with("/boot/grub/grub.cfg", "linux /vmlinuz\n");
+    let refusal = |files: &Texts, option: Option<&str>| {
+        let error = check(files, &spec(look(files), option)).err();
+        error.map(|error| error.to_string()).unwrap_or_default()
+    };
+    assert_eq!(refusal(&whole, None), "");
+    for (file, name) in [
+        ("/etc/NIXOS", "NixOS"),
+        ("/gnu/store/x", "Guix System"),
+        ("/ostree/repo/config", "ostree"),
+        ("/sysroot/ostree/repo/config", "ostree"),
+    ] {
+        let files = whole.clone().with(file, "");
+        for option in [None, Some("grub")] {
+            let error = refusal(&files, option);
+            assert!(error.contains(name) && error.contains("-r none"), "{file}: {error}");
+        }
+        assert_eq!(refusal(&files, Some("none")), "", "{file}");
+    }
+}
+
+#[test]
+fn an_image_named_for_its_package_is_no_kernel_without_modules() {
+    let arch = Texts::new(&[
+        ("/boot/vmlinuz-linux-lts", ""),
+        ("/lib/modules/6.6.63-1-lts/modules.dep", ""),
+        ("/lib/modules/6.6.63-1-lts/vmlinuz", ""),
+        ("/lib/modules/6.6.63-1-lts/pkgbase", "linux-lts\n"),
+        ("/boot/grub/grub.cfg", "linux /vmlinuz-linux-lts\n"),
+        ("/usr/bin/grub-install", ""),
+        ("/usr/bin/grub-mkconfig", ""),
+    ]);
+    let notes = |files: &Texts| check(files, &spec(look(files), None)).unwrap();
+    assert_eq!(notes(&arch), [""; 0]);
+    // One whose modules are gone is still told.
+    let two = arch.with("/boot/vmlinuz-linux-zen", "");
+    assert!(notes(&two)[0].starts_with("/boot/vmlinuz-linux-zen has no modules"), "{:?}", notes(&two));
+}

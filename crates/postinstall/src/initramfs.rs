@@ -12,6 +12,7 @@ use crate::configured;
 use crate::facts::Facts;
 use crate::files::{Files, Kind, has_program, text, text_or_empty};
 use crate::modprobe::Needed;
+use crate::names;
 use crate::plan::{Action, Plan, PostError};
 
 /// One kernel's initramfs takes 20 seconds on a fast disk and many minutes in an emulated machine.
@@ -31,6 +32,8 @@ pub enum Tool {
     Dracut,
     /// Arch's mkinitcpio.
     Mkinitcpio,
+    /// Alpine's mkinitfs.
+    Mkinitfs,
     /// Red Hat's old mkinitrd, and scripts of that name with its options.
     Mkinitrd,
 }
@@ -46,9 +49,12 @@ impl Tool {
             ("update-initramfs", Self::InitramfsTools),
             ("dracut", Self::Dracut),
             ("mkinitcpio", Self::Mkinitcpio),
+            ("mkinitfs", Self::Mkinitfs),
             ("mkinitrd", Self::Mkinitrd),
         ]
         .into_iter()
+        // Slackware's mkinitrd has nothing but the name in common with Red Hat's.
+        .filter(|(name, _)| *name != "mkinitrd" || !files.exists("/etc/slackware-version"))
         .find(|(name, _)| has_program(files, name))
         .map(|(_, tool)| tool)
     }
@@ -93,10 +99,14 @@ pub fn plan(files: &dyn Files, facts: &Facts, needed: &Needed) -> Result<Plan, P
         return Ok(plan);
     }
     let Some(tool) = Tool::of(files) else {
-        plan.warnings.push(
-            "no update-initramfs, dracut, mkinitcpio or mkinitrd: the initramfs stays the golden node's"
-                .to_owned(),
-        );
+        // A kernel with everything built in needs none.
+        if names::has_initramfs(files) {
+            plan.warnings.push(
+                "no update-initramfs, dracut, mkinitcpio, mkinitfs or Red Hat's mkinitrd: the initramfs stays the golden \
+                 node's"
+                    .to_owned(),
+            );
+        }
         return Ok(plan);
     };
     let (modules, options) = wanted(needed, &facts.boot.initrd_options);
@@ -104,6 +114,7 @@ pub fn plan(files: &dyn Files, facts: &Facts, needed: &Needed) -> Result<Plan, P
         Tool::InitramfsTools => initramfs_tools(&mut plan, files, &releases, &modules, &options)?,
         Tool::Dracut => dracut(&mut plan, files, &releases, &modules, &options),
         Tool::Mkinitcpio => mkinitcpio(&mut plan, files, &releases, &modules, &options)?,
+        Tool::Mkinitfs => mkinitfs(&mut plan, files, &releases, &modules, &options)?,
         Tool::Mkinitrd => mkinitrd(&mut plan, files, &releases, &modules, &options),
     }
     if tool != Tool::Mkinitcpio {
@@ -322,6 +333,67 @@ fn mkinitcpio(
         }
     }
     Ok(())
+}
+
+/// Alpine's tool takes features, lists of modules' paths: ours is one more of them (mkinitfs(1)). Its image has no name of its
+/// own but the flavour's.
+fn mkinitfs(
+    plan: &mut Plan,
+    files: &dyn Files,
+    releases: &[String],
+    modules: &[String],
+    options: &[String],
+) -> Result<(), PostError> {
+    const CONFIG: &str = "/etc/mkinitfs/mkinitfs.conf";
+    const FEATURE: &str = "ka-hardware";
+    let mut paths: Vec<String> = Vec::new();
+    for release in releases {
+        let index = text_or_empty(files, &format!("/lib/modules/{release}/modules.dep"))?;
+        paths.extend(modules.iter().filter_map(|module| module_glob(&index, module)));
+    }
+    paths.sort();
+    paths.dedup();
+    let old = text_or_empty(files, CONFIG)?;
+    // The shell reads the file: the last line adds to whatever is before it.
+    let addition = match paths.is_empty() {
+        true => Vec::new(),
+        false => vec![format!("features=\"$features {FEATURE}\"")],
+    };
+    let new = with_lines(&old, &addition);
+    if new != old {
+        plan.write(CONFIG, new, vec![modules.join(" ")]);
+    }
+    if !paths.is_empty() {
+        let list = format!("/etc/mkinitfs/features.d/{FEATURE}.modules");
+        plan.write(list, format!("{}\n", paths.join("\n")), vec![modules.join(" ")]);
+    }
+    for release in releases {
+        let flavour = kernel::flavour_initramfs(release).filter(|image| files.exists(image));
+        let images = match flavour {
+            Some(image) => Images {
+                built: vec![image],
+                copies: boot_entries::images(files, release),
+            },
+            None => images(files, release, &format!("/boot/initramfs-{release}")),
+        };
+        build(plan, release, &images, |plan, image| {
+            run(plan, release, &["mkinitfs", "-o", image, release], options);
+        });
+    }
+    Ok(())
+}
+
+/// The path of a module below its release's directory, whatever it is compressed with: `kernel/fs/ext4/ext4.ko*`. Files are
+/// named with hyphens or underscores, which mean the same (modprobe(8)).
+fn module_glob(index: &str, module: &str) -> Option<String> {
+    let plain = |name: &str| name.replace('-', "_");
+    let paths = index.lines().filter_map(|line| line.split(':').next());
+    let mut stems = paths.filter_map(|path| path.split_once(".ko").map(|(stem, _)| stem));
+    let stem = stems.find(|stem| {
+        let name = stem.rsplit('/').next().unwrap_or_default();
+        plain(name) == plain(module)
+    })?;
+    Some(format!("{stem}.ko*"))
 }
 
 /// Files of their own may set the list anew, and are read after the main one: ours is the last of them.

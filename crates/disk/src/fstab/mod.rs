@@ -11,6 +11,22 @@ use ka_host::mountinfo::unescape;
 
 pub use name::{Tag, TaggedName};
 
+/// Names of devices that come and go, or are made from nothing at boot: drives for discs, sticks by the name that mdev gives
+/// them, memory.
+const NO_DISKS: [&str; 13] = [
+    "sr", "scd", "cdrom", "cdrw", "dvd", "dvdrw", "fd", "floppy", "usbdisk", "zram", "ram", "shm", "loop",
+];
+
+/// Whether the device is one of those that come and go: no disk of the system's own.
+#[must_use]
+pub fn comes_and_goes(spec: &str) -> bool {
+    let name = spec.strip_prefix("/dev/").unwrap_or_default();
+    NO_DISKS.iter().any(|known| {
+        name.strip_prefix(known)
+            .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_lowercase()))
+    })
+}
+
 /// A line that mounts something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FstabEntry {

@@ -12,7 +12,7 @@ use super::{BootCodeSource, SurveyError};
 use crate::desc::Desc;
 use crate::layout::Source;
 use crate::spec::{DriveSpec, InstallSpec, partition_name};
-use crate::table::TableKind;
+use crate::table::{KnownType, PartType, TableKind};
 
 /// The part of a master boot record before the disk signature and the table.
 const BOOT_CODE_BYTES: usize = 446;
@@ -119,7 +119,7 @@ fn as_it_is(
     for partition in table
         .partitions
         .iter()
-        .filter(|partition| !partition.kind.is_extended())
+        .filter(|partition| !partition.kind.is_extended() && !holds_boot_code(partition.kind))
     {
         if !placer.is_taken(name, partition.number) {
             let partition_name = partition_name(name, partition.number);
@@ -136,6 +136,16 @@ fn as_it_is(
         golden_bytes: drive.bytes,
         golden_sector_size: drive.sector_size,
         boot_code: None,
+    })
+}
+
+/// What a boot loader's own tool fills: no line of fstab names it.
+fn holds_boot_code(kind: PartType) -> bool {
+    let kinds = [KnownType::Bios, KnownType::Prep];
+    kinds.into_iter().any(|known| match kind {
+        PartType::Named(kind) => kind == known,
+        PartType::Gpt(guid) => guid == known.guid(),
+        PartType::Mbr(byte) => Some(byte) == known.mbr_byte(),
     })
 }
 

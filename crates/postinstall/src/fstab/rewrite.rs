@@ -28,10 +28,6 @@ enum Fate<'a> {
     Out(String),
 }
 
-/// Devices that come and go, or are made from nothing at boot: no disk of the golden node's.
-const NO_DISKS: [&str; 12] = [
-    "sr", "scd", "cdrom", "cdrw", "dvd", "dvdrw", "fd", "floppy", "zram", "ram", "shm", "loop",
-];
 /// What lies below these is made at boot.
 const MADE_AT_BOOT: [&str; 6] = ["/run", "/tmp", "/proc", "/sys", "/dev", "/var/run"];
 
@@ -137,13 +133,7 @@ fn has_strange_subvolume(entry: &FstabEntry, names: &Names<'_>) -> bool {
 
 /// A node of udev's own making (`SYMLINK+=`): made for a disk that a rule knows.
 fn is_strange_node(spec: &str) -> bool {
-    let Some(name) = spec.strip_prefix("/dev/") else {
-        return false;
-    };
-    !NO_DISKS.iter().any(|known| {
-        name.strip_prefix(known)
-            .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_lowercase()))
-    })
+    spec.starts_with("/dev/") && !fstab::comes_and_goes(spec)
 }
 
 /// The clone has a file system for this very mount point, whatever the line calls it.

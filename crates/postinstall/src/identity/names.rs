@@ -5,7 +5,7 @@
 
 use super::editor::Editor;
 use crate::facts::Facts;
-use crate::files::text;
+use crate::files::{Files, text};
 use crate::plan::{Plan, PostError};
 
 const HOSTNAME: &str = "/etc/hostname";
@@ -40,7 +40,7 @@ const VARIABLES: [(&str, &str); 4] = [
 ];
 
 /// Settings whose value is the golden name, or a list with it: file or directory, how the file's name ends, keys.
-const SETTINGS: [(&str, &str, &[&str]); 21] = [
+const SETTINGS: [(&str, &str, &[&str]); 22] = [
     ("/etc/mailname", "", &[""]),
     ("/etc/salt/minion_id", "", &[""]),
     ("/etc/machine-info", "", &["PRETTY_HOSTNAME"]),
@@ -92,6 +92,17 @@ const SETTINGS: [(&str, &str, &[&str]); 21] = [
         &["dhcp-hostname", "dhcp-fqdn"],
     ),
     ("/etc/systemd/network", "", &["Hostname"]),
+    // Slackware.
+    (
+        "/etc/rc.d/rc.inet1.conf",
+        "",
+        &[
+            "DHCP_HOSTNAME[0]",
+            "DHCP_HOSTNAME[1]",
+            "DHCP_HOSTNAME[2]",
+            "DHCP_HOSTNAME[3]",
+        ],
+    ),
 ];
 
 /// The golden name and the clone's.
@@ -102,8 +113,7 @@ struct Names {
 }
 
 pub(super) fn plan(plan: &mut Plan, editor: &mut Editor<'_>, facts: &Facts) -> Result<(), PostError> {
-    let written = text(editor.files(), HOSTNAME).map_err(PostError::reading(HOSTNAME))?;
-    let golden = written.as_deref().and_then(first_name).map(ToOwned::to_owned);
+    let golden = written(editor.files())?;
     let names = Names::of(
         &golden.unwrap_or_else(|| facts.golden_host.clone()),
         &facts.node_name,
@@ -139,6 +149,28 @@ pub(super) fn plan(plan: &mut Plan, editor: &mut Editor<'_>, facts: &Facts) -> R
         }
     }
     samba(plan, editor, &names)
+}
+
+/// The golden name as its system has it at boot: in a file of its own, else in a variable.
+fn written(files: &dyn Files) -> Result<Option<String>, PostError> {
+    for path in WHOLE {
+        let text = text(files, path).map_err(PostError::reading(path))?;
+        if let Some(name) = text.as_deref().and_then(first_name) {
+            return Ok(Some(name.to_owned()));
+        }
+    }
+    for (path, variable) in VARIABLES {
+        let text = text(files, path).map_err(PostError::reading(path))?.unwrap_or_default();
+        let values = text.lines().filter_map(|line| line.split_once('='));
+        let mut values = values.filter(|(key, _)| key.trim() == variable).map(|(_, value)| value);
+        if let Some(name) = values.next_back().map(|value| value.trim().trim_matches(['"', '\'']))
+            && !name.is_empty()
+            && !name.contains(['$', '`', ' '])
+        {
+            return Ok(Some(name.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 impl Names {
@@ -366,6 +398,34 @@ mod tests {
             changed(HOSTS, old, "golden\n"),
             "127.0.0.1 localhost\n127.0.1.1\tn7.example.org n7 # golden here\n::1 localhost n7\n\
              10.0.0.5 golden.example.org golden\n# golden\n127.0.0.9 goldenrod my-golden a.golden\n"
+        );
+    }
+
+    #[test]
+    fn the_golden_name_is_found_where_systems_without_etc_hostname_have_it() {
+        for (path, text) in [
+            ("/etc/HOSTNAME", "golden.example.org\n"),
+            ("/etc/conf.d/hostname", "# mine\nhostname=\"golden.example.org\"\n"),
+            ("/etc/sysconfig/network", "NETWORKING=yes\nHOSTNAME=golden.example.org\n"),
+        ] {
+            let hosts = "127.0.0.1\tgolden.example.org golden\n";
+            let files = Texts::new(&[(path, text), (HOSTS, hosts)]);
+            let mut planned = Plan::default();
+            let mut editor = Editor::new(&files, &planned);
+            let facts = Facts {
+                golden_host: "servers-own".to_owned(),
+                ..facts()
+            };
+            plan(&mut planned, &mut editor, &facts).unwrap();
+            let own = editor.text(path).unwrap().unwrap();
+            assert!(own.contains("n7.example.org") && !own.contains("golden"), "{path}: {own}");
+            let hosts = editor.text(HOSTS).unwrap().unwrap();
+            assert!(hosts.starts_with("127.0.0.1\tn7.example.org n7\n"), "{path}: {hosts}");
+        }
+        let inet = "DHCP_HOSTNAME[0]=\"golden\"\nUSE_DHCP[0]=\"yes\"\n";
+        assert_eq!(
+            changed("/etc/rc.d/rc.inet1.conf", inet, "golden\n"),
+            "DHCP_HOSTNAME[0]=\"n7\"\nUSE_DHCP[0]=\"yes\"\n"
         );
     }
 

@@ -194,7 +194,8 @@ pub(crate) enum Manner {
     AtInstall,
 }
 
-fn has_initramfs(files: &dyn Files) -> bool {
+/// Whether kernels are started with an initramfs here.
+pub(crate) fn has_initramfs(files: &dyn Files) -> bool {
     let is_image = |name: &String| {
         ["initrd", "initramfs", "booster"]
             .iter()

@@ -76,7 +76,7 @@ const DIRECTORIES: [(&str, &str); 18] = [
 ];
 
 /// Files that hold names, but no command line of the kernel's.
-const OTHER_FILES: [&str; 25] = [
+const OTHER_FILES: [&str; 30] = [
     "/etc/fstab.sys",
     "/etc/mtab",
     "/etc/auto.master",
@@ -102,10 +102,15 @@ const OTHER_FILES: [&str; 25] = [
     "/etc/security/pam_mount.conf.xml",
     "/etc/exports",
     "/etc/laptop-mode/laptop-mode.conf",
+    "/etc/rc.d/boot.local",
+    "/etc/systemd/zram-generator.conf",
+    "/etc/tlp.conf",
+    "/etc/btrbk/btrbk.conf",
+    "/etc/collectd.conf",
 ];
 
 /// Directories of such files, with the ending that counts.
-const OTHER_DIRECTORIES: [(&str, &str); 24] = [
+const OTHER_DIRECTORIES: [(&str, &str); 26] = [
     ("/etc/fstab.d", ""),
     ("/etc/auto.master.d", ""),
     ("/etc/autofs", ""),
@@ -130,6 +135,8 @@ const OTHER_DIRECTORIES: [(&str, &str); 24] = [
     ("/etc/udisks2", ".conf"),
     ("/etc/udev/rules.d", ".rules"),
     ("/etc/tmpfiles.d", ".conf"),
+    ("/etc/systemd/zram-generator.conf.d", ".conf"),
+    ("/etc/tlp.d", ".conf"),
 ];
 
 /// What programs remember of disks, and find out anew.

@@ -9,7 +9,7 @@ use ka_host::HostError;
 use ka_host::mountinfo::{self, MountInfo};
 
 use super::{Finder, FoundMount, is_boot_place};
-use crate::fstab::{FstabEntry, TaggedName};
+use crate::fstab::{self, FstabEntry, TaggedName};
 use crate::golden::classify::{LineKind, classify, is_optional};
 use crate::golden::device::{BlockDevice, Named};
 use crate::golden::{SurveyError, features, usage};
@@ -77,6 +77,9 @@ impl Finder<'_> {
             let way_out = format!("mount it, or say with -x {path} that the clone has none");
             let problem = format!("{path} ({spec}) is not mounted, and no clone boots without it: {way_out}");
             return Err(self.error(entry, problem));
+        }
+        if is_optional(entry) && fstab::comes_and_goes(&entry.spec) {
+            return Ok(());
         }
         if is_optional(entry) {
             notes.push(format!(

@@ -42,6 +42,9 @@ impl Finder<'_> {
         entry: &FstabEntry,
         found: &mut Found,
     ) -> Result<Option<FoundSwap>, SurveyError> {
+        if self.has_random_key(&entry.spec) {
+            return Ok(None);
+        }
         if self.is_plain {
             // What this machine has by that name is nothing of the golden system's.
             let (golden, on) = named_device(&entry.spec);
@@ -66,6 +69,24 @@ impl Finder<'_> {
         let what = "is not there, and its line of fstab means nothing in the clone";
         found.notes.push(format!("the swap area {} {what}", entry.spec));
         Ok(None)
+    }
+
+    /// A swap area that is made anew at each boot, on a partition that crypttab names: the clone makes its own.
+    fn has_random_key(&self, spec: &str) -> bool {
+        let Some(name) = spec.strip_prefix("/dev/mapper/") else {
+            return false;
+        };
+        let read = |path: &str| fs::read(self.below_root(path)).unwrap_or_default();
+        let crypttab = read("/etc/crypttab");
+        let crypttab = String::from_utf8_lossy(&crypttab);
+        let mut lines = crypttab.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let is_swap = |options: &&str| options.split(',').any(|option| option == "swap");
+        let made = lines.any(|fields| fields.first() == Some(&name) && fields.get(3).is_some_and(is_swap));
+        // OpenRC.
+        let dmcrypt = read("/etc/conf.d/dmcrypt");
+        let dmcrypt = String::from_utf8_lossy(&dmcrypt);
+        let mut lines = dmcrypt.lines().filter_map(|line| line.trim().strip_prefix("swap="));
+        made || lines.any(|value| value.trim().trim_matches(['"', '\'']) == name)
     }
 
     /// What is swapped to now and no line of fstab names: by a unit, by the partition's type, by hand. Of another root only
