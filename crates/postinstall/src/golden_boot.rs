@@ -281,7 +281,10 @@ fn made_from_a_store(files: &dyn Files) -> Option<String> {
     } else if files.kind("/gnu/store").is_some() {
         ("Guix System", "guix system init")
     } else if files.kind("/ostree/repo").is_some() || files.kind("/sysroot/ostree/repo").is_some() {
-        ("an image-based system (ostree: Silverblue, CoreOS, bootc)", "its installer")
+        (
+            "an image-based system (ostree: Silverblue, CoreOS, bootc)",
+            "its installer",
+        )
     } else {
         return None;
     };
@@ -389,10 +392,18 @@ fn kernels_without_modules(files: &dyn Files) -> Vec<String> {
     // Arch names images for the package, which the modules' directory tells.
     let packages: Vec<String> = releases
         .iter()
-        .filter_map(|release| text(files, &format!("/lib/modules/{release}/pkgbase")).ok().flatten())
+        .filter_map(|release| {
+            text(files, &format!("/lib/modules/{release}/pkgbase"))
+                .ok()
+                .flatten()
+        })
         .map(|package| package.trim().to_owned())
         .collect();
-    let is_packaged = |name: &str| packages.iter().any(|package| kernel::is_image_of_package(name, package));
+    let is_packaged = |name: &str| {
+        packages
+            .iter()
+            .any(|package| kernel::is_image_of_package(name, package))
+    };
     let names = files.names("/boot").into_iter();
     let names = names.filter(|name| !is_packaged(name));
     let images =

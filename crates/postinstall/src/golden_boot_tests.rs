@@ -250,7 +250,10 @@ fn systems_out_of_a_store_are_refused_whatever_loader_they_have() {
         let files = whole.clone().with(file, "");
         for option in [None, Some("grub")] {
             let error = refusal(&files, option);
-            assert!(error.contains(name) && error.contains("-r none"), "{file}: {error}");
+            assert!(
+                error.contains(name) && error.contains("-r none"),
+                "{file}: {error}"
+            );
         }
         assert_eq!(refusal(&files, Some("none")), "", "{file}");
     }
@@ -271,5 +274,9 @@ fn an_image_named_for_its_package_is_no_kernel_without_modules() {
     assert_eq!(notes(&arch), [""; 0]);
     // One whose modules are gone is still told.
     let two = arch.with("/boot/vmlinuz-linux-zen", "");
-    assert!(notes(&two)[0].starts_with("/boot/vmlinuz-linux-zen has no modules"), "{:?}", notes(&two));
+    assert!(
+        notes(&two)[0].starts_with("/boot/vmlinuz-linux-zen has no modules"),
+        "{:?}",
+        notes(&two)
+    );
 }

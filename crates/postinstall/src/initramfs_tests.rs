@@ -270,19 +270,24 @@ fn alpines_images_get_a_feature_with_this_hardwares_modules_and_keep_their_names
         ("/etc/mkinitfs/mkinitfs.conf", "features=\"base ext4\""),
     ]);
     let made = plan(&files, &facts(), &needed()).unwrap();
-    assert_eq!(
-        commands(&made),
-        ["mkinitfs -o /boot/initramfs-lts 6.6.58-0-lts"]
-    );
+    assert_eq!(commands(&made), ["mkinitfs -o /boot/initramfs-lts 6.6.58-0-lts"]);
     assert_eq!(
         written(&made, "/etc/mkinitfs/features.d/ka-hardware.modules"),
         "kernel/drivers/ata/ahci.ko*\nkernel/drivers/ata/libata.ko*\n"
     );
     let config = written(&made, "/etc/mkinitfs/mkinitfs.conf");
     assert!(config.contains("features=\"base ext4\"\n"), "{config}");
-    assert!(config.contains("\nfeatures=\"$features ka-hardware\"\n"), "{config}");
+    assert!(
+        config.contains("\nfeatures=\"$features ka-hardware\"\n"),
+        "{config}"
+    );
     // A second run has one such line, and none where nothing is needed.
-    let again = plan(&files.with("/etc/mkinitfs/mkinitfs.conf", &config), &facts(), &Needed::default()).unwrap();
+    let again = plan(
+        &files.with("/etc/mkinitfs/mkinitfs.conf", &config),
+        &facts(),
+        &Needed::default(),
+    )
+    .unwrap();
     assert_eq!(
         written(&again, "/etc/mkinitfs/mkinitfs.conf"),
         "features=\"base ext4\"\n"
@@ -299,8 +304,16 @@ fn slackwares_mkinitrd_is_not_called_and_a_missing_tool_is_told_only_where_there
         ("/sbin/mkinitrd", ""),
     ]);
     let huge = plan(&slackware, &facts(), &needed()).unwrap();
-    assert!(huge.is_empty() && huge.warnings.is_empty(), "{huge} {:?}", huge.warnings);
+    assert!(
+        huge.is_empty() && huge.warnings.is_empty(),
+        "{huge} {:?}",
+        huge.warnings
+    );
     let generic = plan(&slackware.with("/boot/initrd.gz", ""), &facts(), &needed()).unwrap();
     assert!(generic.is_empty(), "{generic}");
-    assert!(generic.warnings[0].contains("stays the golden node's"), "{:?}", generic.warnings);
+    assert!(
+        generic.warnings[0].contains("stays the golden node's"),
+        "{:?}",
+        generic.warnings
+    );
 }

@@ -160,10 +160,16 @@ fn written(files: &dyn Files) -> Result<Option<String>, PostError> {
         }
     }
     for (path, variable) in VARIABLES {
-        let text = text(files, path).map_err(PostError::reading(path))?.unwrap_or_default();
+        let text = text(files, path)
+            .map_err(PostError::reading(path))?
+            .unwrap_or_default();
         let values = text.lines().filter_map(|line| line.split_once('='));
-        let mut values = values.filter(|(key, _)| key.trim() == variable).map(|(_, value)| value);
-        if let Some(name) = values.next_back().map(|value| value.trim().trim_matches(['"', '\'']))
+        let mut values = values
+            .filter(|(key, _)| key.trim() == variable)
+            .map(|(_, value)| value);
+        if let Some(name) = values
+            .next_back()
+            .map(|value| value.trim().trim_matches(['"', '\'']))
             && !name.is_empty()
             && !name.contains(['$', '`', ' '])
         {
@@ -405,8 +411,14 @@ mod tests {
     fn the_golden_name_is_found_where_systems_without_etc_hostname_have_it() {
         for (path, text) in [
             ("/etc/HOSTNAME", "golden.example.org\n"),
-            ("/etc/conf.d/hostname", "# mine\nhostname=\"golden.example.org\"\n"),
-            ("/etc/sysconfig/network", "NETWORKING=yes\nHOSTNAME=golden.example.org\n"),
+            (
+                "/etc/conf.d/hostname",
+                "# mine\nhostname=\"golden.example.org\"\n",
+            ),
+            (
+                "/etc/sysconfig/network",
+                "NETWORKING=yes\nHOSTNAME=golden.example.org\n",
+            ),
         ] {
             let hosts = "127.0.0.1\tgolden.example.org golden\n";
             let files = Texts::new(&[(path, text), (HOSTS, hosts)]);
@@ -418,9 +430,15 @@ mod tests {
             };
             plan(&mut planned, &mut editor, &facts).unwrap();
             let own = editor.text(path).unwrap().unwrap();
-            assert!(own.contains("n7.example.org") && !own.contains("golden"), "{path}: {own}");
+            assert!(
+                own.contains("n7.example.org") && !own.contains("golden"),
+                "{path}: {own}"
+            );
             let hosts = editor.text(HOSTS).unwrap().unwrap();
-            assert!(hosts.starts_with("127.0.0.1\tn7.example.org n7\n"), "{path}: {hosts}");
+            assert!(
+                hosts.starts_with("127.0.0.1\tn7.example.org n7\n"),
+                "{path}: {hosts}"
+            );
         }
         let inet = "DHCP_HOSTNAME[0]=\"golden\"\nUSE_DHCP[0]=\"yes\"\n";
         assert_eq!(

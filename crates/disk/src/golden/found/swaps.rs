@@ -79,13 +79,17 @@ impl Finder<'_> {
         let read = |path: &str| fs::read(self.below_root(path)).unwrap_or_default();
         let crypttab = read("/etc/crypttab");
         let crypttab = String::from_utf8_lossy(&crypttab);
-        let mut lines = crypttab.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let mut lines = crypttab
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
         let is_swap = |options: &&str| options.split(',').any(|option| option == "swap");
         let made = lines.any(|fields| fields.first() == Some(&name) && fields.get(3).is_some_and(is_swap));
         // OpenRC.
         let dmcrypt = read("/etc/conf.d/dmcrypt");
         let dmcrypt = String::from_utf8_lossy(&dmcrypt);
-        let mut lines = dmcrypt.lines().filter_map(|line| line.trim().strip_prefix("swap="));
+        let mut lines = dmcrypt
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("swap="));
         made || lines.any(|value| value.trim().trim_matches(['"', '\'']) == name)
     }
 
