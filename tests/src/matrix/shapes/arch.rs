@@ -12,7 +12,10 @@ const MKINITCPIO_CONF: &str = "MODULES=()\nBINARIES=()\nFILES=()\nHOOKS=(base ud
 
 fn kernel(shape: Shape) -> Shape {
     shape
-        .file("etc/os-release", "NAME=\"Arch Linux\"\nID=arch\nBUILD_ID=rolling\n")
+        .file(
+            "etc/os-release",
+            "NAME=\"Arch Linux\"\nID=arch\nBUILD_ID=rolling\n",
+        )
         .file("boot/vmlinuz-linux", "kernel")
         .file("boot/initramfs-linux.img", "golden")
         .file("boot/initramfs-linux-fallback.img", "golden")
@@ -21,9 +24,15 @@ fn kernel(shape: Shape) -> Shape {
         .modules("6.12.1-arch1-1")
         .file("etc/mkinitcpio.d/linux.preset", PRESET)
         .file("etc/mkinitcpio.conf", MKINITCPIO_CONF)
-        .holds("etc/mkinitcpio.conf", &[MKINITCPIO_CONF, "\nMODULES=(${MODULES[@]} "])
+        .holds(
+            "etc/mkinitcpio.conf",
+            &[MKINITCPIO_CONF, "\nMODULES=(${MODULES[@]} "],
+        )
         .program("usr/bin/mkinitcpio", tools::MKINITCPIO)
-        .holds("boot/initramfs-linux.img", &["mkinitcpio's image", "MODULES=(${MODULES[@]} "])
+        .holds(
+            "boot/initramfs-linux.img",
+            &["mkinitcpio's image", "MODULES=(${MODULES[@]} "],
+        )
         .holds("boot/initramfs-linux-fallback.img", &["mkinitcpio's image"])
         .file("etc/hostname", "{{host}}\n")
 }
@@ -45,6 +54,8 @@ fn grub() -> Shape {
         )
         .holds("etc/fstab", &["\nUUID={{root.uuid}}\t/         \text4      \trw,relatime\t0 1\n", "\nUUID={{swap.uuid}}\tnone      \tswap      \tdefaults  \t0 0\n/dev/mapper/swap none swap"])
         .file("etc/crypttab", "# <name>       <device>         <password>              <options>\nswap      LABEL=cryptswap    /dev/urandom    swap,offset=2048,cipher=aes-xts-plain64,size=512\n")
+        // Nothing has this label in the clone: the partition is left as it is for the first boot to fill.
+        .becomes("etc/crypttab", "# <name>       <device>         <password>              <options>\nswap      PARTUUID={{plain.partuuid}}    /dev/urandom    swap,offset=2048,cipher=aes-xts-plain64,size=512\n")
         .file(
             "etc/default/grub",
             "GRUB_DEFAULT=0\nGRUB_CMDLINE_LINUX_DEFAULT=\"loglevel=3 quiet resume=PARTUUID={{swap.PARTUUID}}\"\n\

@@ -128,7 +128,10 @@ impl Shape {
     fn modules(mut self, release: &str) -> Self {
         let dir = format!("usr/lib/modules/{release}");
         for (name, text) in [
-            ("modules.dep", "kernel/fs/xfs/xfs.ko.xz: kernel/lib/libcrc32c.ko.xz\nkernel/lib/libcrc32c.ko.xz:\nkernel/fs/btrfs/btrfs.ko.xz:\nkernel/fs/ext4/ext4.ko.xz: kernel/fs/jbd2/jbd2.ko.xz\nkernel/fs/jbd2/jbd2.ko.xz:\n"),
+            (
+                "modules.dep",
+                "kernel/fs/xfs/xfs.ko.xz: kernel/lib/libcrc32c.ko.xz\nkernel/lib/libcrc32c.ko.xz:\nkernel/fs/btrfs/btrfs.ko.xz:\nkernel/fs/ext4/ext4.ko.xz: kernel/fs/jbd2/jbd2.ko.xz\nkernel/fs/jbd2/jbd2.ko.xz:\n",
+            ),
             ("modules.alias", "alias fs-xfs xfs\n"),
             ("modules.builtin", ""),
         ] {

@@ -65,8 +65,12 @@ impl Names {
     /// What no text of another machine may hold, in lower case.
     pub(super) fn forbidden(&self) -> Vec<String> {
         let kinds = [".uuid", ".partuuid", ".escaped", ".device"];
-        let of_disk = |key: &str| kinds.iter().any(|kind| key.ends_with(kind)) || key == "disk" || key == "mac";
-        let values = self.values.iter().filter(|(key, value)| of_disk(key) && !value.is_empty());
+        let of_disk =
+            |key: &str| kinds.iter().any(|kind| key.ends_with(kind)) || key == "disk" || key == "mac";
+        let values = self
+            .values
+            .iter()
+            .filter(|(key, value)| of_disk(key) && !value.is_empty());
         values.map(|(_, value)| value.to_lowercase()).collect()
     }
 }

@@ -55,7 +55,7 @@ fn gentoo() -> Shape {
         "grub-install --target=i386-pc {{disk}}",
         "grub-mkconfig -o /boot/grub/grub.cfg",
     ])
-    .warns(&["/tmp (/dev/mapper/crypt-tmp)", "/etc/conf.d/dmcrypt: ", "crypt_root=UUID=5d1f7d0e-2b1c-4a88-9f8e-0a1b2c3d4e5f is about", "dolvm is about"])
+    .warns(&["/tmp (/dev/mapper/crypt-tmp)", "/etc/conf.d/dmcrypt: ", "crypt_root=UUID=5d1f7d0e-2b1c-4a88-9f8e-0a1b2c3d4e5f is about", "dolvm is about", "4, but nothing is put on it"])
 }
 
 fn void() -> Shape {

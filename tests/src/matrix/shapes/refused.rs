@@ -4,7 +4,14 @@ use super::Shape;
 use crate::golden::Volume;
 
 pub(super) fn shapes() -> Vec<Shape> {
-    vec![armbian(), raspios(), old_grub(), container(), nixos_grub(), nixos_systemd_boot()]
+    vec![
+        armbian(),
+        raspios(),
+        old_grub(),
+        container(),
+        nixos_grub(),
+        nixos_systemd_boot(),
+    ]
 }
 
 fn plain(name: &'static str, about: &'static str) -> Shape {
@@ -29,7 +36,10 @@ fn armbian() -> Shape {
 fn raspios() -> Shape {
     plain("pi-refused", "Raspberry Pi OS without -r none")
         .file("boot/firmware/config.txt", "arm_64bit=1\n")
-        .file("boot/firmware/cmdline.txt", "root=PARTUUID={{root.partuuid}} rootwait\n")
+        .file(
+            "boot/firmware/cmdline.txt",
+            "root=PARTUUID={{root.partuuid}} rootwait\n",
+        )
         .file("boot/firmware/kernel8.img", "kernel")
         .modules("6.6.51+rpt-rpi-v8")
         .refused(&["/boot/firmware/", "firmware of a board"])
@@ -58,10 +68,22 @@ fn container() -> Shape {
 fn nixos(name: &'static str, about: &'static str) -> Shape {
     plain(name, about)
         .file("etc/NIXOS", "")
-        .link("etc/static", "/nix/store/5a4b3c2d1e0f9a8b7c6d5e4f3a2b1c0d-etc/etc")
-        .file("nix/store/5a4b3c2d1e0f9a8b7c6d5e4f3a2b1c0d-etc/etc/fstab", "UUID={{root.uuid}} / ext4\n")
-        .link("run/current-system", "/nix/store/0f1e2d3c4b5a69788796a5b4c3d2e1f0-nixos-system-aurum-24.05")
-        .file("etc/nixos/hardware-configuration.nix", "fileSystems.\"/\".device = \"/dev/disk/by-uuid/{{root.uuid}}\";\n")
+        .link(
+            "etc/static",
+            "/nix/store/5a4b3c2d1e0f9a8b7c6d5e4f3a2b1c0d-etc/etc",
+        )
+        .file(
+            "nix/store/5a4b3c2d1e0f9a8b7c6d5e4f3a2b1c0d-etc/etc/fstab",
+            "UUID={{root.uuid}} / ext4\n",
+        )
+        .link(
+            "run/current-system",
+            "/nix/store/0f1e2d3c4b5a69788796a5b4c3d2e1f0-nixos-system-aurum-24.05",
+        )
+        .file(
+            "etc/nixos/hardware-configuration.nix",
+            "fileSystems.\"/\".device = \"/dev/disk/by-uuid/{{root.uuid}}\";\n",
+        )
 }
 
 fn nixos_grub() -> Shape {

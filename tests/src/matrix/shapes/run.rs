@@ -39,7 +39,10 @@ pub(super) fn run(shape: &Shape) -> Result<Outcome> {
 }
 
 fn grow(shape: &Shape, root: &Path, names: &Names) -> Result<()> {
-    for dir in ["dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "usr/bin", "usr/sbin", "usr/lib", "var/log"] {
+    for dir in [
+        "dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "usr/bin", "usr/sbin", "usr/lib",
+        "var/log",
+    ] {
         fs::create_dir_all(root.join(dir))?;
     }
     for dir in ["bin", "sbin", "lib", "lib64"] {
@@ -73,7 +76,11 @@ fn refused(shape: &Shape, lab: &Lab, golden: &Golden, words: &[&str]) -> Result<
     for more in [&["--dry-run"][..], &[]] {
         let ended = server(lab, golden, &[more, &shape.args].concat())?;
         ended.expect(1)?;
-        let errors: Vec<&str> = ended.stderr.lines().filter(|line| line.starts_with("error:")).collect();
+        let errors: Vec<&str> = ended
+            .stderr
+            .lines()
+            .filter(|line| line.starts_with("error:"))
+            .collect();
         ensure!(errors.len() == 1, "not one error:\n{}", ended.all());
         for word in words.iter().chain(&["-r none"]) {
             ensure!(errors[0].contains(word), "no {word:?} in {}", errors[0]);
@@ -92,7 +99,8 @@ fn cloned(shape: &Shape, lab: &Lab, golden: &Golden, names: &Names) -> Result<()
     let node = lab.client(1, &server, &["--disk", &choice, "--name", CLONE_HOST])?;
     let node = node.wait()?;
     let server = server.run.wait()?;
-    node.expect(0).with_context(|| format!("the node; the server said:\n{}", server.all()))?;
+    node.expect(0)
+        .with_context(|| format!("the node; the server said:\n{}", server.all()))?;
     server.expect(0).context("the server")?;
     disk.show_partitions()?;
     let tree = MountedTree::new(&disk, &shape.plan.volumes, &lab.scratch().dir("clone")?)?;
@@ -104,8 +112,16 @@ fn cloned(shape: &Shape, lab: &Lab, golden: &Golden, names: &Names) -> Result<()
         expect_warnings(shape, &server, &node),
         expect_identity(tree.root()),
     ];
-    let wrong: Vec<String> = all.into_iter().filter_map(|judged| Some(format!("{:#}", judged.err()?))).collect();
-    ensure!(wrong.is_empty(), "{}\nthe node said:\n{}", wrong.join("\n\n"), node.all());
+    let wrong: Vec<String> = all
+        .into_iter()
+        .filter_map(|judged| Some(format!("{:#}", judged.err()?)))
+        .collect();
+    ensure!(
+        wrong.is_empty(),
+        "{}\nthe node said:\n{}",
+        wrong.join("\n\n"),
+        node.all()
+    );
     Ok(())
 }
 
@@ -113,7 +129,10 @@ fn cloned(shape: &Shape, lab: &Lab, golden: &Golden, names: &Names) -> Result<()
 fn card(lab: &Lab) -> Result<String> {
     let links = lab.network().node(1).ip("-o link")?;
     let mut words = links.split_whitespace().skip_while(|word| *word != "link/ether");
-    words.nth(1).map(ToOwned::to_owned).context("the node has no card")
+    words
+        .nth(1)
+        .map(ToOwned::to_owned)
+        .context("the node has no card")
 }
 
 /// Each file is its own text with the clone's names, or what the shape says.
@@ -159,15 +178,31 @@ fn expect_files(shape: &Shape, root: &Path, own: &Names) -> Result<()> {
 /// The tools were called as they have to be, and a loader for BIOS has left its code on the clone's disk.
 fn expect_calls(shape: &Shape, root: &Path, own: &Names, disk: &Disk) -> Result<()> {
     let found = fs::read_to_string(root.join("root/calls")).unwrap_or_default();
-    let expected = shape.calls.iter().map(|call| own.text(call)).collect::<Result<Vec<_>>>()?;
-    let found: Vec<&str> = found.lines().collect();
-    ensure!(found == expected, "the tools were called {found:#?}, not {expected:#?}");
+    let expected = shape
+        .calls
+        .iter()
+        .map(|call| own.text(call))
+        .collect::<Result<Vec<_>>>()?;
+    let found: Vec<&str> = found.lines().map(str::trim_end).collect();
+    ensure!(
+        found == expected,
+        "the tools were called {found:#?}, not {expected:#?}"
+    );
     let mut sector = [0; 440];
     fs::File::open(disk.checked()?)?.read_exact_at(&mut sector, 0)?;
     let has = |code: &[u8]| sector.windows(code.len()).any(|window| window == code);
-    for (tool, code) in [("grub", &b"GRUB"[..]), ("lilo", b"LILO"), ("extlinux", b"SYSLINUX")] {
-        let is_called = expected.iter().any(|call| call.starts_with(tool) && call.contains("install") || call == tool);
-        ensure!(!is_called || has(code), "{tool} left no code in the disk's first sector");
+    for (tool, code) in [
+        ("grub", &b"GRUB"[..]),
+        ("lilo", b"LILO"),
+        ("extlinux", b"SYSLINUX"),
+    ] {
+        let is_called = expected
+            .iter()
+            .any(|call| call.starts_with(tool) && call.contains("install") || call == tool);
+        ensure!(
+            !is_called || has(code),
+            "{tool} left no code in the disk's first sector"
+        );
     }
     Ok(())
 }
@@ -180,17 +215,31 @@ fn expect_nothing_golden(shape: &Shape, root: &Path, golden: &[String], own: &[S
         let relative = path.strip_prefix(root)?.to_string_lossy().into_owned();
         // A snapshot that is the root is seen below /.snapshots, too.
         let is_log = relative.contains("var/log/ka/");
-        let is_told = shape.warnings.iter().any(|warning| *warning == format!("/{relative} still names"));
+        let is_told = shape
+            .warnings
+            .iter()
+            .any(|warning| *warning == format!("/{relative} still names"));
         if is_log || is_told || fs::metadata(&path)?.len() > MAX_TEXT_BYTES {
             continue;
         }
         let bytes = fs::read(&path)?;
-        for line in String::from_utf8_lossy(&bytes).to_lowercase().lines().filter(|line| !line.trim_start().starts_with('#')) {
-            let mut named: Vec<&str> = golden.iter().filter(|name| is_in(line, name)).map(|name| name.as_str()).collect();
+        for line in String::from_utf8_lossy(&bytes)
+            .to_lowercase()
+            .lines()
+            .filter(|line| !line.trim_start().starts_with('#'))
+        {
+            let mut named: Vec<&str> = golden
+                .iter()
+                .filter(|name| is_in(line, name))
+                .map(|name| name.as_str())
+                .collect();
             if line.contains(GOLDEN_HOST) {
                 named.push(GOLDEN_HOST);
             }
-            if line.contains(MACHINE_ID) && relative.starts_with("etc/") && relative != "etc/kernel/entry-token" {
+            if line.contains(MACHINE_ID)
+                && relative.starts_with("etc/")
+                && relative != "etc/kernel/entry-token"
+            {
                 named.push(MACHINE_ID);
             }
             if !named.is_empty() {
@@ -205,7 +254,8 @@ fn expect_nothing_golden(shape: &Shape, root: &Path, golden: &[String], own: &[S
 /// `/dev/loop1` is not in `/dev/loop12`, and is in `/dev/loop1p2`.
 fn is_in(line: &str, name: &str) -> bool {
     let follows = |at: usize| line[at + name.len()..].chars().next();
-    line.match_indices(name).any(|(at, _)| !follows(at).is_some_and(|c| c.is_ascii_digit()))
+    line.match_indices(name)
+        .any(|(at, _)| !follows(at).is_some_and(|c| c.is_ascii_digit()))
 }
 
 fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
@@ -225,10 +275,20 @@ fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
 /// The warnings that must be there, and no others.
 fn expect_warnings(shape: &Shape, server: &Ended, node: &Ended) -> Result<()> {
     let said = format!("{}\n{}", server.all(), node.all());
-    let warnings: Vec<&str> = said.lines().filter(|line| line.to_lowercase().contains("warning")).collect();
-    let missing: Vec<&&str> = shape.warnings.iter().filter(|part| !warnings.iter().any(|line| line.contains(**part))).collect();
+    let warnings: Vec<&str> = said
+        .lines()
+        .filter(|line| line.to_lowercase().contains("warning"))
+        .collect();
+    let missing: Vec<&&str> = shape
+        .warnings
+        .iter()
+        .filter(|part| !warnings.iter().any(|line| line.contains(**part)))
+        .collect();
     ensure!(missing.is_empty(), "no warnings {missing:#?} in {warnings:#?}");
-    let others: Vec<&&str> = warnings.iter().filter(|line| !shape.warnings.iter().any(|part| line.contains(part))).collect();
+    let others: Vec<&&str> = warnings
+        .iter()
+        .filter(|line| !shape.warnings.iter().any(|part| line.contains(part)))
+        .collect();
     ensure!(others.is_empty(), "unexpected warnings: {others:#?}");
     Ok(())
 }

@@ -132,7 +132,9 @@ pub(super) fn install_shell(root: &Path, program: &str) -> Result<()> {
         copy(library, &root.join(library.trim_start_matches('/')))?;
     }
     copy(program, &root.join("usr/bin/busybox"))?;
-    for name in ["awk", "cat", "cp", "dd", "grep", "mkdir", "readlink", "sed", "sh", "tail", "tr"] {
+    for name in [
+        "awk", "cat", "cp", "dd", "grep", "mkdir", "readlink", "sed", "sh", "tail", "tr",
+    ] {
         std::os::unix::fs::symlink("busybox", root.join("usr/bin").join(name))?;
     }
     Ok(())
