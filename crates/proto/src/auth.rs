@@ -27,6 +27,7 @@ const DISCOVERY_CONTEXT: &str = "KA 2026-11 v1 discovery";
 const BEACON_CONTEXT: &str = "KA 2026-11 v1 beacon";
 const STREAM_CONTEXT: &str = "KA 2026-11 v1 stream key";
 const LINK_CONTEXT: &str = "KA 2026-11 v3 data link";
+const RECEIPT_CONTEXT: &str = "KA 2026-11 v3 receipt";
 const SEALING_CONTEXT: &str = "KA 2026-11 v2 payload encryption";
 
 /// The server's Ed25519 key (RFC 8032), the public half: what it signs is believed by those who have pinned it.
@@ -96,12 +97,29 @@ pub fn stream_key(run_key: &[u8; 32], run: RunId, stream: StreamId) -> [u8; 32] 
 /// no other member of the run can speak for either of them.
 #[must_use]
 pub fn link_key(run_key: &[u8; 32], run: RunId, stream: StreamId, (from, to): (NodeId, NodeId)) -> LinkKey {
+    let key = blake3::derive_key(LINK_CONTEXT, &pair(run_key, run, stream, (from, to)));
+    LinkKey::new(key, run, stream)
+}
+
+/// The key of the receipts that `from` gives to `to` for this stream. The server derives it and gives it to these two.
+#[must_use]
+pub fn receipt_key(
+    run_key: &[u8; 32],
+    run: RunId,
+    stream: StreamId,
+    (from, to): (NodeId, NodeId),
+) -> [u8; 32] {
+    blake3::derive_key(RECEIPT_CONTEXT, &pair(run_key, run, stream, (from, to)))
+}
+
+/// Two nodes of a stream, as keys are derived for them.
+fn pair(run_key: &[u8; 32], run: RunId, stream: StreamId, (from, to): (NodeId, NodeId)) -> Vec<u8> {
     let mut material = run_key.to_vec();
     material.extend_from_slice(&run.0);
     for number in [stream.0, from.0, to.0] {
         material.extend_from_slice(&number.to_le_bytes());
     }
-    LinkKey::new(blake3::derive_key(LINK_CONTEXT, &material), run, stream)
+    material
 }
 
 /// The key that encrypts a stream's payload with the cipher of this number, from the stream's key.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::block::Cipher;
 use crate::ids::{ChainPosition, MacAddr, NodeId, PROTOCOL_VERSION, RunId, StreamId, StreamOffset};
 use crate::limits::{MAX_ANSWER_FRAME, MAX_CONTROL_FRAME, MAX_JOIN_FRAME};
+use crate::link::ReceiptKeys;
 use crate::pace::Pace;
 use crate::text::{NodeName, Reason, SessionName, StreamName};
 use crate::tunnel::TunnelMessage;
@@ -263,8 +264,8 @@ pub struct OpenStream {
     pub successor_key: Option<[u8; 32]>,
     /// Where to begin.
     pub resume_from: StreamOffset,
-    /// How many vanished nodes in a row a node's retained data must bridge.
-    pub tolerance: u8,
+    /// Who is near enough to keep data for, and to keep data for this node: as many as may vanish in a row.
+    pub receipts: ReceiptKeys,
     /// How its payload is encrypted, if it is.
     pub cipher: Option<Cipher>,
     /// A neighbour on the data link that gave no byte for this long is lost, in milliseconds.
@@ -377,6 +378,13 @@ pub enum ToNode {
         stream: StreamId,
         /// Milliseconds.
         millis: u32,
+    },
+    /// The chain has changed: these are near enough now to keep data for, and to keep data for this node.
+    Receipts {
+        /// Which stream.
+        stream: StreamId,
+        /// Who, and the keys.
+        keys: ReceiptKeys,
     },
 }
 

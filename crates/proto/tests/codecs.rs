@@ -9,6 +9,7 @@ use ka_proto::block::{BlockHeader, Cipher, HEADER_LEN, SignedEnd};
 use ka_proto::control::{Join, OpenStream, Peer, Progress, Relink, Side, Stage, Successor, ToNode, ToServer};
 use ka_proto::discovery::{Beacon, Offer, Probe};
 use ka_proto::limits::{MAX_ANSWER, MAX_ANSWER_FRAME, MAX_BLOCK, MAX_JOIN_FRAME, MAX_PAYLOAD};
+use ka_proto::link::{ReceiptKey, ReceiptKeys};
 use ka_proto::pace::Pace;
 use ka_proto::tunnel::{MAX_PIECE, TunnelId, TunnelMessage};
 use ka_proto::wire::{FRAME_PREFIX, FrameReader, Payload, WireError};
@@ -95,6 +96,14 @@ fn to_node() -> Vec<ToNode> {
         node: NodeId(2),
         addr: "[2001:db8::1]:30764".parse().unwrap(),
     };
+    let receipt_key = |node| ReceiptKey {
+        node: NodeId(node),
+        key: [4; 32],
+    };
+    let keys = ReceiptKeys {
+        above: vec![receipt_key(0)],
+        below: vec![receipt_key(5), receipt_key(6)],
+    };
     let open = OpenStream {
         stream: StreamId(1),
         name: StreamName::new("kainstall2").unwrap(),
@@ -105,7 +114,7 @@ fn to_node() -> Vec<ToNode> {
         successor: Some(NodeId(9)),
         successor_key: Some([7; 32]),
         resume_from: StreamOffset(0),
-        tolerance: 2,
+        receipts: keys.clone(),
         cipher: Some(Cipher::ChaCha20Poly1305),
         silence_ms: 2000,
         spooled: true,
@@ -140,6 +149,10 @@ fn to_node() -> Vec<ToNode> {
             successor: Some(Successor::Nobody),
             successor_key: None,
         }),
+        ToNode::Receipts {
+            stream: StreamId(1),
+            keys,
+        },
         ToNode::EndStream { stream: StreamId(1) },
         ToNode::Release { delay_ms: 300 },
         ToNode::Abort {

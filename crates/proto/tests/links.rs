@@ -4,7 +4,7 @@
 
 use ka_proto::link::{
     Accepting, Ack, Answer, CHALLENGE_LEN, Connecting, Goodbye, HELLO_LEN, LinkHello, LinkKey, PROOF_LEN,
-    UP_LEN, UpFrame, UpOpener,
+    Receipt, ReceiptKey, UP_LEN, UpFrame, UpOpener,
 };
 use ka_proto::{NodeId, RunId, StreamId, StreamOffset};
 use proptest::prelude::*;
@@ -12,6 +12,10 @@ use proptest::prelude::*;
 const ME: NodeId = NodeId(4);
 const SUCCESSOR: NodeId = NodeId(5);
 const RETAINED: StreamOffset = StreamOffset(100);
+const RECEIPT_KEY: ReceiptKey = ReceiptKey {
+    node: NodeId(3),
+    key: [8; 32],
+};
 const RESUME: StreamOffset = StreamOffset(200);
 
 fn key() -> LinkKey {
@@ -38,9 +42,17 @@ fn ack(received: u64) -> UpFrame {
     UpFrame::Ack(Ack {
         received: StreamOffset(received),
         consumed: StreamOffset(received / 2),
-        tail: StreamOffset(received / 3),
         retained_from: StreamOffset(received / 4),
-        below: [Some(StreamOffset(3)), Some(StreamOffset(2)), None],
+        receipts: (1..5)
+            .map(|from| {
+                Receipt::new(
+                    NodeId(from + 50),
+                    &RECEIPT_KEY,
+                    StreamOffset(received / 3),
+                    from == 2,
+                )
+            })
+            .collect(),
         ended: true,
         tail_ended: false,
     })

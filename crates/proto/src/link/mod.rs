@@ -8,6 +8,7 @@
 //! Specification: `docs/protocol.md`, "Data connection".
 
 mod key;
+mod receipt;
 mod up;
 
 use crate::auth::mac;
@@ -15,6 +16,7 @@ use crate::ids::{NodeId, PROTOCOL_VERSION, RunId, StreamId, StreamOffset};
 use crate::wire::{Fields, WireError};
 
 pub use key::LinkKey;
+pub use receipt::{MAX_RECEIPTS, Receipt, ReceiptKey, ReceiptKeys, Receipts};
 pub use up::{Ack, Goodbye, UP_LEN, UpFrame, UpOpener, UpSealer};
 
 /// Bytes of a [`LinkHello`] with its MAC.

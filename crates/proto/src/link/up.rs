@@ -1,29 +1,28 @@
 //! Frames that go up a data connection: acknowledgements and farewells, sealed and counted.
 
+use super::receipt::{MAX_RECEIPTS, RECEIPT_LEN, Receipt, Receipts};
 use crate::auth::mac;
 use crate::ids::StreamOffset;
-use crate::limits::MAX_TOLERANCE;
 use crate::wire::{Fields, WireError};
 
 /// Bytes of every frame that goes up.
-pub const UP_LEN: usize = 80;
+pub const UP_LEN: usize = UP_BODY + PROOF_LEN;
 
-const UP_BODY: usize = 64;
-const NO_OFFSET: u64 = u64::MAX;
+const PROOF_LEN: usize = 16;
+const OWN_LEN: usize = 32;
+const UP_BODY: usize = OWN_LEN + MAX_RECEIPTS * RECEIPT_LEN;
 
-/// What a successor tells its predecessor about itself and everyone after it.
+/// What a successor tells its predecessor about itself, and the receipts of those after it that go further up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ack {
     /// Everything before this has arrived and is verified.
     pub received: StreamOffset,
     /// Everything before this was used by its consumer.
     pub consumed: StreamOffset,
-    /// Everything before this has arrived at the sender and at every descendant of it.
-    pub tail: StreamOffset,
     /// The first byte that it still has for others.
     pub retained_from: StreamOffset,
-    /// `received` of its first, second and third descendant, as far as there are any.
-    pub below: [Option<StreamOffset>; MAX_TOLERANCE],
+    /// Proved words of the sender and its descendants to nodes further up, and to the receiver of this.
+    pub receipts: Receipts,
     /// The end has arrived.
     pub ended: bool,
     /// The end has arrived at the sender and at every descendant of it.
@@ -62,20 +61,13 @@ impl UpFrame {
             Self::Ack(ack) => {
                 bytes[0] = 1;
                 bytes[1] = u8::from(ack.ended) | u8::from(ack.tail_ended) << 1;
-                let [first, second, third] = ack
-                    .below
-                    .map(|offset| offset.map_or(NO_OFFSET, |offset| offset.0));
-                let offsets = [
-                    ack.received.0,
-                    ack.consumed.0,
-                    ack.tail.0,
-                    ack.retained_from.0,
-                    first,
-                    second,
-                    third,
-                ];
+                let offsets = [ack.received.0, ack.consumed.0, ack.retained_from.0];
                 for (place, offset) in bytes[8..].chunks_exact_mut(8).zip(offsets) {
                     place.copy_from_slice(&offset.to_le_bytes());
+                }
+                let places = bytes[OWN_LEN..].chunks_exact_mut(RECEIPT_LEN);
+                for (place, receipt) in places.zip(ack.receipts.places()) {
+                    place.copy_from_slice(&receipt.as_ref().map_or([0; RECEIPT_LEN], Receipt::encode));
                 }
             }
             Self::Goodbye(why) => {
@@ -95,13 +87,8 @@ impl UpFrame {
             (1, _) => Ok(Self::Ack(Ack {
                 received: StreamOffset(fields.u64()?),
                 consumed: StreamOffset(fields.u64()?),
-                tail: StreamOffset(fields.u64()?),
                 retained_from: StreamOffset(fields.u64()?),
-                below: [
-                    offset(fields.u64()?),
-                    offset(fields.u64()?),
-                    offset(fields.u64()?),
-                ],
+                receipts: receipts(&mut fields)?,
                 ended: flags & 1 != 0,
                 tail_ended: flags & 2 != 0,
             })),
@@ -118,12 +105,12 @@ impl UpFrame {
     }
 }
 
-const fn offset(raw: u64) -> Option<StreamOffset> {
-    if raw == NO_OFFSET {
-        None
-    } else {
-        Some(StreamOffset(raw))
+fn receipts(fields: &mut Fields<'_>) -> Result<Receipts, WireError> {
+    let mut receipts = [None; MAX_RECEIPTS];
+    for place in &mut receipts {
+        *place = Receipt::decode(fields)?;
     }
+    Ok(receipts.into_iter().flatten().collect())
 }
 
 /// Seals frames that go up: the MAC covers a count that is not sent, so none can be repeated, dropped or reordered.
@@ -138,14 +125,14 @@ impl UpSealer {
         Self { key, count: 0 }
     }
 
-    /// The next frame's bytes: 64 of body, 16 of MAC.
+    /// The next frame's bytes: the body, and 16 of MAC.
     pub fn seal(&mut self, frame: &UpFrame) -> [u8; UP_LEN] {
         let body = frame.body();
         let proof = mac(&self.key, &[&self.count.to_le_bytes(), &body]);
         self.count += 1;
         let mut bytes = [0; UP_LEN];
         bytes[..UP_BODY].copy_from_slice(&body);
-        bytes[UP_BODY..].copy_from_slice(&proof.as_bytes()[..UP_LEN - UP_BODY]);
+        bytes[UP_BODY..].copy_from_slice(&proof.as_bytes()[..PROOF_LEN]);
         bytes
     }
 }
@@ -169,7 +156,7 @@ impl UpOpener {
     pub fn open(&mut self, bytes: &[u8; UP_LEN]) -> Result<UpFrame, WireError> {
         let mut fields = Fields::new("acknowledgement", bytes);
         let body: [u8; UP_BODY] = fields.take()?;
-        let claimed: [u8; UP_LEN - UP_BODY] = fields.take()?;
+        let claimed: [u8; PROOF_LEN] = fields.take()?;
         let proof = mac(&self.key, &[&self.count.to_le_bytes(), &body]);
         // Compares all 16 bytes whatever they are: the time taken must not tell how many were right.
         let different = proof

@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::control::{OpenStream, Progress, Relink, Side, Stage, ToNode, ToServer};
 use crate::ids::{NodeId, RunId, StreamId, StreamOffset};
 use crate::limits::JOIN_TIMEOUT;
+use crate::link::ReceiptKeys;
 use crate::text::Reason;
 use crate::wire::Payload;
 
@@ -67,6 +68,13 @@ pub enum Order {
         stream: StreamId,
         /// How long.
         time: Duration,
+    },
+    /// Give the stream's relay the keys of those who are near to it now.
+    Receipts {
+        /// Which stream.
+        stream: StreamId,
+        /// Who, and the keys.
+        keys: ReceiptKeys,
     },
     /// End the stream's relay.
     EndStream(StreamId),
@@ -243,6 +251,7 @@ impl Node {
                 let time = Duration::from_millis(millis.into());
                 self.order(Order::Hold { stream, time });
             }
+            (ToNode::Receipts { stream, keys }, _) => self.order(Order::Receipts { stream, keys }),
             (ToNode::EndStream { stream }, phase) => {
                 if phase == Phase::Streaming(stream) {
                     // The stream ended without this node's word: the server gave up on it, or never needed it.

@@ -107,7 +107,7 @@ fn a_stream_may_come_before_the_plan() {
         resume_from: StreamOffset(0),
         spooled: false,
         silence_ms: 2000,
-        tolerance: 0,
+        receipts: ReceiptKeys::default(),
         cipher: None,
     };
     node.handle_message(SECOND, ToNode::OpenStream(open));

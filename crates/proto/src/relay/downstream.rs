@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::window::Window;
 use super::{Ack, Life, Reason, Relay, RelayError, RelayOutput, Send, Side, Source, Successor};
 use crate::ids::{NodeId, StreamOffset};
-use crate::limits::MAX_TOLERANCE;
+use crate::link::Receipts;
 
 #[derive(Debug)]
 pub(super) enum Downstream {
@@ -55,35 +55,14 @@ impl Downstream {
         }
     }
 
-    /// The first byte that a descendant may still ask this node for: what the descendant after `tolerance` more has,
-    /// or the last one. `None` when there is no descendant.
-    pub(super) fn needed_from(&self, tolerance: u8) -> Option<StreamOffset> {
-        let known = self.known()?;
-        let deeper = known
-            .below
-            .iter()
-            .flatten()
-            .take(usize::from(tolerance).min(MAX_TOLERANCE));
-        Some(deeper.copied().fold(known.received, StreamOffset::min))
+    /// What the successor has by its own word; `None` when there is none.
+    pub(super) fn received(&self) -> Option<StreamOffset> {
+        self.known().map(|known| known.received)
     }
 
-    pub(super) fn tail(&self) -> Option<StreamOffset> {
-        self.known().map(|known| known.tail)
-    }
-
-    /// What to pass on in the own acknowledgement: the successor and its first two descendants.
-    pub(super) fn below(&self) -> [Option<StreamOffset>; MAX_TOLERANCE] {
-        self.known().map_or([None; MAX_TOLERANCE], |known| {
-            let mut below = [None; MAX_TOLERANCE];
-            below[0] = Some(known.received);
-            below[1..].copy_from_slice(&known.below[..MAX_TOLERANCE - 1]);
-            below
-        })
-    }
-
-    /// Whether every descendant has the end, or there is none.
-    pub(super) fn has_ended(&self) -> bool {
-        self.known().is_none_or(|known| known.tail_ended)
+    /// Whether every descendant has the end, by the word of the successor; `None` when there is none.
+    pub(super) fn has_ended(&self) -> Option<bool> {
+        self.known().map(|known| known.tail_ended)
     }
 
     pub(super) fn deadline(&self, silence: Duration) -> Option<Duration> {
@@ -107,13 +86,12 @@ impl Downstream {
     }
 }
 
-const fn nothing_yet(start: StreamOffset) -> Ack {
+fn nothing_yet(start: StreamOffset) -> Ack {
     Ack {
         received: start,
         consumed: start,
-        tail: start,
         retained_from: start,
-        below: [None; MAX_TOLERANCE],
+        receipts: Receipts::default(),
         ended: false,
         tail_ended: false,
     }
@@ -130,21 +108,26 @@ impl Relay {
             }
             self.outputs.push_back(RelayOutput::CloseDownstream);
         }
-        let known = self
-            .downstream
-            .known()
-            .copied()
-            .unwrap_or_else(|| nothing_yet(self.retained_from()));
         let deadline = now + self.config.establish;
         self.downstream = match successor {
             Successor::Nobody => Downstream::Nobody,
             Successor::Node(node) => Downstream::Expected {
                 node,
                 deadline,
-                known,
+                known: self.known_of(node),
             },
         };
         self.settle(now);
+    }
+
+    /// How far a node that was named is, by its own word: it may have been the successor before, or further down.
+    fn known_of(&self, node: NodeId) -> Ack {
+        let named = self.downstream.node() == Some(node);
+        if let Some(known) = self.downstream.known().filter(|_| named) {
+            return *known;
+        }
+        let proved = self.ledger.known(node).map(|(received, _)| received);
+        nothing_yet(proved.unwrap_or(self.retained_from()))
     }
 
     /// A successor has proved itself and wants to go on at `resume`. The one that is expected may also come back
@@ -178,10 +161,8 @@ impl Relay {
                 received,
             });
         }
-        // Whoever is below the newcomer has at most what it has, and may have as little as was last known.
         let known = Ack {
             received: resume,
-            tail: known.tail.min(resume),
             ended: false,
             tail_ended: false,
             ..known
@@ -229,8 +210,6 @@ impl Relay {
         };
         let possible = ack.received >= known.received
             && ack.received <= *sent
-            && ack.tail <= ack.received
-            && ack.below.iter().flatten().all(|below| *below <= ack.received)
             && (ended || !ack.ended)
             && (ack.ended || !ack.tail_ended);
         if !possible {
@@ -241,6 +220,7 @@ impl Relay {
         }
         *heard = now;
         *known = *ack;
+        self.ledger.take(&ack.receipts);
         self.settle(now);
         Ok(())
     }
@@ -339,7 +319,7 @@ impl Relay {
         else {
             return;
         };
-        if known.tail_ended {
+        if self.descendants_have_the_end() {
             self.downstream = Downstream::Nobody;
             self.settle(now);
             return;

@@ -14,6 +14,7 @@
 //! Specification: `docs/protocol.md`, "Relay".
 
 mod downstream;
+mod ledger;
 mod timing;
 mod types;
 mod upstream;
@@ -29,10 +30,11 @@ use std::time::Duration;
 
 use crate::control::{Peer, Side, Successor};
 use crate::ids::{NodeId, StreamOffset};
-use crate::link::{Ack, Goodbye};
+use crate::link::{Ack, Goodbye, ReceiptKeys};
 use crate::text::Reason;
 
 use downstream::Downstream;
+use ledger::Ledger;
 use upstream::Upstream;
 use window::Window;
 
@@ -66,6 +68,7 @@ pub struct Relay {
     window: Window,
     upstream: Upstream,
     downstream: Downstream,
+    ledger: Ledger,
     consumer: Consumer,
     life: Life,
     clock: timing::Clock,
@@ -89,6 +92,7 @@ impl Relay {
             window,
             upstream: Upstream::Producer,
             downstream,
+            ledger: Ledger::new(config.me, &config.receipts),
             consumer,
             life: Life::Running,
             clock: timing::Clock::new(now),
@@ -222,16 +226,31 @@ impl Relay {
     /// Whether what fills the window is held for the own consumer, rather than for descendants.
     #[must_use]
     pub fn is_held_by_consumer(&self) -> bool {
-        let needed = self.downstream.needed_from(self.config.tolerance);
+        let needed = self.needed_from();
         self.consumed() < needed.unwrap_or(self.received())
     }
 
-    /// Everything before this has arrived at this node and all its descendants.
-    #[must_use]
-    pub fn tail(&self) -> StreamOffset {
+    /// Others are near enough now to be kept data for, or to keep data for this node.
+    pub fn set_receipts(&mut self, now: Duration, keys: &ReceiptKeys) {
+        self.tick(now);
+        self.ledger.name(keys);
+        self.upstream.hurry();
+        self.settle(now);
+    }
+
+    /// The first byte that the successor, or a node below it that this one keeps data for, may still ask for. `None` when
+    /// there is no successor.
+    fn needed_from(&self) -> Option<StreamOffset> {
+        let successor = self.downstream.received()?;
+        let further = self.ledger.needed_from(self.retained_from());
+        Some(further.map_or(successor, |further| further.min(successor)))
+    }
+
+    /// Nobody below misses anything: the successor says so of all, and those that data is kept for prove it.
+    fn descendants_have_the_end(&self) -> bool {
         self.downstream
-            .tail()
-            .map_or(self.received(), |tail| tail.min(self.received()))
+            .has_ended()
+            .is_none_or(|ended| ended && self.ledger.all_have_the_end())
     }
 
     /// After any change: frees what nobody needs, and says what has become true.
@@ -239,7 +258,7 @@ impl Relay {
         if self.life == Life::Over {
             return;
         }
-        let needed = self.downstream.needed_from(self.config.tolerance);
+        let needed = self.needed_from();
         let below = needed.map_or(self.consumed(), |offset| offset.min(self.consumed()));
         if let Some(below) = self.window.release(below) {
             self.outputs.push_back(RelayOutput::Release { below });
@@ -259,7 +278,7 @@ impl Relay {
     fn is_complete(&self) -> bool {
         self.window.has_ended()
             && self.consumer != Consumer::Working
-            && self.downstream.has_ended()
+            && self.descendants_have_the_end()
             && self.upstream.knows_the_end()
     }
 }

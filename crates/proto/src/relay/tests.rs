@@ -2,10 +2,13 @@
 
 use super::*;
 use crate::limits::{self, MAX_BLOCK, MAX_TOLERANCE, MIN_WINDOW_BLOCKS};
+use crate::link::{Receipt, ReceiptKey, Receipts};
 
 const MIB: u32 = 1 << 20;
 const _: () = assert!(MIB as usize == MAX_BLOCK);
 const NEXT: NodeId = NodeId(7);
+const ME: NodeId = NodeId(1);
+const FURTHER: [NodeId; MAX_TOLERANCE] = [NodeId(8), NodeId(9), NodeId(10)];
 
 fn at(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -18,6 +21,28 @@ fn upstream() -> Peer {
     }
 }
 
+/// The nodes below the successor that data is kept for.
+fn near(tolerance: u8) -> ReceiptKeys {
+    let below = FURTHER.into_iter().take(usize::from(tolerance)).map(receipt_key);
+    ReceiptKeys {
+        above: Vec::new(),
+        below: below.collect(),
+    }
+}
+
+const fn receipt_key(node: NodeId) -> ReceiptKey {
+    ReceiptKey { node, key: [9; 32] }
+}
+
+/// What this node says to the one under test.
+fn receipt(from: NodeId, received: StreamOffset, ended: bool) -> Receipt {
+    let key = ReceiptKey {
+        node: ME,
+        ..receipt_key(from)
+    };
+    Receipt::new(from, &key, received, ended)
+}
+
 /// A node with the smallest window, joined to its predecessor at time 0.
 fn node(successor: Option<NodeId>, tolerance: u8) -> Relay {
     let source = Source::Predecessor(upstream());
@@ -26,7 +51,8 @@ fn node(successor: Option<NodeId>, tolerance: u8) -> Relay {
         has_consumer: true,
         successor,
         window_bytes: 0,
-        tolerance,
+        me: ME,
+        receipts: near(tolerance),
         ..RelayConfig::default()
     };
     let mut relay = Relay::new(config, at(0));
@@ -63,19 +89,14 @@ fn send_all(relay: &mut Relay) -> Vec<Send> {
 }
 
 fn ack(received: u64, below: [Option<u64>; MAX_TOLERANCE]) -> Ack {
-    let below = below.map(|mib| mib.map(offset));
-    let tail = below
-        .iter()
-        .flatten()
-        .copied()
-        .fold(offset(received), StreamOffset::min);
+    let below = FURTHER.into_iter().zip(below);
+    let receipts = below.filter_map(|(from, mib)| Some(receipt(from, offset(mib?), false)));
     let (consumed, retained_from) = (offset(0), offset(0));
     Ack {
         received: offset(received),
         consumed,
-        tail,
         retained_from,
-        below,
+        receipts: receipts.collect(),
         ended: false,
         tail_ended: false,
     }
@@ -226,6 +247,126 @@ fn data_is_kept_for_as_many_lost_descendants_as_are_tolerated() {
     }
 }
 
+/// A node with a full window, all of it consumed and sent, that keeps it for a successor and one node more.
+fn sender() -> Relay {
+    let mut relay = node(Some(NEXT), 1);
+    relay.handle_downstream_joined(at(0), NEXT, offset(0)).unwrap();
+    let blocks = fill(&mut relay);
+    (0..blocks).for_each(|block| relay.handle_consumed(at(2), offset(block)));
+    send_all(&mut relay);
+    relay
+}
+
+#[test]
+fn what_a_successor_says_of_those_below_it_is_believed_when_they_prove_it() {
+    let [below, other, _] = FURTHER;
+    let stranger = Receipt::new(
+        below,
+        &ReceiptKey {
+            node: ME,
+            key: [8; 32],
+        },
+        offset(5),
+        false,
+    );
+    let proved = receipt(below, offset(5), false);
+    let believed = [(stranger, 0), (receipt(other, offset(5), false), 0), (proved, 5)];
+    let altered = [
+        |receipt: &mut Receipt| receipt.received = offset(4),
+        |receipt: &mut Receipt| receipt.ended = true,
+        |receipt: &mut Receipt| receipt.from = FURTHER[1],
+        |receipt: &mut Receipt| receipt.to = FURTHER[1],
+    ];
+    let altered = altered.map(|alter| {
+        let mut receipt = proved;
+        alter(&mut receipt);
+        (receipt, 0)
+    });
+    for (receipt, kept_from) in believed.into_iter().chain(altered) {
+        let mut relay = sender();
+        let said = Ack {
+            receipts: [receipt].into_iter().collect(),
+            tail_ended: false,
+            ..ack(5, [None; 3])
+        };
+        relay.handle_ack(at(3), &said).unwrap();
+        assert_eq!(relay.retained_from(), offset(kept_from), "{receipt:?}");
+    }
+    let mut relay = sender();
+    relay.handle_ack(at(3), &ack(5, [Some(4), None, None])).unwrap();
+    relay.handle_ack(at(3), &ack(5, [Some(2), None, None])).unwrap();
+    relay.handle_ack(at(3), &ack(5, [None; 3])).unwrap();
+    assert_eq!(relay.retained_from(), offset(4), "an earlier word is no news");
+}
+
+#[test]
+fn a_node_stays_until_those_below_its_successor_prove_that_they_have_the_end() {
+    let mut relay = sender();
+    relay.handle_end(at(3), relay.received()).unwrap();
+    relay.handle_consumer_finished(at(3));
+    send_all(&mut relay);
+    outputs(&mut relay);
+    let all = relay.received();
+    let said = |receipts: Receipts| Ack {
+        received: all,
+        receipts,
+        ended: true,
+        tail_ended: true,
+        ..ack(0, [None; 3])
+    };
+    relay.handle_ack(at(4), &said(Receipts::default())).unwrap();
+    relay.handle_downstream_lost(at(5), Reason::new("it was a lie, and now it is gone"));
+    assert!(
+        matches!(outputs(&mut relay)[..], [RelayOutput::LinkLost { .. }]),
+        "everything is kept for the next one"
+    );
+    relay.set_successor(at(6), Successor::Node(FURTHER[0]));
+    relay.set_receipts(at(6), &ReceiptKeys::default());
+    relay
+        .handle_downstream_joined(at(7), FURTHER[0], offset(0))
+        .unwrap();
+    let mut honest = sender();
+    honest.handle_end(at(3), all).unwrap();
+    honest.handle_consumer_finished(at(3));
+    send_all(&mut honest);
+    outputs(&mut honest);
+    let proved = [receipt(FURTHER[0], all, true)].into_iter().collect();
+    honest.handle_ack(at(4), &said(proved)).unwrap();
+    honest.take_ack(at(4));
+    assert!(outputs(&mut honest).contains(&RelayOutput::Closed));
+}
+
+#[test]
+fn receipts_of_others_go_up_and_those_for_this_node_stay() {
+    let mut relay = sender();
+    let key = ReceiptKey {
+        node: NodeId(30),
+        key: [5; 32],
+    };
+    let mine = ReceiptKey {
+        node: NodeId(31),
+        key: [6; 32],
+    };
+    relay.set_receipts(
+        at(3),
+        &ReceiptKeys {
+            above: vec![mine],
+            below: vec![receipt_key(FURTHER[0])],
+        },
+    );
+    let passing = Receipt::new(NEXT, &key, offset(5), false);
+    let said = Ack {
+        receipts: [receipt(FURTHER[0], offset(5), false), passing]
+            .into_iter()
+            .collect(),
+        ..ack(5, [None; 3])
+    };
+    relay.handle_ack(at(3), &said).unwrap();
+    let up = relay.take_ack(at(3)).expect("there is news").receipts;
+    let own = Receipt::new(ME, &mine, relay.received(), false);
+    assert_eq!(up.iter().copied().collect::<Vec<_>>(), [own, passing]);
+}
+
 #[test]
 fn a_new_successor_goes_on_where_it_is_and_a_stranger_or_a_late_one_cannot() {
     let mut relay = node(Some(NEXT), 1);
@@ -241,6 +382,7 @@ fn a_new_successor_goes_on_where_it_is_and_a_stranger_or_a_late_one_cannot() {
         "not named yet"
     );
     relay.set_successor(at(5), Successor::Node(other));
+    relay.set_receipts(at(5), &ReceiptKeys::default());
     assert!(matches!(
         relay.handle_downstream_joined(at(5), other, offset(2)),
         Err(RelayError::CannotResume { .. })
@@ -270,9 +412,6 @@ fn an_acknowledgement_of_what_was_not_sent_or_that_goes_back_is_refused() {
     send_all(&mut relay);
     relay.handle_ack(at(1), &ack(2, [None; 3])).unwrap();
     assert!(relay.handle_ack(at(1), &ack(1, [None; 3])).is_err());
-    let mut above_itself = ack(2, [None; 3]);
-    above_itself.below[2] = Some(StreamOffset(u64::MAX - 1));
-    assert!(relay.handle_ack(at(1), &above_itself).is_err());
     let ended = Ack {
         ended: true,
         tail_ended: true,

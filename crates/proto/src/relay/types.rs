@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::control::{Peer, Side};
 use crate::ids::{NodeId, StreamOffset};
 use crate::limits;
-use crate::link::Goodbye;
+use crate::link::{Goodbye, ReceiptKeys};
 use crate::text::Reason;
 
 /// Where a node's blocks come from.
@@ -32,8 +32,10 @@ pub struct RelayConfig {
     pub start: StreamOffset,
     /// Most payload bytes held; raised to [`limits::MIN_WINDOW_BLOCKS`] blocks when less.
     pub window_bytes: u64,
-    /// How many vanished descendants in a row the retained data must bridge, at most [`limits::MAX_TOLERANCE`].
-    pub tolerance: u8,
+    /// This node; [`NodeId::SERVER`] at a head.
+    pub me: NodeId,
+    /// Who is near enough to be kept data for, and to keep data for this node, the neighbours left out.
+    pub receipts: ReceiptKeys,
     /// The server keeps the whole stream: what the predecessor no longer has can be had from there.
     pub spooled: bool,
     /// Something goes each way at least this often.
@@ -52,7 +54,8 @@ impl Default for RelayConfig {
             successor: None,
             start: StreamOffset(0),
             window_bytes: limits::DEFAULT_WINDOW as u64,
-            tolerance: 0,
+            me: NodeId::SERVER,
+            receipts: ReceiptKeys::default(),
             spooled: false,
             heartbeat: limits::HEARTBEAT,
             silence: limits::LINK_SILENCE,

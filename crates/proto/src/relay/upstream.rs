@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::ledger::growth;
 use super::{Ack, Goodbye, Life, Peer, Reason, Relay, RelayOutput, Side};
 use crate::ids::StreamOffset;
 use crate::limits::{ACK_BYTES, AWAY_SILENCE};
@@ -48,6 +49,13 @@ impl Upstream {
         if let Self::Up { heard, trial, .. } = self {
             *heard = now;
             *trial = None;
+        }
+    }
+
+    /// There is something to say that cannot wait for the next heartbeat.
+    pub(super) const fn hurry(&mut self) {
+        if let Self::Up { ack_due, .. } = self {
+            *ack_due = true;
         }
     }
 
@@ -209,19 +217,22 @@ impl Relay {
         *ack_due = false;
         *ack_at = now + self.config.heartbeat;
         self.settle(now);
-        Some(ack)
+        Some(Ack {
+            receipts: self.ledger.give(ack.received, ack.ended),
+            ..ack
+        })
     }
 
+    /// What there is to say; its own receipts are not proved yet.
     fn ack(&self) -> Ack {
         let ended = self.window.has_ended();
         Ack {
             received: self.received(),
             consumed: self.consumed(),
-            tail: self.tail(),
             retained_from: self.retained_from(),
-            below: self.downstream.below(),
+            receipts: self.ledger.draft(self.received(), ended),
             ended,
-            tail_ended: ended && self.downstream.has_ended(),
+            tail_ended: ended && self.descendants_have_the_end(),
         }
     }
 
@@ -309,12 +320,7 @@ impl Relay {
 /// Whether `new` says enough more than `old` to be sent before the next heartbeat. In a running chain all offsets move
 /// together, so the one that moved furthest decides: each acknowledgement wakes the node above.
 fn is_news(old: &Ack, new: &Ack) -> bool {
-    let further = |(old, new): (&Option<StreamOffset>, Option<StreamOffset>)| match (old, new) {
-        (Some(old), Some(new)) => new.since(*old),
-        (None, None) => 0,
-        _ => ACK_BYTES,
-    };
-    let below = old.below.iter().zip(new.below).map(further).fold(0, u64::max);
-    let own = new.received.since(old.received).max(new.tail.since(old.tail));
+    let below = growth(&old.receipts, &new.receipts).unwrap_or(ACK_BYTES);
+    let own = new.received.since(old.received);
     own.max(below) >= ACK_BYTES || (old.ended, old.tail_ended) != (new.ended, new.tail_ended)
 }

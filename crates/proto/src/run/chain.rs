@@ -118,11 +118,10 @@ impl Run {
         let heal = self.config.heal;
         let Some(run) = self.streaming(stream) else { return };
         let before = run.before(node);
-        let tries = run.retries.entry(node).or_insert(0);
-        let rejoins = run.rejoins.entry(node).or_insert(0);
-        if heal && *tries < LINK_RETRIES && *rejoins < LINK_REJOINS {
-            *tries += 1;
-            *rejoins += 1;
+        let remade = run.link_above(node);
+        if heal && remade.retries < LINK_RETRIES && remade.rejoins < LINK_REJOINS {
+            remade.retries += 1;
+            remade.rejoins += 1;
             self.join_neighbours(now, stream, before, node);
             return;
         }
@@ -220,6 +219,7 @@ impl Run {
         before: NodeId,
         successor: Option<Successor>,
     ) {
+        self.near_is_old();
         let relink = Relink {
             stream,
             predecessor: Some(self.peer(before, node)),
@@ -228,6 +228,12 @@ impl Run {
             successor_key: None,
         };
         self.send(node, ToNode::Relink(relink));
+    }
+
+    const fn near_is_old(&mut self) {
+        if let Phase::Streaming(run) = &mut self.phase {
+            run.near_is_old = true;
+        }
     }
 
     /// The key of the link on which `from` gets the stream from `to`.
@@ -241,6 +247,7 @@ impl Run {
     }
 
     pub(super) fn name_successor(&mut self, stream: StreamId, node: NodeId, next: Option<NodeId>) {
+        self.near_is_old();
         let successor = next.map_or(Successor::Nobody, Successor::Node);
         if node == NodeId::SERVER {
             self.event(RunEvent::HeadSuccessor { stream, successor });

@@ -15,6 +15,7 @@ mod gather;
 mod look;
 mod member;
 mod pace;
+mod receipts;
 mod roll;
 mod rounds;
 mod spool;
@@ -137,6 +138,10 @@ impl Run {
 
     /// The next thing to do, until `None`.
     pub fn poll_output(&mut self) -> Option<RunOutput> {
+        // After everything else: new neighbours first.
+        if self.outputs.is_empty() && matches!(&self.phase, Phase::Streaming(run) if run.near_is_old) {
+            self.tell_who_is_near();
+        }
         self.outputs.pop_front()
     }
 

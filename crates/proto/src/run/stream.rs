@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::member::MemberState;
 use super::pace::Paces;
+use super::receipts::Near;
 use super::spool::Branch;
 use super::stall::STILL_LOOK;
 use super::still::Still;
@@ -15,6 +16,21 @@ use super::{
 use crate::auth;
 use crate::control::OpenStream;
 
+/// How often one link was made again in a stream.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Remade {
+    /// Its upper end.
+    above: NodeId,
+    /// Without anything moving in between, because the lower end lost it.
+    pub(super) retries: u8,
+    /// With progress or without.
+    pub(super) rejoins: u32,
+    /// Because the upper end lost it while nothing was produced.
+    lost: u8,
+    /// How much was produced when that was counted last.
+    lost_at: StreamOffset,
+}
+
 #[derive(Debug)]
 pub(super) struct StreamRun {
     pub(super) stream: StreamId,
@@ -25,9 +41,8 @@ pub(super) struct StreamRun {
     pub(super) done: BTreeMap<NodeId, Received>,
     /// How far everybody is, and since when.
     pub(super) still: Still,
-    pub(super) retries: BTreeMap<NodeId, u8>,
-    /// How often a node's link to its predecessor was made again in this stream, with progress or without.
-    pub(super) rejoins: BTreeMap<NodeId, u32>,
+    /// How often the link above each node was made again.
+    pub(super) remade: BTreeMap<NodeId, Remade>,
     /// How many successors had to go because they could not be linked to this node.
     pub(super) strikes: BTreeMap<NodeId, u32>,
     /// How everybody spends its time.
@@ -43,8 +58,6 @@ pub(super) struct StreamRun {
     pub(super) away: BTreeMap<NodeId, Duration>,
     /// Who was above a node, directly, and is gone from the chain.
     pub(super) formerly_above: BTreeMap<NodeId, Vec<NodeId>>,
-    /// How often a node was lost by its predecessor while nothing was produced, and how much was when it was counted last.
-    pub(super) lost_below: BTreeMap<NodeId, (u8, StreamOffset)>,
     /// Whose predecessor was lost and not replaced, and what it was called.
     pub(super) orphans: BTreeMap<NodeId, String>,
     pub(super) produced: StreamOffset,
@@ -53,6 +66,10 @@ pub(super) struct StreamRun {
     pub(super) head_moved_at: Duration,
     pub(super) look_at: Duration,
     pub(super) stall: Duration,
+    /// Who is near to whom, as it was told last.
+    pub(super) near: BTreeMap<NodeId, Near>,
+    /// The chain has changed since.
+    pub(super) near_is_old: bool,
 }
 
 impl StreamRun {
@@ -77,7 +94,7 @@ impl StreamRun {
             ..*progress
         };
         if self.still.note(now, node, &progress) {
-            self.retries.remove(&node);
+            self.remade.entry(node).and_modify(|remade| remade.retries = 0);
         }
     }
 
@@ -96,12 +113,26 @@ impl StreamRun {
     /// node itself says it took does not count.
     pub(super) fn is_lost_too_often(&mut self, node: NodeId) -> bool {
         let produced = self.produced;
-        let (times, at) = self.lost_below.entry(node).or_default();
-        if *at != produced {
-            (*times, *at) = (0, produced);
+        let remade = self.link_above(node);
+        if remade.lost_at != produced {
+            (remade.lost, remade.lost_at) = (0, produced);
         }
-        *times = times.saturating_add(1);
-        *times > super::chain::LINK_RETRIES
+        remade.lost = remade.lost.saturating_add(1);
+        remade.lost > super::chain::LINK_RETRIES
+    }
+
+    /// What is counted of the link between this node and the one above it now. Of an earlier link nothing is carried over: it was
+    /// perhaps the other end's fault, or its word.
+    pub(super) fn link_above(&mut self, node: NodeId) -> &mut Remade {
+        let above = self.before(node);
+        let remade = self.remade.entry(node).or_default();
+        if remade.above != above {
+            *remade = Remade {
+                above,
+                ..Remade::default()
+            };
+        }
+        remade
     }
 
     pub(super) fn index_of(&self, node: NodeId) -> Option<usize> {
@@ -154,23 +185,29 @@ impl Run {
             chain: chain.clone(),
             done: BTreeMap::new(),
             still: Still::default(),
-            retries: BTreeMap::new(),
+            remade: BTreeMap::new(),
             strikes: BTreeMap::new(),
             paces: Paces::default(),
             suspects: Vec::new(),
-            rejoins: BTreeMap::new(),
             spooled: self.config.spool && self.config.heal,
             branches: BTreeMap::new(),
             away: BTreeMap::new(),
             formerly_above: BTreeMap::new(),
-            lost_below: BTreeMap::new(),
             orphans: BTreeMap::new(),
             produced: StreamOffset(0),
             head_ended: false,
             head_moved_at: now,
             look_at: now + STILL_LOOK,
             stall: self.config.timeouts.stall,
+            near: BTreeMap::new(),
+            near_is_old: false,
         }));
+        let near: BTreeMap<NodeId, Near> = self.all_near().into_iter().collect();
+        let receipts_of = |run: &Self, node| {
+            near.get(&node)
+                .map(|near| run.receipt_keys(stream, node, near))
+                .unwrap_or_default()
+        };
         for (index, (&node, position)) in chain.iter().zip(1..).enumerate() {
             let before = index.checked_sub(1).and_then(|before| chain.get(before)).copied();
             let open = OpenStream {
@@ -185,17 +222,22 @@ impl Run {
                     .get(index + 1)
                     .map(|&after| self.link_secret(stream, after, node)),
                 resume_from: StreamOffset(0),
-                tolerance: self.config.tolerance,
+                receipts: receipts_of(self, node),
                 cipher: self.config.cipher,
                 silence_ms: u32::try_from(self.config.link_silence.as_millis()).unwrap_or(u32::MAX),
                 spooled: self.config.spool && self.config.heal,
             };
             self.send(node, ToNode::OpenStream(open));
         }
+        let receipts = receipts_of(self, NodeId::SERVER);
+        if let Phase::Streaming(run) = &mut self.phase {
+            run.near = near;
+        }
         Ok(HeadStream {
             stream,
             key,
             successor,
+            receipts,
         })
     }
 

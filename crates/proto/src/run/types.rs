@@ -8,6 +8,7 @@ use crate::block::Cipher;
 use crate::control::{Progress, Side, Stage, Successor, ToNode};
 use crate::ids::{ChainPosition, MacAddr, NodeId, RunId, StreamId, StreamOffset};
 use crate::limits;
+use crate::link::ReceiptKeys;
 use crate::text::{NodeName, Reason, SessionName};
 use crate::wire::Payload;
 
@@ -241,6 +242,13 @@ pub enum RunEvent {
         /// Who.
         successor: Successor,
     },
+    /// Give the head's relay the keys of those who are near to it now.
+    HeadReceipts {
+        /// Which stream.
+        stream: StreamId,
+        /// Who, and the keys.
+        keys: ReceiptKeys,
+    },
     /// A second head is to feed this node from what was kept of the stream, from where it asks to go on; one that
     /// fed it before ends.
     Branch {
@@ -347,7 +355,7 @@ pub enum RunEvent {
 }
 
 /// The head's part of a stream that begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeadStream {
     /// Its number.
     pub stream: StreamId,
@@ -355,6 +363,8 @@ pub struct HeadStream {
     pub key: [u8; 32],
     /// Who will connect to the head first.
     pub successor: NodeId,
+    /// Who the head keeps data for besides, as it hears from them.
+    pub receipts: ReceiptKeys,
 }
 
 /// A command that cannot be followed now.

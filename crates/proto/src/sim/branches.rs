@@ -11,6 +11,7 @@ use super::event::{Event, SERVER};
 use super::host::Endpoint;
 use super::world::World;
 use crate::ids::{NodeId, StreamId, StreamOffset};
+use crate::link::ReceiptKeys;
 use crate::relay::Source;
 use crate::text::Reason;
 
@@ -46,7 +47,7 @@ impl World {
                 .handle_spool_lost(self.now, &Reason::new("the simulated disk is full"));
             return;
         }
-        let head = self.endpoint(SERVER, stream, Source::Spool, Some(node), 0);
+        let head = self.endpoint(SERVER, stream, Source::Spool, Some(node), &ReceiptKeys::default());
         self.branches.heads.insert(host, head);
     }
 

@@ -166,6 +166,7 @@ impl World {
             Order::OpenStream(open) => self.open_endpoint(host, &open),
             Order::Relink(relink) => self.relink(host, &relink),
             Order::Hold { stream, time } => self.hold(host, stream, time),
+            Order::Receipts { stream, keys } => self.name_receipts(host, stream, &keys),
             Order::EndStream(stream) => self.end_endpoint(host, stream),
         }
     }

@@ -10,13 +10,14 @@ use super::net::{Item, LinkId};
 use super::world::{ESTABLISH, HEARTBEAT, LINK_SILENCE, World};
 use crate::control::{OpenStream, Relink, Stage};
 use crate::ids::{NodeId, StreamId, StreamOffset};
+use crate::link::ReceiptKeys;
 use crate::relay::{Relay, RelayConfig, RelayError, Source};
 use crate::text::Reason;
 
 impl World {
     pub(super) fn open_endpoint(&mut self, host: usize, open: &OpenStream) {
         let source = Source::Predecessor(open.predecessor);
-        self.new_endpoint(host, open.stream, source, open.successor, open.tolerance);
+        self.new_endpoint(host, open.stream, source, open.successor, &open.receipts);
     }
 
     pub(super) fn new_endpoint(
@@ -25,11 +26,11 @@ impl World {
         stream: StreamId,
         source: Source,
         successor: Option<NodeId>,
-        tolerance: u8,
+        receipts: &ReceiptKeys,
     ) {
         self.drop_endpoint(host);
         self.hosts[host].spent.begin(self.now);
-        let endpoint = self.endpoint(host, stream, source, successor, tolerance);
+        let endpoint = self.endpoint(host, stream, source, successor, receipts);
         self.hosts[host].endpoint = Some(endpoint);
         for link in std::mem::take(&mut self.hosts[host].waiting_dials) {
             self.push(host, None, Duration::ZERO, Event::Dial { link });
@@ -42,7 +43,7 @@ impl World {
         stream: StreamId,
         source: Source,
         successor: Option<NodeId>,
-        tolerance: u8,
+        receipts: &ReceiptKeys,
     ) -> Endpoint {
         let config = RelayConfig {
             source,
@@ -51,11 +52,8 @@ impl World {
             start: StreamOffset(0),
             window_bytes: self.scenario.window_bytes,
             spooled: self.scenario.spool && self.scenario.heal,
-            tolerance: if source == Source::Producer {
-                self.scenario.tolerance
-            } else {
-                tolerance
-            },
+            me: self.hosts[host].id.unwrap_or(NodeId::SERVER),
+            receipts: receipts.clone(),
             heartbeat: HEARTBEAT,
             silence: LINK_SILENCE,
             establish: ESTABLISH,
@@ -101,6 +99,17 @@ impl World {
             .filter(|endpoint| endpoint.stream == stream);
         if let Some(endpoint) = endpoint {
             endpoint.relay.hold(now, time);
+        }
+    }
+
+    pub(super) fn name_receipts(&mut self, host: usize, stream: StreamId, keys: &ReceiptKeys) {
+        let now = self.now;
+        let endpoint = self.hosts[host]
+            .endpoint
+            .as_mut()
+            .filter(|endpoint| endpoint.stream == stream);
+        if let Some(endpoint) = endpoint {
+            endpoint.relay.set_receipts(now, keys);
         }
     }
 

@@ -10,10 +10,11 @@ use std::time::Duration;
 use super::Violation;
 use super::event::SERVER;
 use super::rng::Rng;
+use super::scenario::Sabotage;
 use super::world::World;
 use crate::control::{Progress, Side, Stage, ToServer};
-use crate::ids::{StreamId, StreamOffset};
-use crate::link::Ack;
+use crate::ids::{NodeId, StreamId, StreamOffset};
+use crate::link::{Ack, Receipt, ReceiptKey, Receipts};
 use crate::pace::Pace;
 use crate::text::Reason;
 use crate::tunnel::{TunnelId, TunnelMessage};
@@ -21,6 +22,9 @@ use crate::wire::Payload;
 
 /// Kinds of messages that a liar makes up.
 const KINDS: u64 = 14;
+
+/// Acknowledgements say the truth of the liar itself, and anything of those below it.
+const RECEIPTS: u64 = KINDS + 1;
 
 /// Who lies, from when on, and how often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,13 +35,15 @@ pub struct Liar {
     pub at: Duration,
     /// How many of its messages are not what an honest node would say, in percent.
     pub percent: u64,
-    /// The only kind of lie told, from 0; `None` tells all. The last one is acknowledgements.
+    /// The only kind of lie told, from 0; `None` tells all. The last two are acknowledgements, and receipts of others in them.
     pub only: Option<u64>,
 }
 
 impl Liar {
-    /// How many kinds of lies there are: one for each message to the server, and acknowledgements.
-    pub const KINDS: u64 = KINDS + 1;
+    /// How many kinds of lies there are: one for each message to the server, and two of acknowledgements.
+    pub const KINDS: u64 = KINDS + 2;
+    /// The kind of lie that is told of others only, in acknowledgements.
+    pub const OF_OTHERS: u64 = RECEIPTS;
 }
 
 impl World {
@@ -56,7 +62,10 @@ impl World {
 
     /// What goes to the server instead of this message.
     pub(super) fn falsified(&mut self, host: usize, message: ToServer) -> Vec<ToServer> {
-        let Some(liar) = self.lies_now(host).filter(|liar| liar.only != Some(KINDS)) else {
+        let Some(liar) = self
+            .lies_now(host)
+            .filter(|liar| liar.only.is_none_or(|kind| kind < KINDS))
+        else {
             return vec![message];
         };
         let kind = liar.only.unwrap_or_else(|| self.rng.between(0, KINDS - 1));
@@ -131,39 +140,65 @@ impl World {
     }
 
     /// What goes to the predecessor instead of this acknowledgement.
-    pub(super) fn falsified_ack(&mut self, host: usize, ack: Ack) -> Ack {
+    pub(super) fn falsified_ack(&mut self, host: usize, stream: StreamId, ack: Ack) -> Ack {
         let Some(liar) = self.lies_now(host) else {
             return ack;
         };
-        if liar.only.is_some_and(|kind| kind != KINDS) {
+        if liar.only.is_some_and(|kind| kind < KINDS) {
             return ack;
         }
+        let receipts = self.false_receipts(host, stream, &ack);
+        let only_of_others = liar.only == Some(RECEIPTS);
         match self.rng.between(0, 3) {
             // As good as it can be, so that nothing is kept for those below.
-            0 => Ack {
-                tail: ack.received,
-                below: [Some(ack.received); 3],
-                tail_ended: ack.ended,
-                ..ack
-            },
-            1 => Ack {
-                below: [None; 3],
-                tail: ack.received,
+            kind if kind <= 1 || only_of_others => Ack {
+                receipts,
                 tail_ended: ack.ended,
                 ..ack
             },
             2 => Ack {
                 received: self.any_offset(),
-                tail: self.any_offset(),
+                receipts,
                 ended: true,
                 tail_ended: true,
                 ..ack
             },
             _ => Ack {
                 received: StreamOffset(0),
+                receipts,
                 ..ack
             },
         }
+    }
+
+    /// Words of those below the liar that they did not give, its own, or none.
+    fn false_receipts(&mut self, host: usize, stream: StreamId, ack: &Ack) -> Receipts {
+        let ids = |host: &super::host::Host| host.id;
+        let below: Vec<NodeId> = self.hosts[host + 1..].iter().filter_map(ids).collect();
+        let above = self.hosts[..host]
+            .iter()
+            .map(|host| host.id.unwrap_or(NodeId::SERVER));
+        let above: Vec<NodeId> = above.collect();
+        let knows_all = self.scenario.sabotage == Some(Sabotage::GivesTheLiarAllKeys);
+        match self.rng.between(0, 3) {
+            0 => return Receipts::default(),
+            1 => return ack.receipts,
+            _ => {}
+        }
+        // The keys that it has are not those of the others.
+        let pairs = below
+            .iter()
+            .flat_map(|from| above.iter().rev().map(move |to| (*from, *to)));
+        let pairs: Vec<(NodeId, NodeId)> = pairs.collect();
+        let forged = pairs.into_iter().map(|(from, to)| {
+            let key = if knows_all {
+                self.server.receipt_key(stream, from, to)
+            } else {
+                [1; 32]
+            };
+            Receipt::new(from, &ReceiptKey { node: to, key }, ack.received, ack.ended)
+        });
+        forged.collect()
     }
 
     /// Nobody above the liar lost anything, and with rounds enough nobody but the liar.

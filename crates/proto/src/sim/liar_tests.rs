@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Liar, Rng, Sabotage, Scenario, run};
+use super::{Fault, Liar, Planned, Rng, Sabotage, Scenario, run};
 
 /// A chain with one liar somewhere in it; everything else is well.
 fn with_liar(seed: u64, only: Option<u64>) -> Scenario {
@@ -60,6 +60,68 @@ fn one_kind_of_lie_costs_nobody_above_the_liar_anything_and_those_below_it_a_rou
 #[test]
 fn all_kinds_of_lies_together_cost_no_more() {
     many(1500, |_| None);
+}
+
+/// A member that says that those below it have what they have not, and is gone the next moment.
+fn claims_for_others_and_dies(seed: u64) -> Scenario {
+    let mut rng = Rng::new(seed);
+    let nodes = rng.count(2, 9);
+    let mut scenario = Scenario::quiet(seed, nodes as usize);
+    scenario.heal = true;
+    scenario.streams = 1;
+    scenario.stream_bytes = rng.pick(&[8 << 20, 40 << 20]);
+    scenario.window_bytes = rng.pick(&[6, 8, 16, 40]) << 20;
+    scenario.tolerance = rng.pick(&[1, 2, 3]);
+    scenario.generic = true;
+    scenario.jitter = rng.pick(&[0, 0, 2, 60].map(Duration::from_millis));
+    let host = rng.count(1, nodes) as usize;
+    let rate = rng.pick(&[3_000_000, 20_000_000, 125_000_000]);
+    scenario.link_rates = vec![rate; nodes as usize];
+    // Those below take less, as lines differ, so that there is something to lose; not so much less that they are called slow.
+    for below in scenario.link_rates.iter_mut().skip(host) {
+        *below = rate * 6 / 10;
+    }
+    scenario.liar = Some(Liar {
+        host,
+        at: Duration::ZERO,
+        percent: rng.pick(&[60, 100]),
+        only: Some(Liar::OF_OTHERS),
+    });
+    scenario.faults.extend(rng.chance(80).then_some(Planned {
+        host,
+        at: rng.millis(300, 600 + scenario.stream_bytes * 1500 / rate),
+        fault: rng.pick(&[Fault::Kill, Fault::PowerCut]),
+    }));
+    scenario
+}
+
+#[test]
+fn who_lies_in_acknowledgements_of_others_costs_nobody_else_his_place() {
+    let lost = |sabotage| {
+        let seeds = 0..400_u64;
+        let lost = seeds.filter(|seed| {
+            let mut scenario = claims_for_others_and_dies(*seed);
+            scenario.sabotage = sabotage;
+            let liar = scenario.liar.unwrap().host;
+            let done = match run(&scenario, false) {
+                Ok(report) => report.done,
+                Err(violation) => {
+                    assert!(sabotage.is_some(), "{seed}: {violation}");
+                    return true;
+                }
+            };
+            done.iter()
+                .enumerate()
+                .any(|(host, done)| !done && host + 1 != liar)
+        });
+        lost.collect::<Vec<u64>>()
+    };
+    assert_eq!(lost(None), Vec::<u64>::new());
+    let noticed = lost(Some(Sabotage::GivesTheLiarAllKeys)).len();
+    assert!(
+        noticed > 20,
+        "who knows all keys costs others their place in {noticed} runs only"
+    );
 }
 
 /// The check notices when a lie reaches somebody else.

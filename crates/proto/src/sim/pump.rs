@@ -311,7 +311,7 @@ impl World {
         let Some(ack) = endpoint.relay.take_ack(self.now) else {
             return false;
         };
-        let ack = self.falsified_ack(host, ack);
+        let ack = self.falsified_ack(host, endpoint.stream, ack);
         let predecessor = self.links[link.0].predecessor;
         self.push(
             predecessor,

@@ -71,6 +71,8 @@ pub enum Sabotage {
     NobodyComesBack,
     /// What the liar says is believed of the first node.
     BelievesTheLiar,
+    /// The liar has the keys of everybody's receipts.
+    GivesTheLiarAllKeys,
 }
 
 /// A fault, where and when. Step faults have no time of their own.

@@ -195,6 +195,10 @@ impl World {
                 self.name_head_successor(stream, successor);
                 Ok(())
             }
+            RunEvent::HeadReceipts { stream, ref keys } => {
+                self.name_receipts(SERVER, stream, keys);
+                Ok(())
+            }
             RunEvent::Over => {
                 self.server_over = !self.begin_round()?;
                 Ok(())
@@ -220,7 +224,13 @@ impl World {
         self.rounds.opened(head.stream.0);
         self.produced = 0;
         self.clear_branches();
-        self.new_endpoint(SERVER, head.stream, Source::Producer, Some(head.successor), 0);
+        self.new_endpoint(
+            SERVER,
+            head.stream,
+            Source::Producer,
+            Some(head.successor),
+            &head.receipts,
+        );
         Ok(())
     }
 

@@ -201,6 +201,9 @@ impl Core {
                 }
             }
             MachineOrder::Relink(relink) => return self.relink(&relink),
+            MachineOrder::Receipts { stream, keys } => {
+                return self.post(stream, || PumpInput::Receipts(keys.clone()));
+            }
             MachineOrder::Hold { stream, time } => return self.post(stream, || PumpInput::Hold(time)),
             MachineOrder::EndStream(stream) => return self.post(stream, || PumpInput::EndStream),
             MachineOrder::Finish => {

@@ -135,7 +135,8 @@ impl Core {
             successor: open.successor,
             start: open.resume_from,
             window_bytes: self.window_bytes as u64,
-            tolerance: open.tolerance,
+            me: self.me,
+            receipts: open.receipts.clone(),
             spooled: open.spooled,
             ..RelayConfig::default().with_silence(Duration::from_millis(open.silence_ms.into()))
         };

@@ -39,7 +39,6 @@ pub(super) struct Core {
     pub(super) window_bytes: usize,
     pub(super) link_timeout: Duration,
     pub(super) link_silence: Duration,
-    pub(super) tolerance: u8,
     /// Where streams are kept, until that fails.
     pub(super) spool: Option<SpoolDir>,
     epoch: Instant,
@@ -67,7 +66,6 @@ impl Core {
         let (pump_reports, from_pump) = mpsc::unbounded_channel();
         let mut core = Self {
             run_id: run_config.run,
-            tolerance: run_config.tolerance,
             spool: config.spool.clone().filter(|_| run_config.spool),
             key: config.key.clone(),
             cipher: run_config.cipher,

@@ -67,6 +67,11 @@ impl Core {
                     });
                 }
             }
+            RunEvent::HeadReceipts { stream, keys } => {
+                if let Some(open) = self.open.as_ref().filter(|open| open.stream == stream) {
+                    open.shared.post(PumpInput::Receipts(keys));
+                }
+            }
             RunEvent::Branch { stream, node } => self.open_branch(stream, node),
             RunEvent::BranchClosed { stream, node } => self.close_branch(stream, node),
             RunEvent::StreamDone { stream, outcomes } => self.end_stream(stream, outcomes),
@@ -212,6 +217,7 @@ impl Core {
             | RunEvent::NobodyCame
             | RunEvent::StageDone { .. }
             | RunEvent::HeadSuccessor { .. }
+            | RunEvent::HeadReceipts { .. }
             | RunEvent::StreamDone { .. }
             | RunEvent::Branch { .. }
             | RunEvent::BranchClosed { .. }

@@ -71,6 +71,7 @@ impl Core {
             stream,
             key,
             successor,
+            receipts,
         } = head;
         let shared = Shared::new(name.clone(), Pool::for_window(self.window_bytes))?;
         let key = StreamKey::new(key, self.run_id, stream);
@@ -78,7 +79,7 @@ impl Core {
             source: Source::Producer,
             successor: Some(successor),
             window_bytes: self.window_bytes as u64,
-            tolerance: self.tolerance,
+            receipts,
             establish: self.link_timeout,
             ..RelayConfig::default().with_silence(self.link_silence)
         };

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ka_proto::control::{Peer, Side, Successor};
+use ka_proto::link::ReceiptKeys;
 use ka_proto::relay::RelayConfig;
 use ka_proto::{Reason, StreamId, StreamOffset};
 use tokio::sync::mpsc;
@@ -36,6 +37,8 @@ pub(crate) enum Input {
         predecessor: Option<Peer>,
         successor: Option<Successor>,
     },
+    /// The server names who is near enough to keep data for, and to keep data for this node.
+    Receipts(ReceiptKeys),
     /// Keep what comes from the successor for so long.
     Hold(Duration),
     /// The server says that nobody needs the stream any more.

@@ -248,6 +248,7 @@ impl Pump {
                     self.take_successor(early.link, early.resume_from);
                 }
             }
+            Input::Receipts(keys) => self.relay.set_receipts(now, &keys),
             Input::Hold(time) => self.relay.hold(now, time),
             Input::EndStream => self.relay.handle_end_stream(now),
             Input::ProducerDone => self.producer_done = true,

@@ -1,0 +1,158 @@
+//! Receipts: how far a node is, proved to one node above it that is not its neighbour.
+//!
+//! A node keeps what nodes further down may still ask it for. What it hears of them comes through its successor, which could
+//! say anything; so each of them proves its word to each node that keeps something for it, under a key that the server
+//! gives to these two alone. Those between pass receipts on and cannot make one.
+//! Specification: `docs/protocol.md`, "Data connection".
+
+use serde::{Deserialize, Serialize};
+
+use crate::auth::mac;
+use crate::ids::{NodeId, StreamOffset};
+use crate::limits::MAX_TOLERANCE;
+use crate::wire::{Fields, WireError};
+
+/// Receipts in one acknowledgement at most: the sender's own, and those of its first, second and third descendant that
+/// have further to go.
+pub const MAX_RECEIPTS: usize = MAX_TOLERANCE + MAX_TOLERANCE * (MAX_TOLERANCE + 1) / 2;
+
+/// Bytes of a receipt.
+pub(super) const RECEIPT_LEN: usize = 32;
+
+const PROOF_LEN: usize = 16;
+
+/// The highest bit of the offset says that the end has arrived.
+const ENDED: u64 = 1 << 63;
+
+/// The key between two nodes of a stream that are not neighbours.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptKey {
+    /// The other one.
+    pub node: NodeId,
+    /// The key itself.
+    pub key: [u8; 32],
+}
+
+impl std::fmt::Debug for ReceiptKey {
+    /// Without the key: it must not end up in a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ReceiptKey({})", self.node)
+    }
+}
+
+/// The nodes that a node gives receipts to, and those that it takes them from: as many each way as lost nodes are tolerated, the
+/// neighbours left out, the nearest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptKeys {
+    /// Those above, which keep what this node may miss.
+    pub above: Vec<ReceiptKey>,
+    /// Those below, for which this node keeps what they may miss.
+    pub below: Vec<ReceiptKey>,
+}
+
+/// A node's word to another one above it on how far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The node whose word it is.
+    pub from: NodeId,
+    /// The node that it is for.
+    pub to: NodeId,
+    /// Everything before this has arrived at `from` and is verified.
+    pub received: StreamOffset,
+    /// The end has arrived there.
+    pub ended: bool,
+    proof: [u8; PROOF_LEN],
+}
+
+impl Receipt {
+    /// Makes the receipt of `from` for the node of this key.
+    #[must_use]
+    pub fn new(from: NodeId, key: &ReceiptKey, received: StreamOffset, ended: bool) -> Self {
+        let receipt = Self::unproved(from, key.node, received, ended);
+        Self {
+            proof: receipt.prove(&key.key),
+            ..receipt
+        }
+    }
+
+    /// A receipt that nobody believes, to be compared with others.
+    pub(crate) const fn unproved(from: NodeId, to: NodeId, received: StreamOffset, ended: bool) -> Self {
+        Self {
+            from,
+            to,
+            received,
+            ended,
+            proof: [0; PROOF_LEN],
+        }
+    }
+
+    /// Whether its sender knew the key, which belongs to these two nodes in this stream; in constant time.
+    #[must_use]
+    pub fn is_proved(&self, key: &[u8; 32]) -> bool {
+        let proof = self.prove(key);
+        let differences = proof.iter().zip(self.proof).map(|(a, b)| a ^ b);
+        differences.fold(0, |all, difference| all | difference) == 0
+    }
+
+    fn prove(&self, key: &[u8; 32]) -> [u8; PROOF_LEN] {
+        let proof = mac(key, &[&self.word().to_le_bytes()]);
+        let mut bytes = [0; PROOF_LEN];
+        bytes.copy_from_slice(&proof.as_bytes()[..PROOF_LEN]);
+        bytes
+    }
+
+    const fn word(&self) -> u64 {
+        let ended = if self.ended { ENDED } else { 0 };
+        self.received.0 & !ENDED | ended
+    }
+
+    pub(super) fn encode(&self) -> [u8; RECEIPT_LEN] {
+        let mut bytes = [0; RECEIPT_LEN];
+        bytes[..4].copy_from_slice(&self.from.0.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.to.0.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.word().to_le_bytes());
+        bytes[16..].copy_from_slice(&self.proof);
+        bytes
+    }
+
+    /// The next one; `None` where the place is empty, for the head gives no receipts.
+    pub(super) fn decode(fields: &mut Fields<'_>) -> Result<Option<Self>, WireError> {
+        let (from, to) = (NodeId(fields.u32()?), NodeId(fields.u32()?));
+        let word = fields.u64()?;
+        let receipt = Self {
+            from,
+            to,
+            received: StreamOffset(word & !ENDED),
+            ended: word & ENDED != 0,
+            proof: fields.take()?,
+        };
+        Ok((from != NodeId::SERVER).then_some(receipt))
+    }
+}
+
+/// The receipts of one acknowledgement: those that do not fit are left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Receipts {
+    all: [Option<Receipt>; MAX_RECEIPTS],
+}
+
+impl Receipts {
+    /// Those that it has, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Receipt> {
+        self.all.iter().flatten()
+    }
+
+    pub(super) const fn places(&self) -> &[Option<Receipt>; MAX_RECEIPTS] {
+        &self.all
+    }
+}
+
+impl FromIterator<Receipt> for Receipts {
+    fn from_iter<T: IntoIterator<Item = Receipt>>(receipts: T) -> Self {
+        let mut all = [None; MAX_RECEIPTS];
+        for (place, receipt) in all.iter_mut().zip(receipts) {
+            *place = Some(receipt);
+        }
+        Self { all }
+    }
+}

@@ -1,0 +1,118 @@
+//! What nodes further down have, by their own proved word, and the receipts that go further up.
+
+use crate::ids::{NodeId, StreamOffset};
+use crate::limits::MAX_TOLERANCE;
+use crate::link::{Receipt, ReceiptKey, ReceiptKeys, Receipts};
+
+/// A node below that is not the successor, and what it has proved to have.
+#[derive(Debug)]
+struct Below {
+    key: ReceiptKey,
+    received: Option<StreamOffset>,
+    ended: bool,
+}
+
+/// The receipts that a relay gives, takes and passes on.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    me: NodeId,
+    above: Vec<ReceiptKey>,
+    below: Vec<Below>,
+    /// What the successor sent last and is for others.
+    passing: Receipts,
+}
+
+impl Ledger {
+    pub(super) fn new(me: NodeId, keys: &ReceiptKeys) -> Self {
+        let mut ledger = Self {
+            me,
+            above: Vec::new(),
+            below: Vec::new(),
+            passing: Receipts::default(),
+        };
+        ledger.name(keys);
+        ledger
+    }
+
+    /// Others are near enough now. What is known of those that stay is kept.
+    pub(super) fn name(&mut self, keys: &ReceiptKeys) {
+        let nearest = |keys: &[ReceiptKey]| keys.iter().take(MAX_TOLERANCE).copied().collect::<Vec<_>>();
+        self.above = nearest(&keys.above);
+        let below = nearest(&keys.below).into_iter().map(|key| {
+            let (received, ended) = match self.known(key.node) {
+                Some((received, ended)) => (Some(received), ended),
+                None => (None, false),
+            };
+            Below { key, received, ended }
+        });
+        self.below = below.collect();
+    }
+
+    /// How far this node has proved to be, and whether it has the end.
+    pub(super) fn known(&self, node: NodeId) -> Option<(StreamOffset, bool)> {
+        let below = self.below.iter().find(|below| below.key.node == node)?;
+        Some((below.received?, below.ended))
+    }
+
+    /// What came with an acknowledgement. What is not proved says nothing; what takes an earlier word back neither.
+    pub(super) fn take(&mut self, receipts: &Receipts) {
+        let me = self.me;
+        for receipt in receipts.iter().filter(|receipt| receipt.to == me) {
+            let of = |below: &&mut Below| below.key.node == receipt.from;
+            let Some(below) = self.below.iter_mut().find(of) else {
+                continue;
+            };
+            let says_more = (Some(receipt.received), receipt.ended) > (below.received, below.ended);
+            if says_more && receipt.is_proved(&below.key.key) {
+                below.received = below.received.max(Some(receipt.received));
+                below.ended |= receipt.ended;
+            }
+        }
+        self.passing = receipts
+            .iter()
+            .filter(|receipt| receipt.to != me)
+            .copied()
+            .collect();
+    }
+
+    /// The first byte that one of them may still miss; `None` where nobody is below the successor. Who has proved nothing yet
+    /// may miss all that is here.
+    pub(super) fn needed_from(&self, retained_from: StreamOffset) -> Option<StreamOffset> {
+        let received = |below: &Below| below.received.unwrap_or(retained_from);
+        self.below.iter().map(received).min()
+    }
+
+    pub(super) fn all_have_the_end(&self) -> bool {
+        self.below.iter().all(|below| below.ended)
+    }
+
+    /// The own receipts without their proofs, and those of others that go up with them.
+    pub(super) fn draft(&self, received: StreamOffset, ended: bool) -> Receipts {
+        self.with_own(|key| Receipt::unproved(self.me, key.node, received, ended))
+    }
+
+    /// What goes up with an acknowledgement.
+    pub(super) fn give(&self, received: StreamOffset, ended: bool) -> Receipts {
+        self.with_own(|key| Receipt::new(self.me, key, received, ended))
+    }
+
+    fn with_own(&self, own: impl Fn(&ReceiptKey) -> Receipt) -> Receipts {
+        let own = self.above.iter().map(own);
+        own.chain(self.passing.iter().copied()).collect()
+    }
+}
+
+/// How many bytes more `new` vouches for than `old`, of the node that moved furthest; `None` where it says of somebody what
+/// was not said before.
+pub(super) fn growth(old: &Receipts, new: &Receipts) -> Option<u64> {
+    let mut most = 0;
+    for receipt in new.iter() {
+        let same = |old: &&Receipt| (old.from, old.to) == (receipt.from, receipt.to);
+        let before = old.iter().find(same)?;
+        if receipt.ended && !before.ended {
+            return None;
+        }
+        most = most.max(receipt.received.since(before.received));
+    }
+    Some(most)
+}
