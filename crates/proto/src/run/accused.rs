@@ -1,7 +1,7 @@
 //! Who may have cost others a round: in the next one it comes last in the chain, where nobody is below it.
 //!
-//! Data comes through every node of a chain, and what a node says of those below it is believed, so one that lies can cost
-//! them a round. Which of two neighbours it was that lied is not known. Both places cost nothing: who comes last gets
+//! Data comes through every node of a chain, so one that alters it, or stops passing it on, can cost those below it
+//! a round. Which of two neighbours it was that lied is not known. Both places cost nothing: who comes last gets
 //! everything as the others do, and who comes last harms nobody.
 
 use super::{IpAddr, NodeId, Run};
