@@ -201,6 +201,8 @@ pub enum ToServer {
         stream: StreamId,
         /// Why.
         reason: Reason,
+        /// Its end was refused: what arrived is not what the server sent. Whatever went wrong with it here is not this node's fault.
+        unproved: bool,
     },
     /// The whole stream has arrived, is verified, and the node's consumer took all of it.
     StreamDone {

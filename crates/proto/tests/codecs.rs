@@ -69,6 +69,7 @@ fn to_server() -> Vec<ToServer> {
         ToServer::StreamFailed {
             stream,
             reason: reason.clone(),
+            unproved: true,
         },
         ToServer::StreamDone {
             stream,

@@ -330,9 +330,14 @@ impl Node {
         self.send(ToServer::StepFailed { stage, reason });
     }
 
-    /// [`crate::relay::RelayOutput::Failed`]: the node is out, and of no use to those below.
-    pub fn stream_failed(&mut self, stream: StreamId, reason: Reason) {
-        self.tell(ToServer::StreamFailed { stream, reason });
+    /// [`crate::relay::RelayOutput::Failed`]: the node is out, and of no use to those below. `unproved`: its end was refused, as
+    /// not what the server sent; this counts also for a node that failed because of what it got.
+    pub fn stream_failed(&mut self, stream: StreamId, reason: Reason, unproved: bool) {
+        self.tell(ToServer::StreamFailed {
+            stream,
+            reason,
+            unproved,
+        });
         if self.phase != Phase::Over {
             self.phase = Phase::Failed;
         }

@@ -105,6 +105,8 @@ impl Run {
         match witness.side {
             Side::Downstream => {
                 let next = run.after(node).filter(|_| heal);
+                // Who has everything needs no link, whoever says that it is broken.
+                let next = next.filter(|next| !run.is_done(*next));
                 if next.is_some_and(|next| run.is_lost_too_often(next)) {
                     return self.part(now, node, next.unwrap_or_default(), &witness.reason);
                 }
@@ -117,6 +119,9 @@ impl Run {
     fn handle_upstream_lost(&mut self, now: Duration, node: NodeId, stream: StreamId, reason: &Reason) {
         let heal = self.config.heal;
         let Some(run) = self.streaming(stream) else { return };
+        if run.is_done(node) {
+            return;
+        }
         let before = run.before(node);
         let remade = run.link_above(node);
         if heal && remade.retries < LINK_RETRIES && remade.rejoins < LINK_REJOINS {

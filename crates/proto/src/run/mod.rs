@@ -169,10 +169,11 @@ impl Run {
                 self.lose(now, node, &Reason::new(format!("the node left: {reason}")));
             }
             _ if queued => self.lose(now, node, &Reason::new("it answered what it was not asked")),
-            ToServer::StreamFailed { reason, .. } => {
-                self.accuse_those_above(node);
-                self.lose_for_next_round(now, node, &reason);
-            }
+            ToServer::StreamFailed {
+                stream,
+                reason,
+                unproved,
+            } => self.handle_stream_failed(now, node, stream, reason, unproved),
             _ if !active => self.handle_relay_only(now, node, message),
             ToServer::StepFailed { stage, reason } => self.handle_step_failed(now, node, stage, reason),
             ToServer::Prepared(payload) => self.handle_answer(now, node, Stage::Prepare, payload),

@@ -228,6 +228,30 @@ impl Run {
         self.after_failure(now);
     }
 
+    /// The stream cannot be completed at a node. Where its end was refused, what the node said of it before was through no fault
+    /// of its own either: records that make no sense, a block that does not decrypt.
+    pub(super) fn handle_stream_failed(
+        &mut self,
+        now: Duration,
+        node: NodeId,
+        stream: StreamId,
+        reason: Reason,
+        unproved: bool,
+    ) {
+        self.accuse_those_above(node);
+        let running = matches!(&self.phase, Phase::Streaming(run) if run.stream() == stream);
+        if !(unproved && running) {
+            return self.lose_for_next_round(now, node, &reason);
+        }
+        let reason = Reason::new(format!("the stream was not proved: {reason}"));
+        if let Some(state) = self.state_mut(node)
+            && matches!(state, MemberState::Failed(failure) if failure.stage == Stage::Stream(stream))
+        {
+            *state = MemberState::Waiting;
+        }
+        self.lose_for_next_round(now, node, &reason);
+    }
+
     /// A node is gone or must go, and is not wanted back: its connection is closed, and its neighbours in the stream
     /// are seen to.
     pub(super) fn lose(&mut self, now: Duration, node: NodeId, reason: &Reason) {

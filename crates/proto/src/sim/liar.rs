@@ -114,7 +114,11 @@ impl World {
                 offset,
                 reason,
             },
-            8 => ToServer::StreamFailed { stream, reason },
+            8 => ToServer::StreamFailed {
+                stream,
+                reason,
+                unproved: self.rng.chance(50),
+            },
             9 => ToServer::StreamDone {
                 stream,
                 bytes: offset.0,

@@ -106,7 +106,7 @@ impl World {
             (RelayOutput::Failed { reason }, node) => {
                 endpoint.over = true;
                 if let Some(node) = node {
-                    node.stream_failed(stream, reason);
+                    node.stream_failed(stream, reason, false);
                 }
             }
             _ => {}

@@ -48,9 +48,9 @@ impl Core {
                     .step_failed(Stage::Stream(stream), Reason::new(reason));
             }
             Happened::Closed => self.open.retain(|open| open.stream != stream),
-            Happened::Failed { reason } => {
+            Happened::Failed { reason, unproved } => {
                 self.open.retain(|open| open.stream != stream);
-                self.machine.stream_failed(stream, Reason::new(reason));
+                self.machine.stream_failed(stream, Reason::new(reason), unproved);
             }
         }
     }

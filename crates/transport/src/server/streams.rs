@@ -33,7 +33,7 @@ impl Core {
                 self.run
                     .handle_head_link_lost(now, report.stream, offset, &reason);
             }
-            Happened::Failed { reason } if self.is_streaming(report.stream) => {
+            Happened::Failed { reason, .. } if self.is_streaming(report.stream) => {
                 self.abort(&format!("stream {}: {reason}", report.stream));
             }
             _ => {}

@@ -111,6 +111,11 @@ struct Refusal {
 }
 
 fn attack(bytes: Bytes) -> Refusal {
+    attack_on(bytes, |_| Ok(()))
+}
+
+/// `judge` is the consumer, which may find that a block makes no sense.
+fn attack_on(bytes: Bytes, judge: impl Fn(&[u8]) -> Result<(), String>) -> Refusal {
     let (addr, told) = insider(bytes);
     let mut victim = Chain::empty(CIPHER);
     victim.doors.push(addr);
@@ -120,7 +125,12 @@ fn attack(bytes: Bytes) -> Refusal {
     let mut consumed = Vec::new();
     let end = loop {
         match reader.recv() {
-            Ok(Some(block)) => consumed.extend_from_slice(block.as_ref()),
+            Ok(Some(block)) => {
+                consumed.extend_from_slice(block.as_ref());
+                if let Err(error) = judge(block.as_ref()) {
+                    break Err(error);
+                }
+            }
             Ok(None) => break Ok(()),
             Err(error) => break Err(error.to_string()),
         }
@@ -149,9 +159,12 @@ fn reasons_of(chain: &mut Chain, node: usize) -> String {
                 ..
             }) => reasons.push_str(&format!("{reason}\n")),
             Ok(Report {
-                what: Happened::Failed { reason },
+                what: Happened::Failed { reason, unproved },
                 ..
-            }) => return reasons + &reason,
+            }) => {
+                let unproved = if unproved { "unproved: " } else { "" };
+                return format!("{reasons}{unproved}{reason}");
+            }
             Ok(Report {
                 what: Happened::Closed,
                 ..
@@ -293,6 +306,32 @@ fn an_insider_cannot_end_a_stream_that_it_altered() {
     }
 }
 
+/// What it makes of what an insider sent is no failure of its own: the server hears that the stream was not proved, and the node
+/// is wanted back.
+#[test]
+fn a_consumer_that_fails_on_what_an_insider_altered_has_not_failed_by_itself() {
+    let [first, _, genuine_end] = genuine();
+    let mut forger = Forger::new(key(), CIPHER);
+    forger.block(FIRST);
+    let forged = forger.block(b"and the wicked block");
+    let refusal = attack_on([first.as_slice(), &forged, &genuine_end].concat(), |block| {
+        if block == FIRST {
+            Ok(())
+        } else {
+            Err("record 7 makes no sense".to_owned())
+        }
+    });
+    let reasons = &refusal.reasons;
+    assert!(
+        reasons.contains("unproved: ") && reasons.contains("does not match what arrived"),
+        "{reasons}"
+    );
+    assert!(reasons.contains("node 0 at 127.0.0.1"), "{reasons}");
+    // A consumer that fails by itself is told apart.
+    let refusal = attack_on(genuine().concat(), |_| Err("no space left".to_owned()));
+    assert!(!refusal.reasons.contains("unproved"), "{}", refusal.reasons);
+}
+
 /// The hash is right, but what is beneath was not encrypted as the server does it.
 #[test]
 fn an_insiders_block_that_does_not_decrypt_gives_the_consumer_nothing() {
@@ -306,6 +345,12 @@ fn an_insiders_block_that_does_not_decrypt_gives_the_consumer_nothing() {
     let refusal = attack([header.encode().as_slice(), FIRST].concat());
     let error = refusal.end.unwrap_err();
     assert!(error.contains("does not decrypt"), "{error}");
+    assert!(!refusal.reasons.contains("unproved"), "there was no end yet");
+    let mut forger = Forger::new(key(), CIPHER);
+    forger.block(FIRST);
+    let end = forger.end(&ServerKey::ephemeral().unwrap(), key().run(), STREAM);
+    let refusal = attack([header.encode().as_slice(), FIRST, &end].concat());
+    assert!(refusal.reasons.contains("unproved: "), "{}", refusal.reasons);
     assert_eq!(refusal.consumed, b"");
 }
 

@@ -43,6 +43,16 @@ impl Pump {
         Ok(())
     }
 
+    /// Notes whom blocks are taken from now.
+    pub(super) fn note_predecessor(&mut self) {
+        if let Some(peer) = self.predecessor
+            && self.taken_from.last() != Some(&peer)
+        {
+            self.taken_from.retain(|other| *other != peer);
+            self.taken_from.push(peer);
+        }
+    }
+
     fn check_end(&self, payload: &Payload) -> Result<(), BlockError> {
         let signed = SignedEnd::decode(payload.as_slice())?;
         let key = &self.target.key;
@@ -53,12 +63,23 @@ impl Pump {
         self.digest.check(&signed.end)
     }
 
-    /// An honest node checks before it forwards, so it is the predecessor that has altered the stream or its end.
+    /// An honest node checks before it forwards, so it is the predecessor that has altered the stream or its end; or one that was
+    /// the predecessor before, where there was another: this one passes on what it has in good faith.
     fn refuse_end(&mut self, error: BlockError) {
-        let from = self.predecessor.map_or_else(
-            || "the predecessor".to_owned(),
-            |peer| format!("node {} at {}", peer.node, peer.addr),
-        );
+        self.is_unproved = true;
+        self.note_predecessor();
+        let named = self.taken_from.iter().rev();
+        let named: Vec<String> = named
+            .map(|peer| format!("node {} at {}", peer.node, peer.addr))
+            .collect();
+        let from = match named.len() {
+            0 => "the predecessor".to_owned(),
+            1 => named.concat(),
+            _ => format!(
+                "one of those that it came from ({})",
+                named.join(", before that ")
+            ),
+        };
         let reason = format!("{error}; {from} has passed on something else than the server sent");
         tracing::error!(stream = %self.shared.name, %reason, "the stream is refused");
         self.say_goodbye(Goodbye::BadBlock);

@@ -105,6 +105,7 @@ impl Pump {
         let Received { header, raw, payload } = received;
         self.relay
             .handle_block(self.now(), header.offset, header.length)?;
+        self.note_predecessor();
         self.digest.push(&header);
         let block = SealedBlock {
             header: raw,

@@ -83,8 +83,8 @@ pub(crate) enum Happened {
     ConsumerFailed { reason: String },
     /// The pump has ended in good order.
     Closed,
-    /// The pump has ended: the stream cannot be completed here.
-    Failed { reason: String },
+    /// The pump has ended: the stream cannot be completed here; `unproved`: what arrived is not what the server sent.
+    Failed { reason: String, unproved: bool },
 }
 
 /// What a pump is made of.

@@ -78,6 +78,10 @@ pub(super) struct Pump {
     pub(super) end_key: EndKey,
     /// Where the blocks come from.
     pub(super) predecessor: Option<Peer>,
+    /// Everybody that blocks were taken from, the last one at the end.
+    pub(super) taken_from: Vec<Peer>,
+    /// The end was refused.
+    pub(super) is_unproved: bool,
     pub(super) is_head: bool,
     pub(super) has_consumer: bool,
     pub(super) epoch: Instant,
@@ -115,6 +119,8 @@ pub(crate) fn spawn(config: PumpConfig) -> Result<(), TransportError> {
         is_sealed: config.is_sealed,
         end_key: config.end_key,
         predecessor: None,
+        taken_from: Vec::new(),
+        is_unproved: false,
         relay: Relay::new(config.relay, Duration::ZERO),
         shared: Arc::clone(&config.target.shared),
         target: config.target,
@@ -406,7 +412,10 @@ impl Pump {
         self.farewell();
         self.report(match ended {
             Ended::Complete => Happened::Closed,
-            Ended::Failed(reason) => Happened::Failed { reason },
+            Ended::Failed(reason) => Happened::Failed {
+                reason,
+                unproved: self.is_unproved,
+            },
         });
     }
 

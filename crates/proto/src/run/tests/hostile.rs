@@ -49,9 +49,10 @@ fn anything() -> impl Strategy<Value = ToServer> {
             offset,
             reason: reason()
         }),
-        stream.clone().prop_map(move |stream| ToServer::StreamFailed {
+        (stream.clone(), any::<bool>()).prop_map(move |(stream, unproved)| ToServer::StreamFailed {
             stream,
-            reason: reason()
+            reason: reason(),
+            unproved
         }),
         (stream, any::<u64>()).prop_map(|(stream, bytes)| ToServer::StreamDone {
             stream,

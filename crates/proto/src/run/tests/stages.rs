@@ -320,3 +320,47 @@ fn a_bootable_clone_that_nobody_asked_for_costs_its_node_its_place() {
     assert_eq!(driver.failures().len(), 1);
     assert_eq!(driver.run.commit(driver.now), Ok(()));
 }
+
+#[test]
+fn what_a_node_made_of_a_stream_that_was_not_proved_is_not_its_failure() {
+    let rounds = || RunConfig {
+        rounds: 2,
+        ..config()
+    };
+    let failed = |stream: StreamId| ToServer::StepFailed {
+        stage: Stage::Stream(stream),
+        reason: Reason::new("record 7 makes no sense"),
+    };
+    let refused = |stream: StreamId, unproved: bool| ToServer::StreamFailed {
+        stream,
+        reason: Reason::new("the end is not signed; node 1 has passed on something else"),
+        unproved,
+    };
+    let again = |says: &[ToServer], driver: &mut Driver| {
+        says.iter().for_each(|message| driver.says(2, message.clone()));
+        let sent = driver.sent_to(2);
+        sent.into_iter().rev().find_map(|message| match message {
+            ToNode::Abort { reason, again } => Some((*again, reason.to_string())),
+            _ => None,
+        })
+    };
+    for unproved in [true, false] {
+        let mut driver = Driver::gathered(3, rounds());
+        let stream = driver.open_stream().stream;
+        let (wanted, reason) = again(&[failed(stream), refused(stream, unproved)], &mut driver).unwrap();
+        assert_eq!(wanted, unproved, "{reason}");
+        let (_, failure) = driver
+            .failures()
+            .into_iter()
+            .find(|(node, _)| *node == 2)
+            .unwrap();
+        assert_eq!(failure.contains("was not proved"), unproved, "{failure}");
+        assert_eq!(failure.contains("makes no sense"), !unproved, "{failure}");
+    }
+    // Of another stream it says nothing.
+    let mut driver = Driver::gathered(3, rounds());
+    let stream = driver.open_stream().stream;
+    let other = StreamId(stream.0 + 1);
+    let told = again(&[failed(stream), refused(other, true)], &mut driver);
+    assert!(!told.is_some_and(|(again, _)| again));
+}

@@ -370,3 +370,44 @@ fn reported(stream: StreamId, received: u64, has_room: bool) -> ToServer {
         },
     })
 }
+
+#[test]
+fn a_node_that_has_everything_loses_nothing_when_its_links_are_said_to_be_broken() {
+    let mut driver = Driver::gathered(3, healing());
+    let stream = driver.open_stream().stream;
+    driver.done(3, stream);
+    driver.says(3, ToServer::Report(Payload::default()));
+    let lost = |side| ToServer::LinkLost {
+        stream,
+        side,
+        offset: StreamOffset(0),
+        reason: Reason::new("a lie"),
+    };
+    for _ in 0..50 {
+        driver.says(2, lost(Side::Downstream));
+        driver.says(3, ToServer::Pong(0));
+    }
+    assert_eq!(driver.failures(), []);
+    assert!(!driver.closed.contains(&ConnId(3)), "it waits for its release");
+}
+
+#[test]
+fn what_was_said_of_a_link_does_not_count_against_the_next_one_of_the_same_node() {
+    let mut driver = Driver::gathered(4, healing());
+    let stream = driver.open_stream().stream;
+    let lost = || ToServer::LinkLost {
+        stream,
+        side: Side::Downstream,
+        offset: StreamOffset(0),
+        reason: Reason::new("closed by the other side"),
+    };
+    for _ in 0..3 {
+        driver.says(2, lost());
+        driver.says(3, ToServer::Pong(0));
+    }
+    driver.closes(2);
+    driver.says(1, lost());
+    driver.says(3, ToServer::Pong(0));
+    let failed: Vec<u32> = driver.failures().into_iter().map(|(node, _)| node).collect();
+    assert_eq!(failed, [2]);
+}
