@@ -373,7 +373,7 @@ fn reported(stream: StreamId, received: u64, has_room: bool) -> ToServer {
 
 #[test]
 fn a_node_that_has_everything_loses_nothing_when_its_links_are_said_to_be_broken() {
-    let mut driver = Driver::gathered(3, healing());
+    let mut driver = Driver::gathered(3, healing_config());
     let stream = driver.open_stream().stream;
     driver.done(3, stream);
     driver.says(3, ToServer::Report(Payload::default()));
@@ -393,7 +393,7 @@ fn a_node_that_has_everything_loses_nothing_when_its_links_are_said_to_be_broken
 
 #[test]
 fn what_was_said_of_a_link_does_not_count_against_the_next_one_of_the_same_node() {
-    let mut driver = Driver::gathered(4, healing());
+    let mut driver = Driver::gathered(4, healing_config());
     let stream = driver.open_stream().stream;
     let lost = || ToServer::LinkLost {
         stream,
@@ -410,4 +410,11 @@ fn what_was_said_of_a_link_does_not_count_against_the_next_one_of_the_same_node(
     driver.says(3, ToServer::Pong(0));
     let failed: Vec<u32> = driver.failures().into_iter().map(|(node, _)| node).collect();
     assert_eq!(failed, [2]);
+}
+
+fn healing_config() -> RunConfig {
+    RunConfig {
+        heal: true,
+        ..config()
+    }
 }
