@@ -2,7 +2,8 @@
 
 use super::member::MemberState;
 use super::{
-    Duration, Failure, NodeId, NodeInfo, Payload, Phase, Reason, Run, RunError, RunEvent, Stage, ToNode,
+    Duration, Failure, NodeId, NodeInfo, Payload, Phase, Reason, Run, RunError, RunEvent, Stage, StreamId,
+    ToNode,
 };
 
 impl Run {
