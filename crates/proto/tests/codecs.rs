@@ -261,7 +261,9 @@ fn messages_have_the_numbers_that_the_document_gives_them() {
         .collect();
     assert_eq!(
         numbers,
-        [0, 1, 2, 3, 4, 5, 6, 6, 17, 7, 8, 9, 10, 11, 12, 13, 14, 14, 14, 14]
+        [
+            0, 1, 2, 3, 4, 5, 6, 6, 17, 7, 8, 9, 10, 11, 12, 13, 14, 14, 14, 14
+        ]
     );
 }
 
