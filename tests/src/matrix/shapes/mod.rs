@@ -1,6 +1,6 @@
 //! Golden systems as distributions write them: text trees whose tools are stubs, cloned by the real binaries.
 //!
-//! A [`Shape`] is a layout of a disk and files with placeholders (`{{root.uuid}}`) in the place of whatever names the golden
+//! A shape is a layout of a disk and files with placeholders (`{{root.uuid}}`) in the place of whatever names the golden
 //! node. The judgement is simple and knows nothing of the product: each file of the clone is the same text filled in with the
 //! clone's names, unless the shape says what else becomes of it; and no text of the clone holds a golden name.
 //!
