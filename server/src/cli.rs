@@ -65,9 +65,10 @@ const CLONE_ONLY: [&str; 11] = [
 #[command(
     after_help = "During the run everything for people goes to standard error; the totals at the end go to \
                         standard output. With --json standard output holds JSON lines only (docs/events.md).\n\n\
-                        Exit codes: 0 all nodes done; 1 nothing done; 2 wrong usage; 3 some nodes failed, named on \
-                        the last lines, or never came back from their own disks (--wait-boot), or the golden node could not read one \
-                        of its files (--allow-unreadable lets that pass).\n\n\
+                        Exit codes: 0 all nodes done; 1 nothing done, and no disk written; 2 wrong usage; 3 some nodes failed, named on \
+                        the last lines, or never came back from their own disks (--wait-boot), or disks were erased that hold no \
+                        clone (after Ctrl-C, too: the last lines say whose), or the golden node could not read one of its files \
+                        (--allow-unreadable lets that pass).\n\n\
                         With --pxe this machine boots the others: listed in --nodes or armed, each becomes a clone once and \
                         then boots from its own disk; every other machine boots as before (docs/first-clone.md)."
 )]

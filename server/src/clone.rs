@@ -169,6 +169,7 @@ fn send(run: &mut Run<'_>, spec: &InstallSpec) -> Result<()> {
     spec.boot.beacon = run.beacon_spec();
     let spec = &spec;
     prepare(run, spec)?;
+    run.stop.disks_are_written();
     make_disks_ready(run)?;
     for stream in &spec.streams {
         run.enter(&format!("receiving {}", stream.name))?;

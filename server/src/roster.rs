@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ka_proto::MacAddr;
 use ka_proto::identity::Identity;
 use ka_status::boot::{FirstBoot, SeenBy};
+use ka_status::event::Step;
 use ka_status::run::NodeRef;
 use ka_status::spool::Rejoined;
 use ka_status::summary::{NodeOutcome, NodeSummary};
@@ -35,6 +36,10 @@ struct Entry {
     round: u32,
     /// It was lost, and may come back.
     again: bool,
+    /// It has said something about its work in this round.
+    has_begun: bool,
+    /// It has begun to write its disks.
+    writes: bool,
     outcome: Option<NodeOutcome>,
     /// Where it went on from what was kept of a stream.
     rejoined: Vec<Rejoined>,
@@ -50,6 +55,8 @@ impl Entry {
         Self {
             round,
             again: false,
+            has_begun: false,
+            writes: false,
             node: node_ref(info),
             addr: info.addr,
             mac: info.mac,
@@ -142,6 +149,8 @@ impl Roster {
             mac: done.identity.mac,
             round: 0,
             again: false,
+            has_begun: false,
+            writes: false,
             outcome: Some(NodeOutcome::Done {
                 report: done.report.clone(),
             }),
@@ -159,6 +168,24 @@ impl Roster {
         let node = node_ref(info);
         self.queued.insert(info.id.0, node.clone());
         node
+    }
+
+    /// A node says what it is doing. Its disks are written from the first partition table on.
+    pub(crate) fn works(&mut self, id: u32, step: Step) {
+        if let Some(entry) = self.nodes.get_mut(&id) {
+            entry.has_begun = true;
+            entry.writes |= step == Step::Partition;
+        }
+    }
+
+    /// A node of this name that is done, and was at another address than the one that comes now.
+    pub(crate) fn done_elsewhere(&self, name: &str, addr: IpAddr) -> Option<NodeRef> {
+        let is_it = |entry: &&Entry| {
+            entry.node.name == name
+                && entry.addr != addr
+                && matches!(entry.outcome, Some(NodeOutcome::Done { .. }))
+        };
+        self.nodes.values().find(is_it).map(|entry| entry.node.clone())
     }
 
     /// A node was lost, and may come back.
@@ -313,7 +340,7 @@ impl Roster {
         let mut all: Vec<_> = self
             .nodes
             .values()
-            .filter(|entry| !self.has_later(entry))
+            .filter(|entry| !self.has_later(entry) && !self.passed_by(entry))
             .collect();
         all.sort_by_key(|entry| (entry.round, entry.node.position, entry.addr, entry.node.id));
         let summary = |entry: &&Entry| {
@@ -322,6 +349,7 @@ impl Roster {
                 node: entry.node.clone(),
                 round: entry.round,
                 mac: entry.mac.map(|mac| mac.to_string()),
+                erased: self.has_erased(entry) && !matches!(outcome, NodeOutcome::Done { .. }),
                 outcome,
                 rejoined: entry.rejoined.clone(),
                 first_boot: entry.first_boot,
@@ -329,6 +357,26 @@ impl Roster {
         };
         all.iter().filter_map(summary).collect()
     }
+
+    /// Whether this node waited for a round and was gone before it had done anything in it, and nobody has seen it before: it
+    /// was never part of the run.
+    fn passed_by(&self, entry: &Entry) -> bool {
+        let is_lost = entry.again && matches!(entry.outcome, Some(NodeOutcome::Failed { .. }));
+        let identity = entry.identity();
+        let is_known = || {
+            let mut earlier = self.nodes.values().filter(|other| other.round < entry.round);
+            earlier.any(|other| other.identity().is(&identity))
+        };
+        entry.round > 1 && is_lost && !entry.has_begun && !is_known()
+    }
+
+    /// Whether this machine's disks were being written, in this round or an earlier one.
+    fn has_erased(&self, entry: &Entry) -> bool {
+        let identity = entry.identity();
+        let mut same = self.nodes.values().filter(|other| other.round <= entry.round);
+        same.any(|other| other.writes && other.identity().is(&identity))
+    }
+
     /// Whether the same machine was in a later round.
     fn has_later(&self, entry: &Entry) -> bool {
         let identity = entry.identity();
@@ -562,5 +610,64 @@ mod tests {
         }
         let ids: Vec<_> = roster.summaries().iter().map(|summary| summary.node.id).collect();
         assert_eq!(ids, [3, 2, 1]);
+    }
+
+    #[test]
+    fn disks_that_were_written_in_any_round_are_erased_until_the_node_is_done() {
+        let mut roster = Roster::default();
+        roster.join(&info(1, 9, 1));
+        roster.works(1, ka_status::event::Step::Check);
+        assert!(roster.settle(1, failed("lost")).is_some());
+        assert!(!roster.summaries()[0].erased);
+        roster.works(1, ka_status::event::Step::Partition);
+        assert!(roster.summaries()[0].erased);
+        roster.end_round();
+        // It comes back as another node, and fails before it writes again.
+        let again = NodeInfo {
+            name: "n1".to_owned(),
+            ..info(2, 9, 1)
+        };
+        roster.join(&again);
+        roster.settle(2, failed("checking"));
+        let summaries = roster.summaries();
+        assert!(summaries.len() == 1 && summaries[0].erased, "{summaries:?}");
+    }
+
+    #[test]
+    fn who_waited_for_a_round_and_was_gone_before_it_did_anything_was_never_there() {
+        let mut roster = Roster::default();
+        roster.join(&info(1, 9, 1));
+        roster.settle(
+            1,
+            NodeOutcome::Done {
+                report: NodeReport::default(),
+            },
+        );
+        roster.end_round();
+        for id in [2, 3] {
+            roster.join(&info(id, 10, 1));
+            roster.may_return(id);
+        }
+        roster.works(3, ka_status::event::Step::ChooseDisks);
+        roster.settle(2, failed("its connection broke"));
+        roster.settle(3, failed("its connection broke"));
+        let left: Vec<u32> = roster.summaries().iter().map(|summary| summary.node.id).collect();
+        assert_eq!(left, [1, 3]);
+    }
+
+    #[test]
+    fn a_twin_is_told_by_its_address() {
+        let mut roster = Roster::default();
+        roster.join(&info(1, 9, 1));
+        assert_eq!(roster.done_elsewhere("n1", [10, 0, 1, 77].into()), None);
+        roster.settle(
+            1,
+            NodeOutcome::Done {
+                report: NodeReport::default(),
+            },
+        );
+        assert_eq!(roster.done_elsewhere("n1", [10, 0, 1, 9].into()), None);
+        let twin = roster.done_elsewhere("n1", [10, 0, 1, 77].into());
+        assert_eq!(twin.map(|node| node.id), Some(1));
     }
 }

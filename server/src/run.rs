@@ -219,6 +219,7 @@ impl<'a> Run<'a> {
             summary: RunSummary {
                 session: settings.session.to_string(),
                 unreadable_allowed: settings.allow_unreadable,
+                clones: matches!(settings.job, Job::Clone(_)),
                 ..RunSummary::default()
             },
         })

@@ -3,14 +3,15 @@
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use anyhow::{Context, Result, bail};
 use ka_host::signals::Termination;
 use ka_transport::Server;
 
-/// The exit code after a second signal, which does not wait for anything.
-const IMPATIENT_EXIT: i32 = 1;
+/// The exit codes after a second signal, which does not wait for anything: before any disk was written, and after.
+const IMPATIENT_EXIT: [i32; 2] = [1, 3];
 
 /// Whether somebody asked for the end of the run.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub(crate) struct Stop {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
+    /// The nodes were told to write their disks.
+    writes: AtomicBool,
     /// Nothing ever comes through this pipe; its end comes when `waker` is dropped, at the first signal.
     wakes: PipeReader,
     waker: Mutex<Option<PipeWriter>>,
@@ -45,7 +48,8 @@ impl Stop {
             while let Ok(signal) = termination.wait() {
                 if !watched.stop(signal) {
                     // Children of ours die with us (PR_SET_PDEATHSIG), nodes notice the closed connection.
-                    std::process::exit(IMPATIENT_EXIT);
+                    let writes = watched.shared.writes.load(Ordering::Relaxed);
+                    std::process::exit(IMPATIENT_EXIT[usize::from(writes)]);
                 }
             }
         };
@@ -64,6 +68,7 @@ impl Stop {
         let (wakes, waker) = io::pipe().context("making a pipe")?;
         let shared = Shared {
             state: Mutex::default(),
+            writes: AtomicBool::new(false),
             wakes,
             waker: Mutex::new(Some(waker)),
         };
@@ -75,6 +80,11 @@ impl Stop {
     /// From now on the end of the run is told to the nodes of `server`.
     pub(crate) fn abort_with(&self, server: &Arc<Server>) {
         lock(&self.shared.state).server = Arc::downgrade(server);
+    }
+
+    /// From now on disks are being written: an end is no longer one of which nothing is left.
+    pub(crate) fn disks_are_written(&self) {
+        self.shared.writes.store(true, Ordering::Relaxed);
     }
 
     /// What asked for the end of the run, if anything did.

@@ -435,6 +435,7 @@ mod tests {
 
     fn summary(nodes: u32) -> RunSummary {
         let node = |position| NodeSummary {
+            erased: false,
             node: NodeRef {
                 id: position,
                 name: format!("n{position}"),

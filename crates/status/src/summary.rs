@@ -77,6 +77,8 @@ pub struct NodeSummary {
     /// What became of it.
     #[serde(flatten)]
     pub outcome: NodeOutcome,
+    /// Its disks were being written in this run, and hold no finished clone: nothing boots from them.
+    pub erased: bool,
     /// Where it lost its place in the chain and went on from what the server kept (`--spool`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rejoined: Vec<Rejoined>,
@@ -108,6 +110,9 @@ pub struct RunSummary {
     pub took_ms: u64,
     /// Where the signed report is.
     pub report_file: Option<String>,
+    /// The run clones disks: their state is told at the end.
+    #[serde(skip)]
+    pub clones: bool,
 }
 
 impl RunSummary {
@@ -130,11 +135,12 @@ impl RunSummary {
         self.golden_unreadable_count > 0 && !self.unreadable_allowed
     }
 
-    /// 0 all nodes done, and back where that was waited for; 1 nothing done; 3 some nodes failed or never came back, or the
-    /// golden node could not be read as a whole.
+    /// 0 all nodes done, and back where that was waited for; 1 nothing done, and no disk written; 3 some nodes failed or never
+    /// came back, disks were erased that hold no clone, or the golden node could not be read as a whole.
     pub fn exit_code(&self) -> u8 {
         let is_whole = self.ended_by.is_none() && self.missing().next().is_none() && !self.lacks_unreadable();
         match self.done() {
+            0 if self.nodes.iter().any(|node| node.erased) => 3,
             0 => 1,
             done if done == self.nodes.len() && is_whole => 0,
             _ => 3,
@@ -330,7 +336,46 @@ fn write_verdict(f: &mut fmt::Formatter<'_>, summary: &RunSummary) -> fmt::Resul
             writeln!(f, "{line}")?;
         }
     }
+    write_disks(f, summary)
+}
+
+/// What is on the disks of those that are not done, and what to do.
+fn write_disks(f: &mut fmt::Formatter<'_>, summary: &RunSummary) -> fmt::Result {
+    let failed = |erased: bool| {
+        let is_one = move |node: &&NodeSummary| {
+            matches!(node.outcome, NodeOutcome::Failed { .. }) && node.erased == erased
+        };
+        let nodes = summary.nodes.iter().filter(is_one);
+        nodes.map(|node| node.node.name.as_str()).collect::<Vec<_>>()
+    };
+    let (erased, untouched) = (failed(true), failed(false));
+    if !untouched.is_empty() && summary.clones {
+        writeln!(f, "nothing written to the disks of {}", named(&untouched))?;
+    }
+    if !erased.is_empty() {
+        writeln!(
+            f,
+            "disks erased, and nothing boots from them: {}; run the same command again to clone them",
+            named(&erased)
+        )?;
+    }
     Ok(())
+}
+
+/// A room's worth of names.
+const MAX_NAMES: usize = 40;
+
+fn named(names: &[&str]) -> String {
+    let shown = names
+        .iter()
+        .take(MAX_NAMES)
+        .copied()
+        .collect::<Vec<_>>()
+        .join(", ");
+    match names.len().saturating_sub(MAX_NAMES) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 /// `, 3 booted`, where first boots were waited for.
@@ -363,6 +408,7 @@ mod tests {
             round: 1,
             mac: None,
             outcome,
+            erased: false,
             rejoined: Vec::new(),
             first_boot: None,
         }
@@ -553,6 +599,37 @@ failed: node 2 n2 (10.0.1.2) at formatting: mkfs.xfs: no space
             summary
                 .to_string()
                 .contains("The run was ended after 1:20: SIGINT\n")
+        );
+    }
+
+    #[test]
+    fn the_last_lines_say_what_is_on_the_disks_of_those_that_are_not_done() {
+        let erased = |position| NodeSummary {
+            erased: true,
+            ..node(position, failed())
+        };
+        let stopped = RunSummary {
+            clones: true,
+            ended_by: Some("stopped by SIGINT".into()),
+            ..summary(vec![erased(1), erased(2), node(3, failed())])
+        };
+        assert_eq!(stopped.exit_code(), 3);
+        let text = stopped.to_string();
+        let end = "\
+nothing written to the disks of n3
+disks erased, and nothing boots from them: n1, n2; run the same command again to clone them
+";
+        assert!(text.ends_with(end), "{text}");
+        let early = RunSummary {
+            clones: true,
+            ..summary(vec![node(1, failed())])
+        };
+        assert_eq!(early.exit_code(), 1);
+        assert!(
+            early
+                .to_string()
+                .ends_with("nothing written to the disks of n1\n"),
+            "{early}"
         );
     }
 }

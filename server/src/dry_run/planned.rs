@@ -19,6 +19,27 @@ pub(super) struct Planned {
     pub(super) plan: PartitionPlan,
     /// What does not fit a disk like the golden one.
     pub(super) note: Option<String>,
+    /// Partitions that grow with the disk.
+    #[serde(skip)]
+    rest: Vec<Rest>,
+}
+
+/// A partition that takes the rest of the disk, or a share of it.
+#[derive(Debug)]
+struct Rest {
+    number: u32,
+    /// What it must have for its files, in bytes.
+    least_bytes: u64,
+}
+
+impl Planned {
+    /// The size of a partition, for people: one that grows with the disk says how small it may be.
+    pub(super) fn size_text(&self, number: u32, len_bytes: u64) -> String {
+        match self.rest.iter().find(|rest| rest.number == number) {
+            Some(rest) => format!("{}, rest (>= {})", size(len_bytes), size(rest.least_bytes)),
+            None => size(len_bytes),
+        }
+    }
 }
 
 /// Plans every drive of the clone.
@@ -39,6 +60,7 @@ fn planned(spec: &InstallSpec, drive: &DriveSpec) -> Result<Planned> {
                 .map(|error| error.to_string());
             return Ok(Planned {
                 drive: drive.name.clone(),
+                rest: rest(spec, drive, &plan, drive.golden_bytes),
                 plan,
                 note,
             });
@@ -64,9 +86,28 @@ fn planned(spec: &InstallSpec, drive: &DriveSpec) -> Result<Planned> {
     );
     Ok(Planned {
         drive: drive.name.clone(),
+        rest: rest(spec, drive, &plan, bytes),
         plan,
         note: Some(note),
     })
+}
+
+/// The partitions that a larger disk would make larger, with what they have on the smallest disk that takes the files.
+fn rest(spec: &InstallSpec, drive: &DriveSpec, plan: &PartitionPlan, disk_bytes: u64) -> Vec<Rest> {
+    const MORE_BYTES: u64 = 1 << 30;
+    let smallest = minimum_bytes(&drive.source, drive.golden_sector_size, drive.golden_table);
+    let smallest = smallest.and_then(|bytes| with_the_files(spec, drive, bytes));
+    let larger = on_disk(drive, disk_bytes + MORE_BYTES, spec.keep_uuids);
+    let (Ok((_, smallest)), Ok(larger)) = (smallest, larger) else {
+        return Vec::new();
+    };
+    let partitions = plan.partitions().iter().filter_map(|partition| {
+        let number = partition.number;
+        let grows = larger.table.find(number)?.len_bytes > partition.len_bytes;
+        let least_bytes = smallest.table.find(number)?.len_bytes;
+        grows.then_some(Rest { number, least_bytes })
+    });
+    partitions.collect()
 }
 
 /// Grows the disk until what the golden node holds goes onto it too.

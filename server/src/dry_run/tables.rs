@@ -70,7 +70,8 @@ pub(super) fn partitions(spec: &InstallSpec, plans: &[Planned]) -> Table {
         "golden device",
     ];
     let mut table = table(&header, &[1, 2, 6]);
-    for Planned { drive, plan, .. } in plans {
+    for planned in plans {
+        let Planned { drive, plan, .. } = planned;
         for partition in plan.partitions() {
             let fs = spec
                 .filesystems_of(drive)
@@ -85,7 +86,7 @@ pub(super) fn partitions(spec: &InstallSpec, plans: &[Planned]) -> Table {
             table.add_row([
                 ka_disk::spec::partition_name(drive, partition.number),
                 size(partition.start_bytes),
-                size(partition.len_bytes),
+                planned.size_text(partition.number, partition.len_bytes),
                 partition
                     .kind
                     .known()

@@ -363,10 +363,7 @@ impl State {
                 let node = self.roster.queue(&node);
                 self.show(&RunEvent::NodeQueued { node, round, reason });
             }
-            ServerEvent::NodeDoneAlready { from, name } => self.show(&RunEvent::NodeDoneAlready {
-                addr: from.ip().to_string(),
-                name,
-            }),
+            ServerEvent::NodeDoneAlready { from, name } => self.came_again(from, name),
             ServerEvent::NodeFailed { node, failure } => {
                 if failure.again {
                     self.roster.may_return(node.id.0);
@@ -408,6 +405,19 @@ impl State {
             ServerEvent::NodeGone { node } => self.roster.gone(node.0),
             ServerEvent::NodeLeft { node, reason, .. } => self.left(&node, &reason),
         }
+    }
+
+    fn came_again(&mut self, from: SocketAddr, name: String) {
+        let twin = self.roster.done_elsewhere(&name, from.ip());
+        let addr = from.ip().to_string();
+        if let Some(done) = twin {
+            let text = format!(
+                "{name} at {addr} has the name and hardware address of {done}, and was sent home with nothing written: if it is \
+                 another machine (virtual machines are copied with their addresses), give it a name of its own (ka-client --name)"
+            );
+            self.show(&RunEvent::Warning { text });
+        }
+        self.show(&RunEvent::NodeDoneAlready { addr, name });
     }
 
     fn came_back(&mut self, id: u32, seen_by: SeenBy) {
@@ -486,7 +496,11 @@ impl State {
         if let Some(exec) = OperatorExec::decode(payload) {
             return self.show(&RunEvent::OperatorExec { node, exec });
         }
-        self.show(&match NodeEvent::decode(payload) {
+        let step = NodeEvent::decode(payload);
+        if let Ok(step) = &step {
+            self.roster.works(id, step.step);
+        }
+        self.show(&match step {
             Ok(step) => RunEvent::NodeStep { node, step },
             Err(error) => RunEvent::Warning {
                 text: format!("{node}: {error}"),

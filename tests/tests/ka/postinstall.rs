@@ -335,7 +335,10 @@ fn clones_with_one_machine_id_and_one_ssh_host_key_are_named_and_the_run_is_not_
     let disks = ["n1", "n2"].map(|name| kit.disk(name, 2 * GIB, 512));
     let disks = disks.into_iter().collect::<Result<Vec<_>>>()?;
     let (server, nodes) = named(&kit, &disks, &["one", "two"])?;
-    server.expect(1)?;
+    // Both disks are erased: that is not "nothing done".
+    server
+        .expect(3)?
+        .says("disks erased, and nothing boots from them: one, two")?;
     for (node, disk) in nodes.iter().zip(&disks) {
         node.expect(3)?.says("it has the same")?;
         ensure!(!disk.looks_finished()?, "a twin can be booted");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub(crate) use node::NodeLine;
 use node::NodeState;
-use session::Session;
+use session::{Last, Session};
 
 use crate::event::StepState;
 use crate::run::{NodeProgress, NodeRef, RunEvent};
@@ -137,7 +137,7 @@ impl Board {
                 let of = wanted.map_or_else(String::new, |wanted| format!(" of {wanted}"));
                 Some(format!("waiting for nodes: {present}{of} present"))
             }
-            Phase::Session(session) => Some(session.text(at)),
+            Phase::Session(session) => Some(session.text(at, self.last())),
             Phase::Booting { seen, all } => Some(format!("first boots: {seen} of {all} clones are back")),
             Phase::After { session } => Some(format!("{session} is through, the nodes go on")),
         }
@@ -148,7 +148,17 @@ impl Board {
         let Phase::Session(session) = &self.phase else {
             return None;
         };
-        session.share()
+        session.share(self.last())
+    }
+
+    /// The node that everybody waits for at the end of the stream.
+    fn last(&self) -> Option<Last> {
+        let nodes = self.nodes.iter().filter(|line| !line.is_settled());
+        let behind = nodes.min_by_key(|line| line.written_bytes())?;
+        Some(Last {
+            written_bytes: behind.written_bytes(),
+            per_second: behind.per_second(),
+        })
     }
 
     /// The node that holds up the others, if one was named; else the one that is furthest behind in the running stream.
@@ -349,5 +359,32 @@ mod tests {
         board.handle(Duration::from_secs(7), &failed);
         assert!(board.nodes()[1].text().contains("FAILED: disk full"));
         assert_eq!(board.slowest().unwrap().node.id, 1);
+    }
+
+    #[test]
+    fn the_time_left_and_the_bar_are_those_of_the_last_node() {
+        let mut board = running();
+        let at = |id, mib: u64| NodeProgress {
+            id,
+            received_bytes: mib << 20,
+            consumed_bytes: mib << 20,
+            buffered_bytes: 0,
+        };
+        // The golden node has read everything; n2 has 100 of 512 MiB of the stream, and takes 10 MiB in a second.
+        for (secs, slow) in [(8, 80), (10, 100)] {
+            board.handle(
+                Duration::from_secs(secs),
+                &RunEvent::Progress {
+                    sent_bytes: 512 << 20,
+                    content_bytes: 1 << 30,
+                    nodes: vec![at(1, 512), at(2, slow)],
+                },
+            );
+        }
+        let total = board.total(Duration::from_secs(10)).unwrap();
+        let left = total.rsplit(", ").next().unwrap();
+        assert_ne!(left, "0:00 left", "{total}");
+        let (done, all) = board.share().unwrap();
+        assert_eq!((done, all), (200 << 20, 1 << 30));
     }
 }

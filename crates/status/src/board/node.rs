@@ -79,6 +79,11 @@ impl NodeLine {
         self.written_bytes
     }
 
+    /// Bytes of the running stream that it writes in a second.
+    pub(super) fn per_second(&self) -> u64 {
+        self.rate.per_second()
+    }
+
     /// A new stream begins.
     pub(super) fn begin(&mut self) {
         (self.written_bytes, self.buffered_bytes, self.rate) = (0, 0, Rate::default());
