@@ -87,7 +87,7 @@ fn learn_boot(spec: &mut InstallSpec, root: &Path) -> Result<()> {
     spec.boot.golden = golden_boot::detect(&files, &known);
     let notes = golden_boot::check(&files, &spec.boot)?;
     spec.notes.extend(notes);
-    let rehearsal = rehearsal::check(&files, spec)?;
+    let rehearsal = rehearsal::check(&files, spec, &|path| files.is_executable(path))?;
     spec.notes.extend(rehearsal.notes);
     spec.boot.golden.uefi_obstacle = rehearsal.uefi_obstacle;
     check_boot_travels(spec, root)

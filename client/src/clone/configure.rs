@@ -1,7 +1,6 @@
 //! The finishing steps that make the restored tree a system of its own, each a plan of `ka_postinstall` carried out, with
 //! every line told and kept for the report. The boot loader comes last of them.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -18,7 +17,7 @@ use ka_postinstall::plan::{Action, Clone, Plan};
 use ka_postinstall::root::Root;
 use ka_postinstall::{bootloader, fstab, hooks, identity, initramfs, labels, modprobe, references};
 use ka_status::event::Step;
-use rustix::fs::{OFlags, syncfs};
+use rustix::fs::syncfs;
 
 use super::build::Installation;
 use super::facts::{self, SYS};
@@ -135,12 +134,7 @@ fn tell_golden_names(work: &Installation, journal: &Journal) -> anyhow::Result<(
 
 fn run_hooks(work: &mut Installation, journal: &Journal, point: Point) -> anyhow::Result<()> {
     let root = open_root(work)?;
-    let is_executable = |path: &str| {
-        let meta = root
-            .open_file(Path::new(path), OFlags::PATH)
-            .and_then(|file| file.metadata());
-        meta.is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    };
+    let is_executable = |path: &str| root.is_executable(path);
     let plan = hooks::plan(&root, facts(work)?, point, &is_executable);
     apply(work, journal, Step::Hooks, &plan)?;
     if plan.runs_programs() {

@@ -65,14 +65,29 @@ pub fn prevailing(files: &dyn Files, facts: &Facts) -> Result<Option<String>, Po
 /// # Errors
 /// The first that names a machine-id, unless the golden identity is to be kept.
 pub(crate) fn check_unified(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
-    if facts.boot.keep_identity {
-        return Ok(());
-    }
-    for (path, line) in boot_entries::unified_command_lines(files)? {
-        if let Some(range) = values(&line).into_iter().next() {
+    check_texts(boot_entries::unified_command_lines(files)?, facts)
+}
+
+/// The same of configurations that [`plan_parameters`] leaves to the tool that makes them, where that will not be run.
+///
+/// # Errors
+/// As [`check_unified`].
+pub(crate) fn check_made(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
+    let read = |path: &str| Ok((path.to_owned(), text_or_empty(files, path)?));
+    check_texts(
+        MADE.into_iter().map(read).collect::<Result<_, PostError>>()?,
+        facts,
+    )
+}
+
+fn check_texts(texts: Vec<(String, String)>, facts: &Facts) -> Result<(), PostError> {
+    for (path, text) in texts.iter().filter(|_| !facts.boot.keep_identity) {
+        let mut lines = text.lines().filter(|line| !is_comment(line));
+        let named = lines.find_map(|line| Some(&line[values(line).into_iter().next()?]));
+        if let Some(id) = named {
             return Err(PostError::Wrong(format!(
-                "{path} says {}{}, by which all clones would be one machine",
-                PARAMETERS[0], &line[range]
+                "{path} says {}{id}, by which all clones would be one machine",
+                PARAMETERS[0]
             )));
         }
     }

@@ -43,95 +43,91 @@ pub struct Rehearsal {
     pub uefi_obstacle: Option<String>,
 }
 
-/// Tries on the golden tree what a node does with its clone's names.
+/// Tries on the golden tree what a node does with its clone's names. `is_executable` tells of a path whether it may be run.
 ///
 /// # Errors
 /// One line that says what would fail each clone, and what to do.
-pub fn check(files: &dyn Files, spec: &InstallSpec) -> Result<Rehearsal, PostError> {
+pub fn check(
+    files: &dyn Files,
+    spec: &InstallSpec,
+    is_executable: &dyn Fn(&str) -> bool,
+) -> Result<Rehearsal, PostError> {
     let facts = facts(spec);
     let after = rewritten(files, &facts)?;
     let mut found = Rehearsal::default();
-    let loader = match spec.boot.loader.as_deref() {
-        Some("none") => {
-            if let Err(error) = boot_entries::check_unified(&after, &facts) {
-                found.notes.push(error.to_string());
-            }
-            return Ok(found);
-        }
-        // A word that is no loader is the node's to refuse, as it always was.
-        Some(word) => word.parse::<Loader>().ok(),
-        None => spec.boot.golden.loader,
-    };
-    if let Err(error) = unified(&after, &facts) {
-        if !has_hook(files, spec, &IMAGE_TOOLS) {
-            return Err(refused(
-                &error,
-                "a hook in /etc/ka/hooks.d with ukify, dracut, mkinitcpio or kernel-install that makes it anew",
-            ));
-        }
-        found
-            .notes
-            .push(format!("{error}: clones count on a hook that makes it anew"));
+    let option = spec.boot.loader.as_deref();
+    // A word that is no loader is the node's to refuse, as it always was.
+    let named = option.map(|word| word.parse::<Loader>().ok());
+    let loader = named.unwrap_or(spec.boot.golden.loader);
+    let scripts = hooks(files, spec, is_executable);
+    let makes_image =
+        |script: &String| !script.starts_with("#!") || IMAGE_TOOLS.iter().any(|word| script.contains(word));
+    let of_images = scripts.iter().any(makes_image);
+    let of_any = !scripts.is_empty();
+    found.judge(machine_id::check_unified(&after, &facts), of_images, TWIN)?;
+    if loader != Some(Loader::Grub) {
+        found.judge(machine_id::check_made(&after, &facts), of_any, TWIN)?;
     }
+    let images = boot_entries::check_unified(&after, &facts);
+    if option == Some("none") {
+        found.notes.extend(images.err().map(|error| error.to_string()));
+        return Ok(found);
+    }
+    found.judge(images, of_images, IMAGE)?;
     let Some(loader) = loader else {
         return Ok(found);
     };
-    if let Err(error) = bootloader::foresee(&after, &facts, loader) {
-        if !has_hook(files, spec, &[]) {
-            return Err(refused(
-                &error,
-                "a hook in /etc/ka/hooks.d that does it in the clones",
-            ));
-        }
-        found
-            .notes
-            .push(format!("{error}: clones count on a hook that corrects it"));
-    }
+    found.judge(bootloader::foresee(&after, &facts, loader), of_any, BOOT)?;
     if let Err(error) = bootloader::foresee_uefi(&after, &facts, loader) {
-        let boots_by_bios = spec
-            .boot
-            .golden
-            .grub_platforms
-            .iter()
-            .any(|name| name == BIOS_PLATFORM);
-        if !boots_by_bios && !has_hook(files, spec, &[]) {
-            return Err(refused(
-                &error,
-                "a hook in /etc/ka/hooks.d that does it in the clones",
-            ));
+        let platforms = &spec.boot.golden.grub_platforms;
+        if of_any || platforms.iter().any(|name| name == BIOS_PLATFORM) {
+            found.uefi_obstacle = (!of_any).then(|| error.to_string());
+            found.notes.push(format!("nodes that boot by UEFI: {error}"));
+        } else {
+            found.judge(Err(error), of_any, BOOT)?;
         }
-        if !has_hook(files, spec, &[]) {
-            found.uefi_obstacle = Some(error.to_string());
-        }
-        found.notes.push(format!("nodes that boot by UEFI: {error}"));
     }
     Ok(found)
 }
 
-fn refused(error: &PostError, hook: &str) -> PostError {
-    PostError::Wrong(format!(
-        "a clone of this golden node could not boot: {error}. Correct it on the golden node, give it {hook}, or clone without a \
-         boot loader (-r none)"
-    ))
+/// What else there is to do, by what is wrong.
+const TWIN: &str = "take it out on the golden node, give it a hook in /etc/ka/hooks.d that makes the file anew, or use \
+                    --keep-identity";
+const IMAGE: &str = "a clone would not boot: correct it on the golden node, give it a hook in /etc/ka/hooks.d with ukify, dracut, \
+                     mkinitcpio or kernel-install that makes it anew, or clone without a boot loader (-r none)";
+const BOOT: &str = "a clone would not boot: correct it on the golden node, give it a hook in /etc/ka/hooks.d that does it in the \
+                    clones, or clone without a boot loader (-r none)";
+
+impl Rehearsal {
+    /// Refuses what is wrong with `otherwise`, or notes it where a hook may correct it.
+    fn judge(
+        &mut self,
+        result: Result<(), PostError>,
+        by_hook: bool,
+        otherwise: &str,
+    ) -> Result<(), PostError> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(error) if by_hook => {
+                self.notes
+                    .push(format!("{error}: clones count on a hook that corrects it"));
+                Ok(())
+            }
+            Err(error) => Err(PostError::Wrong(format!("{error}: {otherwise}"))),
+        }
+    }
 }
 
-/// Nobody but a hook makes these anew: neither names nor a golden machine-id in them can be corrected.
-fn unified(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
-    boot_entries::check_unified(files, facts)?;
-    machine_id::check_unified(files, facts)
-}
-
-/// Whether a hook may do what is wanted: any that is no text, and a text with one of `words`, where some are given.
-fn has_hook(files: &dyn Files, spec: &InstallSpec, words: &[&str]) -> bool {
-    let may = |name: &String| {
-        let path = format!("{}/{name}", hooks::DIR);
-        let Ok(Some(script)) = text(files, &path) else {
-            return true;
-        };
-        words.is_empty() || !script.starts_with("#!") || words.iter().any(|word| script.contains(word))
-    };
-    let names = files.names(hooks::DIR);
-    spec.boot.hooks && names.iter().filter(|name| hooks::has_point(name)).any(may)
+/// The hooks that a clone runs; one that is no text, or is too long, as what there is of it.
+fn hooks(files: &dyn Files, spec: &InstallSpec, is_executable: &dyn Fn(&str) -> bool) -> Vec<String> {
+    let names = files.names(hooks::DIR).into_iter();
+    let paths = names
+        .filter(|name| spec.boot.hooks && hooks::has_point(name))
+        .map(|name| format!("{}/{name}", hooks::DIR))
+        .filter(|path| is_executable(path));
+    paths
+        .map(|path| text(files, &path).ok().flatten().unwrap_or_default())
+        .collect()
 }
 
 /// The golden tree as a clone's would be when all names are rewritten.

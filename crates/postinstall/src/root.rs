@@ -194,6 +194,17 @@ impl Root {
         futimens(&dir, &times)?;
         Ok(done)
     }
+
+    /// Whether this is a file that may be run.
+    #[must_use]
+    pub fn is_executable(&self, path: &str) -> bool {
+        let stat = self
+            .open_file(Path::new(path), OFlags::PATH)
+            .and_then(|file| Ok(fstat(file)?));
+        stat.is_ok_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_mode & 0o111 != 0
+        })
+    }
 }
 
 impl Files for Root {

@@ -1,6 +1,7 @@
 //! Golden nodes whose clones could not boot: refused by the server before a node is asked, with the way out.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::{Context as _, Result, ensure};
 use ka_tests::golden;
@@ -173,6 +174,9 @@ fn names_that_nobody_could_correct_in_a_clone_are_refused_before_a_node_is_asked
             "#!/bin/sh\nukify build --output /boot/efi/EFI/Linux/gentoo.efi\n",
         )],
     )?;
+    // One that may not be run is none.
+    expect_refused(&kit, &["/boot/efi/EFI/Linux/gentoo.efi", "hook"])?;
+    fs::set_permissions(kit.golden.root().join(hook), fs::Permissions::from_mode(0o755))?;
     server(&kit, &["--dry-run"])?.expect(0)?.says("count on a hook")?;
     fs::remove_file(kit.golden.root().join(hook))?;
     fs::write(&image, unified_image("ro quiet"))?;

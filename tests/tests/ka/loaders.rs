@@ -226,11 +226,23 @@ fn small_with_id(label: &str) -> Result<Kit> {
     Ok(kit)
 }
 
+/// Refused by the server that sees the file; where it appears later, the clone fails.
 fn expect_failed_by(kit: &Kit, disk: &Disk, file: &str) -> Result<()> {
-    let outcome = kit.clone_to(&[disk], &[])?;
-    outcome.nodes[0]
-        .expect(3)?
-        .says(&format!("{file} says systemd.machine_id={GOLDEN_ID}"))?;
+    let says = format!("{file} says systemd.machine_id={GOLDEN_ID}");
+    let server = kit
+        .lab
+        .server_program()?
+        .args(["-n", "1", "-r", "none", "--root"]);
+    let refused = server.arg(kit.golden.root()).finish()?;
+    refused.expect(1)?.says(&says)?.says("--keep-identity")?;
+    let path = kit.golden.root().join(file.trim_start_matches('/'));
+    let bytes = fs::read(&path)?;
+    fs::remove_file(&path)?;
+    let server = kit.server(&["-n", "1", "-r", "none"])?;
+    fs::write(&path, bytes)?;
+    let node = kit.node(1, &server, disk, &[])?;
+    let outcome = finish(server, vec![node])?;
+    outcome.nodes[0].expect(3)?.says(&says)?;
     ensure!(!disk.looks_finished()?, "the disk looks finished");
     kit.lab.expect_unmounted(1)
 }
