@@ -1,5 +1,6 @@
 //! The end of a run: totals of each stream and what became of each node. Its [`fmt::Display`] is the text that
-//! `ka-server` prints last; the failed nodes come at the very end, where nobody misses them.
+//! `ka-server` prints last; the failed nodes come at the end, and behind them
+//! what is on their disks, where nobody misses it.
 
 use std::fmt;
 use std::time::Duration;

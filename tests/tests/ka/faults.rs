@@ -34,7 +34,12 @@ fn beside_a_sound_one(
 fn expect_named(outcome: &Outcome, says: &str) -> Result<()> {
     outcome.nodes[0].expect(3)?.says(says)?;
     outcome.server.expect(3)?;
-    let last = outcome.server.stdout.lines().last().unwrap_or_default();
+    // Behind it stands only what is on the disks.
+    let failed = |line: &&str| line.starts_with("failed: ");
+    let last = outcome.server.stdout.lines().rfind(failed).unwrap_or_default();
+    outcome
+        .server
+        .says("disks erased, and nothing boots from them: n1;")?;
     ensure!(
         last.starts_with("failed: ") && last.contains("n1") && last.contains(says),
         "{last}"
@@ -95,7 +100,12 @@ fn a_node_with_little_memory_is_cloned_or_fails_with_its_reason() -> Result<()> 
         outcome.server.expect(0)?;
         return kit.expect_clone(&disk);
     }
-    let last = outcome.server.stdout.lines().last().unwrap_or_default();
+    // Behind it stands only what is on the disks.
+    let failed = |line: &&str| line.starts_with("failed: ");
+    let last = outcome.server.stdout.lines().rfind(failed).unwrap_or_default();
+    outcome
+        .server
+        .says("disks erased, and nothing boots from them: n1;")?;
     ensure!(last.starts_with("failed: ") && last.contains("n1"), "{last}");
     ensure!(!disk.looks_finished()?, "the failed disk looks finished");
     Ok(())

@@ -141,7 +141,12 @@ fn expect_one_failed(kit: &Kit, disks: &[Disk; 2], outcome: &Outcome, says: &str
     outcome.nodes[0].expect(3)?.says("verifying data")?.says(says)?;
     outcome.nodes[1].expect(0)?;
     outcome.server.expect(3)?;
-    let last = outcome.server.stdout.lines().last().unwrap_or_default();
+    // Behind it stands only what is on the disks.
+    let failed = |line: &&str| line.starts_with("failed: ");
+    let last = outcome.server.stdout.lines().rfind(failed).unwrap_or_default();
+    outcome
+        .server
+        .says("disks erased, and nothing boots from them: n1;")?;
     ensure!(
         last.contains("n1") && last.contains("verifying data: ") && last.contains(says),
         "{last}"
