@@ -214,7 +214,9 @@ pub(super) fn unified(room: &Room) -> Result<()> {
 fn add_kernel(room: &Room, layout: &str) -> Result<()> {
     let root = room.golden.root();
     let release = debian::kernel_release(root)?;
-    write(root, "etc/kernel/install.conf", &format!("layout={layout}\n"))?;
+    // Where the ESP is, which is not vfat here, is said in as many words; systemd 247 finds it by its directories.
+    let settings = format!("layout={layout}\nBOOT_ROOT=/boot/efi\n");
+    write(root, "etc/kernel/install.conf", &settings)?;
     write(
         root,
         "etc/kernel/cmdline",
@@ -227,7 +229,14 @@ fn add_kernel(room: &Room, layout: &str) -> Result<()> {
             format!("/boot/initrd.img-{release}"),
         );
         run(&["kernel-install", "add", &release, &kernel, &image])
-    })
+    })?;
+    let made = ["loader/entries", "EFI/Linux"].map(|dir| root.join("boot/efi").join(dir));
+    let names = made.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten();
+    ensure!(
+        names.count() > 0,
+        "kernel-install has put nothing on the EFI system partition"
+    );
+    Ok(())
 }
 
 /// rEFInd, which finds the kernel by itself, with the driver of the root's file system.
