@@ -78,7 +78,9 @@ impl Finder<'_> {
             let problem = format!("{path} ({spec}) is not mounted, and no clone boots without it: {way_out}");
             return Err(self.error(entry, problem));
         }
-        if is_optional(entry) && fstab::comes_and_goes(&entry.spec) {
+        // A loop device may be a disk of somebody's own making.
+        let is_loop = entry.spec.starts_with("/dev/loop");
+        if is_optional(entry) && fstab::comes_and_goes(&entry.spec) && !is_loop {
             return Ok(());
         }
         if is_optional(entry) {
