@@ -171,7 +171,7 @@ impl Run {
         chain.retain(|node| {
             self.members
                 .get(node)
-                .is_some_and(|m| matches!(m.state, MemberState::Waiting))
+                .is_some_and(|m| !m.holds_clone && matches!(m.state, MemberState::Waiting))
         });
         let Some(&successor) = chain.first() else {
             return Err(RunError::NobodyLeft);

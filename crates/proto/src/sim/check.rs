@@ -34,6 +34,10 @@ impl World {
                 "nothing happens any more, and the run is not over".to_owned(),
             ));
         }
+        let twin = self.scenario.twin.filter(|host| self.is_bad(*host));
+        if let Some(host) = twin.filter(|host| self.hosts[*host].is_bootable) {
+            return Err(self.violation(host, "its clone was judged bad, and can be booted".to_owned()));
+        }
         if self.server_gone {
             return self.check_orphans();
         }
@@ -54,6 +58,11 @@ impl World {
         self.check_rounds()
     }
 
+    /// Whether this host's clone is no good.
+    pub(super) fn is_bad(&self, host: usize) -> bool {
+        self.scenario.twin == Some(host) && self.hosts[host].clones == 1
+    }
+
     /// Without a server every process that lives has found out, and ended.
     fn check_orphans(&self) -> Result<(), Violation> {
         let lives = |host: &usize| matches!(self.hosts[*host].alive, Alive::Up | Alive::Frozen(_));
@@ -70,6 +79,9 @@ impl World {
         if done != self.scenario.streams {
             let all = self.scenario.streams;
             return Err(self.violation(host, format!("counted as done with {done} of {all} streams")));
+        }
+        if self.scenario.commits && !slot.is_bootable {
+            return Err(self.violation(host, "counted as done, and its clone cannot be booted".to_owned()));
         }
         let released = matches!(slot.ending, Some(Ending::Released { .. }));
         if !released && self.scenario.is_spared(host) && self.scenario.is_spared(SERVER) {

@@ -9,7 +9,7 @@ use super::rounds::conn_of;
 use super::scenario::{Sabotage, Step};
 use super::world::World;
 use crate::control::{Join, Stage, ToNode, ToServer};
-use crate::node::{Node, NodeOutput, Order};
+use crate::node::{Ending, Node, NodeOutput, Order};
 use crate::text::{NodeName, Reason, SessionName};
 use crate::wire::{FRAME_PREFIX, Payload};
 
@@ -25,7 +25,7 @@ impl World {
             purpose: crate::control::Purpose::Clone,
             start_now: false,
             wants_release: false,
-            holds_clone: false,
+            holds_clone: self.hosts[host].holds_clone,
             nonce: [0; 16],
             proof: [0; 32],
         };
@@ -77,6 +77,7 @@ impl World {
     }
 
     pub(super) fn step_done(&mut self, host: usize, step: Step, life: u32) {
+        let (commits, writes) = (self.scenario.commits, !self.breaks(Sabotage::NobodyWritesTheTable));
         let slot = &mut self.hosts[host];
         let fails = slot.fails_in == Some(step);
         let Some(node) = slot.node.as_mut().filter(|_| slot.life == life) else {
@@ -90,13 +91,25 @@ impl World {
                     Step::Prepare => Stage::Prepare,
                     Step::Go => Stage::Go,
                     Step::Report => Stage::Report,
+                    Step::Commit => Stage::Commit,
                 };
                 node.step_failed(stage, Reason::new("the simulated step failed"));
                 Ok(())
             }
             Step::Prepare => node.prepared(payload),
             Step::Go => node.ready(),
-            Step::Report => node.report(payload),
+            Step::Report => {
+                let reported = node.report(payload);
+                if reported.is_ok() && commits && !std::mem::replace(&mut slot.holds_clone, true) {
+                    slot.clones += 1;
+                }
+                reported
+            }
+            Step::Commit => {
+                let said = node.bootable();
+                slot.is_bootable |= said.is_ok() && writes;
+                said
+            }
         };
     }
 
@@ -118,6 +131,8 @@ impl World {
                     self.hosts[host].node = None;
                     self.close_everything(host);
                     self.hosts[host].alive = Alive::Left;
+                    // Turned down, it undoes what it did.
+                    self.hosts[host].holds_clone &= matches!(ending, Ending::ServerLost { .. });
                     self.maybe_come_back(host, &ending);
                     self.hosts[host].ending = Some(ending);
                 }
@@ -155,14 +170,22 @@ impl World {
         match order {
             Order::Accepted { node, .. } => {
                 self.hosts[host].id = Some(node);
+                if self.hosts[host].holds_clone {
+                    let (at, step) = (self.now + self.rng.millis(1, 50), Step::Report);
+                    self.queue.push(at, host, None, Event::StepDone { step, life });
+                }
                 // An earlier server's word may come late.
                 if self.knows_connection(conn_of(host, life)) {
                     self.by_id.insert(node, host);
                 }
             }
-            Order::Queued { .. } | Order::Gathering { .. } | Order::Finish | Order::Commit => {}
+            Order::Queued { .. } | Order::Gathering { .. } | Order::Finish => {}
+            Order::Commit => work(Step::Commit, 5, 500),
             Order::Prepare(_) => work(Step::Prepare, 5, 500),
-            Order::Go => work(Step::Go, 50, 3000),
+            Order::Go => {
+                work(Step::Go, 50, 3000);
+                self.hosts[host].is_bootable = false;
+            }
             Order::OpenStream(open) => self.open_endpoint(host, &open),
             Order::Relink(relink) => self.relink(host, &relink),
             Order::Hold { stream, time } => self.hold(host, stream, time),

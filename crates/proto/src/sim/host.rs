@@ -43,6 +43,12 @@ pub(super) struct Host {
     pub(super) streams_done: u32,
     /// The most that an earlier life had of them.
     pub(super) most_streams_done: u32,
+    /// Its process has a complete clone, which waits for its verdict or is bootable.
+    pub(super) holds_clone: bool,
+    /// What is on its disk can be booted.
+    pub(super) is_bootable: bool,
+    /// How many clones it has finished.
+    pub(super) clones: u32,
     pub(super) wake_at: Option<Duration>,
     pub(super) next_progress: Duration,
     pub(super) hangs_in: Option<super::scenario::Step>,
@@ -66,6 +72,9 @@ impl Host {
             waiting_dials: Vec::new(),
             streams_done: 0,
             most_streams_done: 0,
+            holds_clone: false,
+            is_bootable: false,
+            clones: 0,
             wake_at: None,
             next_progress: Duration::ZERO,
             hangs_in: None,

@@ -106,7 +106,7 @@ impl World {
             return Ok(());
         }
         let left = (1..self.hosts.len())
-            .filter(|host| !self.set_aside.contains(host))
+            .filter(|host| !self.set_aside.contains(host) && self.scenario.twin != Some(*host))
             .find(|host| !self.rounds.done.contains(host));
         match left {
             Some(host) if self.rounds.done.len() < self.scenario.wanted => {

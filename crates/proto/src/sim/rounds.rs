@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Violation;
 use super::event::{Event, SERVER};
-use super::host::Host;
+use super::host::{Alive, Host};
 use super::scenario::Sabotage;
 use super::world::World;
 use crate::ids::RunId;
@@ -177,6 +177,10 @@ impl World {
             hangs_in: old.hangs_in,
             fails_in: old.fails_in,
             most_streams_done: old.most_streams_done.max(old.streams_done),
+            // What a process knew is gone with it; what is on the disk stays.
+            holds_clone: old.holds_clone && old.alive == Alive::Left,
+            is_bootable: old.is_bootable,
+            clones: old.clones,
             node: Some(Node::new(self.now)),
             ..Host::new()
         };

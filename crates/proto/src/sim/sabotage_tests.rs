@@ -85,3 +85,17 @@ fn a_node_that_no_round_takes_is_noticed() {
     (scenario.heal, scenario.rounds, scenario.stream_bytes) = (false, 2, 500 << 20);
     expect(Sabotage::NobodyComesBack, scenario, "no round took it");
 }
+
+#[test]
+fn a_bad_clone_that_can_be_booted_is_noticed() {
+    let mut scenario = of_three();
+    (scenario.commits, scenario.twin) = (true, Some(2));
+    expect(Sabotage::ReleasesTheTwin, scenario, "judged bad, and can be booted");
+}
+
+#[test]
+fn a_good_clone_that_cannot_be_booted_is_noticed() {
+    let mut scenario = of_three();
+    scenario.commits = true;
+    expect(Sabotage::NobodyWritesTheTable, scenario, "cannot be booted");
+}

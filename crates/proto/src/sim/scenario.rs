@@ -48,6 +48,8 @@ pub enum Step {
     Go,
     /// Finishing and reporting.
     Report,
+    /// Making the clone bootable.
+    Commit,
 }
 
 /// A rule that is broken on purpose, to show that the checks of the simulation notice it.
@@ -71,6 +73,10 @@ pub enum Sabotage {
     NobodyComesBack,
     /// What the liar says is believed of the first node.
     BelievesTheLiar,
+    /// The server judges no clone bad.
+    ReleasesTheTwin,
+    /// A node says that its clone can be booted, and has not made it so.
+    NobodyWritesTheTable,
     /// The liar has the keys of everybody's receipts.
     GivesTheLiarAllKeys,
 }
@@ -133,6 +139,10 @@ pub struct Scenario {
     pub tools_first: bool,
     /// Whether nodes wait for the staggered release.
     pub hold_release: bool,
+    /// Whether clones become bootable only when the server has judged them.
+    pub commits: bool,
+    /// Whose first clone is no good.
+    pub twin: Option<usize>,
     /// Nodes wanted; with fewer than `nodes` the rest comes too late.
     pub wanted: usize,
     /// How many rounds there may be.
@@ -176,6 +186,8 @@ impl Scenario {
             generic: false,
             tools_first: false,
             hold_release: false,
+            commits: false,
+            twin: None,
             wanted: nodes,
             rounds: 1,
             restarts: false,
@@ -227,6 +239,9 @@ impl Scenario {
         scenario.rounds = rng.pick(&[1, 1, 2, 3]);
         scenario.restarts = rng.chance(60);
         scenario.server_restarts = rng.chance(60);
+        scenario.commits = !scenario.generic && rng.chance(50);
+        let twin = rng.count(1, u32_of(nodes)) as usize;
+        scenario.twin = Some(twin).filter(|_| scenario.commits && rng.chance(25));
         scenario
     }
 
@@ -292,10 +307,8 @@ impl Scenario {
     /// Whether this host is never touched by a fault that may cost it the run.
     #[must_use]
     pub fn is_spared(&self, host: usize) -> bool {
-        !self
-            .faults
-            .iter()
-            .any(|planned| planned.host == host && !planned.fault.is_harmless())
+        let is_hit = |planned: &Planned| planned.host == host && !planned.fault.is_harmless();
+        self.twin != Some(host) && !self.faults.iter().any(is_hit)
     }
 }
 

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::event::{Event, SERVER};
 use super::rounds::host_of;
-use super::scenario::{Fault, Scenario};
+use super::scenario::{Fault, Sabotage, Scenario};
 use super::world::{CONTROL_SILENCE, HEARTBEAT, IDLE_SILENCE, LINK_SILENCE, World};
 use super::{Accused, Violation};
 use crate::control::{Stage, Successor};
 use crate::ids::{NodeId, RunId, StreamId};
 use crate::pace::Bottleneck;
 use crate::relay::Source;
-use crate::run::{MinRate, RunConfig, RunError, RunEvent, RunOutput, StageTimeouts};
+use crate::run::{Failure, MinRate, NodeInfo, RunConfig, RunError, RunEvent, RunOutput, StageTimeouts};
 use crate::text::{Reason, SessionName, StreamName};
 use crate::wire::{FRAME_PREFIX, Payload};
 
@@ -28,7 +28,7 @@ pub(super) fn config(scenario: &Scenario) -> RunConfig {
         wait: Some(Duration::from_secs(15)),
         data_port: 30764,
         hold_release: scenario.hold_release,
-        commits: false,
+        commits: scenario.commits,
         unique_names: None,
         heal: scenario.heal,
         tolerance: scenario.tolerance,
@@ -160,6 +160,17 @@ impl World {
                 ..
             } => self.server.go(now),
             RunEvent::StageDone { stage: Stage::Go, .. } => self.next_stream(),
+            RunEvent::StageDone {
+                stage: Stage::Report,
+                ref outcomes,
+            } if self.scenario.commits => self.judge(outcomes),
+            RunEvent::StageDone {
+                stage: Stage::Commit,
+                ref outcomes,
+            } => {
+                self.keep_bootable(outcomes);
+                self.server.release(now, Duration::from_millis(300))
+            }
             RunEvent::StageDone { .. } => self.server.release(now, Duration::from_millis(300)),
             RunEvent::StreamDone { stream, .. } => {
                 self.end_endpoint(SERVER, stream);
@@ -178,7 +189,9 @@ impl World {
                 Ok(())
             }
             RunEvent::NodeReported { ref node, .. } => {
-                self.keep_report(node);
+                if !self.scenario.commits {
+                    self.keep_report(node);
+                }
                 Ok(())
             }
             RunEvent::NodeRejoined { .. } => {
@@ -206,12 +219,38 @@ impl World {
             _ => Ok(()),
         };
         if let Err(err) = next {
+            // Only those that came with a clone, which take no part but to report.
+            let judges = matches!(event, RunEvent::StageDone { stage: Stage::Report | Stage::Commit, .. });
+            if err == RunError::NobodyLeft && self.scenario.commits && !judges {
+                if self.server.collect_reports(now).is_ok() {
+                    return Ok(());
+                }
+            }
             // Nobody is left, or the abort of that is under way.
             if err == RunError::NobodyLeft && !self.begin_round()? {
                 self.server.abort(now, &Reason::new("no node is left"));
             }
         }
         Ok(())
+    }
+
+    /// The verdict over all clones of the round: a bad one is turned down, the others are made bootable.
+    fn judge(&mut self, outcomes: &[(NodeInfo, Result<Payload, Failure>)]) -> Result<(), RunError> {
+        let reported = outcomes.iter().filter(|(_, outcome)| outcome.is_ok());
+        for (node, _) in reported {
+            let host = self.by_id.get(&node.id).copied().unwrap_or(SERVER);
+            if self.is_bad(host) && !self.breaks(Sabotage::ReleasesTheTwin) {
+                let reason = Reason::new("another clone has the same identity");
+                self.server.reject(self.now, node.id, &reason, true);
+            }
+        }
+        self.server.commit(self.now)
+    }
+
+    fn keep_bootable(&mut self, outcomes: &[(NodeInfo, Result<Payload, Failure>)]) {
+        for (node, _) in outcomes.iter().filter(|(_, outcome)| outcome.is_ok()) {
+            self.keep_report(node);
+        }
     }
 
     fn prepare(&mut self) -> Result<(), RunError> {
