@@ -248,6 +248,12 @@ fn a_node_that_comes_back_with_its_clone_waits_for_the_verdict_only_even_after_t
         "{:?}",
         driver.events.last()
     );
+    let name = StreamName::new("tools").unwrap();
+    assert_eq!(
+        driver.run.open_stream(driver.now, &name).unwrap_err(),
+        RunError::NobodyLeft,
+        "it needs no tools, and would hold up a stream"
+    );
     driver.says(2, ToServer::Report(Payload(vec![1])));
     assert_eq!(
         driver.run.prepare(driver.now, Payload::default()),
