@@ -92,19 +92,23 @@ fn to_server() -> Vec<ToServer> {
         .collect()
 }
 
+fn receipt_keys() -> ReceiptKeys {
+    let key = |node| ReceiptKey {
+        node: NodeId(node),
+        key: [4; 32],
+    };
+    ReceiptKeys {
+        above: vec![key(0)],
+        below: vec![key(5), key(6)],
+    }
+}
+
 fn to_node() -> Vec<ToNode> {
     let peer = Peer {
         node: NodeId(2),
         addr: "[2001:db8::1]:30764".parse().unwrap(),
     };
-    let receipt_key = |node| ReceiptKey {
-        node: NodeId(node),
-        key: [4; 32],
-    };
-    let keys = ReceiptKeys {
-        above: vec![receipt_key(0)],
-        below: vec![receipt_key(5), receipt_key(6)],
-    };
+    let keys = receipt_keys();
     let open = OpenStream {
         stream: StreamId(1),
         name: StreamName::new("kainstall2").unwrap(),

@@ -10,6 +10,10 @@ use crate::limits::{ACK_BYTES, AWAY_SILENCE};
 /// Pause between attempts to connect to the same predecessor: it may still be opening the stream.
 const RETRY: Duration = Duration::from_millis(250);
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a relay has one, and it is up nearly all the time"
+)]
 #[derive(Debug)]
 pub(super) enum Upstream {
     /// The head: blocks come from the producer.

@@ -173,7 +173,7 @@ impl Run {
                 stream,
                 reason,
                 unproved,
-            } => self.handle_stream_failed(now, node, stream, reason, unproved),
+            } => self.handle_stream_failed(now, node, stream, &reason, unproved),
             _ if !active => self.handle_relay_only(now, node, message),
             ToServer::StepFailed { stage, reason } => self.handle_step_failed(now, node, stage, reason),
             ToServer::Prepared(payload) => self.handle_answer(now, node, Stage::Prepare, payload),

@@ -58,7 +58,10 @@ impl Run {
     }
 
     /// The keys of a node's receipts.
-    pub(super) fn receipt_keys(&self, stream: StreamId, node: NodeId, near: &Near) -> ReceiptKeys {
+    pub(super) fn receipt_keys(&self, stream: StreamId, node: NodeId, near: Option<&Near>) -> ReceiptKeys {
+        let Some(near) = near else {
+            return ReceiptKeys::default();
+        };
         let key = |other: NodeId, (from, to)| ReceiptKey {
             node: other,
             key: self.receipt_key(stream, from, to),
@@ -93,7 +96,7 @@ impl Run {
             }
         }
         for (node, near) in changed {
-            let keys = self.receipt_keys(stream, node, &near);
+            let keys = self.receipt_keys(stream, node, Some(&near));
             if node == NodeId::SERVER {
                 self.event(RunEvent::HeadReceipts { stream, keys });
             } else {

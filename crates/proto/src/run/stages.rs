@@ -236,13 +236,13 @@ impl Run {
         now: Duration,
         node: NodeId,
         stream: StreamId,
-        reason: Reason,
+        reason: &Reason,
         unproved: bool,
     ) {
         self.accuse_those_above(node);
         let running = matches!(&self.phase, Phase::Streaming(run) if run.stream() == stream);
         if !(unproved && running) {
-            return self.lose_for_next_round(now, node, &reason);
+            return self.lose_for_next_round(now, node, reason);
         }
         let reason = Reason::new(format!("the stream was not proved: {reason}"));
         if let Some(state) = self.state_mut(node)

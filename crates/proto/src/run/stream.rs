@@ -203,11 +203,7 @@ impl Run {
             near_is_old: false,
         }));
         let near: BTreeMap<NodeId, Near> = self.all_near().into_iter().collect();
-        let receipts_of = |run: &Self, node| {
-            near.get(&node)
-                .map(|near| run.receipt_keys(stream, node, near))
-                .unwrap_or_default()
-        };
+        let keys = |run: &Self, node| run.receipt_keys(stream, node, near.get(&node));
         for (index, (&node, position)) in chain.iter().zip(1..).enumerate() {
             let before = index.checked_sub(1).and_then(|before| chain.get(before)).copied();
             let open = OpenStream {
@@ -222,14 +218,14 @@ impl Run {
                     .get(index + 1)
                     .map(|&after| self.link_secret(stream, after, node)),
                 resume_from: StreamOffset(0),
-                receipts: receipts_of(self, node),
+                receipts: keys(self, node),
                 cipher: self.config.cipher,
                 silence_ms: u32::try_from(self.config.link_silence.as_millis()).unwrap_or(u32::MAX),
                 spooled: self.config.spool && self.config.heal,
             };
             self.send(node, ToNode::OpenStream(open));
         }
-        let receipts = receipts_of(self, NodeId::SERVER);
+        let receipts = keys(self, NodeId::SERVER);
         if let Phase::Streaming(run) = &mut self.phase {
             run.near = near;
         }

@@ -77,7 +77,10 @@ impl World {
     }
 
     pub(super) fn step_done(&mut self, host: usize, step: Step, life: u32) {
-        let (commits, writes) = (self.scenario.commits, !self.breaks(Sabotage::NobodyWritesTheTable));
+        let (commits, writes) = (
+            self.scenario.commits,
+            !self.breaks(Sabotage::NobodyWritesTheTable),
+        );
         let slot = &mut self.hosts[host];
         let fails = slot.fails_in == Some(step);
         let Some(node) = slot.node.as_mut().filter(|_| slot.life == life) else {

@@ -12,6 +12,10 @@ use crate::link::Ack;
 /// The server's host number.
 pub(super) const SERVER: usize = 0;
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all events are acknowledgements and blocks"
+)]
 #[derive(Debug, Clone)]
 pub(super) enum Event {
     /// A machine of this host asked to be called.

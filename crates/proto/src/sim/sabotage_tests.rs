@@ -90,7 +90,11 @@ fn a_node_that_no_round_takes_is_noticed() {
 fn a_bad_clone_that_can_be_booted_is_noticed() {
     let mut scenario = of_three();
     (scenario.commits, scenario.twin) = (true, Some(2));
-    expect(Sabotage::ReleasesTheTwin, scenario, "judged bad, and can be booted");
+    expect(
+        Sabotage::ReleasesTheTwin,
+        scenario,
+        "judged bad, and can be booted",
+    );
 }
 
 #[test]

@@ -49,6 +49,9 @@ pub(super) fn config(scenario: &Scenario) -> RunConfig {
     }
 }
 
+/// What came of a stage, node by node.
+type Outcomes = [(NodeInfo, Result<Payload, Failure>)];
+
 impl World {
     pub(super) fn drain_server(&mut self) -> Result<bool, Violation> {
         let mut busy = false;
@@ -151,27 +154,10 @@ impl World {
         if !matches!(event, RunEvent::Progress { .. }) {
             self.note(SERVER, || format!("{event:?}"));
         }
-        let now = self.now;
         let next = match *event {
             RunEvent::Gathered(_) if self.scenario.generic || self.scenario.tools_first => self.next_stream(),
             RunEvent::Gathered(_) => self.prepare(),
-            RunEvent::StageDone {
-                stage: Stage::Prepare,
-                ..
-            } => self.server.go(now),
-            RunEvent::StageDone { stage: Stage::Go, .. } => self.next_stream(),
-            RunEvent::StageDone {
-                stage: Stage::Report,
-                ref outcomes,
-            } if self.scenario.commits => self.judge(outcomes),
-            RunEvent::StageDone {
-                stage: Stage::Commit,
-                ref outcomes,
-            } => {
-                self.keep_bootable(outcomes);
-                self.server.release(now, Duration::from_millis(300))
-            }
-            RunEvent::StageDone { .. } => self.server.release(now, Duration::from_millis(300)),
+            RunEvent::StageDone { stage, ref outcomes } => self.stage_done(stage, outcomes),
             RunEvent::StreamDone { stream, .. } => {
                 self.end_endpoint(SERVER, stream);
                 self.clear_branches();
@@ -181,7 +167,7 @@ impl World {
                 } else if nth < self.scenario.streams {
                     self.next_stream()
                 } else {
-                    self.server.collect_reports(now)
+                    self.server.collect_reports(self.now)
                 }
             }
             RunEvent::Branch { stream, node } => {
@@ -218,24 +204,47 @@ impl World {
             }
             _ => Ok(()),
         };
-        if let Err(err) = next {
-            // Only those that came with a clone, which take no part but to report.
-            let judges = matches!(event, RunEvent::StageDone { stage: Stage::Report | Stage::Commit, .. });
-            if err == RunError::NobodyLeft && self.scenario.commits && !judges {
-                if self.server.collect_reports(now).is_ok() {
-                    return Ok(());
-                }
+        match next {
+            Err(RunError::NobodyLeft) => self.nobody_left(event),
+            _ => Ok(()),
+        }
+    }
+
+    /// Nobody is there for the next command: only those that came with a clone, which take no part but to report; or nobody at
+    /// all, or the abort of that is under way.
+    fn nobody_left(&mut self, event: &RunEvent) -> Result<(), Violation> {
+        let is_judged = matches!(
+            event,
+            RunEvent::StageDone {
+                stage: Stage::Report | Stage::Commit,
+                ..
             }
-            // Nobody is left, or the abort of that is under way.
-            if err == RunError::NobodyLeft && !self.begin_round()? {
-                self.server.abort(now, &Reason::new("no node is left"));
-            }
+        );
+        if self.scenario.commits && !is_judged && self.server.collect_reports(self.now).is_ok() {
+            return Ok(());
+        }
+        if !self.begin_round()? {
+            self.server.abort(self.now, &Reason::new("no node is left"));
         }
         Ok(())
     }
 
+    fn stage_done(&mut self, stage: Stage, outcomes: &Outcomes) -> Result<(), RunError> {
+        match stage {
+            Stage::Prepare => self.server.go(self.now),
+            Stage::Go => self.next_stream(),
+            Stage::Report if self.scenario.commits => self.judge(outcomes),
+            _ => {
+                if stage == Stage::Commit {
+                    self.keep_bootable(outcomes);
+                }
+                self.server.release(self.now, Duration::from_millis(300))
+            }
+        }
+    }
+
     /// The verdict over all clones of the round: a bad one is turned down, the others are made bootable.
-    fn judge(&mut self, outcomes: &[(NodeInfo, Result<Payload, Failure>)]) -> Result<(), RunError> {
+    fn judge(&mut self, outcomes: &Outcomes) -> Result<(), RunError> {
         let reported = outcomes.iter().filter(|(_, outcome)| outcome.is_ok());
         for (node, _) in reported {
             let host = self.by_id.get(&node.id).copied().unwrap_or(SERVER);
@@ -247,7 +256,7 @@ impl World {
         self.server.commit(self.now)
     }
 
-    fn keep_bootable(&mut self, outcomes: &[(NodeInfo, Result<Payload, Failure>)]) {
+    fn keep_bootable(&mut self, outcomes: &Outcomes) {
         for (node, _) in outcomes.iter().filter(|(_, outcome)| outcome.is_ok()) {
             self.keep_report(node);
         }
