@@ -65,7 +65,7 @@ pub fn prevailing(files: &dyn Files, facts: &Facts) -> Result<Option<String>, Po
 /// # Errors
 /// The first that names a machine-id, unless the golden identity is to be kept.
 pub(crate) fn check_unified(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
-    check_texts(boot_entries::unified_command_lines(files)?, facts)
+    check_texts(&boot_entries::unified_command_lines(files)?, facts)
 }
 
 /// The same of configurations that [`plan_parameters`] leaves to the tool that makes them, where that will not be run.
@@ -74,13 +74,11 @@ pub(crate) fn check_unified(files: &dyn Files, facts: &Facts) -> Result<(), Post
 /// As [`check_unified`].
 pub(crate) fn check_made(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
     let read = |path: &str| Ok((path.to_owned(), text_or_empty(files, path)?));
-    check_texts(
-        MADE.into_iter().map(read).collect::<Result<_, PostError>>()?,
-        facts,
-    )
+    let texts: Vec<_> = MADE.into_iter().map(read).collect::<Result<_, PostError>>()?;
+    check_texts(&texts, facts)
 }
 
-fn check_texts(texts: Vec<(String, String)>, facts: &Facts) -> Result<(), PostError> {
+fn check_texts(texts: &[(String, String)], facts: &Facts) -> Result<(), PostError> {
     for (path, text) in texts.iter().filter(|_| !facts.boot.keep_identity) {
         let mut lines = text.lines().filter(|line| !is_comment(line));
         let named = lines.find_map(|line| Some(&line[values(line).into_iter().next()?]));
