@@ -1,3 +1,5 @@
+//! Tests of the roster.
+
 use ka_proto::{ChainPosition, MacAddr, NodeId};
 use ka_status::boot::{FirstBoot, SeenBy};
 use ka_status::report::NodeReport;

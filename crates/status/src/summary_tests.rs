@@ -1,3 +1,4 @@
+//! Tests of the summary.
 
 use super::{GoldenTotals, NodeOutcome, NodeSummary, RunSummary, StreamTotals};
 use crate::boot::{FirstBoot, SeenBy};
