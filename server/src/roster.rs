@@ -358,7 +358,7 @@ impl Roster {
         all.iter().filter_map(summary).collect()
     }
 
-    /// Whether this node waited for a round and was gone before it had done anything in it, and nobody has seen it before: it
+    /// Returns true if this node waited for a round and was gone before it had done anything in it, and nobody has seen it before: it
     /// was never part of the run.
     fn passed_by(&self, entry: &Entry) -> bool {
         let is_lost = entry.again && matches!(entry.outcome, Some(NodeOutcome::Failed { .. }));
@@ -370,7 +370,7 @@ impl Roster {
         entry.round > 1 && is_lost && !entry.has_begun && !is_known()
     }
 
-    /// Whether this machine's disks were being written, in this round or an earlier one.
+    /// Returns true if this machine's disks were being written, in this round or an earlier one.
     fn has_erased(&self, entry: &Entry) -> bool {
         let identity = entry.identity();
         let mut same = self.nodes.values().filter(|other| other.round <= entry.round);

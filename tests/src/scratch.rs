@@ -112,7 +112,7 @@ pub fn sweep_after(pid: u32) {
     }
 }
 
-/// Whether there is a process of this id that has not ended (a zombie has).
+/// Returns true if there is a process of this id that has not ended (a zombie has).
 #[must_use]
 pub fn lives(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -150,7 +150,7 @@ fn kill_programs_of(owner: u32) {
     }
 }
 
-/// What was killed a moment ago may still hold a mount.
+/// Undoes a directory, again and again for a while: a program that was killed a moment ago may still hold a mount.
 fn undo_with_patience(dir: &Path) {
     for _ in 0..SWEEPS {
         if undo(dir).is_ok() {

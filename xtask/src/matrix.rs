@@ -27,9 +27,9 @@ struct Row {
     root: &'static str,
     loader: &'static str,
     initramfs: &'static str,
-    /// What became of the clone, or why that is not known.
+    /// The end of the clone, or why it is not known.
     result: String,
-    /// Whether that is what must become of it.
+    /// The result is the one that must come.
     right: bool,
     seconds: u64,
 }

@@ -48,7 +48,7 @@ pub fn images(release: &str, names: Names<'_>) -> Vec<String> {
     found
 }
 
-/// Whether the name in `/boot` is that of the image of this package: `vmlinuz-linux-lts` of Arch's `linux-lts`.
+/// Returns true if this name in `/boot` is that of the image of this package: `vmlinuz-linux-lts` of Arch's `linux-lts`.
 #[must_use]
 pub fn is_image_of_package(name: &str, package: &str) -> bool {
     is_image_of_flavour(name, package)

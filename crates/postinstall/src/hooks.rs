@@ -47,7 +47,7 @@ impl fmt::Display for Point {
     }
 }
 
-/// Whether a file of this name is run, if it may be: its name ends with a point.
+/// Returns true if a file of this name is run where it may be: its name ends with a point.
 pub(crate) fn has_point(name: &str) -> bool {
     Point::of(name).is_some()
 }

@@ -43,7 +43,7 @@ enum Form {
     UbootScript,
     /// Another fstab(5): dracut's, and the drop-ins of util-linux.
     Fstab,
-    /// What is mounted, where that is no link to the kernel's own list.
+    /// The list of mounts, where it is no link to the kernel's own.
     MountTable,
     Records(Records),
     /// Ids of storage, one a line.

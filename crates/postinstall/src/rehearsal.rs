@@ -34,10 +34,10 @@ const IMAGE_TOOLS: [&str; 8] = [
     "update-initramfs",
 ];
 
-/// What the rehearsal found.
+/// The findings of the rehearsal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rehearsal {
-    /// What the operator should know.
+    /// Lines for the operator.
     pub notes: Vec<String>,
     /// Why no node that UEFI has started could boot as a clone, while others could.
     pub uefi_obstacle: Option<String>,
@@ -90,7 +90,7 @@ pub fn check(
     Ok(found)
 }
 
-/// What else there is to do, by what is wrong.
+/// The ways out, by what is wrong.
 const TWIN: &str = "take it out on the golden node, give it a hook in /etc/ka/hooks.d that makes the file anew, or use \
                     --keep-identity";
 const IMAGE: &str = "a clone would not boot: correct it on the golden node, give it a hook in /etc/ka/hooks.d with ukify, dracut, \

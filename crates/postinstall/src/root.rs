@@ -195,7 +195,7 @@ impl Root {
         Ok(done)
     }
 
-    /// Whether this is a file that may be run.
+    /// Returns true for a regular file that may be run.
     #[must_use]
     pub fn is_executable(&self, path: &str) -> bool {
         let stat = self

@@ -18,7 +18,7 @@ const SCRIPT: u8 = 6;
 /// Behind the header: the length of the text, and a zero, because no other part follows.
 const LENGTHS_LEN: usize = 8;
 
-/// Whether a file that begins like this is such a script.
+/// Returns true if a file that begins like this is such a script.
 pub(crate) fn is_script(head: &[u8]) -> bool {
     head.len() > HEADER_LEN + LENGTHS_LEN && head.starts_with(&MAGIC) && head[TYPE_AT] == SCRIPT
 }
@@ -75,7 +75,7 @@ fn put(bytes: &mut [u8], at: usize, value: u32) {
 pub(crate) mod tests {
     use super::*;
 
-    /// What `mkimage -A arm64 -T script -C none -n boot -d boot.cmd boot.scr` makes.
+    /// The bytes that `mkimage -A arm64 -T script -C none -n boot -d boot.cmd boot.scr` makes.
     pub(crate) fn script(text: &str) -> Vec<u8> {
         let len = u32::try_from(text.len()).unwrap();
         let data = [&len.to_be_bytes()[..], &[0; 4], text.as_bytes()].concat();

@@ -266,7 +266,7 @@ pub struct OpenStream {
     pub successor_key: Option<[u8; 32]>,
     /// Where to begin.
     pub resume_from: StreamOffset,
-    /// Who is near enough to keep data for, and to keep data for this node: as many as may vanish in a row.
+    /// The nodes near enough to keep data for, and to keep data for this node: as many as may vanish in a row.
     pub receipts: ReceiptKeys,
     /// How its payload is encrypted, if it is.
     pub cipher: Option<Cipher>,
@@ -383,9 +383,9 @@ pub enum ToNode {
     },
     /// The chain has changed: these are near enough now to keep data for, and to keep data for this node.
     Receipts {
-        /// Which stream.
+        /// The stream.
         stream: StreamId,
-        /// Who, and the keys.
+        /// These nodes, and the keys.
         keys: ReceiptKeys,
     },
 }

@@ -340,7 +340,7 @@ fn write_verdict(f: &mut fmt::Formatter<'_>, summary: &RunSummary) -> fmt::Resul
     write_disks(f, summary)
 }
 
-/// What is on the disks of those that are not done, and what to do.
+/// Says in which state the disks of those are that are not done, and what to do.
 fn write_disks(f: &mut fmt::Formatter<'_>, summary: &RunSummary) -> fmt::Result {
     let failed = |erased: bool| {
         let is_one = move |node: &&NodeSummary| {

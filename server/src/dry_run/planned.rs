@@ -28,7 +28,7 @@ pub(super) struct Planned {
 #[derive(Debug)]
 struct Rest {
     number: u32,
-    /// What it must have for its files, in bytes.
+    /// The least that it must have for its files, in bytes.
     least_bytes: u64,
 }
 

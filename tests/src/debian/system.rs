@@ -15,10 +15,10 @@ use crate::mounts::Mounted;
 use crate::process::Program;
 use crate::scratch::Scratch;
 
-/// What every one of them has by debootstrap.
+/// The packages that every one of them has by debootstrap.
 const BASE: &str = "zstd,kmod,systemd-sysv,udev,openssh-server,iproute2,e2fsprogs,xfsprogs,btrfs-progs,dosfstools,fdisk,\
     ca-certificates";
-/// What every one has by apt-get.
+/// The package that every one has by apt-get.
 const KERNEL: &str = "linux-image-amd64";
 /// The drivers of the machines, and every file system that a root of the matrix has.
 const DRIVERS: &str = "virtio_pci\nvirtio_blk\next4\nxfs\nbtrfs\n";

@@ -1,4 +1,4 @@
-//! Whether a clone names anything of the golden node: a search of bytes, which knows nothing of how KA finds names.
+//! The judge of a clone's names: a search for the golden node's, byte by byte, which knows nothing of how KA finds them.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::scratch::Scratch;
 
 /// Where names of disks lead to a boot, or to a disk that is mounted.
 const SEARCHED: [&str; 2] = ["etc", "boot"];
-/// What `blkid` finds on a partition that another disk must not have.
+/// Tags that `blkid` finds on a partition and that another disk must not have.
 const TAGS: [&str; 2] = ["UUID", "PARTUUID"];
 /// No partition table of the lab has more.
 const PARTITIONS: u32 = 8;

@@ -53,7 +53,7 @@ pub enum Expected {
     Failed(&'static [&'static str]),
 }
 
-/// What became of a clone.
+/// The end of a case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The clone names nothing of the golden node, and came from its own disk to a login.

@@ -253,7 +253,7 @@ fn shut_down(powered: Powered) -> Result<()> {
     powered.wait_off(BOOT_LIMIT).map(drop)
 }
 
-/// Whether nobody has written to a disk since it was made: its sparse file has no blocks.
+/// Returns true if nobody has written to a disk since it was made: its sparse file has no blocks.
 fn is_untouched(disk: &Disk) -> Result<bool> {
     fs::File::open(disk.checked()?)?.sync_all()?;
     Ok(fs::metadata(disk.file())?.blocks() == 0)

@@ -17,7 +17,7 @@ const NO_DISKS: [&str; 13] = [
     "sr", "scd", "cdrom", "cdrw", "dvd", "dvdrw", "fd", "floppy", "usbdisk", "zram", "ram", "shm", "loop",
 ];
 
-/// Whether the device is one of those that come and go: no disk of the system's own.
+/// Returns true for a device that comes and goes, which is no disk of the system's own.
 #[must_use]
 pub fn comes_and_goes(spec: &str) -> bool {
     let name = spec.strip_prefix("/dev/").unwrap_or_default();

@@ -139,7 +139,7 @@ fn as_it_is(
     })
 }
 
-/// What a boot loader's own tool fills: no line of fstab names it.
+/// Returns true for partitions that a boot loader's own tool fills, and that no line of fstab names.
 fn holds_boot_code(kind: PartType) -> bool {
     let kinds = [KnownType::Bios, KnownType::Prep];
     kinds.into_iter().any(|known| match kind {

@@ -140,7 +140,7 @@ pub(crate) fn check_golden(files: &dyn Files, esp: Option<&str>) -> Result<(), P
     )))
 }
 
-/// What of [`config`] and [`check_config`] can be told before: the tool, and what no tool makes anew.
+/// Checks the part of [`config`] and [`check_config`] that can be told before: the tool, and what no tool makes anew.
 pub(super) fn foresee(files: &dyn Files, facts: &Facts, esp: Option<&str>) -> Result<(), PostError> {
     check_golden(files, esp)?;
     if mkconfig(files).is_none() {

@@ -225,10 +225,10 @@ pub fn confirm(
     }))
 }
 
-/// What of [`plan`] and [`confirm`] can be told from the golden node's files, its names rewritten.
+/// Checks the part of [`plan`] and [`confirm`] that can be told from the golden node's files, its names rewritten.
 ///
 /// # Errors
-/// What would fail each clone.
+/// The first thing that would fail each clone.
 pub(crate) fn foresee(files: &dyn Files, facts: &Facts, loader: Loader) -> Result<(), PostError> {
     let esp = golden_esp(facts);
     match loader {
@@ -259,7 +259,7 @@ pub(crate) fn foresee(files: &dyn Files, facts: &Facts, loader: Loader) -> Resul
 /// The same of a loader that BIOS starts, too: what would fail a clone on a node with UEFI.
 ///
 /// # Errors
-/// What would fail each such clone.
+/// The first thing that would fail each such clone.
 pub(crate) fn foresee_uefi(files: &dyn Files, facts: &Facts, loader: Loader) -> Result<(), PostError> {
     let Some(esp) = golden_esp(facts).filter(|_| loader == Loader::Grub) else {
         return Ok(());

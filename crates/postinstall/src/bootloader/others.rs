@@ -68,7 +68,7 @@ pub(super) fn check_extlinux(files: &dyn Files, facts: &Facts) -> Result<(), Pos
     check_extlinux_configs(files, facts)
 }
 
-/// What of it is there before anything is installed, and the boot code for the disk.
+/// Checks the part of it that is there before anything is installed, and the boot code for the disk.
 pub(super) fn foresee_extlinux(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
     check_extlinux_configs(files, facts)?;
     // Which kind of table a clone gets is the node's to know.

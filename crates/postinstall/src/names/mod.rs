@@ -194,7 +194,7 @@ pub(crate) enum Manner {
     AtInstall,
 }
 
-/// Whether kernels are started with an initramfs here.
+/// Returns true if kernels are started with an initramfs here.
 pub(crate) fn has_initramfs(files: &dyn Files) -> bool {
     let is_image = |name: &String| {
         ["initrd", "initramfs", "booster"]

@@ -122,7 +122,7 @@ pub fn needles(facts: &Facts) -> Vec<Needle> {
         .collect()
 }
 
-/// What udev calls `ID_SERIAL`, `ID_SERIAL_SHORT` and `ID_WWN` of a disk with this link: `MODEL_SERIAL` and `SERIAL` of
+/// Returns udev's `ID_SERIAL`, `ID_SERIAL_SHORT` and `ID_WWN` of a disk with this link: `MODEL_SERIAL` and `SERIAL` of
 /// `/dev/disk/by-id/ata-MODEL_SERIAL`.
 fn serials(alias: &str) -> impl Iterator<Item = &str> {
     const KINDS: [&str; 8] = ["ata", "scsi", "nvme", "usb", "virtio", "wwn", "mmc", "ieee1394"];

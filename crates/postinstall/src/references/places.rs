@@ -139,7 +139,7 @@ const OTHER_DIRECTORIES: [(&str, &str); 26] = [
     ("/etc/tlp.d", ".conf"),
 ];
 
-/// What programs remember of disks, and find out anew.
+/// Files in which programs remember disks, and which they make anew.
 pub(super) const CACHES: [&str; 6] = [
     "/etc/blkid.tab",
     "/etc/blkid.tab.old",
@@ -164,7 +164,7 @@ pub(super) fn records(path: &str) -> Option<Records> {
     }
 }
 
-/// Whether a file may hold a kernel command line.
+/// Returns true if a file may hold a kernel command line.
 pub(super) fn is_command_line(path: &str) -> bool {
     let in_list = |dirs: &[(&str, &str)]| {
         dirs.iter().any(|(dir, ending)| {

@@ -86,7 +86,7 @@ impl Receipt {
         }
     }
 
-    /// Whether its sender knew the key, which belongs to these two nodes in this stream; in constant time.
+    /// Returns true if its sender knew the key, which belongs to these two nodes in this stream; in constant time.
     #[must_use]
     pub fn is_proved(&self, key: &[u8; 32]) -> bool {
         let proof = self.prove(key);

@@ -12,7 +12,7 @@ const PROOF_LEN: usize = 16;
 const OWN_LEN: usize = 32;
 const UP_BODY: usize = OWN_LEN + MAX_RECEIPTS * RECEIPT_LEN;
 
-/// What a successor tells its predecessor about itself, and the receipts of those after it that go further up.
+/// A successor's word to its predecessor about itself, with the receipts of those after it that go further up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ack {
     /// Everything before this has arrived and is verified.

@@ -71,9 +71,9 @@ pub enum Order {
     },
     /// Give the stream's relay the keys of those who are near to it now.
     Receipts {
-        /// Which stream.
+        /// The stream.
         stream: StreamId,
-        /// Who, and the keys.
+        /// These nodes, and the keys.
         keys: ReceiptKeys,
     },
     /// End the stream's relay.

@@ -55,12 +55,12 @@ impl Downstream {
         }
     }
 
-    /// What the successor has by its own word; `None` when there is none.
+    /// The successor's own word on how much it has; `None` when there is none.
     pub(super) fn received(&self) -> Option<StreamOffset> {
         self.known().map(|known| known.received)
     }
 
-    /// Whether every descendant has the end, by the word of the successor; `None` when there is none.
+    /// The successor's word on whether every descendant has the end; `None` when there is none.
     pub(super) fn has_ended(&self) -> Option<bool> {
         self.known().map(|known| known.tail_ended)
     }

@@ -1,4 +1,4 @@
-//! What nodes further down have, by their own proved word, and the receipts that go further up.
+//! The ledger: how far nodes further down are, by their own proved word, and the receipts that go further up.
 
 use crate::ids::{NodeId, StreamOffset};
 use crate::limits::MAX_TOLERANCE;
@@ -18,7 +18,7 @@ pub(super) struct Ledger {
     me: NodeId,
     above: Vec<ReceiptKey>,
     below: Vec<Below>,
-    /// What the successor sent last and is for others.
+    /// Receipts for others, as the successor sent them last.
     passing: Receipts,
 }
 
@@ -54,7 +54,7 @@ impl Ledger {
         Some((below.received?, below.ended))
     }
 
-    /// What came with an acknowledgement. What is not proved says nothing; what takes an earlier word back neither.
+    /// Takes the receipts of an acknowledgement. One that is not proved says nothing, nor does one that takes an earlier word back.
     pub(super) fn take(&mut self, receipts: &Receipts) {
         let me = self.me;
         for receipt in receipts.iter().filter(|receipt| receipt.to == me) {
@@ -91,7 +91,7 @@ impl Ledger {
         self.with_own(|key| Receipt::unproved(self.me, key.node, received, ended))
     }
 
-    /// What goes up with an acknowledgement.
+    /// The receipts that go up with an acknowledgement.
     pub(super) fn give(&self, received: StreamOffset, ended: bool) -> Receipts {
         self.with_own(|key| Receipt::new(self.me, key, received, ended))
     }

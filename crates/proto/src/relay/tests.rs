@@ -36,7 +36,7 @@ const fn receipt_key(node: NodeId) -> ReceiptKey {
     ReceiptKey { node, key: [9; 32] }
 }
 
-/// What this node says to the one under test.
+/// The word of `from` to the node under test.
 fn receipt(from: NodeId, received: StreamOffset, ended: bool) -> Receipt {
     let key = ReceiptKey {
         node: ME,

@@ -34,7 +34,7 @@ pub struct RelayConfig {
     pub window_bytes: u64,
     /// This node; [`NodeId::SERVER`] at a head.
     pub me: NodeId,
-    /// Who is near enough to be kept data for, and to keep data for this node, the neighbours left out.
+    /// The nodes near enough to be kept data for, and to keep data for this node, the neighbours left out.
     pub receipts: ReceiptKeys,
     /// The server keeps the whole stream: what the predecessor no longer has can be had from there.
     pub spooled: bool,

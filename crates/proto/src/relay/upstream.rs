@@ -227,7 +227,7 @@ impl Relay {
         })
     }
 
-    /// What there is to say; its own receipts are not proved yet.
+    /// The acknowledgement that is due; its own receipts are not proved yet.
     fn ack(&self) -> Ack {
         let ended = self.window.has_ended();
         Ack {

@@ -1,4 +1,4 @@
-//! Who gives receipts to whom in a stream: each node to those that keep data for it, its neighbours left out.
+//! Receipts of a stream: each node gives them to those that keep data for it, its neighbours left out.
 //!
 //! Computed anew after every change of the chain, and told to those for whom something is different. The neighbours are told
 //! first: whom a node names as its new successor it still knows as one further down.

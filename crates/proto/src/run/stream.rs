@@ -66,7 +66,7 @@ pub(super) struct StreamRun {
     pub(super) head_moved_at: Duration,
     pub(super) look_at: Duration,
     pub(super) stall: Duration,
-    /// Who is near to whom, as it was told last.
+    /// The nodes near to each, as they were told last.
     pub(super) near: BTreeMap<NodeId, Near>,
     /// The chain has changed since.
     pub(super) near_is_old: bool,
@@ -121,7 +121,7 @@ impl StreamRun {
         remade.lost > super::chain::LINK_RETRIES
     }
 
-    /// What is counted of the link between this node and the one above it now. Of an earlier link nothing is carried over: it was
+    /// The counts of the link between this node and the one above it now. Of an earlier link nothing is carried over: it was
     /// perhaps the other end's fault, or its word.
     pub(super) fn link_above(&mut self, node: NodeId) -> &mut Remade {
         let above = self.before(node);

@@ -244,9 +244,9 @@ pub enum RunEvent {
     },
     /// Give the head's relay the keys of those who are near to it now.
     HeadReceipts {
-        /// Which stream.
+        /// The stream.
         stream: StreamId,
-        /// Who, and the keys.
+        /// These nodes, and the keys.
         keys: ReceiptKeys,
     },
     /// A second head is to feed this node from what was kept of the stream, from where it asks to go on; one that
@@ -363,7 +363,7 @@ pub struct HeadStream {
     pub key: [u8; 32],
     /// Who will connect to the head first.
     pub successor: NodeId,
-    /// Who the head keeps data for besides, as it hears from them.
+    /// The nodes that the head keeps data for besides, as it hears from them.
     pub receipts: ReceiptKeys,
 }
 

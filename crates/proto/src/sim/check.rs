@@ -58,7 +58,7 @@ impl World {
         self.check_rounds()
     }
 
-    /// Whether this host's clone is no good.
+    /// Returns true if this host's clone is no good.
     pub(super) fn is_bad(&self, host: usize) -> bool {
         self.scenario.twin == Some(host) && self.hosts[host].clones == 1
     }

@@ -45,7 +45,7 @@ pub(super) struct Host {
     pub(super) most_streams_done: u32,
     /// Its process has a complete clone, which waits for its verdict or is bootable.
     pub(super) holds_clone: bool,
-    /// What is on its disk can be booted.
+    /// Its disk can be booted.
     pub(super) is_bootable: bool,
     /// How many clones it has finished.
     pub(super) clones: u32,

@@ -139,9 +139,9 @@ pub struct Scenario {
     pub tools_first: bool,
     /// Whether nodes wait for the staggered release.
     pub hold_release: bool,
-    /// Whether clones become bootable only when the server has judged them.
+    /// Clones become bootable only when the server has judged them.
     pub commits: bool,
-    /// Whose first clone is no good.
+    /// The host whose first clone is no good.
     pub twin: Option<usize>,
     /// Nodes wanted; with fewer than `nodes` the rest comes too late.
     pub wanted: usize,

@@ -49,7 +49,7 @@ pub(super) fn config(scenario: &Scenario) -> RunConfig {
     }
 }
 
-/// What came of a stage, node by node.
+/// The results of a stage, node by node.
 type Outcomes = [(NodeInfo, Result<Payload, Failure>)];
 
 impl World {

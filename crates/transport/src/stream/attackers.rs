@@ -308,7 +308,7 @@ fn an_insider_cannot_end_a_stream_that_it_altered() {
     }
 }
 
-/// What it makes of what an insider sent is no failure of its own: the server hears that the stream was not proved, and the node
+/// Failing on what an insider sent is no failure of the node's own: the server hears that the stream was not proved, and the node
 /// is wanted back.
 #[test]
 fn a_consumer_that_fails_on_what_an_insider_altered_has_not_failed_by_itself() {

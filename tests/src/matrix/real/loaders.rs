@@ -15,9 +15,9 @@ use crate::mounts::Mounted;
 use crate::process::Program;
 use crate::qemu::room::Room;
 
-/// What makes the console of a machine its serial line.
+/// The words that make the console of a machine its serial line.
 const CONSOLE: &str = "console=ttyS0,115200";
-/// What reads every root of the matrix.
+/// The modules of GRUB that read every root of the matrix.
 const GRUB_MODULES: [&str; 12] = [
     "part_gpt",
     "fat",

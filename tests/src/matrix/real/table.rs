@@ -16,7 +16,7 @@ const DEBIAN_13: &str = "Debian 13";
 const SID: &str = "Debian sid";
 const INITRAMFS_TOOLS: &str = "initramfs-tools";
 
-/// What most have.
+/// The values that most have.
 const BIOS: Real = Real {
     name: "",
     system: "",

@@ -34,7 +34,7 @@ struct Shape {
     /// A line for people.
     about: &'static str,
     plan: Plan,
-    /// What placeholders call the volumes, in the order of the plan.
+    /// The placeholders' names of the volumes, in the order of the plan.
     volumes: Vec<&'static str>,
     files: Vec<File>,
     becomes: Vec<(&'static str, Becomes)>,
@@ -69,7 +69,7 @@ enum Kind {
     Link,
 }
 
-/// What a clone has in the place of a file.
+/// The clone's file in the place of a golden one.
 #[derive(Debug, Clone)]
 enum Becomes {
     /// This text.
@@ -154,7 +154,7 @@ impl Shape {
         self.add(path, to, Kind::Link)
     }
 
-    /// What else than its own text with the clone's names a file becomes.
+    /// Says that a file becomes this, and not its own text with the clone's names.
     fn becomes(mut self, path: &'static str, text: &'static str) -> Self {
         self.becomes.push((path, Becomes::Text(text)));
         self
@@ -184,7 +184,7 @@ impl Shape {
         self
     }
 
-    /// What else is done to the golden tree.
+    /// Does something more to the golden tree.
     fn last(mut self, action: fn(&Path) -> Result<()>) -> Self {
         self.last = Some(action);
         self

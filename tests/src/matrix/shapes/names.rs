@@ -1,4 +1,4 @@
-//! What a machine's disks are called, and texts with placeholders for it.
+//! Names of a machine's disks, and texts with placeholders for them.
 
 use std::collections::BTreeMap;
 
@@ -62,7 +62,7 @@ impl Names {
         Ok(String::from_utf8(self.fill(text)?)?)
     }
 
-    /// What no text of another machine may hold, in lower case.
+    /// The words that no text of another machine may hold, in lower case.
     pub(super) fn forbidden(&self) -> Vec<String> {
         let kinds = [".uuid", ".partuuid", ".escaped", ".device"];
         let of_disk =

@@ -166,7 +166,7 @@ fn rocky9_entries(shape: Shape) -> Shape {
         .program("usr/bin/dracut", tools::DRACUT)
 }
 
-/// What services keep of the golden node, and what the tools make.
+/// Adds what services keep of the golden node, and what the tools make.
 fn rocky9_services(shape: Shape) -> Shape {
     shape
         .file("etc/hostname", "{{host}}\n")

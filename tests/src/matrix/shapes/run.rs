@@ -25,7 +25,7 @@ const MAX_TEXT_BYTES: u64 = 1 << 20;
 /// Clones it, or sees it refused, and judges what comes of it.
 ///
 /// # Errors
-/// What is not as it has to be.
+/// The first thing that is not as it has to be.
 pub(super) fn run(shape: &Shape) -> Result<Outcome> {
     let lab = Lab::new(shape.name, 1, None)?;
     let golden = Golden::new(lab.scratch(), "golden", &shape.plan)?;

@@ -124,7 +124,7 @@ printf LILO | dd of="$boot" bs=1 seek=6 conv=notrunc 2>/dev/null
 echo "the map of $boot" > /boot/map
 "#;
 
-/// What the scripts need: busybox with its libraries and the names that the scripts and KA call it by.
+/// Copies what the scripts need: busybox with its libraries and the names that the scripts and KA call it by.
 pub(super) fn install_shell(root: &Path, program: &str) -> Result<()> {
     let listed = Program::new("ldd").arg(program).run()?;
     let libraries = listed.split_whitespace().filter(|word| word.starts_with('/'));

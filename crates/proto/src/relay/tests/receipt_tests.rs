@@ -1,4 +1,4 @@
-//! What nodes further down have counts by their own proved word.
+//! Receipts: a node further down counts by its own proved word.
 
 use super::*;
 
