@@ -72,12 +72,11 @@ impl Form {
             _ if path.starts_with("/etc/fstab.d/") => Self::Fstab,
             _ if path.starts_with("/etc/multipath/") => Self::StorageIds,
             _ if path.starts_with("/etc/dracut.conf") => Self::Dracut,
-            _ => places::records(path).map(Self::Records).unwrap_or_else(|| {
-                match places::is_command_line(path) {
-                    true => Self::Words,
-                    false => Self::Names,
-                }
-            }),
+            _ => match places::records(path) {
+                Some(form) => Self::Records(form),
+                None if places::is_command_line(path) => Self::Words,
+                None => Self::Names,
+            },
         }
     }
 }

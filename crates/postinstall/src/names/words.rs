@@ -477,13 +477,8 @@ fn other(word: &str, names: &Names<'_>, manner: Manner) -> Fate {
 
 /// The text with every name in it that the clone has; others are told. Bare ids, too (`search --fs-uuid …`).
 pub(crate) fn rewrite_names(text: &str, names: &Names<'_>, manner: Manner, said: &mut Said) -> String {
-    let mut new = String::with_capacity(text.len() + 32);
-    let mut rest = text;
-    while let Some(at) = spelling::next_name(rest) {
-        let (before, from) = rest.split_at(at);
-        new.push_str(before);
-        let name = &from[..spelling::name_len(from).max(1)];
-        let name = longest(name, names).map_or(name, |(name, _)| name);
+    let known = |word| longest(word, names).map_or(word, |(name, _)| name);
+    let new = with_each_name(text, known, |name, new| {
         match (names.meaning(name), names.replacement(name, manner)) {
             (_, Some(by)) => new.push_str(&by),
             (meaning, None) => {
@@ -495,20 +490,14 @@ pub(crate) fn rewrite_names(text: &str, names: &Names<'_>, manner: Manner, said:
                 new.push_str(name);
             }
         }
-        rest = &from[name.len()..];
-    }
-    new.push_str(rest);
+    });
     names.replace_ids(&new)
 }
 
 /// The text with every name in it that the clone has, as a path where it was one, and without those of what it has not.
 pub(crate) fn without_gone(text: &str, names: &Names<'_>, said: &mut Said) -> String {
-    let mut new = String::with_capacity(text.len() + 32);
-    let mut rest = text;
-    while let Some(at) = spelling::next_name(rest) {
-        let (before, from) = rest.split_at(at);
-        new.push_str(before);
-        let name = &from[..spelling::name_len(from).max(1)];
+    let whole = |word| word;
+    let new = with_each_name(text, whole, |name, new| {
         match (names.meaning(name), names.replacement(name, Manner::Path)) {
             (_, Some(by)) => new.push_str(&by),
             (Some(_), None) => said
@@ -516,10 +505,27 @@ pub(crate) fn without_gone(text: &str, names: &Names<'_>, said: &mut Said) -> St
                 .push(format!("{name} names no disk of the clone: taken out")),
             (None, None) => new.push_str(name),
         }
+    });
+    names.replace_ids(&new)
+}
+
+/// The text with whatever `write` puts in the place of each name; `name_of` finds the name at the beginning of a word.
+fn with_each_name<'t>(
+    text: &'t str,
+    name_of: impl Fn(&'t str) -> &'t str,
+    mut write: impl FnMut(&'t str, &mut String),
+) -> String {
+    let mut new = String::with_capacity(text.len() + 32);
+    let mut rest = text;
+    while let Some(at) = spelling::next_name(rest) {
+        let (before, from) = rest.split_at(at);
+        new.push_str(before);
+        let name = name_of(&from[..spelling::name_len(from).max(1)]);
+        write(name, &mut new);
         rest = &from[name.len()..];
     }
     new.push_str(rest);
-    names.replace_ids(&new)
+    new
 }
 
 /// `resume_offset=`: where a swap file begins on its device, which is elsewhere in each clone.

@@ -219,10 +219,7 @@ pub(crate) fn paths(files: &dyn Files) -> Vec<String> {
         .chain(&AT_ROOT)
         .map(|path| (*path).to_owned())
         .collect();
-    for (dir, ending) in DIRECTORIES {
-        let names = files.names(dir).into_iter().filter(|name| name.ends_with(ending));
-        paths.extend(names.map(|name| format!("{dir}/{name}")));
-    }
+    paths.extend(listed(files, &DIRECTORIES));
     paths.retain(|path| {
         files.kind(path) == Some(Kind::File) || files.kind(path) == Some(Kind::Link) && files.exists(path)
     });
@@ -261,10 +258,7 @@ pub(super) fn all_paths(files: &dyn Files, facts: &Facts) -> Vec<String> {
 /// The files that hold names and no command line, those that are there and are texts.
 fn others(files: &dyn Files) -> Vec<String> {
     let mut paths: Vec<String> = OTHER_FILES.iter().map(|path| (*path).to_owned()).collect();
-    for (dir, ending) in OTHER_DIRECTORIES {
-        let names = files.names(dir).into_iter().filter(|name| name.ends_with(ending));
-        paths.extend(names.map(|name| format!("{dir}/{name}")));
-    }
+    paths.extend(listed(files, &OTHER_DIRECTORIES));
     let maps = files
         .names("/etc")
         .into_iter()
@@ -274,6 +268,20 @@ fn others(files: &dyn Files) -> Vec<String> {
     paths.dedup();
     paths.retain(|path| files.kind(path) == Some(Kind::File) && is_text(files, path));
     paths
+}
+
+/// The entries of directories that have the ending that counts.
+fn listed<'a>(
+    files: &'a dyn Files,
+    dirs: &'a [(&'a str, &'a str)],
+) -> impl Iterator<Item = String> + use<'a> {
+    dirs.iter().flat_map(move |(dir, ending)| {
+        let names = files
+            .names(dir)
+            .into_iter()
+            .filter(move |name| name.ends_with(ending));
+        names.map(move |name| format!("{dir}/{name}"))
+    })
 }
 
 /// Adds the texts below a directory.
