@@ -131,6 +131,22 @@ pub(crate) fn sealing_key(key: &StreamKey, cipher: u8) -> [u8; 32] {
     blake3::derive_key(SEALING_CONTEXT, &material)
 }
 
+/// Bytes of a [`short_mac`]: 128 bits, for proofs of which there are many.
+pub(crate) const SHORT_MAC_LEN: usize = 16;
+
+/// The first 16 bytes of [`mac`].
+pub(crate) fn short_mac(key: &[u8; 32], pieces: &[&[u8]]) -> [u8; SHORT_MAC_LEN] {
+    let mut bytes = [0; SHORT_MAC_LEN];
+    bytes.copy_from_slice(&mac(key, pieces).as_bytes()[..SHORT_MAC_LEN]);
+    bytes
+}
+
+/// Compares all bytes whatever they are: the time taken must not tell how many were right.
+pub(crate) fn is_same_mac(one: [u8; SHORT_MAC_LEN], other: [u8; SHORT_MAC_LEN]) -> bool {
+    let differences = one.iter().zip(other).map(|(a, b)| a ^ b);
+    differences.fold(0, |all, difference| all | difference) == 0
+}
+
 /// Keyed hash over several pieces, in constant-time comparable form.
 pub(crate) fn mac(key: &[u8; 32], pieces: &[&[u8]]) -> Hash {
     let mut hasher = blake3::Hasher::new_keyed(key);

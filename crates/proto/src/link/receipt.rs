@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::auth::mac;
+use crate::auth::{SHORT_MAC_LEN, is_same_mac, short_mac};
 use crate::ids::{NodeId, StreamOffset};
 use crate::limits::MAX_TOLERANCE;
 use crate::wire::{Fields, WireError};
@@ -18,8 +18,6 @@ pub const MAX_RECEIPTS: usize = MAX_TOLERANCE + MAX_TOLERANCE * (MAX_TOLERANCE +
 
 /// Bytes of a receipt.
 pub(super) const RECEIPT_LEN: usize = 32;
-
-const PROOF_LEN: usize = 16;
 
 /// The highest bit of the offset says that the end has arrived.
 const ENDED: u64 = 1 << 63;
@@ -61,7 +59,7 @@ pub struct Receipt {
     pub received: StreamOffset,
     /// The end has arrived there.
     pub ended: bool,
-    proof: [u8; PROOF_LEN],
+    proof: [u8; SHORT_MAC_LEN],
 }
 
 impl Receipt {
@@ -82,23 +80,18 @@ impl Receipt {
             to,
             received,
             ended,
-            proof: [0; PROOF_LEN],
+            proof: [0; SHORT_MAC_LEN],
         }
     }
 
     /// Returns true if its sender knew the key, which belongs to these two nodes in this stream; in constant time.
     #[must_use]
     pub fn is_proved(&self, key: &[u8; 32]) -> bool {
-        let proof = self.prove(key);
-        let differences = proof.iter().zip(self.proof).map(|(a, b)| a ^ b);
-        differences.fold(0, |all, difference| all | difference) == 0
+        is_same_mac(self.prove(key), self.proof)
     }
 
-    fn prove(&self, key: &[u8; 32]) -> [u8; PROOF_LEN] {
-        let proof = mac(key, &[&self.word().to_le_bytes()]);
-        let mut bytes = [0; PROOF_LEN];
-        bytes.copy_from_slice(&proof.as_bytes()[..PROOF_LEN]);
-        bytes
+    fn prove(&self, key: &[u8; 32]) -> [u8; SHORT_MAC_LEN] {
+        short_mac(key, &[&self.word().to_le_bytes()])
     }
 
     const fn word(&self) -> u64 {
