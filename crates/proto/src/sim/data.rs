@@ -76,13 +76,16 @@ impl World {
         }
     }
 
+    fn endpoint_of(&mut self, host: usize, stream: StreamId) -> Option<&mut Endpoint> {
+        let endpoint = self.hosts[host].endpoint.as_mut();
+        endpoint.filter(|endpoint| endpoint.stream == stream)
+    }
+
     pub(super) fn relink(&mut self, host: usize, relink: &Relink) {
         let now = self.now;
-        let endpoint = self.hosts[host]
-            .endpoint
-            .as_mut()
-            .filter(|endpoint| endpoint.stream == relink.stream);
-        let Some(endpoint) = endpoint else { return };
+        let Some(endpoint) = self.endpoint_of(host, relink.stream) else {
+            return;
+        };
         if let Some(successor) = relink.successor {
             endpoint.relay.set_successor(now, successor);
         }
@@ -93,33 +96,22 @@ impl World {
 
     pub(super) fn hold(&mut self, host: usize, stream: StreamId, time: Duration) {
         let now = self.now;
-        let endpoint = self.hosts[host]
-            .endpoint
-            .as_mut()
-            .filter(|endpoint| endpoint.stream == stream);
-        if let Some(endpoint) = endpoint {
+        if let Some(endpoint) = self.endpoint_of(host, stream) {
             endpoint.relay.hold(now, time);
         }
     }
 
     pub(super) fn name_receipts(&mut self, host: usize, stream: StreamId, keys: &ReceiptKeys) {
         let now = self.now;
-        let endpoint = self.hosts[host]
-            .endpoint
-            .as_mut()
-            .filter(|endpoint| endpoint.stream == stream);
-        if let Some(endpoint) = endpoint {
+        if let Some(endpoint) = self.endpoint_of(host, stream) {
             endpoint.relay.set_receipts(now, keys);
         }
     }
 
     pub(super) fn end_endpoint(&mut self, host: usize, stream: StreamId) {
-        let endpoint = self.hosts[host]
-            .endpoint
-            .as_mut()
-            .filter(|endpoint| endpoint.stream == stream);
-        if let Some(endpoint) = endpoint {
-            endpoint.relay.handle_end_stream(self.now);
+        let now = self.now;
+        if let Some(endpoint) = self.endpoint_of(host, stream) {
+            endpoint.relay.handle_end_stream(now);
         }
     }
 
@@ -185,10 +177,7 @@ impl World {
             Event::LinkClosed { link } => self.link_closed(host, link),
             Event::Consumed { stream, offset } => self.consumed(host, stream, offset),
             Event::Synced { stream } => {
-                let endpoint = self.hosts[host]
-                    .endpoint
-                    .as_mut()
-                    .filter(|endpoint| endpoint.stream == stream);
+                let endpoint = self.endpoint_of(host, stream);
                 if let Some(endpoint) = endpoint.filter(|endpoint| !endpoint.disk.failed) {
                     endpoint.relay.handle_consumer_finished(now);
                 }
