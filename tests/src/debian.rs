@@ -107,11 +107,7 @@ pub fn archive() -> Result<PathBuf> {
 pub fn bootable() -> Result<PathBuf> {
     system(&format!("debian-{SUITE}-boot-2"), BOOTABLE, |root| {
         make_bootable(root, SUITE)?;
-        Program::new("chroot")
-            .arg(root)
-            .args(["update-initramfs", "-u"])
-            .run()
-            .map(drop)
+        update_initramfs(root)
     })
 }
 
@@ -315,6 +311,14 @@ fn pack(root: &Path, archive: &Path) -> Result<()> {
         .arg("-C")
         .arg(root)
         .arg(".")
+        .run()
+        .map(drop)
+}
+
+fn update_initramfs(root: &Path) -> Result<()> {
+    Program::new("chroot")
+        .arg(root)
+        .args(["update-initramfs", "-u"])
         .run()
         .map(drop)
 }

@@ -10,14 +10,14 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use comfy_table::Table;
 use comfy_table::presets::ASCII_MARKDOWN;
+use ka_tests::interrupt;
 use ka_tests::matrix::{self, Case, Part};
 use ka_tests::qemu::logs;
 use ka_tests::qemu::seats::SEATS;
-use ka_tests::{binaries, interrupt, scratch};
 use serde::Serialize;
 
 use crate::cli::MatrixOptions;
-use crate::{packages, root};
+use crate::root;
 
 /// One case's line of the table.
 #[derive(Debug, Serialize)]
@@ -41,21 +41,11 @@ pub(crate) fn run(options: &MatrixOptions) -> Result<()> {
         println!("{}", listed(&cases));
         return Ok(());
     }
-    interrupt::catch()?;
-    if !options.no_setup {
-        packages::install_missing()?;
-    }
-    if std::env::var_os(binaries::DIR_VARIABLE).is_none() {
-        let dir = binaries::own_dir()?;
-        binaries::build(&dir, false)?;
-        binaries::build_static(&dir)?;
-        root::become_root("matrix", &dir)?;
-    }
+    root::enter_lab("matrix", options.no_setup, true)?;
     ensure!(
         root::is_root(),
         "matrix needs root (namespaces, loop disks, mounts): run it as root or with sudo"
     );
-    scratch::sweep();
     let rows = run_all(cases)?;
     println!("\n{}", table(&rows));
     if let Some(path) = &options.json {

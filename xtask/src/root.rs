@@ -5,8 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use ka_tests::binaries;
 use ka_tests::process::{Program, is_installed};
+use ka_tests::{binaries, interrupt, scratch};
+
+use crate::packages;
 
 /// Whether this process may do all that.
 pub(crate) fn is_root() -> bool {
@@ -20,6 +22,28 @@ pub(crate) fn command(words: &[&str]) -> Program {
     } else {
         Program::new("sudo").args(words)
     }
+}
+
+/// Makes this machine ready for machines of the lab: packages, binaries, root, and nothing left of an earlier run. `what` is
+/// the command that needs it.
+///
+/// # Errors
+/// A build or an installation fails, or neither root nor sudo.
+pub(crate) fn enter_lab(what: &str, no_setup: bool, needs_static_client: bool) -> Result<()> {
+    interrupt::catch()?;
+    if !no_setup {
+        packages::install_missing()?;
+    }
+    if std::env::var_os(binaries::DIR_VARIABLE).is_none() {
+        let dir = binaries::own_dir()?;
+        binaries::build(&dir, false)?;
+        if needs_static_client {
+            binaries::build_static(&dir)?;
+        }
+        become_root(what, &dir)?;
+    }
+    scratch::sweep();
+    Ok(())
 }
 
 /// Goes on as root, with the binaries that were just built; returns at once when this already is root.

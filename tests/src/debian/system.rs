@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 
 use super::{
     DRACUT, GOLDEN_IMAGE, apt_get, cached, debootstrap, kernel_release, make_bootable, pack, unpack,
+    update_initramfs,
 };
 use crate::mounts::Mounted;
 use crate::process::Program;
@@ -95,10 +96,7 @@ impl System {
         } else {
             fs::write(root.join("etc/initramfs-tools/modules"), DRIVERS)?;
             fs::write(root.join("etc/initramfs-tools/conf.d/ka-lab"), SETTINGS)?;
-            Program::new("chroot")
-                .arg(root)
-                .args(["update-initramfs", "-u"])
-                .run()?;
+            update_initramfs(root)?;
         }
         Ok(())
     }

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use ka_tests::disk::{Disk, GIB};
-use ka_tests::golden::{self, By, Plan, Volume};
+use ka_tests::golden::{self, By, MountedTree, Plan, Volume};
 use ka_tests::mounts::Mounted;
 use ka_tests::process::Program;
 
-use crate::kit::{Kit, mib};
+use crate::kit::{Kit, Outcome, mib};
 
 const GIVEN_UP: &str = "0c0c0c0c-0000-4000-8000-00000000c0c0";
 
@@ -60,6 +60,16 @@ impl Room {
 
     fn golden(&self, partition: u32, tag: &str) -> Result<String> {
         golden::tag(&self.kit.golden.disk().partition(partition), tag)
+    }
+
+    /// A run without the data disk that went well: what was said, the clone's disk and its file systems.
+    fn cloned(&self, args: &[&str]) -> Result<(Outcome, Disk, MountedTree)> {
+        let disk = self.kit.same_disk("n1")?;
+        let data = self.data.name();
+        let outcome = self.kit.clone_to(&[&disk], &[&["-X", &data], args].concat())?;
+        outcome.expect_success()?;
+        let clone = self.kit.mounted(&disk, &self.kit.plan.volumes)?;
+        Ok((outcome, disk, clone))
     }
 
     fn data_uuid(&self) -> Result<String> {
@@ -123,12 +133,7 @@ fn command_lines_of_every_loader_name_the_clone_and_no_layer_that_it_lacks() -> 
     let mut grub = b"# gr\xfc\xdfe\nGRUB_CMDLINE_LINUX=\"resume=UUID=".to_vec();
     grub.extend(format!("{swap} dolvm\"\nGRUB_DISABLE_LINUX_UUID=true\n").as_bytes());
     room.write("etc/default/grub", &grub)?;
-    let disk = room.kit.same_disk("n1")?;
-    let outcome = room
-        .kit
-        .clone_to(&[&disk], &["-X", &room.data.name(), "-r", "none"])?;
-    outcome.expect_success()?;
-    let clone = room.kit.mounted(&disk, &room.kit.plan.volumes)?;
+    let (outcome, disk, clone) = room.cloned(&["-r", "none"])?;
     let (new_root, new_swap) = (
         golden::tag(&disk.partition(2), "UUID")?,
         golden::tag(&disk.partition(1), "UUID")?,
@@ -187,10 +192,7 @@ fn fstab_and_crypttab_name_the_clones_own_in_a_lasting_way_and_nothing_else() ->
         ]
         .concat(),
     )?;
-    let disk = room.kit.same_disk("n1")?;
-    let outcome = room.kit.clone_to(&[&disk], &["-X", &room.data.name()])?;
-    outcome.expect_success()?;
-    let clone = room.kit.mounted(&disk, &room.kit.plan.volumes)?;
+    let (outcome, disk, clone) = room.cloned(&[])?;
     let new = fs::read_to_string(clone.root().join("etc/fstab"))?;
     let uuid = |number| golden::tag(&disk.partition(number), "UUID");
     for line in [
@@ -263,10 +265,7 @@ fn units_follow_and_what_nobody_translates_is_told_with_its_file() -> Result<()>
         format!("unit = dev-disk-by\\x2duuid-{}.device\n", escaped(&data)),
     )?;
     room.write("etc/my/comment.conf", format!("# disk = {srv}\n"))?;
-    let disk = room.kit.same_disk("n1")?;
-    let outcome = room.kit.clone_to(&[&disk], &["-X", &room.data.name()])?;
-    outcome.expect_success()?;
-    let clone = room.kit.mounted(&disk, &room.kit.plan.volumes)?;
+    let (outcome, disk, clone) = room.cloned(&[])?;
     let (new_srv, new_swap) = (
         golden::tag(&disk.partition(3), "UUID")?,
         golden::tag(&disk.partition(1), "UUID")?,
@@ -317,12 +316,7 @@ fn an_environment_block_keeps_its_1024_bytes_or_its_short_names() -> Result<()> 
     for (path, filled) in [("boot/grub2/grubenv", 300), ("boot/efi/EFI/redhat/grubenv", 1020)] {
         room.write(path, block(filled))?;
     }
-    let disk = room.kit.same_disk("n1")?;
-    let outcome = room
-        .kit
-        .clone_to(&[&disk], &["-X", &room.data.name(), "-r", "none"])?;
-    outcome.expect_success()?;
-    let clone = room.kit.mounted(&disk, &room.kit.plan.volumes)?;
+    let (outcome, disk, clone) = room.cloned(&["-r", "none"])?;
     let roomy = fs::read_to_string(clone.root().join("boot/grub2/grubenv"))?;
     let uuid = golden::tag(&disk.partition(2), "UUID")?;
     ensure!(
@@ -342,12 +336,7 @@ fn kernel_names_stay_where_the_operator_wants_them() -> Result<()> {
     room.write("etc/fstab", room.kit.golden.fstab())?;
     let golden = room.kit.golden.disk().name();
     room.write("etc/kernel/cmdline", format!("root=/dev/{golden}p2 ro\n"))?;
-    let disk = room.kit.same_disk("n1")?;
-    let outcome = room
-        .kit
-        .clone_to(&[&disk], &["-X", &room.data.name(), "--kernel-names"])?;
-    outcome.expect_success()?;
-    let clone = room.kit.mounted(&disk, &room.kit.plan.volumes)?;
+    let (_, disk, clone) = room.cloned(&["--kernel-names"])?;
     let fstab = fs::read_to_string(clone.root().join("etc/fstab"))?;
     ensure!(
         fstab.contains(&format!("{}\t/  ext4", disk.partition(2).display())),
@@ -453,12 +442,7 @@ fn jobs_maps_and_lists_of_disks_name_the_clones_or_nothing() -> Result<()> {
         format!("<device UUID=\"{golden}\">{device}</device>\n"),
     )?;
     room.write("etc/restic.conf", format!("source={golden}\n"))?;
-    let disk = room.kit.same_disk("n1")?;
-    let outcome = room
-        .kit
-        .clone_to(&[&disk], &["-X", &room.data.name(), "-r", "none"])?;
-    outcome.expect_success()?;
-    let clone = room.kit.mounted(&disk, &room.kit.plan.volumes)?;
+    let (outcome, disk, clone) = room.cloned(&["-r", "none"])?;
     let own = golden::tag(&disk.partition(2), "UUID")?;
     for (path, _, expected) in OTHER_FILES {
         let text = fs::read_to_string(clone.root().join(path))?;

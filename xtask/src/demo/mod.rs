@@ -7,26 +7,13 @@ mod disks;
 mod machines;
 
 use anyhow::Result;
-use ka_tests::{binaries, interrupt, scratch};
 
 use crate::cli::DemoOptions;
-use crate::{packages, root};
+use crate::root;
 
 /// Runs the demo and fails when any clone is not what it should be.
 pub(crate) fn run(options: &DemoOptions) -> Result<()> {
-    interrupt::catch()?;
-    if !options.no_setup {
-        packages::install_missing()?;
-    }
-    if std::env::var_os(binaries::DIR_VARIABLE).is_none() {
-        let dir = binaries::own_dir()?;
-        binaries::build(&dir, false)?;
-        if !options.disks {
-            binaries::build_static(&dir)?;
-        }
-        root::become_root("demo", &dir)?;
-    }
-    scratch::sweep();
+    root::enter_lab("demo", options.no_setup, !options.disks)?;
     if options.disks {
         disks::run()
     } else {
