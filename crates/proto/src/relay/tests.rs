@@ -124,6 +124,50 @@ fn a_node_asks_for_its_predecessor_at_once_and_tries_again() {
 }
 
 #[test]
+fn an_attempt_at_a_predecessor_that_is_named_once_more_goes_on() {
+    let config = RelayConfig {
+        source: Source::Predecessor(upstream()),
+        ..RelayConfig::default()
+    };
+    let (establish, mut relay) = (config.establish, Relay::new(config, at(0)));
+    outputs(&mut relay);
+    relay.set_predecessor(at(100), upstream());
+    assert_eq!(outputs(&mut relay), [], "it is being connected to");
+    relay.handle_upstream_joined(at(200));
+    outputs(&mut relay);
+    relay.set_predecessor(at(300), upstream());
+    assert_eq!(outputs(&mut relay), [], "it has not said a word yet");
+    // It turns the node away, and is tried again: for as long as if it had been named now for the first time.
+    relay.handle_upstream_lost(at(400), Reason::new("closed"));
+    let connect = RelayOutput::Connect {
+        peer: upstream(),
+        resume: offset(0),
+    };
+    let again = relay.poll_timeout().unwrap();
+    relay.handle_timeout(again);
+    assert_eq!(outputs(&mut relay), [connect]);
+    let (mut now, mut seen) = (again, Vec::new());
+    while seen.is_empty() {
+        now = relay.poll_timeout().unwrap();
+        relay.handle_timeout(now);
+        seen = outputs(&mut relay);
+    }
+    assert_eq!(now, at(300) + establish);
+    relay.set_predecessor(now, upstream());
+    outputs(&mut relay);
+    let other = Peer {
+        node: NodeId(3),
+        ..upstream()
+    };
+    relay.set_predecessor(now, other);
+    let seen = outputs(&mut relay);
+    assert!(
+        matches!(&seen[..], [RelayOutput::CloseUpstream(_), RelayOutput::Connect { peer, .. }] if *peer == other),
+        "{seen:?}"
+    );
+}
+
+#[test]
 fn a_predecessor_that_turns_the_node_away_at_first_is_tried_again() {
     let mut relay = node(None, 0);
     relay.handle_upstream_lost(at(10), Reason::new("closed"));

@@ -56,6 +56,22 @@ impl Upstream {
         }
     }
 
+    /// Gives an attempt at this peer more time, if there is one.
+    fn goes_on_with(&mut self, wanted: Peer, until: Duration) -> bool {
+        let (Self::Connecting { peer, deadline, .. }
+        | Self::Up {
+            trial: Some(Trial { peer, deadline }),
+            ..
+        }) = self
+        else {
+            return false;
+        };
+        if *peer == wanted {
+            *deadline = until;
+        }
+        *peer == wanted
+    }
+
     /// There is something to say that cannot wait for the next heartbeat.
     pub(super) const fn hurry(&mut self) {
         if let Self::Up { ack_due, .. } = self {
@@ -113,10 +129,11 @@ impl Upstream {
 }
 
 impl Relay {
-    /// The server names a (new) predecessor: connect to it and go on at the first byte that is missing here.
+    /// The server names a (new) predecessor: connect to it and go on at the first byte that is missing here. An attempt at
+    /// this very one goes on: given up, it could still be let in, and take the place of the one that follows.
     pub fn set_predecessor(&mut self, now: Duration, peer: Peer) {
         self.tick(now);
-        if self.life == Life::Over {
+        if self.life == Life::Over || self.upstream.goes_on_with(peer, now + self.config.establish) {
             return;
         }
         if matches!(self.upstream, Upstream::Up { .. } | Upstream::Connecting { .. }) {

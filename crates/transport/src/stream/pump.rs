@@ -301,7 +301,7 @@ impl Pump {
             match output {
                 RelayOutput::Connect { peer, resume } => self.connect(peer, resume),
                 RelayOutput::CloseUpstream(why) => {
-                    self.attempt += 1;
+                    self.give_up_attempt();
                     self.say_goodbye(why);
                 }
                 RelayOutput::CloseDownstream => self.downstream = None,
@@ -326,8 +326,16 @@ impl Pump {
         }
     }
 
-    fn connect(&mut self, peer: Peer, resume_from: StreamOffset) {
+    /// A connection that is being made must not be let in any more: the head of a branch takes one, and ends with it.
+    fn give_up_attempt(&mut self) {
         self.attempt += 1;
+        if let Some(connecting) = self.connecting.take() {
+            connecting.abort();
+        }
+    }
+
+    fn connect(&mut self, peer: Peer, resume_from: StreamOffset) {
+        self.give_up_attempt();
         self.predecessor = Some(peer);
         let predecessor = Predecessor {
             node: peer.node,
@@ -403,9 +411,7 @@ impl Pump {
 
     fn close(&mut self) {
         self.door.close(&self.target);
-        if let Some(connecting) = self.connecting.take() {
-            connecting.abort();
-        }
+        self.give_up_attempt();
         let ended = self.over.take().unwrap_or(Ended::Complete);
         self.deliver();
         self.shared.end(&ended);

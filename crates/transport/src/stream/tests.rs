@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use ka_proto::block::{Cipher, Opener, Sealer, StreamKey};
 use ka_proto::control::{Peer, Successor};
-use ka_proto::link::LinkKey;
+use ka_proto::limits::LINK_HANDSHAKE_TIMEOUT;
+use ka_proto::link::{HELLO_LEN, LinkKey};
 use ka_proto::relay::{RelayConfig, Source};
 use ka_proto::{NodeId, RunId, StreamId, StreamName, auth};
 use tokio::runtime::Runtime;
@@ -436,6 +437,40 @@ fn successor_that_comes_before_it_is_named_is_kept_until_then() {
         assert!(!lost_again, "{report:?}");
     }
     chain.assert_closed(0);
+}
+
+/// Let in by a predecessor that has time for it later, it would take the place of the one that is wanted now.
+#[test]
+fn an_attempt_that_was_given_up_is_no_connection_any_more() {
+    use std::io::Read;
+    let doors = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let mut chain = Chain::empty(None);
+    chain.doors.push(doors[0].local_addr().unwrap());
+    chain.join(1, 1, 8 << 20);
+    let greeted = |door: &std::net::TcpListener| {
+        let mut socket = door.accept().unwrap().0;
+        socket.read_exact(&mut [0; HELLO_LEN]).unwrap();
+        socket
+    };
+    let mut given_up = greeted(&doors[0]);
+    chain.shared[0].post(Input::Relink {
+        predecessor: Some(Peer {
+            node: NodeId(0),
+            addr: doors[1].local_addr().unwrap(),
+        }),
+        successor: None,
+    });
+    let _wanted = greeted(&doors[1]);
+    given_up
+        .set_read_timeout(Some(LINK_HANDSHAKE_TIMEOUT / 2))
+        .unwrap();
+    let read = given_up.read(&mut [0]);
+    let is_gone = match &read {
+        Ok(count) => *count == 0,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    };
+    assert!(is_gone, "{read:?}");
+    chain.shared[0].post(Input::Abort("the test is over".to_owned()));
 }
 
 #[test]
