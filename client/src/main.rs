@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         cli::Parsed::Options(options) => options,
         cli::Parsed::Text(text) => return print(text.as_bytes()),
         cli::Parsed::Wrong(text) => {
-            eprintln!("error: {text}");
+            say(&format!("error: {text}"));
             return ExitCode::from(2);
         }
     };
@@ -43,10 +43,16 @@ fn main() -> ExitCode {
     match session::run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            say(&format!("error: {failure}"));
             failure.exit_code()
         }
     }
+}
+
+/// One line on standard error. A terminal that was closed takes none, which must not end a clone in disorder (`eprintln!`
+/// would panic).
+fn say(text: &str) {
+    writeln!(io::stderr(), "{text}").ok();
 }
 
 /// A closed pipe is no failure: whoever reads has read enough.

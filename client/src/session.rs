@@ -16,7 +16,7 @@ use crate::journal::{Format, Journal};
 use crate::log_ring::LogRing;
 use crate::settings::{self, Mode};
 use crate::stop::Stop;
-use crate::{beacon, clone, generic, status};
+use crate::{beacon, clone, generic, say, status};
 
 /// What the node runs in.
 pub(crate) struct Setup {
@@ -199,7 +199,7 @@ fn find_server(config: NodeConfig, shared: &Shared<'_>, has_begun: bool) -> anyh
     journal.started(Step::FindServer);
     // Nothing has been done that would need cleaning up, and no connection could carry a farewell.
     stop.when_requested(move |cause| {
-        eprintln!("error: stopped by {cause}");
+        say(&format!("error: stopped by {cause}"));
         std::process::exit(if has_begun { 3 } else { 1 });
     });
     let session = config.session.clone();

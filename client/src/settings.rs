@@ -16,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::Options;
 use crate::journal::Format;
+use crate::say;
 
 /// What this node is there for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +75,7 @@ fn node_name(options: &Options) -> anyhow::Result<NodeName> {
 pub(crate) fn log_libraries() {
     let filter = EnvFilter::try_from_env("KA_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
     tracing_subscriber::fmt()
+        .log_internal_errors(false)
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
@@ -89,7 +91,7 @@ pub(crate) fn hide_join_code(options: &mut Options) {
         .flatten()
         .try_for_each(|code| secrets::hide(code));
     if let Err(error) = hidden.and_then(|()| secrets::leave_no_core()) {
-        eprintln!("warning: {error}; give the join code with --join-file");
+        say(&format!("warning: {error}; give the join code with --join-file"));
     }
 }
 

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use ka_initrd::{Stage1Options, Stage2Options, append_join, find_static_client, list};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
 
 use crate::cli::{Command, Options, Stage1, Stage2};
 
@@ -165,22 +167,36 @@ fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes beside and renames: whoever serves the file meanwhile has the old one or the new one, whole.
+/// Writes beside and renames: whoever serves the file meanwhile has the old one or the new one, whole. What is written has
+/// no name until it is whole, where the file system can do that (`O_TMPFILE`, open(2)): whoever is killed leaves nothing.
 fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let writing = || format!("writing {}", path.display());
     let mut name = path.file_name().with_context(writing)?.to_owned();
     name.push(".part");
     let part: PathBuf = path.with_file_name(name);
     fs::remove_file(&part).ok();
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&part)
-        .with_context(writing)?;
-    let written = file.write_all(bytes).and_then(|()| fs::rename(&part, path));
+    let written = write_part(&part, bytes, mode).and_then(|()| fs::rename(&part, path));
     if written.is_err() {
         fs::remove_file(&part).ok();
     }
     written.with_context(writing)
+}
+
+fn write_part(part: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let dir = part.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    if let Ok(unnamed) = open(dir.unwrap_or(Path::new(".")), flags, Mode::from_raw_mode(mode)) {
+        let mut file = File::from(unnamed);
+        file.write_all(bytes)?;
+        let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
+        if linkat(CWD, opened, CWD, part, AtFlags::SYMLINK_FOLLOW).is_ok() {
+            return Ok(());
+        }
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(part)?;
+    file.write_all(bytes)
 }

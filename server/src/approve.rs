@@ -114,7 +114,9 @@ fn serve(mut stream: &UnixStream, approvals: &Approvals) -> io::Result<()> {
 
 fn read_terminal(approvals: &Approvals, shown: &Questions) {
     for line in io::stdin().lock().lines().map_while(Result::ok) {
-        eprint!("{}", typed(line.trim(), approvals, shown));
+        let answer = typed(line.trim(), approvals, shown);
+        // A terminal that was closed takes nothing more.
+        io::stderr().write_all(answer.as_bytes()).ok();
     }
 }
 

@@ -13,6 +13,7 @@ mod identities;
 mod join;
 mod log_dir;
 mod monitor;
+mod precheck;
 mod report_file;
 mod roster;
 mod run;
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
         cli::Parsed::Options(options) => options,
         cli::Parsed::Text(text) => return print(text.as_bytes()),
         cli::Parsed::Wrong(text) => {
-            eprintln!("error: {text}");
+            say(&format!("error: {text}"));
             return ExitCode::from(2);
         }
     };
@@ -44,12 +45,18 @@ fn main() -> ExitCode {
     // What libraries log is for whoever looks for a fault: KA_LOG=debug.
     let filter = EnvFilter::try_from_env("KA_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
     let log = tracing_subscriber::fmt().with_env_filter(filter);
-    log.with_writer(io::stderr).init();
+    log.log_internal_errors(false).with_writer(io::stderr).init();
     let code = run::run(&options).unwrap_or_else(|failure| {
-        eprintln!("error: {failure}");
+        say(&format!("error: {failure}"));
         failure.exit_code()
     });
     ExitCode::from(code)
+}
+
+/// One line on standard error. A terminal that was closed takes none, which must not end a run in disorder (`eprintln!` would
+/// panic).
+fn say(text: &str) {
+    writeln!(io::stderr(), "{text}").ok();
 }
 
 /// A closed pipe is no failure: whoever reads has read enough.

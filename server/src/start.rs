@@ -20,6 +20,7 @@ use crate::join::{Shown, join_line};
 use crate::log_dir::LogDir;
 use crate::monitor::Monitor;
 use crate::run::{Parts, Run};
+use crate::say;
 use crate::settings::{Job, Settings};
 use crate::stop::Stop;
 use crate::unfinished::{Before, Unfinished};
@@ -34,10 +35,12 @@ const APPROVAL_LIMIT: Duration = Duration::from_secs(1800);
 pub(crate) fn start<'a>(
     options: &Options,
     settings: &'a Settings,
-    images: Images,
+    mut images: Images,
     offer: Offer,
 ) -> Result<Run<'a>> {
     ka_host::system::raise_nofile().context("preparing for many connections")?;
+    // Before the first file of the run: what ends now ends as a run does, and leaves nothing.
+    let stop = Stop::on_signals()?;
     let run_lock = RunLock::for_run(&options.state_dir).context("--state-dir")?;
     let (mut unfinished, before) = Unfinished::open(
         &options.state_dir,
@@ -45,13 +48,25 @@ pub(crate) fn start<'a>(
         settings.job_digest(),
         options.fresh,
     )?;
-    // A port that is taken is no run that somebody would want to take up.
-    let server = listen(options, settings, &unfinished, offer).inspect_err(|_| {
+    // What cannot be had is no run that somebody would want to take up.
+    let stage1 = images.stage1.take();
+    let opened = listen(options, settings, &unfinished, offer).and_then(|server| {
+        stop.abort_with(&server);
+        let opened = Opening::open(options, settings, stage1, &server, &unfinished)?;
+        Ok((server, opened))
+    });
+    let (server, opened) = opened.inspect_err(|_| {
         if before == Before::Nothing {
             unfinished.close().ok();
         }
     })?;
-    begin(options, settings, images, (server, run_lock, unfinished, before))
+    begin(
+        options,
+        settings,
+        images,
+        opened,
+        (server, stop, run_lock, unfinished, before),
+    )
 }
 
 /// Opens the ports of the run itself.
@@ -70,34 +85,61 @@ fn listen(
     Ok(Arc::new(Server::start(config)?))
 }
 
+/// What is opened beside the run's own ports, in this order: what is most likely to fail first, so that the rest is not made.
+struct Opening<'a> {
+    boot_server: Option<Opened<'a>>,
+    log_dir: Option<LogDir>,
+    /// Where the join code is.
+    code_file: PathBuf,
+}
+
+impl<'a> Opening<'a> {
+    fn open(
+        options: &Options,
+        settings: &'a Settings,
+        stage1: Option<Stage1>,
+        server: &Server,
+        unfinished: &Unfinished,
+    ) -> Result<Self> {
+        let boot_server = open_boot_server(options, settings, stage1, server, unfinished)?;
+        let log_dir = options.log_dir.as_deref();
+        let log_dir = log_dir
+            .map(|dir| LogDir::make(dir, settings.session.as_str()))
+            .transpose()?;
+        let kept = JoinCode::file_of_session(&options.state_dir, settings.session.as_str());
+        server.join_code().write_file(&kept).context("--state-dir")?;
+        if let Some(path) = &options.join_file {
+            server.join_code().write_file(path).context("--join-file")?;
+        }
+        Ok(Self {
+            boot_server,
+            log_dir,
+            code_file: options.join_file.clone().unwrap_or(kept),
+        })
+    }
+}
+
 fn begin<'a>(
     options: &Options,
     settings: &'a Settings,
     images: Images,
-    (server, run_lock, unfinished, before): (Arc<Server>, RunLock, Unfinished, Before),
+    opened: Opening<'a>,
+    (server, stop, run_lock, unfinished, before): (Arc<Server>, Stop, RunLock, Unfinished, Before),
 ) -> Result<Run<'a>> {
+    let Opening {
+        boot_server,
+        log_dir,
+        code_file,
+    } = opened;
     let beacon = settings.boot.beacon.then_some(unfinished.beacon());
-    let stop = Stop::on_signals()?;
-    stop.abort_with(&server);
-    let log_dir = options.log_dir.as_deref();
-    let log_dir = log_dir
-        .map(|dir| LogDir::make(dir, settings.session.as_str()))
-        .transpose()?;
     let log_path = log_dir.as_ref().map(|dir| dir.path.clone());
-    let kept = JoinCode::file_of_session(&options.state_dir, settings.session.as_str());
-    server.join_code().write_file(&kept).context("--state-dir")?;
-    if let Some(path) = &options.join_file {
-        server.join_code().write_file(path).context("--join-file")?;
-    }
-    let code_file = options.join_file.as_ref().unwrap_or(&kept);
     let monitor = Monitor::new(
         views(options, log_dir),
         still_wanted(settings, &unfinished),
         server.events(),
     )
     .context("starting the outputs")?;
-    let boot_server = open_boot_server(options, settings, images.stage1, &server, &unfinished)?;
-    announce(options, settings, &server, code_file);
+    announce(options, settings, &server, &code_file);
     listening(options, settings, &server, &monitor, log_path.as_deref());
     tell_before(&monitor, &unfinished, before);
     let serving = boot_server
@@ -192,7 +234,7 @@ fn announce(options: &Options, settings: &Settings, server: &Server, code_file: 
         Shown::File(code_file)
     };
     let line = join_line(&settings.session, &shown, server.local_addrs(), options.listen);
-    eprintln!("Nodes join with:\n  {line}");
+    say(&format!("Nodes join with:\n  {line}"));
 }
 
 fn listening(
@@ -204,7 +246,7 @@ fn listening(
 ) {
     let local = server.local_addrs();
     if let Some(dir) = log_dir {
-        eprintln!("Logs are in {}", dir.display());
+        say(&format!("Logs are in {}", dir.display()));
     }
     let port = local.control.port();
     let addrs = local

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use ka_status::text::clock;
 
+use crate::say;
+
 /// Between two lines. What takes less says its beginning only.
 const INTERVAL: Duration = Duration::from_secs(15);
 
@@ -26,12 +28,12 @@ impl Still {
         if quiet {
             return none;
         }
-        eprintln!("{what} …");
+        say(&format!("{what} …"));
         let (end, ended) = mpsc::channel::<()>();
         let (what, began) = (what.to_owned(), Instant::now());
         let tell = move || {
             while ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                eprintln!("{what} … still, after {}", clock(began.elapsed()));
+                say(&format!("{what} … still, after {}", clock(began.elapsed())));
             }
         };
         // Without a thread there is a line less.

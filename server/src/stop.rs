@@ -77,9 +77,13 @@ impl Stop {
         })
     }
 
-    /// From now on the end of the run is told to the nodes of `server`.
+    /// From now on the end of the run is told to the nodes of `server`; now, if somebody has asked for it already.
     pub(crate) fn abort_with(&self, server: &Arc<Server>) {
-        lock(&self.shared.state).server = Arc::downgrade(server);
+        let mut state = lock(&self.shared.state);
+        state.server = Arc::downgrade(server);
+        if let Some(cause) = &state.cause {
+            server.abort(&aborted(cause));
+        }
     }
 
     /// From now on disks are being written: an end is no longer one of which nothing is left.
@@ -117,10 +121,14 @@ impl Stop {
         drop(state);
         lock(&self.shared.waker).take();
         if let Some(server) = server {
-            server.abort(&format!("the server was stopped by {cause}"));
+            server.abort(&aborted(cause));
         }
         true
     }
+}
+
+fn aborted(cause: &str) -> String {
+    format!("the server was stopped by {cause}")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

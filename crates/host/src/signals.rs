@@ -6,6 +6,7 @@
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{BorrowedFd, IntoRawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -16,10 +17,15 @@ static PIPE: AtomicI32 = AtomicI32::new(-1);
 /// The signals that ask a process to end: Ctrl-C, `kill`, and a closed terminal.
 const TERMINATION: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
+/// One press of Ctrl-C or one closed terminal may arrive several times: from the terminal, and from whoever started us and
+/// hands it on (sudo, timeout, a shell that ends). So much later it was pressed again.
+const SAME_REQUEST: Duration = Duration::from_millis(500);
+
 /// Receives termination signals instead of dying from them.
 #[derive(Debug)]
 pub struct Termination {
     pipe: PipeReader,
+    last: Option<Instant>,
 }
 
 impl Termination {
@@ -47,18 +53,33 @@ impl Termination {
                 unsafe { sigaction(signal, &before) }?;
             }
         }
-        Ok(Self { pipe: reader })
+        Ok(Self {
+            pipe: reader,
+            last: None,
+        })
     }
 
-    /// Blocks until the next termination signal and returns its name, `SIGTERM`.
+    /// Blocks until the next request to end and returns its signal's name, `SIGTERM`. Signals that come together are one
+    /// request. A SIGHUP is never a second one: a terminal that is closed says so more than once, and nobody is impatient.
     ///
     /// # Errors
     /// The pipe cannot be read; it has no known cause.
     pub fn wait(&mut self) -> io::Result<&'static str> {
-        let mut number = [0];
-        self.pipe.read_exact(&mut number)?;
-        Ok(Signal::try_from(i32::from(number[0])).map_or("a signal", Signal::as_str))
+        loop {
+            let mut number = [0];
+            self.pipe.read_exact(&mut number)?;
+            let signal = Signal::try_from(i32::from(number[0])).ok();
+            if is_new_request(signal, self.last.map(|last| last.elapsed())) {
+                self.last = Some(Instant::now());
+                return Ok(signal.map_or("a signal", Signal::as_str));
+            }
+        }
     }
+}
+
+/// Whether the signal asks for something that the last request, so long ago, did not.
+fn is_new_request(signal: Option<Signal>, since_last: Option<Duration>) -> bool {
+    since_last.is_none_or(|since| since >= SAME_REQUEST && signal != Some(Signal::SIGHUP))
 }
 
 extern "C" fn forward(signal: nix::libc::c_int) {
@@ -78,18 +99,43 @@ extern "C" fn forward(signal: nix::libc::c_int) {
 mod tests {
     use nix::sys::signal::{Signal, raise};
 
-    use super::Termination;
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    use super::{SAME_REQUEST, Termination, is_new_request};
 
     #[test]
     fn a_termination_signal_is_handed_out_by_name_and_does_not_kill() {
         let mut termination = Termination::catch().unwrap();
         raise(Signal::SIGTERM).unwrap();
         assert_eq!(termination.wait().unwrap(), "SIGTERM");
+        // The same press of Ctrl-C, handed on by whoever started us; later a terminal that ends, and one more press.
+        raise(Signal::SIGTERM).unwrap();
         raise(Signal::SIGINT).unwrap();
+        let later = std::thread::spawn(|| {
+            sleep(SAME_REQUEST * 2);
+            raise(Signal::SIGHUP).unwrap();
+            raise(Signal::SIGINT).unwrap();
+        });
         assert_eq!(termination.wait().unwrap(), "SIGINT");
+        assert!(later.join().is_ok());
         assert!(
             Termination::catch().is_err(),
             "a second catcher would never hear anything"
         );
+    }
+
+    #[test]
+    fn signals_that_come_together_are_one_request_and_a_closed_terminal_is_never_a_second_one() {
+        let later = Some(Duration::from_secs(60));
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].map(Some) {
+            assert!(is_new_request(signal, None), "{signal:?}");
+            assert!(!is_new_request(signal, Some(Duration::ZERO)), "{signal:?}");
+            assert_eq!(
+                is_new_request(signal, later),
+                signal != Some(Signal::SIGHUP),
+                "{signal:?}"
+            );
+        }
     }
 }

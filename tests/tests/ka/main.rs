@@ -10,6 +10,7 @@ mod attackers;
 mod boot;
 mod boot_images;
 mod clone;
+mod cut_off;
 mod disks;
 mod failures;
 mod faults;

@@ -14,7 +14,7 @@ use ka_disk::spec::{FsFeatures, InstallSpec};
 use ka_host::loopdev::LoopDevice;
 use ka_host::{blkpg, mountinfo};
 
-use crate::lab::{Golden, MIB, TestDisk, blkid, open_shared, tool};
+use crate::lab::{Golden, MIB, TestDisk, blkid, mount_point, open_shared, tool};
 
 /// Partitions, formats and plans the mounts of the spec's only drive on `device`.
 fn build(spec: &InstallSpec, device: &LoopDevice) -> mounts::MountPlan {
@@ -134,7 +134,7 @@ fn a_btrfs_with_subvolumes_is_made_again_and_mounted_alike() {
 
     let device = LoopDevice::scratch(700 * MIB, 4096).unwrap();
     let plan = build(&spec, &device);
-    let dir = tempfile::tempdir().unwrap();
+    let dir = mount_point();
     let tree = plan.mount_all(dir.path()).unwrap();
     let seen = |at: &str| {
         let path = tree.target().join(at.trim_start_matches('/'));
@@ -167,7 +167,7 @@ fn everything_is_unmounted_after_an_error_half_way() {
     if let Some(mounts::MountStep::Mount { device, .. }) = plan.steps.last_mut() {
         *device = PathBuf::from("/dev/ka-no-such-device");
     }
-    let dir = tempfile::tempdir().unwrap();
+    let dir = mount_point();
     let error = plan.mount_all(dir.path()).unwrap_err().to_string();
     assert!(
         error.starts_with("mounting /dev/ka-no-such-device on "),
@@ -233,6 +233,6 @@ fn a_clone_of_another_type_size_and_sector_size_surveys_like_its_golden_node() {
         ("xfs".into(), "home".into())
     );
     assert_eq!(blkid(&blkpg::node_of(device.path(), 1).unwrap(), "TYPE"), "swap");
-    let dir = tempfile::tempdir().unwrap();
+    let dir = mount_point();
     plan.mount_all(dir.path()).unwrap().unmount().unwrap();
 }

@@ -54,6 +54,16 @@ impl TestDisk {
     }
 }
 
+/// A directory to mount below, named as the integration tests' lab names its own (`ka-lab-PID-…` in `/var/tmp`): its sweep
+/// unmounts and removes what a test that was killed has left.
+pub(crate) fn mount_point() -> tempfile::TempDir {
+    let prefix = format!("ka-lab-{}-disk-", std::process::id());
+    tempfile::Builder::new()
+        .prefix(&prefix)
+        .tempdir_in("/var/tmp")
+        .unwrap()
+}
+
 /// A golden system: its root directory with everything mounted below it.
 pub(crate) struct Golden {
     guards: Vec<MountGuard>,
@@ -64,7 +74,7 @@ impl Golden {
     pub(crate) fn new() -> Self {
         Self {
             guards: Vec::new(),
-            root: tempfile::tempdir().unwrap(),
+            root: mount_point(),
         }
     }
 

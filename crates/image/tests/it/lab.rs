@@ -34,7 +34,7 @@ impl Volume {
             .arg(device.path())
             .run()
             .unwrap();
-        let dir = tempfile::tempdir().unwrap();
+        let dir = mount_point();
         let mount = MountGuard::mount(device.path(), dir.path(), kind, options).unwrap();
         // Made by mkfs.ext4 only; without it trees of different file systems compare.
         let _ = std::fs::remove_dir(dir.path().join("lost+found"));
@@ -47,7 +47,7 @@ impl Volume {
 
     /// A file system without a device (`tmpfs`, `ramfs`).
     pub(crate) fn virtual_one(kind: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = mount_point();
         let mount = MountGuard::mount(Path::new("none"), dir.path(), kind, "").unwrap();
         Self {
             mount,
@@ -59,6 +59,16 @@ impl Volume {
     pub(crate) fn path(&self) -> &Path {
         self.mount.target()
     }
+}
+
+/// A directory to mount on, named as the integration tests' lab names its own (`ka-lab-PID-…` in `/var/tmp`): its sweep
+/// unmounts and removes what a test that was killed has left.
+fn mount_point() -> TempDir {
+    let prefix = format!("ka-lab-{}-image-", std::process::id());
+    tempfile::Builder::new()
+        .prefix(&prefix)
+        .tempdir_in("/var/tmp")
+        .unwrap()
 }
 
 /// Both sides of a copy.

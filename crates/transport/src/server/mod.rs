@@ -74,6 +74,15 @@ impl Server {
         start::start(&config)
     }
 
+    /// Takes the control port of an address for a moment; `None` is every address of this machine. For whoever has long
+    /// preparations before [`Server::start`].
+    ///
+    /// # Errors
+    /// [`TransportError::Listen`] when it is taken, or the address is not this machine's.
+    pub fn check_listen(listen: Option<IpAddr>, control_port: u16) -> Result<(), TransportError> {
+        start::check_listen(listen.unwrap_or(IpAddr::from([0; 16])), control_port)
+    }
+
     /// What nodes need to join this run.
     #[must_use]
     pub const fn join_code(&self) -> &JoinCode {

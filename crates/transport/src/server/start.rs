@@ -110,6 +110,12 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
     })
 }
 
+/// See [`Server::check_listen`].
+pub(super) fn check_listen(listen: IpAddr, control_port: u16) -> Result<(), TransportError> {
+    let addr = SocketAddr::new(usable_address(listen), control_port);
+    listen_tcp(addr, "control connections").map(drop)
+}
+
 fn join_code(config: &ServerConfig) -> JoinCode {
     JoinCode {
         fingerprint: config.key.fingerprint(),

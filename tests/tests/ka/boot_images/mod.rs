@@ -5,11 +5,14 @@ mod kit;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use ka_tests::process::Program;
 use ka_tests::scratch::Scratch;
-use ka_tests::{binaries, debian, kernel};
+use ka_tests::{binaries, debian, kernel, tree};
+use nix::sys::signal::Signal;
 
 use self::kit::{
     Small, compile, error_line, expect_complete, expect_unchanged, index_lines, initrd, modules_in, unpack,
@@ -513,5 +516,52 @@ fn what_is_missing_is_named_with_what_to_do() -> Result<()> {
     fs::remove_file(&dep)?;
     let err = damaged.error("stage1", &[])?;
     ensure!(err.contains("no kernel with its modules"), "{err}");
+    Ok(())
+}
+
+/// Ctrl-C, `kill` and `kill -9` while an image is made or written: there is the whole file, or none.
+#[test]
+fn an_image_that_is_cut_off_is_whole_or_not_there() -> Result<()> {
+    let small = Small::new(&FEW)?;
+    // A kernel that takes a moment to be written.
+    let boot = small.root.join("boot");
+    for entry in fs::read_dir(&boot)? {
+        let path = entry?.path();
+        let is_kernel = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz"));
+        if is_kernel {
+            fs::write(&path, tree::noise(60_000_000, 3))?;
+        }
+    }
+    let whole = small.scratch.path().join("whole");
+    let began = Instant::now();
+    small.command("stage1", &whole, &[]).run()?;
+    let took = began.elapsed();
+    let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGKILL];
+    let mut cut = 0;
+    for (moment, signal) in (0..16).zip(signals.into_iter().cycle()) {
+        let out = small.scratch.path().join(format!("cut{moment}"));
+        let mut run = small.command("stage1", &out, &[]).spawn()?;
+        thread::sleep(took.mul_f64(f64::from(moment) / 16.0));
+        if !run.has_ended()? {
+            run.signal(signal)?;
+        }
+        cut += u32::from(run.wait()?.code != Some(0));
+        let Ok(entries) = fs::read_dir(&out) else { continue };
+        for entry in entries {
+            let path = entry?.path();
+            let name = path.file_name().context("a name")?.to_owned();
+            let (found, wanted) = (fs::read(&path)?, fs::read(whole.join(&name)).unwrap_or_default());
+            ensure!(
+                found == wanted,
+                "{signal} after {moment}/16 left {} with {} of {} bytes",
+                path.display(),
+                found.len(),
+                wanted.len()
+            );
+        }
+    }
+    ensure!(cut > 4, "only {cut} were cut off");
     Ok(())
 }
