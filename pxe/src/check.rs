@@ -21,8 +21,8 @@ pub struct Needs<'a> {
     pub dhcp: &'a DhcpMode,
     /// The node list.
     pub nodes: &'a [NodeEntry],
-    /// `--boot-files`.
-    pub boot_files: Option<&'a Path>,
+    /// The boot programs.
+    pub programs: &'a Programs,
     /// Where leases would be kept.
     pub state_dir: &'a Path,
 }
@@ -34,13 +34,11 @@ impl Needs<'_> {
     /// As [`crate::BootServer::start`], for the interface, the addresses and the boot programs.
     pub fn check(&self) -> Result<Vec<String>, PxeError> {
         iface::addresses(self.iface)?;
-        let mut programs = Programs::find(self.boot_files)?;
-        if matches!(self.dhcp, DhcpMode::Proxy) {
-            programs = programs.beside_address_server();
-        }
+        let programs = self.programs.clone().under(self.dhcp);
         let mut warnings: Vec<String> = programs
             .missing()
             .map(|(_, text)| format!("{text}: such machines get no boot program"))
+            .chain(programs.advice())
             .collect();
         if matches!(self.dhcp, DhcpMode::Off) {
             return Ok(warnings);
@@ -53,19 +51,22 @@ impl Needs<'_> {
         Ok(warnings)
     }
 
-    /// Takes every port for a moment.
-    ///
-    /// # Errors
-    /// A port is in use, or may not be had.
-    pub fn check_ports(&self) -> Result<(), PxeError> {
-        for addr in iface::addresses(self.iface)? {
-            drop(tftp::bind(addr, TFTP_PORT)?);
-            drop(http::bind(addr, HTTP_PORT)?);
+    /// Takes every port for a moment. Gives each that is in use, or may not be had.
+    #[must_use]
+    pub fn check_ports(&self) -> Vec<PxeError> {
+        let addresses = match iface::addresses(self.iface) {
+            Ok(addresses) => addresses,
+            Err(error) => return vec![error],
+        };
+        let mut busy = Vec::new();
+        for addr in addresses {
+            busy.extend(tftp::bind(addr, TFTP_PORT).err());
+            busy.extend(http::bind(addr, HTTP_PORT).err());
         }
         if !matches!(self.dhcp, DhcpMode::Off) {
-            try_ports(self.iface)?;
+            busy.extend(try_ports(self.iface).err().map(PxeError::from));
         }
-        Ok(())
+        busy
     }
 
     fn interface(&self) -> Result<Interface, DhcpError> {

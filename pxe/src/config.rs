@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::dhcp::DhcpMode;
 use crate::machine::MacAddr;
 use crate::nodes::NodeEntry;
+use crate::programs::Programs;
 
 /// RFC 1350's port. ROMs know no other.
 pub const TFTP_PORT: u16 = 69;
@@ -36,8 +37,8 @@ pub struct BootConfig {
     pub nodes: Vec<NodeEntry>,
     /// Who else is armed.
     pub arm: Arm,
-    /// A directory with boot programs, looked into before those of the system's packages.
-    pub boot_files: Option<PathBuf>,
+    /// The boot programs. `None`: those of the system's packages, looked for at the start.
+    pub programs: Option<Programs>,
     /// The kernel of the entry `kamethod`.
     pub kernel: Served,
     /// Its initrds, in order.
@@ -65,7 +66,7 @@ impl BootConfig {
             state_dir: PathBuf::from(STATE_DIR),
             nodes: Vec::new(),
             arm: Arm::None,
-            boot_files: None,
+            programs: None,
             kernel,
             initrds: Vec::new(),
             append: "kamethod".to_owned(),

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
 use crate::machine::{Arch, MacAddr, Stage};
 use crate::menu::Entry;
@@ -47,6 +48,10 @@ pub enum BootEvent {
         file: String,
         /// How many bytes went out.
         bytes: u64,
+        /// By which service.
+        service: Service,
+        /// From the request to the last byte.
+        took: Duration,
     },
     /// Something that is neither PXE nor our own init asks for an address: an operating system, but also U-Boot, a management
     /// board on the machine's card, or the system of another disk.
@@ -65,13 +70,43 @@ pub enum BootEvent {
     },
 }
 
+/// A service that sends files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// RFC 1350: one packet at a time, unless the program asks for a window.
+    Tftp,
+    /// RFC 9112.
+    Http,
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tftp => "TFTP",
+            Self::Http => "HTTP",
+        })
+    }
+}
+
 impl fmt::Display for BootEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Asked { mac, arch, stage } => write!(f, "{mac} asks what to boot ({arch}, {stage})"),
             Self::Leased { mac, addr } => write!(f, "{mac} has address {addr}"),
             Self::Menu { mac, entry } => write!(f, "{mac} boots {entry}"),
-            Self::Fetched { peer, file, bytes } => write!(f, "{peer} fetched {file} ({bytes} bytes)"),
+            Self::Fetched {
+                peer,
+                file,
+                bytes,
+                service,
+                took,
+            } => {
+                let secs = took.as_secs_f64();
+                write!(
+                    f,
+                    "{peer} fetched {file} ({bytes} bytes by {service} in {secs:.1} s)"
+                )
+            }
             Self::SeenAgain {
                 mac, vendor_class, ..
             } => match vendor_class {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::catalog::Catalog;
 use crate::config::{Served, Source};
+use crate::dhcp::DhcpMode;
 use crate::error::PxeError;
 use crate::machine::{Arch, Machine};
 use crate::menu::Origin;
@@ -217,11 +218,15 @@ impl Programs {
         Ok(programs)
     }
 
-    /// For machines that another server gives their addresses. GRUB before 2.12 takes whoever acknowledged the address for
-    /// its file server, whatever the proxy said, and asks that one for its menu until it gives up; iPXE knows better.
+    /// For machines that get their addresses so. Beside another address server, which knows nothing of us, GRUB before 2.12
+    /// takes whoever acknowledged the address for its file server, whatever the proxy said, and asks that one for its menu
+    /// until it gives up; iPXE knows better.
     #[must_use]
-    pub fn beside_address_server(mut self) -> Self {
-        self.addresses = Addresses::Others;
+    pub fn under(mut self, dhcp: &DhcpMode) -> Self {
+        self.addresses = match dhcp {
+            DhcpMode::Proxy => Addresses::Others,
+            DhcpMode::Full(_) | DhcpMode::Off => Addresses::Ours,
+        };
         self
     }
 
@@ -278,7 +283,7 @@ impl Programs {
         Some(BootFile { name })
     }
 
-    /// Whether GRUB would not find its menu: beside an address server, see [`Programs::beside_address_server`]; or
+    /// Whether GRUB would not find its menu: beside an address server, see [`Programs::under`]; or
     /// started by HTTP boot, after which it knows no network (2.06) or reads empty files (2.12 of Debian 13).
     fn grub_is_lost(&self, machine: &Machine) -> bool {
         machine.http || self.addresses == Addresses::Others
@@ -431,7 +436,7 @@ mod tests {
         let dir = full_dir();
         let programs = Programs::find(Some(dir.path())).unwrap();
         assert_eq!(programs.advice(), None);
-        let programs = programs.beside_address_server();
+        let programs = programs.under(&DhcpMode::Proxy);
         let name = |arch| {
             let file = programs.for_machine(&machine(arch), ORIGIN);
             file.map(|file| file.name)

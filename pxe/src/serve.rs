@@ -2,11 +2,11 @@
 
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use ka_pxe::dhcp::{DhcpMode, FullConfig};
-use ka_pxe::{BootConfig, BootServer, Served, Source};
+use ka_pxe::{BootConfig, BootServer, Programs, Served, Source};
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::cli::ServeOptions;
@@ -14,6 +14,8 @@ use crate::commands::{KERNEL, boot_config, initrd_name, say};
 
 /// The exit code after a second signal, which does not wait for anything.
 const IMPATIENT_EXIT: i32 = 1;
+/// Signals within this time of the first one are the same request.
+const SAME_REQUEST: Duration = Duration::from_millis(500);
 
 pub(crate) fn run(options: &ServeOptions) -> Result<()> {
     ka_pxe::privileges::give_up().context("giving up what root may and a boot server need not")?;
@@ -50,7 +52,7 @@ fn config(options: &ServeOptions) -> Result<BootConfig> {
         .collect();
     let mut config = boot_config(&options.boot, kernel, initrds)?;
     config.tftp_port = options.tftp_port;
-    config.boot_files.clone_from(&options.boot_files);
+    config.programs = Some(Programs::find(options.boot_files.as_deref())?);
     config.dhcp = match &options.dhcp {
         DhcpMode::Full(full) => DhcpMode::Full(told(full, options)),
         other => {
@@ -90,14 +92,14 @@ fn catch_signals() -> Result<Receiver<()>> {
     signals.thread_block().context("blocking signals")?;
     let (sender, receiver) = mpsc::channel();
     let wait = move || {
-        let mut count = 0;
-        while signals.wait().is_ok() {
-            count += 1;
-            if count > 1 {
-                std::process::exit(IMPATIENT_EXIT);
-            }
-            if sender.send(()).is_err() {
-                return;
+        let mut first: Option<Instant> = None;
+        while let Ok(signal) = signals.wait() {
+            match first {
+                None if sender.send(()).is_ok() => first = Some(Instant::now()),
+                None => return,
+                // From the terminal and from whoever started us (sudo, timeout, a shell that ends): one request.
+                Some(first) if first.elapsed() < SAME_REQUEST || signal == Signal::SIGHUP => (),
+                Some(_) => std::process::exit(IMPATIENT_EXIT),
             }
         }
     };

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::arming::Arming;
 use crate::catalog::Catalog;
 use crate::config::{BootConfig, Served};
-use crate::dhcp::DhcpMode;
 use crate::error::PxeError;
 use crate::events::{BootEvent, Events};
 use crate::iface;
@@ -135,10 +134,11 @@ pub fn preview(config: BootConfig, mac: MacAddr) -> Result<Menu, PxeError> {
 /// Everything that is decided before a port is opened.
 fn prepare(config: BootConfig) -> Result<(Plan, Receiver<BootEvent>), PxeError> {
     let addresses = iface::addresses(&config.iface)?;
-    let mut programs = Programs::find(config.boot_files.as_deref())?;
-    if matches!(config.dhcp, DhcpMode::Proxy) {
-        programs = programs.beside_address_server();
-    }
+    let programs = match config.programs.clone() {
+        Some(programs) => programs,
+        None => Programs::find(None)?,
+    };
+    let programs = programs.under(&config.dhcp);
     let (events, receiver) = Events::channel();
     let (iface, dhcp, nodes) = (config.iface.clone(), config.dhcp.clone(), config.nodes.clone());
     let (tftp_port, http_port, state_dir) = (config.tftp_port, config.http_port, config.state_dir.clone());

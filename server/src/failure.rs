@@ -25,12 +25,58 @@ impl Failure {
 }
 
 impl fmt::Display for Failure {
-    /// The whole chain of causes on one line.
+    /// The whole chain of causes on one line; of several faults a line for each, `error: ` between them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::NothingDone(error) | Self::Usage(error)) = self;
-        f.write_str(&error_line(error.as_ref()))
+        match error.downcast_ref::<Faults>() {
+            Some(faults) => faults.fmt(f),
+            None => f.write_str(&error_line(error.as_ref())),
+        }
     }
 }
+
+/// Everything that speaks against a run, found in one go: an operator mends all of it before the next try.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(Vec<anyhow::Error>);
+
+impl Faults {
+    /// The value of a check, or nothing, and its fault is kept.
+    pub(crate) fn keep<T>(&mut self, checked: anyhow::Result<T>) -> Option<T> {
+        checked.map_err(|error| self.add(error)).ok()
+    }
+
+    /// Keeps a fault, or all that were found by another check.
+    pub(crate) fn add(&mut self, error: anyhow::Error) {
+        match error.downcast::<Self>() {
+            Ok(more) => self.0.extend(more.0),
+            Err(error) => self.0.push(error),
+        }
+    }
+
+    /// Passes where there are none.
+    ///
+    /// # Errors
+    /// All of them, as one error.
+    pub(crate) fn check(self) -> anyhow::Result<()> {
+        match self.0.is_empty() {
+            true => Ok(()),
+            false => Err(self.into()),
+        }
+    }
+
+    /// One line for each.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|error| error_line(error.as_ref()))
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.lines().collect::<Vec<_>>().join("\nerror: "))
+    }
+}
+
+impl std::error::Error for Faults {}
 
 /// Turns any error into one of the two endings, where it is clear which.
 pub(crate) trait OrFail<T> {
@@ -54,7 +100,21 @@ impl<T, E: Into<anyhow::Error>> OrFail<T> for Result<T, E> {
 mod tests {
     use anyhow::anyhow;
 
-    use super::Failure;
+    use super::{Failure, Faults};
+
+    #[test]
+    fn several_faults_are_a_line_each() {
+        let mut inner = Faults::default();
+        inner.add(anyhow!("b\nc"));
+        inner.add(anyhow!("d").context("e"));
+        let mut faults = Faults::default();
+        assert_eq!(faults.keep(Ok(1)), Some(1));
+        assert_eq!(faults.keep::<u8>(Err(anyhow!("a"))), None);
+        faults.add(inner.into());
+        let failure = Failure::Usage(faults.check().unwrap_err());
+        assert_eq!(failure.to_string(), "a\nerror: b / c\nerror: e: d");
+        assert!(Faults::default().check().is_ok());
+    }
 
     #[test]
     fn the_whole_cause_is_on_one_line() {

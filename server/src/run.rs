@@ -22,7 +22,7 @@ use ka_transport::{NodeInfo, Outcome, RunLock, Server, StreamSummary, StreamWrit
 use crate::approve::Desk;
 use crate::boot::{self, Images, Serving};
 use crate::cli::Options;
-use crate::failure::{Failure, OrFail};
+use crate::failure::{Failure, Faults, OrFail};
 use crate::identities::Identities;
 use crate::monitor::Monitor;
 use crate::settings::{Job, Settings};
@@ -30,7 +30,7 @@ use crate::still::Still;
 use crate::stop::Stop;
 use crate::unfinished::Unfinished;
 use crate::verdict::{Content, Expected};
-use crate::{clone, command, dry_run, generic, report_file, start};
+use crate::{clone, command, dry_run, generic, precheck, report_file, start};
 
 /// How long the transport may take to end with its last events.
 const LAST_EVENTS_LIMIT: Duration = Duration::from_secs(5);
@@ -128,26 +128,28 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
     if let Some(command) = &options.command {
         return command::run(command).or_nothing_done();
     }
-    let settings = Settings::check(options).or_usage()?;
+    let settings = check(options)?;
     ka_host::privileges::keep_for_golden(settings.boot.pxe.is_some()).or_nothing_done()?;
+    // Looked at before the golden node is, which takes a while, and said before it: by a dry run beside what it shows.
+    let here = precheck::faults(options, Some(&settings));
+    let in_the_way: Vec<String> = here
+        .lines()
+        .map(|line| format!("a run would not start now: {line}"))
+        .collect();
+    if !options.dry_run {
+        here.check().or_nothing_done()?;
+    }
     match &settings.job {
         Job::Clone(survey) => {
             ka_host::kernel::check().or_nothing_done()?;
             let spec = clone::survey(survey, &settings)?;
             let largest = Some(clone::largest_stream(&spec));
-            settings.check_spool(largest).or_usage()?;
-            let mut warnings = boot::check(&settings.boot, &survey.root, &spec).or_usage()?;
-            let ports = boot::check_ports(&settings.boot);
+            let mut warnings = check_surveyed(&settings, &survey.root, &spec, largest).or_usage()?;
             if options.dry_run {
-                warnings.extend(
-                    ports
-                        .err()
-                        .map(|busy| format!("a run would not start now: {busy:#}")),
-                );
+                warnings.extend(in_the_way);
                 dry_run::of_clone(&spec, &settings, options, &warnings).or_nothing_done()?;
                 return Ok(0);
             }
-            ports.or_nothing_done()?;
             let images = make_images(&settings, options, &survey.root, &spec).or_nothing_done()?;
             let offer = Offer::Clone(Payload(
                 spec.to_json().map_err(anyhow::Error::from).or_nothing_done()?,
@@ -163,7 +165,7 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
             let largest = generic::size(input);
             settings.check_spool(largest).or_usage()?;
             if options.dry_run {
-                dry_run::of_generic(input, &settings, options).or_nothing_done()?;
+                dry_run::of_generic(input, &settings, options, &in_the_way).or_nothing_done()?;
                 return Ok(0);
             }
             let run = start::start(options, &settings, Images::default(), Offer::Stream).or_nothing_done()?;
@@ -171,6 +173,44 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
             Ok(run.carry_out(options, |run| generic::run(run, input)))
         }
     }
+}
+
+/// Checks the options and what the boot server needs; where they are wrong, what is in the way on this machine is said with
+/// them.
+fn check(options: &Options) -> Result<Settings, Failure> {
+    let settings = Settings::check(options);
+    let plan = settings
+        .as_ref()
+        .ok()
+        .and_then(|settings| settings.boot.pxe.as_ref());
+    let mut faults = Faults::default();
+    if let Some(plan) = plan {
+        faults.keep(plan.check_needs());
+    }
+    let here = precheck::faults(options, settings.as_ref().ok());
+    match (settings, faults.check()) {
+        (Ok(settings), Ok(())) => Ok(settings),
+        (Err(error), _) | (Ok(_), Err(error)) => {
+            let mut faults = Faults::default();
+            faults.add(error);
+            faults.add(here.into());
+            Err(Failure::Usage(faults.into()))
+        }
+    }
+}
+
+/// Checks what only the surveyed golden node decides. Gives what the operator should know.
+fn check_surveyed(
+    settings: &Settings,
+    root: &Path,
+    spec: &InstallSpec,
+    largest: Option<u64>,
+) -> Result<Vec<String>> {
+    let mut faults = Faults::default();
+    faults.keep(settings.check_spool(largest));
+    let warnings = faults.keep(boot::check(&settings.boot, root, spec));
+    faults.check()?;
+    Ok(warnings.unwrap_or_default())
 }
 
 /// Packing a golden system's modules and tools takes seconds, on a slow machine minutes.

@@ -11,7 +11,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use ka_disk::desc::Desc;
 use ka_disk::golden::{BootCodeSource, SurveyOptions};
 use ka_disk::spec::{Loader, ReadBackWhen};
@@ -19,8 +19,9 @@ use ka_image::Compress;
 use ka_proto::SessionName;
 use ka_transport::SpoolDir;
 
-use crate::boot::{self, BootSettings, PxePlan};
+use crate::boot::{self, BootSettings};
 use crate::cli::{CompressWhen, Options, VerifyWhen};
+use crate::failure::Faults;
 
 /// Boot code of a master boot record: everything before the disk signature's end and the partition table, bytes.
 const BOOT_CODE_LEN: usize = 446;
@@ -80,24 +81,30 @@ impl Settings {
     /// # Errors
     /// One line that names the option, what is wrong with it and what to do.
     pub(crate) fn check(options: &Options) -> Result<Self> {
-        let (session, job) = (session(&options.session)?, job(options)?);
-        let boot = BootSettings::check(&options.boot, options.nodes, &options.state_dir)?;
-        let listed = boot.pxe.as_ref().map(PxePlan::wanted).transpose()?.flatten();
-        if boot.pxe.is_some() {
-            boot::check_session(&session)?;
+        let mut faults = Faults::default();
+        let session = faults.keep(session(&options.session));
+        let job = faults.keep(job(options));
+        let boot = BootSettings::check(&options.boot, options.nodes, &options.state_dir);
+        let boot = faults.keep(boot);
+        let plan = boot.as_ref().and_then(|boot| boot.pxe.as_ref());
+        let listed = plan.and_then(|plan| faults.keep(plan.wanted())).flatten();
+        if let Some(session) = session.as_ref().filter(|_| options.boot.pxe.is_some()) {
+            faults.keep(boot::check_session(session));
         }
+        let spool = options.spool.as_deref().map(SpoolDir::open).transpose();
+        let spool = faults.keep(spool.context("--spool"));
+        faults.check()?;
+        // Each of them is there, or its fault has been said.
+        let missing = || anyhow!("the options were not checked");
+        let (session, job) = session.zip(job).ok_or_else(missing)?;
+        let (boot, spool) = boot.zip(spool).ok_or_else(missing)?;
         Ok(Self {
             session,
             job,
             wanted: options.nodes.or(listed),
             rounds: options.rounds,
             boot,
-            spool: options
-                .spool
-                .as_deref()
-                .map(SpoolDir::open)
-                .transpose()
-                .context("--spool")?,
+            spool,
             release_delay: Duration::from_millis(u64::from(options.release_delay) * 100),
             block_bytes: options.block_size.map(|size| size.0),
             compress: match options.compress {
@@ -167,18 +174,25 @@ fn job(options: &Options) -> Result<Job> {
         );
         return Ok(Job::Generic(Input::File(path.clone())));
     }
-    check_loader(options.boot_loader.as_deref())?;
+    let mut faults = Faults::default();
+    faults.keep(check_loader(options.boot_loader.as_deref()));
+    let root = faults.keep(root(&options.root));
+    let descs = faults.keep(descs(&options.partitions));
+    let excluded_dirs = faults.keep(excluded_dirs(&options.exclude));
+    let excluded = options.exclude_disks.iter().flat_map(|list| list.split('|'));
+    let excluded_disks = faults.keep(drives("-X", excluded));
+    let boot_code = faults.keep(boot_code(&options.boot_code, &options.boot_code_file));
+    let raw = faults.keep(drives("-D", options.raw.iter().map(String::as_str)));
+    faults.check()?;
     Ok(Job::Clone(Box::new(SurveyOptions {
-        root: root(&options.root)?,
-        drives: descs(&options.partitions)?,
-        excluded_dirs: excluded_dirs(&options.exclude)?,
+        // What is not there has been said.
+        root: root.unwrap_or_default(),
+        drives: descs.unwrap_or_default(),
+        excluded_dirs: excluded_dirs.unwrap_or_default(),
         with_snapshots: options.snapshots,
-        excluded_disks: drives(
-            "-X",
-            options.exclude_disks.iter().flat_map(|list| list.split('|')),
-        )?,
-        boot_code: boot_code(&options.boot_code, &options.boot_code_file)?,
-        raw: drives("-D", options.raw.iter().map(String::as_str))?,
+        excluded_disks: excluded_disks.unwrap_or_default(),
+        boot_code: boot_code.unwrap_or_default(),
+        raw: raw.unwrap_or_default(),
         boot_loader: options.boot_loader.clone(),
         keep_uuids: options.keep_uuids,
     })))

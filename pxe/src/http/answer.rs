@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{Either, Full};
@@ -12,7 +13,7 @@ use hyper::header::{
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 
 use crate::catalog::{Catalog, Content, Request as Asked};
-use crate::events::{BootEvent, Events};
+use crate::events::{BootEvent, Events, Service};
 use crate::http::body::FileBody;
 use crate::http::places::Taking;
 use crate::http::range::{Wanted, wanted};
@@ -99,8 +100,8 @@ fn file(content: Content, wanted: Wanted, is_head: bool, name: String, peer: Pee
     let body = if is_head {
         Either::Right(Full::default())
     } else {
-        let told = range.clone();
-        let finished = move || events.tell(fetched(peer.addr, name, &told));
+        let (told, began) = (range.clone(), Instant::now());
+        let finished = move || events.tell(fetched(peer.addr, name, &told, began.elapsed()));
         Either::Left(FileBody::new(
             content,
             range.clone(),
@@ -124,11 +125,13 @@ fn file(content: Content, wanted: Wanted, is_head: bool, name: String, peer: Pee
     response
 }
 
-fn fetched(peer: Ipv4Addr, file: String, range: &Range<u64>) -> BootEvent {
+fn fetched(peer: Ipv4Addr, file: String, range: &Range<u64>, took: Duration) -> BootEvent {
     BootEvent::Fetched {
         peer: peer.into(),
         file,
         bytes: range.end - range.start,
+        service: Service::Http,
+        took,
     }
 }
 

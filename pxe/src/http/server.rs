@@ -129,6 +129,8 @@ impl Shared {
             // GRUB compares `Content-Length: ` with its case (grub-core/net/http.c and net/efi/http.c): without it, GRUB
             // waits half a minute for the end of each file, four times, and then falls back to TFTP.
             .title_case_headers(true)
+            // A small client says all it has to say and closes its side (`nc -N`, boot loaders with a tiny TCP).
+            .half_close(true)
             .header_read_timeout(HEAD_LIMIT)
             .max_buf_size(MAX_HEAD)
             .serve_connection(TokioIo::new(stream), service);

@@ -17,6 +17,7 @@ pub(crate) const HTTP_PROBE_TEXT: &str = "set files=$ka_http\n";
 /// `local` looks for a boot loader on the disks itself: `exit` returns success to the firmware, and then UEFI firmware
 /// that follows its specification (§3.1.1) shows its own menu instead of trying the next boot entry. The disk must be
 /// `root`: Debian's GRUB tells the program it starts that it came from there, and shim looks for the next one beside itself.
+/// On a BIOS the boot record of its first disk is started: `exit` is INT 18h there, at which many a BIOS stands still.
 pub(super) fn write(menu: &Menu) -> String {
     let addr = menu.origin.addr;
     let http = menu.origin.url().replacen("http://", "http,", 1);
@@ -40,7 +41,12 @@ insmod http
 source $ka_http/{HTTP_PROBE}
 
 menuentry 'local: boot from the disk of this machine' --id local {{
-  if [ \"$grub_cpu\" = arm64 ]; then
+  if [ \"$grub_platform\" = pc ]; then
+    insmod biosdisk
+    insmod chain
+    set root=hd0
+    if chainloader +1; then boot; fi
+  elif [ \"$grub_cpu\" = arm64 ]; then
     for loader in {aa64}; do
       if search --no-floppy --file --set=root $loader; then
         if chainloader $loader; then boot; fi

@@ -64,12 +64,17 @@ impl MenuMaker {
             Who::Uuid => return None,
             Who::Peer => neighbour(peer),
         };
+        if asked.form == Form::PxelinuxHttp {
+            // A part of the menu that this machine has already.
+            let menu = self.menu(mac?, Entry::Local, origin).ok()?;
+            return Some(menu.write(asked.form));
+        }
         let Some(mac) = mac else {
             return Some(match asked.form {
                 Form::Grub => grub::bounce(origin),
                 Form::Ipxe => ipxe::bounce(origin),
                 // It has asked by its MAC before, and will never again: nobody's menu erases nothing.
-                Form::Pxelinux => self
+                Form::Pxelinux | Form::PxelinuxHttp => self
                     .fill(peer.to_string(), Entry::Local, origin, String::new())
                     .write(asked.form),
             });

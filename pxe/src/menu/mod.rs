@@ -50,6 +50,8 @@ impl fmt::Display for Entry {
 pub enum Form {
     /// `pxelinux.cfg/…`
     Pxelinux,
+    /// `pxelinux.cfg/http`: the entries of a PXELINUX that fetched this by HTTP (`lpxelinux.0`), included in the other.
+    PxelinuxHttp,
     /// A script.
     Ipxe,
     /// `grub.cfg`
@@ -103,6 +105,7 @@ impl Menu {
     pub fn write(&self, form: Form) -> String {
         match form {
             Form::Pxelinux => pxelinux::write(self),
+            Form::PxelinuxHttp => pxelinux::write_http(self),
             Form::Ipxe => ipxe::write(self),
             Form::Grub => grub::write(self),
         }

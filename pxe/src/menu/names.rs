@@ -2,7 +2,7 @@
 //!
 //! | program | asks for, in this order |
 //! |---|---|
-//! | PXELINUX | `pxelinux.cfg/UUID`, `…/01-MAC`, `…/0A4D0065` and each shorter beginning of it, `…/default` |
+//! | PXELINUX | `pxelinux.cfg/UUID`, `…/01-MAC`, `…/0A4D0065` and each shorter beginning of it, `…/default`; what our menu includes, `…/http` |
 //! | GRUB | `grub/x86_64-efi/grub.cfg` (Debian's image), `grub/grub.cfg-01-MAC`, `…-0A4D0065` and shorter, `grub/grub.cfg` |
 //! | iPXE | the name DHCP told it, ours has the MAC in it; `autoexec.ipxe` by itself |
 //!
@@ -12,7 +12,7 @@
 use std::net::Ipv4Addr;
 
 use crate::machine::MacAddr;
-use crate::menu::Form;
+use crate::menu::{Form, pxelinux};
 
 /// Hardware type Ethernet, in front of a MAC.
 const ETHERNET: &str = "01-";
@@ -40,7 +40,9 @@ pub enum Who {
 /// Whether this is the name of a menu, and whose. `peer` is the address that asks.
 #[must_use]
 pub fn asked(name: &str, peer: Ipv4Addr) -> Option<Asked> {
-    let (form, who) = if let Some((_, rest)) = split_dir(name, "pxelinux.cfg") {
+    let (form, who) = if name == pxelinux::HTTP_ENTRIES {
+        (Form::PxelinuxHttp, Who::Peer)
+    } else if let Some((_, rest)) = split_dir(name, "pxelinux.cfg") {
         (Form::Pxelinux, who(rest, "default", peer)?)
     } else if let Some((_, rest)) = split_dir(name, "ipxe") {
         (Form::Ipxe, Who::Mac(rest.strip_suffix(".ipxe")?.parse().ok()?))
@@ -99,6 +101,7 @@ mod tests {
         let uuid = Who::Uuid;
         for (name, form, who) in [
             ("pxelinux.cfg/default", Form::Pxelinux, Who::Peer),
+            ("pxelinux.cfg/http", Form::PxelinuxHttp, Who::Peer),
             ("boot/pxelinux.cfg/01-52-54-00-00-00-01", Form::Pxelinux, mac),
             (
                 "pxelinux.cfg/52540000-1234-5678-9abc-def012345678",

@@ -2,17 +2,15 @@
 
 use crate::menu::Menu;
 
-/// Everything by TFTP: `pxelinux.0` knows nothing else. `IPAPPEND 2` adds `BOOTIF=01-aa-bb-…`.
+/// What a PXELINUX that has HTTP includes, and one that has none does not find.
+pub(crate) const HTTP_ENTRIES: &str = "pxelinux.cfg/http";
+
+/// Big files by TFTP: `pxelinux.0` knows nothing else. `lpxelinux.0` has HTTP, and asks for its menu in the same words: it
+/// finds its entry in what is included, and of two entries with one name PXELINUX takes the first.
 ///
 /// `TOTALTIMEOUT` lets a machine go on where a stray key (a KVM switch, a serial console's noise) stopped the timeout.
 pub(super) fn write(menu: &Menu) -> String {
     let tenths = menu.timeout_secs() * 10;
-    let initrds = menu.initrds.join(",");
-    let initrd = if initrds.is_empty() {
-        String::new()
-    } else {
-        format!("  INITRD {initrds}\n")
-    };
     format!(
         "\
 # ka-pxe: {title}
@@ -27,15 +25,37 @@ SAY {default} boots by itself in {secs} seconds.
 LABEL local
   LOCALBOOT 0
 
-LABEL kamethod
-  KERNEL {kernel}
-{initrd}  APPEND {append}
-  IPAPPEND 2
-",
+INCLUDE {url}/{HTTP_ENTRIES}
+
+{kamethod}",
         title = menu.title,
         default = menu.default,
         total = tenths * 12,
         secs = menu.timeout_secs(),
+        url = menu.origin.url(),
+        kamethod = kamethod(menu, ""),
+    )
+}
+
+/// The entry whose files come by HTTP. It boots nothing by itself: what does is said by the menu that includes it.
+pub(super) fn write_http(menu: &Menu) -> String {
+    kamethod(menu, &format!("{}/", menu.origin.url()))
+}
+
+/// The entry that fetches its files from this place; `IPAPPEND 2` adds `BOOTIF=01-aa-bb-…`.
+fn kamethod(menu: &Menu, place: &str) -> String {
+    let initrds: Vec<String> = menu.initrds.iter().map(|name| format!("{place}{name}")).collect();
+    let initrd = match initrds.is_empty() {
+        true => String::new(),
+        false => format!("  INITRD {}\n", initrds.join(",")),
+    };
+    format!(
+        "\
+LABEL kamethod
+  KERNEL {place}{kernel}
+{initrd}  APPEND {append}
+  IPAPPEND 2
+",
         kernel = menu.kernel,
         append = menu.append,
     )

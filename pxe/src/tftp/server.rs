@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 
 use crate::catalog::{Catalog, Content, Request};
 use crate::error::PxeError;
-use crate::events::{BootEvent, Events};
+use crate::events::{BootEvent, Events, Service};
 use crate::names;
 use crate::tftp::netascii;
 use crate::tftp::packet::{self, ErrorCode, MAX_REQUEST_BYTES, Mode, Opening, ReadRequest};
@@ -194,6 +194,7 @@ impl Shared {
         request: &ReadRequest,
         activity: &Activity,
     ) -> io::Result<()> {
+        let began = Instant::now();
         let socket = StdSocket::bind((self.local, 0))?;
         socket.connect(peer)?;
         socket.set_nonblocking(true)?;
@@ -216,6 +217,8 @@ impl Shared {
                 peer: (*peer.ip()).into(),
                 file: file(),
                 bytes: content.len(),
+                service: Service::Tftp,
+                took: began.elapsed(),
             }),
             Ended::Refused => tracing::debug!("tftp: {peer} refused {}", file()),
             Ended::Gone => tracing::debug!("tftp: {peer} went away during {}", file()),

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
-use ka_pxe::{Arm, BootConfig, BootEvent, BootServer, Entry, MacAddr, Served, Source};
+use ka_pxe::{Arm, BootConfig, BootEvent, BootServer, Entry, MacAddr, Programs, Served, Source};
 use ka_tests::netns::GOLDEN_ADDRESS;
 
 use crate::kit::Kit;
@@ -202,7 +202,7 @@ fn config(kit: &Kit, nodes: &str) -> Result<BootConfig> {
     config.nodes = ka_pxe::nodes::parse(nodes.as_ref())?;
     config.arm = Arm::None;
     config.state_dir = kit.path("state");
-    config.boot_files = Some(kit.boot_files());
+    config.programs = Some(Programs::find(Some(&kit.boot_files()))?);
     Ok(config)
 }
 

@@ -19,7 +19,9 @@ fn curl_gets_a_whole_file_its_head_and_its_parts() -> Result<()> {
     kit.http("initrd.img", &["-o", &to_text])?;
     expect_file(&to, &content)?;
     ensure!(
-        server.said().contains("fetched initrd.img (3000001 bytes)"),
+        server
+            .said()
+            .contains("fetched initrd.img (3000001 bytes by HTTP in "),
         "{}",
         server.said()
     );

@@ -13,3 +13,4 @@ mod menu;
 mod proxy;
 mod tftp;
 mod tftp_raw;
+mod wire_forms;

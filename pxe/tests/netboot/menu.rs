@@ -36,6 +36,8 @@ SAY kamethod boots by itself in 5 seconds.
 LABEL local
   LOCALBOOT 0
 
+INCLUDE http://10.0.0.1/pxelinux.cfg/http
+
 LABEL kamethod
   KERNEL vmlinuz
   INITRD initrd.img,join.img
@@ -82,7 +84,12 @@ insmod http
 source $ka_http/ka-http
 
 menuentry 'local: boot from the disk of this machine' --id local {
-  if [ \"$grub_cpu\" = arm64 ]; then
+  if [ \"$grub_platform\" = pc ]; then
+    insmod biosdisk
+    insmod chain
+    set root=hd0
+    if chainloader +1; then boot; fi
+  elif [ \"$grub_cpu\" = arm64 ]; then
     for loader in AA64; do
       if search --no-floppy --file --set=root $loader; then
         if chainloader $loader; then boot; fi
@@ -204,6 +211,29 @@ fn another_http_port_and_no_initrd_are_written_as_loaders_read_them() {
         "{grub}"
     );
     assert!(!menu.write(Form::Pxelinux).contains("INITRD"));
+}
+
+/// `lpxelinux.0` includes it. It has no default: what boots by itself is the including menu's word.
+#[test]
+fn a_pxelinux_with_http_gets_the_same_entry_by_http() {
+    let mut menu = menu(Entry::Kamethod);
+    let http = "\
+LABEL kamethod
+  KERNEL http://10.0.0.1/vmlinuz
+  INITRD http://10.0.0.1/initrd.img,http://10.0.0.1/join.img
+  APPEND kamethod ka.server=10.0.0.1 console=ttyS0,115200 ka.name=node1
+  IPAPPEND 2
+";
+    assert_eq!(menu.write(Form::PxelinuxHttp), http);
+    menu.origin.http_port = 8080;
+    let pxelinux = menu.write(Form::Pxelinux);
+    let included = "INCLUDE http://10.0.0.1:8080/pxelinux.cfg/http\n";
+    // Of two entries with one name the first counts.
+    assert!(
+        pxelinux.find(included) < pxelinux.find("LABEL kamethod"),
+        "{pxelinux}"
+    );
+    assert!(pxelinux.contains(included), "{pxelinux}");
 }
 
 #[test]

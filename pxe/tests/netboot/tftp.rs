@@ -74,7 +74,9 @@ fn three_real_clients_fetch_files_of_every_size() -> Result<()> {
         }
     }
     ensure!(
-        server.said().contains("fetched file400000 (400000 bytes)"),
+        server
+            .said()
+            .contains("fetched file400000 (400000 bytes by TFTP in "),
         "{}",
         server.said()
     );

@@ -6,25 +6,22 @@ use anyhow::{Context, Result};
 use ka_disk::spec::InstallSpec;
 
 use super::plan::BootSettings;
+use crate::failure::Faults;
 
 /// Checks interface, addresses, pool, boot programs, the node list's drives and the kernel. Gives what the operator should
 /// know.
 ///
 /// # Errors
-/// One line that names the option, file or kernel that cannot work.
+/// A line for each option, file or kernel that cannot work.
 pub(crate) fn check(settings: &BootSettings, root: &Path, spec: &InstallSpec) -> Result<Vec<String>> {
     let Some(plan) = &settings.pxe else {
         return Ok(Vec::new());
     };
-    let warnings = plan.check_needs(&spec.drives)?;
-    ka_initrd::kernel_release(root, plan.kernel.as_deref()).context("making the boot image (stage1)")?;
-    Ok(warnings)
-}
-
-/// Takes every port of the boot server for a moment.
-///
-/// # Errors
-/// A port is in use, or may not be had; the line names it.
-pub(crate) fn check_ports(settings: &BootSettings) -> Result<()> {
-    settings.pxe.as_ref().map_or(Ok(()), |plan| plan.check_ports())
+    let mut faults = Faults::default();
+    let warnings = faults.keep(plan.check_needs());
+    faults.keep(plan.check_drives(&spec.drives));
+    let kernel = ka_initrd::kernel_release(root, plan.kernel.as_deref());
+    faults.keep(kernel.context("making the boot image (stage1)"));
+    faults.check()?;
+    Ok(warnings.unwrap_or_default())
 }

@@ -162,7 +162,9 @@ impl Machines {
                     },
                 )
             }
-            BootEvent::Fetched { peer, file, bytes } => self.fetched(peer, file, bytes),
+            BootEvent::Fetched {
+                peer, file, bytes, ..
+            } => self.fetched(peer, file, bytes),
             BootEvent::SeenAgain {
                 mac,
                 vendor_class,
@@ -232,7 +234,7 @@ impl Machines {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use ka_pxe::{Arch, Stage};
+    use ka_pxe::{Arch, Service, Stage};
 
     use super::*;
 
@@ -256,6 +258,8 @@ mod tests {
             peer: [10, 0, 1, last].into(),
             file: file.into(),
             bytes: 7,
+            service: Service::Http,
+            took: Duration::ZERO,
         }
     }
 

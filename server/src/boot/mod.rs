@@ -9,7 +9,7 @@ mod plan;
 mod serving;
 mod tools;
 
-pub(crate) use check::{check, check_ports};
+pub(crate) use check::check;
 pub(crate) use images::{Images, Stage1, make};
 pub(crate) use options::{BOOT_CLONE_ONLY, BootOptions};
 pub(crate) use plan::{BootJson, BootSettings, PxePlan};

@@ -1,6 +1,6 @@
 //! What the boot server is to do, decided and checked before anything starts: the plan that `--dry-run` shows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,16 +8,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use ka_disk::spec::DriveSpec;
 use ka_proto::MacAddr;
 use ka_pxe::arming::{self, State};
-use ka_pxe::{Arm, DhcpMode, FullConfig, Needs, NodeEntry, iface, nodes};
+use ka_pxe::{Arm, DhcpMode, FullConfig, Needs, NodeEntry, Programs, iface, nodes};
 use ka_transport::{Contradiction, KnownMacs};
 use serde::Serialize;
 
 use super::machines::Machines;
 use super::options::{ArmWhich, BootOptions};
+use crate::failure::Faults;
 
 /// How long clones are waited for after the release by default, when we booted them: firmware of servers needs minutes.
 const WAIT_BOOT: Duration = Duration::from_secs(600);
@@ -59,7 +60,7 @@ pub(crate) struct PxePlan {
     /// Who is armed beside the list.
     pub(crate) arm: Arm,
     /// Boot programs.
-    pub(crate) boot_files: Option<PathBuf>,
+    pub(crate) programs: Programs,
     /// The kernel's release.
     pub(crate) kernel: Option<String>,
     /// Network drivers of stage1.
@@ -82,14 +83,9 @@ impl BootSettings {
     /// # Errors
     /// One line that names the option, file or line, and what to do.
     pub(crate) fn check(options: &BootOptions, wanted: Option<u32>, state_dir: &Path) -> Result<Self> {
+        let mut faults = Faults::default();
         if let Some(path) = &options.stage2 {
-            let what =
-                fs::metadata(path).with_context(|| format!("looking at --stage2 {}", path.display()))?;
-            ensure!(
-                what.is_file() && what.len() <= MAX_STAGE2_BYTES,
-                "--stage2 {} is no stage2 image: make one with ka-initrd stage2",
-                path.display()
-            );
+            faults.keep(check_stage2(path));
         }
         let default_wait = if options.pxe.is_some() {
             WAIT_BOOT
@@ -97,16 +93,16 @@ impl BootSettings {
             Duration::ZERO
         };
         let wait_boot = options.wait_boot.map_or(default_wait, Duration::from_secs);
-        let pxe = options
-            .pxe
-            .as_ref()
-            .map(|iface| PxePlan::check(iface, options, wanted, state_dir))
-            .transpose()?;
-        ensure!(
-            pxe.is_some() || !options.no_beacon || wait_boot.is_zero(),
-            "--wait-boot waits for the clones' own word, which --no-beacon leaves out: without --pxe nothing else tells \
-             that they booted"
-        );
+        let pxe = options.pxe.as_ref();
+        let pxe = pxe.map(|iface| PxePlan::check(iface, options, wanted, state_dir));
+        let pxe = faults.keep(pxe.transpose()).flatten();
+        if options.pxe.is_none() && options.no_beacon && !wait_boot.is_zero() {
+            faults.add(anyhow!(
+                "--wait-boot waits for the clones' own word, which --no-beacon leaves out: without --pxe nothing else \
+                 tells that they booted"
+            ));
+        }
+        faults.check()?;
         Ok(Self {
             pxe,
             stage2: options.stage2.clone(),
@@ -120,17 +116,14 @@ impl BootSettings {
 
 impl PxePlan {
     fn check(iface: &str, options: &BootOptions, wanted: Option<u32>, state_dir: &Path) -> Result<Self> {
-        let addrs = iface::addresses(iface).context("--pxe")?;
-        let dhcp = dhcp(options, &addrs)?;
-        if let Some(dir) = options.boot_files.as_deref().filter(|dir| !dir.is_dir()) {
-            bail!("--boot-files {} is not a directory", dir.display());
-        }
-        let nodes = match &options.node_list {
-            Some(path) => nodes::parse(path).context("--nodes")?,
-            None => Vec::new(),
-        };
-        let client = ka_initrd::find_static_client(options.client.as_deref()).context("--client")?;
-        let states = arming::states(state_dir).context("--state-dir")?;
+        let Parts {
+            addrs,
+            dhcp,
+            programs,
+            nodes,
+            client,
+            states,
+        } = Parts::check(iface, options, wanted, state_dir)?;
         let is_off =
             |node: &&NodeEntry| matches!(states.get(&node.mac), Some(State::Finished | State::Disarmed));
         let off: Vec<_> = nodes.iter().filter(is_off).collect();
@@ -141,7 +134,7 @@ impl PxePlan {
             state_dir: state_dir.to_owned(),
             rearm: Vec::new(),
             arm: Arm::None,
-            boot_files: options.boot_files.clone(),
+            programs,
             kernel: options.kernel.clone(),
             drivers: options.stage1_drivers.clone(),
             client,
@@ -160,15 +153,11 @@ impl PxePlan {
                 .notes
                 .extend(off.iter().map(|node| still_local(node, states.get(&node.mac)))),
             ArmWhich::Listed => {
-                ensure!(
-                    !nodes.is_empty(),
-                    "--arm listed arms the machines of --nodes FILE again: give one"
-                );
                 plan.rearm = off.iter().map(|node| node.mac).collect();
                 expected += off.len();
             }
             ArmWhich::All => {
-                let wanted = wanted.context("--arm all arms the next -n machines that ask: give -n")?;
+                let wanted = wanted.unwrap_or_default();
                 plan.arm = Arm::All(wanted);
                 expected = expected.max(usize::try_from(wanted).unwrap_or(usize::MAX));
             }
@@ -191,35 +180,33 @@ impl PxePlan {
         Ok(plan)
     }
 
-    /// Checks what a boot server needs before images are made for it, and the drives of the node list against those that
-    /// are sent. Gives what the operator should know.
+    /// Checks interface, addresses, pool and boot programs. Gives what the operator should know.
     ///
     /// # Errors
-    /// One line that names the option, the file or the port.
-    pub(crate) fn check_needs(&self, drives: &[DriveSpec]) -> Result<Vec<String>> {
-        for node in &self.nodes {
-            for (drive, _) in &node.disks {
-                ensure!(
-                    drives.iter().any(|sent| sent.name == *drive),
-                    "--nodes: {} has disk={drive}=…, and no drive {drive} is sent; there are {}",
-                    node.name,
-                    drives
-                        .iter()
-                        .map(|sent| sent.name.as_str())
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                );
-            }
-        }
+    /// One line that names the option or the interface.
+    pub(crate) fn check_needs(&self) -> Result<Vec<String>> {
         self.needs().check().context("--pxe")
     }
 
-    /// Takes every port of the boot server for a moment.
+    /// Checks the drives of the node list against those that are sent.
     ///
     /// # Errors
-    /// A port is in use; the line names it.
-    pub(crate) fn check_ports(&self) -> Result<()> {
-        self.needs().check_ports().context("--pxe")
+    /// A line for each that is not.
+    pub(crate) fn check_drives(&self, sent: &[DriveSpec]) -> Result<()> {
+        let mut faults = Faults::default();
+        for node in &self.nodes {
+            for (drive, _) in &node.disks {
+                faults.keep(check_drive(node, drive, sent));
+            }
+        }
+        faults.check()
+    }
+
+    /// Takes every port of the boot server for a moment. Gives a fault for each that is in use.
+    pub(crate) fn check_ports(&self) -> Vec<anyhow::Error> {
+        let busy = self.needs().check_ports().into_iter();
+        busy.map(|error| anyhow::Error::from(error).context("--pxe"))
+            .collect()
     }
 
     fn needs(&self) -> Needs<'_> {
@@ -227,7 +214,7 @@ impl PxePlan {
             iface: &self.iface,
             dhcp: &self.dhcp,
             nodes: &self.nodes,
-            boot_files: self.boot_files.as_deref(),
+            programs: &self.programs,
             state_dir: &self.state_dir,
         }
     }
@@ -290,6 +277,83 @@ impl PxePlan {
             DhcpMode::Off => "off".to_owned(),
         }
     }
+}
+
+/// What a plan is made of, each checked by itself.
+struct Parts {
+    addrs: Vec<Ipv4Addr>,
+    dhcp: DhcpMode,
+    programs: Programs,
+    nodes: Vec<NodeEntry>,
+    client: PathBuf,
+    states: BTreeMap<ka_pxe::MacAddr, State>,
+}
+
+impl Parts {
+    /// # Errors
+    /// Everything that is wrong, in one go.
+    fn check(iface: &str, options: &BootOptions, wanted: Option<u32>, state_dir: &Path) -> Result<Self> {
+        let mut faults = Faults::default();
+        let addrs = faults.keep(iface::addresses(iface).context("--pxe"));
+        let addrs = addrs.unwrap_or_default();
+        let dhcp = faults.keep(dhcp(options, &addrs));
+        let programs = faults.keep(programs(options.boot_files.as_deref()));
+        let nodes = options.node_list.as_deref().map(nodes::parse).transpose();
+        let nodes = faults.keep(nodes.context("--nodes")).flatten();
+        let client = ka_initrd::find_static_client(options.client.as_deref());
+        let client = faults.keep(client.context("--client"));
+        let states = faults.keep(arming::states(state_dir).context("--state-dir"));
+        let lists_nobody = options.node_list.is_none() || nodes.as_ref().is_some_and(Vec::is_empty);
+        if options.arm == ArmWhich::Listed && lists_nobody {
+            faults.add(anyhow!(
+                "--arm listed arms the machines of --nodes FILE again: give one"
+            ));
+        }
+        if options.arm == ArmWhich::All && wanted.is_none() {
+            faults.add(anyhow!("--arm all arms the next -n machines that ask: give -n"));
+        }
+        faults.check()?;
+        // Each of them is there, or its fault has been said.
+        let missing = || anyhow!("--pxe was not checked");
+        let (dhcp, programs) = dhcp.zip(programs).ok_or_else(missing)?;
+        let (client, states) = client.zip(states).ok_or_else(missing)?;
+        Ok(Self {
+            addrs,
+            dhcp,
+            programs,
+            nodes: nodes.unwrap_or_default(),
+            client,
+            states,
+        })
+    }
+}
+
+fn check_drive(node: &NodeEntry, drive: &str, sent: &[DriveSpec]) -> Result<()> {
+    let names: Vec<&str> = sent.iter().map(|sent| sent.name.as_str()).collect();
+    ensure!(
+        names.contains(&drive),
+        "--nodes: {} has disk={drive}=…, and no drive {drive} is sent; there are {}",
+        node.name,
+        names.join(", ")
+    );
+    Ok(())
+}
+
+fn check_stage2(path: &Path) -> Result<()> {
+    let what = fs::metadata(path).with_context(|| format!("looking at --stage2 {}", path.display()))?;
+    ensure!(
+        what.is_file() && what.len() <= MAX_STAGE2_BYTES,
+        "--stage2 {} is no stage2 image: make one with ka-initrd stage2",
+        path.display()
+    );
+    Ok(())
+}
+
+fn programs(boot_files: Option<&Path>) -> Result<Programs> {
+    if let Some(dir) = boot_files.filter(|dir| !dir.is_dir()) {
+        bail!("--boot-files {} is not a directory", dir.display());
+    }
+    Programs::find(boot_files).context("--pxe")
 }
 
 /// What is told with the addresses; a pool that holds our own address would give it away.

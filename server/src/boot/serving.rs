@@ -189,7 +189,7 @@ fn config(plan: &PxePlan, stage1: Stage1, contact: &Contact<'_>) -> BootConfig {
     config.state_dir.clone_from(&plan.state_dir);
     config.nodes.clone_from(&plan.nodes);
     config.arm = plan.arm;
-    config.boot_files.clone_from(&plan.boot_files);
+    config.programs = Some(plan.programs.clone());
     config.initrds = vec![Served {
         name: STAGE1.to_owned(),
         source: Source::Bytes(image),

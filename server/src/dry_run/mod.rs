@@ -41,16 +41,20 @@ pub(crate) fn of_clone(
             &json!({ "run": run, "spec": spec, "plans": plans, "boot": boot, "warnings": warnings }),
         );
     }
-    let warnings: String = warnings
-        .iter()
-        .map(|text| format!("\nwarning: {text}\n"))
-        .collect();
+    let warnings = warning_lines(warnings);
     print_text(&format!(
         "{}{}{}{warnings}",
         run_text(settings, options),
         clone_text(spec, &plans, settings)?,
         pxe.map_or_else(String::new, ToString::to_string)
     ))
+}
+
+fn warning_lines(warnings: &[String]) -> String {
+    warnings
+        .iter()
+        .map(|text| format!("\nwarning: {text}\n"))
+        .collect()
 }
 
 fn clone_text(spec: &InstallSpec, plans: &[Planned], settings: &Settings) -> Result<String> {
@@ -96,7 +100,12 @@ fn boot_loader(spec: &InstallSpec) -> String {
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub(crate) fn of_generic(input: &Input, settings: &Settings, options: &Options) -> Result<()> {
+pub(crate) fn of_generic(
+    input: &Input,
+    settings: &Settings,
+    options: &Options,
+    warnings: &[String],
+) -> Result<()> {
     let stream = format!("{}1", settings.session);
     if options.json {
         let what = match input {
@@ -104,12 +113,14 @@ pub(crate) fn of_generic(input: &Input, settings: &Settings, options: &Options) 
             Input::File(path) => json!({ "file": path.display().to_string() }),
         };
         let stream = json!({ "name": stream, "input": what });
-        return print_json(&json!({ "run": RunJson::new(settings, options), "streams": [stream] }));
+        let run = RunJson::new(settings, options);
+        return print_json(&json!({ "run": run, "streams": [stream], "warnings": warnings }));
     }
     print_text(&format!(
-        "{}\n{stream}: {}\n",
+        "{}\n{stream}: {}\n{}",
         run_text(settings, options),
-        describe(input)
+        describe(input),
+        warning_lines(warnings)
     ))
 }
 

@@ -2,6 +2,7 @@
 //! tools as first stream; and which clones came back. Machines are curl and udhcpc here; whole ones are in `tests/qemu`.
 
 use std::fs;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -440,9 +441,23 @@ fn what_keeps_a_boot_server_from_starting_is_said_before_images_are_made_and_by_
             ensure!(!ended.all().contains("Making the boot images"), "{}", ended.all());
         }
     }
+    // Said before the golden node is looked at, which takes a while: with another fault that is known at once.
+    let args = [
+        "--dhcp",
+        "full:10.1.0.100-10.1.0.120",
+        "--log-dir",
+        "/proc/version/logs",
+        "-n",
+        "1",
+    ];
+    let ended = room.refused(&args)?;
+    ended
+        .expect(2)?
+        .says("10.1.0.100 is not in 10.77.0.0/24")?
+        .says("--log-dir")?;
     // A port in use: the dry run shows the plan all the same.
     let golden = room.kit.lab.network().golden();
-    let _held = golden.enter(|| std::net::TcpListener::bind(("10.77.0.1", 80)))??;
+    let _held = golden.enter(|| TcpListener::bind(("10.77.0.1", 80)))??;
     let ended = room.refused(&["-n", "1", "--arm", "all", "--dry-run"])?;
     ended
         .expect(0)?
@@ -511,5 +526,85 @@ fn bad_boot_options_are_one_line_each_before_anything_starts() -> Result<()> {
         ended.says(named)?;
         expect_one_error_line(&ended).with_context(|| format!("{args:?}"))?;
     }
+    Ok(())
+}
+
+/// One try shows all that is wrong: each line names its option, and the next try may be the one.
+#[test]
+fn everything_that_is_wrong_is_said_in_one_go() -> Result<()> {
+    let room = Room::new("bootall", 1)?;
+    let root = room.kit.golden.root().display().to_string();
+    let program = |args: &[&str]| -> Result<Ended> {
+        let program = room.kit.lab.server_program()?;
+        program.args(["--root", &root]).args(args).limit(LIMIT).finish()
+    };
+    let wrong: [(&[&str], &str); 12] = [
+        (&["--pxe", "nosuch0"], "nosuch0"),
+        (&["--dhcp", "full:10.77.0.9-10.77.0.3"], "behind the last"),
+        (&["--boot-files", "/no/such/boot-files"], "/no/such/boot-files"),
+        (&["--nodes", "/no/such/list"], "/no/such/list"),
+        (&["--client", "/bin/sh"], "/bin/sh"),
+        (&["--arm", "all"], "--arm all"),
+        (&["--stage2", "/no/such/stage2"], "/no/such/stage2"),
+        (&["-x", "tmp"], "-x tmp"),
+        (&["-r", "grubb"], "grubb"),
+        (&["--spool", "/no/such/spool"], "/no/such/spool"),
+        (&["--log-dir", "/proc/version/logs"], "--log-dir"),
+        (&["--listen", "192.0.2.7"], "192.0.2.7"),
+    ];
+    let all: Vec<&str> = wrong.iter().flat_map(|(args, _)| args.iter().copied()).collect();
+    for dry in [&[][..], &["--dry-run"]] {
+        let ended = program(&[&all[..], &["--join-file", "/no/such/dir/join"], dry].concat())?;
+        ended.expect(2)?.says("--join-file /no/such/dir/join")?;
+        for (_, named) in wrong {
+            let line = ended.stderr.lines().find(|line| line.contains(named));
+            ensure!(
+                line.is_some_and(|line| line.starts_with("error: ")),
+                "{named} is not said:\n{}",
+                ended.all()
+            );
+        }
+        ensure!(ended.stderr.lines().count() == 13, "{}", ended.all());
+    }
+    Ok(())
+}
+
+#[test]
+fn every_port_that_is_taken_is_said_before_anything_is_read_and_nothing_is_left() -> Result<()> {
+    let room = Room::new("bootports", 1)?;
+    let golden = room.kit.lab.network().golden();
+    let tcp = |port: u16| golden.enter(move || TcpListener::bind(("0.0.0.0", port)));
+    let udp = |port: u16| golden.enter(move || UdpSocket::bind(("0.0.0.0", port)));
+    let _held = (tcp(80)??, tcp(30765)??, udp(67)??, udp(69)??);
+    let logs = room.text("logs-of-ports");
+    let dhcp = "full:10.77.0.200-10.77.0.209";
+    let args = ["-n", "1", "--arm", "all", "--dhcp", dhcp, "--log-dir", &logs];
+    let refused = room.refused(&args)?;
+    refused.expect(1)?;
+    let shown = room.refused(&[&args[..], &["--dry-run"]].concat())?;
+    shown.expect(0)?;
+    for named in ["10.77.0.1:80", ":30765", "67", "10.77.0.1:69"] {
+        for (ended, begin) in [
+            (&refused, "error: "),
+            (&shown, "warning: a run would not start now: "),
+        ] {
+            let line = ended.stderr.lines().chain(ended.stdout.lines());
+            let mut line = line.filter(|line| line.starts_with(begin));
+            ensure!(line.any(|line| line.contains(named)), "{named}:\n{}", ended.all());
+        }
+    }
+    ensure!(!Path::new(&logs).exists(), "{logs} was made");
+    let state = room.kit.lab.server_state();
+    let kept = fs::read_dir(&state).map(|entries| {
+        entries
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect::<Vec<_>>()
+    });
+    let kept = kept.unwrap_or_default();
+    ensure!(
+        !kept.iter().any(|name| name.to_string_lossy().starts_with("run-")),
+        "{kept:?} is left"
+    );
     Ok(())
 }

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use ka_tests::disk::{Disk, MIB};
@@ -16,20 +15,10 @@ use ka_tests::qemu::machine::{Bus, Card, Spec};
 use ka_tests::qemu::room::{BOOT_LIMIT, FULL_DHCP, Node, Room, SERVER_LIMIT};
 use ka_tests::qemu::seats;
 
-use crate::kit;
+use crate::kit::{self, RomOf};
 
 /// What `/init` says first.
 const INIT: &str = "KA node ";
-/// A PXE ROM that takes pxelinux: QEMU's own ROMs are iPXE, which our server gives a script instead. So the same iPXE, as
-/// a program, asks by DHCP, forgets that script, and starts what a ROM is told to start, through the same PXE interface.
-const ROM: &str = "\
-#!ipxe
-dhcp || shell
-set net0.dhcp/filename pxelinux.0
-chain tftp://${next-server}/pxelinux.0 || echo no pxelinux
-exit 1
-";
-const ROM_PROGRAM: &str = "/usr/lib/ipxe/ipxe.lkrn";
 /// A boot record that says `the disk boots` and halts. 16-bit code: print the text behind it by INT 10h, function 0Eh.
 const BOOT_RECORD: &[u8] =
     b"\x31\xc0\x8e\xd8\xbe\x16\x7c\xac\x08\xc0\x74\x06\xb4\x0e\xcd\x10\xeb\xf5\xf4\xeb\xfd\x90\
@@ -106,18 +95,10 @@ fn secure_boot_finds_its_menu_beside_an_address_server_that_names_us() -> Result
     })
 }
 
-/// A BIOS machine whose PXE ROM is [`ROM`].
-fn pxelinux_machine(room: &Room, name: &str, number: u8) -> Result<Node> {
-    ensure!(
-        Path::new(ROM_PROGRAM).is_file(),
-        "there is no {ROM_PROGRAM} (package ipxe)"
-    );
-    let script = room.file(&format!("{name}.ipxe"), ROM)?.display().to_string();
-    let mut spec = Spec::new(name, number, Firmware::Bios, Bus::Ahci, Card::E1000);
-    spec.network_boot = false;
-    spec.options
-        .extend(["-kernel", ROM_PROGRAM, "-initrd", &script].map(str::to_owned));
-    room.node(spec, 64 * MIB)
+/// A BIOS machine whose PXE ROM takes pxelinux.
+fn pxelinux_machine(room: &Room, name: &'static str, number: u8) -> Result<Node> {
+    let url = "tftp://10.77.0.1/pxelinux.0";
+    kit::rom_machine(room, &RomOf { name, number, url })
 }
 
 fn boot_record(disk: &Disk) -> Result<()> {

@@ -3,11 +3,30 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ka_tests::binaries;
+use ka_tests::disk::MIB;
 use ka_tests::netns::Namespace;
 use ka_tests::process::{Program, Running};
+use ka_tests::qemu::firmware::Firmware;
+use ka_tests::qemu::machine::{Bus, Card, Spec};
 use ka_tests::qemu::room::{Node, Room};
+
+/// iPXE as a program.
+const ROM_PROGRAM: &str = "/usr/lib/ipxe/ipxe.lkrn";
+
+/// A BIOS machine whose PXE ROM takes what it is told. QEMU's own ROMs are iPXE, which our server gives a script instead:
+/// so the same iPXE, as a program, asks by DHCP, forgets that script, and starts what a ROM is told to start, through the
+/// same PXE interface.
+#[derive(Debug)]
+pub(crate) struct RomOf<'a> {
+    /// The machine's name.
+    pub(crate) name: &'a str,
+    /// Its number.
+    pub(crate) number: u8,
+    /// What its ROM starts: `tftp://10.77.0.1/pxelinux.0`.
+    pub(crate) url: &'a str,
+}
 
 /// Where the kernel and `stage1.img` are, of a server that was there when they were made, and is no more.
 pub(crate) fn images(room: &Room) -> Result<PathBuf> {
@@ -52,6 +71,25 @@ pub(crate) fn serve(
         .spawn()?;
     server.wait_for("serving eth0")?;
     Ok(server)
+}
+
+/// Makes such a machine.
+pub(crate) fn rom_machine(room: &Room, rom: &RomOf<'_>) -> Result<Node> {
+    ensure!(
+        Path::new(ROM_PROGRAM).is_file(),
+        "there is no {ROM_PROGRAM} (package ipxe)"
+    );
+    let RomOf { name, number, url } = rom;
+    let file = url.splitn(4, '/').nth(3).unwrap_or_default();
+    let script = format!(
+        "#!ipxe\ndhcp || shell\nset net0.dhcp/filename {file}\nchain {url} || echo {file} failed\nexit 1\n"
+    );
+    let script = room.file(&format!("{name}.ipxe"), &script)?.display().to_string();
+    let mut spec = Spec::new(name, *number, Firmware::Bios, Bus::Ahci, Card::E1000);
+    spec.network_boot = false;
+    spec.options
+        .extend(["-kernel", ROM_PROGRAM, "-initrd", &script].map(str::to_owned));
+    room.node(spec, 64 * MIB)
 }
 
 /// A DHCP server that is not ours, with these options beside its range.

@@ -1,0 +1,98 @@
+//! This machine's part of a run, looked at before the golden node is: ports that must be free, directories that must take
+//! files. What is in the way is known at once, and said at once, all of it; by `--dry-run` too, which takes nothing and writes
+//! nothing.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use ka_transport::Server;
+use rustix::fs::{Access, access};
+
+use crate::cli::Options;
+use crate::failure::Faults;
+use crate::settings::Settings;
+
+/// Finds what a run would meet here. `settings` are there when the options themselves are good.
+pub(crate) fn faults(options: &Options, settings: Option<&Settings>) -> Faults {
+    let mut faults = Faults::default();
+    faults.keep(check_listen(options));
+    let plan = settings.and_then(|settings| settings.boot.pxe.as_ref());
+    for busy in plan.map(|plan| plan.check_ports()).unwrap_or_default() {
+        faults.add(busy);
+    }
+    let log_dir = options.log_dir.as_deref().map(|dir| ("--log-dir", dir));
+    for (option, dir) in [("--state-dir", options.state_dir.as_path())]
+        .into_iter()
+        .chain(log_dir)
+    {
+        faults.keep(check_dir(dir).with_context(|| format!("{option} {}", dir.display())));
+    }
+    if let Some(file) = &options.join_file {
+        faults.keep(check_file(file).with_context(|| format!("--join-file {}", file.display())));
+    }
+    faults
+}
+
+fn check_listen(options: &Options) -> Result<()> {
+    Server::check_listen(options.listen, options.control_port)?;
+    Ok(())
+}
+
+/// A directory that is there and takes files, or whose nearest parent that is there does.
+fn check_dir(dir: &Path) -> Result<()> {
+    let dir = std::path::absolute(dir)?;
+    let there = dir.ancestors().find(|dir| dir.symlink_metadata().is_ok());
+    let there = there.unwrap_or(Path::new("/"));
+    // Follows links: a dangling one is in the way.
+    let what = there
+        .metadata()
+        .with_context(|| format!("looking at {}", there.display()))?;
+    if !what.is_dir() {
+        bail!("{} is not a directory", there.display());
+    }
+    access(there, Access::WRITE_OK | Access::EXEC_OK)
+        .with_context(|| format!("nothing can be written in {}", there.display()))
+}
+
+fn check_file(file: &Path) -> Result<()> {
+    if file.is_dir() || file.file_name().is_none_or(OsStr::is_empty) {
+        bail!("this is a directory; name a file");
+    }
+    let dir = file.parent().map_or_else(PathBuf::new, Path::to_owned);
+    let dir = if dir.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        dir
+    };
+    if !dir.is_dir() {
+        bail!("there is no directory {}", dir.display());
+    }
+    check_dir(&dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_is_there_or_can_be_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("file"), "x").unwrap();
+        symlink(at("nowhere"), at("dangling")).unwrap();
+        assert!(check_dir(dir.path()).is_ok());
+        assert!(check_dir(&at("new/deeper")).is_ok());
+        for name in ["file", "file/below", "dangling", "dangling/below"] {
+            assert!(check_dir(&at(name)).is_err(), "{name}");
+        }
+        // No directory, also for root.
+        assert!(check_dir(Path::new("/proc/version/x")).is_err());
+        assert!(check_file(&at("join")).is_ok());
+        for name in ["", "none/join", "file/join"] {
+            assert!(check_file(&at(name)).is_err(), "{name}");
+        }
+    }
+}
