@@ -12,6 +12,7 @@ mod generic;
 mod init;
 mod journal;
 mod log_ring;
+mod say;
 mod session;
 mod settings;
 mod stage2;
@@ -21,6 +22,8 @@ mod stop;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+
+use say::say;
 
 fn main() -> ExitCode {
     if let Some(code) = init::run_as(std::env::args_os().next().as_deref()) {
@@ -47,12 +50,6 @@ fn main() -> ExitCode {
             failure.exit_code()
         }
     }
-}
-
-/// One line on standard error. A terminal that was closed takes none, which must not end a clone in disorder (`eprintln!`
-/// would panic).
-fn say(text: &str) {
-    writeln!(io::stderr(), "{text}").ok();
 }
 
 /// A closed pipe is no failure: whoever reads has read enough.

@@ -14,9 +14,10 @@ use crate::clone::{Ending, Me};
 use crate::failure::Failure;
 use crate::journal::{Format, Journal};
 use crate::log_ring::LogRing;
+use crate::say::say;
 use crate::settings::{self, Mode};
 use crate::stop::Stop;
-use crate::{beacon, clone, generic, say, status};
+use crate::{beacon, clone, generic, status};
 
 /// What the node runs in.
 pub(crate) struct Setup {

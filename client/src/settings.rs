@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::Options;
 use crate::journal::Format;
-use crate::say;
+use crate::say::say;
 
 /// What this node is there for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,6 +17,7 @@ mod precheck;
 mod report_file;
 mod roster;
 mod run;
+mod say;
 mod settings;
 mod size;
 mod start;
@@ -25,10 +26,12 @@ mod stop;
 mod unfinished;
 mod verdict;
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
+
+use say::{print, say};
 
 fn main() -> ExitCode {
     let options = match cli::parse(std::env::args_os()) {
@@ -51,16 +54,4 @@ fn main() -> ExitCode {
         failure.exit_code()
     });
     ExitCode::from(code)
-}
-
-/// One line on standard error. A terminal that was closed takes none, which must not end a run in disorder (`eprintln!` would
-/// panic).
-fn say(text: &str) {
-    writeln!(io::stderr(), "{text}").ok();
-}
-
-/// A closed pipe is no failure: whoever reads has read enough.
-fn print(text: &[u8]) -> ExitCode {
-    io::stdout().write_all(text).ok();
-    ExitCode::SUCCESS
 }

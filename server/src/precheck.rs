@@ -6,12 +6,52 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use ka_disk::spec::InstallSpec;
 use ka_transport::Server;
 use rustix::fs::{Access, access};
 
+use crate::boot;
 use crate::cli::Options;
-use crate::failure::Faults;
+use crate::failure::{Failure, Faults};
 use crate::settings::Settings;
+
+/// Checks the options and what the boot server needs; where they are wrong, what is in the way on this machine is said with
+/// them.
+pub(crate) fn check(options: &Options) -> Result<Settings, Failure> {
+    let settings = Settings::check(options);
+    let plan = settings
+        .as_ref()
+        .ok()
+        .and_then(|settings| settings.boot.pxe.as_ref());
+    let mut needed = Faults::default();
+    if let Some(plan) = plan {
+        needed.keep(plan.check_needs());
+    }
+    let here = faults(options, settings.as_ref().ok());
+    match (settings, needed.check()) {
+        (Ok(settings), Ok(())) => Ok(settings),
+        (Err(error), _) | (Ok(_), Err(error)) => {
+            let mut faults = Faults::default();
+            faults.add(error);
+            faults.add(here.into());
+            Err(Failure::Usage(faults.into()))
+        }
+    }
+}
+
+/// Checks what only the surveyed golden node decides. Gives what the operator should know.
+pub(crate) fn check_surveyed(
+    settings: &Settings,
+    root: &Path,
+    spec: &InstallSpec,
+    largest: Option<u64>,
+) -> Result<Vec<String>> {
+    let mut faults = Faults::default();
+    faults.keep(settings.check_spool(largest));
+    let warnings = faults.keep(boot::check(&settings.boot, root, spec));
+    faults.check()?;
+    Ok(warnings.unwrap_or_default())
+}
 
 /// Finds what a run would meet here. `settings` are there when the options themselves are good.
 pub(crate) fn faults(options: &Options, settings: Option<&Settings>) -> Faults {

@@ -22,7 +22,7 @@ use ka_transport::{NodeInfo, Outcome, RunLock, Server, StreamSummary, StreamWrit
 use crate::approve::Desk;
 use crate::boot::{self, Images, Serving};
 use crate::cli::Options;
-use crate::failure::{Failure, Faults, OrFail};
+use crate::failure::{Failure, OrFail};
 use crate::identities::Identities;
 use crate::monitor::Monitor;
 use crate::settings::{Job, Settings};
@@ -128,7 +128,7 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
     if let Some(command) = &options.command {
         return command::run(command).or_nothing_done();
     }
-    let settings = check(options)?;
+    let settings = precheck::check(options)?;
     ka_host::privileges::keep_for_golden(settings.boot.pxe.is_some()).or_nothing_done()?;
     // Looked at before the golden node is, which takes a while, and said before it: by a dry run beside what it shows.
     let here = precheck::faults(options, Some(&settings));
@@ -144,7 +144,8 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
             ka_host::kernel::check().or_nothing_done()?;
             let spec = clone::survey(survey, &settings)?;
             let largest = Some(clone::largest_stream(&spec));
-            let mut warnings = check_surveyed(&settings, &survey.root, &spec, largest).or_usage()?;
+            let mut warnings =
+                precheck::check_surveyed(&settings, &survey.root, &spec, largest).or_usage()?;
             if options.dry_run {
                 warnings.extend(in_the_way);
                 dry_run::of_clone(&spec, &settings, options, &warnings).or_nothing_done()?;
@@ -173,44 +174,6 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
             Ok(run.carry_out(options, |run| generic::run(run, input)))
         }
     }
-}
-
-/// Checks the options and what the boot server needs; where they are wrong, what is in the way on this machine is said with
-/// them.
-fn check(options: &Options) -> Result<Settings, Failure> {
-    let settings = Settings::check(options);
-    let plan = settings
-        .as_ref()
-        .ok()
-        .and_then(|settings| settings.boot.pxe.as_ref());
-    let mut faults = Faults::default();
-    if let Some(plan) = plan {
-        faults.keep(plan.check_needs());
-    }
-    let here = precheck::faults(options, settings.as_ref().ok());
-    match (settings, faults.check()) {
-        (Ok(settings), Ok(())) => Ok(settings),
-        (Err(error), _) | (Ok(_), Err(error)) => {
-            let mut faults = Faults::default();
-            faults.add(error);
-            faults.add(here.into());
-            Err(Failure::Usage(faults.into()))
-        }
-    }
-}
-
-/// Checks what only the surveyed golden node decides. Gives what the operator should know.
-fn check_surveyed(
-    settings: &Settings,
-    root: &Path,
-    spec: &InstallSpec,
-    largest: Option<u64>,
-) -> Result<Vec<String>> {
-    let mut faults = Faults::default();
-    faults.keep(settings.check_spool(largest));
-    let warnings = faults.keep(boot::check(&settings.boot, root, spec));
-    faults.check()?;
-    Ok(warnings.unwrap_or_default())
 }
 
 /// Packing a golden system's modules and tools takes seconds, on a slow machine minutes.

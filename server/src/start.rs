@@ -20,7 +20,7 @@ use crate::join::{Shown, join_line};
 use crate::log_dir::LogDir;
 use crate::monitor::Monitor;
 use crate::run::{Parts, Run};
-use crate::say;
+use crate::say::say;
 use crate::settings::{Job, Settings};
 use crate::stop::Stop;
 use crate::unfinished::{Before, Unfinished};

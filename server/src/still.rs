@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ka_status::text::clock;
 
-use crate::say;
+use crate::say::say;
 
 /// Between two lines. What takes less says its beginning only.
 const INTERVAL: Duration = Duration::from_secs(15);

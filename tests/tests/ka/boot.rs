@@ -529,46 +529,6 @@ fn bad_boot_options_are_one_line_each_before_anything_starts() -> Result<()> {
     Ok(())
 }
 
-/// One try shows all that is wrong: each line names its option, and the next try may be the one.
-#[test]
-fn everything_that_is_wrong_is_said_in_one_go() -> Result<()> {
-    let room = Room::new("bootall", 1)?;
-    let root = room.kit.golden.root().display().to_string();
-    let program = |args: &[&str]| -> Result<Ended> {
-        let program = room.kit.lab.server_program()?;
-        program.args(["--root", &root]).args(args).limit(LIMIT).finish()
-    };
-    let wrong: [(&[&str], &str); 12] = [
-        (&["--pxe", "nosuch0"], "nosuch0"),
-        (&["--dhcp", "full:10.77.0.9-10.77.0.3"], "behind the last"),
-        (&["--boot-files", "/no/such/boot-files"], "/no/such/boot-files"),
-        (&["--nodes", "/no/such/list"], "/no/such/list"),
-        (&["--client", "/bin/sh"], "/bin/sh"),
-        (&["--arm", "all"], "--arm all"),
-        (&["--stage2", "/no/such/stage2"], "/no/such/stage2"),
-        (&["-x", "tmp"], "-x tmp"),
-        (&["-r", "grubb"], "grubb"),
-        (&["--spool", "/no/such/spool"], "/no/such/spool"),
-        (&["--log-dir", "/proc/version/logs"], "--log-dir"),
-        (&["--listen", "192.0.2.7"], "192.0.2.7"),
-    ];
-    let all: Vec<&str> = wrong.iter().flat_map(|(args, _)| args.iter().copied()).collect();
-    for dry in [&[][..], &["--dry-run"]] {
-        let ended = program(&[&all[..], &["--join-file", "/no/such/dir/join"], dry].concat())?;
-        ended.expect(2)?.says("--join-file /no/such/dir/join")?;
-        for (_, named) in wrong {
-            let line = ended.stderr.lines().find(|line| line.contains(named));
-            ensure!(
-                line.is_some_and(|line| line.starts_with("error: ")),
-                "{named} is not said:\n{}",
-                ended.all()
-            );
-        }
-        ensure!(ended.stderr.lines().count() == 13, "{}", ended.all());
-    }
-    Ok(())
-}
-
 #[test]
 fn every_port_that_is_taken_is_said_before_anything_is_read_and_nothing_is_left() -> Result<()> {
     let room = Room::new("bootports", 1)?;

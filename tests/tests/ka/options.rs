@@ -168,3 +168,40 @@ fn every_desc_example_is_accepted() -> Result<()> {
     ensure!(count >= 10, "only {count} examples");
     Ok(())
 }
+
+/// One try shows all that is wrong: each line names its option, and the next try may be the one.
+#[test]
+fn everything_that_is_wrong_is_said_in_one_go() -> Result<()> {
+    let wrong: [(&[&str], &str); 12] = [
+        (&["--pxe", "nosuch0"], "nosuch0"),
+        (&["--dhcp", "full:10.77.0.9-10.77.0.3"], "behind the last"),
+        (&["--boot-files", "/no/such/boot-files"], "/no/such/boot-files"),
+        (&["--nodes", "/no/such/list"], "/no/such/list"),
+        (&["--client", "/bin/sh"], "/bin/sh"),
+        (&["--arm", "all"], "--arm all"),
+        (&["--stage2", "/no/such/stage2"], "/no/such/stage2"),
+        (&["-x", "tmp"], "-x tmp"),
+        (&["-r", "grubb"], "grubb"),
+        (&["--spool", "/no/such/spool"], "/no/such/spool"),
+        (&["--log-dir", "/proc/version/logs"], "--log-dir"),
+        (&["--listen", "192.0.2.7"], "192.0.2.7"),
+    ];
+    let all: Vec<&str> = wrong.iter().flat_map(|(args, _)| args.iter().copied()).collect();
+    for dry in [&[][..], &["--dry-run"]] {
+        let ended = run(
+            "ka-server",
+            &[&all[..], &["--join-file", "/no/such/dir/join"], dry].concat(),
+        )?;
+        ended.expect(2)?.says("--join-file /no/such/dir/join")?;
+        for (_, named) in wrong {
+            let line = ended.stderr.lines().find(|line| line.contains(named));
+            ensure!(
+                line.is_some_and(|line| line.starts_with("error: ")),
+                "{named} is not said:\n{}",
+                ended.all()
+            );
+        }
+        ensure!(ended.stderr.lines().count() == 13, "{}", ended.all());
+    }
+    Ok(())
+}

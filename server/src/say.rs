@@ -1,0 +1,16 @@
+//! What is said outside the views.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+/// One line on standard error. A terminal that was closed takes none, which must not end a run in disorder (`eprintln!` would
+/// panic).
+pub(crate) fn say(text: &str) {
+    writeln!(io::stderr(), "{text}").ok();
+}
+
+/// A closed pipe is no failure: whoever reads has read enough.
+pub(crate) fn print(text: &[u8]) -> ExitCode {
+    io::stdout().write_all(text).ok();
+    ExitCode::SUCCESS
+}
