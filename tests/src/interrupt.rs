@@ -60,7 +60,7 @@ pub fn check() -> Result<()> {
 }
 
 /// A program inherits its parent thread's blocked signals: the thread that starts one must not block any.
-pub fn unblock_in_this_thread() {
+pub(crate) fn unblock_in_this_thread() {
     let _ = ours().thread_unblock();
 }
 

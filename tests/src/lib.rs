@@ -13,7 +13,6 @@ pub mod caretaker;
 pub mod cgroup;
 pub mod compare;
 pub mod debian;
-pub mod descendants;
 pub mod disk;
 pub mod golden;
 pub mod interrupt;

@@ -1,22 +1,16 @@
 //! `cargo xtask test`, `cargo xtask static` and `cargo xtask ci`.
 
-use std::process::{Command, ExitStatus};
-use std::thread;
-use std::time::Duration;
+use std::process::Command;
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use ka_tests::process::is_installed;
-use ka_tests::{binaries, descendants, interrupt, scratch};
+use ka_tests::{binaries, scratch};
 
 use crate::cli::TestOptions;
 use crate::{packages, root};
 
-/// Between two looks at cargo.
-const LOOK: Duration = Duration::from_millis(100);
-
 /// Builds the binaries, then runs every test as root, cargo itself as whoever calls.
 pub(crate) fn run(options: &TestOptions) -> Result<()> {
-    interrupt::catch()?;
     packages::install_missing()?;
     let bin_dir = binaries::own_dir()?;
     binaries::build(&bin_dir, false)?;
@@ -42,38 +36,9 @@ pub(crate) fn run(options: &TestOptions) -> Result<()> {
         let runner = sudo_runner(&bin_dir.display().to_string())?;
         cargo.env(runner.0, runner.1);
     }
-    let status = to_the_end(cargo.args(&options.rest))?;
+    let status = cargo.args(&options.rest).status().context("running cargo test")?;
     ensure!(status.success(), "some tests failed: see above");
     Ok(())
-}
-
-/// Runs cargo; whoever interrupts it (Ctrl-C, `kill`, a closed terminal) interrupts everything that it and the tests have
-/// started, and what their guards could not undo is undone here.
-fn to_the_end(cargo: &mut Command) -> Result<ExitStatus> {
-    descendants::keep()?;
-    let spawn = || {
-        interrupt::unblock_in_this_thread();
-        cargo.spawn()
-    };
-    let spawned = thread::scope(|scope| scope.spawn(spawn).join());
-    let mut child = spawned
-        .map_err(|_| anyhow!("the thread that starts cargo has died"))?
-        .context("running cargo test")?;
-    loop {
-        if let Some(status) = child.try_wait().context("waiting for cargo test")?
-            && interrupt::check().is_ok()
-        {
-            return Ok(status);
-        }
-        if let Err(interrupted) = interrupt::check() {
-            descendants::end_all()?;
-            if root::is_root() {
-                scratch::sweep();
-            }
-            return Err(interrupted);
-        }
-        thread::sleep(LOOK);
-    }
 }
 
 /// Builds the static client and says where it is.
