@@ -184,15 +184,19 @@ fn job(options: &Options) -> Result<Job> {
     let boot_code = faults.keep(boot_code(&options.boot_code, &options.boot_code_file));
     let raw = faults.keep(drives("-D", options.raw.iter().map(String::as_str)));
     faults.check()?;
+    // Each of them is there, or its fault has been said: nothing is replaced by a default, which would be another job.
+    let missing = || anyhow!("the options were not checked");
+    let (root, drives) = root.zip(descs).ok_or_else(missing)?;
+    let (excluded_dirs, excluded_disks) = excluded_dirs.zip(excluded_disks).ok_or_else(missing)?;
+    let (boot_code, raw) = boot_code.zip(raw).ok_or_else(missing)?;
     Ok(Job::Clone(Box::new(SurveyOptions {
-        // What is not there has been said.
-        root: root.unwrap_or_default(),
-        drives: descs.unwrap_or_default(),
-        excluded_dirs: excluded_dirs.unwrap_or_default(),
+        root,
+        drives,
+        excluded_dirs,
         with_snapshots: options.snapshots,
-        excluded_disks: excluded_disks.unwrap_or_default(),
-        boot_code: boot_code.unwrap_or_default(),
-        raw: raw.unwrap_or_default(),
+        excluded_disks,
+        boot_code,
+        raw,
         boot_loader: options.boot_loader.clone(),
         keep_uuids: options.keep_uuids,
     })))
