@@ -1,12 +1,20 @@
-//! Processor time of a set of processes, with what the kernel does in their name, from a control group.
+//! Processor time of a set of processes, with what the kernel does in their name: counted, or limited, by a control group.
 //!
-//! cgroup v1 `cpuacct` or v2 `cpu.stat` (`Documentation/admin-guide/cgroup-v1/cpuacct.rst`, `cgroup-v2.rst`).
+//! cgroup v1 `cpuacct` and `cpu`, or v2 (`Documentation/admin-guide/cgroup-v1/cpuacct.rst`, `cgroup-v2.rst`;
+//! `Documentation/scheduler/sched-bwc.rst`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+
+use crate::caretaker;
+
+/// Where the control groups of version 2 are, and the controllers of version 1.
+const ROOT: &str = "/sys/fs/cgroup";
+/// A group's name goes on with the id of the process that made it.
+const PREFIX: &str = "ka-";
 
 /// A control group of ours; removed on drop, when its processes are gone.
 #[derive(Debug)]
@@ -20,13 +28,54 @@ impl Cgroup {
     /// # Errors
     /// There is no cgroup file system, or not root.
     pub fn new(role: &str) -> Result<Self> {
-        let v1 = Path::new("/sys/fs/cgroup/cpuacct");
-        let base = if v1.is_dir() {
-            v1
-        } else {
-            Path::new("/sys/fs/cgroup")
-        };
-        let path = base.join(format!("ka-{}-{role}", std::process::id()));
+        Self::below(&base("cpuacct"), role)
+    }
+
+    /// Makes a group whose processes together get `quota` of processor time in each `period` (1 ms to 1 s), and then wait for
+    /// the next.
+    ///
+    /// # Errors
+    /// The machine's control groups cannot limit a processor, or not root.
+    pub fn limited(role: &str, quota: Duration, period: Duration) -> Result<Self> {
+        let base = base("cpu");
+        // Version 2 hands the controller on to new groups only when told to; refused where it is not there at all.
+        let _ = fs::write(base.join("cgroup.subtree_control"), "+cpu");
+        let group = Self::below(&base, role)?;
+        let (quota, period) = (quota.as_micros(), period.as_micros());
+        let is_limited = group.set("cpu.cfs_period_us", &period.to_string())?
+            && group.set("cpu.cfs_quota_us", &quota.to_string())?;
+        if !is_limited && !group.set("cpu.max", &format!("{quota} {period}"))? {
+            bail!(
+                "control groups here cannot limit a processor: {} has neither cpu.cfs_quota_us (v1) nor cpu.max (v2); mount the \
+                 cpu controller, with CONFIG_CFS_BANDWIDTH in the kernel",
+                group.path.display()
+            );
+        }
+        Ok(group)
+    }
+
+    /// Lets its processes have as much as there is, from now on.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn lift(&self) -> Result<()> {
+        self.set("cpu.cfs_quota_us", "-1")?;
+        self.set("cpu.max", "max").map(drop)
+    }
+
+    /// Returns true if there is such a setting, which then has this value.
+    fn set(&self, name: &str, value: &str) -> Result<bool> {
+        let file = self.path.join(name);
+        if file.exists() {
+            fs::write(&file, value).with_context(|| format!("writing {value:?} to {}", file.display()))?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    fn below(base: &Path, role: &str) -> Result<Self> {
+        caretaker::engage();
+        let path = base.join(format!("{PREFIX}{}-{role}", std::process::id()));
         fs::create_dir_all(&path).with_context(|| format!("making control group {}", path.display()))?;
         Ok(Self { path })
     }
@@ -62,8 +111,34 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.path);
+        // The last process may have been killed a moment ago.
+        for _ in 0..20 {
+            if fs::remove_dir(&self.path).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        eprintln!("lab: control group {} stays behind", self.path.display());
     }
+}
+
+/// Removes the groups of ours whose owner `is_gone` says to have ended, by what follows [`PREFIX`] in their names; their processes
+/// must have ended.
+pub(crate) fn remove_stale(is_gone: impl Fn(Option<&str>) -> bool) {
+    for base in ["cpuacct", "cpu"].map(base) {
+        for entry in fs::read_dir(&base).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if is_gone(name.to_str().and_then(|name| name.strip_prefix(PREFIX))) {
+                let _ = fs::remove_dir(entry.path());
+            }
+        }
+    }
+}
+
+/// The directory of groups of a controller: that of version 1, or the common one.
+fn base(controller: &str) -> PathBuf {
+    let v1 = Path::new(ROOT).join(controller);
+    if v1.is_dir() { v1 } else { PathBuf::from(ROOT) }
 }
 
 fn high_water(pid: &str) -> Option<u64> {

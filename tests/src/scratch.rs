@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::process::{OWNER_VARIABLE, Program};
-use crate::{caretaker, interrupt, netns};
+use crate::{caretaker, cgroup, interrupt, netns};
 
 /// Where scratch directories lie unless `KA_LAB_DIR` says otherwise: on a real disk, for disks of some GiB.
 const BASE: &str = "/var/tmp";
@@ -76,13 +76,14 @@ impl Drop for Scratch {
     }
 }
 
-/// Undoes what runs that were killed left behind: namespaces, mounts, loop devices, directories. What belongs to a
+/// Undoes what runs that were killed left behind: namespaces, control groups, mounts, loop devices, directories. What belongs to a
 /// process that still lives is left alone.
 pub fn sweep() {
     for name in stale_namespaces() {
         eprintln!("lab: removing namespace {name} of a run that was killed");
         netns::remove_stale(&name);
     }
+    cgroup::remove_stale(is_stale);
     for base in [base(), PathBuf::from("/dev/shm")] {
         for dir in stale_dirs(&base) {
             eprintln!("lab: removing {} of a run that was killed", dir.display());
@@ -93,8 +94,8 @@ pub fn sweep() {
     }
 }
 
-/// Undoes what one process, which has ended, left behind: the processes that it had started, namespaces, mounts, loop
-/// devices, directories.
+/// Undoes what one process, which has ended, left behind: the processes that it had started, namespaces, control
+/// groups, mounts, loop devices, directories.
 pub fn sweep_after(pid: u32) {
     let owned = |rest: Option<&str>| owner(rest) == Some(pid);
     kill_programs_of(pid);
@@ -103,6 +104,7 @@ pub fn sweep_after(pid: u32) {
             netns::remove_stale(&name);
         }
     }
+    cgroup::remove_stale(owned);
     for base in [base(), PathBuf::from("/dev/shm")] {
         for name in names_in(&base) {
             if owned(name.strip_prefix(PREFIX)) {

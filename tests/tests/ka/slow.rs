@@ -2,16 +2,20 @@
 //! have the matrix of causes, places and numbers; here is what the kernel really tells of lines, pipes and queues.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use ka_tests::cgroup::Cgroup;
 use ka_tests::lab::{Lab, Server};
 use ka_tests::process::Running;
 
 use crate::kit::{expect_same_file, payload};
 
-/// Bits a second.
+/// Lines, in bits a second.
 const FAST: u64 = 100_000_000;
 const SLOW: u64 = 10_000_000;
+/// So much that a node with a tenth of a processor is slow.
+const QUICK: u64 = 400_000_000;
 
 struct Slow {
     lab: Lab,
@@ -63,6 +67,17 @@ impl Slow {
         Ok(())
     }
 
+    /// A node in a control group, with a command that writes to a file, or without.
+    fn start_limited(&mut self, number: usize, group: &Cgroup, has_command: bool) -> Result<()> {
+        let sink = self.sink(number).display().to_string();
+        let (command, itself) = (format!("cat > {sink}"), ["--output", &sink]);
+        let args = if has_command { ["-e", &command] } else { itself };
+        let node = self.lab.client_program(number, &self.server)?;
+        let node = node.args(["--buffer", "16M"]).args(args);
+        self.nodes.push(node.cgroup(group.path()).spawn()?);
+        Ok(())
+    }
+
     /// Every node has every byte; gives what the server said.
     fn finish(self) -> Result<String> {
         let sinks: Vec<PathBuf> = (1..=self.nodes.len()).map(|number| self.sink(number)).collect();
@@ -76,6 +91,17 @@ impl Slow {
             .try_for_each(|sink| expect_same_file(&self.source, sink))?;
         Ok(ended.all())
     }
+
+    /// The same, and in each line in which somebody is said to be slow it is this one, for this reason.
+    fn finish_accusing(self, who: &str) -> Result<()> {
+        let said = self.finish()?;
+        let accused = accusations(&said);
+        ensure!(
+            !accused.is_empty() && accused.iter().all(|line| line.contains(who)),
+            "{said}"
+        );
+        Ok(())
+    }
 }
 
 /// The lines in which somebody is said to be slow.
@@ -86,10 +112,11 @@ fn accusations(said: &str) -> Vec<&str> {
 /// Whether a node is said to be slow for its line, compared with those, at what a port of 10 Mbit/s carries. That is 1.18 MB/s
 /// of payload less the acknowledgements that go the same way: in tenths it is the one or the other.
 fn names_a_slow_port(said: &str, node: &str, others: &str) -> Result<bool> {
-    let (all, begin) = (accusations(said), format!("{node} is slow: "));
+    let begin = format!("{node} is slow: ");
     // A line that is only half there is looked at again.
-    let whole = |line: &&&str| line.contains(&begin) && line.contains(" for it");
-    let Some(first) = all.iter().find(whole) else {
+    let whole = said.rfind('\n').map_or("", |end| &said[..end]);
+    let all = accusations(whole);
+    let Some(first) = all.iter().find(|line| line.contains(&begin)) else {
         return Ok(false);
     };
     let is_so = ["1.1", "1.2"].iter().any(|rate| {
@@ -111,13 +138,7 @@ fn a_node_on_a_slow_port_is_named_and_set_aside_and_nobody_else() -> Result<()> 
     chain.server.run.wait_for("it is set aside")?;
     // For the next round somebody has put in another cable.
     chain.lab.network().reshape(3, FAST, None)?;
-    let said = chain.finish()?;
-    let accused = accusations(&said);
-    ensure!(
-        accused.iter().all(|line| line.contains("n3 is slow: its line")),
-        "{accused:#?}"
-    );
-    Ok(())
+    chain.finish_accusing("n3 is slow: its line carries ")
 }
 
 #[test]
@@ -129,13 +150,7 @@ fn the_first_node_on_a_slow_port_is_named_although_nobody_was_ever_faster() -> R
         names_a_slow_port(&run.said(), "n1", "the other lines")
     })?;
     chain.lab.network().reshape(1, FAST, None)?;
-    let said = chain.finish()?;
-    let accused = accusations(&said);
-    ensure!(
-        accused.iter().all(|line| line.contains("n1 is slow: its line")),
-        "{accused:#?}"
-    );
-    Ok(())
+    chain.finish_accusing("n1 is slow: its line carries ")
 }
 
 #[test]
@@ -188,4 +203,73 @@ fn a_node_that_has_everything_and_writes_slowly_is_waited_for() -> Result<()> {
     let said = chain.finish()?;
     ensure!(!said.contains("set aside") && !said.contains("round 2"), "{said}");
     Ok(())
+}
+
+/// A node that writes the stream itself, or has a command for it, gets 1 ms in 125 ms until it is named. The kernel's clock lets it
+/// have some times that, and then nothing for a second: that is not to be its silence.
+fn expect_slow_processor_named(label: &str, slow: usize, has_command: bool) -> Result<()> {
+    const NODES: usize = 5;
+    let group = Cgroup::limited(label, Duration::from_millis(1), Duration::from_millis(125))?;
+    let mut chain = Slow::prepared(label, NODES, 140_000_000, &["--silence", "8"], |lab| {
+        lab.network().reshape_golden(QUICK, None)?;
+        (1..=NODES).try_for_each(|number| lab.network().reshape(number, QUICK, None))
+    })?;
+    for number in 1..=NODES {
+        if number == slow {
+            chain.start_limited(number, &group, has_command)?;
+        } else {
+            chain.start(number, None)?;
+        }
+    }
+    chain.server.run.wait_for(" is slow: ")?;
+    group.lift()?;
+    chain.finish_accusing(&format!("n{slow} is slow: its processor handles "))
+}
+
+#[test]
+fn a_node_with_a_slow_processor_is_named_for_it_and_nobody_else() -> Result<()> {
+    expect_slow_processor_named("slowcpumid", 3, false)
+}
+
+#[test]
+fn the_last_node_with_a_slow_processor_is_named_for_it_and_nobody_else() -> Result<()> {
+    expect_slow_processor_named("slowcpulast", 5, true)
+}
+
+/// A node whose command takes 2 MB/s of more than all buffers hold, until it is named is named for that, and nobody else is.
+fn expect_slow_command_named(label: &str, nodes: usize, slow: usize) -> Result<()> {
+    let mut chain = Slow::new(label, nodes, 110_000_000, &[])?;
+    let (sink, flag) = (chain.sink(slow), chain.lab.scratch().path().join("slow"));
+    std::fs::write(&flag, "")?;
+    let takes = format!(
+        "while [ -e {flag} ]; do dd bs=100000 count=1 iflag=fullblock 2>/dev/null; sleep 0.05; done > {sink}; cat >> {sink}",
+        flag = flag.display(),
+        sink = sink.display()
+    );
+    (1..=nodes).try_for_each(|number| chain.start(number, (number == slow).then_some(takes.as_str())))?;
+    chain.server.run.wait_for(" is slow: ")?;
+    std::fs::remove_file(flag)?;
+    chain.finish_accusing(&format!("n{slow} is slow: its command takes "))
+}
+
+#[test]
+fn a_slow_command_in_the_middle_is_named_and_nobody_else() -> Result<()> {
+    expect_slow_command_named("slowcmdmid", 5, 3)
+}
+
+#[test]
+fn a_slow_command_at_the_last_place_is_named_and_nobody_else() -> Result<()> {
+    expect_slow_command_named("slowcmdlast", 5, 5)
+}
+
+#[test]
+fn the_last_of_eight_on_a_slow_port_is_named_and_nobody_else() -> Result<()> {
+    let slow_port = |lab: &Lab| lab.network().reshape(8, SLOW, None);
+    let mut chain = Slow::prepared("slowlast", 8, 60_000_000, &[], slow_port)?;
+    (1..=8).try_for_each(|number| chain.start(number, None))?;
+    chain.server.run.wait_until("n8 was named", |run| {
+        names_a_slow_port(&run.said(), "n8", "the lines before it")
+    })?;
+    chain.lab.network().reshape(8, FAST, None)?;
+    chain.finish_accusing("n8 is slow: its line carries ")
 }

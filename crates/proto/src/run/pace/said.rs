@@ -4,8 +4,10 @@ use crate::pace::Bottleneck;
 
 /// Payload of Ethernet as a share of its bits, in bytes a second for each 10 Mbit/s: 1460 of 1538 bytes at most.
 const PORT_BYTES: u64 = 1_187_000;
-/// A line that carries at least this share of that, in percent, is as fast as such a port.
-const PORT_PERCENT: u64 = 85;
+/// A line that carries between these shares of that, in percent, is as fast as such a port: what a queue had saved up is measured
+/// too.
+const LEAST_OF_PORT: u64 = 85;
+const MOST_OF_PORT: u64 = 105;
 
 /// Those that the slow one is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +72,7 @@ impl std::fmt::Display for Slow {
 fn port(rate: u64) -> Option<u64> {
     let carries = |speed: &u64| {
         let full = PORT_BYTES * speed / 10;
-        (full * PORT_PERCENT / 100..=full * 102 / 100).contains(&rate)
+        (full * LEAST_OF_PORT / 100..=full * MOST_OF_PORT / 100).contains(&rate)
     };
     [10, 100, 1000].into_iter().find(carries)
 }
@@ -122,5 +124,22 @@ mod tests {
             ..slow
         };
         assert_eq!(slow.to_string(), "it reads 1.5 MB/s; its node waits for it");
+    }
+
+    #[test]
+    fn a_port_is_known_by_what_it_carries_and_by_what_its_queue_had_saved_up() {
+        for (rate, is_port) in [
+            (900_000, None),
+            (1_030_000, Some(10)),
+            (1_187_000, Some(10)),
+            // Measured at the end of eight nodes: 128 KiB were saved up.
+            (1_220_000, Some(10)),
+            (1_300_000, None),
+            (11_800_000, Some(100)),
+            (117_000_000, Some(1000)),
+            (60_000_000, None),
+        ] {
+            assert_eq!(port(rate), is_port, "{rate}");
+        }
     }
 }
