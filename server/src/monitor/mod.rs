@@ -371,6 +371,7 @@ impl State {
                 self.node_failed(node.id.0, &failure.stage, &failure.reason);
             }
             ServerEvent::NodeEvent { node, payload } => self.step(node.0, &payload),
+            ServerEvent::NodeEventsLeftOut { node, so_far } => self.left_out(node.0, so_far),
             ServerEvent::Progress {
                 node,
                 received,
@@ -487,6 +488,13 @@ impl State {
             let text = format!(
                 "more than {MAX_REFUSALS_SHOWN} connections were refused; the next ones are not shown"
             );
+            self.show(&RunEvent::Warning { text });
+        }
+    }
+
+    fn left_out(&mut self, id: u32, so_far: u64) {
+        if let Some(node) = self.roster.find(id) {
+            let text = format!("{node} says more of its steps than is shown; left out so far: {so_far}");
             self.show(&RunEvent::Warning { text });
         }
     }

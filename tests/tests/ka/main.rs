@@ -19,6 +19,7 @@ mod generic;
 mod golden_boot;
 mod healing;
 mod hostile;
+mod insiders;
 mod interrupted;
 mod keys;
 mod kills;

@@ -236,7 +236,7 @@ fn the_last_node_with_a_slow_processor_is_named_for_it_and_nobody_else() -> Resu
     expect_slow_processor_named("slowcpulast", 5, true)
 }
 
-/// A node whose command takes 2 MB/s of more than all buffers hold, until it is named is named for that, and nobody else is.
+/// A node whose command takes 2 MB/s of more than all buffers hold, until it is named: that is said of it, and nothing of anybody else.
 fn expect_slow_command_named(label: &str, nodes: usize, slow: usize) -> Result<()> {
     let mut chain = Slow::new(label, nodes, 110_000_000, &[])?;
     let (sink, flag) = (chain.sink(slow), chain.lab.scratch().path().join("slow"));

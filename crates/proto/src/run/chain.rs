@@ -137,18 +137,20 @@ impl Run {
     /// cost a successor already, so that one bad node costs one good one at most.
     fn part(&mut self, now: Duration, before: NodeId, node: NodeId, reason: &Reason) {
         let heal = self.config.heal;
-        self.accuse_those_above(node);
         let Phase::Streaming(run) = &mut self.phase else {
             return;
         };
         let strikes = run.strikes.entry(before).or_insert(0);
         *strikes += 1;
         if heal && *strikes > 1 && before != NodeId::SERVER {
+            // And not those that went at its first strike.
+            self.accuse(before);
             let reason = format!("its successors cannot get data from it: {reason}");
             self.lose_for_next_round(now, before, &Reason::new(reason));
             return;
         }
         let orphan_of = run.orphans.get(&node).cloned();
+        self.accuse_those_above(node);
         let name = orphan_of.unwrap_or_else(|| self.name_of(before));
         self.lose_for_next_round(
             now,

@@ -1,6 +1,7 @@
 //! Gathering: who is let in, who replaces whom, and when it is enough.
 
 use super::member::MemberState;
+use super::talk::Talk;
 use super::{
     ChainPosition, ConnId, Duration, IpAddr, Join, Member, NodeId, NodeInfo, Phase, Reason, Run, RunEvent,
     RunOutput, SocketAddr, ToNode, limits,
@@ -81,6 +82,7 @@ impl Run {
                 Place::InRound => MemberState::Waiting,
                 Place::NextRound(_) => MemberState::Queued,
             },
+            talk: Talk::new(now),
         };
         self.connections.insert(conn, id);
         if let Place::NextRound(why) = place {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::talk::Talk;
 use super::{ConnId, Failure, NodeInfo};
 use crate::wire::Payload;
 
@@ -18,6 +19,7 @@ pub(super) struct Member {
     pub(super) holds_clone: bool,
     pub(super) heard: Duration,
     pub(super) state: MemberState,
+    pub(super) talk: Talk,
 }
 
 #[derive(Debug)]

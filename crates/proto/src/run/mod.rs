@@ -24,6 +24,7 @@ mod stall;
 mod still;
 mod stream;
 mod suspects;
+mod talk;
 mod timing;
 mod types;
 
@@ -164,7 +165,7 @@ impl Run {
             }
             // What tunnels carry is no business of the run; the driver keeps it.
             ToServer::Tunnel(_) => {}
-            ToServer::Event(payload) => self.event(RunEvent::NodeEvent { node, payload }),
+            ToServer::Event(payload) => self.handle_event(now, node, payload),
             ToServer::Leaving { reason } => {
                 self.lose(now, node, &Reason::new(format!("the node left: {reason}")));
             }

@@ -297,6 +297,13 @@ pub enum RunEvent {
         /// What, for the status layer.
         payload: Payload,
     },
+    /// A node said more than is passed on; told at one, ten, a hundred and so on.
+    NodeEventsLeftOut {
+        /// Who.
+        node: NodeId,
+        /// Its events that were left out so far.
+        so_far: u64,
+    },
     /// Where a node is with a stream.
     Progress {
         /// Who.

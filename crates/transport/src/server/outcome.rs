@@ -186,6 +186,9 @@ impl Core {
             }
             RunEvent::NodeGone { node } => self.event(ServerEvent::NodeGone { node }),
             RunEvent::NodeEvent { node, payload } => self.show_node_event(node, payload),
+            RunEvent::NodeEventsLeftOut { node, so_far } => {
+                self.event(ServerEvent::NodeEventsLeftOut { node, so_far });
+            }
             RunEvent::Progress { node, progress } => self.event(ServerEvent::Progress {
                 node,
                 stream: progress.stream,

@@ -308,6 +308,13 @@ pub enum ServerEvent {
         /// As given to `Node::event`.
         payload: Vec<u8>,
     },
+    /// A node's program sends more events than are passed on; told at one, ten, a hundred and so on.
+    NodeEventsLeftOut {
+        /// Who.
+        node: NodeId,
+        /// Those that were left out so far.
+        so_far: u64,
+    },
     /// How far a node is in a stream, about once a second.
     Progress {
         /// Who; the server itself is no node and has no such event.

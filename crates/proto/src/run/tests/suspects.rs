@@ -134,3 +134,28 @@ fn a_node_that_hangs_while_nobody_waits_for_its_data_has_two_minutes() {
     driver.pass(limits::CONTROL_SILENCE + SECOND, &[1]);
     assert_eq!(driver.failures().len(), 1);
 }
+
+/// A member says of each of its successors that it is dead: it costs one of them its place, once, and comes last in the next
+/// round; that one does not.
+#[test]
+fn who_cannot_serve_two_is_accused_and_the_first_of_them_is_not() {
+    let (mut driver, stream) = healing(3);
+    for _ in 0..40 {
+        let reason = Reason::new("it is dead");
+        driver.says(
+            1,
+            ToServer::LinkLost {
+                stream,
+                side: Side::Downstream,
+                offset: StreamOffset(0),
+                reason,
+            },
+        );
+        driver.says(2, ToServer::Pong(0));
+        driver.says(3, ToServer::Pong(0));
+    }
+    let failed: Vec<u32> = driver.failures().iter().map(|(node, _)| *node).collect();
+    assert_eq!(failed, [1, 2]);
+    let accused = [1, 2, 3].map(|last| driver.run.is_accused([10, 0, 0, last].into()));
+    assert_eq!(accused, [true, false, false]);
+}
