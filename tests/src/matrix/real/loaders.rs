@@ -222,6 +222,11 @@ fn add_kernel(room: &Room, layout: &str) -> Result<()> {
         "etc/kernel/cmdline",
         &format!("{}\n", command_line(room, "")?),
     )?;
+    if layout == "bls" {
+        // Systemd 247 writes entries only below a directory of this name that is there already.
+        let machine_id = fs::read_to_string(root.join("etc/machine-id")).context("reading the machine-id")?;
+        fs::create_dir_all(root.join("boot/efi").join(machine_id.trim()))?;
+    }
     within(root, |run| {
         run(&["bootctl", "--esp-path=/boot/efi", "--no-variables", "install"])?;
         let (kernel, image) = (
