@@ -4,7 +4,7 @@
 //! Not here: the datagram and how often it is sent (`ka_transport::beacon`).
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -74,14 +74,14 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
     let removed = facts.clean_up(path);
     let addrs: Vec<_> = facts.addrs.iter().map(ToString::to_string).collect();
     let addrs = addrs.join(", ");
-    if told.context("telling the server that this clone has booted")? {
-        println!("the server ({addrs}) knows that this clone has booted");
-    } else {
-        println!(
+    let line = match told.context("telling the server that this clone has booted")? {
+        true => format!("the server ({addrs}) knows that this clone has booted"),
+        false => format!(
             "the server ({addrs}) gave no answer for {} s; it is not told any more that this clone has booted",
             BEACON_LIMIT.as_secs()
-        );
-    }
+        ),
+    };
+    writeln!(io::stdout(), "{line}").ok();
     removed
 }
 

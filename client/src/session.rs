@@ -1,16 +1,17 @@
 //! One run of `ka-client`: find the server, do what the mode asks for, end with one clear line.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::Context;
+use ka_host::run;
 use ka_status::event::Step;
 use ka_status::report::NodeReport;
 use ka_transport::{JoinEvent, Joined, Node, NodeConfig, OperatorDoor, Order, TransportError};
 
 use crate::cli::Options;
-use crate::clone::{Ending, Me};
+use crate::clone::{Complete, Ending, Me};
 use crate::failure::Failure;
 use crate::journal::{Format, Journal};
 use crate::log_ring::LogRing;
@@ -73,7 +74,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         log: Arc::default(),
         system: System::Full,
     };
-    run_with(options, setup)
+    let ended = run_with(options, setup);
+    // An operator's command, say, that still runs.
+    run::end_all("the node has ended");
+    ended
 }
 
 /// Runs the whole node.
@@ -137,7 +141,10 @@ fn until_it_ends(shared: &Shared<'_>, config: &NodeConfig, mode: &Mode) -> Resul
         let began = before.as_ref().is_some_and(Failure::has_begun);
         let mut config = config.clone();
         config.holds_clone = kept.is_some();
-        let node = match find_server(config, shared, began) {
+        let waiting = Arc::new(Mutex::new(kept.take()));
+        let found = find_server(config, shared, began, &waiting);
+        kept = taken(&waiting);
+        let node = match found {
             Ok(Some(node)) => node,
             Ok(None) => return Ok(Ending::Stay),
             Err(error) => {
@@ -193,14 +200,28 @@ fn answer_operators(options: &Options, config: &NodeConfig, journal: &Arc<Journa
         .ok()
 }
 
+/// A clone that waits for its server to be found.
+type Waiting = Arc<Mutex<Option<Box<Complete>>>>;
+
+fn taken(waiting: &Waiting) -> Option<Box<Complete>> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
 /// Joins; `None` when the server says that this node is done. `has_begun`: a disk was touched by an earlier try.
-fn find_server(config: NodeConfig, shared: &Shared<'_>, has_begun: bool) -> anyhow::Result<Option<Node>> {
+fn find_server(
+    config: NodeConfig,
+    shared: &Shared<'_>,
+    has_begun: bool,
+    waiting: &Waiting,
+) -> anyhow::Result<Option<Node>> {
     let (journal, stop, tries) = (shared.journal, shared.stop, shared.options.retries);
     let began = Instant::now();
     journal.started(Step::FindServer);
-    // Nothing has been done that would need cleaning up, and no connection could carry a farewell.
+    // No connection could carry a farewell; what there is to undo is a clone that waits for its verdict.
+    let kept = Arc::clone(waiting);
     stop.when_requested(move |cause| {
         say(&format!("error: stopped by {cause}"));
+        drop(taken(&kept));
         std::process::exit(if has_begun { 3 } else { 1 });
     });
     let session = config.session.clone();
@@ -218,6 +239,8 @@ fn find_server(config: NodeConfig, shared: &Shared<'_>, has_begun: bool) -> anyh
             return Err(error.into());
         }
     };
+    // A tool or an operator's command may run for half an hour before the next order is asked for.
+    node.when_aborted(|reason| run::end_work(&format!("the server ended the run: {reason}")));
     let events = node.event_sender();
     stop.when_requested({
         let sender = node.event_sender();
@@ -328,6 +351,11 @@ impl Session<'_> {
         } = &self.returns;
         let stays = self.options.dry_run || self.stop.is_requested();
         is_wanted.load(Ordering::Relaxed) && !own_fault.load(Ordering::Relaxed) && !stays
+    }
+
+    /// From now on the end of the run ends no program: a clone that was judged good is made bootable.
+    pub(crate) fn goes_on_without_server(&self) {
+        self.node.when_aborted(|_| ());
     }
 
     /// Answers with the plan.

@@ -1,11 +1,13 @@
 //! Stop requests: Ctrl-C, `kill`, a closed terminal.
 //!
-//! The first request ends the run in order: the step that is running comes to its end (or fails, when the signal
-//! reached its program too), everything is unmounted and reported. A second one ends the process at once.
+//! The first request ends the run in order: programs that run are ended with their children (one may take half an hour),
+//! the step that they belong to fails, everything is unmounted and reported. A second one ends the process at once; its
+//! mounts end with it, for nothing else is left in its mount namespace.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail};
+use ka_host::run;
 use ka_host::signals::Termination;
 
 /// Exit code of a second, impatient signal: the disk may be half written, and the server only sees the
@@ -38,10 +40,12 @@ impl Stop {
         let shared = stop.clone();
         let listen = move || {
             while let Ok(signal) = termination.wait() {
-                if shared.is_requested() {
+                let is_second = shared.is_requested();
+                shared.request(signal);
+                run::end_all(&format!("stopped by {signal}"));
+                if is_second {
                     std::process::exit(IMPATIENT_EXIT_CODE);
                 }
-                shared.request(signal);
             }
         };
         std::thread::Builder::new()

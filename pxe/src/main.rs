@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         cli::Parsed::Options(options) => options,
         cli::Parsed::Text(text) => return print(text.as_bytes()),
         cli::Parsed::Wrong(text) => {
-            eprintln!("error: {text}");
+            writeln!(io::stderr(), "error: {text}").ok();
             return ExitCode::from(2);
         }
     };
@@ -25,12 +25,14 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("KA_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // It would say so on the very terminal that takes nothing, and panic.
+        .log_internal_errors(false)
         .with_writer(io::stderr)
         .init();
     match commands::run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
-            eprintln!("error: {err:#}");
+            writeln!(io::stderr(), "error: {err:#}").ok();
             ExitCode::FAILURE
         }
     }

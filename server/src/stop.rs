@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use anyhow::{Context, Result, bail};
+use ka_host::run;
 use ka_host::signals::Termination;
 use ka_transport::Server;
 
@@ -46,8 +47,10 @@ impl Stop {
         let watched = stop.clone();
         let watch = move || {
             while let Ok(signal) = termination.wait() {
-                if !watched.stop(signal) {
-                    // Children of ours die with us (PR_SET_PDEATHSIG), nodes notice the closed connection.
+                let is_first = watched.stop(signal);
+                run::end_all(&format!("stopped by {signal}"));
+                if !is_first {
+                    // Nodes notice the closed connection.
                     let writes = watched.shared.writes.load(Ordering::Relaxed);
                     std::process::exit(IMPATIENT_EXIT[usize::from(writes)]);
                 }

@@ -315,6 +315,32 @@ fn format(device: &Path, volume: &Volume) -> Result<()> {
     make.arg(device).run().map(drop)
 }
 
+/// Puts a shell that runs into a tree: busybox with its libraries and the names that scripts and KA call it by.
+///
+/// # Errors
+/// There is no busybox on this machine, or the tree cannot be written.
+pub fn install_shell(root: &Path) -> Result<()> {
+    const BUSYBOX: &str = "/usr/bin/busybox";
+    let listed = Program::new("ldd").arg(BUSYBOX).run()?;
+    let libraries = listed.split_whitespace().filter(|word| word.starts_with('/'));
+    for library in libraries {
+        copy(library, &root.join(library.trim_start_matches('/')))?;
+    }
+    copy(BUSYBOX, &root.join("usr/bin/busybox"))?;
+    for name in [
+        "awk", "cat", "cp", "dd", "grep", "mkdir", "readlink", "sed", "sh", "tail", "tr",
+    ] {
+        std::os::unix::fs::symlink("busybox", root.join("usr/bin").join(name))?;
+    }
+    Ok(())
+}
+
+fn copy(from: &str, to: &Path) -> Result<()> {
+    fs::create_dir_all(to.parent().context("a file is in a directory")?)?;
+    fs::copy(from, to).with_context(|| format!("copying {from}"))?;
+    Ok(())
+}
+
 /// Writes the golden `fstab` and the small tree.
 ///
 /// # Errors

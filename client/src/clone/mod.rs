@@ -136,6 +136,7 @@ pub(crate) fn run(session: &Session<'_>, kept: &mut Option<Box<Complete>>) -> Re
             // It crossed with the report of a clone that this node has joined with.
             (Order::Finish, stage @ Stage::Complete(_)) => stage,
             (Order::Commit, Stage::Complete(complete)) => {
+                session.goes_on_without_server();
                 let mut work = commit(session, *complete).map_err(Failure::Began)?;
                 let told = session.bootable();
                 enter_in_firmware(session, &mut work);

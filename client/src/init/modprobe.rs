@@ -8,13 +8,16 @@ use std::process::ExitCode;
 use ka_kmod::ModuleName;
 
 use super::drivers::Drivers;
+use crate::say::say;
 
 /// Loads what the arguments name. Exit code 1 when there is no such module, or it cannot be loaded.
 pub(super) fn run(args: impl Iterator<Item = String>) -> ExitCode {
     let request = match Request::parse(args) {
         Ok(request) => request,
         Err(option) => {
-            eprintln!("error: modprobe: {option} is not known to this small modprobe of the KA boot image");
+            say(&format!(
+                "error: modprobe: {option} is not known to this small modprobe of the KA boot image"
+            ));
             return ExitCode::from(1);
         }
     };
@@ -22,7 +25,7 @@ pub(super) fn run(args: impl Iterator<Item = String>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !request.quiet {
-                eprintln!("error: modprobe: {error:#}");
+                say(&format!("error: modprobe: {error:#}"));
             }
             ExitCode::from(1)
         }

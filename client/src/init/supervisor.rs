@@ -10,6 +10,7 @@ use ka_host::process_one::{self, End, Machine};
 
 use super::cmdline::CommandLine;
 use super::{NODE_NAME, consoles, mounts};
+use crate::say::say;
 
 /// After an end that the node itself could not tell of.
 const PAUSE_AFTER_CRASH: Duration = Duration::from_secs(60);
@@ -24,7 +25,7 @@ const MODPROBE: &str = "/sbin/modprobe";
 /// Runs the machine to its restart.
 pub(super) fn run() -> ExitCode {
     if !process_one::is_first() {
-        eprintln!("error: init: is started by the kernel of a boot image, as the first process");
+        say("error: init: is started by the kernel of a boot image, as the first process");
         return ExitCode::from(2);
     }
     // Whatever happens in there, this process goes on to the restart below.

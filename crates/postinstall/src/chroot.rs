@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use ka_disk::fstab::{Tag, TaggedName};
 use ka_host::mount::{self, MountGuard};
-use ka_host::run::Tool;
+use ka_host::run::{self, Tool};
 use rustix::fs::{CWD, FileType, Mode, major, makedev, minor, mknodat};
 
 use crate::bootloader::pe;
@@ -82,11 +82,17 @@ impl Chroot {
         Tool::new(program).chroot(&self.path)
     }
 
-    /// Unmounts and says whether that worked: a program left behind by a hook may be in the way.
+    /// Ends what the clone's programs have left running, also in sessions of their own. Gives the names.
+    pub fn end_programs(&self) -> Vec<String> {
+        run::end_programs_in(&self.path)
+    }
+
+    /// Ends what still runs there, unmounts, and says whether that worked.
     ///
     /// # Errors
     /// The first mount that stayed; the others are tried all the same.
     pub fn leave(mut self) -> Result<(), PostError> {
+        self.end_programs();
         let mut first_error = None;
         while let Some(guard) = self.guards.pop() {
             if let Err(error) = guard.unmount() {
@@ -155,6 +161,9 @@ impl Chroot {
 
 impl Drop for Chroot {
     fn drop(&mut self) {
+        if !self.guards.is_empty() {
+            self.end_programs();
+        }
         // A vector drops from its beginning; what was mounted last must go first.
         while let Some(guard) = self.guards.pop() {
             drop(guard);

@@ -183,11 +183,26 @@ impl Plan {
         }
     }
 
-    /// Carries it out. `told` hears of each action before it is done.
+    /// Carries it out. `told` hears of each action before it is done. What its programs leave running in the clone ends with
+    /// it: it would go on writing there, and keep the disk busy.
     ///
     /// # Errors
     /// The first that fails; those before it stay done.
     pub fn apply(&self, clone: &Clone<'_>, told: &mut dyn FnMut(&str)) -> Result<(), PostError> {
+        let applied = self.apply_actions(clone, told);
+        if let Some(chroot) = clone.chroot.filter(|_| self.runs_programs()) {
+            let left = chroot.end_programs();
+            if !left.is_empty() {
+                told(&format!(
+                    "left running by a program of the clone, and ended: {}",
+                    left.join(", ")
+                ));
+            }
+        }
+        applied
+    }
+
+    fn apply_actions(&self, clone: &Clone<'_>, told: &mut dyn FnMut(&str)) -> Result<(), PostError> {
         let mut replaced = Vec::new();
         for action in &self.actions {
             for line in action.lines() {

@@ -167,6 +167,25 @@ fn libraries_never_print() -> Result<()> {
     Ok(())
 }
 
+/// These macros panic where standard output or error takes nothing: a closed terminal, `| head -1`.
+#[test]
+fn no_program_prints_by_a_macro_that_panics() -> Result<()> {
+    let mut files = product_sources()?;
+    for dir in ["pxe/src", "initrd/src"] {
+        files.extend(rust_files(&workspace().join(dir))?);
+    }
+    let mut wrong = Vec::new();
+    for file in files {
+        for (number, line) in numbered_code(&file)? {
+            if ["println!(", "print!("].iter().any(|word| line.contains(word)) {
+                wrong.push(format!("{}:{number}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "use writeln! and let its error go: {wrong:?}");
+    Ok(())
+}
+
 #[test]
 fn no_file_outgrows_a_reader() -> Result<()> {
     let mut wrong = Vec::new();

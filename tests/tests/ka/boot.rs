@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use ka_tests::binaries;
 use ka_tests::disk::Disk;
-use ka_tests::lab::Server;
+use ka_tests::lab::{Lab, Server};
 use ka_tests::netns::GOLDEN_ADDRESS;
 use ka_tests::process::{Ended, Program, Running};
 use nix::sys::signal::Signal;
@@ -25,12 +25,12 @@ const ABSENT: &str = "02:00:00:00:00:42";
 const LIMIT: Duration = Duration::from_secs(180);
 
 /// A golden system with a kernel, boot programs, tools to send, and a room of nodes.
-struct Room {
+pub(crate) struct Room {
     kit: Kit,
 }
 
 impl Room {
-    fn new(label: &str, nodes: usize) -> Result<Self> {
+    pub(crate) fn new(label: &str, nodes: usize) -> Result<Self> {
         let kit = Kit::small(label, nodes)?;
         let root = kit.golden.root();
         // A kernel that nobody boots here: it is complete as far as files go.
@@ -54,7 +54,22 @@ impl Room {
         Ok(room)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// Where its golden system is.
+    pub(crate) fn root(&self) -> &Path {
+        self.kit.golden.root()
+    }
+
+    /// Its network and directory.
+    pub(crate) fn lab(&self) -> &Lab {
+        &self.kit.lab
+    }
+
+    /// A disk for a node.
+    pub(crate) fn disk(&self, name: &str) -> Result<Disk> {
+        self.kit.same_disk(name)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.kit.lab.scratch().path().join(name)
     }
 
@@ -63,19 +78,19 @@ impl Room {
     }
 
     /// The hardware address of a node (from 1).
-    fn mac(&self, number: usize) -> Result<String> {
+    pub(crate) fn mac(&self, number: usize) -> Result<String> {
         let link = self.kit.lab.network().node(number).ip("-o link show eth0")?;
         let mut words = link.split_whitespace().skip_while(|word| *word != "link/ether");
         words.nth(1).map(str::to_owned).context("a card has an address")
     }
 
-    fn list(&self, lines: &[String]) -> Result<String> {
+    pub(crate) fn list(&self, lines: &[String]) -> Result<String> {
         fs::write(self.path("nodes"), lines.join("\n"))?;
         Ok(self.text("nodes"))
     }
 
     /// What every server here is given.
-    fn args(&self, more: &[&str]) -> Result<Vec<String>> {
+    pub(crate) fn args(&self, more: &[&str]) -> Result<Vec<String>> {
         let client = binaries::static_client()?.display().to_string();
         let boot = self.text("boot-files");
         let stage2 = self.text("stage2");
@@ -110,7 +125,7 @@ impl Room {
     }
 
     /// A program on a node.
-    fn on_node(&self, number: usize, program: &str) -> Program {
+    pub(crate) fn on_node(&self, number: usize, program: &str) -> Program {
         Program::new(program)
             .inside(self.kit.lab.network().node(number))
             .limit(LIMIT)
@@ -136,6 +151,11 @@ impl Room {
             "not {entry}:\n{menu}"
         );
         Ok(())
+    }
+
+    /// A node on an installed system.
+    pub(crate) fn full_node(&self, number: usize, server: &Server, disk: &Disk) -> Result<Running> {
+        self.kit.node(number, server, disk, &[])
     }
 
     /// The static client as a node boots it, but with the disk chosen.

@@ -6,6 +6,7 @@
 //! group of its own and ask the kernel to kill it when we die (`PR_SET_PDEATHSIG`, prctl(2)).
 
 mod child;
+mod ending;
 mod path;
 mod running;
 mod shell;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+pub use ending::{end_all, end_programs_in, end_work};
 pub use path::find;
 pub(crate) use path::search_path;
 pub use shell::{Shell, ShellChild};
@@ -78,6 +80,16 @@ pub enum RunError {
         limit: Duration,
         /// The end of its standard error.
         stderr_tail: String,
+    },
+    /// It was ended, or not started ([`end_all`], [`end_work`]).
+    #[error("{description}: {program} was ended: {reason}")]
+    Ended {
+        /// What the program was to do.
+        description: String,
+        /// Its name.
+        program: String,
+        /// Why.
+        reason: String,
     },
     /// It wrote more than we are prepared to hold.
     #[error("{description}: {program} wrote more than {limit_bytes} bytes to its standard output")]

@@ -8,7 +8,8 @@ use std::time::Instant;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::child;
+use super::ending::Purpose;
+use super::{child, ending};
 
 /// lsblk --json of a machine with a thousand disks is under one MiB; more than this is a program gone wild.
 pub(super) const MAX_STDOUT_BYTES: usize = 16 << 20;
@@ -35,6 +36,7 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) fn new(child: Child) -> Self {
+        ending::begun(&child, Purpose::Work);
         Self {
             child,
             reaped: false,
@@ -56,7 +58,7 @@ impl Running {
         loop {
             wait_readable([out.as_ref().map(AsFd::as_fd), err.as_ref().map(AsFd::as_fd)])?;
             // Looked at before reading: what the child wrote before it ended is then read below.
-            let ended = self.child.try_wait()?;
+            let ended = ending::try_wait(&mut self.child)?;
             self.reaped = ended.is_some();
             drain(&mut out, &mut self.stdout)?;
             drain(&mut err, &mut self.stderr)?;
@@ -86,8 +88,7 @@ impl Drop for Running {
             return;
         }
         child::kill_group(self.child.id());
-        // SIGKILL has been sent: this returns as soon as the kernel has taken the child down.
-        if let Err(error) = self.child.wait() {
+        if let Err(error) = ending::wait(&mut self.child) {
             tracing::warn!(%error, "waiting for a killed program");
         }
     }

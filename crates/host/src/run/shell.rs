@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
-use super::{RunError, child};
+use super::ending::Purpose;
+use super::{RunError, child, ending};
 
 /// Between two looks at a child that is waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
@@ -26,6 +27,7 @@ pub struct ShellChild {
     child: Child,
     description: String,
     command: String,
+    purpose: Purpose,
     status: Option<ExitStatus>,
 }
 
@@ -51,7 +53,7 @@ impl Shell {
     /// # Errors
     /// [`RunError::Io`] when `sh` cannot be started.
     pub fn spawn_consumer(&self) -> Result<ShellChild, RunError> {
-        self.spawn(Stdio::piped(), Stdio::inherit(), Stdio::inherit())
+        self.spawn(Stdio::piped(), Stdio::inherit(), Stdio::inherit(), Purpose::Work)
     }
 
     /// Starts it as a producer: we read its standard output ([`ShellChild::take_stdout`]), its input is empty.
@@ -59,7 +61,7 @@ impl Shell {
     /// # Errors
     /// [`RunError::Io`] when `sh` cannot be started.
     pub fn spawn_producer(&self) -> Result<ShellChild, RunError> {
-        self.spawn(Stdio::null(), Stdio::piped(), Stdio::inherit())
+        self.spawn(Stdio::null(), Stdio::piped(), Stdio::inherit(), Purpose::Work)
     }
 
     /// Starts it with empty input; we read both its outputs ([`ShellChild::take_stdout`],
@@ -68,10 +70,23 @@ impl Shell {
     /// # Errors
     /// [`RunError::Io`] when `sh` cannot be started.
     pub fn spawn_captured(&self) -> Result<ShellChild, RunError> {
-        self.spawn(Stdio::null(), Stdio::piped(), Stdio::piped())
+        self.spawn(Stdio::null(), Stdio::piped(), Stdio::piped(), Purpose::Operator)
     }
 
-    fn spawn(&self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<ShellChild, RunError> {
+    fn spawn(
+        &self,
+        stdin: Stdio,
+        stdout: Stdio,
+        stderr: Stdio,
+        purpose: Purpose,
+    ) -> Result<ShellChild, RunError> {
+        if let Some(reason) = ending::why_ended(purpose) {
+            return Err(RunError::Ended {
+                description: self.description.clone(),
+                program: "/bin/sh".to_owned(),
+                reason,
+            });
+        }
         let mut command = Command::new("/bin/sh");
         command
             .arg("-c")
@@ -90,11 +105,13 @@ impl Shell {
             program: "/bin/sh".to_owned(),
             source,
         })?;
+        ending::begun(&child, purpose);
         let (description, command) = (self.description.clone(), self.command.clone());
         Ok(ShellChild {
             child,
             description,
             command,
+            purpose,
             status: None,
         })
     }
@@ -152,7 +169,7 @@ impl ShellChild {
     pub fn wait(&mut self, limit: Option<Duration>) -> Result<(), RunError> {
         drop(self.child.stdin.take());
         let status = match limit {
-            None => Some(self.child.wait().map_err(|source| self.io_error(source))?),
+            None => Some(ending::wait(&mut self.child).map_err(|source| self.io_error(source))?),
             Some(limit) => self.wait_until(Instant::now() + limit)?,
         };
         let Some(status) = status else {
@@ -168,6 +185,15 @@ impl ShellChild {
         if status.success() {
             return Ok(());
         }
+        if status.code().is_none()
+            && let Some(reason) = ending::why_ended(self.purpose)
+        {
+            return Err(RunError::Ended {
+                description: self.description.clone(),
+                program: "the command".to_owned(),
+                reason,
+            });
+        }
         Err(RunError::Failed {
             description: self.description.clone(),
             program: "the command".to_owned(),
@@ -182,7 +208,7 @@ impl ShellChild {
             return;
         }
         child::kill_group(self.child.id());
-        match self.child.wait() {
+        match ending::wait(&mut self.child) {
             Ok(status) => self.status = Some(status),
             Err(error) => tracing::warn!(%error, command = %self.command, "waiting for a killed command"),
         }
@@ -190,7 +216,7 @@ impl ShellChild {
 
     fn wait_until(&mut self, deadline: Instant) -> Result<Option<ExitStatus>, RunError> {
         loop {
-            let status = self.child.try_wait().map_err(|source| self.io_error(source))?;
+            let status = ending::try_wait(&mut self.child).map_err(|source| self.io_error(source))?;
             if status.is_some() || Instant::now() >= deadline {
                 return Ok(status);
             }

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use super::ending::Purpose;
 use super::running::{MAX_STDOUT_BYTES, Outcome, Running};
-use super::{RunError, child, find};
+use super::{RunError, child, ending, find};
 
 /// Long enough for mkfs on the largest disks, short enough that a node that hangs is named within the hour.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(600);
@@ -130,6 +131,9 @@ impl Tool {
     /// within the limit (its process group is killed), or wrote too much.
     pub fn run(&self) -> Result<ToolOutput, RunError> {
         tracing::debug!(command = %self.command_line(), root = ?self.root, "running");
+        if let Some(reason) = ending::why_ended(Purpose::Work) {
+            return Err(self.ended(reason));
+        }
         let mut command = self.command()?;
         let mut running = Running::new(command.spawn().map_err(|source| self.not_started(source))?);
         let outcome = running
@@ -164,6 +168,7 @@ impl Tool {
             .stderr(Stdio::piped());
         child::prepare(&mut command);
         if let Some(root) = &self.root {
+            ending::uses_root(root);
             let root = CString::new(root.as_os_str().as_bytes())
                 .map_err(|_| self.io_error(io::ErrorKind::InvalidFilename.into()))?;
             child::enter_root(&mut command, root);
@@ -186,6 +191,14 @@ impl Tool {
         }
     }
 
+    fn ended(&self, reason: String) -> RunError {
+        RunError::Ended {
+            description: self.description(),
+            program: self.program_name(),
+            reason,
+        }
+    }
+
     fn missing(&self) -> RunError {
         RunError::Missing {
             description: self.description(),
@@ -205,16 +218,19 @@ impl Tool {
                 stderr_tail,
                 code,
             }),
-            _ => Err(RunError::Failed {
-                description: self.description(),
-                program: self.program_name(),
-                status,
-                stderr_tail: if stderr_tail.trim().is_empty() {
-                    last_lines(&stdout)
-                } else {
-                    stderr_tail
-                },
-            }),
+            code => match ending::why_ended(Purpose::Work).filter(|_| code.is_none()) {
+                Some(reason) => Err(self.ended(reason)),
+                None => Err(RunError::Failed {
+                    description: self.description(),
+                    program: self.program_name(),
+                    status,
+                    stderr_tail: if stderr_tail.trim().is_empty() {
+                        last_lines(&stdout)
+                    } else {
+                        stderr_tail
+                    },
+                }),
+            },
         }
     }
 

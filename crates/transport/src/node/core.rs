@@ -17,6 +17,7 @@ use ka_proto::{NodeId, Reason, RunId};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::aborts::Aborts;
 use super::connection::{Answer, Command, Connection, FLUSH_TIME};
 use super::streams::Open;
 use super::types::{NodeConfig, Order};
@@ -45,6 +46,7 @@ pub(super) struct Core {
     pub(super) door: Door,
     pub(super) pump_reports: mpsc::UnboundedSender<Report>,
     from_pump: mpsc::UnboundedReceiver<Report>,
+    aborts: Aborts,
     stage: Stage,
 }
 
@@ -80,8 +82,14 @@ impl Core {
             door,
             pump_reports,
             from_pump,
+            aborts: Aborts::default(),
             stage: Stage::Gather,
         }
+    }
+
+    /// Where the end of the run is told at once.
+    pub(super) fn aborts(&self) -> Aborts {
+        self.aborts.clone()
     }
 
     /// Runs until the facade is gone.
@@ -247,6 +255,9 @@ impl Core {
                 (Ok(Order::Aborted { reason, again: false }), Duration::ZERO)
             }
         };
+        if let Ok(Order::Aborted { reason, again: false }) = &last {
+            self.aborts.abort(reason);
+        }
         let reason = match &last {
             Ok(Order::Aborted { reason, .. }) => format!("the run was ended: {reason}"),
             Ok(_) => "the run is over".to_owned(),

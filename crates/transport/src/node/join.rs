@@ -140,12 +140,14 @@ fn begin(
     let (connection, messages) =
         serve_connection(met.stream, config.silence.max(told), config.operators.clone());
     let core = Core::new(config, (met.accepted, met.server_key), door, connection, orders);
+    let aborts = core.aborts();
     tokio::spawn(core.serve(command_queue, messages, stranger_queue));
     drop(guard);
     Ok(Node {
         commands,
         orders: order_queue,
         joined,
+        aborts,
         runtime: Some(runtime),
     })
 }

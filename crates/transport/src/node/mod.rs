@@ -3,6 +3,7 @@
 //! Here: joining, orders, answers. Not here: what decides (`ka_proto::node`, driven by [`core`]), and what the
 //! payloads mean. Issue 2 §4 and §6, `docs/protocol.md`.
 
+mod aborts;
 mod connection;
 mod core;
 mod find;
@@ -18,6 +19,7 @@ use ka_proto::{MacAddr, NodeId, NodeName};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
+use self::aborts::Aborts;
 use crate::error::TransportError;
 
 pub use types::{NodeConfig, Order};
@@ -28,6 +30,7 @@ pub struct Node {
     commands: mpsc::UnboundedSender<connection::Command>,
     orders: Receiver<Result<Order, TransportError>>,
     joined: Joined,
+    aborts: Aborts,
     runtime: Option<Runtime>,
 }
 
@@ -114,6 +117,12 @@ impl Node {
                 reason: "the connection has ended".to_owned(),
             })
         })
+    }
+
+    /// Calls `told` with the reason when the server has ended the run for this node for good: at once, whatever this node is
+    /// doing. [`Order::Aborted`] comes all the same.
+    pub fn when_aborted(&self, told: impl FnOnce(&str) + Send + 'static) {
+        self.aborts.when_aborted(Box::new(told));
     }
 
     /// Answers [`Order::Prepare`]: everything that can fail was checked; `payload` is the plan.

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 
 use super::names::Names;
-use super::{Becomes, Kind, Shape, Verdict, tools};
+use super::{Becomes, Kind, Shape, Verdict};
 use crate::disk::Disk;
-use crate::golden::{Golden, MountedTree};
+use crate::golden::{self, Golden, MountedTree};
 use crate::lab::Lab;
 use crate::matrix::Outcome;
 use crate::process::Ended;
@@ -49,7 +49,7 @@ fn grow(shape: &Shape, root: &Path, names: &Names) -> Result<()> {
         fs::create_dir_all(root.join("usr").join(dir))?;
         symlink(format!("usr/{dir}"), root.join(dir))?;
     }
-    tools::install_shell(root, "/usr/bin/busybox")?;
+    golden::install_shell(root)?;
     fs::write(root.join("etc/machine-id"), format!("{MACHINE_ID}\n"))?;
     for file in &shape.files {
         let path = root.join(file.path.as_ref());

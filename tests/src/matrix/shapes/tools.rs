@@ -3,13 +3,6 @@
 //! They run in the clone under busybox' shell. An image that one makes holds the configuration that the real tool would read,
 //! so that a search of the clone looks into it, too.
 
-use std::fs;
-use std::path::Path;
-
-use anyhow::{Context as _, Result};
-
-use crate::process::Program;
-
 /// dracut(8): `--force IMAGE RELEASE`.
 pub(super) const DRACUT: &str = r#"#!/bin/sh
 echo "dracut $*" >> /root/calls
@@ -123,25 +116,3 @@ done
 printf LILO | dd of="$boot" bs=1 seek=6 conv=notrunc 2>/dev/null
 echo "the map of $boot" > /boot/map
 "#;
-
-/// Copies what the scripts need: busybox with its libraries and the names that the scripts and KA call it by.
-pub(super) fn install_shell(root: &Path, program: &str) -> Result<()> {
-    let listed = Program::new("ldd").arg(program).run()?;
-    let libraries = listed.split_whitespace().filter(|word| word.starts_with('/'));
-    for library in libraries {
-        copy(library, &root.join(library.trim_start_matches('/')))?;
-    }
-    copy(program, &root.join("usr/bin/busybox"))?;
-    for name in [
-        "awk", "cat", "cp", "dd", "grep", "mkdir", "readlink", "sed", "sh", "tail", "tr",
-    ] {
-        std::os::unix::fs::symlink("busybox", root.join("usr/bin").join(name))?;
-    }
-    Ok(())
-}
-
-fn copy(from: &str, to: &Path) -> Result<()> {
-    fs::create_dir_all(to.parent().context("a file is in a directory")?)?;
-    fs::copy(from, to).with_context(|| format!("copying {from}"))?;
-    Ok(())
-}

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            writeln!(io::stderr(), "error: {error:#}").ok();
             ExitCode::from(1)
         }
     }

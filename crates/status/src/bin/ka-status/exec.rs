@@ -12,6 +12,9 @@ use crate::keys;
 /// Exit code for our own failures, apart from any of the command's; as ssh(1) has it.
 pub(crate) const OWN_FAILURE: u8 = 255;
 
+/// Exit code where nobody reads the output any more, as a shell has it for any filter: 128 and SIGPIPE. The command ends then.
+const CLOSED_PIPE: u8 = 141;
+
 /// Runs `command` on each node at the same time; gives the highest exit code.
 pub(crate) fn run(options: &Options, command: &str) -> Result<u8> {
     let (key, code) = keys::load(options)?;
@@ -27,7 +30,7 @@ pub(crate) fn run(options: &Options, command: &str) -> Result<u8> {
         let ended = threads.into_iter().map(|thread| match thread.join() {
             Ok(Ok(code)) => code,
             Ok(Err(error)) => {
-                eprintln!("error: {error:#}");
+                writeln!(io::stderr(), "error: {error:#}").ok();
                 OWN_FAILURE
             }
             Err(_) => OWN_FAILURE,
@@ -35,6 +38,11 @@ pub(crate) fn run(options: &Options, command: &str) -> Result<u8> {
         ended.max()
     });
     Ok(codes.unwrap_or(OWN_FAILURE))
+}
+
+/// Whether somebody still reads there.
+fn is_taken(mut output: impl Write, bytes: &[u8]) -> bool {
+    output.write_all(bytes).and_then(|()| output.flush()).is_ok()
 }
 
 fn on_node(node: &Target, key: &ServerKey, code: &JoinCode, command: &str) -> Result<u8> {
@@ -45,9 +53,13 @@ fn on_node(node: &Target, key: &ServerKey, code: &JoinCode, command: &str) -> Re
             .next_message(None)
             .with_context(|| format!("{}: whether the command ended is not known", node.shown))?;
         match message {
-            // A closed pipe ends us as it ends any filter.
-            Some(ToOperator::Output(Channel::Out, bytes)) => io::stdout().lock().write_all(&bytes.0)?,
-            Some(ToOperator::Output(Channel::Err, bytes)) => io::stderr().lock().write_all(&bytes.0)?,
+            Some(ToOperator::Output(Channel::Out, bytes)) if !is_taken(io::stdout().lock(), &bytes.0) => {
+                return Ok(CLOSED_PIPE);
+            }
+            Some(ToOperator::Output(Channel::Err, bytes)) if !is_taken(io::stderr().lock(), &bytes.0) => {
+                return Ok(CLOSED_PIPE);
+            }
+            Some(ToOperator::Output(..)) => {}
             Some(ToOperator::Exited(code)) => return Ok(code),
             Some(ToOperator::Line(_) | ToOperator::Online { .. }) => {}
             None => bail!(

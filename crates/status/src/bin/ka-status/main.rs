@@ -20,7 +20,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Parsed::Wrong(text) => {
-            eprintln!("error: {text}");
+            writeln!(io::stderr(), "error: {text}").ok();
             return ExitCode::from(2);
         }
     };
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            writeln!(io::stderr(), "error: {error:#}").ok();
             ExitCode::from(match options.job {
                 Job::List(_) | Job::Tail => 1,
                 Job::Exec(_) => exec::OWN_FAILURE,

@@ -45,7 +45,13 @@ fn read_commands(nodes: &[Sender<String>]) {
                 }
             }
             None if line.trim().is_empty() => {}
-            None => eprintln!("error: type exec COMMAND to run a command, Ctrl-C to end"),
+            None => {
+                writeln!(
+                    io::stderr(),
+                    "error: type exec COMMAND to run a command, Ctrl-C to end"
+                )
+                .ok();
+            }
         }
     }
 }
@@ -62,7 +68,7 @@ fn show(node: &Target, key: &ServerKey, code: &JoinCode, typed: &Receiver<String
             true
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            writeln!(io::stderr(), "error: {error}").ok();
             false
         }
     }
