@@ -20,10 +20,9 @@ mod status;
 mod steps;
 mod stop;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
-use say::say;
+use say::{print, say};
 
 fn main() -> ExitCode {
     if let Some(code) = init::run_as(std::env::args_os().next().as_deref()) {
@@ -50,10 +49,4 @@ fn main() -> ExitCode {
             failure.exit_code()
         }
     }
-}
-
-/// A closed pipe is no failure: whoever reads has read enough.
-fn print(text: &[u8]) -> ExitCode {
-    io::stdout().write_all(text).ok();
-    ExitCode::SUCCESS
 }

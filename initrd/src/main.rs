@@ -34,8 +34,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// A closed pipe is no failure: whoever reads has read enough.
+/// A closed pipe is no failure: whoever reads has read enough. A full disk is one.
 fn print(text: &[u8]) -> ExitCode {
-    io::stdout().write_all(text).ok();
-    ExitCode::SUCCESS
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            writeln!(io::stderr(), "error: writing to standard output: {error}").ok();
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
 }

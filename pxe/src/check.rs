@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::config::{HTTP_PORT, TFTP_PORT};
 use crate::dhcp::{DhcpConfig, DhcpError, DhcpMode, Interface, KnownMachine, Subnet, try_ports};
 use crate::error::PxeError;
+use crate::faults::Faults;
 use crate::nodes::NodeEntry;
 use crate::programs::Programs;
 use crate::{http, iface, tftp};
@@ -31,9 +32,9 @@ impl Needs<'_> {
     /// Checks everything but the ports. Gives warnings: kinds of machines that cannot boot, addresses that nobody gives.
     ///
     /// # Errors
-    /// As [`crate::BootServer::start`], for the interface, the addresses and the boot programs.
-    pub fn check(&self) -> Result<Vec<String>, PxeError> {
-        iface::addresses(self.iface)?;
+    /// As [`crate::BootServer::start`], for the interface, the addresses and the boot programs: all that is wrong.
+    pub fn check(&self) -> Result<Vec<String>, Faults> {
+        let addresses = iface::addresses(self.iface)?;
         let programs = self.programs.clone().under(self.dhcp);
         let mut warnings: Vec<String> = programs
             .missing()
@@ -43,12 +44,19 @@ impl Needs<'_> {
         if matches!(self.dhcp, DhcpMode::Off) {
             return Ok(warnings);
         }
-        let interface = self.interface()?;
-        self.config().check(&interface)?;
+        let interface = self.interface().map_err(PxeError::from)?;
+        let faults = self.config().faults(&interface);
+        let other = addresses
+            .iter()
+            .filter(|address| **address != interface.address());
+        let faults = faults
+            .into_iter()
+            .chain(other.filter_map(|address| self.own_in_pool(*address)));
+        let faults = faults.map(PxeError::from).collect();
         if matches!(self.dhcp, DhcpMode::Proxy) {
             warnings.extend(elsewhere(self.nodes, &interface.subnet, self.iface));
         }
-        Ok(warnings)
+        Faults::unless(faults, warnings)
     }
 
     /// Takes every port for a moment. Gives each that is in use, or may not be had.
@@ -67,6 +75,19 @@ impl Needs<'_> {
             busy.extend(try_ports(self.iface).err().map(PxeError::from));
         }
         busy
+    }
+
+    /// A further address of the interface that the pool would give away.
+    fn own_in_pool(&self, address: Ipv4Addr) -> Option<DhcpError> {
+        let DhcpMode::Full(full) = self.dhcp else {
+            return None;
+        };
+        let pool = full.pool;
+        pool.contains(address).then(|| {
+            DhcpError::Config(format!(
+                "pool {pool} contains our own address {address}: choose FIRST and LAST beside it"
+            ))
+        })
     }
 
     fn interface(&self) -> Result<Interface, DhcpError> {

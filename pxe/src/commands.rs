@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use ka_pxe::arming::{self, State};
 use ka_pxe::{Arm, BootConfig, Form, Served, Source, nodes};
 
@@ -67,8 +67,7 @@ fn menu(options: &MenuOptions) -> Result<()> {
         None => vec![Form::Pxelinux, Form::Ipxe, Form::Grub],
     };
     let texts: Vec<String> = forms.into_iter().map(|form| menu.write(form)).collect();
-    say(&texts.join("\n"));
-    Ok(())
+    say(&texts.join("\n"))
 }
 
 fn set(options: &ArmOptions, state: State) -> Result<()> {
@@ -94,13 +93,16 @@ fn list(state_dir: &Path) -> Result<()> {
         .iter()
         .map(|(mac, state)| format!("{mac} {}\n", name(*state)))
         .collect();
-    say(&lines);
-    Ok(())
+    say(&lines)
 }
 
-/// A closed pipe is no failure: whoever reads has read enough.
-pub(crate) fn say(text: &str) {
+/// A closed pipe is no failure: whoever reads has read enough. A full disk is one.
+pub(crate) fn say(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).ok();
-    out.flush().ok();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("writing to standard output")
+        }
+        _ => Ok(()),
+    }
 }

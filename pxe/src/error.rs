@@ -24,14 +24,20 @@ pub enum PxeError {
         iface: String,
     },
     /// Another program has the port.
-    #[error("{service} port {addr} is in use by another program (ss -lnp sport = :{port} names it); end it, or choose another port with {option}", port = addr.port())]
+    #[error("{service} port {addr} is in use by another program (ss -lnp sport = :{port} names it); end it{}", option.map(|option| format!(", or choose another port with {option}")).unwrap_or_default(), port = addr.port())]
     PortInUse {
         /// `TFTP` or `HTTP`.
         service: &'static str,
         /// Where.
         addr: SocketAddr,
-        /// The option that changes it.
-        option: &'static str,
+        /// The option of `ka-pxe` that changes it; none where there is no such option.
+        option: Option<&'static str>,
+    },
+    /// The interface is down.
+    #[error("interface `{iface}` is down; bring it up (ip link set {iface} up), or name another interface")]
+    InterfaceDown {
+        /// The interface.
+        iface: String,
     },
     /// Ports below 1024 and raw sockets need root.
     #[error("opening {service} port {addr}: permission denied; run it as root")]
@@ -94,6 +100,15 @@ pub enum PxeError {
 }
 
 impl PxeError {
+    /// The same, said by a program that has no options for the ports.
+    #[must_use]
+    pub fn without_option(mut self) -> Self {
+        if let Self::PortInUse { option, .. } = &mut self {
+            *option = None;
+        }
+        self
+    }
+
     /// What keeps a service from its port.
     pub(crate) fn of_port(
         service: &'static str,
@@ -105,7 +120,7 @@ impl PxeError {
             io::ErrorKind::AddrInUse => Self::PortInUse {
                 service,
                 addr,
-                option,
+                option: Some(option),
             },
             io::ErrorKind::PermissionDenied => Self::NotRoot { service, addr },
             _ => Self::System {

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
 
 use crate::error::PxeError;
 
 /// The IPv4 addresses of an interface, in the kernel's order: the first is the one machines are told.
 ///
 /// # Errors
-/// There is no such interface, or it has none.
+/// There is no such interface, it is down, or it has none.
 pub fn addresses(iface: &str) -> Result<Vec<Ipv4Addr>, PxeError> {
     let listed = getifaddrs().map_err(|err| PxeError::System {
         doing: "listing network interfaces".to_owned(),
@@ -18,6 +19,7 @@ pub fn addresses(iface: &str) -> Result<Vec<Ipv4Addr>, PxeError> {
     })?;
     let mut known = BTreeSet::new();
     let mut addresses = Vec::new();
+    let mut is_up = false;
     for entry in listed {
         let address = entry
             .address
@@ -26,12 +28,18 @@ pub fn addresses(iface: &str) -> Result<Vec<Ipv4Addr>, PxeError> {
         if let Some(address) = address.filter(|_| entry.interface_name == iface) {
             addresses.push(address.ip());
         }
+        is_up |= entry.interface_name == iface && entry.flags.contains(InterfaceFlags::IFF_UP);
         known.insert(entry.interface_name);
     }
     if !known.contains(iface) {
         return Err(PxeError::UnknownInterface {
             iface: iface.to_owned(),
             known: known.into_iter().collect::<Vec<_>>().join(", "),
+        });
+    }
+    if !is_up {
+        return Err(PxeError::InterfaceDown {
+            iface: iface.to_owned(),
         });
     }
     if addresses.is_empty() {

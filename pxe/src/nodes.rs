@@ -4,6 +4,7 @@
 //! in `full` DHCP mode its address.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -12,10 +13,15 @@ use std::path::{Path, PathBuf};
 
 use ka_proto::NodeName;
 
+use crate::error::PxeError;
+use crate::faults::Faults;
 use crate::machine::MacAddr;
 
 /// Largest file read, in bytes: more than a hundred thousand nodes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// Faults of one file that are told in full.
+pub const MAX_FAULTS: usize = 20;
 
 /// One machine of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,11 +62,14 @@ pub enum NodesError {
 /// Reads a list of nodes.
 ///
 /// # Errors
-/// The file cannot be read, a line is malformed, or two lines claim the same MAC, name or address.
-pub fn parse(path: &Path) -> Result<Vec<NodeEntry>, NodesError> {
-    let failed = |source| NodesError::Read {
-        path: path.to_owned(),
-        source,
+/// The file cannot be read, lines are malformed, or two claim the same MAC, name or address: all that is wrong, a line each,
+/// up to [`MAX_FAULTS`].
+pub fn parse(path: &Path) -> Result<Vec<NodeEntry>, Faults> {
+    let failed = |source| {
+        PxeError::from(NodesError::Read {
+            path: path.to_owned(),
+            source,
+        })
     };
     let mut text = String::new();
     let file = File::open(path).map_err(failed)?;
@@ -69,15 +78,27 @@ pub fn parse(path: &Path) -> Result<Vec<NodeEntry>, NodesError> {
         .read_to_string(&mut text)
         .map_err(failed)?;
     if read as u64 > MAX_FILE_BYTES {
-        return Err(failed(io::Error::other(
-            "larger than 16 MiB: this is no node list",
-        )));
+        return Err(failed(io::Error::other("larger than 16 MiB: this is no node list")).into());
     }
-    parse_text(&text).map_err(|(line, text)| NodesError::Line {
-        path: path.to_owned(),
-        line,
-        text,
-    })
+    let (nodes, found) = parse_text(&text);
+    let fault = |line, text| {
+        PxeError::from(NodesError::Line {
+            path: path.to_owned(),
+            line,
+            text,
+        })
+    };
+    let more = found.len().saturating_sub(MAX_FAULTS);
+    let mut found = found.into_iter();
+    let mut faults: Vec<PxeError> = found
+        .by_ref()
+        .take(MAX_FAULTS)
+        .map(|(line, text)| fault(line, text))
+        .collect();
+    if let Some((line, _)) = found.next() {
+        faults.push(fault(line, format!("here and below are {more} more faults")));
+    }
+    Faults::unless(faults, nodes)
 }
 
 /// The node list's own words on a kernel command line: `ka.name=` and `ka.disk=`.
@@ -91,8 +112,10 @@ pub fn command_line(node: &NodeEntry) -> String {
     words
 }
 
-fn parse_text(text: &str) -> Result<Vec<NodeEntry>, (usize, String)> {
+/// The machines, and what is wrong with which line (from 1).
+fn parse_text(text: &str) -> (Vec<NodeEntry>, Vec<(usize, String)>) {
     let mut nodes: Vec<NodeEntry> = Vec::new();
+    let mut faults = Vec::new();
     let mut claimed = BTreeMap::new();
     for (index, line) in text.lines().enumerate() {
         let number = index + 1;
@@ -100,60 +123,78 @@ fn parse_text(text: &str) -> Result<Vec<NodeEntry>, (usize, String)> {
         if line.is_empty() {
             continue;
         }
-        let node = parse_line(line).map_err(|text| (number, text))?;
-        let address = node.address.map(|address| address.to_string());
+        let mut fault = |text: String| faults.push((number, text));
+        let (mac, node) = parse_line(line, &mut fault);
+        let name = node.as_ref().map(|node| node.name.to_lowercase());
+        let address = node.as_ref().and_then(|node| node.address);
         let claims = [
-            Some(node.mac.to_string()),
-            Some(node.name.to_lowercase()),
-            address,
+            mac.map(|mac| mac.to_string()),
+            name,
+            address.map(|address| address.to_string()),
         ];
         for claim in claims.into_iter().flatten() {
-            if let Some(first) = claimed.insert(claim.clone(), number) {
-                return Err((number, format!("{claim} is already on line {first}")));
+            match claimed.entry(claim) {
+                Entry::Vacant(free) => {
+                    free.insert(number);
+                }
+                Entry::Occupied(taken) => {
+                    fault(format!("{} is already on line {}", taken.key(), taken.get()))
+                }
             }
         }
-        nodes.push(node);
+        nodes.extend(node);
     }
-    Ok(nodes)
+    (nodes, faults)
 }
 
-fn parse_line(line: &str) -> Result<NodeEntry, String> {
+/// The machine of a line, as far as it can be read; each word that is wrong is told.
+fn parse_line(line: &str, fault: &mut impl FnMut(String)) -> (Option<MacAddr>, Option<NodeEntry>) {
     let mut words = line.split_whitespace();
-    let mac: MacAddr = words
-        .next()
-        .unwrap_or_default()
-        .parse()
-        .map_err(|err: crate::machine::BadMac| err.to_string())?;
-    if !mac.is_unicast() {
-        return Err(format!("{mac} is no network card's address"));
-    }
-    let name = words
-        .next()
-        .ok_or("the name is missing: MAC NAME [ADDRESS] [disk=DRIVE=DEVICE]")?;
-    // It goes into a kernel command line and a DHCP option unquoted, and the node joins under it.
-    NodeName::new(name).map_err(|error| error.to_string())?;
-    let mut node = NodeEntry {
-        mac,
-        name: name.to_owned(),
-        address: None,
-        disks: Vec::new(),
+    let mac = words.next().unwrap_or_default().parse::<MacAddr>();
+    let mac = match mac {
+        Ok(mac) if mac.is_unicast() => Some(mac),
+        Ok(mac) => {
+            fault(format!("{mac} is no network card's address"));
+            None
+        }
+        Err(error) => {
+            fault(error.to_string());
+            // What follows may be anything: most likely this is no line of a node list at all.
+            return (None, None);
+        }
     };
+    let Some(name) = words.next() else {
+        fault("the name is missing: MAC NAME [ADDRESS] [disk=DRIVE=DEVICE]".to_owned());
+        return (mac, None);
+    };
+    // It goes into a kernel command line and a DHCP option unquoted, and the node joins under it.
+    if let Err(error) = NodeName::new(name) {
+        fault(error.to_string());
+    }
+    let (mut address, mut disks) = (None, Vec::new());
     for word in words {
         if let Some(pair) = word.strip_prefix("disk=") {
-            let disk = parse_disk(word, pair)?;
-            check_against(&node.disks, &disk)?;
-            node.disks.push(disk);
-        } else if let Ok(address) = word.parse::<Ipv4Addr>() {
-            if node.address.replace(address).is_some() {
-                return Err(format!("`{word}` is a second address"));
+            match parse_disk(word, pair).and_then(|disk| check_against(&disks, &disk).map(|()| disk)) {
+                Ok(disk) => disks.push(disk),
+                Err(text) => fault(text),
+            }
+        } else if let Ok(given) = word.parse::<Ipv4Addr>() {
+            if address.replace(given).is_some() {
+                fault(format!("`{word}` is a second address"));
             }
         } else {
-            return Err(format!(
+            fault(format!(
                 "`{word}` is neither an IPv4 address nor disk=DRIVE=DEVICE"
             ));
         }
     }
-    Ok(node)
+    let node = mac.map(|mac| NodeEntry {
+        mac,
+        name: name.to_owned(),
+        address,
+        disks,
+    });
+    (mac, node)
 }
 
 fn parse_disk(word: &str, pair: &str) -> Result<(String, String), String> {
@@ -201,7 +242,8 @@ mod tests {
 
     #[test]
     fn a_list_is_read_line_by_line() {
-        let nodes = parse_text(LIST).unwrap();
+        let (nodes, faults) = parse_text(LIST);
+        assert_eq!(faults, []);
         assert_eq!(nodes.len(), 3);
         assert_eq!(nodes[0].name, "node1");
         assert_eq!(nodes[0].address, None);
@@ -242,10 +284,50 @@ mod tests {
             ("52:54:00:00:00:09 NODE1", "node1 is already on line 2"),
             ("52:54:00:00:00:09 a 10.0.0.13", "10.0.0.13 is already on line 5"),
         ] {
-            let (number, text) = parse_text(&format!("{LIST}{line}\n")).unwrap_err();
-            assert_eq!(number, 6, "{line}");
+            let (_, faults) = parse_text(&format!("{LIST}{line}\n"));
+            let [(number, text)] = &faults[..] else {
+                panic!("{line}: {faults:?}")
+            };
+            assert_eq!(*number, 6, "{line}");
             assert!(text.contains(part), "{line}: {text}");
         }
+    }
+
+    #[test]
+    fn every_wrong_word_of_every_line_is_told_with_its_line() {
+        let text = "52:54:00:00:00:01 a_b 10.0.0 disk=sda\nnonsense\n\n52:54:00:00:00:01 ok\n52:54:00:00:00:02 OK 10.0.0.1\n\
+                    52:54:00:00:00:03 n3 10.0.0.1 10.0.0.2\n";
+        let (_, faults) = parse_text(text);
+        let told: Vec<(usize, &str)> = faults.iter().map(|(line, text)| (*line, text.as_str())).collect();
+        for (line, part) in [
+            (1, "a_b"),
+            (1, "`10.0.0` is neither"),
+            (1, "`disk=sda` is not"),
+            (2, "no MAC address"),
+            (4, "52:54:00:00:00:01 is already on line 1"),
+            (5, "ok is already on line 4"),
+            (6, "`10.0.0.2` is a second address"),
+        ] {
+            assert!(
+                told.iter().any(|(at, text)| *at == line && text.contains(part)),
+                "{line} {part}: {told:#?}"
+            );
+        }
+        assert_eq!(told.len(), 7, "{told:#?}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_list_at_all_is_not_told_line_by_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("nodes");
+        std::fs::write(&path, "nonsense\n".repeat(1000)).unwrap();
+        let said = parse(&path).unwrap_err().to_string();
+        assert_eq!(said.lines().count(), MAX_FAULTS + 1, "{said}");
+        let last = said.lines().last().unwrap();
+        assert!(
+            last.ends_with(":21: here and below are 980 more faults"),
+            "{last}"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What `ka-server` does beside runs: `ka-server key …`. Each ends at once and opens no port.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -91,11 +91,11 @@ pub(crate) struct StateDir {
 /// One line; nothing was changed.
 pub(crate) fn run(command: &Command) -> Result<u8> {
     match command {
-        Command::Approve(answer) => approve::tell(answer).map(|text| say(&text)),
+        Command::Approve(answer) => approve::tell(answer).and_then(|text| say(&text)),
         Command::Key(KeyCommand::Show(at)) => show(&at.state_dir),
         Command::Key(KeyCommand::Rotate(at)) => rotate(&at.state_dir),
         Command::Report(ReportCommand::Check { file, state_dir, key }) => {
-            report_file::check(file, state_dir, key.as_deref()).map(|line| say(&line))
+            report_file::check(file, state_dir, key.as_deref()).and_then(|line| say(&line))
         }
     }
     .map(|()| 0)
@@ -111,8 +111,7 @@ fn show(state_dir: &Path) -> Result<()> {
     for retired in ServerKey::retired(state_dir)? {
         text += &format!("{retired}  (rotated away)\n");
     }
-    say(&text);
-    Ok(())
+    say(&text)
 }
 
 fn rotate(state_dir: &Path) -> Result<()> {
@@ -130,8 +129,7 @@ fn rotate(state_dir: &Path) -> Result<()> {
          before are worth nothing now\n",
         rotated.old.fingerprint_hex(),
         rotated.new.fingerprint_hex()
-    ));
-    Ok(())
+    ))
 }
 
 fn remove_join_files(state_dir: &Path) -> Result<usize> {
@@ -151,7 +149,13 @@ fn remove_join_files(state_dir: &Path) -> Result<usize> {
     Ok(removed)
 }
 
-/// A closed pipe is no failure: whoever reads has read enough.
-fn say(text: &str) {
-    std::io::stdout().write_all(text.as_bytes()).ok();
+/// A closed pipe is no failure: whoever reads has read enough. A full disk is one.
+fn say(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("writing to standard output")
+        }
+        _ => Ok(()),
+    }
 }

@@ -9,8 +9,14 @@ pub(crate) fn say(text: &str) {
     writeln!(io::stderr(), "{text}").ok();
 }
 
-/// A closed pipe is no failure: whoever reads has read enough.
+/// A closed pipe is no failure: whoever reads has read enough. A full disk is one.
 pub(crate) fn print(text: &[u8]) -> ExitCode {
-    io::stdout().write_all(text).ok();
-    ExitCode::SUCCESS
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            say(&format!("error: writing to standard output: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
 }

@@ -49,9 +49,7 @@ pub enum TransportError {
     #[error("setting up TLS: {0}")]
     Tls(#[from] rustls::Error),
     /// A port cannot be had.
-    #[error(
-        "listening on {addr} ({purpose}): {source}; choose another address with --listen, or end what uses it"
-    )]
+    #[error("listening on {addr} ({purpose}): {source}; {}", mend(*addr, purpose, source))]
     Listen {
         /// The address.
         addr: SocketAddr,
@@ -129,6 +127,28 @@ pub enum TransportError {
     /// The caller did things in the wrong order, or sent more than a limit allows.
     #[error("{0}")]
     Misuse(&'static str),
+}
+
+/// How a port can be had.
+fn mend(addr: SocketAddr, purpose: &str, source: &io::Error) -> String {
+    let port = addr.port();
+    let option = match purpose {
+        "control connections" | "discovery" => "--control-port",
+        "data connections" => "--data-port",
+        _ => "--status-port",
+    };
+    match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!(
+                "end what uses it (ss -lnp sport = :{port} names it), or choose another port with {option}"
+            )
+        }
+        io::ErrorKind::AddrNotAvailable => "choose an address of this machine with --listen".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            format!("run it as root, or choose a port above 1023 with {option}")
+        }
+        _ => format!("choose another address with --listen, or another port with {option}"),
+    }
 }
 
 impl TransportError {

@@ -104,6 +104,20 @@ impl Pool {
         (self.first..=self.last).contains(&address)
     }
 
+    /// Checks what is wrong on every wire.
+    ///
+    /// # Errors
+    /// It ends before it begins.
+    pub fn check_order(&self) -> Result<(), String> {
+        let Self { first, last } = self;
+        match first > last {
+            true => Err(format!(
+                "pool {self} ends before it begins: write it {last}-{first}"
+            )),
+            false => Ok(()),
+        }
+    }
+
     /// All addresses, in order.
     pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
         (u32::from(self.first)..=u32::from(self.last)).map(Ipv4Addr::from)
@@ -179,66 +193,66 @@ fn parse_pool(text: &str) -> Option<Pool> {
 }
 
 impl DhcpConfig {
-    /// Holds everything against the interface and against each other.
+    /// Holds everything against the interface and against each other; the first fault.
     pub(crate) fn check(&self, interface: &Interface) -> Result<(), DhcpError> {
+        self.faults(interface).into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// The same, with every fault.
+    pub(crate) fn faults(&self, interface: &Interface) -> Vec<DhcpError> {
         let DhcpMode::Full(full) = &self.mode else {
-            return Ok(());
+            return Vec::new();
         };
         let subnet = interface.subnet;
         let place = format!("{} of {}", subnet, self.iface);
-        full.check_all(&self.known, &subnet, &place)
-            .map_err(DhcpError::Config)
+        let faults = full.faults(&self.known, &subnet, &place);
+        faults.into_iter().map(DhcpError::Config).collect()
     }
 }
 
 impl FullConfig {
-    /// `place` is what the operator knows the subnet by.
-    pub(crate) fn check_all(
-        &self,
-        known: &[KnownMachine],
-        subnet: &Subnet,
-        place: &str,
-    ) -> Result<(), String> {
-        self.check(subnet, place)?;
-        check_known(known, self, subnet, place)
-    }
-
-    fn check(&self, subnet: &Subnet, place: &str) -> Result<(), String> {
-        check_pool(&self.pool, subnet, place)?;
+    /// Every fault, a line each. `place` is what the operator knows the subnet by.
+    pub(crate) fn faults(&self, known: &[KnownMachine], subnet: &Subnet, place: &str) -> Vec<String> {
+        let pool = self.pool;
+        let mut faults: Vec<String> = check_pool(&pool, subnet, place).err().into_iter().collect();
         let ours = subnet.address;
-        if self.pool.contains(ours) {
-            let pool = self.pool;
-            return Err(format!(
+        if pool.contains(ours) {
+            faults.push(format!(
                 "pool {pool} contains our own address {ours}: choose FIRST and LAST beside it"
             ));
         }
-        let mut others = self.dns.iter().chain(&self.router);
-        if let Some(other) = others.find(|other| self.pool.contains(**other)) {
-            let pool = self.pool;
-            return Err(format!(
+        let others = self
+            .dns
+            .iter()
+            .chain(&self.router)
+            .filter(|other| **other != ours);
+        let inside: BTreeSet<_> = others.filter(|other| pool.contains(**other)).collect();
+        faults.extend(inside.into_iter().map(|other| {
+            format!(
                 "pool {pool} contains {other}, the router or a name server: choose FIRST and LAST beside it"
-            ));
-        }
+            )
+        }));
         for relayed in &self.relayed {
-            self.check_relayed(relayed, subnet)?;
+            faults.extend(self.check_relayed(relayed, subnet).err());
         }
         if let Some(router) = self.router
             && !subnet.has_host(router)
         {
-            return Err(format!("router {router} is not in {place}"));
+            faults.push(format!("router {router} is not in {place}"));
         }
         if !(MIN_LEASE..=MAX_LEASE).contains(&self.lease_time) {
             let (min, max) = (MIN_LEASE.as_secs(), MAX_LEASE.as_secs());
             let asked = self.lease_time.as_secs();
-            return Err(format!("lease time {asked} s is not between {min} s and {max} s"));
+            faults.push(format!("lease time {asked} s is not between {min} s and {max} s"));
         }
         if self.dns.len() > MAX_DNS {
-            return Err(format!("{} name servers are more than {MAX_DNS}", self.dns.len()));
+            faults.push(format!("{} name servers are more than {MAX_DNS}", self.dns.len()));
         }
-        match &self.domain {
-            Some(domain) if !is_domain(domain) => Err(format!("`{domain}` is no domain name")),
-            _ => Ok(()),
+        if let Some(domain) = self.domain.as_ref().filter(|domain| !is_domain(domain)) {
+            faults.push(format!("`{domain}` is no domain name"));
         }
+        faults.extend(known_faults(known, self, subnet, place));
+        faults
     }
 
     fn check_relayed(&self, relayed: &RelayedPool, own: &Subnet) -> Result<(), String> {
@@ -273,11 +287,7 @@ impl FullConfig {
 
 fn check_pool(pool: &Pool, subnet: &Subnet, place: &str) -> Result<(), String> {
     let Pool { first, last } = *pool;
-    if first > last {
-        return Err(format!(
-            "pool {pool} ends before it begins: write it {last}-{first}"
-        ));
-    }
+    pool.check_order()?;
     if u32::from(last) - u32::from(first) >= MAX_POOL {
         return Err(format!("pool {pool} has more than {MAX_POOL} addresses"));
     }
@@ -298,43 +308,35 @@ fn check_pool(pool: &Pool, subnet: &Subnet, place: &str) -> Result<(), String> {
     }
 }
 
-fn check_known(
-    known: &[KnownMachine],
-    full: &FullConfig,
-    subnet: &Subnet,
-    place: &str,
-) -> Result<(), String> {
+fn known_faults(known: &[KnownMachine], full: &FullConfig, subnet: &Subnet, place: &str) -> Vec<String> {
     let (mut macs, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+    let mut faults = Vec::new();
     for machine in known {
         let mac = machine.mac;
         if !macs.insert(mac) {
-            return Err(format!("machine {mac} is listed twice"));
+            faults.push(format!("machine {mac} is listed twice"));
         }
-        if let Some(name) = &machine.name
-            && !is_domain(name)
-        {
-            return Err(format!("`{name}`, the name of {mac}, is no host name"));
+        if let Some(name) = machine.name.as_ref().filter(|name| !is_domain(name)) {
+            faults.push(format!("`{name}`, the name of {mac}, is no host name"));
         }
         let Some(address) = machine.address else {
             continue;
         };
-        if !addresses.insert(address) {
-            return Err(format!(
-                "address {address} of {mac} belongs to another machine of the list"
-            ));
-        }
-        if address == subnet.address {
-            return Err(format!("address {address} of {mac} is our own"));
-        }
         let relayed = full
             .relayed
             .iter()
             .any(|relayed| relayed.subnet().has_host(address));
-        if !subnet.has_host(address) && !relayed {
-            return Err(format!("address {address} of {mac} is not in {place}"));
+        if !addresses.insert(address) {
+            faults.push(format!(
+                "address {address} of {mac} belongs to another machine of the list"
+            ));
+        } else if address == subnet.address {
+            faults.push(format!("address {address} of {mac} is our own"));
+        } else if !subnet.has_host(address) && !relayed {
+            faults.push(format!("address {address} of {mac} is not in {place}"));
         }
     }
-    Ok(())
+    faults
 }
 
 /// Labels of letters, digits and dashes (RFC 1123 §2.1); underscores too, as they are found.

@@ -12,7 +12,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use ka_disk::spec::DriveSpec;
 use ka_proto::MacAddr;
 use ka_pxe::arming::{self, State};
-use ka_pxe::{Arm, DhcpMode, FullConfig, Needs, NodeEntry, Programs, iface, nodes};
+use ka_pxe::dhcp::DhcpError;
+use ka_pxe::{Arm, DhcpMode, FullConfig, Needs, NodeEntry, Programs, PxeError, iface, nodes};
 use ka_transport::{Contradiction, KnownMacs};
 use serde::Serialize;
 
@@ -185,7 +186,7 @@ impl PxePlan {
     /// # Errors
     /// One line that names the option or the interface.
     pub(crate) fn check_needs(&self) -> Result<Vec<String>> {
-        self.needs().check().context("--pxe")
+        self.needs().check().map_err(|faults| several(faults, "--pxe"))
     }
 
     /// Checks the drives of the node list against those that are sent.
@@ -205,7 +206,7 @@ impl PxePlan {
     /// Takes every port of the boot server for a moment. Gives a fault for each that is in use.
     pub(crate) fn check_ports(&self) -> Vec<anyhow::Error> {
         let busy = self.needs().check_ports().into_iter();
-        busy.map(|error| anyhow::Error::from(error).context("--pxe"))
+        busy.map(|error| anyhow::Error::from(error.without_option()).context("--pxe"))
             .collect()
     }
 
@@ -289,17 +290,40 @@ struct Parts {
     states: BTreeMap<ka_pxe::MacAddr, State>,
 }
 
+/// A fault for each, under the option that brought them.
+fn several(faults: ka_pxe::Faults, option: &'static str) -> anyhow::Error {
+    let mut all = Faults::default();
+    for fault in faults {
+        // It names its option itself.
+        let is_named = matches!(fault, PxeError::Dhcp(DhcpError::Config(_)));
+        let fault = anyhow::Error::from(fault.without_option());
+        all.add(if is_named { fault } else { fault.context(option) });
+    }
+    all.into()
+}
+
 impl Parts {
     /// # Errors
     /// Everything that is wrong, in one go.
     fn check(iface: &str, options: &BootOptions, wanted: Option<u32>, state_dir: &Path) -> Result<Self> {
         let mut faults = Faults::default();
         let addrs = faults.keep(iface::addresses(iface).context("--pxe"));
+        // With an interface it is held against that, with everything else.
+        if let (None, DhcpMode::Full(full)) = (&addrs, &options.dhcp) {
+            faults.keep(
+                full.pool
+                    .check_order()
+                    .map_err(DhcpError::Config)
+                    .map_err(Into::into),
+            );
+        }
         let addrs = addrs.unwrap_or_default();
-        let dhcp = faults.keep(dhcp(options, &addrs));
+        let dhcp = faults.keep(dhcp(options));
         let programs = faults.keep(programs(options.boot_files.as_deref()));
         let nodes = options.node_list.as_deref().map(nodes::parse).transpose();
-        let nodes = faults.keep(nodes.context("--nodes")).flatten();
+        let nodes = faults
+            .keep(nodes.map_err(|faults| several(faults, "--nodes")))
+            .flatten();
         let client = ka_initrd::find_static_client(options.client.as_deref());
         let client = faults.keep(client.context("--client"));
         let states = faults.keep(arming::states(state_dir).context("--state-dir"));
@@ -357,7 +381,7 @@ fn programs(boot_files: Option<&Path>) -> Result<Programs> {
 }
 
 /// What is told with the addresses; a pool that holds our own address would give it away.
-fn dhcp(options: &BootOptions, addrs: &[Ipv4Addr]) -> Result<DhcpMode> {
+fn dhcp(options: &BootOptions) -> Result<DhcpMode> {
     let DhcpMode::Full(full) = &options.dhcp else {
         let is_told = options.router.is_some() || !options.dns.is_empty() || options.domain.is_some();
         ensure!(
@@ -366,17 +390,6 @@ fn dhcp(options: &BootOptions, addrs: &[Ipv4Addr]) -> Result<DhcpMode> {
         );
         return Ok(options.dhcp.clone());
     };
-    ensure!(
-        full.pool.first <= full.pool.last,
-        "--dhcp full:{}: the first address is behind the last one",
-        full.pool
-    );
-    if let Some(own) = addrs.iter().find(|addr| full.pool.contains(**addr)) {
-        bail!(
-            "--dhcp full:{}: the pool holds {own}, this machine's own address; leave it out",
-            full.pool
-        );
-    }
     Ok(DhcpMode::Full(FullConfig {
         router: options.router,
         dns: options.dns.clone(),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ka_proto::SessionName;
-use ka_pxe::{BootConfig, BootEvent, BootServer, DhcpMode, Entry, MacAddr, Served, Source};
+use ka_pxe::{BootConfig, BootEvent, BootServer, DhcpMode, Entry, MacAddr, PxeError, Served, Source};
 use ka_status::boot::{BootServing, MachineNews};
 use ka_status::run::RunEvent;
 use ka_transport::{CONTROL_PORT, JoinCode, NodeInfo, Server};
@@ -60,7 +60,9 @@ impl<'a> Opened<'a> {
         done: &[Done],
     ) -> Result<Self> {
         let (stage1_bytes, kernel) = (stage1.image.len() as u64, stage1.release.clone());
-        let server = BootServer::start(config(plan, stage1, contact)).context("--pxe")?;
+        let server = BootServer::start(config(plan, stage1, contact))
+            .map_err(PxeError::without_option)
+            .context("--pxe")?;
         // A run that is taken up has armed them before; those that are done since are done.
         let is_done = |mac: &MacAddr| {
             let mac = Some(ka_proto::MacAddr(mac.0));

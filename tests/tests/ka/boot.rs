@@ -114,7 +114,7 @@ impl Room {
     }
 
     /// A server that must end by itself.
-    fn refused(&self, more: &[&str]) -> Result<Ended> {
+    pub(crate) fn refused(&self, more: &[&str]) -> Result<Ended> {
         let root = self.kit.golden.root().display().to_string();
         let program = self
             .kit
@@ -500,7 +500,7 @@ fn bad_boot_options_are_one_line_each_before_anything_starts() -> Result<()> {
         (
             &["--pxe", "eth0", "--dhcp", "full:10.77.0.9-10.77.0.3"],
             2,
-            "behind the last",
+            "ends before it begins",
         ),
         (&["--pxe", "nosuch0", "--dhcp", "proxy"], 2, "nosuch0"),
         (

@@ -174,7 +174,7 @@ fn every_desc_example_is_accepted() -> Result<()> {
 fn everything_that_is_wrong_is_said_in_one_go() -> Result<()> {
     let wrong: [(&[&str], &str); 12] = [
         (&["--pxe", "nosuch0"], "nosuch0"),
-        (&["--dhcp", "full:10.77.0.9-10.77.0.3"], "behind the last"),
+        (&["--dhcp", "full:10.77.0.9-10.77.0.3"], "ends before it begins"),
         (&["--boot-files", "/no/such/boot-files"], "/no/such/boot-files"),
         (&["--nodes", "/no/such/list"], "/no/such/list"),
         (&["--client", "/bin/sh"], "/bin/sh"),

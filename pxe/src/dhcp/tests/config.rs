@@ -8,9 +8,12 @@ use crate::dhcp::config::{DhcpMode, FullConfig, KnownMachine, Pool, RelayedPool}
 fn refusal(change: impl Fn(&mut FullConfig, &mut Vec<KnownMachine>)) -> String {
     let (mut full, mut list) = (full_config(pool(50, 60)), Vec::new());
     change(&mut full, &mut list);
-    let said = full.check_all(&list, &own(), "10.0.0.0/24 of eth1").unwrap_err();
+    let said = full.faults(&list, &own(), "10.0.0.0/24 of eth1");
+    let [said] = &said[..] else {
+        panic!("one fault is one line: {said:?}")
+    };
     assert_eq!(said.lines().count(), 1, "{said}");
-    said
+    said.clone()
 }
 
 fn behind(first: [u8; 4], last: [u8; 4], prefix: u8) -> RelayedPool {
@@ -54,8 +57,8 @@ fn a_pool_that_cannot_be_is_refused() {
             "pool 10.0.0.200-10.0.0.254 contains 10.0.0.253, the router or a name server: choose FIRST and LAST beside it",
         ),
     ] {
-        let checked = full_config(pool(first, last)).check_all(&[], &own(), "10.0.0.0/24 of eth1");
-        assert_eq!(checked.err().unwrap_or_default(), said);
+        let faults = full_config(pool(first, last)).faults(&[], &own(), "10.0.0.0/24 of eth1");
+        assert_eq!(faults.concat(), said);
     }
     let outside = refusal(|full, _| full.pool.last = [10, 0, 1, 9].into());
     assert_eq!(
@@ -64,6 +67,37 @@ fn a_pool_that_cannot_be_is_refused() {
     );
     let huge = refusal(|full, _| full.pool.last = [10, 200, 1, 9].into());
     assert_eq!(huge, "pool 10.0.0.50-10.200.1.9 has more than 65536 addresses");
+}
+
+#[test]
+fn every_fault_of_a_configuration_is_a_line_of_its_own() {
+    let mut full = full_config(pool(0, 60));
+    full.lease_time = Duration::from_secs(1);
+    full.domain = Some("a b".to_owned());
+    full.router = Some([10, 9, 0, 1].into());
+    full.relayed = vec![
+        behind([10, 0, 0, 70], [10, 0, 0, 80], 24),
+        behind([10, 5, 0, 9], [10, 5, 0, 1], 24),
+    ];
+    let mut list = vec![known(7, None, None), known(7, None, None), known(8, None, None)];
+    list[2].address = Some([10, 7, 0, 3].into());
+    list[2].name = Some("a b".to_owned());
+    let faults = full.faults(&list, &own(), "10.0.0.0/24 of eth1");
+    for part in [
+        "10.0.0.0 is the network's",
+        "contains our own address 10.0.0.1",
+        "router 10.9.0.1 is not in",
+        "pool 10.0.0.70-10.0.0.80/24 is in 10.0.0.0/24",
+        "pool 10.5.0.9-10.5.0.1 ends before it begins",
+        "lease time 1 s",
+        "`a b` is no domain name",
+        "is listed twice",
+        "`a b`, the name of",
+        "address 10.7.0.3 of",
+    ] {
+        let said = faults.iter().filter(|fault| fault.contains(part)).count();
+        assert_eq!(said, 1, "{part}: {faults:#?}");
+    }
 }
 
 #[test]

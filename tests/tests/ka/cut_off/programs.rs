@@ -87,8 +87,8 @@ fn put(path: &Path, text: &str) -> Result<()> {
 }
 
 /// A golden system with a shell.
-fn kit(label: &str) -> Result<Kit> {
-    let kit = Kit::small(label, 1)?;
+fn kit(label: &str, nodes: usize) -> Result<Kit> {
+    let kit = Kit::small(label, nodes)?;
     let root = kit.golden.root();
     golden::install_shell(root)?;
     fs::remove_file(root.join("bin/sh"))?;
@@ -122,7 +122,7 @@ fn a_clone_that_is_cut_off_while_its_tools_run_ends_them_and_leaves_nothing() ->
     let lanes: Vec<_> = lanes
         .map(|(lane, cuts)| {
             thread::spawn(move || {
-                let kit = kit(&format!("cuttool{lane}"))?;
+                let kit = kit(&format!("cuttool{lane}"), 1)?;
                 cuts.into_iter()
                     .try_for_each(|cut| cut_off(&kit, cut).with_context(|| format!("{cut:?}")))
             })
@@ -184,7 +184,7 @@ fn cut_off(kit: &Kit, cut: Cut) -> Result<()> {
 /// What a hook of a clone that is done has left behind would keep its disk busy for ever.
 #[test]
 fn what_a_hook_leaves_running_ends_with_the_step_and_the_clone_is_done() -> Result<()> {
-    let kit = kit("hookchild")?;
+    let kit = kit("hookchild", 1)?;
     for point in ["post-restore", "pre-boot"] {
         put(
             &kit.golden
@@ -203,6 +203,39 @@ fn what_a_hook_leaves_running_ends_with_the_step_and_the_clone_is_done() -> Resu
     let after = Traces::of(kit.lab.scratch().path())?;
     ensure!(after == before, "left: {after:#?}, was: {before:#?}");
     is_free(&disk)
+}
+
+/// It holds a complete clone and looks for a server that was killed: there is no connection to say farewell to, but a disk to
+/// be undone.
+#[test]
+fn a_node_that_keeps_its_clone_and_is_cut_off_leaves_no_partition() -> Result<()> {
+    let kit = kit("cutkept", 2)?;
+    put(
+        &kit.golden.root().join("etc/ka/hooks.d/95-slow.pre-boot"),
+        "#!/bin/sh\nread name < /etc/hostname\n[ \"$name\" = quick ] || busybox sleep 60\n",
+    )?;
+    let disks = [kit.same_disk("quick")?, kit.same_disk("slow")?];
+    let before = Traces::of(kit.lab.scratch().path())?;
+    let mut server = kit.server(&["-n", "2"])?;
+    let mut quick = kit.node(1, &server, &disks[0], &["--name", "quick", "--retries", "8"])?;
+    let mut slow = kit.node(2, &server, &disks[1], &["--name", "slow", "--retries", "8"])?;
+    quick.wait_for("the clone is complete; it is made bootable")?;
+    server.run.signal(Signal::SIGKILL)?;
+    drop(server);
+    quick.wait_for("the clone is kept")?;
+    for node in [&mut quick, &mut slow] {
+        node.signal(Signal::SIGINT)?;
+    }
+    for (node, disk) in [quick, slow].into_iter().zip(&disks) {
+        let node = ended_in_order(node)?;
+        node.expect(3)?;
+        ensure!(!disk.partition(2).exists(), "a partition is left\n{}", node.all());
+        ensure!(!disk.looks_finished()?, "the disk looks finished");
+        is_free(disk)?;
+    }
+    let after = Traces::of(kit.lab.scratch().path())?;
+    ensure!(after == before, "left: {after:#?}, was: {before:#?}");
+    Ok(())
 }
 
 fn is_free(disk: &Disk) -> Result<()> {

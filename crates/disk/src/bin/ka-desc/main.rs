@@ -4,6 +4,7 @@ mod args;
 mod explain;
 mod explained;
 mod make;
+mod out;
 mod probe;
 
 use std::io::{self, Write};
@@ -12,22 +13,23 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use args::Options;
+use out::{print, taken};
 
 fn main() -> ExitCode {
     let options = match Options::try_parse() {
         Ok(options) => options,
         Err(error) => {
             // Help and version come this way too; nothing can be done about a closed terminal.
-            error.print().ok();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            let printed = error.print().and_then(|()| io::stdout().flush());
+            return if error.use_stderr() {
+                ExitCode::from(2)
+            } else {
+                taken(printed)
+            };
         }
     };
     match run(&options) {
-        Ok(text) => {
-            // A closed pipe is no failure: whoever reads has read enough.
-            io::stdout().write_all(text.as_bytes()).ok();
-            ExitCode::SUCCESS
-        }
+        Ok(text) => print(text.as_bytes()),
         Err(error) => {
             writeln!(io::stderr(), "error: {error:#}").ok();
             ExitCode::from(1)

@@ -17,8 +17,7 @@ pub(crate) fn run(options: &Options, server: SocketAddr) -> Result<u8> {
     if nodes.is_empty() {
         writeln!(io::stderr(), "no node has joined yet").ok();
     }
-    // A closed pipe is no failure: whoever reads has read enough.
-    io::stdout().lock().write_all(table(&nodes).as_bytes()).ok();
+    crate::print(table(&nodes).as_bytes())?;
     Ok(0)
 }
 

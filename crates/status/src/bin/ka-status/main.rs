@@ -9,15 +9,17 @@ mod tail;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use args::{Job, Parsed};
 
 fn main() -> ExitCode {
     let options = match args::parse(std::env::args_os()) {
         Parsed::Options(options) => options,
         Parsed::Text(text) => {
-            // A closed pipe is no failure: whoever reads has read enough.
-            io::stdout().write_all(text.as_bytes()).ok();
-            return ExitCode::SUCCESS;
+            return match print(text.as_bytes()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failed(&error, 1),
+            };
         }
         Parsed::Wrong(text) => {
             writeln!(io::stderr(), "error: {text}").ok();
@@ -32,11 +34,27 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            writeln!(io::stderr(), "error: {error:#}").ok();
-            ExitCode::from(match options.job {
+            let code = match options.job {
                 Job::List(_) | Job::Tail => 1,
                 Job::Exec(_) => exec::OWN_FAILURE,
-            })
+            };
+            failed(&error, code)
         }
+    }
+}
+
+fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
+    writeln!(io::stderr(), "error: {error:#}").ok();
+    ExitCode::from(code)
+}
+
+/// A closed pipe is no failure: whoever reads has read enough. A full disk is one.
+fn print(text: &[u8]) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("writing to standard output")
+        }
+        _ => Ok(()),
     }
 }
