@@ -122,6 +122,7 @@ fn dhclient_comes_back_with_its_old_address_after_a_reboot() -> Result<()> {
     let client = room.dhclient(1)?;
     let running = client.start()?;
     client.wait_for(&["BOUND"], 0)?;
+    client.wait_for_lease("10.77.0.50")?;
     drop(running);
     room.client(1).ip("addr flush dev eth0")?;
     let seen = client.lines()?;

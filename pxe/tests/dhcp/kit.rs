@@ -342,6 +342,16 @@ impl<'a> DhClient<'a> {
         })
     }
 
+    /// Waits for the lease in dhclient's own file, which it writes only after its script.
+    pub(crate) fn wait_for_lease(&self, address: &str) -> Result<()> {
+        let line = format!("fixed-address {address};");
+        let path = self.stem.with_extension("leases");
+        wait(&format!("{line} in dhclient's file"), || {
+            let kept = fs::read_to_string(&path).unwrap_or_default();
+            Ok(kept.contains(&line).then_some(()))
+        })
+    }
+
     pub(crate) fn lines(&self) -> Result<usize> {
         Ok(fs::read_to_string(&self.log)?.lines().count())
     }
