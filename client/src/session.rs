@@ -83,7 +83,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 /// Runs the whole node.
 ///
 /// # Errors
-/// As [`run`].
+/// As [`run()`].
 pub(crate) fn run_with(options: &Options, setup: Setup) -> Result<(), Failure> {
     let mode = Mode::of(options).map_err(Failure::Usage)?;
     let mut config = settings::node_config(options).map_err(Failure::Usage)?;
