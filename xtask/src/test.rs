@@ -1,6 +1,7 @@
 //! `cargo xtask test`, `cargo xtask static` and `cargo xtask ci`.
 
 use std::process::Command;
+use std::thread;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use ka_tests::process::is_installed;
@@ -8,6 +9,9 @@ use ka_tests::{binaries, scratch};
 
 use crate::cli::TestOptions;
 use crate::{packages, root};
+
+/// Read by the test harness of Rust.
+const THREADS_VARIABLE: &str = "RUST_TEST_THREADS";
 
 /// Builds the binaries, then runs every test as root, cargo itself as whoever calls.
 pub(crate) fn run(options: &TestOptions) -> Result<()> {
@@ -30,15 +34,26 @@ pub(crate) fn run(options: &TestOptions) -> Result<()> {
     if options.locked {
         cargo.arg("--locked");
     }
+    let threads = threads();
+    cargo.env(THREADS_VARIABLE, &threads);
     if root::is_root() {
         scratch::sweep();
     } else {
-        let runner = sudo_runner(&bin_dir.display().to_string())?;
+        let runner = sudo_runner(&bin_dir.display().to_string(), &threads)?;
         cargo.env(runner.0, runner.1);
     }
     let status = cargo.args(&options.rest).status().context("running cargo test")?;
     ensure!(status.success(), "some tests failed: see above");
     Ok(())
+}
+
+/// How many tests run at once: what the caller says, else one more than there are processors, because most of them wait most of
+/// their time, for timers, disks and shaped lines. Machines have a limit of their own (`qemu::seats`).
+fn threads() -> String {
+    std::env::var(THREADS_VARIABLE).unwrap_or_else(|_| {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        (processors + 1).to_string()
+    })
 }
 
 /// Builds the static client and says where it is.
@@ -59,7 +74,7 @@ pub(crate) fn ci() -> Result<()> {
 }
 
 /// Lets cargo start test programs, and nothing else, through sudo (`target.<triple>.runner` of cargo's configuration).
-fn sudo_runner(bin_dir: &str) -> Result<(String, String)> {
+fn sudo_runner(bin_dir: &str, threads: &str) -> Result<(String, String)> {
     if !is_installed("sudo") {
         bail!(
             "the tests need root (namespaces, loop disks, mounts) and there is no sudo here: run them as root"
@@ -78,7 +93,7 @@ fn sudo_runner(bin_dir: &str) -> Result<(String, String)> {
     Ok((
         name,
         format!(
-            "sudo env PATH={} {}={bin_dir}",
+            "sudo env PATH={} {}={bin_dir} {THREADS_VARIABLE}={threads}",
             std::env::var("PATH")?,
             binaries::DIR_VARIABLE
         ),

@@ -16,6 +16,7 @@ use crate::qemu::accel::{self, Accel};
 use crate::qemu::console::Watcher;
 use crate::qemu::golden;
 use crate::qemu::machine::{Machine, Powered, Spec};
+use crate::qemu::seats::{self, Seats};
 
 /// From power-on to a login prompt under emulation, two machines at once; stretched as [`crate::qemu::pace`] says.
 pub const BOOT_LIMIT: Duration = Duration::from_secs(400);
@@ -35,8 +36,9 @@ pub struct Room {
     pub golden: Golden,
     /// What the machines run with.
     pub accel: Accel,
-    /// The network. It goes last: it holds the directory of the rest.
+    /// The network. It goes after the rest: it holds their directory.
     pub lab: Lab,
+    _place: Seats,
 }
 
 /// A machine and its disk.
@@ -62,10 +64,16 @@ impl Room {
     /// # Errors
     /// As [`Room::new`].
     pub fn with_golden(label: &str, archive: &Path, plan: &Plan) -> Result<Self> {
+        let place = seats::take_room();
         let lab = Lab::new(label, 1, None)?;
         let golden = golden::make_from(archive, lab.scratch(), plan)?;
         let accel = accel::choose(&golden::kernel(golden.root())?)?;
-        Ok(Self { golden, accel, lab })
+        Ok(Self {
+            golden,
+            accel,
+            lab,
+            _place: place,
+        })
     }
 
     /// A machine with a disk of this size.

@@ -1,16 +1,22 @@
-//! How many machines run at once: an emulated machine takes a whole processor, and a third would make all three late.
+//! How many machines run at once, and how many tests have machines: an emulated machine takes a whole processor, and a third
+//! would make all three late.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// As many as the smallest machine that builds KA has processors.
+/// As many machines as the smallest machine that builds KA has processors.
 pub const SEATS: usize = 2;
+/// As many tests: one more would have started a server and its limits while it waits for a seat.
+const ROOMS: usize = 2;
 
-static TAKEN: Mutex<usize> = Mutex::new(0);
-static FREED: Condvar = Condvar::new();
+static SEATED: Limit = Limit::new(SEATS);
+static OPEN_ROOMS: Limit = Limit::new(ROOMS);
 
-/// Places for machines; given back on drop.
+/// Places for machines, or for a test; given back on drop.
 #[derive(Debug)]
-pub struct Seats(usize);
+pub struct Seats {
+    of: &'static Limit,
+    count: usize,
+}
 
 /// Waits until so many machines more may run. All at once: taken one by one, two tests could wait for each other.
 ///
@@ -18,18 +24,66 @@ pub struct Seats(usize);
 /// More than [`SEATS`] are asked for.
 #[must_use]
 pub fn take(count: usize) -> Seats {
-    assert!(count <= SEATS, "{count} machines at once are too many");
-    let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut taken = FREED
-        .wait_while(taken, |taken| *taken + count > SEATS)
-        .unwrap_or_else(PoisonError::into_inner);
-    *taken += count;
-    Seats(count)
+    SEATED.take(count)
+}
+
+/// Waits until one test more may have a room with machines.
+pub(crate) fn take_room() -> Seats {
+    OPEN_ROOMS.take(1)
+}
+
+/// A number of things that may be at once.
+#[derive(Debug)]
+struct Limit {
+    most: usize,
+    taken: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Limit {
+    const fn new(most: usize) -> Self {
+        Self {
+            most,
+            taken: Mutex::new(0),
+            freed: Condvar::new(),
+        }
+    }
+
+    fn take(&'static self, count: usize) -> Seats {
+        let most = self.most;
+        assert!(count <= most, "{count} at once are too many: {most} at most");
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self
+            .freed
+            .wait_while(taken, |taken| *taken + count > most)
+            .unwrap_or_else(PoisonError::into_inner);
+        *taken += count;
+        Seats { of: self, count }
+    }
 }
 
 impl Drop for Seats {
     fn drop(&mut self) {
-        *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) -= self.0;
-        FREED.notify_all();
+        *self.of.taken.lock().unwrap_or_else(PoisonError::into_inner) -= self.count;
+        self.of.freed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::Limit;
+
+    #[test]
+    fn who_comes_when_all_is_taken_waits_for_the_first_to_go() {
+        static TWO: Limit = Limit::new(2);
+        let both = TWO.take(2);
+        let third = thread::spawn(|| drop(TWO.take(1)));
+        thread::sleep(Duration::from_millis(50));
+        assert!(!third.is_finished());
+        drop(both);
+        assert!(third.join().is_ok());
     }
 }
