@@ -31,10 +31,6 @@ const CODE_LEN: usize = 440;
 const LOCK_TRIES: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
 
-/// A freshly made file system may still be looked at (udev, a scanner) when its partition is to go.
-const REMOVE_TRIES: u32 = 25;
-const REMOVE_PAUSE: Duration = Duration::from_millis(200);
-
 /// A whole disk, locked by this run until it is dropped.
 #[derive(Debug)]
 pub(crate) struct HeldDisk {
@@ -340,19 +336,6 @@ impl HeldDisk {
         }
         partition.len_bytes
     }
-
-    fn remove(&self, number: u32) -> io::Result<()> {
-        let mut tries_left = REMOVE_TRIES;
-        loop {
-            match blkpg::del(&self.file, number) {
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && tries_left > 0 => {
-                    tries_left -= 1;
-                    thread::sleep(REMOVE_PAUSE);
-                }
-                other => return other,
-            }
-        }
-    }
 }
 
 impl Loader {
@@ -413,7 +396,7 @@ impl Drop for HeldDisk {
             }
         };
         for &number in numbers {
-            if let Err(error) = self.remove(number) {
+            if let Err(error) = blkpg::del(&self.file, number) {
                 tracing::error!(%error, %disk, number, "left a partition in the kernel");
             }
         }

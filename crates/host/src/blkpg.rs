@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::libc::{c_char, c_int, c_longlong, c_void};
@@ -19,6 +20,11 @@ const ADD_PARTITION: c_int = 1;
 const DEL_PARTITION: c_int = 2;
 /// devtmpfs makes the node before the ioctl returns; where udev alone makes it, this is plenty.
 const NODE_WAIT: Duration = Duration::from_secs(10);
+/// Longest look of somebody else at a partition (udev's blkid, a scanner, another client's inventory): what has it open for
+/// longer uses it.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+/// Between two tries.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// `struct blkpg_ioctl_arg`.
 #[repr(C)]
@@ -68,12 +74,21 @@ pub fn add(disk: &File, number: u32, start_bytes: u64, len_bytes: u64) -> io::Re
     call(disk, ADD_PARTITION, number, start, length)
 }
 
-/// Removes a partition from the kernel's view of `disk`; nothing is written.
+/// Removes a partition from the kernel's view of `disk`; nothing is written. A passing look at it, such as udev's, is waited
+/// for: five seconds at most.
 ///
 /// # Errors
 /// `EBUSY` while it is in use, `ENXIO` when there is none of that number.
 pub fn del(disk: &File, number: u32) -> io::Result<()> {
-    call(disk, DEL_PARTITION, number, 0, 0)
+    let deadline = Instant::now() + LOOK_LIMIT;
+    loop {
+        match call(disk, DEL_PARTITION, number, 0, 0) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                thread::sleep(LOOK_PAUSE);
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Removes every partition of the disk from the kernel's view.
@@ -130,7 +145,7 @@ pub fn node_of(disk_path: &Path, number: u32) -> Result<PathBuf, HostError> {
         if Instant::now() >= deadline {
             return Err(HostError::new(what(), io::Error::from(io::ErrorKind::TimedOut)));
         }
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(LOOK_PAUSE);
     }
     Ok(path)
 }
@@ -209,6 +224,24 @@ mod tests {
         assert!(add(&disk, 2, 2 << 20, 1 << 20).is_err(), "overlaps partition 1");
         del_all(&disk, device.path()).unwrap();
         assert_eq!(list(device.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_passing_look_at_a_partition_is_waited_for_and_a_use_is_not() {
+        let device = LoopDevice::scratch(64 << 20, 512).unwrap();
+        let disk = block::open_exclusive(device.path()).unwrap();
+        add(&disk, 1, 1 << 20, 8 << 20).unwrap();
+        let node = node_of(device.path(), 1).unwrap();
+        let look = fs::File::open(&node).unwrap();
+        let looker = thread::spawn(move || {
+            thread::sleep(LOOK_PAUSE * 10);
+            drop(look);
+        });
+        del(&disk, 1).unwrap();
+        looker.join().unwrap();
+        add(&disk, 1, 1 << 20, 8 << 20).unwrap();
+        let _use = fs::File::open(node_of(device.path(), 1).unwrap()).unwrap();
+        assert_eq!(del(&disk, 1).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
     }
 
     #[test]
