@@ -4,7 +4,7 @@
 //! Not here: the datagram and how often it is sent (`ka_transport::beacon`).
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write as _};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -81,7 +81,7 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
             BEACON_LIMIT.as_secs()
         ),
     };
-    writeln!(io::stdout(), "{line}").ok();
+    ka_cli::write(format!("{line}\n").as_bytes()).ok();
     removed
 }
 

@@ -12,7 +12,6 @@ mod generic;
 mod init;
 mod journal;
 mod log_ring;
-mod say;
 mod session;
 mod settings;
 mod stage2;
@@ -22,7 +21,7 @@ mod stop;
 
 use std::process::ExitCode;
 
-use say::{print, say};
+use ka_cli::{print, say};
 
 fn main() -> ExitCode {
     if let Some(code) = init::run_as(std::env::args_os().next().as_deref()) {
@@ -41,7 +40,7 @@ fn main() -> ExitCode {
     }
     // Before any other thread runs.
     settings::hide_join_code(&mut options);
-    settings::log_libraries();
+    ka_cli::log_libraries();
     match session::run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::Context;
+use ka_cli::say;
 use ka_host::run;
 use ka_status::event::Step;
 use ka_status::report::NodeReport;
@@ -15,7 +16,6 @@ use crate::clone::{Complete, Ending, Me};
 use crate::failure::Failure;
 use crate::journal::{Format, Journal};
 use crate::log_ring::LogRing;
-use crate::say::say;
 use crate::settings::{self, Mode};
 use crate::stop::Stop;
 use crate::{beacon, clone, generic, status};

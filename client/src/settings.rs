@@ -6,17 +6,16 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use ka_cli::say;
 use ka_host::netif;
 use ka_host::secrets::{self, JOIN_VARIABLE};
 use ka_proto::control::Purpose;
 use ka_proto::pace::Taker;
 use ka_proto::{MacAddr, NodeName, SessionName};
 use ka_transport::{JoinCode, NodeConfig};
-use tracing_subscriber::EnvFilter;
 
 use crate::cli::Options;
 use crate::journal::Format;
-use crate::say::say;
 
 /// What this node is there for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,16 +68,6 @@ fn node_name(options: &Options) -> anyhow::Result<NodeName> {
             .map_or_else(|| NodeName::new(NodeName::NAMELESS), Ok)
             .context("host name"),
     }
-}
-
-/// What libraries log goes to standard error: errors, and more for whoever looks for a fault (`KA_LOG=debug`).
-pub(crate) fn log_libraries() {
-    let filter = EnvFilter::try_from_env("KA_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt()
-        .log_internal_errors(false)
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
 }
 
 /// Takes the join code out of what others can see of this process, and out of what its children would inherit. A code

@@ -1,9 +1,8 @@
 //! What each subcommand does, but `serve`.
 
-use std::io::{self, Write as _};
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use ka_pxe::arming::{self, State};
 use ka_pxe::{Arm, BootConfig, Form, Served, Source, nodes};
 
@@ -67,7 +66,7 @@ fn menu(options: &MenuOptions) -> Result<()> {
         None => vec![Form::Pxelinux, Form::Ipxe, Form::Grub],
     };
     let texts: Vec<String> = forms.into_iter().map(|form| menu.write(form)).collect();
-    say(&texts.join("\n"))
+    Ok(ka_cli::write(texts.join("\n").as_bytes())?)
 }
 
 fn set(options: &ArmOptions, state: State) -> Result<()> {
@@ -93,16 +92,5 @@ fn list(state_dir: &Path) -> Result<()> {
         .iter()
         .map(|(mac, state)| format!("{mac} {}\n", name(*state)))
         .collect();
-    say(&lines)
-}
-
-/// A closed pipe is no failure: whoever reads has read enough. A full disk is one.
-pub(crate) fn say(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("writing to standard output")
-        }
-        _ => Ok(()),
-    }
+    Ok(ka_cli::write(lines.as_bytes())?)
 }

@@ -10,7 +10,7 @@ use ka_pxe::{BootConfig, BootServer, Programs, Served, Source};
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::cli::ServeOptions;
-use crate::commands::{KERNEL, boot_config, initrd_name, say};
+use crate::commands::{KERNEL, boot_config, initrd_name};
 
 /// The exit code after a second signal, which does not wait for anything.
 const IMPATIENT_EXIT: i32 = 1;
@@ -112,5 +112,5 @@ fn catch_signals() -> Result<Receiver<()>> {
 
 /// What is told while machines are served: an output that takes nothing stops nothing.
 fn tell(text: &str) {
-    say(text).ok();
+    ka_cli::write(text.as_bytes()).ok();
 }

@@ -1,7 +1,6 @@
 //! What `ka-server` does beside runs: `ka-server key …`. Each ends at once and opens no port.
 
 use std::fs;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -149,13 +148,6 @@ fn remove_join_files(state_dir: &Path) -> Result<usize> {
     Ok(removed)
 }
 
-/// A closed pipe is no failure: whoever reads has read enough. A full disk is one.
 fn say(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("writing to standard output")
-        }
-        _ => Ok(()),
-    }
+    Ok(ka_cli::write(text.as_bytes())?)
 }

@@ -17,7 +17,6 @@ mod precheck;
 mod report_file;
 mod roster;
 mod run;
-mod say;
 mod settings;
 mod size;
 mod start;
@@ -26,12 +25,9 @@ mod stop;
 mod unfinished;
 mod verdict;
 
-use std::io;
 use std::process::ExitCode;
 
-use tracing_subscriber::EnvFilter;
-
-use say::{print, say};
+use ka_cli::{print, say};
 
 fn main() -> ExitCode {
     let options = match cli::parse(std::env::args_os()) {
@@ -45,10 +41,7 @@ fn main() -> ExitCode {
     if options.man {
         return print(&cli::manual());
     }
-    // What libraries log is for whoever looks for a fault: KA_LOG=debug.
-    let filter = EnvFilter::try_from_env("KA_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter);
-    log.log_internal_errors(false).with_writer(io::stderr).init();
+    ka_cli::log_libraries();
     let code = run::run(&options).unwrap_or_else(|failure| {
         say(&format!("error: {failure}"));
         failure.exit_code()

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use indicatif::ProgressDrawTarget;
+use ka_cli::say;
 use ka_proto::run::Offer;
 use ka_status::run::RunEvent;
 use ka_status::view::{JsonView, PlainView, TerminalView, Verbosity, View};
@@ -20,7 +21,6 @@ use crate::join::{Shown, join_line};
 use crate::log_dir::LogDir;
 use crate::monitor::Monitor;
 use crate::run::{Parts, Run};
-use crate::say::say;
 use crate::settings::{Job, Settings};
 use crate::stop::Stop;
 use crate::unfinished::{Before, Unfinished};

@@ -4,9 +4,8 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use ka_cli::say;
 use ka_status::text::clock;
-
-use crate::say::say;
 
 /// Between two lines. What takes less says its beginning only.
 const INTERVAL: Duration = Duration::from_secs(15);

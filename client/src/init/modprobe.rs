@@ -5,10 +5,10 @@
 
 use std::process::ExitCode;
 
+use ka_cli::say;
 use ka_kmod::ModuleName;
 
 use super::drivers::Drivers;
-use crate::say::say;
 
 /// Loads what the arguments name. Exit code 1 when there is no such module, or it cannot be loaded.
 pub(super) fn run(args: impl Iterator<Item = String>) -> ExitCode {

@@ -20,7 +20,6 @@ use crate::cli::{self, Parsed};
 use crate::failure::Failure;
 use crate::log_ring::LogRing;
 use crate::session::{self, Setup, System};
-use crate::settings;
 
 /// The join code that the server put beside the boot image.
 const JOIN_FILE: &str = "/etc/ka/join";
@@ -42,7 +41,7 @@ pub(super) fn run() -> ExitCode {
         log.push(&format!("warning: {error:#}"));
     }
     // The kernel hands a word of its command line that it does not know, KA_LOG=debug, to init as a variable.
-    settings::log_libraries();
+    ka_cli::log_libraries();
     let line = CommandLine::parse(&fs::read_to_string("/proc/cmdline").unwrap_or_default());
     let told = std::panic::catch_unwind(AssertUnwindSafe(|| tell(&line, &log)));
     let result =

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use ka_cli::say;
 use ka_host::process_one::{self, End, Machine};
 
 use super::cmdline::CommandLine;
 use super::{NODE_NAME, consoles, mounts};
-use crate::say::say;
 
 /// After an end that the node itself could not tell of.
 const PAUSE_AFTER_CRASH: Duration = Duration::from_secs(60);

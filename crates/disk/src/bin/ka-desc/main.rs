@@ -4,16 +4,15 @@ mod args;
 mod explain;
 mod explained;
 mod make;
-mod out;
 mod probe;
 
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
 use args::Options;
-use out::{print, taken};
+use ka_cli::{exit_code, print, say, taken};
 
 fn main() -> ExitCode {
     let options = match Options::try_parse() {
@@ -24,14 +23,14 @@ fn main() -> ExitCode {
             return if error.use_stderr() {
                 ExitCode::from(2)
             } else {
-                taken(printed)
+                exit_code(taken(printed))
             };
         }
     };
     match run(&options) {
         Ok(text) => print(text.as_bytes()),
         Err(error) => {
-            writeln!(io::stderr(), "error: {error:#}").ok();
+            say(&format!("error: {error:#}"));
             ExitCode::from(1)
         }
     }

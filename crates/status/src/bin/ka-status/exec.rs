@@ -30,7 +30,7 @@ pub(crate) fn run(options: &Options, command: &str) -> Result<u8> {
         let ended = threads.into_iter().map(|thread| match thread.join() {
             Ok(Ok(code)) => code,
             Ok(Err(error)) => {
-                writeln!(io::stderr(), "error: {error:#}").ok();
+                ka_cli::say(&format!("error: {error:#}"));
                 OWN_FAILURE
             }
             Err(_) => OWN_FAILURE,

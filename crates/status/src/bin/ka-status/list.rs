@@ -1,6 +1,5 @@
 //! Which nodes a running server has, one line each.
 
-use std::io::{self, Write};
 use std::net::SocketAddr;
 
 use anyhow::Result;
@@ -15,9 +14,9 @@ pub(crate) fn run(options: &Options, server: SocketAddr) -> Result<u8> {
     let (key, _) = keys::load(options)?;
     let nodes = nodes_of(server, &key)?;
     if nodes.is_empty() {
-        writeln!(io::stderr(), "no node has joined yet").ok();
+        ka_cli::say("no node has joined yet");
     }
-    crate::print(table(&nodes).as_bytes())?;
+    ka_cli::write(table(&nodes).as_bytes())?;
     Ok(0)
 }
 

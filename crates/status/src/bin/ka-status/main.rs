@@ -6,23 +6,19 @@ mod keys;
 mod list;
 mod tail;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use args::{Job, Parsed};
+use ka_cli::{print, say};
 
 fn main() -> ExitCode {
     let options = match args::parse(std::env::args_os()) {
         Parsed::Options(options) => options,
         Parsed::Text(text) => {
-            return match print(text.as_bytes()) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => failed(&error, 1),
-            };
+            return print(text.as_bytes());
         }
         Parsed::Wrong(text) => {
-            writeln!(io::stderr(), "error: {text}").ok();
+            say(&format!("error: {text}"));
             return ExitCode::from(2);
         }
     };
@@ -34,27 +30,11 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            let code = match options.job {
+            say(&format!("error: {error:#}"));
+            ExitCode::from(match options.job {
                 Job::List(_) | Job::Tail => 1,
                 Job::Exec(_) => exec::OWN_FAILURE,
-            };
-            failed(&error, code)
+            })
         }
-    }
-}
-
-fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
-    writeln!(io::stderr(), "error: {error:#}").ok();
-    ExitCode::from(code)
-}
-
-/// A closed pipe is no failure: whoever reads has read enough. A full disk is one.
-fn print(text: &[u8]) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("writing to standard output")
-        }
-        _ => Ok(()),
     }
 }

@@ -46,11 +46,7 @@ fn read_commands(nodes: &[Sender<String>]) {
             }
             None if line.trim().is_empty() => {}
             None => {
-                writeln!(
-                    io::stderr(),
-                    "error: type exec COMMAND to run a command, Ctrl-C to end"
-                )
-                .ok();
+                ka_cli::say("error: type exec COMMAND to run a command, Ctrl-C to end");
             }
         }
     }
@@ -68,7 +64,7 @@ fn show(node: &Target, key: &ServerKey, code: &JoinCode, typed: &Receiver<String
             true
         }
         Err(error) => {
-            writeln!(io::stderr(), "error: {error}").ok();
+            ka_cli::say(&format!("error: {error}"));
             false
         }
     }
