@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use anyhow::anyhow;
 use ka_status::text::error_line;
 
 /// A bad ending before the run.
@@ -62,6 +63,15 @@ impl Faults {
             true => Ok(()),
             false => Err(self.into()),
         }
+    }
+
+    /// Passes on what the checks gave: nothing of it is missing without a fault.
+    ///
+    /// # Errors
+    /// All faults, as one error.
+    pub(crate) fn finish<T>(self, found: Option<T>) -> anyhow::Result<T> {
+        self.check()?;
+        found.ok_or_else(|| anyhow!("something was not checked"))
     }
 
     /// One line for each.

@@ -10,47 +10,45 @@ use ka_disk::spec::InstallSpec;
 use ka_transport::Server;
 use rustix::fs::{Access, access};
 
-use crate::boot;
+use crate::boot::{self, PxePlan};
 use crate::cli::Options;
 use crate::failure::{Failure, Faults};
 use crate::settings::Settings;
 
 /// Checks the options and what the boot server needs; where they are wrong, what is in the way on this machine is said with
-/// them.
-pub(crate) fn check(options: &Options) -> Result<Settings, Failure> {
+/// them. Gives what the operator should know, too.
+pub(crate) fn check(options: &Options) -> Result<(Settings, Vec<String>), Failure> {
     let settings = Settings::check(options);
     let plan = settings
         .as_ref()
         .ok()
         .and_then(|settings| settings.boot.pxe.as_ref());
-    let mut needed = Faults::default();
-    if let Some(plan) = plan {
-        needed.keep(plan.check_needs());
-    }
-    let here = faults(options, settings.as_ref().ok());
-    match (settings, needed.check()) {
-        (Ok(settings), Ok(())) => Ok(settings),
-        (Err(error), _) | (Ok(_), Err(error)) => {
-            let mut faults = Faults::default();
-            faults.add(error);
-            faults.add(here.into());
-            Err(Failure::Usage(faults.into()))
-        }
+    let warnings = plan.map_or(Ok(Vec::new()), PxePlan::check_needs);
+    match (settings, warnings) {
+        (Ok(settings), Ok(warnings)) => Ok((settings, warnings)),
+        (Ok(settings), Err(error)) => Err(wrong(error, options, Some(&settings))),
+        (Err(error), _) => Err(wrong(error, options, None)),
     }
 }
 
-/// Checks what only the surveyed golden node decides. Gives what the operator should know.
+fn wrong(error: anyhow::Error, options: &Options, settings: Option<&Settings>) -> Failure {
+    let mut all = Faults::default();
+    all.add(error);
+    all.add(faults(options, settings).into());
+    Failure::Usage(all.into())
+}
+
+/// Checks what only the surveyed golden node decides.
 pub(crate) fn check_surveyed(
     settings: &Settings,
     root: &Path,
     spec: &InstallSpec,
     largest: Option<u64>,
-) -> Result<Vec<String>> {
+) -> Result<()> {
     let mut faults = Faults::default();
     faults.keep(settings.check_spool(largest));
-    let warnings = faults.keep(boot::check(&settings.boot, root, spec));
-    faults.check()?;
-    Ok(warnings.unwrap_or_default())
+    faults.keep(boot::check(&settings.boot, root, spec));
+    faults.check()
 }
 
 /// Finds what a run would meet here. `settings` are there when the options themselves are good.

@@ -128,7 +128,7 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
     if let Some(command) = &options.command {
         return command::run(command).or_nothing_done();
     }
-    let settings = precheck::check(options)?;
+    let (settings, warnings) = precheck::check(options)?;
     ka_host::privileges::keep_for_golden(settings.boot.pxe.is_some()).or_nothing_done()?;
     // Looked at before the golden node is, which takes a while, and said before it: by a dry run beside what it shows.
     let here = precheck::faults(options, Some(&settings));
@@ -144,10 +144,9 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
             ka_host::kernel::check().or_nothing_done()?;
             let spec = clone::survey(survey, &settings)?;
             let largest = Some(clone::largest_stream(&spec));
-            let mut warnings =
-                precheck::check_surveyed(&settings, &survey.root, &spec, largest).or_usage()?;
+            precheck::check_surveyed(&settings, &survey.root, &spec, largest).or_usage()?;
             if options.dry_run {
-                warnings.extend(in_the_way);
+                let warnings = [warnings, in_the_way].concat();
                 dry_run::of_clone(&spec, &settings, options, &warnings).or_nothing_done()?;
                 return Ok(0);
             }

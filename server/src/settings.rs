@@ -11,7 +11,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use ka_disk::desc::Desc;
 use ka_disk::golden::{BootCodeSource, SurveyOptions};
 use ka_disk::spec::{Loader, ReadBackWhen};
@@ -93,11 +93,8 @@ impl Settings {
         }
         let spool = options.spool.as_deref().map(SpoolDir::open).transpose();
         let spool = faults.keep(spool.context("--spool"));
-        faults.check()?;
-        // Each of them is there, or its fault has been said.
-        let missing = || anyhow!("the options were not checked");
-        let (session, job) = session.zip(job).ok_or_else(missing)?;
-        let (boot, spool) = boot.zip(spool).ok_or_else(missing)?;
+        let found = session.zip(job).zip(boot.zip(spool));
+        let ((session, job), (boot, spool)) = faults.finish(found)?;
         Ok(Self {
             session,
             job,
@@ -183,12 +180,10 @@ fn job(options: &Options) -> Result<Job> {
     let excluded_disks = faults.keep(drives("-X", excluded));
     let boot_code = faults.keep(boot_code(&options.boot_code, &options.boot_code_file));
     let raw = faults.keep(drives("-D", options.raw.iter().map(String::as_str)));
-    faults.check()?;
-    // Each of them is there, or its fault has been said: nothing is replaced by a default, which would be another job.
-    let missing = || anyhow!("the options were not checked");
-    let (root, drives) = root.zip(descs).ok_or_else(missing)?;
-    let (excluded_dirs, excluded_disks) = excluded_dirs.zip(excluded_disks).ok_or_else(missing)?;
-    let (boot_code, raw) = boot_code.zip(raw).ok_or_else(missing)?;
+    // Nothing is replaced by a default, which would be another job.
+    let excluded = excluded_dirs.zip(excluded_disks);
+    let found = root.zip(descs).zip(excluded).zip(boot_code.zip(raw));
+    let (((root, drives), (excluded_dirs, excluded_disks)), (boot_code, raw)) = faults.finish(found)?;
     Ok(Job::Clone(Box::new(SurveyOptions {
         root,
         drives,

@@ -336,11 +336,8 @@ impl Parts {
         if options.arm == ArmWhich::All && wanted.is_none() {
             faults.add(anyhow!("--arm all arms the next -n machines that ask: give -n"));
         }
-        faults.check()?;
-        // Each of them is there, or its fault has been said.
-        let missing = || anyhow!("--pxe was not checked");
-        let (dhcp, programs) = dhcp.zip(programs).ok_or_else(missing)?;
-        let (client, states) = client.zip(states).ok_or_else(missing)?;
+        let found = dhcp.zip(programs).zip(client.zip(states));
+        let ((dhcp, programs), (client, states)) = faults.finish(found)?;
         Ok(Self {
             addrs,
             dhcp,
