@@ -1,5 +1,6 @@
 //! What can go wrong in transport, one variant for each thing a caller can do about it.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -49,12 +50,12 @@ pub enum TransportError {
     #[error("setting up TLS: {0}")]
     Tls(#[from] rustls::Error),
     /// A port cannot be had.
-    #[error("listening on {addr} ({purpose}): {source}; {}", mend(*addr, purpose, source))]
+    #[error("listening on {addr} ({port}): {source}; {}", port.remedy(*addr, source))]
     Listen {
         /// The address.
         addr: SocketAddr,
-        /// What it is for.
-        purpose: &'static str,
+        /// The port.
+        port: OwnPort,
         /// The system's reason.
         source: io::Error,
     },
@@ -129,25 +130,55 @@ pub enum TransportError {
     Misuse(&'static str),
 }
 
-/// How a port can be had.
-fn mend(addr: SocketAddr, purpose: &str, source: &io::Error) -> String {
-    let port = addr.port();
-    let option = match purpose {
-        "control connections" | "discovery" => "--control-port",
-        "data connections" => "--data-port",
-        _ => "--status-port",
-    };
-    match source.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!(
-                "end what uses it (ss -lnp sport = :{port} names it), or choose another port with {option}"
-            )
+/// A port that this program opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnPort {
+    /// TCP: control connections.
+    Control,
+    /// TCP: the chain's data.
+    Data,
+    /// UDP: the search for a session.
+    Discovery,
+    /// TCP: operators at a node.
+    Status,
+}
+
+impl OwnPort {
+    /// The option that changes it.
+    const fn option(self) -> &'static str {
+        match self {
+            Self::Control | Self::Discovery => "--control-port",
+            Self::Data => "--data-port",
+            Self::Status => "--status-port",
         }
-        io::ErrorKind::AddrNotAvailable => "choose an address of this machine with --listen".to_owned(),
-        io::ErrorKind::PermissionDenied => {
-            format!("run it as root, or choose a port above 1023 with {option}")
+    }
+
+    /// The operator's remedy where the port cannot be had.
+    fn remedy(self, addr: SocketAddr, source: &io::Error) -> String {
+        let (port, option) = (addr.port(), self.option());
+        match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                format!(
+                    "end what uses it (ss -lnp sport = :{port} names it), or choose another port with {option}"
+                )
+            }
+            io::ErrorKind::AddrNotAvailable => "choose an address of this machine with --listen".to_owned(),
+            io::ErrorKind::PermissionDenied => {
+                format!("run it as root, or choose a port above 1023 with {option}")
+            }
+            _ => format!("choose another address with --listen, or another port with {option}"),
         }
-        _ => format!("choose another address with --listen, or another port with {option}"),
+    }
+}
+
+impl fmt::Display for OwnPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Control => "control connections",
+            Self::Data => "data connections",
+            Self::Discovery => "discovery",
+            Self::Status => "the operator",
+        })
     }
 }
 

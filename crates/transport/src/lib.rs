@@ -26,7 +26,7 @@ mod tls;
 mod tunnel;
 
 pub use code::{JoinCode, JoinCodeError};
-pub use error::TransportError;
+pub use error::{OwnPort, TransportError};
 pub use key::{Rotated, ServerKey, fingerprint_of_public_key, is_signed_text};
 pub use node::{EventSender, JoinEvent, Joined, Node, NodeConfig, Order};
 pub use operator::{

@@ -8,7 +8,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::error::TransportError;
+use crate::error::{OwnPort, TransportError};
 
 /// Connections that the kernel keeps for us until they are accepted: a whole room of nodes that starts at once.
 const BACKLOG: i32 = 1024;
@@ -26,7 +26,7 @@ pub(crate) struct BroadcastRoute {
 }
 
 /// Binds and listens on `addr`.
-pub(crate) fn listen_tcp(addr: SocketAddr, purpose: &'static str) -> Result<TcpListener, TransportError> {
+pub(crate) fn listen_tcp(addr: SocketAddr, port: OwnPort) -> Result<TcpListener, TransportError> {
     let open = || {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
@@ -38,21 +38,17 @@ pub(crate) fn listen_tcp(addr: SocketAddr, purpose: &'static str) -> Result<TcpL
         socket.set_nonblocking(true)?;
         Ok(TcpListener::from(socket))
     };
-    open().map_err(|source| TransportError::Listen {
-        addr,
-        purpose,
-        source,
-    })
+    open().map_err(|source| TransportError::Listen { addr, port, source })
 }
 
 /// Like [`listen_tcp`], with any free port when the wanted one is taken: the peer is told which.
 pub(crate) fn listen_tcp_or_ephemeral(
     addr: SocketAddr,
-    purpose: &'static str,
+    port: OwnPort,
 ) -> Result<TcpListener, TransportError> {
-    match listen_tcp(addr, purpose) {
+    match listen_tcp(addr, port) {
         Err(TransportError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {
-            listen_tcp(SocketAddr::new(addr.ip(), 0), purpose)
+            listen_tcp(SocketAddr::new(addr.ip(), 0), port)
         }
         other => other,
     }
@@ -73,7 +69,7 @@ pub(crate) fn bind_udp(addr: SocketAddr) -> Result<UdpSocket, TransportError> {
     };
     open().map_err(|source| TransportError::Listen {
         addr,
-        purpose: "discovery",
+        port: OwnPort::Discovery,
         source,
     })
 }
@@ -188,13 +184,13 @@ mod tests {
 
     #[test]
     fn taken_data_port_gives_another_one() {
-        let first = listen_tcp(SocketAddr::from(([127, 0, 0, 77], 0)), "test").unwrap();
+        let first = listen_tcp(SocketAddr::from(([127, 0, 0, 77], 0)), OwnPort::Data).unwrap();
         let taken = first.local_addr().unwrap();
         assert!(matches!(
-            listen_tcp(taken, "test"),
+            listen_tcp(taken, OwnPort::Data),
             Err(TransportError::Listen { .. })
         ));
-        let other = listen_tcp_or_ephemeral(taken, "test")
+        let other = listen_tcp_or_ephemeral(taken, OwnPort::Data)
             .unwrap()
             .local_addr()
             .unwrap();

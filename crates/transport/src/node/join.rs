@@ -11,7 +11,7 @@ use super::connection::serve_connection;
 use super::core::Core;
 use super::find::{Met, NotJoined, describe, locate, meet};
 use super::{JoinEvent, Joined, Node, NodeConfig};
-use crate::error::TransportError;
+use crate::error::{OwnPort, TransportError};
 use crate::net::listen_tcp_or_ephemeral;
 use crate::server::runtime;
 use crate::stream::Door;
@@ -93,7 +93,7 @@ fn try_once(
         [0u8; 16].into()
     };
     let addr = SocketAddr::new(config.listen.unwrap_or(any), config.data_port);
-    let listener = listen_tcp_or_ephemeral(addr, "data connections").map_err(Failed::Fatal)?;
+    let listener = listen_tcp_or_ephemeral(addr, OwnPort::Data).map_err(Failed::Fatal)?;
     let port = listener
         .local_addr()
         .map_err(|source| Failed::Fatal(TransportError::system("reading the own data port")(source)))?

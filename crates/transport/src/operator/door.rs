@@ -22,7 +22,7 @@ use tokio_rustls::server::TlsStream;
 use super::{HANDSHAKE_LIMIT, PEER_GONE_AFTER};
 use crate::code::JoinCode;
 use crate::control::write_frames;
-use crate::error::TransportError;
+use crate::error::{OwnPort, TransportError};
 use crate::key::ServerKey;
 use crate::lobby::Lobby;
 use crate::net::{listen_tcp, tune_control};
@@ -153,7 +153,7 @@ impl OperatorDoor {
         let Some(runtime) = &self.runtime else {
             return Err(TransportError::Misuse("the door is closed"));
         };
-        let listener = listen_tcp(listen, "the operator")?;
+        let listener = listen_tcp(listen, OwnPort::Status)?;
         let local = listener
             .local_addr()
             .map_err(TransportError::system("reading the status port"))?;

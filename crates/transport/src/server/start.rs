@@ -23,7 +23,7 @@ use super::via::Operators;
 use super::{LocalAddrs, Server};
 use crate::code::JoinCode;
 use crate::discovery::{Beacons, Responder};
-use crate::error::TransportError;
+use crate::error::{OwnPort, TransportError};
 use crate::net::{listen_tcp, listen_tcp_or_ephemeral, reachable_addrs};
 use crate::stream::Door;
 use crate::tls;
@@ -40,11 +40,8 @@ const MAX_STRANGERS: usize = 64;
 /// See [`Server::start`].
 pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
     let listen = usable_address(config.listen);
-    let control = listen_tcp(
-        SocketAddr::new(listen, config.control_port),
-        "control connections",
-    )?;
-    let data = listen_tcp_or_ephemeral(SocketAddr::new(listen, config.data_port), "data connections")?;
+    let control = listen_tcp(SocketAddr::new(listen, config.control_port), OwnPort::Control)?;
+    let data = listen_tcp_or_ephemeral(SocketAddr::new(listen, config.data_port), OwnPort::Data)?;
     let (control_addr, data_addr) = (local_addr(&control)?, local_addr(&data)?);
     let (events, event_queue) = crossbeam_channel::bounded(MAX_EVENTS);
     let beacons = Beacons {
@@ -113,7 +110,7 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
 /// See [`Server::check_listen`].
 pub(super) fn check_listen(listen: IpAddr, control_port: u16) -> Result<(), TransportError> {
     let addr = SocketAddr::new(usable_address(listen), control_port);
-    listen_tcp(addr, "control connections").map(drop)
+    listen_tcp(addr, OwnPort::Control).map(drop)
 }
 
 fn join_code(config: &ServerConfig) -> JoinCode {

@@ -22,6 +22,7 @@ use super::link::{Door, LinkTarget, Stranger};
 use super::pump::spawn;
 use super::shared::Shared;
 use super::{Block, StreamReader};
+use crate::error::OwnPort;
 use crate::key::{ServerKey, public_key_of};
 use crate::net::listen_tcp;
 
@@ -112,7 +113,7 @@ impl Chain {
     /// Starts the pump of node `me` (0: the head) of `nodes`.
     fn add(&mut self, me: u32, nodes: u32, window_bytes: usize, door: Door) -> Arc<Shared> {
         let _guard = self.runtime.enter();
-        let listener = listen_tcp(SocketAddr::from(([127, 0, 0, 1], 0)), "test").unwrap();
+        let listener = listen_tcp(SocketAddr::from(([127, 0, 0, 1], 0)), OwnPort::Data).unwrap();
         let addr = listener.local_addr().unwrap();
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         tokio::spawn(door.clone().serve(listener));
