@@ -184,6 +184,34 @@ pub(crate) fn status_program(lab: &Lab, state: &Path) -> Result<Program> {
     Ok(program.inside(lab.network().golden()))
 }
 
+/// A server that waits for two nodes, and one of them.
+pub(crate) struct Waiting {
+    pub(crate) lab: Lab,
+    pub(crate) server: Server,
+    pub(crate) node: Running,
+}
+
+impl Waiting {
+    /// Starts both; the node has joined.
+    pub(crate) fn new(label: &str, node_options: &[&str]) -> Result<Self> {
+        let lab = Lab::new(label, 1, None)?;
+        let server = lab.server(&["-n", "2", "-e", "true"])?;
+        let mut node = lab.client(1, &server, &[node_options, &["-e", "cat"]].concat())?;
+        node.wait_for("joined session")?;
+        Ok(Self { lab, server, node })
+    }
+
+    /// The server's state directory.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.lab.server_state()
+    }
+
+    /// [`status_program`] with these arguments.
+    pub(crate) fn status(&self, state: &Path, args: &[&str]) -> Result<Program> {
+        Ok(status_program(&self.lab, state)?.args(args))
+    }
+}
+
 /// A server beside the lab's own, with a key in `state` and a run whose code fits it: consistent in itself, and of no use.
 pub(crate) fn other_server(lab: &Lab, state: &Path) -> Result<Running> {
     let join = lab.scratch().path().join("own-join");

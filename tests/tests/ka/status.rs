@@ -1,39 +1,13 @@
 //! `ka-status`: who holds the server's key sees nodes and commands them; nobody else.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
-use ka_tests::lab::{Lab, Server};
+use ka_tests::lab::Lab;
 use ka_tests::netns::GOLDEN_ADDRESS;
-use ka_tests::process::{Program, Running};
 use ka_transport::{JoinCode, OperatorConnection, ServerKey};
 
-use crate::kit::{expect_same_file, finish, other_server, payload, status_program};
-
-/// A server that waits for two nodes, and one of them.
-struct Waiting {
-    lab: Lab,
-    server: Server,
-    node: Running,
-}
-
-impl Waiting {
-    fn new(label: &str) -> Result<Self> {
-        let lab = Lab::new(label, 1, None)?;
-        let server = lab.server(&["-n", "2", "-e", "true"])?;
-        let mut node = lab.client(1, &server, &["-e", "cat"])?;
-        node.wait_for("joined session")?;
-        Ok(Self { lab, server, node })
-    }
-
-    fn state(&self) -> PathBuf {
-        self.lab.server_state()
-    }
-
-    fn status(&self, state: &Path, args: &[&str]) -> Result<Program> {
-        Ok(status_program(&self.lab, state)?.args(args))
-    }
-}
+use crate::kit::{Waiting, expect_same_file, finish, other_server, payload};
 
 fn node_addr(lab: &Lab) -> Result<String> {
     let shown = lab.network().node(1).ip("-4 -o addr show dev eth0")?;
@@ -45,7 +19,7 @@ fn node_addr(lab: &Lab) -> Result<String> {
 
 #[test]
 fn a_command_runs_on_the_node_with_its_output_and_its_code() -> Result<()> {
-    let waiting = Waiting::new("status-exec")?;
+    let waiting = Waiting::new("status-exec", &[])?;
     let node = node_addr(&waiting.lab)?;
     let command = "hostname; echo complaint >&2; exit 7";
     let ended = waiting
@@ -153,7 +127,7 @@ fn a_command_that_prints_without_end_to_an_operator_who_does_not_read_holds_up_n
 
 #[test]
 fn the_log_is_shown_line_by_line_and_typed_commands_run() -> Result<()> {
-    let waiting = Waiting::new("status-tail")?;
+    let waiting = Waiting::new("status-tail", &[])?;
     let node = node_addr(&waiting.lab)?;
     let mut screen = waiting
         .status(&waiting.state(), &[&node])?
@@ -179,7 +153,7 @@ fn the_log_is_shown_line_by_line_and_typed_commands_run() -> Result<()> {
 
 #[test]
 fn an_operator_who_leaves_takes_the_command_along() -> Result<()> {
-    let waiting = Waiting::new("status-leave")?;
+    let waiting = Waiting::new("status-leave", &[])?;
     let node = node_addr(&waiting.lab)?;
     let mark = waiting.lab.scratch().path().join("pid");
     let command = format!("echo $$ > {0}.new; mv {0}.new {0}; sleep 100", mark.display());
@@ -196,7 +170,7 @@ fn an_operator_who_leaves_takes_the_command_along() -> Result<()> {
 
 #[test]
 fn without_the_servers_key_there_is_no_way_in() -> Result<()> {
-    let waiting = Waiting::new("status-stranger")?;
+    let waiting = Waiting::new("status-stranger", &[])?;
     let node = node_addr(&waiting.lab)?;
     // A key of one's own, with a run of its own that is consistent in itself.
     let other = waiting.lab.scratch().path().join("other-state");
