@@ -283,7 +283,7 @@ impl Programs {
         Some(BootFile { name })
     }
 
-    /// Whether GRUB would not find its menu: beside an address server, see [`Programs::under`]; or
+    /// Returns true where GRUB would not find its menu: beside an address server, see [`Programs::under`]; or
     /// started by HTTP boot, after which it knows no network (2.06) or reads empty files (2.12 of Debian 13).
     fn grub_is_lost(&self, machine: &Machine) -> bool {
         machine.http || self.addresses == Addresses::Others

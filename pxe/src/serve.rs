@@ -110,7 +110,7 @@ fn catch_signals() -> Result<Receiver<()>> {
     Ok(receiver)
 }
 
-/// What is told while machines are served: an output that takes nothing stops nothing.
+/// Tells the operator something while machines are served: an output that takes nothing stops nothing.
 fn tell(text: &str) {
     ka_cli::write(text.as_bytes()).ok();
 }

@@ -85,11 +85,11 @@ fn listen(
     Ok(Arc::new(Server::start(config)?))
 }
 
-/// What is opened beside the run's own ports, in this order: what is most likely to fail first, so that the rest is not made.
+/// Everything that is opened beside the run's own ports. The most likely to fail comes first, so that the rest is not made.
 struct Opening<'a> {
     boot_server: Option<Opened<'a>>,
     log_dir: Option<LogDir>,
-    /// Where the join code is.
+    /// The file with the join code.
     code_file: PathBuf,
 }
 

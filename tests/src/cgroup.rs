@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::caretaker;
 
-/// Where the control groups of version 2 are, and the controllers of version 1.
+/// The directory of the control groups of version 2, and of the controllers of version 1.
 const ROOT: &str = "/sys/fs/cgroup";
 /// A group's name goes on with the id of the process that made it.
 const PREFIX: &str = "ka-";

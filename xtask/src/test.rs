@@ -47,7 +47,7 @@ pub(crate) fn run(options: &TestOptions) -> Result<()> {
     Ok(())
 }
 
-/// How many tests run at once: what the caller says, else one more than there are processors, because most of them wait most of
+/// The number of tests at once: the caller's, else one more than there are processors, because most of them wait most of
 /// their time, for timers, disks and shaped lines. Machines have a limit of their own (`qemu::seats`).
 fn threads() -> String {
     std::env::var(THREADS_VARIABLE).unwrap_or_else(|_| {

@@ -25,10 +25,10 @@ pub fn write(text: &[u8]) -> io::Result<()> {
     taken(out.write_all(text).and_then(|()| out.flush()))
 }
 
-/// Judges a write to standard output that somebody else has done, as [`write`] judges its own.
+/// Judges a write to standard output that somebody else has done, as [`write()`] judges its own.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn taken(written: io::Result<()>) -> io::Result<()> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(io::Error::new(

@@ -77,7 +77,7 @@ impl Termination {
     }
 }
 
-/// Whether the signal asks for something that the last request, so long ago, did not.
+/// Returns true for a signal that asks for more than the last request, so long ago, did.
 fn is_new_request(signal: Option<Signal>, since_last: Option<Duration>) -> bool {
     since_last.is_none_or(|since| since >= SAME_REQUEST && signal != Some(Signal::SIGHUP))
 }

@@ -2,7 +2,7 @@
 
 use crate::menu::Menu;
 
-/// What a PXELINUX that has HTTP includes, and one that has none does not find.
+/// The file that a PXELINUX with HTTP includes, and one without does not find.
 pub(crate) const HTTP_ENTRIES: &str = "pxelinux.cfg/http";
 
 /// Big files by TFTP: `pxelinux.0` knows nothing else. `lpxelinux.0` has HTTP, and asks for its menu in the same words: it

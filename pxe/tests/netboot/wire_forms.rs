@@ -13,7 +13,7 @@ use crate::kit::{Kit, bytes};
 /// Each answer comes at once; what waits for a time-out of the client's is as bad as none.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// What a server says to these bytes until it closes, or the body is whole.
+/// The answer of a server to these bytes, until it closes, or the body is whole.
 fn asked(kit: &Kit, request: &[u8], closes_its_side: bool, wanted: usize) -> Result<Vec<u8>> {
     let mut stream = kit.node().enter(|| TcpStream::connect((GOLDEN_ADDRESS, 80)))??;
     stream.set_read_timeout(Some(AT_ONCE))?;
@@ -153,7 +153,7 @@ fn parts_and_heads_follow_each_other_on_one_connection() -> Result<()> {
     Ok(())
 }
 
-/// What is no HTTP gets its status at once and loses its connection: no client waits for a time-out of ours.
+/// A text that is no HTTP gets its status at once and loses its connection: no client waits for a time-out of ours.
 #[test]
 fn what_is_no_request_is_refused_at_once() -> Result<()> {
     let kit = Kit::new("http-none", None)?;

@@ -280,7 +280,7 @@ impl PxePlan {
     }
 }
 
-/// What a plan is made of, each checked by itself.
+/// The parts of a plan, each checked by itself.
 struct Parts {
     addrs: Vec<Ipv4Addr>,
     dhcp: DhcpMode,

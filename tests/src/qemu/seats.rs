@@ -1,5 +1,5 @@
-//! How many machines run at once, and how many tests have machines: an emulated machine takes a whole processor, and a third
-//! would make all three late.
+//! Limits on machines that run at once, and on tests that have machines: an emulated machine takes a whole processor, and a
+//! third would make all three late.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 

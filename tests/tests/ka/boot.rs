@@ -54,7 +54,7 @@ impl Room {
         Ok(room)
     }
 
-    /// Where its golden system is.
+    /// The root of its golden system.
     pub(crate) fn root(&self) -> &Path {
         self.kit.golden.root()
     }

@@ -81,7 +81,7 @@ fn an_interface_that_is_down_is_named_in_every_mode() -> Result<()> {
     Ok(())
 }
 
-/// What a message tells the operator to change has to be an option of the program that says so.
+/// The option that a message tells the operator to change has to be an option of the program that says so.
 #[test]
 fn a_port_that_is_taken_is_said_with_the_option_that_this_program_has() -> Result<()> {
     let room = Room::new("bootoption", 1)?;

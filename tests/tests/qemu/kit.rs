@@ -24,7 +24,7 @@ pub(crate) struct RomOf<'a> {
     pub(crate) name: &'a str,
     /// Its number.
     pub(crate) number: u8,
-    /// What its ROM starts: `tftp://10.77.0.1/pxelinux.0`.
+    /// The URL that its ROM starts: `tftp://10.77.0.1/pxelinux.0`.
     pub(crate) url: &'a str,
 }
 

@@ -42,7 +42,7 @@ configfile (tftp,10.77.0.1)/grub/grub.cfg-$net_default_mac
 ";
 const MODULES: &str =
     "net tftp http linux normal configfile echo test search search_fs_file chain boot reboot sleep halt";
-/// Where `grub-mknetdir` puts GRUB's first program for a BIOS.
+/// The place at which `grub-mknetdir` puts GRUB's first program for a BIOS.
 const CORE: &str = "boot/grub/i386-pc/core.0";
 
 /// One boot program, and what starts it.
@@ -51,7 +51,7 @@ struct Boot {
     by: By,
 }
 
-/// What starts a boot program.
+/// The starter of a boot program.
 enum By {
     /// UEFI, which asks for the server's names for its kind of machine: they are this file.
     Uefi(PathBuf),
@@ -59,7 +59,7 @@ enum By {
     Rom(String, Option<PathBuf>),
 }
 
-/// What one boot took, in seconds.
+/// The time of one boot, in seconds.
 struct Times {
     name: &'static str,
     /// From power-on to the menu.

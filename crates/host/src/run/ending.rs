@@ -23,9 +23,9 @@ use nix::unistd::Pid;
 
 use super::child;
 
-/// How long a program that was left behind may take to end by itself (SIGTERM).
+/// Longest time that a program that was left behind may take to end by itself (SIGTERM).
 const GRACE: Duration = Duration::from_secs(1);
-/// How long the kernel may take to take down a killed one: it may wait for a disk.
+/// Longest time that the kernel may need to take down a killed program, which may wait for a disk.
 const KILL_LIMIT: Duration = Duration::from_secs(3);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -43,16 +43,16 @@ struct Live {
     groups: BTreeMap<u32, Purpose>,
     /// Other roots that programs were started in.
     roots: BTreeSet<PathBuf>,
-    /// Why the work was ended.
+    /// The reason why the work was ended, once it was.
     work_ended: Option<String>,
-    /// Why everything was.
+    /// The reason why everything was ended, once it was.
     all_ended: Option<String>,
 }
 
-/// What a program runs for.
+/// The purpose of a program that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// What this process is there for.
+    /// The task of this process.
     Work,
     /// Somebody who looks at it.
     Operator,
@@ -76,7 +76,7 @@ impl Live {
 /// Ends every program that runs, with its process group, and what is left in the roots that programs were started in. From
 /// now on none is started.
 ///
-/// Whoever waits for one hears [`super::RunError::Ended`] with the reason. For a process that shall end itself.
+/// A wait for one of them ends with [`super::RunError::Ended`] and the reason. For a process that shall end itself.
 pub fn end_all(reason: &str) {
     end(|live| live.all_ended.get_or_insert_with(|| reason.to_owned()));
 }
@@ -99,7 +99,7 @@ fn end(note: impl FnOnce(&mut Live) -> &mut String) {
     }
 }
 
-/// Why no program of this purpose runs any more, if that is so.
+/// The reason why no program of this purpose runs any more, if none does.
 pub(super) fn why_ended(purpose: Purpose) -> Option<String> {
     lock().why_ended(purpose).cloned()
 }
@@ -204,7 +204,7 @@ impl Place {
         })
     }
 
-    /// Whether a process has its root there.
+    /// Returns true for a process whose root is this one, or lies in it.
     fn holds(&self, pid: u32) -> bool {
         let link = PathBuf::from(format!("/proc/{pid}/root"));
         // A process that is ending has none any more.

@@ -84,11 +84,11 @@ pub enum RunError {
     /// It was ended, or not started ([`end_all`], [`end_work`]).
     #[error("{description}: {program} was ended: {reason}")]
     Ended {
-        /// What the program was to do.
+        /// The program's task.
         description: String,
-        /// Its name.
+        /// The program's name.
         program: String,
-        /// Why.
+        /// The reason that was given for it.
         reason: String,
     },
     /// It wrote more than we are prepared to hold.

@@ -1,5 +1,5 @@
-//! How much one node may say to the operator of its steps: a member that lies must not fill screen and log, and push out what the
-//! others say.
+//! The bound of what one node says to the operator about its steps: a member that lies must not fill screen and log, and push
+//! out what the others say.
 
 use super::{Duration, NodeId, Payload, Run, RunEvent};
 
@@ -8,7 +8,7 @@ const AT_ONCE: u32 = 500;
 /// From then on, one in each of these.
 const EACH: Duration = Duration::from_millis(500);
 
-/// What one node has said, and may say.
+/// The account of what one node has said, and may say.
 #[derive(Debug)]
 pub(super) struct Talk {
     spare: u32,

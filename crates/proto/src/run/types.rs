@@ -299,7 +299,7 @@ pub enum RunEvent {
     },
     /// A node said more than is passed on; told at one, ten, a hundred and so on.
     NodeEventsLeftOut {
-        /// Who.
+        /// The node.
         node: NodeId,
         /// Its events that were left out so far.
         so_far: u64,

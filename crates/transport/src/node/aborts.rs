@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 type Told = Box<dyn FnOnce(&str) + Send>;
 
-/// Whether the server has ended the run, and who wants to hear of it.
+/// The end of the run, once the server has told it, and the one function that wants to hear of it.
 #[derive(Clone, Default)]
 pub(super) struct Aborts(Arc<Mutex<State>>);
 

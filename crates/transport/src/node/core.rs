@@ -87,7 +87,7 @@ impl Core {
         }
     }
 
-    /// Where the end of the run is told at once.
+    /// The place at which the end of the run is told at once.
     pub(super) fn aborts(&self) -> Aborts {
         self.aborts.clone()
     }

@@ -310,9 +310,9 @@ pub enum ServerEvent {
     },
     /// A node's program sends more events than are passed on; told at one, ten, a hundred and so on.
     NodeEventsLeftOut {
-        /// Who.
+        /// The node.
         node: NodeId,
-        /// Those that were left out so far.
+        /// Its events that were left out so far.
         so_far: u64,
     },
     /// How far a node is in a stream, about once a second.

@@ -47,7 +47,7 @@ impl Dice {
     }
 }
 
-/// What of this machine names a directory, beside the files in it.
+/// Mounts, loop devices and processes of this machine that name a directory.
 #[derive(Debug, PartialEq, Eq)]
 struct Traces {
     mounts: BTreeSet<PathBuf>,
@@ -154,7 +154,7 @@ fn cut_off(run: &mut Running, after: Duration, signal: Signal, is_handed_on: boo
     Ok(())
 }
 
-/// Whether a process has ended; one that nobody has waited for yet has.
+/// Returns true for a process that has ended; one that nobody has waited for yet has.
 fn is_gone(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z"))
 }

@@ -26,7 +26,7 @@ busybox setsid sh -c 'trap \"\" TERM HUP INT; cd /root; while :; do busybox slee
 (busybox setsid busybox sleep 3002 &)
 ";
 
-/// Who hears the signal, how often, and at which point of the clone.
+/// One cut: the programs that hear the signal, how often, and the point of the clone.
 #[derive(Debug, Clone, Copy)]
 struct Cut {
     at: &'static str,
@@ -181,7 +181,7 @@ fn cut_off(kit: &Kit, cut: Cut) -> Result<()> {
     nothing_is_left(kit, &disk, (server, node), &before)
 }
 
-/// What a hook of a clone that is done has left behind would keep its disk busy for ever.
+/// A program that the hook of a finished clone has left behind would keep its disk busy for ever.
 #[test]
 fn what_a_hook_leaves_running_ends_with_the_step_and_the_clone_is_done() -> Result<()> {
     let kit = kit("hookchild", 1)?;

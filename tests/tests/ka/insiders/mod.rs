@@ -236,7 +236,7 @@ fn progress_beyond_the_end_and_impossible_times_accuse_nobody() -> Result<()> {
     expect_harmless("insider-progress", manners).map(drop)
 }
 
-/// What it says of itself is its own affair: it is done before it has anything, or has something else, and a report that
+/// The liar's word about itself is its own affair: it is done before it has anything, or has something else, and a report that
 /// does not fit is its end.
 #[test]
 fn who_says_done_too_early_or_reports_what_was_not_sent_harms_itself() -> Result<()> {
@@ -266,7 +266,7 @@ fn who_says_done_too_early_or_reports_what_was_not_sent_harms_itself() -> Result
     Ok(())
 }
 
-/// What nodes say of their steps goes to screen and log: the liar's is cut short, and that of the others is there.
+/// The events of nodes go to screen and log: the liar's is cut short, and that of the others is there.
 #[test]
 fn a_flood_of_messages_fills_no_screen_and_drowns_nobody() -> Result<()> {
     const STEP: &[u8] = br#"{"step":"restore","state":"news","text":"a line of the liar"}"#;

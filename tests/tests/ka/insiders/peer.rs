@@ -53,7 +53,7 @@ pub(crate) struct Known {
     pub(crate) received: u64,
 }
 
-/// How it behaves.
+/// The insider's behaviour.
 #[derive(Clone, Copy)]
 pub(crate) struct Manners {
     pub(crate) acks: Acks,
@@ -82,7 +82,7 @@ pub(crate) struct Insider {
     control: Option<JoinHandle<Result<Vec<String>>>>,
 }
 
-/// What it says that it is.
+/// The identity that it claims.
 pub(crate) struct Claim<'a> {
     pub(crate) name: &'a str,
     pub(crate) mac: Option<MacAddr>,
@@ -130,7 +130,7 @@ impl Insider {
         })
     }
 
-    /// What the server has told it, but pings, until it needed it no more.
+    /// The server's messages, but pings, until it needs them no more.
     pub(crate) fn end(mut self) -> Result<Vec<String>> {
         let control = self.control.take().context("ended twice")?;
         control.join().map_err(|_| anyhow!("it panicked"))?
@@ -166,7 +166,7 @@ pub(crate) fn introduce(inside: &Namespace, code: &JoinCode, claim: &Claim<'_>) 
     Ok(tls)
 }
 
-/// What its threads share.
+/// The state that its threads share.
 struct Member {
     inside: Namespace,
     manners: Manners,
@@ -289,7 +289,7 @@ impl Member {
         }
     }
 
-    /// What it says by itself.
+    /// The messages that it sends unasked.
     fn words(&self) -> Vec<ToServer> {
         let Some(stream) = self.stream() else {
             return Vec::new();

@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Between two signs of life, in pauses.
 const IDLE_EVERY: u32 = 25;
 
-/// How often it tries to reach a predecessor.
+/// Tries to reach a predecessor.
 const TRIES: u32 = 50;
 
 /// A block as it came, with the offset of its first byte.
@@ -90,7 +90,7 @@ impl Stream {
         lock(&self.state).received
     }
 
-    /// What the whole stream was, once.
+    /// The whole stream, once it was received.
     pub(super) fn take_end(&self) -> Option<End> {
         let mut state = lock(&self.state);
         let end = state.end.filter(|_| !state.end_told)?;
@@ -125,7 +125,7 @@ impl Stream {
         });
     }
 
-    /// Whether its link to the predecessor has broken; true once for each link.
+    /// Returns true when its link to the predecessor has broken, once for each link.
     pub(super) fn take_cut_off(&self) -> bool {
         std::mem::take(&mut lock(&self.state).is_cut_off)
     }

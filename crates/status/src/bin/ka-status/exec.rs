@@ -40,7 +40,7 @@ pub(crate) fn run(options: &Options, command: &str) -> Result<u8> {
     Ok(codes.unwrap_or(OWN_FAILURE))
 }
 
-/// Whether somebody still reads there.
+/// Writes to an output, and returns false when nobody reads there any more.
 fn is_taken(mut output: impl Write, bytes: &[u8]) -> bool {
     output.write_all(bytes).and_then(|()| output.flush()).is_ok()
 }
