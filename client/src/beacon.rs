@@ -1,5 +1,5 @@
-//! The first boot of a clone: `ka-client --beacon FILE` tells the server that the machine came back, and then removes
-//! itself, its unit and FILE. The clone gets all three from [`Facts::leave_in`].
+//! The first boot of a clone: `ka-client --beacon FILE` tells the server that the machine came back, and then
+//! removes itself, its unit and FILE. The clone gets all three from [`Facts::leave_in`].
 //!
 //! Not here: the datagram and how often it is sent (`ka_transport::beacon`).
 
@@ -10,14 +10,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use ka_disk::spec::BeaconSpec;
+use ka_mac::MacAddr;
 use ka_postinstall::labels;
 use ka_postinstall::root::Root;
-use ka_proto::{MacAddr, NodeId, NodeName};
+use ka_proto::{NodeId, NodeName};
 use ka_transport::Joined;
 use ka_transport::beacon::{BEACON_LIMIT, announce};
 use serde::{Deserialize, Serialize};
 
-/// Where the clone keeps what its first boot needs: all of it is gone afterwards.
+/// The clone's directory for the needs of its first boot, all of which is gone afterwards.
 const STATE_DIR: &str = "/var/lib/ka";
 const PROGRAM: &str = "/var/lib/ka/ka-beacon";
 const FACTS: &str = "/var/lib/ka/beacon.json";
@@ -50,23 +51,24 @@ const MAX_FACTS_BYTES: u64 = 64 << 10;
 /// Most addresses of a server that are called: it has one or two that a clone reaches.
 const MAX_ADDRS: usize = 64;
 
-/// What the first boot needs to know. Its token is the run's: the file is for root only.
+/// The facts that the first boot needs. The token is the run's: the file is for root only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Facts {
     addrs: Vec<SocketAddr>,
     token: [u8; 32],
     node: NodeId,
     name: NodeName,
+    #[serde(default, with = "ka_mac::octets")]
     mac: Option<MacAddr>,
     /// Removed after use, in this order; then the file itself.
     remove: Vec<PathBuf>,
 }
 
-/// Says that this machine has booted, and removes what was there for that, whether it was heard or not.
+/// Reports that this machine has booted, and removes the beacon's files, whether the server answered or not.
 ///
 /// # Errors
-/// The file cannot be read, or something cannot be removed. A server that does not answer is none: nobody can do
-/// anything about it here, and the server lists the machine.
+/// The file cannot be read, or something cannot be removed. A server that does not answer is no error:
+/// nothing can be done about it here, and the server lists the machine.
 pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
     let facts = Facts::read(path).with_context(|| format!("--beacon {}", path.display()))?;
     let who = (facts.node, &facts.name, facts.mac);
@@ -77,7 +79,7 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
     let line = match told.context("telling the server that this clone has booted")? {
         true => format!("the server ({addrs}) knows that this clone has booted"),
         false => format!(
-            "the server ({addrs}) gave no answer for {} s; it is not told any more that this clone has booted",
+            "the server ({addrs}) has not answered for {} s; this clone stops telling it that it has booted",
             BEACON_LIMIT.as_secs()
         ),
     };
@@ -86,7 +88,7 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
 }
 
 impl Facts {
-    /// What a clone must know to say that it has booted.
+    /// Returns the facts of a clone that is to say that it has booted.
     pub(crate) fn new(spec: &BeaconSpec, joined: &Joined) -> Self {
         Self {
             addrs: spec.addrs.clone(),
@@ -98,8 +100,9 @@ impl Facts {
         }
     }
 
-    /// Leaves this program, its unit and these facts in the system below `root`, for its first boot. Gives why not,
-    /// where that system or this program is not made for it: then only DHCP tells that the clone came back.
+    /// Leaves this program, its unit and these facts in the system below `root`, for its first boot. Returns
+    /// the reason if that system or this program is not made for it. Then only DHCP tells that the clone came
+    /// back.
     ///
     /// # Errors
     /// A file cannot be written.
@@ -170,7 +173,7 @@ impl Facts {
     }
 }
 
-/// Whether a program needs no loader: a 64-bit ELF file without PT_INTERP (elf(5)). Anything else does.
+/// True for a program that needs no loader: a 64-bit ELF file without PT_INTERP (elf(5)).
 fn is_static(mut program: impl Read + Seek) -> io::Result<bool> {
     let mut header = [0; ELF_HEADER_LEN];
     program.read_exact(&mut header)?;
@@ -227,7 +230,9 @@ mod tests {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let missing = dir.path().join("gone already");
         let facts = facts(vec![server.local_addr().unwrap()], vec![missing, unit, program]);
-        fs::write(&path, serde_json::to_vec(&facts).unwrap()).unwrap();
+        let text = serde_json::to_string(&facts).unwrap();
+        assert!(text.contains(r#""mac":[2,0,0,0,0,4]"#), "{text}");
+        fs::write(&path, text).unwrap();
         let answering = std::thread::spawn(move || {
             let mut buffer = [0; 200];
             let (len, from) = server.recv_from(&mut buffer).unwrap();

@@ -1,22 +1,20 @@
-//! The command line of `ka-client`: names, letters and meaning (issue 2 §2), nothing done yet.
+//! The command line of `ka-client`: names, letters and meaning; nothing is done yet.
 //!
 //! `-h` is the server's host, as in the original tool; help is `--help` only. What clap cannot decide
 //! alone (where the join code comes from, which mode the node is in) is decided in [`crate::settings`].
 
-use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::error::ErrorKind;
-use clap::{ArgAction, CommandFactory, Parser};
-use ka_status::option::{BufferSize, usage_line};
+use clap::{ArgAction, Parser};
+use ka_cli::size::BufferSize;
 
 /// Default session name, the original's.
 pub(crate) const DEFAULT_SESSION: &str = "kainstall";
 /// Default mount directory, the original's.
 pub(crate) const DEFAULT_MOUNT_DIR: &str = "/mnt/disk";
 /// Data a node retains for its successor and its own disk: with the image's own buffers the node stays below
-/// 256 MiB, and a machine with 512 MiB of memory can be cloned (issue 2 §6).
+/// 256 MiB, and a machine with 512 MiB of memory can be cloned.
 const DEFAULT_BUFFER: &str = "64M";
 
 /// Turn this node into a clone of the golden node.
@@ -60,7 +58,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "CODE", conflicts_with = "join_file")]
     pub(crate) join: Option<String>,
 
-    /// What KA_JOIN held before it was overwritten.
+    /// The value of KA_JOIN before it was overwritten.
     #[arg(skip)]
     pub(crate) join_variable: Option<String>,
 
@@ -69,13 +67,13 @@ pub(crate) struct Options {
     pub(crate) join_file: Option<PathBuf>,
 
     /// Disk of this node that becomes the golden node's DRIVE: sda=/dev/nvme0n1, sda=/dev/disk/by-id/… (repeatable).
-    /// Without it the only disk that fits is taken; if several fit, or what fits is a part of LVM, RAID, ZFS, LUKS and the
-    /// like, none is
+    /// Without it the only disk that fits is taken; if several fit, or what fits is a part of LVM, RAID, ZFS, LUKS
+    /// and the like, none is
     #[arg(long = "disk", value_name = "DRIVE=DEVICE")]
     pub(crate) disks: Vec<DiskOption>,
 
-    /// Let a disk be taken without being named though it is a part of LVM, RAID, ZFS, LUKS and the like: for machines that
-    /// had such a system and are cloned anew. Disks in use are never taken
+    /// Let a disk be taken without being named though it is a part of LVM, RAID, ZFS, LUKS and the like: for machines
+    /// that had such a system and are cloned anew. Disks in use are never taken
     #[arg(long)]
     pub(crate) erase_members: bool,
 
@@ -116,7 +114,8 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Name this node reports, and its clone gets, instead of its host name: letters, digits, dashes and dots (RFC 1123)
+    /// Name this node reports, and its clone gets, instead of its host name: letters, digits, dashes and dots (RFC
+    /// 1123)
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
 
@@ -128,10 +127,6 @@ pub(crate) struct Options {
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     pub(crate) help: Option<bool>,
-
-    /// Print the manual page (roff)
-    #[arg(long, hide = true)]
-    pub(crate) man: bool,
 }
 
 /// One `--disk DRIVE=DEVICE`: which of the golden node's drives goes to which disk of this node.
@@ -166,50 +161,24 @@ impl std::str::FromStr for DiskOption {
     }
 }
 
-/// What the command line came to.
-#[derive(Debug)]
-pub(crate) enum Parsed {
-    /// Options to work with.
-    Options(Box<Options>),
-    /// Help or version, to be printed as it is.
-    Text(String),
-    /// Wrong usage, on one line.
-    Wrong(String),
-}
-
-/// Reads the command line.
-pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
-    match Options::try_parse_from(args) {
-        Ok(options) => Parsed::Options(Box::new(options)),
-        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            Parsed::Text(error.render().to_string())
-        }
-        Err(error) => Parsed::Wrong(usage_line(&error.render().to_string(), "ka-client")),
-    }
-}
-
-/// The manual page of `ka-client` (roff).
-pub(crate) fn manual() -> Vec<u8> {
-    let mut page = Vec::new();
-    // Writing to memory does not fail.
-    clap_mangen::Man::new(Options::command()).render(&mut page).ok();
-    page
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+    use ka_cli::Answer;
+
     use super::*;
 
+    fn parsed(line: &[&str]) -> Result<Options, Answer> {
+        ka_cli::parse(["ka-client"].iter().chain(line).copied())
+    }
+
     fn options(line: &[&str]) -> Options {
-        match parse(["ka-client"].iter().chain(line).map(Into::into)) {
-            Parsed::Options(options) => *options,
-            other => panic!("{line:?}: {other:?}"),
-        }
+        parsed(line).unwrap()
     }
 
     fn wrong(line: &[&str]) -> String {
-        match parse(["ka-client"].iter().chain(line).map(Into::into)) {
-            Parsed::Wrong(text) => text,
+        match parsed(line) {
+            Err(Answer::Wrong(text)) => text,
             other => panic!("{line:?}: {other:?}"),
         }
     }
@@ -225,10 +194,7 @@ mod tests {
         assert_eq!(options.host.as_deref(), Some("10.0.1.1"));
         assert_eq!(options.session, "room");
         assert!(options.wait_release && options.go);
-        assert!(matches!(
-            parse(["ka-client", "--help"].map(Into::into)),
-            Parsed::Text(_)
-        ));
+        assert!(matches!(parsed(&["--help"]), Err(Answer::Text(_))));
     }
 
     #[test]
@@ -261,8 +227,10 @@ mod tests {
     }
 
     #[test]
-    fn the_manual_page_names_every_visible_option_and_no_hidden_one() {
-        let page = String::from_utf8(manual()).unwrap();
+    fn the_manual_page_names_every_option() {
+        let Err(Answer::Text(page)) = parsed(&["--man"]) else {
+            panic!("no page")
+        };
         for option in [
             "host",
             "session",
@@ -273,7 +241,6 @@ mod tests {
         ] {
             assert!(page.contains(&format!("\\-\\-{option}")), "{option} is missing");
         }
-        assert!(!page.contains("\\-\\-man"));
     }
 
     #[test]

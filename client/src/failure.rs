@@ -1,12 +1,14 @@
-//! How a run of `ka-client` can end badly, and the exit code of each ending (issue 2 §2).
+//! The failures that end `ka-client`, and the exit code of each.
 
 use std::fmt;
 use std::process::ExitCode;
 
-use ka_status::text::error_text;
+use ka_cli::{error_text, exit};
+use ka_transport::TransportError;
 
-/// A bad ending. The difference matters to whoever runs rooms of nodes: after [`Self::NothingDone`] the disks are
-/// as they were and the command can simply be repeated; after [`Self::Began`] they are not.
+/// A failure that ends this node. An operator of many nodes has to tell them apart: after
+/// [`Self::NothingDone`] the disks are as they were and the command can simply be repeated; after
+/// [`Self::Began`] they are not.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// No server, refused, or a check failed before anything was written: exit code 1.
@@ -18,12 +20,12 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// The process's exit code.
+    /// Returns the process's exit code.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::NothingDone(_) => ExitCode::from(1),
-            Self::Usage(_) => ExitCode::from(2),
-            Self::Began(_) => ExitCode::from(3),
+            Self::NothingDone(_) => ExitCode::from(exit::NOTHING_DONE),
+            Self::Usage(_) => ExitCode::from(exit::WRONG_USAGE),
+            Self::Began(_) => ExitCode::from(exit::FAILED),
         }
     }
 
@@ -36,17 +38,25 @@ impl Failure {
         }
     }
 
-    /// Whether a disk (or the operator's command) was touched.
+    /// True when a disk (or the operator's command) was touched.
     pub(crate) const fn has_begun(&self) -> bool {
         matches!(self, Self::Began(_))
     }
 
-    /// The same failure of a node that had touched something in an earlier try.
+    /// Returns the same failure of a node that had touched something in an earlier try.
     pub(crate) fn into_began(self) -> Self {
         match self {
             Self::NothingDone(error) | Self::Began(error) => Self::Began(error),
             usage @ Self::Usage(_) => usage,
         }
+    }
+
+    /// True when the cause is that the connection to the server ended or went silent.
+    pub(crate) fn is_server_lost(&self) -> bool {
+        let is_lost = |cause: &(dyn std::error::Error + 'static)| {
+            matches!(cause.downcast_ref(), Some(TransportError::ServerLost { .. }))
+        };
+        self.error().chain().any(is_lost)
     }
 
     fn error(&self) -> &anyhow::Error {
@@ -57,8 +67,8 @@ impl Failure {
 }
 
 impl fmt::Display for Failure {
-    /// The whole chain of causes on one line. Of an error that lists candidates, only its first line: the list stands
-    /// right above, where the failing step was told.
+    /// Writes the whole chain of causes on one line. Of an error that lists candidates, only its first line:
+    /// the list stands right above, in the lines of the failing step.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = error_text(self.error().as_ref());
         f.write_str(text.lines().next().unwrap_or_default())

@@ -1,7 +1,7 @@
 //! The generic mode (`-e COMMAND`, `--output FILE`): any stream, any consumer, no disks.
 //!
-//! Only verified blocks reach the consumer. A stream that breaks must not look complete: the command is killed
-//! before its input ends, and a file of ours gets its name only when it is whole.
+//! Only verified blocks reach the consumer. A stream that breaks must not look complete: the command is
+//! killed before its input ends, and a file of ours gets its name only when it is whole.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use ka_host::run::{Shell, ShellChild};
-use ka_status::event::Step;
-use ka_status::report::{NodeReport, StreamReport};
-use ka_transport::{Order, StreamReader, TransportError};
+use ka_report::event::Step;
+use ka_report::report::{NodeReport, StreamReport};
+use ka_transport::{Order, StreamReader};
 
+use crate::ending::{Ending, Setback};
 use crate::failure::Failure;
+use crate::incoming::{IncomingStream, StreamFailure};
 use crate::session::Session;
 use crate::settings::Consumer;
 use crate::steps::run_step;
@@ -22,11 +24,12 @@ use crate::steps::run_step;
 /// Pipe to the command, bytes: a whole block fits, so that writer and command are not woken for every 64 KiB.
 const PIPE_BYTES: usize = 1 << 20;
 
-/// Takes streams for `consumer` until the server releases this node.
+/// Feeds streams to `consumer` until the server releases this node.
 ///
 /// # Errors
-/// [`Failure::Began`] once the consumer got a byte, else [`Failure::NothingDone`].
-pub(crate) fn run(session: &Session<'_>, consumer: &Consumer) -> Result<(), Failure> {
+/// [`Failure::Began`] once the consumer got a byte, else [`Failure::NothingDone`]; and what this node does
+/// next.
+pub(crate) fn run(session: &Session<'_>, consumer: &Consumer) -> Result<Ending, Setback> {
     let mut streams = Vec::new();
     let mut reported = false;
     loop {
@@ -37,13 +40,14 @@ pub(crate) fn run(session: &Session<'_>, consumer: &Consumer) -> Result<(), Fail
                 session
                     .journal
                     .warning(Step::Report, format!("{error}; the stream is complete"));
-                return Ok(());
+                return Ok(Ending::Stay);
             }
-            Err(error) => return Err(Failure::after(began, error)),
+            Err(error) => return Err(Setback::of_connection(Failure::after(began, error))),
         };
         match order {
             Order::Stream(reader) => {
-                streams.push(take_stream(session, consumer, reader).map_err(Failure::Began)?)
+                let fed = feed(session, consumer, reader);
+                streams.push(fed.map_err(|failed| session.sit_out(failed, Failure::Began))?);
             }
             Order::Finish => {
                 let report = NodeReport {
@@ -52,29 +56,29 @@ pub(crate) fn run(session: &Session<'_>, consumer: &Consumer) -> Result<(), Fail
                     steps: session.journal.record().steps,
                     ..NodeReport::default()
                 };
-                session.report(&report).map_err(Failure::Began)?;
+                let told = session.report(&report);
+                told.map_err(|error| Setback::of_connection(Failure::Began(error)))?;
                 reported = true;
             }
-            Order::Release => return Ok(()),
-            Order::Aborted { reason, .. } => {
-                return Err(Failure::after(
-                    began || reported,
-                    anyhow!("the server ended the run: {reason}"),
-                ));
+            Order::Release => return Ok(Ending::Stay),
+            Order::Aborted { reason, again } => {
+                let error = anyhow!("the server ended the run: {reason}");
+                return Err(Setback::ordered(Failure::after(began || reported, error), again));
             }
             Order::Prepare(_) | Order::Go | Order::Commit => {
                 let reason = "the server clones disks; start this node without -e and --output";
                 session.give_up("prepare", reason);
-                return Err(Failure::NothingDone(anyhow!(reason)));
+                return Err(Setback::own(Failure::NothingDone(anyhow!(reason))));
             }
         }
     }
 }
 
-/// Looks whether an output could be written at all, before anybody waits for this node. Nothing is opened or made.
+/// Checks that the output can be written at all, before the server waits for this node. Nothing is opened or
+/// made.
 ///
 /// # Errors
-/// `--output` names a directory, or something in a directory that is not there.
+/// `--output` names a directory, or a file in a directory that does not exist.
 pub(crate) fn check(consumer: &Consumer) -> anyhow::Result<()> {
     let Consumer::File(path) = consumer else {
         return Ok(());
@@ -93,63 +97,48 @@ pub(crate) fn check(consumer: &Consumer) -> anyhow::Result<()> {
     }
 }
 
-fn take_stream(
+fn feed(
     session: &Session<'_>,
     consumer: &Consumer,
-    mut reader: StreamReader,
-) -> anyhow::Result<StreamReport> {
-    let name = reader.name().to_string();
-    let taken = run_step(Step::Command, session.journal, session.stop, || match consumer {
-        Consumer::Command(command) => feed_command(&mut reader, command),
-        Consumer::File(path) => write_file(&mut reader, path),
+    reader: StreamReader,
+) -> Result<StreamReport, StreamFailure> {
+    let mut stream = IncomingStream::new(reader);
+    let name = stream.name().to_owned();
+    let fed = run_step(Step::Command, session.journal, session.stop, || match consumer {
+        Consumer::Command(command) => feed_command(&mut stream, command),
+        Consumer::File(path) => write_file(&mut stream, path),
     });
-    match taken {
-        Ok(bytes) => {
-            reader
-                .finish(Ok(()))
-                .with_context(|| format!("ending stream {name}"))?;
-            Ok(StreamReport {
-                name,
-                files: 0,
-                bytes,
-                digest: None,
-                problems: Vec::new(),
-                problem_count: 0,
-            })
-        }
-        Err(error) => {
-            if error.reason.chain().any(|cause| cause.is::<TransportError>()) {
-                session.note_broken_stream();
-            }
-            session.note_failed_consumer();
-            // The server may be what failed: then there is nobody left to tell.
-            drop(reader.finish(Err(error.to_string())));
-            session.linger();
-            Err(error.into())
-        }
-    }
+    let bytes = stream.finish(fed)?;
+    Ok(StreamReport {
+        name,
+        files: 0,
+        bytes,
+        digest: None,
+        problems: Vec::new(),
+        problem_count: 0,
+    })
 }
 
-/// Gives every block to `write`; returns the bytes of the whole stream.
+/// Passes every block to `write`. Returns the bytes of the whole stream.
 fn pump(
-    reader: &mut StreamReader,
+    stream: &mut IncomingStream,
     mut write: impl FnMut(&[u8]) -> anyhow::Result<()>,
 ) -> anyhow::Result<u64> {
     let mut bytes = 0;
-    while let Some(block) = reader.recv()? {
+    while let Some(block) = stream.recv()? {
         write(block.as_ref())?;
         bytes += block.as_ref().len() as u64;
     }
     Ok(bytes)
 }
 
-fn feed_command(reader: &mut StreamReader, command: &str) -> anyhow::Result<u64> {
+fn feed_command(stream: &mut IncomingStream, command: &str) -> anyhow::Result<u64> {
     // Dropping the child on any early return kills it before its input ends.
     let mut child = Shell::new(command).spawn_consumer()?;
     let mut stdin = child.take_stdin().context("connecting to the command")?;
     // A smaller pipe (unprivileged limit in /proc/sys/fs/pipe-max-size) only costs speed.
     let _ = rustix::pipe::fcntl_setpipe_size(&stdin, PIPE_BYTES);
-    let fed = pump(reader, |block| match stdin.write_all(block) {
+    let fed = pump(stream, |block| match stdin.write_all(block) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(input_closed(&mut child)),
         other => other.context("writing to the command"),
     })?;
@@ -158,7 +147,7 @@ fn feed_command(reader: &mut StreamReader, command: &str) -> anyhow::Result<u64>
     Ok(fed)
 }
 
-/// Why the command no longer reads: its own failure says more than a broken pipe.
+/// Returns the reason for which the command no longer reads: its own failure says more than a broken pipe.
 fn input_closed(child: &mut ShellChild) -> anyhow::Error {
     match child.wait(None) {
         Err(error) => error.into(),
@@ -166,9 +155,9 @@ fn input_closed(child: &mut ShellChild) -> anyhow::Error {
     }
 }
 
-fn write_file(reader: &mut StreamReader, path: &Path) -> anyhow::Result<u64> {
+fn write_file(stream: &mut IncomingStream, path: &Path) -> anyhow::Result<u64> {
     let mut target = Target::open(path)?;
-    let bytes = pump(reader, |block| {
+    let bytes = pump(stream, |block| {
         target
             .file
             .write_all(block)

@@ -1,17 +1,17 @@
-//! Where a node's events go: standard error as lines (or standard output as JSON lines), the log file, and, once
-//! joined, the server.
+//! The outlets of a node's events: standard error as lines (or standard output as JSON lines), the log file,
+//! and, once joined, the server.
 //!
-//! It also keeps what the final report needs: the steps with their durations, and the warnings.
-//! Events never fail the run: a full log partition or a closed terminal is no reason to stop cloning.
+//! It also keeps what the final report needs: the steps with their durations, and the warnings. Events never
+//! fail the run: a full log partition or a closed terminal is no reason to stop cloning.
 
 use std::fs::File;
 use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ka_status::event::{NodeEvent, Step};
-use ka_status::exec::OperatorExec;
-use ka_status::report::StepReport;
+use ka_report::event::{NodeEvent, Step};
+use ka_report::exec::OperatorExec;
+use ka_report::report::StepReport;
 
 use crate::log_ring::LogRing;
 
@@ -21,14 +21,15 @@ const MAX_WARNINGS: usize = 200;
 /// Longest log kept in memory, for the clone: a run of a hundred file systems is some ten KiB.
 const MAX_TEXT_BYTES: usize = 1 << 20;
 
-/// How events are shown on the node itself.
+/// The form in which events are shown on the node itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     /// One line for people on standard error.
     Lines,
     /// One JSON object a line on standard output.
     Json,
-    /// Not here: whoever reads the log in memory shows it (the consoles of a node booted from the network).
+    /// Not shown here, because another program shows the log in memory (on the consoles of a node booted from
+    /// the network).
     LogOnly,
 }
 
@@ -45,9 +46,11 @@ pub(crate) struct Journal {
     log: Arc<LogRing>,
     /// Every line so far, for the log in the clone.
     text: Mutex<String>,
+    /// Time of the last line.
+    last_line: Mutex<Instant>,
 }
 
-/// What the report wants to know.
+/// The part of the log that goes into the report.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Record {
     /// Finished steps, in order.
@@ -57,7 +60,8 @@ pub(crate) struct Record {
 }
 
 impl Journal {
-    /// A journal that shows events as `format` and also writes lines to `file` and to the log in memory.
+    /// Returns a journal that shows events as `format` and also writes lines to `file` and to the log in
+    /// memory.
     pub(crate) fn new(format: Format, file: Option<File>, log: Arc<LogRing>) -> Self {
         Self {
             format,
@@ -67,10 +71,11 @@ impl Journal {
             record: Mutex::default(),
             log,
             text: Mutex::default(),
+            last_line: Mutex::new(Instant::now()),
         }
     }
 
-    /// The lines so far and to come, for those who look on.
+    /// Returns the lines so far and to come, for operators who look on.
     pub(crate) fn log(&self) -> Arc<LogRing> {
         Arc::clone(&self.log)
     }
@@ -95,10 +100,17 @@ impl Journal {
         self.emit(&NodeEvent::news(step, text));
     }
 
-    /// A line for this node's own screen or JSON reader only: the server has its own counters.
+    /// A line for this node's own screen and log, which operators follow with ka-status. The server has its own
+    /// counters.
     pub(crate) fn here(&self, step: Step, text: impl Into<String>) {
         let event = NodeEvent::news(step, text);
         self.show(&event.to_string(), event.encode());
+        self.log_line(&event.to_string());
+    }
+
+    /// True if the log has had no line for this time.
+    pub(crate) fn is_quiet_for(&self, time: Duration) -> bool {
+        lock(&self.last_line).elapsed() >= time
     }
 
     /// Something the operator should read, also at the end; the run goes on.
@@ -124,12 +136,22 @@ impl Journal {
         self.emit(&NodeEvent::failed(step, reason));
     }
 
+    /// A step failed, and with it the node. People at its screen read the reason in the program's last line.
+    pub(crate) fn failed_quietly(&self, step: Step, reason: &str) {
+        let event = NodeEvent::failed(step, reason);
+        if self.format == Format::Lines {
+            self.keep(&event.to_string(), &event.encode());
+        } else {
+            self.emit(&event);
+        }
+    }
+
     /// An operator has a command run here, or it has ended.
     pub(crate) fn exec(&self, exec: &OperatorExec) {
         self.write(&exec.to_string(), &exec.encode());
     }
 
-    /// Everything begins anew: the report of the next try is about that one.
+    /// Forgets the record, because the report of the next try is about that try.
     pub(crate) fn forget_record(&self) {
         *lock(&self.record) = Record::default();
     }
@@ -150,6 +172,19 @@ impl Journal {
 
     fn write(&self, said: &str, payload: &[u8]) {
         self.show(said, payload.to_vec());
+        self.keep(said, payload);
+    }
+
+    /// Writes a line to everything but this node's own screen.
+    fn keep(&self, said: &str, payload: &[u8]) {
+        self.log_line(said);
+        if let Some(sink) = lock(&self.server).as_ref() {
+            sink(payload.to_vec());
+        }
+    }
+
+    fn log_line(&self, said: &str) {
+        *lock(&self.last_line) = Instant::now();
         let line = format!("[{:10.3}] {said}", self.started.elapsed().as_secs_f64());
         self.log.push(&line);
         let mut text = lock(&self.text);
@@ -161,9 +196,6 @@ impl Journal {
         if let Some(file) = &self.file {
             // A full log partition is no reason to stop cloning.
             drop(writeln!(lock(file), "{line}"));
-        }
-        if let Some(sink) = lock(&self.server).as_ref() {
-            sink(payload.to_vec());
         }
     }
 

@@ -1,5 +1,5 @@
-//! The end of this node's log in memory, for whoever wants to see it: operators (`ka-status`) and the clone's own
-//! `/var/log/ka`. Writers never wait for readers; a reader that is too slow is told how much it missed.
+//! The end of this node's log in memory. Its readers are operators (`ka-status`) and the clone's own
+//! `/var/log/ka`. Writers never wait for readers; a reader that is too slow learns how much it missed.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,12 +11,12 @@ const MAX_BYTES: usize = 1 << 20;
 /// The last lines of the log, numbered from 0.
 #[derive(Debug, Default)]
 pub(crate) struct LogRing {
-    kept: Mutex<Kept>,
+    kept: Mutex<LogLines>,
     grown: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct LogLines {
     lines: VecDeque<String>,
     bytes: usize,
     /// Number of the first line that is still there.
@@ -49,8 +49,8 @@ impl LogRing {
         self.grown.notify_all();
     }
 
-    /// The lines from number `*next` on, at most `most`; waits for the first of them, up to `limit`. Moves `*next`
-    /// behind them.
+    /// Returns the lines from number `*next` on, at most `most`; waits for the first of them, up to `limit`.
+    /// Moves `*next` behind them.
     pub(crate) fn read(&self, next: &mut u64, most: usize, limit: Duration) -> Batch {
         let kept = self.lock();
         let waited = self
@@ -69,13 +69,14 @@ impl LogRing {
         self.lock().end()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        // A poisoned lock only means that another thread panicked between two pushes: the lines are still good.
+    fn lock(&self) -> MutexGuard<'_, LogLines> {
+        // A poisoned lock only means that another thread panicked between two pushes: the lines are still
+        // good.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
+impl LogLines {
     fn end(&self) -> u64 {
         self.first + self.lines.len() as u64
     }

@@ -1,6 +1,6 @@
-//! From command line options to what the run needs: mode, join code, node configuration, log file.
+//! The way from command line options to the settings of a run: mode, join code, node configuration, log file.
 //!
-//! Everything that fails here is wrong usage: nothing has been sent or opened yet.
+//! Every error here is wrong usage: nothing has been sent or opened yet.
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -9,15 +9,16 @@ use anyhow::{Context, bail};
 use ka_cli::say;
 use ka_host::netif;
 use ka_host::secrets::{self, JOIN_VARIABLE};
+use ka_mac::MacAddr;
 use ka_proto::control::Purpose;
 use ka_proto::pace::Taker;
-use ka_proto::{MacAddr, NodeName, SessionName};
-use ka_transport::{JoinCode, NodeConfig};
+use ka_proto::{NodeName, SessionName};
+use ka_transport::{JoinCode, NodeConfig, join_file};
 
 use crate::cli::Options;
 use crate::journal::Format;
 
-/// What this node is there for.
+/// The purpose of this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// Become a clone of the golden node.
@@ -26,7 +27,7 @@ pub(crate) enum Mode {
     Generic(Consumer),
 }
 
-/// Who takes the stream in the generic mode.
+/// The consumer of the stream in the generic mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Consumer {
     /// A command string for `sh -c`, fed through its standard input.
@@ -36,7 +37,7 @@ pub(crate) enum Consumer {
 }
 
 impl Mode {
-    /// The mode that the options ask for.
+    /// Returns the mode that the options ask for.
     ///
     /// # Errors
     /// Options of the one mode given with the other.
@@ -56,8 +57,9 @@ impl Mode {
     }
 }
 
-/// The name this node reports: `--name`, else the host name. A live system's own name that is no host name (RFC 1123) is
-/// no reason to stay out: the nearest one is taken (`my_pc` is `my-pc`), else `node`, and the address tells.
+/// Returns the name this node reports: `--name`, else the host name. A live system's own name may be no host
+/// name (RFC 1123). Then the nearest host name is taken (`my_pc` is `my-pc`), else `node`, and the address
+/// identifies the node.
 ///
 /// # Errors
 /// `--name` cannot be used.
@@ -70,8 +72,8 @@ fn node_name(options: &Options) -> anyhow::Result<NodeName> {
     }
 }
 
-/// Takes the join code out of what others can see of this process, and out of what its children would inherit. A code
-/// that can still be seen is worth a line, not the run.
+/// Hides the join code from other users of this machine and from the environment of child processes. A code
+/// that can still be seen is worth a line, and does not end the run.
 pub(crate) fn hide_join_code(options: &mut Options) {
     options.join_variable = std::env::var(JOIN_VARIABLE).ok();
     let given = [&options.join, &options.join_variable];
@@ -84,12 +86,12 @@ pub(crate) fn hide_join_code(options: &mut Options) {
     }
 }
 
-/// How events are shown.
+/// Returns the form in which events are shown.
 pub(crate) fn format(options: &Options) -> Format {
     if options.json { Format::Json } else { Format::Lines }
 }
 
-/// How to look for the server and take part.
+/// Returns the configuration with which this node looks for the server and takes part.
 ///
 /// # Errors
 /// No or a malformed join code, a malformed session name.
@@ -115,10 +117,10 @@ pub(crate) fn node_config(options: &Options) -> anyhow::Result<NodeConfig> {
     })
 }
 
-/// What can be seen to be no host before anybody is asked for it.
+/// Refuses a host that cannot be one, before its name is looked up.
 ///
 /// # Errors
-/// It is empty, has white space in it, or a port that is none.
+/// It is empty, or has white space or an impossible port in it.
 fn check_host(host: &str) -> anyhow::Result<()> {
     anyhow::ensure!(!host.trim().is_empty(), "-h: the server's host is empty");
     anyhow::ensure!(
@@ -135,7 +137,7 @@ fn check_host(host: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Who takes the streams, for the words when it is slow.
+/// Returns the consumer of the streams, for the words when it is slow.
 const fn taker(options: &Options) -> Taker {
     match (&options.exec, &options.output) {
         (Some(_), _) => Taker::Command,
@@ -154,7 +156,7 @@ fn purpose(options: &Options) -> Purpose {
     }
 }
 
-/// The log file of `--log-dir`, appended to.
+/// Returns the log file of `--log-dir`, appended to.
 ///
 /// # Errors
 /// The directory or file cannot be made.
@@ -174,7 +176,7 @@ fn log_name(node: &str) -> String {
     format!("ka-client-{}.log", node.replace('/', "_"))
 }
 
-/// The join code: from the command line, else from the environment.
+/// Returns the join code: from the command line, else from the environment.
 fn join_code(options: &Options, environment: Option<String>) -> anyhow::Result<JoinCode> {
     if let Some(path) = &options.join_file {
         return read_join_file(path);
@@ -191,14 +193,14 @@ fn join_code(options: &Options, environment: Option<String>) -> anyhow::Result<J
 }
 
 fn read_join_file(path: &Path) -> anyhow::Result<JoinCode> {
-    JoinCode::read_file(path).context("--join-file")
+    join_file::read(path).context("--join-file")
 }
 
-/// The hardware address by which the server may know this node: that of `--listen`, else that of the only
-/// interface that has one. With several, only the connection will tell which one is used.
+/// Returns the MAC address by which the server may know this node. It is that of `--listen`, else that of the
+/// only interface that has one. With several, only the connection will tell which one is used.
 fn own_mac(options: &Options) -> Option<MacAddr> {
     if let Some(addr) = options.listen {
-        return netif::mac_of(addr).ok().flatten().map(|mac| MacAddr(mac.0));
+        return netif::mac_of(addr).ok().flatten();
     }
     let mut macs: Vec<_> = netif::addresses()
         .ok()?
@@ -207,7 +209,7 @@ fn own_mac(options: &Options) -> Option<MacAddr> {
         .collect();
     macs.dedup();
     match macs.as_slice() {
-        [only] => Some(MacAddr(only.0)),
+        [only] => Some(*only),
         _ => None,
     }
 }

@@ -1,72 +1,83 @@
-//! The stream `getstage2`: tools and storage drivers for a node that was booted from the network and has none.
+//! The stream `getstage2`: tools and storage drivers for a node that was booted from the network and has
+//! none.
 //!
-//! It comes before the plan, in front of everything that could need a tool. A node whose system is in memory
-//! unpacks it there, once the end of the stream is here and signed; a node on a full system has its own tools: it takes
-//! the stream, so that its successors get it, and drops it.
+//! The stream comes before the plan, because everything from there on may need a tool. A node whose system is
+//! in memory unpacks the tools there, once the end of the stream has arrived and its signature is good. A
+//! node on an installed system has its own tools: it receives the stream, so that its successors get it, and
+//! drops it.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Context;
+use ka_cli::error_text;
 use ka_host::system;
-use ka_status::event::Step;
-use ka_status::text::{error_text, size};
+use ka_report::event::Step;
+use ka_report::text::size;
 use ka_transport::StreamReader;
 
+use crate::ending::Setback;
+use crate::failure::Failure;
+use crate::incoming::IncomingStream;
 use crate::init::{self, HeldArchive, Limits};
-use crate::session::{Session, System};
+use crate::session::Session;
 use crate::steps::run_step;
 
-/// Beside the buffer: what a clone works with (`clone::checks`), and programs that run from these tools.
+/// Memory that is needed beside the buffer, bytes: that of a clone (`clone::checks`), and of programs that
+/// run from these tools.
 const WORKING_MEMORY_BYTES: u64 = 64 << 20;
 /// Most entries and bytes of an archive of tools: the largest seen has 3000 and 150 MiB.
 const MAX_ENTRIES: u64 = 100_000;
 const MAX_BYTES: u64 = 2 << 30;
-/// Whether this machine has its tools.
-static UNPACKED: AtomicBool = AtomicBool::new(false);
 
-/// Takes the stream.
+/// The tools of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tools {
+    /// An installed system has its own.
+    Installed,
+    /// A system in memory that gets them from the server.
+    Awaited,
+    /// A system in memory that has got them, in this attempt or an earlier one.
+    Unpacked,
+}
+
+/// Receives the stream.
 ///
 /// # Errors
 /// The stream broke off, or it cannot be unpacked; no disk has been touched.
-pub(crate) fn receive(session: &Session<'_>, mut reader: StreamReader) -> anyhow::Result<()> {
-    match session.system {
-        // Those of the round before are unpacked, and their drivers loaded.
-        System::Memory if UNPACKED.load(Ordering::Relaxed) => {
-            drop_tools(session, &mut reader)?;
-            return reader.finish(Ok(())).context("ending the stream of tools");
+pub(crate) fn receive(session: &Session<'_>, tools: &mut Tools, reader: StreamReader) -> Result<(), Setback> {
+    let mut stream = IncomingStream::new(reader);
+    let ended = match tools {
+        // Those of an earlier round are unpacked, and their drivers loaded.
+        Tools::Installed | Tools::Unpacked => {
+            let dropped = drop_tools(session, &mut stream);
+            stream.finish(dropped)
         }
-        System::Full => drop_tools(session, &mut reader)?,
-        System::Memory => {
+        Tools::Awaited => {
             let unpacked = run_step(Step::Stage2, session.journal, session.stop, || {
-                unpack_tools(session, &mut reader)
+                unpack_tools(session, &mut stream)
             });
-            if let Err(error) = unpacked {
-                session.note_failed_consumer();
-                drop(reader.finish(Err(error.to_string())));
-                session.linger();
-                return Err(error.into());
+            let is_unpacked = unpacked.is_ok();
+            let ended = stream.finish(unpacked);
+            if is_unpacked {
+                *tools = Tools::Unpacked;
+                load_drivers(session);
             }
-            UNPACKED.store(true, Ordering::Relaxed);
+            ended
         }
-    }
-    reader.finish(Ok(())).context("ending the stream of tools")?;
-    if session.system == System::Memory {
-        load_drivers(session);
-    }
-    Ok(())
+    };
+    ended.map_err(|failed| session.sit_out(failed, Failure::NothingDone))
 }
 
-fn drop_tools(session: &Session<'_>, reader: &mut StreamReader) -> anyhow::Result<()> {
-    while reader.recv().context("receiving the tools")?.is_some() {
+fn drop_tools(session: &Session<'_>, stream: &mut IncomingStream) -> anyhow::Result<()> {
+    while stream.recv().context("receiving the tools")?.is_some() {
         session.stop.check()?;
     }
     Ok(())
 }
 
 /// Not one byte of the tools is anywhere but in memory without a name before the stream's end is proved.
-fn unpack_tools(session: &Session<'_>, reader: &mut StreamReader) -> anyhow::Result<()> {
+fn unpack_tools(session: &Session<'_>, stream: &mut IncomingStream) -> anyhow::Result<()> {
     let limits = Limits {
         reserve_bytes: session.options.buffer.0 as u64 + WORKING_MEMORY_BYTES,
         available: &system::available_memory_bytes,
@@ -78,10 +89,7 @@ fn unpack_tools(session: &Session<'_>, reader: &mut StreamReader) -> anyhow::Res
     let archive = HeldArchive::collect(
         || {
             session.stop.check()?;
-            reader.recv().map_err(|error| {
-                session.note_broken_stream();
-                error.into()
-            })
+            Ok(stream.recv()?)
         },
         &limits,
     )?;
@@ -93,7 +101,7 @@ fn unpack_tools(session: &Session<'_>, reader: &mut StreamReader) -> anyhow::Res
     Ok(())
 }
 
-/// What fails here shows as a missing disk when disks are chosen, with the disks that there are.
+/// Loads the drivers. A failure shows as a missing disk when disks are chosen, with the disks that there are.
 fn load_drivers(session: &Session<'_>) {
     let journal = session.journal;
     let began = Instant::now();

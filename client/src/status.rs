@@ -1,8 +1,8 @@
-//! What an operator sees of this node and may do on it (`ka-status`, issue 3 §4): the log as it grows, and commands.
+//! The operators' view of this node (`ka-status`): the log as it grows, and commands that they run here.
 //!
-//! Who may in is decided by the door (`ka_transport`): the holder of the server's key. Each operator has a thread for
-//! the log and one for commands, which run one after the other and end with the operator. Each command is in this
-//! node's log and, while it has a server, in the server's: who, what, and how it ended.
+//! `ka_transport` decides who may connect: the holder of the server's key. Each operator has a thread for the
+//! log and one for commands, which run one after the other and end with the operator. Each command is in this
+//! node's log and, while it has a server, in the server's, with the operator's address and the exit code.
 
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,26 +13,26 @@ use ka_host::run::{RunError, Shell, ShellChild};
 use ka_proto::operator::{Channel, MAX_OUTPUT, ToOperator};
 use ka_proto::wire::Payload;
 use ka_proto::{NodeName, Reason};
-use ka_status::event::Step;
-use ka_status::exec::OperatorExec;
-use ka_transport::{JoinCode, Operator, OperatorDoor, OperatorWriter, TransportError};
+use ka_report::event::Step;
+use ka_report::exec::OperatorExec;
+use ka_transport::{JoinCode, Operator, OperatorListener, OperatorWriter, TransportError};
 
 use crate::journal::Journal;
 use crate::log_ring::LogRing;
 
 /// Lines taken from the log at once.
 const BATCH: usize = 64;
-/// Between two looks at whether the operator is still there.
+/// Interval of the checks that the operator is still there.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-/// Between two looks at whether a command has ended that has closed its output, and whether the operator is there.
+/// Interval of the checks for the end of a command that has closed its output, and for the operator.
 const WAIT_INTERVAL: Duration = Duration::from_millis(50);
 /// A command that could not be started, as a shell has it.
 const NOT_STARTED: u8 = 127;
 /// A command that was killed, because its operator left, as a shell has it: 128 and SIGKILL.
 const KILLED: u8 = 137;
 
-/// A door for operators, until the result is dropped: for those who come through the server, and on `port` of `listen`
-/// (every address without one) unless that is taken, which is told.
+/// Opens the door for operators, until the result is dropped. It is for operators through the server, and for
+/// those on `port` of `listen` (every address without one). If the port is taken, a warning says so.
 ///
 /// # Errors
 /// TLS cannot be set up.
@@ -42,10 +42,10 @@ pub(crate) fn open(
     code: &JoinCode,
     name: NodeName,
     journal: &Arc<Journal>,
-) -> Result<OperatorDoor, TransportError> {
+) -> Result<OperatorListener, TransportError> {
     let addr = SocketAddr::new(listen.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), port);
     let for_operators = Arc::clone(journal);
-    let mut door = OperatorDoor::new(code, name, move |operator| serve(operator, &for_operators))?;
+    let mut door = OperatorListener::new(code, name, move |operator| serve(operator, &for_operators))?;
     if let Err(error) = door.listen(addr) {
         let text = format!("ka-status will work here only through the server (--via): {error}");
         journal.news(Step::FindServer, text);
@@ -102,7 +102,8 @@ fn run(command: &str, writer: &OperatorWriter) -> u8 {
             err.map(|pipe| scope.spawn(move || tell_output(Channel::Err, pipe, writer))),
         ];
         let code = wait(&mut child, writer);
-        // What it left in the background may hold the pipes; it is of its process group and goes with it.
+        // Its children in the background may hold the pipes. They belong to its process group and end with
+        // it.
         let mut looks = 0;
         while pipes.iter().flatten().any(|pipe| !pipe.is_finished()) && looks < LINGER_LOOKS {
             std::thread::sleep(WAIT_INTERVAL);
@@ -113,7 +114,7 @@ fn run(command: &str, writer: &OperatorWriter) -> u8 {
     })
 }
 
-/// How long output of background children is waited for after the command itself has ended: a second.
+/// Looks at the output of background children after the command itself has ended: a second.
 const LINGER_LOOKS: u32 = 20;
 
 fn wait(child: &mut ShellChild, writer: &OperatorWriter) -> u8 {

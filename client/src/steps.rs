@@ -1,29 +1,33 @@
-//! Steps as values: a phase of the node's work is a list of named steps, each a function over the phase's bench.
+//! Steps as values: a phase of the node's work is a list of named steps, each a function over the phase's
+//! bench.
 //!
-//! The runner times them, tells the journal, says that a long one goes on, and looks for a stop request between two of them.
+//! The runner times them, tells the journal, says that a long one goes on, and looks for a stop request
+//! between two of them.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ka_status::event::Step;
-use ka_status::text::{clock, error_text};
+use ka_cli::error_text;
+use ka_host::kmsg::KernelLog;
+use ka_report::event::Step;
+use ka_report::text::clock;
 use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::journal::Journal;
 use crate::stop::Stop;
 
-/// Between two lines that say that a step goes on: an initramfs takes minutes on a slow machine, and whoever looks must be
-/// able to tell it from one that hangs.
-const STILL_INTERVAL: Duration = Duration::from_secs(30);
+/// Interval of the lines about a step that goes on. An initramfs takes minutes on a slow machine, and the
+/// operator must be able to tell it from a step that hangs.
+const STILL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// One named step of a phase whose state is a `B`.
 pub(crate) struct StepDef<B> {
     /// Its name, for the server, the operator and the report.
     pub(crate) step: Step,
-    /// What it does.
+    /// The work of the step.
     pub(crate) run: fn(&mut B, &Journal) -> anyhow::Result<()>,
 }
 
@@ -40,8 +44,8 @@ pub(crate) struct StepError {
 /// Runs `steps` in order on `bench` and ends at the first that fails.
 ///
 /// # Errors
-/// The failing step and its reason; a stop request counts as a failure of the step that would have been next,
-/// and as the reason for a failure that it caused (Ctrl-C also reaches a running mkfs).
+/// The failing step and its reason. A stop request counts as a failure of the next step. It is also the
+/// reason for a failure that it caused, because Ctrl-C also reaches a running mkfs.
 pub(crate) fn run_steps<B>(
     steps: &[StepDef<B>],
     bench: &mut B,
@@ -62,6 +66,8 @@ pub(crate) fn run_step<T>(
     run: impl FnOnce() -> anyhow::Result<T>,
 ) -> Result<T, StepError> {
     let started = Instant::now();
+    // It is closed to all but root, and missing in containers: there are only fewer lines without it.
+    let kernel = KernelLog::from_now().ok();
     journal.started(step);
     let result = stop
         .check()
@@ -74,6 +80,9 @@ pub(crate) fn run_step<T>(
             Ok(value)
         }
         Err(reason) => {
+            if !stop.is_requested() {
+                repeat_kernel(kernel, step, journal);
+            }
             journal.failed(step, &error_text(reason.as_ref()));
             Err(StepError { step, reason })
         }
@@ -101,12 +110,26 @@ fn telling_that_it_goes_on<T>(
 fn tell_until(ended: &Receiver<()>, step: Step, journal: &Journal, interval: Duration) {
     let began = Instant::now();
     while ended.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-        journal.news(step, format!("still running, {}", clock(began.elapsed())));
+        // A step that tells its own progress needs no second line.
+        if journal.is_quiet_for(interval) {
+            journal.here(step, format!("still running, {}", clock(began.elapsed())));
+        }
     }
 }
 
-/// What a node has mounted to write to it is only read-only after an error: the journal of ext4 or XFS could not be
-/// written (ext4(5), `errors=`), and whoever writes next hears of that and not of the disk.
+/// Repeats the kernel's warnings and errors since the step began: a program that meets a failing disk says
+/// "Input/output error", and the kernel alone says why.
+fn repeat_kernel(kernel: Option<KernelLog>, step: Step, journal: &Journal) {
+    for message in kernel.map(KernelLog::warnings).unwrap_or_default() {
+        let (seconds, micros) = (message.time_us / 1_000_000, message.time_us % 1_000_000);
+        let text = ka_proto::text::printable(&message.text);
+        journal.news(step, format!("kernel: [{seconds:5}.{micros:06}] {text}"));
+    }
+}
+
+/// Explains a file system that became read-only under a step that writes to it. The journal of ext4 or XFS
+/// could not be written (ext4(5), `errors=`). The next writer gets an error about that and not about the
+/// disk.
 fn explain_read_only(step: Step, error: anyhow::Error) -> anyhow::Error {
     let mounts_are_its_own = !matches!(
         step,

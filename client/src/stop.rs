@@ -1,12 +1,13 @@
 //! Stop requests: Ctrl-C, `kill`, a closed terminal.
 //!
-//! The first request ends the run in order: programs that run are ended with their children (one may take half an hour),
-//! the step that they belong to fails, everything is unmounted and reported. A second one ends the process at once; its
-//! mounts end with it, for nothing else is left in its mount namespace.
+//! The first request ends the run in order. Running programs are ended with their children (one may take half
+//! an hour), and their step fails. Everything is unmounted and reported. A second one ends the process at
+//! once; its mounts end with it, for nothing else is left in its mount namespace.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail};
+use ka_cli::EndRequests;
 use ka_host::run;
 use ka_host::signals::Termination;
 
@@ -14,17 +15,17 @@ use ka_host::signals::Termination;
 /// connection end.
 const IMPATIENT_EXIT_CODE: i32 = 3;
 
-/// Shared knowledge of whether the run shall end.
+/// The shared request to end the run.
 #[derive(Clone, Default)]
 pub(crate) struct Stop {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<StopState>>,
 }
 
 #[derive(Default)]
-enum State {
+enum StopState {
     #[default]
     Running,
-    /// Called, once, by the first request: wakes whoever waits for the network.
+    /// Function that the first request calls, once. It wakes threads that wait for the network.
     RunningWith(Box<dyn FnOnce(&str) + Send>),
     Requested(String),
 }
@@ -39,7 +40,11 @@ impl Stop {
         let mut termination = Termination::catch().context("catching termination signals")?;
         let shared = stop.clone();
         let listen = move || {
+            let mut requests = EndRequests::default();
             while let Ok(signal) = termination.wait() {
+                if !requests.is_new(signal) {
+                    continue;
+                }
                 let is_second = shared.is_requested();
                 shared.request(signal);
                 run::end_all(&format!("stopped by {signal}"));
@@ -55,7 +60,7 @@ impl Stop {
         Ok(stop)
     }
 
-    /// A stop that only [`Self::request`] asks for.
+    /// Returns a stop that only [`Self::request`] asks for.
     #[cfg(test)]
     pub(crate) fn never() -> Self {
         Self::default()
@@ -63,41 +68,41 @@ impl Stop {
 
     /// Asks for the run to end because of `cause`, a signal's name.
     pub(crate) fn request(&self, cause: &str) {
-        let before = std::mem::replace(&mut *self.lock(), State::Requested(cause.to_owned()));
+        let before = std::mem::replace(&mut *self.lock(), StopState::Requested(cause.to_owned()));
         match before {
-            State::Running => {}
-            State::RunningWith(wake) => wake(cause),
-            State::Requested(first) => *self.lock() = State::Requested(first),
+            StopState::Running => {}
+            StopState::RunningWith(wake) => wake(cause),
+            StopState::Requested(first) => *self.lock() = StopState::Requested(first),
         }
     }
 
     /// `wake` is called at the first request, or now if there was one already.
     pub(crate) fn when_requested(&self, wake: impl FnOnce(&str) + Send + 'static) {
         let mut state = self.lock();
-        if let State::Requested(cause) = &*state {
+        if let StopState::Requested(cause) = &*state {
             let cause = cause.clone();
             drop(state);
             wake(&cause);
         } else {
-            *state = State::RunningWith(Box::new(wake));
+            *state = StopState::RunningWith(Box::new(wake));
         }
     }
 
-    /// Whether somebody asked.
+    /// True once the end was requested.
     pub(crate) fn is_requested(&self) -> bool {
-        matches!(&*self.lock(), State::Requested(_))
+        matches!(&*self.lock(), StopState::Requested(_))
     }
 
     /// # Errors
-    /// When a stop was requested; the error names the signal.
+    /// The end was requested; the error names the signal.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        if let State::Requested(cause) = &*self.lock() {
+        if let StopState::Requested(cause) = &*self.lock() {
             bail!("stopped by {cause}");
         }
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, StopState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

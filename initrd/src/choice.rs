@@ -1,21 +1,23 @@
-//! Which drivers go into which image, by where the kernel's source has them.
+//! Choice of drivers for each image, by their place in the kernel's source.
 //!
-//! stage1 gets what a machine needs to reach a server over a wire, and what a card hangs on (USB, Hyper-V, virtio). Left
-//! out are wireless, modems, other media (CAN, amateur radio, ARCNET, AppleTalk, FDDI, InfiniBand, WAN), tunnels and
-//! virtual interfaces, and drivers of switch chips, which no node boots from. stage2 gets what disks hang on, and file
-//! systems. Modules that are not of the kernel's own tree (`updates/`, `extra/`) are judged by the functions they use.
+//! stage1 gets the drivers that a machine needs to reach a server over a wire, and those of the buses that
+//! cards are on (USB, Hyper-V, virtio). It leaves out wireless, modems, other media (CAN, amateur radio,
+//! ARCNET, AppleTalk, FDDI, InfiniBand, WAN), tunnels and virtual interfaces, and drivers of switch chips,
+//! from which no node boots. stage2 gets the drivers of disks and their buses, and file systems. Modules from
+//! outside the kernel's own tree (`updates/`, `extra/`) are judged by the functions they use.
 
 use ka_kmod::{Index, Module, ModuleName};
 
-/// What is taken and what is left, as paths below `lib/modules/RELEASE`. The longest that fits decides.
+/// Rules for one image, as paths below `lib/modules/RELEASE`: paths to take and paths to leave. The longest
+/// matching path decides.
 struct Choice {
     take: &'static [&'static str],
     leave: &'static [&'static str],
-    /// Kernel functions that show a module from elsewhere to be of this sort.
+    /// Kernel functions that identify a module from outside the kernel's tree as one of this sort.
     imports: &'static [&'static str],
 }
 
-/// stage1.
+/// Rules for stage1.
 const NETWORK: Choice = Choice {
     take: &[
         "kernel/drivers/net/ethernet",
@@ -26,7 +28,7 @@ const NETWORK: Choice = Choice {
         "kernel/drivers/net/pcs",
         "kernel/drivers/net/sungem_phy.ko",
         "kernel/drivers/net/usb",
-        // Machines that are not real.
+        // Virtual machines.
         "kernel/drivers/net/hyperv",
         "kernel/drivers/net/virtio_net.ko",
         "kernel/drivers/net/net_failover.ko",
@@ -35,14 +37,14 @@ const NETWORK: Choice = Choice {
         "kernel/drivers/net/fjes",
         "kernel/drivers/net/thunderbolt-net.ko",
         "kernel/drivers/net/thunderbolt",
-        // What a card hangs on.
+        // Buses of network cards.
         "kernel/drivers/virtio",
         "kernel/drivers/hv",
         "kernel/drivers/pci/controller",
         "kernel/drivers/usb/host",
-        // Raw sockets, for DHCP, where they are a module.
+        // Raw sockets for DHCP, in kernels that have them as a module.
         "kernel/net/packet",
-        // Keys are made early: a virtual machine has little else to make them of.
+        // A virtual machine has few other sources of randomness for the keys that it makes early.
         "kernel/drivers/char/hw_random/virtio-rng.ko",
     ],
     leave: &[
@@ -60,7 +62,7 @@ const NETWORK: Choice = Choice {
         "kernel/drivers/net/usb/lg-vl600.ko",
         "kernel/drivers/net/usb/qmi_wwan.ko",
         "kernel/drivers/net/usb/sierra_net.ko",
-        // Takes memory away, or gives it.
+        // Drivers that change the size of memory.
         "kernel/drivers/virtio/virtio_balloon.ko",
         "kernel/drivers/virtio/virtio_mem.ko",
         "kernel/drivers/hv/hv_balloon.ko",
@@ -73,7 +75,7 @@ const NETWORK: Choice = Choice {
     ],
 };
 
-/// stage2.
+/// Rules for stage2.
 const STORAGE: Choice = Choice {
     take: &[
         "kernel/drivers/ata",
@@ -92,7 +94,7 @@ const STORAGE: Choice = Choice {
         "kernel/drivers/block/rsxx",
         "kernel/drivers/block/skd_main.ko",
         "kernel/drivers/usb/storage",
-        // What a disk hangs on.
+        // Buses of disks.
         "kernel/drivers/virtio",
         "kernel/drivers/hv",
         "kernel/drivers/pci/controller",
@@ -104,7 +106,7 @@ const STORAGE: Choice = Choice {
         "kernel/drivers/hid/usbhid",
         "kernel/drivers/input/serio",
         "kernel/drivers/input/keyboard/atkbd.ko",
-        // File systems, and what they need when it is not named as a dependency.
+        // File systems, and modules that they need without naming them as a dependency.
         "kernel/fs/ext2",
         "kernel/fs/ext4",
         "kernel/fs/jbd2",
@@ -150,16 +152,18 @@ const STORAGE: Choice = Choice {
     ],
 };
 
-/// Asked for by name when the kernel runs, without any module saying that it needs them. `crypto-crc32` is f2fs's: its
-/// `softdep … pre: crc32` means the library of that name, which is built in where the algorithm is a module.
+/// Algorithms that the running kernel requests by name, without a dependency of any module. `crypto-crc32` is
+/// for f2fs: its `softdep … pre: crc32` means the library of that name, which is built in where the algorithm
+/// is a module.
 const STORAGE_BY_NAME: [&str; 5] = ["crc32c", "crypto-crc32c", "crc32", "crypto-crc32", "xxhash64"];
 
-/// The network drivers of a kernel. `imports` tells what a module from outside the kernel's tree uses.
+/// Network drivers of a kernel. `imports` returns the functions that a module from outside the kernel's tree
+/// uses.
 pub(crate) fn network(index: &Index, imports: &dyn Fn(&Module) -> Vec<String>) -> Vec<ModuleName> {
     NETWORK.of(index, imports)
 }
 
-/// The storage drivers and file systems of a kernel.
+/// Storage drivers and file systems of a kernel. `imports` is as in [`network`].
 pub(crate) fn storage(index: &Index, imports: &dyn Fn(&Module) -> Vec<String>) -> Vec<ModuleName> {
     let mut names = STORAGE.of(index, imports);
     names.extend(STORAGE_BY_NAME.iter().flat_map(|word| index.resolve(word)));

@@ -1,15 +1,13 @@
 //! The command line of `ka-initrd`.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 /// Make the images that nodes boot, from the golden node's own kernel and files.
 ///
-/// ka-server --pxe makes them by itself; this makes them beforehand, or shows what is in them. The same files give the
-/// same images, byte for byte.
+/// ka-server --pxe makes them by itself; this makes them beforehand, or shows what is in them. The same files
+/// give the same images, byte for byte.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "ka-initrd", version)]
 #[command(after_help = "Exit codes: 0 done; 1 not done, with the reason; 2 wrong usage.")]
@@ -66,7 +64,7 @@ pub(crate) struct Stage2 {
     pub(crate) source: Source,
 }
 
-/// Where kernel, modules and tools come from.
+/// Options that name the source of kernel, modules and tools.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Source {
     /// Root of the golden system
@@ -77,69 +75,21 @@ pub(crate) struct Source {
     #[arg(long, value_name = "RELEASE")]
     pub(crate) kernel: Option<String>,
 
-    /// Network drivers of stage1 instead of all: module names, such as e1000e,virtio_net (for stage2 the same list)
+    /// Network drivers of stage1 instead of all: module names, such as e1000e,virtio_net (for stage2 the same
+    /// list)
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) drivers: Option<Vec<String>>,
 }
 
-/// What the command line came to.
-#[derive(Debug)]
-pub(crate) enum Parsed {
-    /// Options to work with.
-    Options(Box<Options>),
-    /// Help, version or manual page, to be printed as it is.
-    Text(String),
-    /// Wrong usage, on one line.
-    Wrong(String),
-}
-
-/// Reads the command line.
-pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
-    let args: Vec<OsString> = args.into_iter().collect();
-    // Hidden, and without a command: for `cargo xtask man`.
-    if args.len() == 2 && args[1] == "--man" {
-        return Parsed::Text(manual());
-    }
-    match Options::try_parse_from(args) {
-        Ok(options) => Parsed::Options(Box::new(options)),
-        Err(err) if matches!(err.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            Parsed::Text(err.render().to_string())
-        }
-        Err(err) => Parsed::Wrong(usage_line(&err.render().to_string())),
-    }
-}
-
-/// The manual page (roff): the program's own, and the options of each command.
-fn manual() -> String {
-    let mut command = Options::command();
-    command.build();
-    let mut page = Vec::new();
-    // Writing to memory does not fail.
-    clap_mangen::Man::new(command.clone()).render(&mut page).ok();
-    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
-        let sub = sub.clone();
-        page.extend_from_slice(format!(".SH \"COMMAND {}\"\n", sub.get_name().to_uppercase()).as_bytes());
-        let man = clap_mangen::Man::new(sub);
-        man.render_description_section(&mut page).ok();
-        man.render_options_section(&mut page).ok();
-    }
-    String::from_utf8_lossy(&page).into_owned()
-}
-
-/// clap explains on several lines; KA says it on one.
-fn usage_line(text: &str) -> String {
-    let said = text.split("\n\nUsage:").next().unwrap_or(text);
-    let said = said.trim_start_matches("error:").split_whitespace();
-    let said: Vec<&str> = said.collect();
-    format!("{}; see ka-initrd --help", said.join(" "))
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+    use ka_cli::Answer;
+
     use super::*;
 
-    fn parsed(line: &str) -> Parsed {
-        parse(line.split(' ').map(Into::into))
+    fn parsed(line: &str) -> Result<Options, Answer> {
+        ka_cli::parse(line.split(' '))
     }
 
     #[test]
@@ -149,7 +99,7 @@ mod tests {
 
     #[test]
     fn lists_are_split_at_commas() {
-        let Parsed::Options(options) = parsed("ka-initrd stage1 -o d --drivers e1000e,virtio_net") else {
+        let Ok(options) = parsed("ka-initrd stage1 -o d --drivers e1000e,virtio_net") else {
             panic!("refused");
         };
         let Command::Stage1(stage1) = options.command else {
@@ -167,7 +117,7 @@ mod tests {
             ("ka-initrd stage3", "stage3"),
             ("ka-initrd stage2 -o f --what", "--what"),
         ] {
-            let Parsed::Wrong(text) = parsed(line) else {
+            let Err(Answer::Wrong(text)) = parsed(line) else {
                 panic!("{line} is taken");
             };
             assert!(text.contains(word) && !text.contains('\n'), "{line}: {text}");
@@ -176,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_manual_page_has_every_command_with_its_options() {
-        let Parsed::Text(page) = parsed("ka-initrd --man") else {
+        let Err(Answer::Text(page)) = parsed("ka-initrd --man") else {
             panic!("no page");
         };
         for word in [
@@ -189,6 +139,5 @@ mod tests {
         ] {
             assert!(page.contains(word), "{word}");
         }
-        assert!(!page.contains("\\-\\-man"));
     }
 }

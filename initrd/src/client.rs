@@ -6,20 +6,21 @@ use std::path::{Path, PathBuf};
 use crate::elf::Elf;
 use crate::{InitrdError, root};
 
-/// Names a static client, where no option does.
+/// Environment variable that names a static client. The option has precedence.
 const VARIABLE: &str = "KA_STATIC_CLIENT";
-/// Its name beside our other programs: `cargo xtask static` puts it there.
+/// Name of the client beside our other programs, where `cargo xtask static` puts it.
 const BESIDE: &str = "ka-client-static";
-/// Where a package has it.
+/// Path of the client from a package.
 const INSTALLED: &str = "/usr/lib/ka/ka-client-static";
-/// Where cargo leaves it, seen from the directory of another of our programs.
+/// Path of cargo's output, relative to the directory of another of our programs.
 const BUILT: &str = "../x86_64-unknown-linux-gnu/release/ka-client";
 
-/// Finds the client for an image: the one named, else `KA_STATIC_CLIENT`, else `ka-client-static` beside this program,
-/// `/usr/lib/ka/ka-client-static`, or what cargo built for the target with static libraries.
+/// Finds the client for an image. It tries the named file, `KA_STATIC_CLIENT`, `ka-client-static` beside this
+/// program, `/usr/lib/ka/ka-client-static`, and cargo's output for the target with static libraries, in this
+/// order.
 ///
 /// # Errors
-/// There is none, or the one named is not static: the error says how to build it.
+/// Fails if there is none, or if the file found is not static. The error tells how to build one.
 pub fn find_static_client(explicit: Option<&Path>) -> Result<PathBuf, InitrdError> {
     if let Some(path) = explicit {
         return check(path).map(|()| path.to_owned());
@@ -40,7 +41,7 @@ pub fn find_static_client(explicit: Option<&Path>) -> Result<PathBuf, InitrdErro
     }
 }
 
-/// Reads the client, which must be static and of the kernel's architecture.
+/// Reads the client, which must be static, and its ELF header.
 pub(crate) fn read(path: &Path) -> Result<(Vec<u8>, Elf), InitrdError> {
     let bytes = root::read(path)?;
     let unfit = |what: &str| InitrdError::UnfitClient {

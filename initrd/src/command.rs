@@ -1,4 +1,4 @@
-//! What each command does, and what it says.
+//! The commands of `ka-initrd` and their output.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,15 +14,15 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
 
 use crate::cli::{Command, Options, Stage1, Stage2};
 
-/// An image held in memory, unpacked: far above any, far below what hurts.
+/// Largest image, unpacked, that is held in memory, in bytes. It is far above any real image.
 const MAX_IMAGE_BYTES: u64 = 2 << 30;
-/// A join code is one short line.
+/// Largest join-code file, in bytes. A join code is one short line.
 const MAX_JOIN_BYTES: u64 = 4096;
-/// With a join code inside, an image is a secret.
+/// Mode of an image with a join code, which makes it a secret.
 const SECRET: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
 
-/// Runs the command; what it returns is for standard output.
+/// Runs the command. Returns the text for standard output.
 pub(crate) fn run(options: &Options) -> Result<String> {
     match &options.command {
         Command::Stage1(options) => stage1(options),
@@ -167,8 +167,9 @@ fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes beside and renames: whoever serves the file meanwhile has the old one or the new one, whole. What is written has
-/// no name until it is whole, where the file system can do that (`O_TMPFILE`, open(2)): whoever is killed leaves nothing.
+/// Writes a file beside its final name and renames it, so that a server of the file has either the old one or
+/// the new one, whole. If the file system supports it (`O_TMPFILE`, open(2)), the data has no name until it
+/// is complete, so a killed process leaves nothing behind.
 fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let writing = || format!("writing {}", path.display());
     let mut name = path.file_name().with_context(writing)?.to_owned();

@@ -1,18 +1,19 @@
-//! Compression of whole images, as the kernel (stage1) or the client (stage2) undoes it.
+//! Compression of whole images. The kernel (stage1) or the client (stage2) decompresses them.
 
 use std::io::{self, Write as _};
 
 use crate::InitrdError;
 
-/// Seconds of work, where 19 takes half a minute of two processors for an image an eighth smaller: a server that is just
-/// started builds these while its operator waits. Its window of 4 MiB is no burden for the smallest node.
+/// zstd level. It takes seconds, while 19 takes half a minute of two processors for an image an eighth
+/// smaller, and the operator waits for a new server to build these images. Its window of 4 MiB is no burden
+/// for the smallest node.
 const ZSTD_LEVEL: i32 = 12;
-/// Worker threads: a constant, because the bytes must not depend on how many processors there are.
+/// Number of worker threads. It is constant, because the bytes must not depend on the number of processors.
 const ZSTD_WORKERS: u32 = 4;
-/// As large as a kernel before 5.9, on a small node, unpacks without trouble.
+/// xz level. Its dictionary is the largest that a kernel before 5.9 unpacks on a small node without trouble.
 const XZ_LEVEL: u32 = 9;
 
-/// What the kernel can undo.
+/// Compression methods of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compression {
     Zstd,
@@ -21,8 +22,8 @@ pub(crate) enum Compression {
 }
 
 impl Compression {
-    /// Compresses an archive. The result is padded with zeros, which the kernel skips, so that another archive can
-    /// follow directly.
+    /// Compresses an archive. The result is padded with zeros, which the kernel skips, so that another
+    /// archive can follow directly.
     pub(crate) fn pack(self, archive: &[u8]) -> Result<Vec<u8>, InitrdError> {
         let packed = match self {
             Self::Zstd => zstd_pack(archive),
@@ -45,7 +46,7 @@ fn zstd_pack(archive: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 fn xz_pack(archive: &[u8]) -> io::Result<Vec<u8>> {
-    // The kernel's decoder checks CRC32 and nothing else (Documentation/staging/xz.rst).
+    // The kernel's decoder checks only CRC32 (Documentation/staging/xz.rst).
     let stream = liblzma::stream::Stream::new_easy_encoder(XZ_LEVEL, liblzma::stream::Check::Crc32)
         .map_err(io::Error::other)?;
     let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
@@ -54,7 +55,7 @@ fn xz_pack(archive: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 fn gzip_pack(archive: &[u8]) -> io::Result<Vec<u8>> {
-    // No name, no time: the header is the same for ever.
+    // Without name and time the header is always the same.
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(archive)?;
     encoder.finish()

@@ -1,4 +1,4 @@
-//! What is read from ELF files: the libraries a program needs, and what a module says of itself. Nothing is run.
+//! ELF files: the libraries that a program needs, and the metadata of a kernel module. No file is executed.
 
 use std::path::Path;
 
@@ -8,18 +8,18 @@ use object::{Endianness, FileKind, Object as _, ObjectSection as _, ObjectSymbol
 
 use crate::InitrdError;
 
-/// A program or library.
+/// Dynamic section of a program or library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Elf {
-    /// 32 or 64 bits, and which processor: a library must be of the same kind as who needs it.
+    /// Class (true for 64 bits) and processor. A library must match the program that needs it.
     pub(crate) machine: (bool, elf::Machine),
-    /// `PT_INTERP`: the dynamic loader. None in static programs and in libraries.
+    /// Path of the dynamic loader (`PT_INTERP`). `None` in static programs and in libraries.
     pub(crate) interpreter: Option<String>,
-    /// `DT_NEEDED`.
+    /// Names of needed libraries (`DT_NEEDED`).
     pub(crate) needed: Vec<String>,
-    /// `DT_RPATH`, which also holds for what the libraries need in turn.
+    /// Search path (`DT_RPATH`), which also applies to the libraries' own needs.
     pub(crate) rpath: Vec<String>,
-    /// `DT_RUNPATH`, which takes the place of `DT_RPATH`.
+    /// Search path (`DT_RUNPATH`), which replaces `DT_RPATH`.
     pub(crate) runpath: Vec<String>,
 }
 
@@ -36,14 +36,14 @@ impl Elf {
     }
 }
 
-/// What a module says of itself.
+/// Metadata of a kernel module.
 #[derive(Debug)]
 pub(crate) struct ModuleInfo {
-    /// Firmware files it may ask for.
+    /// Firmware files that the module may request.
     pub(crate) firmware: Vec<String>,
-    /// Which processor.
+    /// Processor that the module is for.
     pub(crate) machine: elf::Machine,
-    /// Kernel functions it uses.
+    /// Kernel functions that the module uses.
     pub(crate) imports: Vec<String>,
 }
 

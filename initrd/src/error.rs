@@ -1,129 +1,129 @@
-//! Why an image cannot be made.
+//! Errors of making an image.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// One thing each that the caller can do something about.
+/// Reason why an image cannot be made or listed, one variant for each thing that the caller can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum InitrdError {
     /// The kernel's modules cannot be read.
     #[error(transparent)]
     Modules(#[from] ka_kmod::KmodError),
-    /// Something cannot be put into, or read from, an archive.
+    /// An archive cannot be written or read.
     #[error(transparent)]
     Archive(#[from] ka_cpio::CpioError),
     /// A file cannot be read.
     #[error("reading {}: {source}", path.display())]
     Read {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// No such kernel, or none at all.
+    /// The requested kernel does not exist, or there is none at all.
     #[error("{}", no_kernel(root, wanted.as_deref(), have))]
     NoKernel {
-        /// Where was looked.
+        /// Root directory of the search.
         root: PathBuf,
-        /// Which was asked for.
+        /// Requested release, if any.
         wanted: Option<String>,
-        /// Those that are complete: kernel and modules.
+        /// Releases that are complete: kernel and modules.
         have: Vec<String>,
     },
-    /// A kernel that cannot boot a node.
+    /// The kernel cannot boot a node.
     #[error("kernel {release} cannot boot a node: {what}; choose another with --kernel")]
     UnfitKernel {
-        /// Which.
+        /// Release of the kernel.
         release: String,
-        /// What it lacks.
+        /// Missing feature, or missing compression.
         what: &'static str,
     },
-    /// No static `ka-client` anywhere.
+    /// There is no static `ka-client`.
     #[error(
         "no static ka-client ({}); `cargo xtask static` builds one, --client FILE names one",
         list(looked)
     )]
     NoClient {
-        /// Where was looked.
+        /// Paths of the search.
         looked: Vec<PathBuf>,
     },
-    /// A `ka-client` that needs libraries.
+    /// The `ka-client` is not a static program for this image.
     #[error(
         "{} is no static program for this image ({what}); `cargo xtask static` builds one",
         path.display()
     )]
     UnfitClient {
-        /// Which.
+        /// Path of the program.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         what: String,
     },
-    /// A driver that this kernel has not.
+    /// The kernel has no such driver.
     #[error("kernel {release} has no driver {name}; --drivers takes module names, such as e1000e,virtio_net")]
     NoDriver {
-        /// As it was asked for.
+        /// Name as it was requested.
         name: String,
-        /// The kernel.
+        /// Release of the kernel.
         release: String,
     },
-    /// A file system that KA knows no tools for.
+    /// No tools are known for the file system.
     #[error("no tools are known for file system {name}; known: {known}")]
     UnknownFileSystem {
-        /// As it was asked for.
+        /// Name as it was requested.
         name: String,
-        /// Those there are.
+        /// Names of the known file systems.
         known: String,
     },
-    /// A tool that the clones need and the golden node has not.
+    /// The golden node lacks a tool that the clones need.
     #[error(
         "{needed_for} needs {program}, which {} does not have; install it there (Debian: apt-get install {package})",
         root.display()
     )]
     NoTool {
-        /// The file system, or what else it is for.
+        /// The file system, or another purpose.
         needed_for: String,
-        /// The program.
+        /// Name of the program.
         program: String,
-        /// The Debian package that has it.
+        /// Debian package of the program.
         package: String,
-        /// The golden root.
+        /// Root directory of the golden node.
         root: PathBuf,
     },
-    /// A library that a tool is linked with, and that is nowhere.
+    /// The golden node lacks a library that a tool is linked with.
     #[error("{program} needs {library}, which is nowhere below {}; install the package that has it", root.display())]
     NoLibrary {
-        /// Who needs it.
+        /// Path of the program that needs it.
         program: String,
-        /// The library's or interpreter's name.
+        /// Name of the library or interpreter.
         library: String,
-        /// The golden root.
+        /// Root directory of the golden node.
         root: PathBuf,
     },
-    /// A file that is not what it should be.
+    /// The content of a file is invalid.
     #[error("{}: {what}", path.display())]
     Damaged {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         what: String,
     },
-    /// Two things at one place of the image.
+    /// Two different files have the same name in the image.
     #[error("the image would have two different things at /{name}")]
     Clash {
-        /// The place.
+        /// Name in the image.
         name: String,
     },
     /// The compressor failed.
     #[error("compressing the image: {0}")]
     Compress(io::Error),
-    /// An image that cannot be listed.
+    /// The image cannot be listed.
     #[error("segment {segment} at byte {offset}: {what}")]
     Segment {
-        /// Which of the concatenated archives, from 1.
+        /// Number of the archive in the image, from 1.
         segment: usize,
-        /// Where it begins.
+        /// Offset of the archive, in bytes.
         offset: usize,
-        /// What is wrong.
+        /// The fault.
         what: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Firmware that drivers ask for: looked for where the kernel looks, stored as the kernel reads it at once.
+//! Firmware of drivers: searched where the kernel searches, stored uncompressed, as every kernel can read it.
 
 use std::path::PathBuf;
 
@@ -8,13 +8,14 @@ use crate::root::{self, Root};
 use crate::tree::Tree;
 use crate::{InitrdError, kernel::Kernel};
 
-/// The largest firmware file of a network or storage card has some MiB.
+/// Largest firmware file, in bytes. Those of network and storage cards have some MiB at most.
 const MAX_FIRMWARE_BYTES: u64 = 128 << 20;
-/// `CONFIG_FW_LOADER_COMPRESS_*`, and plain.
+/// Suffixes of firmware files: none, and those of `CONFIG_FW_LOADER_COMPRESS_*`.
 const SUFFIXES: [&str; 3] = ["", ".xz", ".zst"];
 
-/// Adds a firmware file, uncompressed: not every kernel can read it otherwise, and the image is compressed as a
-/// whole. False when the golden node has none. Some drivers name a pattern: all files that match are added.
+/// Adds a firmware file, uncompressed, because not every kernel can decompress it, and the image as a whole
+/// is compressed. If a driver names a pattern, all matching files are added. Returns false if the golden node
+/// has no such file.
 pub(crate) fn add(tree: &mut Tree, root: &Root, kernel: &Kernel, name: &str) -> Result<bool, InitrdError> {
     if name.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return Ok(false);
@@ -58,7 +59,7 @@ fn find(root: &Root, kernel: &Kernel, name: &str) -> Option<PathBuf> {
     found.find(|path| path.is_file())
 }
 
-/// The names that a pattern stands for; a plain name stands for itself.
+/// Expands a pattern to the names of matching files. A plain name stays as it is.
 fn expand(root: &Root, kernel: &Kernel, name: &str) -> Vec<String> {
     if !name.contains(['*', '?', '[']) {
         return vec![name.to_owned()];

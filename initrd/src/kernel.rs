@@ -1,4 +1,4 @@
-//! The golden node's kernels: which there are, and what the chosen one can do.
+//! The golden node's kernels: their choice, and the abilities of the chosen one.
 
 use std::path::{Path, PathBuf};
 
@@ -11,19 +11,20 @@ use crate::root::Root;
 /// A kernel with its modules.
 #[derive(Debug)]
 pub(crate) struct Kernel {
-    /// What `uname -r` says under it.
+    /// Release, as `uname -r` shows it.
     pub(crate) release: String,
-    /// The bootable image, a path of the host.
+    /// Bootable image, as a path of the host.
     pub(crate) image: PathBuf,
-    /// `lib/modules/RELEASE`, a path of the host.
+    /// Directory `lib/modules/RELEASE`, as a path of the host.
     pub(crate) modules: PathBuf,
-    /// Its configuration, when it is there.
+    /// Configuration of the kernel, if the golden node has it.
     config: Option<String>,
 }
 
 impl Kernel {
-    /// The kernel asked for. Else, where the golden root is this machine's own, the one that runs: it has drivers for this
-    /// machine. Else the newest complete one that is nothing special (a cloud's, a debugging kernel).
+    /// Finds the requested kernel. Without a request it takes the running kernel if the golden root is this
+    /// machine's own, since that kernel has drivers for this machine. Otherwise it takes the newest complete
+    /// kernel, and special ones (cloud, debugging) only if there is no plain one.
     pub(crate) fn find(root: &Root, wanted: Option<&str>) -> Result<Self, InitrdError> {
         let is_own = root.dir().canonicalize().is_ok_and(|dir| dir == Path::new("/"));
         Self::choose(root, wanted, is_own.then(running).flatten().as_deref())
@@ -58,14 +59,15 @@ impl Kernel {
         })
     }
 
-    /// How an image for it is compressed: zstd is smallest for the time, and kernels before 5.9 have it not.
+    /// Compression of an image for this kernel. zstd gives the smallest image for the time, but kernels
+    /// before 5.9 lack it.
     pub(crate) fn compression(&self) -> Result<Compression, InitrdError> {
         let unfit = |what| InitrdError::UnfitKernel {
             release: self.release.clone(),
             what,
         };
         let Some(config) = &self.config else {
-            // Every distribution's kernel can do gzip.
+            // The kernel of every distribution supports gzip.
             return Ok(Compression::Gzip);
         };
         let has = |option: &str| config.lines().any(|line| line.strip_suffix("=y") == Some(option));
@@ -105,7 +107,7 @@ impl Kernel {
     }
 }
 
-/// The release of the kernel that runs here.
+/// Release of the kernel that runs on this machine.
 fn running() -> Option<String> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
     Some(release.trim().to_owned())
@@ -138,7 +140,7 @@ mod tests {
         let chosen = |running| Kernel::choose(&root, None, running).unwrap().release;
         assert_eq!(chosen(None), "6.1.0-42-amd64");
         assert_eq!(chosen(Some("6.1.0-43-rt-amd64")), "6.1.0-43-rt-amd64");
-        // Started from another medium, or already removed by an update.
+        // The system was started from another medium, or an update has removed the running kernel.
         assert_eq!(chosen(Some("6.1.0-41-amd64")), "6.1.0-42-amd64");
         let wanted = Kernel::choose(&root, Some("6.1.0-42-cloud-amd64"), Some("6.1.0-42-amd64"));
         assert_eq!(wanted.unwrap().release, "6.1.0-42-cloud-amd64");
@@ -163,7 +165,7 @@ mod tests {
         for release in ["6.1.0-9-amd64", "6.1.0-56-amd64", "5.10.0-99-amd64"] {
             install(&dir, release, None);
         }
-        // Modules without a kernel, as removed packages leave them behind.
+        // Removed packages leave modules without a kernel behind.
         fs::create_dir_all(dir.path().join("lib/modules/7.0.0")).unwrap();
         let root = Root::new(dir.path());
         assert_eq!(Kernel::find(&root, None).unwrap().release, "6.1.0-56-amd64");

@@ -1,9 +1,9 @@
-//! Boot images from the golden node itself: stage1 (kernel, `/init`, network drivers) and stage2 (storage drivers,
-//! file system and boot tools with their libraries). Issue 3 §2. No distribution's installer is needed.
+//! Boot images made from the golden node itself: stage1 (kernel, `/init`, network drivers) and stage2
+//! (storage drivers, file system and boot tools with their libraries). No distribution's installer is needed.
 //!
-//! Everything is read below a root directory (the golden node's `/`, or a tree), nothing is executed there, and the
-//! same inputs give the same bytes. Not here: what `/init` does (`ka-client`), who serves the images (`ka-pxe`). What
-//! belongs into which image, and why: docs/initrd.md.
+//! All files are read below a root directory (the golden node's `/`, or a tree), no file there is executed,
+//! and the same inputs give the same bytes. `ka-client` is `/init`, `ka-pxe` serves the images.
+//! docs/initrd.md explains the content of each image.
 
 mod choice;
 mod client;

@@ -1,4 +1,4 @@
-//! Which libraries a program of the golden root needs, found as ld.so(8) finds them, without running anything.
+//! Libraries of the golden root's programs, found as ld.so(8) finds them, without executing a program.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Component, Path, PathBuf};
@@ -9,27 +9,28 @@ use crate::root::{self, Root};
 use crate::tools::{OPENED_AT_RUN_TIME, PROGRAM_DIRS};
 use crate::tree::Tree;
 
-/// Where the loader looks without being told, on one distribution or another; those of the C library's own
-/// directory are added.
+/// Default directories of the loader on the various distributions. Those of the C library's own directory are
+/// added.
 const DEFAULT_DIRS: [&str; 4] = ["lib64", "usr/lib64", "lib", "usr/lib"];
-/// `include` in `ld.so.conf` may nest.
+/// Largest number of files that `ld.so.conf` may include, also nested.
 const MAX_INCLUDES: usize = 64;
-/// A program has tens of libraries, not thousands: what needs more is a loop of scripts.
+/// Largest number of files that one program may need. A program has tens of libraries; thousands mean a loop
+/// of scripts.
 const MAX_FILES: usize = 4096;
 
-/// A program or library that something needs: by which path, and in which file it is.
+/// A needed program or library: the path it is requested by, and its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Needed {
-    /// As it is asked for: what must be there under this name.
+    /// Path of the request. The image must have the file under this path.
     pub(crate) asked: PathBuf,
-    /// The file, relative to the root, without links.
+    /// Path of the file relative to the root, without symbolic links.
     pub(crate) file: PathBuf,
 }
 
-/// Looks up programs and libraries in one golden root.
+/// Lookup of programs and libraries in one golden root.
 pub(crate) struct Libraries<'a> {
     root: &'a Root,
-    /// `ld.so.conf`, in order.
+    /// Directories of `ld.so.conf`, in order.
     configured: Vec<String>,
     parsed: HashMap<PathBuf, Option<Elf>>,
 }
@@ -46,14 +47,14 @@ impl<'a> Libraries<'a> {
         }
     }
 
-    /// A program in the directories of programs.
+    /// Finds a program in the program directories.
     pub(crate) fn program(&self, name: &str) -> Option<Needed> {
         let places = PROGRAM_DIRS.iter().map(|dir| Path::new(dir).join(name));
         let mut found = places.filter_map(|asked| self.needed(asked));
         found.find(|needed| self.root.host(&needed.file).is_file())
     }
 
-    /// The program itself, its loader or interpreter, and all libraries, each once.
+    /// Returns the program itself, its loader or interpreter, and all libraries, each once.
     pub(crate) fn closure(&mut self, program: &Needed) -> Result<Vec<Needed>, InitrdError> {
         let mut all = vec![program.clone()];
         let mut queue: VecDeque<(Needed, Vec<String>)> = [(program.clone(), Vec::new())].into();
@@ -73,7 +74,7 @@ impl<'a> Libraries<'a> {
         Ok(all)
     }
 
-    /// What one file needs by itself; with the `DT_RPATH` that holds for what it needs.
+    /// Returns the direct needs of one file, each with the `DT_RPATH` that applies to its own needs.
     fn direct(
         &mut self,
         program: &Needed,
@@ -92,7 +93,7 @@ impl<'a> Libraries<'a> {
                 })
                 .collect()
         };
-        // ld.so(8): DT_RPATH, of the file and of those that brought it in, only where there is no DT_RUNPATH.
+        // ld.so(8): the DT_RPATH of the file and of the files that need it applies only without DT_RUNPATH.
         let mut rpaths = own(&elf.rpath);
         rpaths.extend_from_slice(inherited);
         let mut dirs = if elf.runpath.is_empty() {
@@ -125,7 +126,7 @@ impl<'a> Libraries<'a> {
         Ok(found)
     }
 
-    /// A library of the right kind, in the directories given and the default ones.
+    /// Finds a library of the right kind in the given directories and the default ones.
     fn library(&mut self, name: &str, dirs: &[String], by: &Elf) -> Result<Option<Needed>, InitrdError> {
         if name.contains('/') {
             return Ok(self.needed(PathBuf::from(name)));
@@ -137,7 +138,7 @@ impl<'a> Libraries<'a> {
             let Some(needed) = self.needed(Path::new(dir).join(name)) else {
                 continue;
             };
-            // A library of another processor is passed over, as the loader does.
+            // The loader skips libraries of another processor.
             if self
                 .parse(&needed.file)?
                 .is_some_and(|elf| elf.machine == by.machine)
@@ -148,7 +149,7 @@ impl<'a> Libraries<'a> {
         Ok(None)
     }
 
-    /// `#!`: the interpreter, and of `/usr/bin/env NAME` the program.
+    /// Returns the needs of a script: the interpreter behind `#!`, and the program of `/usr/bin/env NAME`.
     fn script(&mut self, program: &Needed, file: &Needed) -> Result<Vec<(Needed, Vec<String>)>, InitrdError> {
         let bytes = root::read(&self.root.host(&file.file))?;
         let Some(line) = bytes
@@ -179,7 +180,7 @@ impl<'a> Libraries<'a> {
 
     fn needed(&self, asked: PathBuf) -> Option<Needed> {
         let file = self.root.resolve(&asked)?;
-        // `$ORIGIN/../lib`: an image's names have no `..`.
+        // Names in an image have no `..`, as in `$ORIGIN/../lib`.
         let asked = if asked.components().any(|part| part == Component::ParentDir) {
             self.root.resolve(asked.parent()?)?.join(asked.file_name()?)
         } else {
@@ -195,7 +196,7 @@ impl<'a> Libraries<'a> {
         let host = self.root.host(file);
         let parsed = if host.is_file() {
             let bytes = root::read(&host)?;
-            // GNU ld scripts and other text of that name are no libraries.
+            // GNU ld scripts and other text files may have the name of a library.
             bytes
                 .starts_with(b"\x7fELF")
                 .then(|| Elf::parse(&host, &bytes))
@@ -216,20 +217,20 @@ impl<'a> Libraries<'a> {
     }
 }
 
-/// Puts a file where it really is, and a link where it is asked for when that is elsewhere.
+/// Adds a file under its real path. Adds a symbolic link if the requested path differs.
 pub(crate) fn place(tree: &mut Tree, root: &Root, needed: &Needed) -> Result<(), InitrdError> {
     let (asked, real) = (Tree::place(&needed.asked), Tree::place(&needed.file));
     if !tree.has(&real) {
         tree.file(&real, 0o755, root::read(&root.host(&needed.file))?)?;
     }
-    // Through `usr/lib64 -> lib` and the like, both are one place in the golden root and two in the image.
+    // With links such as `usr/lib64 -> lib` both paths are one place in the golden root and two in the image.
     if asked != real && !tree.has(&asked) {
         tree.symlink(&asked, &format!("/{real}"))?;
     }
     Ok(())
 }
 
-/// Debian's own: built into its C library.
+/// Directories that are built into Debian's C library.
 fn multiarch_dirs(elf: &Elf) -> Vec<String> {
     let triple = match elf.machine {
         (true, object::elf::EM_X86_64) => "x86_64-linux-gnu",

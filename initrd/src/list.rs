@@ -1,4 +1,4 @@
-//! What is inside an image: one archive or several in a row, plain or compressed, as the kernel takes them.
+//! Content of an image: one archive or several in a row, plain or compressed, as the kernel accepts them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,26 +8,27 @@ use ka_cpio::{Entry, Kind, Reader};
 
 use crate::InitrdError;
 
-/// Archives in one file: an image has two or three (early microcode, the image, the join code).
+/// Largest number of archives in one file. An image has two or three (early microcode, the image, the join
+/// code).
 const MAX_SEGMENTS: usize = 64;
 
 /// One of the archives in an image.
 #[derive(Debug)]
 pub struct Segment<'a> {
-    /// How it is packed: `cpio`, `gzip`, `xz` or `zstd`.
+    /// Packing: `cpio`, `gzip`, `xz` or `zstd`.
     pub packing: &'static str,
-    /// Where it begins in the file.
+    /// Offset in the file, in bytes.
     pub offset: usize,
-    /// Bytes it takes in the file.
+    /// Length in the file, in bytes.
     pub packed_bytes: usize,
-    /// The archive itself.
+    /// The unpacked archive.
     pub archive: Cow<'a, [u8]>,
 }
 
-/// The archives of an image.
+/// Splits an image into its archives.
 ///
 /// # Errors
-/// Something in it is no archive, is damaged, or unpacks to more than `limit_bytes`.
+/// Fails if a part is no archive, is damaged, or unpacks to more than `limit_bytes`.
 pub fn segments(image: &[u8], limit_bytes: u64) -> Result<Vec<Segment<'_>>, InitrdError> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -56,10 +57,10 @@ pub fn segments(image: &[u8], limit_bytes: u64) -> Result<Vec<Segment<'_>>, Init
     }
 }
 
-/// All entries of an archive, or of several that one compressed segment holds.
+/// Returns all entries of an archive, or of several archives in one compressed segment.
 ///
 /// # Errors
-/// The archive is damaged.
+/// Fails if the archive is damaged.
 pub fn entries(archive: &[u8]) -> Result<Vec<Entry>, InitrdError> {
     let mut found = Vec::new();
     let mut rest = archive;
@@ -77,7 +78,7 @@ pub fn entries(archive: &[u8]) -> Result<Vec<Entry>, InitrdError> {
     }
 }
 
-/// An entry as `ls -l` shows it, with the numbers of its owner.
+/// An entry as `ls -l` shows it, with the owner as numbers.
 #[derive(Debug)]
 pub struct Line<'a>(pub &'a Entry);
 
@@ -151,7 +152,7 @@ fn mode(kind: Kind, permissions: u32) -> String {
     text.into_iter().collect()
 }
 
-/// The archive that begins here. What it returns says how far it goes.
+/// Reads the archive at the start of `bytes`. The result has its length.
 fn segment(bytes: &[u8], limit: u64) -> Result<Segment<'_>, String> {
     let (packing, mut rest) = match bytes {
         [b'0', b'7', b'0', b'7', b'0', b'1' | b'2', ..] => return plain(bytes),
@@ -160,7 +161,7 @@ fn segment(bytes: &[u8], limit: u64) -> Result<Segment<'_>, String> {
         [0x28, 0xb5, 0x2f, 0xfd, ..] => ("zstd", bytes),
         _ => return Err("neither a cpio archive nor one in gzip, xz or zstd".to_owned()),
     };
-    // Each decoder reads from `rest` itself and stops behind its own end.
+    // Each decoder reads from `rest` itself and stops at its own end.
     let archive = match packing {
         "gzip" => drain(flate2::bufread::GzDecoder::new(&mut rest), limit),
         "xz" => drain(liblzma::bufread::XzDecoder::new(&mut rest), limit),

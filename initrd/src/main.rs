@@ -1,27 +1,20 @@
-//! `ka-initrd`: makes a node's boot images, and shows what is in one.
+//! `ka-initrd`: makes a node's boot images, and lists their content.
 
 mod cli;
 mod command;
 
 use std::process::ExitCode;
 
-use ka_cli::{print, say};
+use ka_cli::{exit, print};
 
 fn main() -> ExitCode {
-    let options = match cli::parse(std::env::args_os()) {
-        cli::Parsed::Options(options) => options,
-        cli::Parsed::Text(text) => return print(text.as_bytes()),
-        cli::Parsed::Wrong(text) => {
-            say(&format!("error: {text}"));
-            return ExitCode::from(2);
-        }
+    let options: cli::Options = match ka_cli::parse(std::env::args_os()) {
+        Ok(options) => options,
+        Err(answer) => return answer.give(),
     };
     ka_cli::log_libraries();
     match command::run(&options) {
         Ok(text) => print(text.as_bytes()),
-        Err(err) => {
-            say(&format!("error: {err:#}"));
-            ExitCode::FAILURE
-        }
+        Err(error) => ka_cli::fail(error.as_ref(), exit::NOTHING_DONE),
     }
 }

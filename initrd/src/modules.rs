@@ -1,4 +1,4 @@
-//! Modules of an image: their files, the index files that go with them, and their firmware.
+//! Kernel modules of an image: their files, their index files, and their firmware.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::root::{self, Root};
 use crate::tree::Tree;
 use crate::{InitrdError, firmware};
 
-/// A kernel's modules, and where they are.
+/// The modules of one kernel in a golden root.
 pub(crate) struct Modules<'a> {
     pub(crate) root: &'a Root,
     pub(crate) kernel: &'a Kernel,
@@ -26,7 +26,7 @@ impl<'a> Modules<'a> {
         })
     }
 
-    /// The drivers named by the operator. One that is built in needs no module.
+    /// Returns the drivers that the operator named. A built-in driver needs no module.
     pub(crate) fn named(&self, drivers: &[String]) -> Result<Vec<ModuleName>, InitrdError> {
         let mut names = Vec::new();
         for driver in drivers {
@@ -42,7 +42,8 @@ impl<'a> Modules<'a> {
         Ok(names)
     }
 
-    /// The kernel functions that a module uses; none when it cannot be read: then it is not chosen for them.
+    /// Returns the kernel functions that a module uses. Returns none if the module cannot be read, so that it
+    /// is not chosen by them.
     pub(crate) fn imports(&self, module: &Module) -> Vec<String> {
         let path = self.kernel.modules.join(&module.path);
         let info = read_module(&path).map(|bytes| ModuleInfo::parse(&path, &bytes));
@@ -51,8 +52,8 @@ impl<'a> Modules<'a> {
             .map_or_else(Vec::new, |info| info.imports)
     }
 
-    /// Puts modules into an image, decompressed and otherwise byte for byte: a signature at their end stays valid.
-    /// Returns firmware that the golden node does not have: for each module, the files.
+    /// Adds modules to an image, decompressed but otherwise byte for byte, so that a signature at their end
+    /// stays valid. Returns missing firmware of the golden node: for each module, the files.
     pub(crate) fn add(
         &self,
         tree: &mut Tree,
@@ -82,7 +83,7 @@ impl<'a> Modules<'a> {
         Ok(missing)
     }
 
-    /// Writes `modules.dep` and its kin for these modules, and what is built in.
+    /// Adds `modules.dep` and the other index files for these modules, and the lists of built-in modules.
     pub(crate) fn add_index(&self, tree: &mut Tree, modules: &[Module]) -> Result<(), InitrdError> {
         for (name, text) in self.index.subset(modules) {
             tree.file(&format!("{}/{name}", self.place()), 0o644, text.into_bytes())?;

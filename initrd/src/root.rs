@@ -1,4 +1,5 @@
-//! The golden root: paths in it are followed as its own kernel would follow them, and never lead out of it.
+//! The golden root. Paths are followed as the golden node's kernel follows them, and never lead out of the
+//! root.
 
 use std::fs;
 use std::io::{self, Read as _};
@@ -6,12 +7,12 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::InitrdError;
 
-/// Links in one path: the kernel's own limit (`MAXSYMLINKS`).
+/// Largest number of links in one path: the kernel's own limit (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
-/// The largest file taken from a golden node into an image held in memory.
+/// Largest file that is read from a golden node, in bytes. The image is held in memory.
 const MAX_FILE_BYTES: u64 = 512 << 20;
 
-/// A directory that is somebody's `/`.
+/// A directory that is the `/` of a system.
 #[derive(Debug, Clone)]
 pub(crate) struct Root {
     dir: PathBuf,
@@ -27,7 +28,8 @@ impl Root {
         &self.dir
     }
 
-    /// A path inside (absolute or not) with all links followed, relative to the root; `None` when it leads nowhere.
+    /// Resolves a path in the root (absolute or not) with all links followed. The result is relative to the
+    /// root; `None` if the path does not exist.
     pub(crate) fn resolve(&self, path: impl AsRef<Path>) -> Option<PathBuf> {
         let mut done = PathBuf::new();
         let mut rest = reversed(path.as_ref());
@@ -56,17 +58,17 @@ impl Root {
         Some(done)
     }
 
-    /// The host's path of a resolved path.
+    /// Path on the host of a resolved path.
     pub(crate) fn host(&self, resolved: &Path) -> PathBuf {
         self.dir.join(resolved)
     }
 
-    /// The host's path of a path inside, when it leads somewhere.
+    /// Path on the host of a path in the root, if it exists.
     pub(crate) fn find(&self, path: impl AsRef<Path>) -> Option<PathBuf> {
         self.resolve(path).map(|resolved| self.host(&resolved))
     }
 
-    /// Names in a directory inside, sorted; none when it is not there.
+    /// Sorted names in a directory of the root. Empty if there is no such directory.
     pub(crate) fn names(&self, path: impl AsRef<Path>) -> Vec<String> {
         let Some(dir) = self.find(path) else {
             return Vec::new();
@@ -79,14 +81,14 @@ impl Root {
         names
     }
 
-    /// A small text file inside; `None` when it is not there or cannot be read.
+    /// Content of a small text file in the root. `None` if it does not exist or cannot be read.
     pub(crate) fn text(&self, path: impl AsRef<Path>) -> Option<String> {
         let bytes = read(&self.find(path)?).ok()?;
         String::from_utf8(bytes).ok()
     }
 }
 
-/// Reads a whole file, within [`MAX_FILE_BYTES`].
+/// Reads a whole file of at most [`MAX_FILE_BYTES`].
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, InitrdError> {
     let failed = |source| InitrdError::read(path, source);
     let file = fs::File::open(path).map_err(failed)?;
@@ -107,7 +109,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, InitrdError> {
     Ok(bytes)
 }
 
-/// Its parts, last first; `.` and the root dropped.
+/// Parts of a path, last first, without `.` and the root.
 fn reversed(path: &Path) -> Vec<std::ffi::OsString> {
     let parts = path.components().rev();
     parts
@@ -140,7 +142,7 @@ mod tests {
                 "{path}"
             );
         }
-        // /etc/passwd exists here, but not in the root.
+        // /etc/passwd exists on the host, but not in the root.
         assert_eq!(root.resolve("out"), None);
         assert_eq!(root.resolve("loop"), None);
         assert_eq!(root.names("lib"), ["real.so", "real.so.1"]);

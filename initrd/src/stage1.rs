@@ -1,5 +1,5 @@
-//! stage1: what a node boots from the network. The golden node's kernel, and an archive with `ka-client` as `/init` and
-//! the drivers of network cards.
+//! stage1, the image that a node boots from the network: the golden node's kernel, and an archive with
+//! `ka-client` as `/init` and the drivers of network cards.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,40 +10,43 @@ use crate::root::Root;
 use crate::tree::Tree;
 use crate::{InitrdError, choice, client};
 
-/// What to make it of.
+/// Inputs of stage1.
 #[derive(Debug, Clone)]
 pub struct Stage1Options {
-    /// The golden node's `/`.
+    /// Root directory of the golden node.
     pub root: PathBuf,
-    /// Release of the kernel; without one the newest that has an image and modules.
+    /// Release of the kernel. Without one, the running kernel if `root` is `/`, else the newest that has an
+    /// image and modules.
     pub kernel: Option<String>,
-    /// The static `ka-client` ([`crate::find_static_client`]).
+    /// The static `ka-client`, from [`crate::find_static_client`].
     pub client: PathBuf,
-    /// Network drivers (module names or aliases); without them all.
+    /// Network drivers (module names or aliases). Without them, all network drivers.
     pub drivers: Option<Vec<String>>,
 }
 
 /// A boot image.
 #[derive(Debug, Clone)]
 pub struct Stage1 {
-    /// Release of its kernel.
+    /// Release of the kernel.
     pub release: String,
-    /// The kernel's own file, to be served as it is.
+    /// File of the kernel, to be served unchanged.
     pub kernel: PathBuf,
-    /// The image: a compressed archive, padded to a multiple of four, so that [`crate::join_member`] can follow.
+    /// The image: a compressed archive, padded to a multiple of four bytes, so that [`crate::join_member`]
+    /// can follow.
     pub image: Vec<u8>,
-    /// Modules in it.
+    /// Number of modules in the image.
     pub modules: usize,
-    /// Bytes it takes of a node's memory once unpacked.
+    /// Memory that the unpacked image takes on a node, in bytes.
     pub unpacked_bytes: u64,
-    /// Firmware that drivers name and the golden node does not have: driver → files. Most cards do without.
+    /// Firmware that drivers name and the golden node does not have: driver → files. Most cards work without
+    /// it.
     pub missing_firmware: BTreeMap<String, Vec<String>>,
 }
 
 /// Makes stage1. The same files give the same bytes.
 ///
 /// # Errors
-/// No such kernel or driver, a client that is not static, modules that cannot be read.
+/// Fails if there is no such kernel or driver, if the client is not static, or if modules cannot be read.
 pub fn stage1(options: &Stage1Options) -> Result<Stage1, InitrdError> {
     let root = Root::new(&options.root);
     let kernel = Kernel::find(&root, options.kernel.as_deref())?;
@@ -66,17 +69,18 @@ pub fn stage1(options: &Stage1Options) -> Result<Stage1, InitrdError> {
     })
 }
 
-/// The release of the kernel that [`stage1`] would take, found without making anything.
+/// Returns the release of the kernel that [`stage1`] would take. Makes no image.
 ///
 /// # Errors
-/// There is no such kernel with its modules below `root`, or it takes no initrd that we can write.
+/// Fails if there is no such kernel with its modules below `root`, or if it supports no initrd in a known
+/// compression.
 pub fn kernel_release(root: &Path, wanted: Option<&str>) -> Result<String, InitrdError> {
     let kernel = Kernel::find(&Root::new(root), wanted)?;
     kernel.compression()?;
     Ok(kernel.release)
 }
 
-/// The modules of stage1: network drivers with all they need.
+/// Modules of stage1: network drivers and their dependencies.
 pub(crate) fn drivers(
     modules: &Modules<'_>,
     named: Option<&[String]>,
@@ -88,7 +92,7 @@ pub(crate) fn drivers(
     Ok(modules.index.with_all_dependencies(&names))
 }
 
-/// What `/init` finds before it has mounted anything.
+/// Files and directories that `/init` needs before it has mounted anything.
 fn skeleton() -> Result<Tree, InitrdError> {
     let mut tree = Tree::new();
     for name in [

@@ -1,5 +1,5 @@
-//! stage2: what a node gets over the chain before it touches a disk: drivers of disks and file systems, and the golden
-//! node's own tools with their libraries.
+//! stage2, the image that a node gets over the chain before it writes to a disk: drivers of disks and file
+//! systems, and the golden node's own tools with their libraries.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -13,41 +13,42 @@ use crate::tools::{TOOLS, ToolSet};
 use crate::tree::Tree;
 use crate::{InitrdError, choice, stage1};
 
-/// What to make it of.
+/// Inputs of stage2.
 #[derive(Debug, Clone)]
 pub struct Stage2Options {
-    /// The golden node's `/`.
+    /// Root directory of the golden node.
     pub root: PathBuf,
-    /// Release of the kernel: the one of stage1; without one the newest, as for stage1.
+    /// Release of the kernel, the same as for stage1. Without one, it is chosen as for stage1.
     pub kernel: Option<String>,
-    /// The network drivers that stage1 was made with: stage2's index files take the place of stage1's and name both.
+    /// Network drivers that stage1 was made with. The index files of stage2 replace those of stage1 and name
+    /// the modules of both.
     pub drivers: Option<Vec<String>>,
-    /// File systems that will be made (`ext4`, `vfat`, `swap`…): their tools must be there. Those of others are taken
-    /// when they are.
+    /// File systems of the clones (`ext4`, `vfat`, `swap`…), whose tools must be present. Tools of other file
+    /// systems are added if they are present.
     pub file_systems: Vec<String>,
 }
 
-/// The tools of a node.
+/// Drivers and tools of a node.
 #[derive(Debug, Clone)]
 pub struct Stage2 {
-    /// Release of the kernel whose modules are in it.
+    /// Release of the kernel that the modules belong to.
     pub release: String,
-    /// The image: zstd, one archive, to be unpacked over stage1's root.
+    /// The image: one archive, compressed by zstd, to be unpacked over the root of stage1.
     pub image: Vec<u8>,
-    /// Modules in it.
+    /// Number of modules in the image.
     pub modules: usize,
-    /// Bytes it takes of a node's memory once unpacked.
+    /// Memory that the unpacked image takes on a node, in bytes.
     pub unpacked_bytes: u64,
     /// Firmware that drivers name and the golden node does not have: driver → files.
     pub missing_firmware: BTreeMap<String, Vec<String>>,
-    /// Tools left out, with the reason: not installed, or a library of theirs is missing.
+    /// Tools left out, with the reason: not installed, or a missing library.
     pub missing_tools: Vec<String>,
 }
 
-/// Makes stage2's image: [`stage2_image`] for those who need no more than its bytes.
+/// Makes stage2 and returns only the bytes of [`stage2_image`].
 ///
 /// # Errors
-/// As [`stage2_image`].
+/// Fails as [`stage2_image`] does.
 pub fn stage2(options: &Stage2Options) -> Result<Vec<u8>, InitrdError> {
     stage2_image(options).map(|made| made.image)
 }
@@ -55,7 +56,8 @@ pub fn stage2(options: &Stage2Options) -> Result<Vec<u8>, InitrdError> {
 /// Makes stage2. The same files give the same bytes.
 ///
 /// # Errors
-/// No such kernel or file system; a tool that a file system needs is missing, or one of its libraries.
+/// Fails if there is no such kernel or file system, or if a tool that a file system needs is missing, or one
+/// of its libraries.
 pub fn stage2_image(options: &Stage2Options) -> Result<Stage2, InitrdError> {
     check_names(&options.file_systems)?;
     let root = Root::new(&options.root);
@@ -141,7 +143,7 @@ fn add_tools(tree: &mut Tree, root: &Root, file_systems: &[String]) -> Result<Ve
     Ok(missing)
 }
 
-/// What a set is required for; `None` when nothing of what will be made needs it.
+/// Purpose that requires a set of tools. `None` if none of the file systems needs it.
 fn needed_for(set: &ToolSet, file_systems: &[String]) -> Option<String> {
     if set.file_systems.is_empty() {
         return Some("every node".to_owned());
@@ -172,8 +174,9 @@ fn add_tool(
     link_into_default_dir(tree, &files)
 }
 
-/// The image has no cache of the loader's (`ld.so.cache`): what lies in a directory that only `ld.so.conf` names gets
-/// a link beside the C library, where every loader looks.
+/// Links libraries into the directory of the C library, which every loader searches. The image has no cache
+/// of the loader (`ld.so.cache`), so libraries in directories that only `ld.so.conf` names would not be
+/// found.
 fn link_into_default_dir(tree: &mut Tree, files: &[crate::libraries::Needed]) -> Result<(), InitrdError> {
     let is_libc = |path: &&Path| path.file_name().is_some_and(|name| name == "libc.so.6");
     let mut places = files.iter().map(|file| file.asked.as_path());
@@ -196,7 +199,7 @@ fn link_into_default_dir(tree: &mut Tree, files: &[crate::libraries::Needed]) ->
     Ok(())
 }
 
-/// Why an optional tool is left out; errors of reading stay errors.
+/// Reason why an optional tool is left out. Other errors are returned.
 fn reason(name: &str, set: &ToolSet, err: InitrdError) -> Result<String, InitrdError> {
     match err {
         InitrdError::NoTool { .. } => Ok(format!("{name} ({})", set.package)),
@@ -205,7 +208,7 @@ fn reason(name: &str, set: &ToolSet, err: InitrdError) -> Result<String, InitrdE
     }
 }
 
-/// Names for `ls -l`, the shell's home, and the list of mounts without which mkfs.jfs refuses to work.
+/// Adds user names for `ls -l`, the shell's home, and the list of mounts that mkfs.jfs needs.
 fn add_accounts(tree: &mut Tree) -> Result<(), InitrdError> {
     tree.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n".to_vec())?;
     tree.file("etc/group", 0o644, b"root:x:0:\n".to_vec())?;

@@ -1,6 +1,6 @@
-//! Programs of stage2: which, from which Debian package, and which of them a clone cannot do without.
+//! Programs of stage2: their names, their Debian packages, and those that a clone requires.
 
-/// Directories of programs in a golden root, in the order of search.
+/// Directories of programs in a golden root, in search order.
 pub(crate) const PROGRAM_DIRS: [&str; 6] = [
     "usr/sbin",
     "usr/bin",
@@ -12,19 +12,19 @@ pub(crate) const PROGRAM_DIRS: [&str; 6] = [
 
 /// A set of programs for one purpose.
 pub(crate) struct ToolSet {
-    /// File systems that need it; none: every node.
+    /// File systems that need the set. Empty if every node needs it.
     pub(crate) file_systems: &'static [&'static str],
-    /// The Debian package.
+    /// Debian package of the programs.
     pub(crate) package: &'static str,
-    /// What a clone with such a file system cannot be made without.
+    /// Programs without which such a file system cannot be made.
     pub(crate) required: &'static [&'static str],
-    /// What is useful in a shell.
+    /// Programs that are useful in a shell.
     pub(crate) optional: &'static [&'static str],
-    /// Configuration that the programs read.
+    /// Configuration files of the programs.
     pub(crate) files: &'static [&'static str],
 }
 
-/// All of them.
+/// All sets of tools.
 pub(crate) const TOOLS: [ToolSet; 11] = [
     ToolSet {
         file_systems: &["ext2", "ext3", "ext4"],
@@ -122,7 +122,8 @@ pub(crate) const TOOLS: [ToolSet; 11] = [
         ],
         files: &[],
     },
-    // Not `sort` and the checksums: they bring libcrypto, larger than all others together.
+    // `sort` and the checksum programs are left out: they need libcrypto, which is larger than all others
+    // together.
     ToolSet {
         file_systems: &[],
         package: "coreutils",
@@ -136,8 +137,8 @@ pub(crate) const TOOLS: [ToolSet; 11] = [
     },
 ];
 
-/// Libraries that are opened at run time, and by which library: glibc opens `libgcc_s` when a thread is cancelled or
-/// ends, and the program dies without it (mkfs.btrfs and xfs_repair have threads).
+/// Pairs of a library and another one that it opens at run time. glibc opens `libgcc_s` when a thread is
+/// cancelled or ends, and the program dies without it (mkfs.btrfs and xfs_repair have threads).
 pub(crate) const OPENED_AT_RUN_TIME: [(&str, &str); 2] = [
     ("libc.so.6", "libgcc_s.so.1"),
     ("libpthread.so.0", "libgcc_s.so.1"),

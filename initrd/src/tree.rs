@@ -1,8 +1,8 @@
-//! What will be in an image: paths in order, then an archive.
+//! Content of an image in memory: paths in order, then an archive.
 //!
-//! Both images are usr-merged, whatever the golden root is: `/bin`, `/sbin`, `/lib`, `/lib64` are links into `/usr`, and
-//! everything is stored under its real name there. So stage2 can be unpacked over stage1 without a directory meeting
-//! a link, and without following one.
+//! Both images are usr-merged, whatever the golden root is: `/bin`, `/sbin`, `/lib`, `/lib64` are links into
+//! `/usr`, and each file is stored under its real name there. So stage2 can be unpacked over stage1: no
+//! directory meets a link, and no path goes through one.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use ka_cpio::{Kind, Writer};
 
 use crate::InitrdError;
 
-/// What is a link into `/usr`.
+/// Names in the root that are links into `/usr`.
 const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
 
 #[derive(Debug, PartialEq, Eq)]
@@ -22,14 +22,14 @@ enum Node {
     CharDevice(u32, (u32, u32)),
 }
 
-/// A tree in memory.
+/// Tree of files in memory.
 #[derive(Debug)]
 pub(crate) struct Tree {
     nodes: BTreeMap<String, Node>,
 }
 
 impl Tree {
-    /// A tree with nothing but the links into `/usr`.
+    /// Creates a tree that has only the links into `/usr`.
     pub(crate) fn new() -> Self {
         let mut nodes = BTreeMap::new();
         nodes.insert("usr".to_owned(), Node::Directory(0o755));
@@ -40,7 +40,7 @@ impl Tree {
         Self { nodes }
     }
 
-    /// Where a path of the golden root lies in the image.
+    /// Path in the image of a path in the golden root.
     pub(crate) fn place(path: &Path) -> String {
         let path = path.to_string_lossy();
         let path = path.trim_start_matches('/');
@@ -52,22 +52,22 @@ impl Tree {
         }
     }
 
-    /// Adds a directory; its parents too.
+    /// Adds a directory and its parents.
     pub(crate) fn directory(&mut self, name: &str, permissions: u32) -> Result<(), InitrdError> {
         self.add(name, Node::Directory(permissions))
     }
 
-    /// Adds a file, and its parents.
+    /// Adds a file and its parents.
     pub(crate) fn file(&mut self, name: &str, permissions: u32, data: Vec<u8>) -> Result<(), InitrdError> {
         self.add(name, Node::File(permissions, data))
     }
 
-    /// Adds a symbolic link, and its parents.
+    /// Adds a symbolic link and its parents.
     pub(crate) fn symlink(&mut self, name: &str, target: &str) -> Result<(), InitrdError> {
         self.add(name, Node::Symlink(target.to_owned()))
     }
 
-    /// Adds a character device, and its parents.
+    /// Adds a character device and its parents.
     pub(crate) fn char_device(
         &mut self,
         name: &str,
@@ -77,12 +77,13 @@ impl Tree {
         self.add(name, Node::CharDevice(permissions, number))
     }
 
-    /// Whether something is there.
+    /// True if the tree has this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.nodes.contains_key(name)
     }
 
-    /// Bytes of all files: what the image takes of a node's memory, but for rounding to pages.
+    /// Total size of all files, in bytes: the memory that the image takes on a node, apart from rounding to
+    /// pages.
     pub(crate) fn bytes(&self) -> u64 {
         let sizes = self.nodes.values().map(|node| match node {
             Node::File(_, data) => data.len() as u64,
@@ -91,7 +92,7 @@ impl Tree {
         sizes.sum()
     }
 
-    /// The archive, in the order of the names: parents come before what lies in them.
+    /// Returns the archive, in the order of the names, so that parents come before their content.
     pub(crate) fn archive(&self) -> Result<Vec<u8>, InitrdError> {
         let mut writer = Writer::new(Vec::new());
         for (name, node) in &self.nodes {
@@ -159,7 +160,7 @@ mod tests {
         tree.file("a/b", 0o644, b"1".to_vec()).unwrap();
         assert!(tree.file("a/b/c", 0o644, Vec::new()).is_err());
         assert!(tree.symlink("a/b", "c").is_err());
-        // Never through a link.
+        // No path goes through a link.
         assert!(tree.file("lib/x", 0o644, Vec::new()).is_err());
     }
 

@@ -1,21 +1,22 @@
-//! Who is armed: which machines get `kamethod` by themselves, and which only ever `local`. Kept in a file, so that it
-//! holds over restarts of the server.
+//! Arming: the machines that boot `kamethod` by themselves. All other machines boot `local`. The state is
+//! kept in a file, so that it survives a restart of the server.
 //!
-//! | what is kept of a machine | its entry |
+//! | state kept for a machine | its entry |
 //! |---|---|
-//! | nothing | `kamethod` when the node list has it; else `local` |
-//! | nothing, `--arm all`, fewer than `n` were taken | `kamethod`, and it is *taken* |
+//! | none | `kamethod` if the node list has the machine, else `local` |
+//! | none, `--arm all`, fewer than `n` were taken | `kamethod`, and the machine is *taken* |
 //! | armed (`ka-pxe arm`) | `kamethod` |
-//! | taken | `kamethod` under `--arm all` or when listed, else `local` |
+//! | taken | `kamethod` under `--arm all` or if listed, else `local` |
 //! | finished | `local` |
 //! | disarmed (`ka-pxe disarm`) | `local` |
 //!
-//! A machine is *taken*, and counts as one of the `n`, when it is given a menu whose default is `kamethod`: before the
-//! menu leaves, it is on disk. It keeps its place until it has finished, so that a machine that was cut off in the middle
-//! is cloned at its next boot. Only the machine itself takes a place: a menu that another card on the wire asks for takes
-//! none, so that invented addresses cannot use the places up. When the file cannot be read or written, the answer is `local`: in doubt nothing is erased.
+//! A machine is *taken*, and counts as one of the `n`, when it is given a menu whose default is `kamethod`.
+//! The state is on disk before the menu leaves. A machine keeps its place until it has finished, so that one
+//! that was cut off in the middle is cloned at its next boot. Only the machine itself takes a place: a menu
+//! that another card on the wire asks for takes none, so that invented addresses cannot use the places up. If
+//! the file cannot be read or written, the answer is `local`: in doubt nothing is erased.
 //!
-//! Every change is made under a lock and read anew, so `ka-pxe arm` works while a server runs.
+//! Every change reads the file anew under a lock, so `ka-pxe arm` works while a server runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -23,35 +24,36 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use ka_mac::MacAddr;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Arm;
 use crate::error::PxeError;
-use crate::machine::MacAddr;
 use crate::menu::Entry;
 use crate::nodes::NodeEntry;
 
-/// The file, in the state directory.
+/// Name of the file in the state directory.
 const FILE: &str = "pxe-armed.json";
-/// The lock beside it: the file itself is replaced at each change.
+/// Name of the lock beside it. The file itself cannot be the lock, because each change replaces it.
 const LOCK: &str = "pxe-armed.lock";
 /// Largest file read, in bytes: about 200 000 machines.
 const MAX_FILE_BYTES: u64 = 16 << 20;
-/// Machines kept. A stranger that invents MAC addresses under `--arm all` is stopped by `n` long before.
+/// Largest number of machines kept. Under `--arm all`, `n` stops a stranger that invents MAC addresses long
+/// before.
 const MAX_MACHINES: usize = 100_000;
 
-/// What is kept of one machine.
+/// State kept for one machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// By `ka-pxe arm`, until it has finished.
+    /// Armed by `ka-pxe arm`, until it has finished.
     Armed,
-    /// It got `kamethod` under `--arm all` and has not finished.
+    /// Given `kamethod` under `--arm all`, and not finished.
     Taken,
-    /// It was cloned.
+    /// The machine was cloned.
     Finished,
-    /// By `ka-pxe disarm`, although it may be listed.
+    /// Disarmed by `ka-pxe disarm`, even if the node list has the machine.
     Disarmed,
 }
 
@@ -60,21 +62,21 @@ struct Book {
     machines: BTreeMap<MacAddr, State>,
 }
 
-/// Who is armed, for one run of the server.
+/// Arming of all machines, for one run of the server.
 #[derive(Debug)]
 pub struct Arming {
     store: Store,
     listed: BTreeSet<MacAddr>,
     arm: Arm,
-    /// Machines that were taken and have finished since the start: they still count among the `n`.
+    /// Machines that were taken and have finished since the start. They still count among the `n`.
     done: Mutex<BTreeSet<MacAddr>>,
 }
 
 impl Arming {
-    /// Opens the state kept in `state_dir`, which is made if need be.
+    /// Opens the state kept in `state_dir`. Creates the directory if it does not exist.
     ///
     /// # Errors
-    /// The directory cannot be made, or the file cannot be read or is no such file.
+    /// Fails if the directory cannot be created, or if the file cannot be read or parsed.
     pub fn open(state_dir: &Path, nodes: &[NodeEntry], arm: Arm) -> Result<Self, PxeError> {
         let store = Store::new(state_dir)?;
         store.read()?;
@@ -86,23 +88,23 @@ impl Arming {
         })
     }
 
-    /// The entry a machine would get now. Changes nothing.
+    /// Returns the entry that a machine would get now. Changes nothing.
     ///
     /// # Errors
-    /// The state cannot be read; then it is `local`.
+    /// Fails if the state cannot be read. The caller must then treat the entry as `local`.
     pub fn entry_for(&self, mac: MacAddr) -> Result<Entry, PxeError> {
         Ok(self.decide(&self.store.read()?, mac).0)
     }
 
-    /// The entry a machine gets now, in the menu that leaves next: it is taken if it has to be.
+    /// Returns the entry for the menu that leaves next, and takes the machine if that entry needs it.
     ///
     /// # Errors
-    /// The state cannot be read or kept; then it is `local`.
+    /// Fails if the state cannot be read or written. The caller must then treat the entry as `local`.
     pub fn take(&self, mac: MacAddr) -> Result<Entry, PxeError> {
         match self.decide(&self.store.read()?, mac) {
             (entry, false) => Ok(entry),
             (_, true) => self.store.change(|book| {
-                // Another machine may have come between.
+                // Another machine may have taken the place since the state was read.
                 let (entry, takes) = self.decide(book, mac);
                 if takes {
                     book.machines.insert(mac, State::Taken);
@@ -112,11 +114,11 @@ impl Arming {
         }
     }
 
-    /// The entry of a machine whose menu another card asks for: as [`Self::take`], but no place is taken for it, so that one
-    /// machine cannot use up the places of `--arm all` under invented addresses.
+    /// Returns the entry of a machine whose menu another card asks for. Unlike [`Self::take`] it takes no
+    /// place, so that one machine cannot use up the places of `--arm all` under invented addresses.
     ///
     /// # Errors
-    /// The state cannot be read; then it is `local`.
+    /// Fails if the state cannot be read. The caller must then treat the entry as `local`.
     pub fn entry_without_taking(&self, mac: MacAddr) -> Result<Entry, PxeError> {
         match self.decide(&self.store.read()?, mac) {
             (entry, false) => Ok(entry),
@@ -124,10 +126,10 @@ impl Arming {
         }
     }
 
-    /// The machine was cloned: `local` from its next boot on.
+    /// Records that the machine was cloned: it gets `local` from its next boot on.
     ///
     /// # Errors
-    /// The state cannot be kept.
+    /// Fails if the state cannot be written.
     pub fn finished(&self, mac: MacAddr) -> Result<(), PxeError> {
         let before = self
             .store
@@ -141,30 +143,30 @@ impl Arming {
     /// Arms a machine until it has finished.
     ///
     /// # Errors
-    /// The state cannot be kept.
+    /// Fails if the state cannot be written.
     pub fn arm(&self, mac: MacAddr) -> Result<(), PxeError> {
         set(&self.store, mac, State::Armed)
     }
 
-    /// Disarms a machine, also one of the node list.
+    /// Disarms a machine, even if the node list has it.
     ///
     /// # Errors
-    /// The state cannot be kept.
+    /// Fails if the state cannot be written.
     pub fn disarm(&self, mac: MacAddr) -> Result<(), PxeError> {
         set(&self.store, mac, State::Disarmed)
     }
 
-    /// Machines that a run before this one took and that never finished: they keep their places.
+    /// Machines that an earlier run took and that never finished. They keep their places.
     ///
     /// # Errors
-    /// The state cannot be read.
+    /// Fails if the state cannot be read.
     pub fn unfinished(&self) -> Result<Vec<MacAddr>, PxeError> {
         let book = self.store.read()?;
         let taken = book.machines.iter().filter(|(_, state)| **state == State::Taken);
         Ok(taken.map(|(mac, _)| *mac).collect())
     }
 
-    /// The entry, and whether the machine has to be taken for it.
+    /// Returns the entry, and true if the machine must be taken to get it.
     fn decide(&self, book: &Book, mac: MacAddr) -> (Entry, bool) {
         let is_listed = self.listed.contains(&mac);
         match (book.machines.get(&mac), self.arm) {
@@ -186,18 +188,18 @@ impl Arming {
     }
 }
 
-/// Sets what is kept of a machine, whether a server runs on this state directory or not.
+/// Sets the state of a machine. A server may be running on this state directory.
 ///
 /// # Errors
-/// The state cannot be kept.
+/// Fails if the state cannot be written.
 pub fn set_state(state_dir: &Path, mac: MacAddr, state: State) -> Result<(), PxeError> {
     set(&Store::new(state_dir)?, mac, state)
 }
 
-/// What is kept of every machine, for `ka-pxe arm` without a MAC.
+/// Returns the state of every machine, for `ka-pxe list`.
 ///
 /// # Errors
-/// The state cannot be read.
+/// Fails if the state cannot be read.
 pub fn states(state_dir: &Path) -> Result<BTreeMap<MacAddr, State>, PxeError> {
     Ok(Store::at(state_dir).read()?.machines)
 }
@@ -208,7 +210,7 @@ fn set(store: &Store, mac: MacAddr, state: State) -> Result<(), PxeError> {
     })
 }
 
-/// The file.
+/// The state file and its directory.
 #[derive(Debug)]
 struct Store {
     dir: PathBuf,
@@ -250,7 +252,7 @@ impl Store {
         })
     }
 
-    /// Reads, changes and replaces the file under the lock. An unchanged book is not written.
+    /// Reads, changes and replaces the file under the lock. Does not write if nothing has changed.
     fn change<T>(&self, change: impl FnOnce(&mut Book) -> T) -> Result<T, PxeError> {
         let changed = || -> io::Result<T> {
             let lock = File::create(self.dir.join(LOCK))?;
@@ -302,6 +304,7 @@ mod tests {
             mac: mac(*last),
             name: format!("n{last}"),
             address: None,
+            group: None,
             disks: Vec::new(),
         };
         macs.iter().map(entry).collect()

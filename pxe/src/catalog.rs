@@ -1,6 +1,7 @@
-//! The table of what is served, and nothing else is: files by name, menus made for whoever asks.
+//! The table of served files and menus. A file has a name; a menu is made for the machine that asks.
 //!
-//! TFTP and HTTP look up here. A name is a key, never a path: what is not in the table does not exist.
+//! TFTP and HTTP look up names here. A name is a key, never a path: a name that is not in the table does not
+//! exist.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,21 +13,21 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
-use crate::config::{Served, Source};
 use crate::error::PxeError;
-use crate::menu::maker::MenuMaker;
 use crate::menu::{Origin, grub, names};
+use crate::menus::MenuMaker;
+use crate::served::{Served, Source};
 
-/// Who asks, and where.
+/// Both ends of a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request {
-    /// The address that asks.
+    /// The address that sent the request.
     pub(crate) peer: Ipv4Addr,
-    /// Our address that was asked.
+    /// The server's own address that received it.
     pub(crate) local: Ipv4Addr,
 }
 
-/// The table.
+/// The table of served files, and the maker of menus.
 #[derive(Debug)]
 pub(crate) struct Catalog {
     files: RwLock<BTreeMap<String, Stored>>,
@@ -40,7 +41,7 @@ enum Stored {
     Bytes(Bytes),
 }
 
-/// Something to be sent.
+/// Content to be sent: an open file, or bytes in memory.
 #[derive(Debug, Clone)]
 pub(crate) struct Content {
     source: Opened,
@@ -75,7 +76,7 @@ impl Catalog {
         }
     }
 
-    /// Puts a file into the table, in place of one of the same name.
+    /// Adds a file to the table. Replaces a file of the same name.
     pub(crate) fn add(&self, served: Served) -> Result<(), PxeError> {
         let name = crate::names::plain(served.name.as_bytes()).ok_or_else(|| PxeError::Setting {
             option: "a file's name",
@@ -97,9 +98,9 @@ impl Catalog {
         Ok(())
     }
 
-    /// Looks a name up, as it came from the wire. `None`: there is no such thing.
+    /// Looks up a name as it came from the wire. Returns `None` if the table does not have it.
     ///
-    /// Blocks: a menu may take a place in the list of the armed, on disk.
+    /// Blocks: making a menu may write the state of the machine to disk.
     pub(crate) fn find(&self, raw: &[u8], request: Request) -> io::Result<Option<Content>> {
         let Some(name) = crate::names::plain(raw) else {
             return Ok(None);
@@ -119,7 +120,7 @@ impl Catalog {
 }
 
 impl Content {
-    /// Something in memory.
+    /// Content that is in memory.
     pub(crate) fn of_bytes(bytes: Bytes) -> Self {
         Self {
             len: bytes.len() as u64,
@@ -127,12 +128,13 @@ impl Content {
         }
     }
 
-    /// Its length in bytes.
+    /// Length in bytes.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Reads up to `max` bytes at an offset; fewer at the end only. Blocks when they are in a file.
+    /// Reads up to `max` bytes at an offset. Returns fewer bytes only at the end. Blocks if the content is a
+    /// file.
     pub(crate) fn read_at(&self, offset: u64, max: usize) -> io::Result<Bytes> {
         let left = self.len.saturating_sub(offset);
         let want = usize::try_from(left).unwrap_or(usize::MAX).min(max);
@@ -149,7 +151,7 @@ impl Content {
         }
     }
 
-    /// Whether reading never waits for a disk.
+    /// True if reading never waits for a disk.
     pub(crate) fn is_in_memory(&self) -> bool {
         matches!(self.source, Opened::Bytes(_))
     }

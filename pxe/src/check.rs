@@ -1,6 +1,7 @@
-//! A boot server's needs, looked at before anything is made for it: interface, addresses, ports, boot programs.
+//! Checks that run before any boot image is made: interface, addresses, ports, boot programs.
 //!
-//! Making boot images takes minutes on a slow machine. A fault that is known at once is said at once, also by `--dry-run`.
+//! Making boot images takes minutes on a slow machine. These checks report a fault at once, also under
+//! `--dry-run`.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -13,32 +14,34 @@ use crate::nodes::NodeEntry;
 use crate::programs::Programs;
 use crate::{http, iface, tftp};
 
-/// What a boot server is to do, as far as it can be checked without kernel and image.
+/// The task of a boot server, as far as it can be checked without kernel and image.
 #[derive(Debug, Clone, Copy)]
 pub struct Needs<'a> {
-    /// The interface it serves.
+    /// The interface that the server will use.
     pub iface: &'a str,
-    /// Who gives addresses.
+    /// DHCP mode: it says which server gives addresses.
     pub dhcp: &'a DhcpMode,
     /// The node list.
     pub nodes: &'a [NodeEntry],
     /// The boot programs.
     pub programs: &'a Programs,
-    /// Where leases would be kept.
+    /// The directory for the lease file.
     pub state_dir: &'a Path,
 }
 
 impl Needs<'_> {
-    /// Checks everything but the ports. Gives warnings: kinds of machines that cannot boot, addresses that nobody gives.
+    /// Checks everything except the ports. Returns warnings: machines that cannot boot, addresses that no
+    /// server gives.
     ///
     /// # Errors
-    /// As [`crate::BootServer::start`], for the interface, the addresses and the boot programs: all that is wrong.
+    /// Fails with all faults of the interface, the addresses and the boot programs, as
+    /// [`crate::BootServer::start`] would.
     pub fn check(&self) -> Result<Vec<String>, Faults> {
         let addresses = iface::addresses(self.iface)?;
         let programs = self.programs.clone().under(self.dhcp);
         let mut warnings: Vec<String> = programs
-            .missing()
-            .map(|(_, text)| format!("{text}: such machines get no boot program"))
+            .missing_line()
+            .into_iter()
             .chain(programs.advice())
             .collect();
         if matches!(self.dhcp, DhcpMode::Off) {
@@ -59,7 +62,7 @@ impl Needs<'_> {
         Faults::unless(faults, warnings)
     }
 
-    /// Takes every port for a moment. Gives each that is in use, or may not be had.
+    /// Opens every port for a moment. Returns an error for each port that is in use or not permitted.
     #[must_use]
     pub fn check_ports(&self) -> Vec<PxeError> {
         let addresses = match iface::addresses(self.iface) {
@@ -77,7 +80,7 @@ impl Needs<'_> {
         busy
     }
 
-    /// A further address of the interface that the pool would give away.
+    /// The fault if the pool contains this further address of the interface.
     fn own_in_pool(&self, address: Ipv4Addr) -> Option<DhcpError> {
         let DhcpMode::Full(full) = self.dhcp else {
             return None;
@@ -113,7 +116,8 @@ impl Needs<'_> {
     }
 }
 
-/// Addresses of the list that no server of this wire can give.
+/// One warning for each address of the node list that is outside the subnet, so that no server on this wire
+/// can give it.
 fn elsewhere(nodes: &[NodeEntry], subnet: &Subnet, iface: &str) -> Vec<String> {
     let outside = nodes.iter().filter_map(|node| {
         let address = node.address.filter(|address| !subnet.has_host(*address))?;
@@ -127,8 +131,9 @@ fn elsewhere(nodes: &[NodeEntry], subnet: &Subnet, iface: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use ka_mac::MacAddr;
+
     use super::*;
-    use crate::machine::MacAddr;
 
     #[test]
     fn an_address_of_another_network_is_named_with_its_node() {
@@ -136,6 +141,7 @@ mod tests {
             mac: MacAddr([2, 0, 0, 0, 0, last]),
             name: name.to_owned(),
             address,
+            group: None,
             disks: vec![],
         };
         let subnet = Subnet {

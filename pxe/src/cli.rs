@@ -1,34 +1,42 @@
-//! The command line of `ka-pxe`: names and meaning, nothing done yet.
+//! The command line of `ka-pxe`: options and their meaning. Nothing is done yet.
 
-use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ka_cli::time::bounded_time;
+use ka_mac::MacAddr;
+use ka_pxe::Form;
 use ka_pxe::config::{HTTP_PORT, STATE_DIR, TFTP_PORT};
 use ka_pxe::dhcp::DhcpMode;
-use ka_pxe::{Form, MacAddr};
 
-/// Longest time a menu waits, in seconds: an hour. Longer is a machine that never boots.
-const MAX_TIMEOUT_SECS: u64 = 3600;
+/// Longest time that a menu waits. With a longer wait a machine seems never to boot.
+const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Unit of a bare number, and the shortest time that a menu can say.
+const SECOND: Duration = Duration::from_secs(1);
+/// No lease is longer than its field says; the bounds of a sensible one are in `ka_pxe::dhcp`.
+const MAX_LEASE: Duration = Duration::from_secs(u32::MAX as u64);
+
+fn menu_timeout(text: &str) -> Result<Duration, String> {
+    bounded_time(text, SECOND, SECOND..=MAX_TIMEOUT)
+}
+
+fn lease_time(text: &str) -> Result<Duration, String> {
+    bounded_time(text, SECOND, Duration::ZERO..=MAX_LEASE)
+}
 
 /// Boot machines from the network: DHCP or proxyDHCP, TFTP, HTTP and the menu, on one interface.
 ///
-/// A machine boots `kamethod` by itself only when it is armed: listed in --nodes, armed by `ka-pxe arm`, or one of the
-/// next machines under --arm all. Every other machine boots `local`, its own disk.
+/// A machine boots `kamethod` by itself only when it is armed: listed in --nodes, armed by `ka-pxe arm`, or
+/// one of the next machines under --arm all. Every other machine boots `local`, its own disk.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "ka-pxe", version, args_conflicts_with_subcommands = true)]
+#[command(name = "ka-pxe", version)]
 #[command(after_help = "Exit codes: 0 done; 1 not done; 2 wrong usage.")]
 pub(crate) struct Options {
     #[command(subcommand)]
-    pub(crate) command: Option<Command>,
-
-    /// Write the man page to standard output
-    #[arg(long, hide = true, exclusive = true)]
-    pub(crate) man: bool,
+    pub(crate) command: Command,
 }
 
 #[derive(Debug, Clone, Subcommand)]
@@ -45,7 +53,7 @@ pub(crate) enum Command {
     List(StateOptions),
 }
 
-/// What is booted, by whom.
+/// Options that decide which machine boots which entry.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct BootOptions {
     /// Interface to serve, and no other
@@ -68,15 +76,14 @@ pub(crate) struct BootOptions {
     #[arg(
         long,
         value_name = "WORDS",
-        default_value = "kamethod",
+        default_value = ka_pxe::METHOD_WORD,
         allow_hyphen_values = true
     )]
     pub(crate) append: String,
 
-    /// How long the menu waits for a key, in seconds
-    #[arg(long, value_name = "SECS", default_value_t = 5,
-          value_parser = RangedU64ValueParser::<u64>::new().range(1..=MAX_TIMEOUT_SECS))]
-    pub(crate) timeout: u64,
+    /// How long the menu waits for a key (1s to 1h; a bare number is seconds)
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = menu_timeout)]
+    pub(crate) timeout: Duration,
 
     /// TCP port of HTTP; GRUB and some firmware know no other than 80
     #[arg(long, value_name = "PORT", default_value_t = HTTP_PORT)]
@@ -86,7 +93,7 @@ pub(crate) struct BootOptions {
     pub(crate) state: StateOptions,
 }
 
-/// Where things are kept.
+/// The option that names the state directory.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StateOptions {
     /// Where leases and who is armed are kept
@@ -100,7 +107,8 @@ pub(crate) struct ServeOptions {
     #[command(flatten)]
     pub(crate) boot: BootOptions,
 
-    /// Who gives addresses: full:FIRST-LAST (we do), proxy (another server does), off (another server does both)
+    /// Who gives addresses: full:FIRST-LAST (we do), proxy (another server does), off (another server does
+    /// both)
     #[arg(long, value_name = "MODE", default_value = "off")]
     pub(crate) dhcp: DhcpMode,
 
@@ -116,9 +124,9 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "NAME")]
     pub(crate) domain: Option<String>,
 
-    /// full: how long an address is a machine's, in seconds [default: 12 hours]
-    #[arg(long, value_name = "SECS")]
-    pub(crate) lease_time: Option<u64>,
+    /// full: how long an address is a machine's (12h; a bare number is seconds) [default: 12h]
+    #[arg(long, value_name = "TIME", value_parser = lease_time)]
+    pub(crate) lease_time: Option<Duration>,
 
     /// Kernel of the entry kamethod
     #[arg(long, value_name = "FILE")]
@@ -171,7 +179,7 @@ pub(crate) struct ArmOptions {
     pub(crate) state: StateOptions,
 }
 
-/// `--arm`.
+/// Values of `--arm`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ArmWhom {
     /// Nobody else
@@ -180,7 +188,7 @@ pub(crate) enum ArmWhom {
     All,
 }
 
-/// `--form`.
+/// Values of `--form`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum MenuForm {
     /// pxelinux.cfg/…
@@ -203,73 +211,19 @@ impl From<MenuForm> for Form {
 
 impl BootOptions {
     pub(crate) fn menu_timeout(&self) -> Duration {
-        Duration::from_secs(self.timeout)
+        self.timeout
     }
-}
-
-/// What a command line came to.
-#[derive(Debug)]
-pub(crate) enum Parsed {
-    Options(Box<Options>),
-    /// Help or version, for standard output.
-    Text(String),
-    /// One line for standard error.
-    Wrong(String),
-}
-
-/// Reads the command line.
-pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
-    match Options::try_parse_from(args) {
-        Ok(options) if options.command.is_none() && !options.man => Parsed::Wrong(
-            "a subcommand is missing: serve, menu, arm, disarm or list (see ka-pxe --help)".to_owned(),
-        ),
-        Ok(options) => Parsed::Options(Box::new(options)),
-        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            Parsed::Text(error.render().to_string())
-        }
-        Err(error) => Parsed::Wrong(one_line(&error.render().to_string())),
-    }
-}
-
-/// The manual page: that of the command itself, and behind it the options of each subcommand.
-pub(crate) fn manual() -> Vec<u8> {
-    let mut command = Options::command();
-    command.build();
-    let mut page = Vec::new();
-    // Writing to memory does not fail.
-    clap_mangen::Man::new(command.clone()).render(&mut page).ok();
-    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
-        page.extend(format!(".SH \"KA-PXE {}\"\n", sub.get_name().to_uppercase()).bytes());
-        let man = clap_mangen::Man::new(sub.clone());
-        man.render_synopsis_section(&mut page).ok();
-        man.render_options_section(&mut page).ok();
-    }
-    page
-}
-
-/// clap's message without its heading and without the usage that follows.
-fn one_line(rendered: &str) -> String {
-    let text = rendered.strip_prefix("error: ").unwrap_or(rendered);
-    let lines = text
-        .lines()
-        .take_while(|line| !line.starts_with("Usage:"))
-        .map(str::trim);
-    let lines: Vec<&str> = lines
-        .filter(|line| !line.is_empty() && !line.starts_with("tip:"))
-        .collect();
-    format!("{} (see ka-pxe --help)", lines.join(" "))
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+    use ka_cli::Answer;
+
     use super::*;
 
-    fn parsed(line: &str) -> Parsed {
-        parse(
-            std::iter::once("ka-pxe")
-                .chain(line.split_whitespace())
-                .map(OsString::from),
-        )
+    fn parsed(line: &str) -> Result<Options, Answer> {
+        ka_cli::parse(std::iter::once("ka-pxe").chain(line.split_whitespace()))
     }
 
     #[test]
@@ -281,10 +235,10 @@ mod tests {
     fn a_server_is_described_in_one_line() {
         let line = "serve --iface eth1 --dhcp full:10.0.0.10-10.0.0.99 --nodes n --arm all -n 3 --kernel k \
                     --initrd a --initrd b --append -x";
-        let Parsed::Options(options) = parsed(line) else {
+        let Ok(options) = parsed(line) else {
             panic!("{:?}", parsed(line))
         };
-        let Some(Command::Serve(serve)) = options.command else {
+        let Command::Serve(serve) = options.command else {
             panic!("no serve")
         };
         assert_eq!(serve.boot.arm, ArmWhom::All);
@@ -301,9 +255,9 @@ mod tests {
             ("menu 52:54 --iface e", "no MAC address"),
             ("arm", "MAC"),
             ("fetch", "fetch"),
-            ("", "subcommand"),
+            ("", "serve, menu, arm, disarm or list"),
         ] {
-            let Parsed::Wrong(text) = parsed(line) else {
+            let Err(Answer::Wrong(text)) = parsed(line) else {
                 panic!("{line}: {:?}", parsed(line))
             };
             assert!(text.contains(part) && !text.contains('\n'), "{line}: {text}");

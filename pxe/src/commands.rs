@@ -1,18 +1,16 @@
-//! What each subcommand does, but `serve`.
+//! The subcommands of `ka-pxe`, except `serve`.
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use ka_pxe::arming::{self, State};
-use ka_pxe::{Arm, BootConfig, Form, Served, Source, nodes};
+use ka_pxe::{Form, Served, Source, nodes};
 
-use crate::cli::{ArmOptions, ArmWhom, BootOptions, Command, MenuOptions};
+use crate::boot_config::{KERNEL, boot_config, initrd_name};
+use crate::cli::{ArmOptions, Command, MenuOptions};
 use crate::serve;
 
-/// Names under which kernel and initrds are served, whatever the files are called.
-pub(crate) const KERNEL: &str = "vmlinuz";
-
-/// Does what the command line says.
+/// Runs the subcommand of the command line.
 pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Serve(options) => serve::run(options),
@@ -21,34 +19,6 @@ pub(crate) fn run(command: &Command) -> Result<()> {
         Command::Disarm(options) => set(options, State::Disarmed),
         Command::List(options) => list(&options.state_dir),
     }
-}
-
-/// Name of an initrd, counted from 0.
-pub(crate) fn initrd_name(index: usize) -> String {
-    match index {
-        0 => "initrd.img".to_owned(),
-        more => format!("initrd{more}.img"),
-    }
-}
-
-/// The part of the configuration that menus depend on.
-pub(crate) fn boot_config(options: &BootOptions, kernel: Served, initrds: Vec<Served>) -> Result<BootConfig> {
-    let mut config = BootConfig::new(&options.iface, kernel);
-    config.arm = match (options.arm, options.count) {
-        (ArmWhom::None, None) => Arm::None,
-        (ArmWhom::All, Some(count)) => Arm::All(count),
-        (ArmWhom::All, None) => bail!("--arm all: say for how many machines with -n NUM"),
-        (ArmWhom::None, Some(_)) => bail!("-n: it counts the machines of --arm all, which is not given"),
-    };
-    if let Some(file) = &options.nodes {
-        config.nodes = nodes::parse(file)?;
-    }
-    config.initrds = initrds;
-    config.append.clone_from(&options.append);
-    config.timeout = options.menu_timeout();
-    config.http_port = options.http_port;
-    config.state_dir.clone_from(&options.state.state_dir);
-    Ok(config)
 }
 
 fn menu(options: &MenuOptions) -> Result<()> {
@@ -74,23 +44,40 @@ fn set(options: &ArmOptions, state: State) -> Result<()> {
     if let Some(file) = &options.nodes {
         macs.extend(nodes::parse(file)?.iter().map(|node| node.mac));
     }
+    let mut said = String::new();
     for mac in macs {
         arming::set_state(&options.state.state_dir, mac, state)?;
+        said += &format!("{mac} {}\n", state_name(state));
     }
-    Ok(())
+    Ok(ka_cli::write(said.as_bytes())?)
 }
 
 fn list(state_dir: &Path) -> Result<()> {
-    let name = |state| match state {
+    let states = arming::states(state_dir)?;
+    if states.is_empty() {
+        let missing = if state_dir.exists() {
+            ""
+        } else {
+            ", which is not there"
+        };
+        ka_cli::say(&format!(
+            "nothing is kept of any machine in {}{missing}",
+            state_dir.display()
+        ));
+    }
+    let lines: String = states
+        .iter()
+        .map(|(mac, state)| format!("{mac} {}\n", state_name(*state)))
+        .collect();
+    Ok(ka_cli::write(lines.as_bytes())?)
+}
+
+/// Returns the state that is kept of a machine, in a word.
+const fn state_name(state: State) -> &'static str {
+    match state {
         State::Armed => "armed",
         State::Taken => "taken",
         State::Finished => "finished",
         State::Disarmed => "disarmed",
-    };
-    let states = arming::states(state_dir)?;
-    let lines: String = states
-        .iter()
-        .map(|(mac, state)| format!("{mac} {}\n", name(*state)))
-        .collect();
-    Ok(ka_cli::write(lines.as_bytes())?)
+    }
 }

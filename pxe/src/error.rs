@@ -1,106 +1,106 @@
-//! What can go wrong with the boot server, one variant per thing the caller can do about it.
+//! Errors of the boot server, one variant for each thing that the caller can do about it.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Why the boot server does not start, or cannot do what it was asked.
+/// Reason why the boot server does not start, or cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum PxeError {
     /// There is no such network interface.
     #[error("no network interface `{iface}`; there are {known}")]
     UnknownInterface {
-        /// What was asked for.
+        /// Name of the requested interface.
         iface: String,
-        /// What there is.
+        /// Names of the existing interfaces.
         known: String,
     },
-    /// The interface has no IPv4 address that machines could be told.
+    /// The interface has no IPv4 address that machines could use as the server's.
     #[error(
         "interface `{iface}` has no IPv4 address; give it one (ip addr add ADDRESS/PREFIX dev {iface}), or name another interface"
     )]
     NoAddress {
-        /// The interface.
+        /// Name of the interface.
         iface: String,
     },
-    /// Another program has the port.
+    /// Another program uses the port.
     #[error("{service} port {addr} is in use by another program (ss -lnp sport = :{port} names it); end it{}", option.map(|option| format!(", or choose another port with {option}")).unwrap_or_default(), port = addr.port())]
     PortInUse {
-        /// `TFTP` or `HTTP`.
+        /// Service of the port: `TFTP` or `HTTP`.
         service: &'static str,
-        /// Where.
+        /// Address and port.
         addr: SocketAddr,
-        /// The option of `ka-pxe` that changes it; none where there is no such option.
+        /// Option of `ka-pxe` that changes the port. `None` if the program has no such option.
         option: Option<&'static str>,
     },
     /// The interface is down.
     #[error("interface `{iface}` is down; bring it up (ip link set {iface} up), or name another interface")]
     InterfaceDown {
-        /// The interface.
+        /// Name of the interface.
         iface: String,
     },
-    /// Ports below 1024 and raw sockets need root.
+    /// The program lacks the right to open ports below 1024 and raw sockets.
     #[error("opening {service} port {addr}: permission denied; run it as root")]
     NotRoot {
-        /// `TFTP` or `HTTP`.
+        /// Service of the port: `TFTP` or `HTTP`.
         service: &'static str,
-        /// Where.
+        /// Address and port.
         addr: SocketAddr,
     },
-    /// No boot program at all, for no kind of machine.
+    /// No kind of machine has a complete set of boot programs.
     #[error(
         "no boot program is installed: {missing}; install one of these packages, or name a directory that has them with --boot-files DIR"
     )]
     NoBootPrograms {
-        /// File and package of each.
+        /// Missing files, each with its package.
         missing: String,
     },
     /// A setting has a value that cannot work.
     #[error("{option}: {text}")]
     Setting {
-        /// The option that sets it.
+        /// Option that sets it.
         option: &'static str,
-        /// What is wrong with it, and what to do.
+        /// The fault, and the remedy.
         text: String,
     },
-    /// DHCP cannot be served.
+    /// The DHCP service does not start, or ended.
     #[error(transparent)]
     Dhcp(#[from] crate::dhcp::DhcpError),
     /// The list of nodes has a fault.
     #[error("{0}")]
-    Nodes(#[from] crate::nodes::NodesError),
-    /// Who is armed cannot be read or kept.
+    Nodes(#[from] NodesError),
+    /// The arming state cannot be read or written.
     #[error("who is armed: {doing} {path}: {source}", path = path.display())]
     State {
-        /// What was being done.
+        /// Step that failed, as a gerund: `reading`.
         doing: &'static str,
-        /// The file.
+        /// Path of the state file or its directory.
         path: PathBuf,
-        /// Why not.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// A file cannot be served.
     #[error("{doing} {path}: {source}", path = path.display())]
     File {
-        /// What was being done.
+        /// Step that failed, as a gerund: `opening`.
         doing: &'static str,
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The operating system refuses something else.
+    /// The operating system refuses any other step.
     #[error("{doing}: {source}")]
     System {
-        /// What was being done.
+        /// Step that failed, as a gerund.
         doing: String,
-        /// Why not.
+        /// Error of the operating system.
         source: io::Error,
     },
 }
 
 impl PxeError {
-    /// The same, said by a program that has no options for the ports.
+    /// Removes the option from the error, for a program that has no options for the ports.
     #[must_use]
     pub fn without_option(mut self) -> Self {
         if let Self::PortInUse { option, .. } = &mut self {
@@ -109,7 +109,7 @@ impl PxeError {
         self
     }
 
-    /// What keeps a service from its port.
+    /// Converts an error of opening a service's port.
     pub(crate) fn of_port(
         service: &'static str,
         addr: SocketAddr,
@@ -129,4 +129,27 @@ impl PxeError {
             },
         }
     }
+}
+
+/// Fault of a node list.
+#[derive(Debug, thiserror::Error)]
+pub enum NodesError {
+    /// The file cannot be read.
+    #[error("reading the node list {path}: {source}", path = path.display())]
+    Read {
+        /// Path of the file.
+        path: PathBuf,
+        /// Error of the operating system.
+        source: io::Error,
+    },
+    /// A line is wrong.
+    #[error("{path}:{line}: {text}", path = path.display())]
+    Line {
+        /// Path of the file.
+        path: PathBuf,
+        /// Number of the line, from 1.
+        line: usize,
+        /// The fault, and the right form.
+        text: String,
+    },
 }

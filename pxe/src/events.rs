@@ -1,4 +1,4 @@
-//! What the boot server tells whoever embeds it, through a bounded channel.
+//! Events of the boot server for the program that embeds it, through a bounded channel.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -7,65 +7,67 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
-use crate::machine::{Arch, MacAddr, Stage};
+use ka_mac::MacAddr;
+
+use crate::machine::{Arch, Stage};
 use crate::menu::Entry;
 
-/// Events that may wait to be read: 64 machines make about ten each while booting; a reader that sleeps for longer loses
-/// some, and is told how many.
+/// Largest number of unread events. 64 machines cause about ten each while booting. A reader that pauses for
+/// longer loses events, and is told how many.
 pub const MAX_WAITING_EVENTS: usize = 4096;
 
-/// Something that happened.
+/// An event of the boot server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BootEvent {
     /// A machine asks what to boot (DHCP).
     Asked {
-        /// Its card.
+        /// MAC address of its card.
         mac: MacAddr,
-        /// Its firmware.
+        /// Processor and firmware.
         arch: Arch,
-        /// How far its boot is.
+        /// Stage of its network boot.
         stage: Stage,
     },
-    /// A machine has an address of ours.
+    /// A machine got an address from this server.
     Leased {
-        /// Its card.
+        /// MAC address of its card.
         mac: MacAddr,
-        /// The address.
+        /// The address that it got.
         addr: Ipv4Addr,
     },
-    /// A machine was given its menu.
+    /// A machine got its menu.
     Menu {
-        /// Its card.
+        /// MAC address of its card.
         mac: MacAddr,
-        /// The entry that boots by itself.
+        /// The entry that boots if nobody presses a key.
         entry: Entry,
     },
     /// A file was fetched completely.
     Fetched {
-        /// By whom.
+        /// Address of the machine.
         peer: IpAddr,
-        /// Its name.
+        /// Name of the file.
         file: String,
-        /// How many bytes went out.
+        /// Number of bytes sent.
         bytes: u64,
-        /// By which service.
+        /// Service that sent it.
         service: Service,
-        /// From the request to the last byte.
+        /// Time from the request to the last byte.
         took: Duration,
     },
-    /// Something that is neither PXE nor our own init asks for an address: an operating system, but also U-Boot, a management
-    /// board on the machine's card, or the system of another disk.
+    /// A client that is neither PXE nor our own node asks for an address. It is an operating system, but it
+    /// may also be U-Boot, a management board that shares the machine's card, or the system of another disk.
     SeenAgain {
-        /// Its card.
+        /// MAC address of its card.
         mac: MacAddr,
-        /// What it calls itself (option 60).
+        /// Vendor class (option 60), if it sends one.
         vendor_class: Option<String>,
-        /// Its host name (option 12 or 81), if it says one.
+        /// Host name (option 12 or 81), if it sends one.
         host_name: Option<String>,
     },
-    /// Something the operator should know.
+    /// A warning for the operator.
     Warning {
-        /// One line.
+        /// The text, one line.
         text: String,
     },
 }
@@ -75,7 +77,7 @@ pub enum BootEvent {
 pub enum Service {
     /// RFC 1350: one packet at a time, unless the program asks for a window.
     Tftp,
-    /// RFC 9112.
+    /// RFC 9112: GET and HEAD.
     Http,
 }
 
@@ -118,7 +120,7 @@ impl fmt::Display for BootEvent {
     }
 }
 
-/// Where the services put their events. Never waits: booting machines are worth more than a line about them.
+/// Sender of events. Never waits: booting machines are worth more than a line about them.
 #[derive(Debug, Clone)]
 pub struct Events {
     sender: SyncSender<BootEvent>,
@@ -126,7 +128,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// A bounded channel.
+    /// Creates a bounded channel: its sender and its receiver.
     #[must_use]
     pub fn channel() -> (Self, Receiver<BootEvent>) {
         let (sender, receiver) = sync_channel(MAX_WAITING_EVENTS);
@@ -134,7 +136,8 @@ impl Events {
         (Self { sender, lost }, receiver)
     }
 
-    /// Tells an event; when nobody reads, it is counted and the next one that fits says how many were lost.
+    /// Sends an event. If the channel is full, the event is lost and counted; a warning before the next event
+    /// that fits says how many were lost.
     pub fn tell(&self, event: BootEvent) {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
@@ -148,7 +151,7 @@ impl Events {
         }
     }
 
-    /// Tells a warning.
+    /// Sends a warning.
     pub fn warn(&self, text: impl Into<String>) {
         self.tell(BootEvent::Warning { text: text.into() });
     }

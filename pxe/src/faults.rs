@@ -1,18 +1,18 @@
-//! Everything that is wrong with what a boot server is given: whoever mends it wants all of it in one go.
+//! All faults of a boot server's configuration, so that the operator can repair them in one go.
 
 use std::fmt;
 
 use crate::error::PxeError;
 
-/// Faults, a line each; never none.
+/// One or more faults, one line each.
 #[derive(Debug)]
 pub struct Faults(Vec<PxeError>);
 
 impl Faults {
-    /// Passes `value` on where nothing is wrong.
+    /// Returns `value` if there is no fault.
     ///
     /// # Errors
-    /// All that is.
+    /// Fails with all faults if there are any.
     pub(crate) fn unless<T>(faults: Vec<PxeError>, value: T) -> Result<T, Self> {
         match faults.is_empty() {
             true => Ok(value),
@@ -37,7 +37,8 @@ impl IntoIterator for Faults {
 }
 
 impl fmt::Display for Faults {
-    /// As programs show it behind `error: `: that word begins each further line.
+    /// Writes the lines for a program that puts `error: ` before the first one. Each further line begins with
+    /// that word.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
         f.write_str(&lines.join("\nerror: "))

@@ -1,4 +1,4 @@
-//! The interface that is served: does it exist, and which IPv4 addresses has it.
+//! The served interface: its existence and its IPv4 addresses.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -8,10 +8,10 @@ use nix::net::if_::InterfaceFlags;
 
 use crate::error::PxeError;
 
-/// The IPv4 addresses of an interface, in the kernel's order: the first is the one machines are told.
+/// The IPv4 addresses of an interface, in the kernel's order. Machines are told the first one.
 ///
 /// # Errors
-/// There is no such interface, it is down, or it has none.
+/// Fails if the interface does not exist, is down, or has no IPv4 address.
 pub fn addresses(iface: &str) -> Result<Vec<Ipv4Addr>, PxeError> {
     let listed = getifaddrs().map_err(|err| PxeError::System {
         doing: "listing network interfaces".to_owned(),

@@ -1,7 +1,7 @@
-//! The boot server: DHCP and proxyDHCP, TFTP, HTTP, the menu, and which machine is armed.
+//! The boot server: DHCP and proxyDHCP, TFTP, HTTP, the menu, and the armed machines.
 //!
-//! Knows nothing about cloning: whoever embeds it says which files there are, what the kernel command line is, and
-//! when a machine is finished.
+//! It knows nothing about cloning. The program that embeds it supplies the files and the kernel command line,
+//! and reports when a machine is finished.
 
 pub mod arming;
 mod catalog;
@@ -15,23 +15,29 @@ mod http;
 pub mod iface;
 pub mod machine;
 pub mod menu;
+mod menus;
 mod names;
 pub mod nodes;
+mod ports;
 pub mod privileges;
 pub mod programs;
+mod served;
 mod server;
 mod services;
 mod state_dir;
 mod tftp;
 
+pub use ka_dhcp::METHOD_WORD;
+
 pub use check::Needs;
-pub use config::{Arm, BootConfig, Served, Source};
+pub use config::{Arm, BootConfig};
 pub use dhcp::{DhcpMode, FullConfig};
 pub use error::PxeError;
 pub use events::{BootEvent, Events, MAX_WAITING_EVENTS, Service};
 pub use faults::Faults;
-pub use machine::{Arch, MacAddr, Machine, Stage};
+pub use machine::{Arch, Machine, Stage};
 pub use menu::{Entry, Form, Menu, Origin};
 pub use nodes::NodeEntry;
 pub use programs::{BootFile, Programs};
+pub use served::{Served, Source};
 pub use server::{BootServer, preview};

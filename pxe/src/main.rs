@@ -1,31 +1,22 @@
-//! `ka-pxe`: boots machines from the network. Parse, run, exit code; the work is in the library and in [`commands`].
+//! `ka-pxe`: boots machines from the network. The work is in the library and in [`commands`].
 
+mod boot_config;
 mod cli;
 mod commands;
 mod serve;
 
 use std::process::ExitCode;
 
-use ka_cli::{print, say};
+use ka_cli::exit;
 
 fn main() -> ExitCode {
-    let options = match cli::parse(std::env::args_os()) {
-        cli::Parsed::Options(options) => options,
-        cli::Parsed::Text(text) => return print(text.as_bytes()),
-        cli::Parsed::Wrong(text) => {
-            say(&format!("error: {text}"));
-            return ExitCode::from(2);
-        }
-    };
-    let Some(command) = &options.command else {
-        return print(&cli::manual());
+    let options: cli::Options = match ka_cli::parse(std::env::args_os()) {
+        Ok(options) => options,
+        Err(answer) => return answer.give(),
     };
     ka_cli::log_libraries();
-    match commands::run(command) {
+    match commands::run(&options.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(err) => {
-            say(&format!("error: {err:#}"));
-            ExitCode::FAILURE
-        }
+        Err(error) => ka_cli::fail(error.as_ref(), exit::NOTHING_DONE),
     }
 }

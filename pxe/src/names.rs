@@ -1,15 +1,16 @@
-//! Names as firmware sends them, made plain. They are only ever looked up in a table: no path is made of one.
+//! Normalization of names that firmware sends. Names are only looked up in a table, and no path is made of
+//! them.
 
-/// Longest name looked at, in bytes: GRUB's and UEFI's longest stay below 200.
+/// Longest name accepted, in bytes. The longest of GRUB and UEFI stay below 200.
 const MAX_NAME_BYTES: usize = 512;
 
-/// The name as our table has it: lower case, plain slashes, none in front.
+/// Returns the name as the table has it: lower case, plain slashes, no slash in front.
 ///
 /// - Windows loaders and some ROMs write backslashes; GRUB doubles slashes; shim and iPXE put one in front.
-/// - Some ROMs pass on what followed the name in the DHCP packet: it is cut at the first byte that is no printable ASCII
-///   (Intel's boot agent: 0xff, the end option; others: NULs).
+/// - Some ROMs pass on the bytes behind the name in the DHCP packet (Intel's boot agent sends 0xff, the end
+///   option; others send NULs). The name is cut at the first byte that is no printable ASCII.
 /// - Spaces around a name or one of its parts are padding: no name of ours has any there.
-/// - Case: some firmware asks in capitals.
+/// - Some firmware asks in capitals.
 #[must_use]
 pub(crate) fn plain(raw: &[u8]) -> Option<String> {
     let end = raw.iter().position(|b| !(b' '..=b'~').contains(b));

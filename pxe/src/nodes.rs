@@ -1,7 +1,8 @@
-//! The list of nodes: one line a machine, `MAC NAME [ADDRESS] [disk=DRIVE=DEVICE]…`.
+//! The node list: one line for each machine, `MAC NAME [ADDRESS] [disk=DRIVE=DEVICE]…`.
 //!
-//! Blank lines and what follows a `#` are skipped. Listing a machine arms it ([`crate::arming`]), gives it its name, and
-//! in `full` DHCP mode its address.
+//! A line `[GROUP]` begins a group of machines, which stand together in the chain. Blank lines and text behind a `#`
+//! are skipped. Listing a machine arms it ([`crate::arming`]) and gives it
+//! its name, and in `full` DHCP mode its address.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -9,61 +10,41 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ka_proto::NodeName;
+use ka_mac::MacAddr;
+use ka_proto::order::group_line;
+use ka_proto::{NodeName, PlaceName};
 
-use crate::error::PxeError;
+use crate::error::{NodesError, PxeError};
 use crate::faults::Faults;
-use crate::machine::MacAddr;
 
 /// Largest file read, in bytes: more than a hundred thousand nodes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// Faults of one file that are told in full.
+/// Largest number of faults of one file that are reported in full.
 pub const MAX_FAULTS: usize = 20;
 
 /// One machine of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeEntry {
-    /// The card it boots from.
+    /// MAC address of the card that it boots from.
     pub mac: MacAddr,
-    /// Its host name.
+    /// Host name.
     pub name: String,
-    /// Its fixed address.
+    /// Fixed IPv4 address.
     pub address: Option<Ipv4Addr>,
-    /// Which of its disks takes which of the golden node's drives: (`sda`, `nvme0n1`).
+    /// The operator's group of nodes on one switch, in which it stands.
+    pub group: Option<PlaceName>,
+    /// Pairs of a drive of the golden node and the disk that takes it: (`sda`, `nvme0n1`).
     pub disks: Vec<(String, String)>,
 }
 
-/// What is wrong with a list of nodes.
-#[derive(Debug, thiserror::Error)]
-pub enum NodesError {
-    /// The file cannot be read.
-    #[error("reading the node list {path}: {source}", path = path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// A line is wrong.
-    #[error("{path}:{line}: {text}", path = path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong, and how it should be.
-        text: String,
-    },
-}
-
-/// Reads a list of nodes.
+/// Reads a node list.
 ///
 /// # Errors
-/// The file cannot be read, lines are malformed, or two claim the same MAC, name or address: all that is wrong, a line each,
-/// up to [`MAX_FAULTS`].
+/// Fails if the file cannot be read, lines are malformed, or two lines claim the same MAC, name or address.
+/// All faults are reported, one line each, up to [`MAX_FAULTS`].
 pub fn parse(path: &Path) -> Result<Vec<NodeEntry>, Faults> {
     let failed = |source| {
         PxeError::from(NodesError::Read {
@@ -101,7 +82,7 @@ pub fn parse(path: &Path) -> Result<Vec<NodeEntry>, Faults> {
     Faults::unless(faults, nodes)
 }
 
-/// The node list's own words on a kernel command line: `ka.name=` and `ka.disk=`.
+/// Words of the node list for the machine's kernel command line: `ka.name=` and `ka.disk=`.
 #[must_use]
 pub fn command_line(node: &NodeEntry) -> String {
     let mut words = format!("ka.name={}", node.name);
@@ -112,11 +93,12 @@ pub fn command_line(node: &NodeEntry) -> String {
     words
 }
 
-/// The machines, and what is wrong with which line (from 1).
+/// Parses the text. Returns the machines, and each fault with its line (from 1).
 fn parse_text(text: &str) -> (Vec<NodeEntry>, Vec<(usize, String)>) {
     let mut nodes: Vec<NodeEntry> = Vec::new();
     let mut faults = Vec::new();
     let mut claimed = BTreeMap::new();
+    let mut group: Option<PlaceName> = None;
     for (index, line) in text.lines().enumerate() {
         let number = index + 1;
         let line = line.split('#').next().unwrap_or_default().trim();
@@ -124,7 +106,16 @@ fn parse_text(text: &str) -> (Vec<NodeEntry>, Vec<(usize, String)>) {
             continue;
         }
         let mut fault = |text: String| faults.push((number, text));
-        let (mac, node) = parse_line(line, &mut fault);
+        let (mac, mut node) = match group_line(line) {
+            None => parse_line(line, &mut fault),
+            Some(named) => {
+                group = named.map_err(&mut fault).ok();
+                (None, None)
+            }
+        };
+        if let Some(node) = &mut node {
+            node.group.clone_from(&group);
+        }
         let name = node.as_ref().map(|node| node.name.to_lowercase());
         let address = node.as_ref().and_then(|node| node.address);
         let claims = [
@@ -147,8 +138,17 @@ fn parse_text(text: &str) -> (Vec<NodeEntry>, Vec<(usize, String)>) {
     (nodes, faults)
 }
 
-/// The machine of a line, as far as it can be read; each word that is wrong is told.
+/// Parses the machine of a line, as far as possible. Reports each wrong word to `fault`.
 fn parse_line(line: &str, fault: &mut impl FnMut(String)) -> (Option<MacAddr>, Option<NodeEntry>) {
+    if line
+        .split_once(',')
+        .is_some_and(|(first, _)| first.trim().parse::<MacAddr>().is_ok())
+    {
+        fault(
+            "fields are separated by blanks, not commas: MAC NAME [ADDRESS] [disk=DRIVE=DEVICE]".to_owned(),
+        );
+        return (None, None);
+    }
     let mut words = line.split_whitespace();
     let mac = words.next().unwrap_or_default().parse::<MacAddr>();
     let mac = match mac {
@@ -159,7 +159,7 @@ fn parse_line(line: &str, fault: &mut impl FnMut(String)) -> (Option<MacAddr>, O
         }
         Err(error) => {
             fault(error.to_string());
-            // What follows may be anything: most likely this is no line of a node list at all.
+            // The rest may be anything. Most likely this is no line of a node list at all.
             return (None, None);
         }
     };
@@ -167,7 +167,7 @@ fn parse_line(line: &str, fault: &mut impl FnMut(String)) -> (Option<MacAddr>, O
         fault("the name is missing: MAC NAME [ADDRESS] [disk=DRIVE=DEVICE]".to_owned());
         return (mac, None);
     };
-    // It goes into a kernel command line and a DHCP option unquoted, and the node joins under it.
+    // The name goes into a kernel command line and a DHCP option unquoted, and the node joins under it.
     if let Err(error) = NodeName::new(name) {
         fault(error.to_string());
     }
@@ -192,6 +192,7 @@ fn parse_line(line: &str, fault: &mut impl FnMut(String)) -> (Option<MacAddr>, O
         mac,
         name: name.to_owned(),
         address,
+        group: None,
         disks,
     });
     (mac, node)
@@ -212,7 +213,8 @@ fn parse_disk(word: &str, pair: &str) -> Result<(String, String), String> {
     }
 }
 
-/// One disk for a drive, and one drive for a disk: the node would refuse anything else when it is already there.
+/// Checks that a drive has one disk and a disk has one drive. The node would refuse anything else, but only
+/// after it has booted.
 fn check_against(before: &[(String, String)], (drive, device): &(String, String)) -> Result<(), String> {
     for (other_drive, other) in before {
         if other_drive == drive && other != device {
@@ -256,12 +258,33 @@ mod tests {
     }
 
     #[test]
+    fn machines_below_a_group_line_are_of_that_group() {
+        let text = "52:54:00:00:00:01 n1\n[rack 1]  # left\n52:54:00:00:00:02 n2\n\n[rack 2]\n52:54:00:00:00:03 n3\n";
+        let (nodes, faults) = parse_text(text);
+        assert_eq!(faults, []);
+        let groups = nodes
+            .iter()
+            .map(|node| node.group.as_ref().map(PlaceName::as_str));
+        assert_eq!(groups.collect::<Vec<_>>(), [None, Some("rack 1"), Some("rack 2")]);
+        let (_, faults) = parse_text("[a]\n[b\n52:54:00:00:00:01 n1\n[ ]\n");
+        let lines: Vec<usize> = faults.iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, [2, 4], "{faults:?}");
+    }
+
+    #[test]
     fn a_wrong_line_is_named_by_its_number() {
         for (line, part) in [
             ("52:54:00:00:00", "no MAC address"),
             ("ff:ff:ff:ff:ff:ff all", "no network card's address"),
             ("52:54:00:00:00:09", "name is missing"),
             ("52:54:00:00:00:09 a_b", "no host name"),
+            ("52:54:00:00:00:09,n1,10.1.0.1", "separated by blanks, not commas"),
+            (
+                "52:54:00:00:00:09, n1, 10.1.0.1",
+                "separated by blanks, not commas",
+            ),
+            ("5254.0000.0001 again", "52:54:00:00:00:01 is already on line 2"),
+            ("525400000003 again", "52:54:00:00:00:03 is already on line 5"),
             ("52:54:00:00:00:09 -a", "no host name"),
             ("52:54:00:00:00:09 10.0.0.9", "no host name"),
             ("52:54:00:00:00:09 a$(id)", "no host name"),

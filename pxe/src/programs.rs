@@ -1,37 +1,38 @@
-//! Boot programs: which ones there are, where they lie, and which a machine gets.
+//! Boot programs: their names, their places on this system, and the one that each machine gets.
 //!
-//! They come from `--boot-files DIR` or the distribution's packages, never from us: they are signed there. Two programs
-//! load the next by a name of their own choice (shim: `grubx64.efi`; pxelinux: `ldlinux.c32`), so each is served under
-//! the name it is asked for by, whatever the package calls it. What firmware does with them: `docs/firmware-quirks.md`.
+//! They come from `--boot-files DIR` or the distribution's packages, where they are signed, and never from
+//! this project. Two programs load the next one under a name of their own choice (shim: `grubx64.efi`;
+//! pxelinux: `ldlinux.c32`), so each is served under the name that is asked for, whatever the package calls
+//! it. `docs/firmware-quirks.md` tells how firmware uses them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::catalog::Catalog;
-use crate::config::{Served, Source};
 use crate::dhcp::DhcpMode;
 use crate::error::PxeError;
 use crate::machine::{Arch, Machine};
 use crate::menu::Origin;
+use crate::served::{Served, Source};
 
-/// Files taken from `--boot-files` at most, and how deep: GRUB's module directory has about 300.
+/// Largest number of files taken from `--boot-files`, and largest depth. GRUB's module directory has about
+/// 300.
 const MAX_FILES: usize = 4096;
 const MAX_DEPTH: usize = 8;
 
-/// What shim starts.
+/// Name under which shim loads GRUB.
 const GRUB_X64: &str = "grubx64.efi";
 
-/// One program.
+/// A boot program.
 struct Program {
-    /// The name it is asked for by.
+    /// Name that machines ask for.
     served: &'static str,
-    /// For whom.
+    /// Kind of machine that it is for.
     arch: Arch,
-    /// Whether that kind of machine cannot boot without it.
+    /// True if that kind of machine cannot boot without it.
     needed: bool,
-    /// Where packages put it, best first. In `--boot-files` it may have the served name or that of any of these.
+    /// Paths in packages, best first. In `--boot-files` it may have the served name or that of any of these.
     paths: &'static [&'static str],
-    /// The Debian and Ubuntu package that has the first.
+    /// Debian and Ubuntu package of the first path.
     package: &'static str,
 }
 
@@ -146,40 +147,40 @@ const PROGRAMS: [Program; 12] = [
     },
 ];
 
-/// What UEFI machines are told to boot where GRUB could not go on: iPXE, through the firmware's own network driver.
+/// Program for UEFI machines where GRUB could not go on: iPXE, through the firmware's own network driver.
 const IPXE_X64: &str = "snponly.efi";
 
-/// What a machine is told to boot.
+/// The file that a machine is told to boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootFile {
     /// A TFTP name, or an HTTP URL.
     pub name: String,
 }
 
-/// The boot programs that were found.
+/// The boot programs that exist on this system.
 #[derive(Debug, Clone)]
 pub struct Programs {
     found: Vec<(&'static str, PathBuf)>,
-    /// Kinds of machines that cannot be booted, and why: a line each.
+    /// Kinds of machines that cannot boot, each with the reason in one line.
     missing: Vec<(Arch, String)>,
     extra: Vec<(String, PathBuf)>,
     addresses: Addresses,
 }
 
-/// Who gives machines their addresses.
+/// Server that gives machines their addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Addresses {
-    /// We do, or another server that names us as the one to boot from.
+    /// This server, or another one that names this server as next-server.
     Ours,
-    /// Another server, which knows nothing of us.
+    /// Another server, which does not name this one.
     Others,
 }
 
 impl Programs {
-    /// Looks for boot programs in `boot_files` and where packages put them.
+    /// Looks for boot programs in `boot_files` and in the places of the packages.
     ///
     /// # Errors
-    /// There is none at all; or `boot_files` cannot be read.
+    /// Fails if no kind of machine can boot, or if `boot_files` cannot be read.
     pub fn find(boot_files: Option<&Path>) -> Result<Self, PxeError> {
         let extra = match boot_files {
             Some(dir) => walk(dir)?,
@@ -218,9 +219,9 @@ impl Programs {
         Ok(programs)
     }
 
-    /// For machines that get their addresses so. Beside another address server, which knows nothing of us, GRUB before 2.12
-    /// takes whoever acknowledged the address for its file server, whatever the proxy said, and asks that one for its menu
-    /// until it gives up; iPXE knows better.
+    /// Adapts the choice of programs to the DHCP mode. Beside another address server, GRUB before 2.12
+    /// ignores the proxy. It takes the server that acknowledged the address for its file server, and asks
+    /// there for its menu until it gives up. iPXE knows better.
     #[must_use]
     pub fn under(mut self, dhcp: &DhcpMode) -> Self {
         self.addresses = match dhcp {
@@ -230,8 +231,8 @@ impl Programs {
         self
     }
 
-    /// What an operator should know about these programs before the first machine asks: one line. Whether a machine has
-    /// Secure Boot on is not to be seen in what it asks.
+    /// One line of advice for the operator before the first machine asks, if there is any. A machine's
+    /// request does not tell whether Secure Boot is on.
     #[must_use]
     pub fn advice(&self) -> Option<String> {
         if self.addresses == Addresses::Ours || !self.has("bootx64.efi") {
@@ -247,15 +248,22 @@ impl Programs {
         ))
     }
 
-    /// Which kinds of machines cannot be booted, and which package is missing.
+    /// Kinds of machines that cannot boot, each with the missing package.
     pub fn missing(&self) -> impl Iterator<Item = (Arch, &str)> {
         self.missing.iter().map(|(arch, text)| (*arch, text.as_str()))
     }
 
-    /// What this machine is told to boot; `None` when there is nothing for its kind.
+    /// Returns one line about all kinds of machines that cannot boot, if there are some.
+    #[must_use]
+    pub fn missing_line(&self) -> Option<String> {
+        let needs: Vec<&str> = self.missing().map(|(_, text)| text).collect();
+        (!needs.is_empty()).then(|| format!("{}: such machines get no boot program", needs.join("; ")))
+    }
+
+    /// Returns the file that this machine is told to boot. `None` if there is no program for its kind.
     ///
-    /// iPXE gets its script, with its MAC in the name. HTTP boot gets the URL of its first program: iPXE, or shim, which
-    /// fetches the next one beside it.
+    /// iPXE gets its script, with its MAC in the name. HTTP boot gets the URL of its first program: iPXE, or
+    /// shim, which fetches the next program from the same place.
     #[must_use]
     pub fn for_machine(&self, machine: &Machine, origin: Origin) -> Option<BootFile> {
         let url = origin.url();
@@ -275,7 +283,7 @@ impl Programs {
             return None;
         }
         let name = match (machine.http, machine.arch) {
-            // No BIOS boots pxelinux by HTTP; those that speak HTTP at all load iPXE.
+            // No BIOS boots pxelinux by HTTP. A BIOS that speaks HTTP loads iPXE.
             (true, Arch::Bios) => format!("{url}/undionly.kpxe"),
             (true, _) => format!("{url}/{first}"),
             (false, _) => first.to_owned(),
@@ -283,7 +291,7 @@ impl Programs {
         Some(BootFile { name })
     }
 
-    /// Returns true where GRUB would not find its menu: beside an address server, see [`Programs::under`]; or
+    /// True if GRUB would not find its menu: beside another address server (see [`Programs::under`]), or
     /// started by HTTP boot, after which it knows no network (2.06) or reads empty files (2.12 of Debian 13).
     fn grub_is_lost(&self, machine: &Machine) -> bool {
         machine.http || self.addresses == Addresses::Others
@@ -293,17 +301,14 @@ impl Programs {
         self.found.iter().any(|(name, _)| *name == served)
     }
 
-    /// Puts everything that was found into the table of what is served.
-    pub(crate) fn serve(&self, catalog: &Catalog) -> Result<(), PxeError> {
+    /// All programs that exist, as the files that machines may fetch.
+    pub(crate) fn served(&self) -> impl Iterator<Item = Served> {
         let extra = self.extra.iter().map(|(name, path)| (name.clone(), path));
         let found = self.found.iter().map(|(name, path)| ((*name).to_owned(), path));
-        for (name, path) in extra.chain(found) {
-            catalog.add(Served {
-                name,
-                source: Source::Path(path.clone()),
-            })?;
-        }
-        Ok(())
+        extra.chain(found).map(|(name, path)| Served {
+            name,
+            source: Source::Path(path.clone()),
+        })
     }
 
     fn note_missing(&mut self, arch: Arch) {
@@ -329,7 +334,8 @@ fn is_named(program: &Program, name: &str) -> bool {
     name == program.served || program.paths.iter().any(|path| base(path) == Some(name))
 }
 
-/// The regular files below a directory, by their names beneath it. Links are followed as far as they stay inside.
+/// The regular files below a directory, by their relative names. A link is followed only if its target is
+/// inside the directory.
 fn walk(dir: &Path) -> Result<Vec<(String, PathBuf)>, PxeError> {
     let failed = |path: &Path, source| PxeError::File {
         doing: "reading --boot-files",
@@ -372,9 +378,10 @@ fn walk(dir: &Path) -> Result<Vec<(String, PathBuf)>, PxeError> {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use ka_mac::MacAddr;
+
     use super::*;
     use crate::config::HTTP_PORT;
-    use crate::machine::MacAddr;
 
     const ORIGIN: Origin = Origin {
         addr: Ipv4Addr::new(10, 0, 0, 1),
@@ -392,7 +399,7 @@ mod tests {
         }
     }
 
-    /// A directory that has everything, under the packages' names or the served ones.
+    /// A directory with all needed programs, under the packages' names or the served ones.
     fn full_dir() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for name in [
@@ -477,6 +484,11 @@ mod tests {
                 "BIOS needs ldlinux.c32 (package syslinux-common)",
                 "UEFI x64 needs bootx64.efi (package shim-signed) and grubx64.efi (package grub-efi-amd64-signed)",
             ]
+        );
+        let line = none.missing_line().unwrap();
+        assert!(
+            line.starts_with(lines[0]) && line.contains(lines[1]) && line.ends_with("get no boot program"),
+            "{line}"
         );
         assert_eq!(none.for_machine(&machine(Arch::Bios), ORIGIN), None);
     }

@@ -1,21 +1,19 @@
-//! `ka-pxe serve`: starts the boot server, says what happens, ends at Ctrl-C.
+//! `ka-pxe serve`: starts the boot server, prints its events, ends at Ctrl-C.
 
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use ka_cli::EndRequests;
 use ka_pxe::dhcp::{DhcpMode, FullConfig};
 use ka_pxe::{BootConfig, BootServer, Programs, Served, Source};
 use nix::sys::signal::{SigSet, Signal};
 
+use crate::boot_config::{KERNEL, boot_config, initrd_name};
 use crate::cli::ServeOptions;
-use crate::commands::{KERNEL, boot_config, initrd_name};
 
-/// The exit code after a second signal, which does not wait for anything.
+/// Exit code after a second signal, which ends the program at once.
 const IMPATIENT_EXIT: i32 = 1;
-/// Signals within this time of the first one are the same request.
-const SAME_REQUEST: Duration = Duration::from_millis(500);
 
 pub(crate) fn run(options: &ServeOptions) -> Result<()> {
     ka_pxe::privileges::give_up().context("giving up what root may and a boot server need not")?;
@@ -33,7 +31,6 @@ pub(crate) fn run(options: &ServeOptions) -> Result<()> {
         .name("events".into())
         .spawn(move || events.iter().for_each(|event| tell(&format!("{event}\n"))))
         .context("starting the thread that says what happens")?;
-    // The sender lives as long as the process.
     let _ = signalled.recv();
     server.stop();
     tell("stopped\n");
@@ -72,8 +69,8 @@ fn told(full: &FullConfig, options: &ServeOptions) -> FullConfig {
     full.router = options.router;
     full.dns.clone_from(&options.dns);
     full.domain.clone_from(&options.domain);
-    if let Some(secs) = options.lease_time {
-        full.lease_time = Duration::from_secs(secs);
+    if let Some(time) = options.lease_time {
+        full.lease_time = time;
     }
     full
 }
@@ -86,20 +83,23 @@ fn mode_name(mode: &DhcpMode) -> &'static str {
     }
 }
 
-/// SIGINT, SIGTERM and SIGHUP are blocked in every thread (all are started later) and waited for in one of their own.
+/// Blocks SIGINT, SIGTERM and SIGHUP in every thread (all are started later) and waits for them in a thread
+/// of its own.
 fn catch_signals() -> Result<Receiver<()>> {
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
     signals.thread_block().context("blocking signals")?;
     let (sender, receiver) = mpsc::channel();
     let wait = move || {
-        let mut first: Option<Instant> = None;
+        let mut requests = EndRequests::default();
+        let mut first = Some(sender);
         while let Ok(signal) = signals.wait() {
-            match first {
-                None if sender.send(()).is_ok() => first = Some(Instant::now()),
-                None => return,
-                // From the terminal and from whoever started us (sudo, timeout, a shell that ends): one request.
-                Some(first) if first.elapsed() < SAME_REQUEST || signal == Signal::SIGHUP => (),
-                Some(_) => std::process::exit(IMPATIENT_EXIT),
+            if !requests.is_new(signal.as_str()) {
+                continue;
+            }
+            match first.take() {
+                Some(sender) if sender.send(()).is_ok() => (),
+                Some(_) => return,
+                None => std::process::exit(IMPATIENT_EXIT),
             }
         }
     };
@@ -110,7 +110,7 @@ fn catch_signals() -> Result<Receiver<()>> {
     Ok(receiver)
 }
 
-/// Tells the operator something while machines are served: an output that takes nothing stops nothing.
+/// Prints a line for the operator while machines are served. A failing output stops nothing.
 fn tell(text: &str) {
     ka_cli::write(text.as_bytes()).ok();
 }

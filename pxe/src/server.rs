@@ -1,25 +1,26 @@
-//! The boot server as its embedder sees it: all services in a thread of their own, behind plain blocking calls.
+//! The boot server as the embedding program sees it: blocking calls, with all services in a thread of their
+//! own.
 
 use std::net::Ipv4Addr;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ka_dhcp::METHOD_WORD;
+use ka_mac::MacAddr;
+
 use crate::arming::Arming;
 use crate::catalog::Catalog;
-use crate::config::{BootConfig, Served};
+use crate::config::BootConfig;
 use crate::error::PxeError;
 use crate::events::{BootEvent, Events};
 use crate::iface;
-use crate::machine::MacAddr;
-use crate::menu::maker::{Common, MenuMaker};
 use crate::menu::{Entry, Menu, check_command_line};
+use crate::menus::{Common, MenuMaker};
 use crate::programs::Programs;
+use crate::served::Served;
 use crate::services::{Plan, Services};
 
-/// The word that tells the node's init what it was booted for.
-const KAMETHOD: &str = "kamethod";
-
-/// A running boot server. Stops when it is dropped.
+/// A running boot server. Dropping it stops it.
 #[derive(Debug)]
 pub struct BootServer {
     services: Services,
@@ -29,16 +30,15 @@ pub struct BootServer {
 }
 
 impl BootServer {
-    /// Checks everything, opens the ports and starts all services. Returns when they answer.
+    /// Checks the configuration, opens the ports and starts all services. Returns when they answer.
     ///
     /// # Errors
-    /// A setting cannot work, a file or every boot program is missing, the interface or a port cannot be had, or another
-    /// DHCP server is on the wire in `full` mode.
+    /// Fails if a setting cannot work, if a file or every boot program is missing, or if the interface or a
+    /// port cannot be used. In `full` mode it also fails if another DHCP server is on the wire.
     pub fn start(config: BootConfig) -> Result<Self, PxeError> {
         let (plan, receiver) = prepare(config)?;
-        for (_, text) in plan.programs.missing() {
-            plan.events
-                .warn(format!("{text}: such machines get no boot program"));
+        if let Some(text) = plan.programs.missing_line() {
+            plan.events.warn(text);
         }
         if let Some(text) = plan.programs.advice() {
             plan.events.warn(text);
@@ -52,22 +52,24 @@ impl BootServer {
         })
     }
 
-    /// The address machines are told.
+    /// IPv4 address of this server that machines are told.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.address
     }
 
-    /// What happens from now on. There is one reader: the first call takes it, later ones get an empty channel.
+    /// Receiver of all events from now on. There is one reader: the first call takes the receiver, later
+    /// calls get an empty channel.
     pub fn events(&self) -> Receiver<BootEvent> {
         let mut receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner);
         receiver.take().unwrap_or_else(|| Events::channel().1)
     }
 
-    /// The machine was cloned: it gets `local` from its next boot on, over restarts, until it is armed again.
+    /// Records that the machine was cloned: it gets `local` from its next boot on, over restarts, until it is
+    /// armed again.
     ///
     /// # Errors
-    /// That cannot be kept.
+    /// Fails if the state cannot be written.
     pub fn finished(&self, mac: MacAddr) -> Result<(), PxeError> {
         self.catalog.menus().arming().finished(mac)
     }
@@ -75,7 +77,7 @@ impl BootServer {
     /// Arms a machine until it has finished.
     ///
     /// # Errors
-    /// That cannot be kept.
+    /// Fails if the state cannot be written.
     pub fn arm(&self, mac: MacAddr) -> Result<(), PxeError> {
         self.catalog.menus().arming().arm(mac)
     }
@@ -83,33 +85,33 @@ impl BootServer {
     /// Disarms a machine.
     ///
     /// # Errors
-    /// That cannot be kept.
+    /// Fails if the state cannot be written.
     pub fn disarm(&self, mac: MacAddr) -> Result<(), PxeError> {
         self.catalog.menus().arming().disarm(mac)
     }
 
-    /// The entry a machine would boot now.
+    /// Returns the entry that a machine would boot now.
     ///
     /// # Errors
-    /// Who is armed cannot be read.
+    /// Fails if the arming state cannot be read.
     pub fn entry_for(&self, mac: MacAddr) -> Result<Entry, PxeError> {
         self.catalog.menus().arming().entry_for(mac)
     }
 
-    /// The menu a machine would get now.
+    /// Returns the menu that a machine would get now.
     ///
     /// # Errors
-    /// Who is armed cannot be read, or its kernel command line is too long.
+    /// Fails if the arming state cannot be read, or if the machine's kernel command line is too long.
     pub fn menu(&self, mac: MacAddr) -> Result<Menu, PxeError> {
         self.catalog
             .menus()
             .preview(mac, self.catalog.origin(self.address))
     }
 
-    /// Serves one more file, or another one under the same name.
+    /// Serves one more file, or replaces a file of the same name.
     ///
     /// # Errors
-    /// It cannot be opened, or its name cannot be asked for.
+    /// Fails if the file cannot be opened, or if no boot program can ask for its name.
     pub fn add_file(&self, served: Served) -> Result<(), PxeError> {
         self.catalog.add(served)
     }
@@ -120,10 +122,10 @@ impl BootServer {
     }
 }
 
-/// The menu a machine would get from a server with this configuration, which is not started.
+/// Returns the menu that a machine would get from a server with this configuration. No server is started.
 ///
 /// # Errors
-/// As [`BootServer::start`], but for ports and boot programs.
+/// Fails as [`BootServer::start`] does, except for ports and boot programs.
 pub fn preview(config: BootConfig, mac: MacAddr) -> Result<Menu, PxeError> {
     let address = iface::addresses(&config.iface)?[0];
     let (events, _receiver) = Events::channel();
@@ -131,7 +133,7 @@ pub fn preview(config: BootConfig, mac: MacAddr) -> Result<Menu, PxeError> {
     catalog.menus().preview(mac, catalog.origin(address))
 }
 
-/// Everything that is decided before a port is opened.
+/// Makes all decisions that do not need an open port.
 fn prepare(config: BootConfig) -> Result<(Plan, Receiver<BootEvent>), PxeError> {
     let addresses = iface::addresses(&config.iface)?;
     let programs = match config.programs.clone() {
@@ -143,7 +145,9 @@ fn prepare(config: BootConfig) -> Result<(Plan, Receiver<BootEvent>), PxeError> 
     let (iface, dhcp, nodes) = (config.iface.clone(), config.dhcp.clone(), config.nodes.clone());
     let (tftp_port, http_port, state_dir) = (config.tftp_port, config.http_port, config.state_dir.clone());
     let catalog = catalog(config, events.clone())?;
-    programs.serve(&catalog)?;
+    for served in programs.served() {
+        catalog.add(served)?;
+    }
     for mac in catalog.menus().arming().unfinished()? {
         events.warn(format!(
             "{mac} was given kamethod by an earlier run and has not finished; under --arm all it keeps its place \
@@ -188,8 +192,8 @@ fn catalog(config: BootConfig, events: Events) -> Result<Catalog, PxeError> {
 }
 
 fn with_kamethod(append: &str) -> String {
-    match append.split_whitespace().any(|word| word == KAMETHOD) {
+    match append.split_whitespace().any(|word| word == METHOD_WORD) {
         true => append.to_owned(),
-        false => format!("{KAMETHOD} {append}").trim().to_owned(),
+        false => format!("{METHOD_WORD} {append}").trim().to_owned(),
     }
 }

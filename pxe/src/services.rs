@@ -1,4 +1,5 @@
-//! All services in a thread of their own, with a tokio runtime of their own: the embedder needs none.
+//! All services in a thread of their own with its own tokio runtime, so that the embedding program needs
+//! none.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -7,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use ka_mac::MacAddr;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -16,28 +18,28 @@ use crate::dhcp::{BootFileFor, Dhcp, DhcpConfig, DhcpEvent, DhcpMode, EventSink,
 use crate::error::PxeError;
 use crate::events::{BootEvent, Events};
 use crate::http::{self, Http};
-use crate::machine::{Arch, MacAddr, Machine};
+use crate::machine::{Arch, Machine};
 use crate::nodes::NodeEntry;
 use crate::programs::Programs;
 use crate::tftp::{self, Tftp};
 
-/// Threads that answer: the work is copying to sockets, and the golden node's processors are wanted by the clone.
+/// Threads that answer. They only copy to sockets, and the clone needs the golden node's processors.
 const WORKERS: usize = 2;
-/// Threads that wait for disks; more would wait for the same disk.
+/// Threads that wait for disks. More would wait for the same disk.
 const DISK_THREADS: usize = 8;
-/// How long a disk may hold up the end.
+/// Longest time that a disk may delay the stop.
 const END_LIMIT: Duration = Duration::from_secs(2);
-/// Machines of which it is remembered that nothing can boot them, so that each is told once.
+/// Largest number of unbootable machines that are remembered, so that each is reported once.
 const MAX_TOLD: usize = 1000;
 
-/// What runs, and how it is ended.
+/// The running services, and the means to stop them.
 #[derive(Debug)]
 pub(crate) struct Services {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What is needed to run.
+/// Everything that the services need to run.
 pub(crate) struct Plan {
     pub(crate) iface: String,
     pub(crate) addresses: Vec<Ipv4Addr>,
@@ -52,7 +54,7 @@ pub(crate) struct Plan {
 }
 
 impl Services {
-    /// Takes the ports and starts. Returns when everything answers.
+    /// Opens the ports and starts the services. Returns when all of them answer.
     pub(crate) fn start(plan: Plan) -> Result<Self, PxeError> {
         let tftp = plan
             .addresses
@@ -96,11 +98,11 @@ impl Services {
         Ok(services)
     }
 
-    /// Ends everything; running transfers are cut off.
+    /// Stops all services. Running transfers are cut off.
     pub(crate) fn stop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // Nothing to be done about a panic in there: its message is out.
+            // A panic in the thread has printed its message already. There is nothing else to do about it.
             let _ = thread.join();
         }
     }
@@ -122,7 +124,8 @@ fn run(
 ) {
     runtime.block_on(async {
         let mut services = JoinSet::new();
-        // Before DHCP, which takes seconds to look for other servers: whoever got our name from elsewhere is served.
+        // TFTP and HTTP start before DHCP, whose search for other servers takes seconds: a machine may know
+        // this server from elsewhere.
         for server in tftp {
             let (catalog, events) = (Arc::clone(&plan.catalog), plan.events.clone());
             services.spawn(async move {
@@ -150,7 +153,7 @@ fn run(
                     .map_err(|err| err.to_string())
             })),
         }
-        // The starter waits for this; if it is gone, `stopped` says so too.
+        // The starting thread waits for this. If it is gone, `stopped` completes too.
         let _ = ready.send(Ok(()));
         let watch = async {
             while let Some(ended) = services.join_next().await {
@@ -162,7 +165,7 @@ fn run(
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            // An error means that the handle was dropped: that is how it is stopped.
+            // An error means that the handle was dropped, which is the request to stop.
             _ = stopped => (),
             () = watch => (),
         }

@@ -1,11 +1,12 @@
-//! The directory for what outlives a restart. A server's key and join codes may lie in it too: nobody else looks in.
+//! The state directory, for data that outlives a restart. It may also hold a server's key and join codes, so
+//! only its owner may read it.
 
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-/// Makes it with mode 0700, unless it is there.
+/// Creates the directory with mode 0700, unless it exists.
 pub(crate) fn make(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }

@@ -1,9 +1,10 @@
-//! Letting nodes in by hand (`--approve`): the questions are answered on the terminal, or through a socket in the state
-//! directory, which `ka-server approve` opens.
+//! Admission of nodes by hand (`--approve`). The operator answers the questions on the terminal, or with
+//! `ka-server approve` through a socket in the state directory.
 //!
-//! The socket is for its owner alone, in a directory that is; its protocol is one line each way: `list`, `yes N`, `no N`
-//! or `all`, and an answer in words.
+//! Socket and directory are open to their owner only. The protocol is one line each way. A request is `list`,
+//! `yes N`, `no N` or `all`; the answer is plain text.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -14,28 +15,30 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use ka_report::approval::applicant;
 use ka_transport::{ApprovalWanted, Approvals};
 
-use crate::command::Answer;
+use crate::consent::{Consent, read_lines};
 
-/// Longest line of the socket's protocol, bytes: a word and a number.
+/// Longest request on the socket, in bytes: a word and a number.
 const MAX_LINE: u64 = 64;
-/// Longest answer, bytes: a line for each node that may wait.
+/// Longest answer, in bytes: a line for each node that may wait.
 const MAX_ANSWER: u64 = 1 << 20;
-/// Whoever opens the socket says something within this time; others wait in the kernel's queue.
+/// Time that a client of the socket has for its request. Other clients wait in the kernel's queue.
 const LINE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Questions that an operator at the terminal has seen: a letter without a number is about one of these, and about no other.
+/// Questions that the operator at the terminal has seen. A letter without a number answers one of these, and
+/// no other.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Questions(Arc<Mutex<Vec<u64>>>);
 
 impl Questions {
-    /// One is shown.
+    /// Adds a question that is shown.
     pub(crate) fn asked(&self, request: u64) {
         self.lock().push(request);
     }
 
-    /// Those shown since the last answer are seen; `open` are the ones that stand from now on. Gives what was seen.
+    /// Returns the questions that the operator has seen. From now on the seen ones are `open`.
     fn take(&self, open: &[ApprovalWanted]) -> Vec<u64> {
         let open = open.iter().map(|wanted| wanted.request).collect();
         std::mem::replace(&mut *self.lock(), open)
@@ -46,7 +49,7 @@ impl Questions {
     }
 }
 
-/// Answers questions until it is dropped.
+/// Threads that answer questions until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Desk {
     socket: PathBuf,
@@ -56,16 +59,18 @@ impl Desk {
     /// Opens the socket, and reads the terminal if there is one.
     ///
     /// # Errors
-    /// The socket or a thread cannot be had.
+    /// The socket cannot be bound, or a thread cannot be started.
     pub(crate) fn open(
         state_dir: &Path,
         session: &str,
         approvals: &Approvals,
         shown: Questions,
+        consent: Consent,
     ) -> Result<Self> {
         let socket = socket_of(state_dir, session);
         let binding = || format!("--approve: making {}", socket.display());
-        // What an earlier run left; a run of the same session at the same time could not bind its ports.
+        // A socket that an earlier run left. A run of the same session at the same time could not bind its
+        // ports.
         fs::remove_file(&socket).ok();
         let listener = UnixListener::bind(&socket).with_context(binding)?;
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).with_context(binding)?;
@@ -73,13 +78,15 @@ impl Desk {
         let asked = approvals.clone();
         start("approve", move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                // Whoever asks sees that there is no answer.
+                // If this fails, the client sees that there is no answer.
                 serve(&stream, &asked).ok();
             }
         })?;
         if io::stdin().is_terminal() && io::stderr().is_terminal() {
             let approvals = approvals.clone();
-            start("approve-terminal", move || read_terminal(&approvals, &shown))?;
+            start("approve-terminal", move || {
+                read_terminal(&approvals, &shown, &consent)
+            })?;
         }
         Ok(desk)
     }
@@ -99,7 +106,8 @@ fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
         .context("starting a thread for --approve")
 }
 
-/// Where a run's questions are answered; a slash in the session's name must not lead elsewhere.
+/// Returns the path of the session's socket. A slash in the session's name must not lead out of the
+/// directory.
 fn socket_of(state_dir: &Path, session: &str) -> PathBuf {
     state_dir.join(format!("approve-{}.sock", ka_proto::text::file_name(session)))
 }
@@ -112,16 +120,18 @@ fn serve(mut stream: &UnixStream, approvals: &Approvals) -> io::Result<()> {
     stream.write_all(answer(line.trim(), approvals).as_bytes())
 }
 
-fn read_terminal(approvals: &Approvals, shown: &Questions) {
-    for line in io::stdin().lock().lines().map_while(Result::ok) {
-        let answer = typed(line.trim(), approvals, shown);
-        // A terminal that was closed takes nothing more.
-        io::stderr().write_all(answer.as_bytes()).ok();
-    }
+fn read_terminal(approvals: &Approvals, shown: &Questions, consent: &Consent) {
+    read_lines(|line| {
+        if consent.take(line) {
+            String::new()
+        } else {
+            typed(line, approvals, shown)
+        }
+    });
 }
 
-/// What a typed line does, and what is said about it. A letter alone is about the only question that was shown: where there
-/// were several, or where that node has gone and another one waits in its place, it wants a number.
+/// Carries out a typed line and returns the reply. A letter alone answers the only question that was shown.
+/// It needs a number if several were shown, or if that node has left and another one waits in its place.
 fn typed(line: &str, approvals: &Approvals, shown: &Questions) -> String {
     let (letter, number) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let word = match letter {
@@ -183,32 +193,49 @@ fn list(open: &[ApprovalWanted]) -> String {
         return "nobody waits\n".to_owned();
     }
     let line = |wanted: &ApprovalWanted| {
-        let mac = wanted
-            .mac
-            .map_or_else(|| "unknown".to_owned(), |mac| mac.to_string());
-        let (request, name, addr, code) = (wanted.request, &wanted.name, wanted.addr.ip(), &wanted.code);
-        format!("{request}  {code}  {name}  {addr}  {mac}\n")
+        let (mac, addr) = (
+            wanted.mac.map(|mac| mac.to_string()),
+            wanted.addr.ip().to_string(),
+        );
+        let applicant = applicant(&wanted.code, &wanted.name, &addr, mac.as_deref());
+        format!("{}  {applicant}\n", wanted.request)
     };
     open.iter().map(line).collect()
 }
 
-/// `ka-server approve`: says it to the run and gives its answer.
+/// A request to a run with `--approve`, one line on its socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Show who waits.
+    List,
+    /// Let everybody in, also those who come later.
+    All,
+    /// Let in the node of this question.
+    Admit(u64),
+    /// Send the node of this question away.
+    Deny(u64),
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::List => f.write_str("list"),
+            Self::All => f.write_str("all"),
+            Self::Admit(request) => write!(f, "yes {request}"),
+            Self::Deny(request) => write!(f, "no {request}"),
+        }
+    }
+}
+
+/// Sends requests to the run of this session and returns the run's answers.
 ///
 /// # Errors
-/// No such run, or nobody waits under a number.
-pub(crate) fn tell(said: &Answer) -> Result<String> {
-    let word = if said.deny { "no" } else { "yes" };
-    let mut lines: Vec<_> = said
-        .requests
-        .iter()
-        .map(|request| format!("{word} {request}"))
-        .collect();
-    if lines.is_empty() {
-        lines.push(if said.all { "all" } else { "list" }.to_owned());
-    }
+/// There is no such run, or no node waits under a number.
+pub(crate) fn tell(state_dir: &Path, session: &str, requests: &[Request]) -> Result<String> {
+    let socket = socket_of(state_dir, session);
     let mut text = String::new();
-    for line in lines {
-        let answer = ask(&socket_of(&said.at.state_dir, &said.session), &line)?;
+    for request in requests {
+        let answer = ask(&socket, *request)?;
         if let Some(error) = answer.strip_prefix("error: ") {
             bail!("{}", error.trim());
         }
@@ -217,7 +244,7 @@ pub(crate) fn tell(said: &Answer) -> Result<String> {
     Ok(text)
 }
 
-fn ask(socket: &Path, line: &str) -> Result<String> {
+fn ask(socket: &Path, request: Request) -> Result<String> {
     let mut stream = UnixStream::connect(socket).with_context(|| {
         format!(
             "no run with --approve answers at {} (name its -s and --state-dir)",
@@ -227,7 +254,7 @@ fn ask(socket: &Path, line: &str) -> Result<String> {
     let mut answer = String::new();
     stream
         .set_read_timeout(Some(LINE_LIMIT))
-        .and_then(|()| writeln!(stream, "{line}"))
+        .and_then(|()| writeln!(stream, "{request}"))
         .and_then(|()| stream.take(MAX_ANSWER).read_to_string(&mut answer))
         .context("asking the run")?;
     Ok(answer)

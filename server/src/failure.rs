@@ -1,52 +1,58 @@
-//! How a run of `ka-server` can end before there is anything to sum up, and the exit code of each (issue 2 §2).
-//! A run that got as far as having nodes ends with [`ka_status::summary::RunSummary::exit_code`] instead.
+//! Failures of `ka-server` before a run has nodes, and the exit code of each. A run that had nodes ends with
+//! [`ka_report::summary::RunSummary::exit_code`] instead.
 
 use std::fmt;
 
 use anyhow::anyhow;
-use ka_status::text::error_line;
+use ka_cli::{error_line, error_text, exit};
+use ka_disk::golden::SurveyError;
 
-/// A bad ending before the run.
+/// A failure before the run has nodes.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The golden node could not be read, a port could not be had, no node came: exit code 1.
+    /// The golden node could not be read, a port was not free, or no node came: exit code 1.
     NothingDone(anyhow::Error),
     /// The command line asks for something impossible: exit code 2, as for clap's own errors.
     Usage(anyhow::Error),
 }
 
 impl Failure {
-    /// The process's exit code.
+    /// Returns the exit code of the process.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::NothingDone(_) => 1,
-            Self::Usage(_) => 2,
+            Self::NothingDone(_) => exit::NOTHING_DONE,
+            Self::Usage(_) => exit::WRONG_USAGE,
         }
     }
 }
 
 impl fmt::Display for Failure {
-    /// The whole chain of causes on one line; of several faults a line for each, `error: ` between them.
+    /// Writes the whole chain of causes on one line. Several faults have a line each, with `error: ` between
+    /// them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::NothingDone(error) | Self::Usage(error)) = self;
         match error.downcast_ref::<Faults>() {
             Some(faults) => faults.fmt(f),
+            // The operator pastes lines of this error, so it is written as it is.
+            None if matches!(error.downcast_ref(), Some(SurveyError::Unplaced { .. })) => {
+                f.write_str(&error_text(error.as_ref()))
+            }
             None => f.write_str(&error_line(error.as_ref())),
         }
     }
 }
 
-/// Everything that speaks against a run, found in one go: an operator mends all of it before the next try.
+/// All faults of a run, found in one pass, so that the operator can mend all of them before the next try.
 #[derive(Debug, Default)]
 pub(crate) struct Faults(Vec<anyhow::Error>);
 
 impl Faults {
-    /// The value of a check, or nothing, and its fault is kept.
+    /// Returns the value of a check. If it failed, keeps the fault and returns `None`.
     pub(crate) fn keep<T>(&mut self, checked: anyhow::Result<T>) -> Option<T> {
         checked.map_err(|error| self.add(error)).ok()
     }
 
-    /// Keeps a fault, or all that were found by another check.
+    /// Keeps a fault, or all faults that another check found.
     pub(crate) fn add(&mut self, error: anyhow::Error) {
         match error.downcast::<Self>() {
             Ok(more) => self.0.extend(more.0),
@@ -54,7 +60,7 @@ impl Faults {
         }
     }
 
-    /// Passes where there are none.
+    /// Succeeds if there are no faults.
     ///
     /// # Errors
     /// All of them, as one error.
@@ -65,7 +71,7 @@ impl Faults {
         }
     }
 
-    /// Passes on what the checks gave: nothing of it is missing without a fault.
+    /// Returns the result of the checks. If a part of it is missing, there is a fault.
     ///
     /// # Errors
     /// All faults, as one error.
@@ -74,7 +80,7 @@ impl Faults {
         found.ok_or_else(|| anyhow!("something was not checked"))
     }
 
-    /// One line for each.
+    /// Returns one line for each fault.
     pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(|error| error_line(error.as_ref()))
     }
@@ -88,11 +94,11 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// Turns any error into one of the two endings, where it is clear which.
+/// Conversion of any error into one of the two failures.
 pub(crate) trait OrFail<T> {
-    /// The operator has to change the command line.
+    /// Marks an error that the operator mends on the command line.
     fn or_usage(self) -> Result<T, Failure>;
-    /// The operator has to change something else.
+    /// Marks an error that the operator mends elsewhere.
     fn or_nothing_done(self) -> Result<T, Failure>;
 }
 

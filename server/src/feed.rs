@@ -1,5 +1,5 @@
-//! Where the bytes of a stream come from: the golden tree, a partition, the operator's command or file. Each feed
-//! gives blocks to one sink and knows nothing of the chain behind it.
+//! Sources of a stream's bytes: the golden tree, a partition, the operator's command or file. Each feed gives
+//! blocks to one sink and knows nothing of the chain behind it.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -23,25 +23,26 @@ use crate::monitor::FeedProgress;
 use crate::settings::Input;
 use crate::stop::Stop;
 
-/// Pipe from the command, bytes: several blocks, so that neither side is woken for every 64 KiB.
+/// Size of the pipe from the command, in bytes. It holds several blocks, so that neither side is woken for
+/// every 64 KiB.
 const PIPE_BYTES: usize = 1 << 20;
 
-/// A command that has closed its output gets this long to end with its status. The nodes wait meanwhile.
+/// Time that a command has to exit after it has closed its output. The nodes wait meanwhile.
 const COMMAND_END_LIMIT: Duration = Duration::from_secs(60);
 
-/// A stream that is being sent, counted.
+/// A stream that is being sent, with counters.
 pub(crate) struct Sink {
     writer: StreamWriter,
     progress: Arc<FeedProgress>,
 }
 
 impl Sink {
-    /// Sends into `writer` and counts in `progress`.
+    /// Returns a sink that sends into `writer` and counts in `progress`.
     pub(crate) fn new(writer: StreamWriter, progress: Arc<FeedProgress>) -> Self {
         Self { writer, progress }
     }
 
-    /// Sends one block; waits while the chain is full.
+    /// Sends one block. Waits while the chain is full.
     ///
     /// # Errors
     /// No node is left, or the run was ended.
@@ -52,7 +53,7 @@ impl Sink {
         Ok(())
     }
 
-    /// [`Sink::send`] for the image crate, which knows only I/O errors.
+    /// Sends as [`Sink::send`] does, but returns the I/O errors that `ka_tree` expects.
     ///
     /// # Errors
     /// As [`Sink::send`].
@@ -60,28 +61,29 @@ impl Sink {
         self.send(block).map_err(io::Error::other)
     }
 
-    /// The size of block that suits the chain, bytes.
+    /// Returns the block size that suits the chain, in bytes.
     pub(crate) fn block_len(&self) -> usize {
         self.writer.block_len()
     }
 
-    /// An empty vector for the next block: memory of one that is through, where there is some.
+    /// Returns an empty vector for the next block. It reuses the memory of an earlier block, if there is
+    /// some.
     fn buffer(&self, capacity: usize) -> Vec<u8> {
         self.writer.buffer(capacity)
     }
 
-    /// The counters.
+    /// Returns the counters.
     pub(crate) fn progress(&self) -> Arc<FeedProgress> {
         Arc::clone(&self.progress)
     }
 
-    /// The stream's end, to be finished; dropping it instead ends the stream as failed for every node.
+    /// Returns the writer, to be finished. If it is dropped instead, the stream fails on every node.
     pub(crate) fn into_writer(self) -> StreamWriter {
         self.writer
     }
 }
 
-/// Sends everything that `input` gives.
+/// Sends everything that `input` supplies.
 ///
 /// # Errors
 /// The command fails, the file cannot be read, no node is left, or the run is stopped.
@@ -93,7 +95,8 @@ pub(crate) fn generic(input: &Input, block_bytes: usize, stop: &Stop, sink: &mut
 }
 
 fn from_command(command: &str, block_bytes: usize, stop: &Stop, sink: &mut Sink) -> Result<()> {
-    // Dropped on any early return, which kills it; and this thread outlives it, as the kernel's death signal wants.
+    // The child is dropped on any early return, which kills it. This thread outlives it, as the kernel's
+    // death signal requires.
     let mut child = Shell::new(command).spawn_producer()?;
     let stdout = child.take_stdout().context("connecting to the command")?;
     // A smaller pipe (the unprivileged limit of /proc/sys/fs/pipe-max-size) only costs speed.
@@ -108,16 +111,16 @@ fn from_file(path: &Path, block_bytes: usize, stop: &Stop, sink: &mut Sink) -> R
     send_all(&file, &path.display().to_string(), block_bytes, stop, sink)
 }
 
-/// Opens without waiting, so that a named pipe nobody writes to does not keep the run from being stopped.
+/// Opens without waiting. A named pipe without a writer must not keep the run from being stopped.
 fn open_input(path: &Path, stop: &Stop) -> Result<File> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
     let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
     let file = opened.with_context(|| format!("opening {}", path.display()))?;
     if file.metadata().is_ok_and(|what| what.file_type().is_fifo()) {
-        // A pipe that nobody has opened for writing yet reads as one at its end (pipe(7)); poll knows the difference.
+        // A pipe that had no writer yet reads as one at its end (pipe(7)). poll knows the difference.
         wait(file.as_fd(), stop)?;
     }
-    // Only advice; a pipe does not take it.
+    // The advice is optional; a pipe does not take it.
     fadvise(&file, 0, None, Advice::Sequential).ok();
     Ok(file)
 }
@@ -136,7 +139,8 @@ fn send_all(source: impl AsFd, what: &str, block_bytes: usize, stop: &Stop, sink
     }
 }
 
-/// Fills `block` up to `block_bytes`, whatever pieces the source comes in; false at the source's end.
+/// Fills `block` up to `block_bytes`, in whatever pieces the source delivers. Returns false at the source's
+/// end.
 fn fill(source: BorrowedFd<'_>, block: &mut Vec<u8>, block_bytes: usize, stop: &Stop) -> Result<bool> {
     block.clear();
     block.reserve_exact(block_bytes);
@@ -151,7 +155,7 @@ fn fill(source: BorrowedFd<'_>, block: &mut Vec<u8>, block_bytes: usize, stop: &
     Ok(true)
 }
 
-/// Until the source has something, or has ended.
+/// Waits until the source has data, or has ended.
 fn wait(source: BorrowedFd<'_>, stop: &Stop) -> Result<()> {
     let mut fds = [
         PollFd::from_borrowed_fd(source, PollFlags::IN),
@@ -189,7 +193,7 @@ mod tests {
         let (source, stop) = (dripping(pieces), Stop::new().unwrap());
         let mut lens = Vec::new();
         loop {
-            // As a used buffer comes back: full of something else, and of another capacity.
+            // A used buffer comes back like this: full of other data, and of another capacity.
             let mut block = vec![9; 3];
             let more = fill(source.as_fd(), &mut block, 10, &stop).unwrap();
             assert!(block.iter().all(|byte| *byte == 7));

@@ -1,19 +1,19 @@
-//! What no two clones may have in common: each node reports what its clone is known by, and those that share something are
-//! no good clones, whichever came first. Pure.
+//! Identities that no two clones may share. Each node reports its clone's identity. Clones that share a part
+//! of it are not good, whichever came first. Pure.
 
 use std::collections::BTreeMap;
 
-use ka_status::report::NodeIdentity;
+use ka_report::report::NodeIdentity;
 
-/// So many shared things are named for one node; the first is enough to look for the cause.
+/// Most shared values that are named for one node. The first is enough to look for the cause.
 const MAX_NAMED: usize = 3;
 
-/// What is compared. Where sameness was asked for it is no mistake.
+/// The parts of an identity that are compared. If the operator asked for equal parts, they are no mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Compared {
-    /// Host names, machine-ids, SSH host keys: not with `--keep-identity`.
+    /// True to compare host names, machine-ids and SSH host keys. False with `--keep-identity`.
     pub(crate) names: bool,
-    /// UUIDs of file systems and partitions: not with `--keep-uuids`.
+    /// True to compare UUIDs of file systems and partitions. False with `--keep-uuids`.
     pub(crate) uuids: bool,
 }
 
@@ -26,7 +26,7 @@ impl Default for Compared {
     }
 }
 
-/// The clones of a run so far, and what they are known by.
+/// The clones of a run so far, with their identities.
 #[derive(Debug, Default)]
 pub(crate) struct Identities {
     compared: Compared,
@@ -36,21 +36,21 @@ pub(crate) struct Identities {
 #[derive(Debug)]
 struct Known {
     id: u32,
-    /// For messages.
+    /// Name for messages.
     name: String,
-    /// The name that it joined with; another node cannot have it meanwhile.
+    /// Name under which the node joined. No other node can have it at the same time.
     joined: String,
     identity: NodeIdentity,
 }
 
 impl Identities {
-    /// Says what is compared from now on.
+    /// Sets the parts that are compared from now on.
     pub(crate) const fn compare(&mut self, compared: Compared) {
         self.compared = compared;
     }
 
-    /// One more clone: how it is called in messages, the name under which it joined, and what it reports. A node that is
-    /// cloned again counts as it is now.
+    /// Adds a clone with its name for messages, the name under which it joined, and its report. A node that
+    /// is cloned again replaces its earlier entry.
     pub(crate) fn add(&mut self, id: u32, (name, joined): (String, &str), identity: NodeIdentity) {
         self.nodes.retain(|known| known.id != id);
         self.nodes.push(Known {
@@ -61,12 +61,13 @@ impl Identities {
         });
     }
 
-    /// Forgets a clone that is nobody's: it was turned down, and nothing boots from it.
+    /// Forgets a clone that was turned down. No machine boots from it.
     pub(crate) fn forget(&mut self, id: u32) {
         self.nodes.retain(|known| known.id != id);
     }
 
-    /// The nodes that share something with another one: which, and what with whom.
+    /// Returns the nodes that share something with another node, each with a text that names the value and
+    /// the other nodes.
     pub(crate) fn twins(&self) -> Vec<(u32, String)> {
         let mut owners: BTreeMap<(&str, &str), Vec<usize>> = BTreeMap::new();
         for (index, node) in self.nodes.iter().enumerate() {
@@ -93,13 +94,14 @@ impl Identities {
         shared.into_iter().filter_map(told).collect()
     }
 
-    /// Whether this node alone of those that report this host name has joined with it: what others say cannot take it away.
+    /// True if this node alone, of those that report this host name, has joined with it. Reports of other
+    /// nodes cannot take the name away.
     fn is_its_own(&self, node: usize, host_name: &str, owners: &[usize]) -> bool {
         let has_joined = |node: &usize| self.nodes.get(*node).is_some_and(|node| node.joined == host_name);
         has_joined(&node) && owners.iter().filter(|owner| has_joined(owner)).count() == 1
     }
 
-    /// What is compared of one clone, by kind. What it does not have is not there.
+    /// Returns the compared parts of one clone, by kind. Parts that it does not have are left out.
     fn facts<'a>(&self, identity: &'a NodeIdentity) -> Vec<(&'static str, &'a str)> {
         let mut facts: Vec<(&str, &str)> = Vec::new();
         if self.compared.names {
@@ -119,7 +121,7 @@ impl Identities {
     }
 }
 
-/// The first two, and how many more: two hundred nodes may share one mistake.
+/// Returns the first two names and the number of the others. Two hundred nodes may share one mistake.
 fn names(others: &[&Known]) -> String {
     let first: Vec<_> = others.iter().take(2).map(|other| other.name.as_str()).collect();
     match others.len().saturating_sub(first.len()) {
@@ -267,7 +269,7 @@ mod tests {
         all.add(3, ("n3".into(), "n3"), claimed.clone());
         let named: Vec<u32> = all.twins().into_iter().map(|(id, _)| id).collect();
         assert_eq!(named, [2, 3]);
-        // Two that joined with one name: nobody knows whose it is.
+        // Two nodes that joined with one name: the owner of the name is unknown.
         all.add(3, ("n3".into(), "n1"), claimed);
         let named: Vec<u32> = all.twins().into_iter().map(|(id, _)| id).collect();
         assert_eq!(named, [1, 2, 3]);

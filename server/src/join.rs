@@ -1,4 +1,4 @@
-//! The line an operator pastes on a node.
+//! The line that an operator pastes on a node.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,10 +7,10 @@ use std::path::Path;
 use ka_proto::SessionName;
 use ka_transport::{CONTROL_PORT, JoinCode, LocalAddrs};
 
-/// What of the join code the line has.
+/// The form of the join code in the line.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Shown<'a> {
-    /// The code: whoever reads the line may let nodes in.
+    /// The code itself. Every reader of the line may let nodes in.
     Code(&'a JoinCode),
     /// The file that holds it.
     File(&'a Path),
@@ -25,7 +25,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// `ka-client -s kainstall --join KA1-…`; with `-h` where a node's broadcast would not find us.
+/// Returns `ka-client -s kainstall --join KA1-…`, with `-h` if a node's broadcast would not find the server.
 pub(crate) fn join_line(
     session: &SessionName,
     shown: &Shown<'_>,
@@ -54,7 +54,7 @@ fn host_option(local: &LocalAddrs, listen: Option<IpAddr>) -> String {
     }
 }
 
-/// The text as one word of a shell.
+/// Returns the text quoted as one word of a shell.
 fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@%+,".contains(c);
     if text.chars().all(is_plain) {

@@ -1,6 +1,6 @@
-//! What `--log-dir` keeps of a run: a directory with the run's log, one log a node, and the report as JSON.
+//! The log directory of a run (`--log-dir`): the run's log, one log for each node, and the report as JSON.
 //!
-//! No join code is ever in there: no event holds it.
+//! It never holds a join code, because no event does.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -10,18 +10,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use ka_proto::text::marked_lines;
-use ka_status::run::{NodeRef, RunEvent};
-use ka_status::text::clock;
-use ka_status::view::{PlainView, Verbosity, View, event_line, prepared_lines};
+use ka_report::run::{NodeRef, RunEvent};
+use ka_report::text::clock;
+use ka_view::{PlainView, Verbosity, View, event_line, prepared_lines};
 
-/// Runs of one session that begin in the same second get a number behind the time; more than this is a loop.
+/// Most runs of one session in the same second. Each gets a number behind the time; a higher number means a
+/// loop.
 const MAX_SAME_SECOND: u32 = 100;
 
-/// A run's own directory.
+/// The directory of one run.
 pub(crate) struct LogDir {
-    /// `DIR/SESSION-TIME`.
+    /// Its path, `DIR/SESSION-TIME`.
     pub(crate) path: PathBuf,
-    /// What writes there, each with what it is called in a warning.
+    /// The views that write there, each with its name in warnings.
     pub(crate) views: Vec<(String, Box<dyn View>)>,
 }
 
@@ -49,13 +50,14 @@ impl LogDir {
     }
 }
 
-/// `node-ADDRESS-NAME.log` for each node: what it said about its work, its plan and its end.
+/// `node-ADDRESS-NAME.log` for each node: its steps, its plan and its end.
 struct NodeLogs {
     dir: PathBuf,
 }
 
 impl NodeLogs {
-    /// Opened for each of the rare lines, so that a thousand nodes need no thousand descriptors.
+    /// Appends lines. The file is opened for each of the rare lines, so a thousand nodes do not need a
+    /// thousand descriptors.
     fn append(&self, at: Duration, node: &NodeRef, lines: &[String]) -> io::Result<()> {
         let path = self.dir.join(format!(
             "node-{}-{}.log",
@@ -115,7 +117,7 @@ impl View for ReportFile {
             return Ok(());
         };
         if summary.report_file.is_some() {
-            // The signed one is here already.
+            // The signed report is here already.
             return Ok(());
         }
         let mut text = serde_json::to_vec_pretty(summary)?;
@@ -128,7 +130,7 @@ fn make_dir(parent: &Path, session: &str, now: SystemTime) -> io::Result<PathBuf
     fs::create_dir_all(parent)?;
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let name = format!("{}-{}", file_name(session), utc(seconds));
-    // Others need not read which files of the golden node could not be read.
+    // The logs name files of the golden node that could not be read, so other users must not see them.
     let mut builder = DirBuilder::new();
     builder.mode(0o750);
     let mut made = Err(io::ErrorKind::AlreadyExists.into());
@@ -147,7 +149,8 @@ fn make_dir(parent: &Path, session: &str, now: SystemTime) -> io::Result<PathBuf
     made
 }
 
-/// Letters, digits and `.:_-` of a text that comes from elsewhere; `_` for the rest, and in front of a dot.
+/// Returns a safe file name for a text from elsewhere. Letters, digits and `.:_-` stay; `_` stands for the
+/// rest, and goes in front of a leading dot.
 pub(crate) fn file_name(text: &str) -> String {
     let safe = |c: char| {
         if c.is_ascii_alphanumeric() || ".:_-".contains(c) {
@@ -164,7 +167,7 @@ pub(crate) fn file_name(text: &str) -> String {
     }
 }
 
-/// `20261120T163012Z` of seconds since 1970. The days are counted as in Hinnant's `civil_from_days`.
+/// Formats seconds since 1970 as `20261120T163012Z`. The days are counted as in Hinnant's `civil_from_days`.
 pub(crate) fn utc(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let days = days + 719_468;
@@ -192,9 +195,9 @@ mod tests {
     use std::fs;
     use std::time::Duration;
 
-    use ka_status::event::{NodeEvent, Step};
-    use ka_status::run::{NodeRef, RunEvent};
-    use ka_status::summary::RunSummary;
+    use ka_report::event::{NodeEvent, Step};
+    use ka_report::run::{NodeRef, RunEvent};
+    use ka_report::summary::RunSummary;
 
     use super::{LogDir, file_name, utc};
 
@@ -220,7 +223,7 @@ mod tests {
             }
         }
         let text = fs::read_to_string(dir.join("node-10.0.1.1-_.._n1.log")).unwrap();
-        assert_eq!(text, "[1:05] 10.0.1.1> formatting: /dev/vda1 as ext4\n");
+        assert_eq!(text, "[1:05] ../n1> formatting: /dev/vda1 as ext4\n");
         assert!(
             fs::read_to_string(dir.join("run.log"))
                 .unwrap()

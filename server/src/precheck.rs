@@ -1,6 +1,5 @@
-//! This machine's part of a run, looked at before the golden node is: ports that must be free, directories that must take
-//! files. What is in the way is known at once, and said at once, all of it; by `--dry-run` too, which takes nothing and writes
-//! nothing.
+//! Checks of this machine before the survey of the golden node: ports must be free, and directories must take
+//! files. All obstacles are reported at once. `--dry-run` reports them too; it takes and writes nothing.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -10,13 +9,12 @@ use ka_disk::spec::InstallSpec;
 use ka_transport::Server;
 use rustix::fs::{Access, access};
 
-use crate::boot::{self, PxePlan};
-use crate::cli::Options;
+use crate::cli::{FileOptions, NetworkOptions, Options};
 use crate::failure::{Failure, Faults};
-use crate::settings::Settings;
+use crate::settings::{PxePlan, Settings};
 
-/// Checks the options and what the boot server needs; where they are wrong, what is in the way on this machine is said with
-/// them. Gives what the operator should know, too.
+/// Checks the options and the needs of the boot server. If they are wrong, the obstacles on this machine are
+/// reported with them. Returns the settings, and notes for the operator.
 pub(crate) fn check(options: &Options) -> Result<(Settings, Vec<String>), Failure> {
     let settings = Settings::check(options);
     let plan = settings
@@ -32,57 +30,58 @@ pub(crate) fn check(options: &Options) -> Result<(Settings, Vec<String>), Failur
 }
 
 fn wrong(error: anyhow::Error, options: &Options, settings: Option<&Settings>) -> Failure {
+    let plan = settings.and_then(|settings| settings.boot.pxe.as_ref());
     let mut all = Faults::default();
     all.add(error);
-    all.add(faults(options, settings).into());
+    all.add(faults(&options.network, &options.files, plan).into());
     Failure::Usage(all.into())
 }
 
-/// Checks what only the surveyed golden node decides.
+/// Checks the settings that depend on the surveyed golden node.
 pub(crate) fn check_surveyed(
     settings: &Settings,
     root: &Path,
     spec: &InstallSpec,
-    largest: Option<u64>,
+    largest: u64,
 ) -> Result<()> {
     let mut faults = Faults::default();
-    faults.keep(settings.check_spool(largest));
-    faults.keep(boot::check(&settings.boot, root, spec));
+    faults.keep(settings.check_spool(Some(largest)));
+    faults.keep(settings.boot.check_surveyed(root, spec));
     faults.check()
 }
 
-/// Finds what a run would meet here. `settings` are there when the options themselves are good.
-pub(crate) fn faults(options: &Options, settings: Option<&Settings>) -> Faults {
+/// Finds the obstacles of a run on this machine: busy ports, those of the boot server too if its plan is good,
+/// and directories that take no files.
+pub(crate) fn faults(network: &NetworkOptions, files: &FileOptions, plan: Option<&PxePlan>) -> Faults {
     let mut faults = Faults::default();
-    faults.keep(check_listen(options));
-    let plan = settings.and_then(|settings| settings.boot.pxe.as_ref());
-    for busy in plan.map(|plan| plan.check_ports()).unwrap_or_default() {
+    faults.keep(check_listen(network));
+    for busy in plan.map(PxePlan::check_ports).unwrap_or_default() {
         faults.add(busy);
     }
-    let log_dir = options.log_dir.as_deref().map(|dir| ("--log-dir", dir));
-    for (option, dir) in [("--state-dir", options.state_dir.as_path())]
+    let log_dir = files.log_dir.as_deref().map(|dir| ("--log-dir", dir));
+    for (option, dir) in [("--state-dir", files.state_dir.as_path())]
         .into_iter()
         .chain(log_dir)
     {
         faults.keep(check_dir(dir).with_context(|| format!("{option} {}", dir.display())));
     }
-    if let Some(file) = &options.join_file {
+    if let Some(file) = &files.join_file {
         faults.keep(check_file(file).with_context(|| format!("--join-file {}", file.display())));
     }
     faults
 }
 
-fn check_listen(options: &Options) -> Result<()> {
-    Server::check_listen(options.listen, options.control_port)?;
+fn check_listen(network: &NetworkOptions) -> Result<()> {
+    Server::check_listen(network.listen, network.control_port)?;
     Ok(())
 }
 
-/// A directory that is there and takes files, or whose nearest parent that is there does.
+/// Checks that a directory takes files or, if it does not exist, that its nearest existing parent does.
 fn check_dir(dir: &Path) -> Result<()> {
     let dir = std::path::absolute(dir)?;
     let there = dir.ancestors().find(|dir| dir.symlink_metadata().is_ok());
     let there = there.unwrap_or(Path::new("/"));
-    // Follows links: a dangling one is in the way.
+    // Follows links: a dangling link is an obstacle.
     let what = there
         .metadata()
         .with_context(|| format!("looking at {}", there.display()))?;
@@ -126,7 +125,7 @@ mod tests {
         for name in ["file", "file/below", "dangling", "dangling/below"] {
             assert!(check_dir(&at(name)).is_err(), "{name}");
         }
-        // No directory, also for root.
+        // This is no directory, also for root.
         assert!(check_dir(Path::new("/proc/version/x")).is_err());
         assert!(check_file(&at("join")).is_ok());
         for name in ["", "none/join", "file/join"] {

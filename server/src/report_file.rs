@@ -1,5 +1,5 @@
-//! The signed report of every clone run: `STATE_DIR/reports/SESSION-TIME.json`, and in the run's log directory. What is in
-//! it: [`ka_status::proof`].
+//! The signed report of every clone run: `STATE_DIR/reports/SESSION-TIME.json`, with a copy in the run's log
+//! directory. [`crate::proof`] defines its contents.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read, Write};
@@ -7,25 +7,38 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::proof;
 use anyhow::{Context, Result, ensure};
-use ka_status::proof;
-use ka_status::summary::RunSummary;
+use ka_report::summary::RunSummary;
 use ka_transport::ServerKey;
 
 use crate::log_dir::{file_name, utc};
 
-/// Beneath the state directory.
+/// Directory of the reports below the state directory.
 const DIR: &str = "reports";
-/// So many are kept, the newest ones: a run a day for most of a year.
+/// Most reports kept, the newest ones: a run a day for most of a year.
 const MAX_KEPT: usize = 200;
-/// Runs that end in the same second get a number behind the time.
+/// Most runs that end in the same second. Each gets a number behind the time.
 const MAX_SAME_SECOND: u32 = 100;
 
-/// Where this run's report will be: a name that is not taken yet, in a directory that is made if need be.
+/// Writes the signed report of a run, and names its file in `summary`. The clones are good without it, so faults
+/// are only lines for the operator.
+pub(crate) fn keep(summary: &mut RunSummary, state_dir: &Path, log_dir: Option<&Path>) -> Vec<String> {
+    let written = place(state_dir, &summary.session).and_then(|path| {
+        summary.report_file = Some(path.display().to_string());
+        write(summary, state_dir, &path, log_dir)
+    });
+    written.unwrap_or_else(|error| {
+        summary.report_file = None;
+        vec![format!("there is no signed report of this run: {error:#}")]
+    })
+}
+
+/// Returns the path of this run's report: a name that is not taken yet. Makes the directory if needed.
 ///
 /// # Errors
 /// The directory cannot be made.
-pub(crate) fn place(state_dir: &Path, session: &str) -> Result<PathBuf> {
+fn place(state_dir: &Path, session: &str) -> Result<PathBuf> {
     let dir = state_dir.join(DIR);
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
     made.with_context(|| format!("making {}", dir.display()))?;
@@ -41,17 +54,12 @@ pub(crate) fn place(state_dir: &Path, session: &str) -> Result<PathBuf> {
         .with_context(|| format!("{} has too many reports of this second", dir.display()))
 }
 
-/// Signs the report, writes it to `path` and into `log_dir`, and lets the oldest ones go. Gives what went wrong beside the
-/// report itself, which is there.
+/// Signs the report, writes it to `path` and into `log_dir`, and removes the oldest ones. Returns the faults
+/// of the steps after the report itself, which is written.
 ///
 /// # Errors
-/// The key cannot be had, or the report not be written.
-pub(crate) fn write(
-    summary: &RunSummary,
-    state_dir: &Path,
-    path: &Path,
-    log_dir: Option<&Path>,
-) -> Result<Vec<String>> {
+/// The key cannot be read, or the report cannot be written.
+fn write(summary: &RunSummary, state_dir: &Path, path: &Path, log_dir: Option<&Path>) -> Result<Vec<String>> {
     let key = ServerKey::load(state_dir)?;
     let mut id = [0; 16];
     getrandom::fill(&mut id).context("naming the run")?;
@@ -70,7 +78,7 @@ pub(crate) fn write(
     Ok(amiss)
 }
 
-/// Whole or not at all, also when the power goes.
+/// Replaces a file whole or not at all, also at a power cut.
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let staged = path.with_extension("json.new");
     let mut options = OpenOptions::new();
@@ -81,7 +89,7 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
         fs::rename(&staged, path)
     });
     if written.is_err() {
-        // Half a report on a full disk is in everybody's way.
+        // Half a report on a full disk is only in the way.
         fs::remove_file(&staged).ok();
     }
     written
@@ -109,11 +117,11 @@ fn now() -> u64 {
     since.unwrap_or_default().as_secs()
 }
 
-/// `ka-server report check`: checks `file` against the key in `state_dir` (or those before it), or against the one with
-/// this fingerprint. Gives one line.
+/// `ka-server report check`: checks `file` against the key in `state_dir` and its earlier keys, or against
+/// the key with this fingerprint. Returns one line.
 ///
 /// # Errors
-/// What is wrong with the report, or why it cannot be checked.
+/// The report is wrong, or it cannot be checked.
 pub(crate) fn check(file: &Path, state_dir: &Path, key: Option<&str>) -> Result<String> {
     let keys = match key {
         Some(key) => vec![key.to_ascii_lowercase()],

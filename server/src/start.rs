@@ -1,58 +1,67 @@
-//! The start of a run: ports, logs, views, and the line that lets nodes in. Nothing is left behind when one fails.
+//! The start of a run: ports, logs, views, and the line that lets nodes in. If one fails, nothing is left
+//! behind.
 
+use std::fs;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
-use indicatif::ProgressDrawTarget;
+use anyhow::{Context, Result};
 use ka_cli::say;
-use ka_proto::run::Offer;
-use ka_status::run::RunEvent;
-use ka_status::view::{JsonView, PlainView, TerminalView, Verbosity, View};
-use ka_transport::{JoinCode, RunLock, Server, ServerConfig, ServerKey};
+use ka_lldp::Listener;
+use ka_proto::run::{Offer, RunConfig};
+use ka_proto::text::file_name;
+use ka_report::run::RunEvent;
+use ka_transport::{RunLock, Server, ServerConfig, ServerKey, join_file};
+use ka_view::{JsonView, PlainView, Verbosity, View};
 
 use crate::approve::Desk;
-use crate::boot::{Contact, Images, Opened, PxePlan, Stage1};
-use crate::cli::Options;
+use crate::boot::{Contact, Opened, SharedMachines, Stage1};
+use crate::cli::OutputOptions;
+use crate::consent::Consent;
+use crate::golden_place::GoldenPlace;
 use crate::join::{Shown, join_line};
 use crate::log_dir::LogDir;
 use crate::monitor::Monitor;
-use crate::run::{Parts, Run};
+use crate::run::{Held, Run};
+use crate::screen::{can_draw, terminal_view};
 use crate::settings::{Job, Settings};
 use crate::stop::Stop;
 use crate::unfinished::{Before, Unfinished};
 
-/// How long a node waits for the operator's word: a room of machines, and one person who looks at each screen.
+/// Time that a node waits for the operator's answer: one person looks at the screens of a room of machines.
 const APPROVAL_LIMIT: Duration = Duration::from_secs(1800);
 
-/// Binds the ports, tells the operator how to join, and begins to watch.
+/// Binds the ports, shows the operator how to join, and begins to watch. `lldp` listens for the place of this
+/// machine's line.
 ///
 /// # Errors
-/// A port, the key, the log directory or the join file cannot be had.
+/// A port, the key, the log directory or the join file is not available.
 pub(crate) fn start<'a>(
-    options: &Options,
     settings: &'a Settings,
-    mut images: Images,
+    stage1: Option<Stage1>,
     offer: Offer,
+    lldp: Listener,
 ) -> Result<Run<'a>> {
     ka_host::system::raise_nofile().context("preparing for many connections")?;
-    // Before the first file of the run: what ends now ends as a run does, and leaves nothing.
+    // This comes before the first file of the run. A signal from here on ends it as a run, and leaves
+    // nothing.
     let stop = Stop::on_signals()?;
-    let run_lock = RunLock::for_run(&options.state_dir).context("--state-dir")?;
+    let state_dir = &settings.files.state_dir;
+    let run_lock = RunLock::for_run(state_dir).context("--state-dir")?;
     let (mut unfinished, before) = Unfinished::open(
-        &options.state_dir,
+        state_dir,
         settings.session.as_str(),
         settings.job_digest(),
-        options.fresh,
+        settings.nodes.fresh,
     )?;
-    // What cannot be had is no run that somebody would want to take up.
-    let stage1 = images.stage1.take();
-    let opened = listen(options, settings, &unfinished, offer).and_then(|server| {
+    // A new run that fails here is not kept for a restart.
+    let machines = SharedMachines::default();
+    let opened = listen(settings, &machines, &unfinished, offer).and_then(|server| {
         stop.abort_with(&server);
-        let opened = Opening::open(options, settings, stage1, &server, &unfinished)?;
+        let opened = Opening::open(settings, stage1, machines, &server, &unfinished)?;
         Ok((server, opened))
     });
     let (server, opened) = opened.inspect_err(|_| {
@@ -61,31 +70,31 @@ pub(crate) fn start<'a>(
         }
     })?;
     begin(
-        options,
         settings,
-        images,
         opened,
+        lldp,
         (server, stop, run_lock, unfinished, before),
     )
 }
 
 /// Opens the ports of the run itself.
 fn listen(
-    options: &Options,
     settings: &Settings,
+    machines: &SharedMachines,
     unfinished: &Unfinished,
     offer: Offer,
 ) -> Result<Arc<Server>> {
-    let beacon = settings.boot.beacon.then_some(unfinished.beacon());
-    let config = ServerConfig {
-        beacon,
-        offer,
-        ..server_config(options, settings, unfinished)?
-    };
+    let mut config = server_config(settings, unfinished)?;
+    if let Some(plan) = &settings.boot.pxe {
+        config.admission.known_macs = plan.known_macs();
+        config.admission.contradiction = Some(machines.contradiction());
+    }
+    config.run.offer = offer;
     Ok(Arc::new(Server::start(config)?))
 }
 
-/// Everything that is opened beside the run's own ports. The most likely to fail comes first, so that the rest is not made.
+/// The resources that are opened beside the run's own ports. The most likely to fail comes first, so that the
+/// rest is not made.
 struct Opening<'a> {
     boot_server: Option<Opened<'a>>,
     log_dir: Option<LogDir>,
@@ -95,35 +104,47 @@ struct Opening<'a> {
 
 impl<'a> Opening<'a> {
     fn open(
-        options: &Options,
         settings: &'a Settings,
         stage1: Option<Stage1>,
+        machines: SharedMachines,
         server: &Server,
         unfinished: &Unfinished,
     ) -> Result<Self> {
-        let boot_server = open_boot_server(options, settings, stage1, server, unfinished)?;
-        let log_dir = options.log_dir.as_deref();
+        let boot_server = open_boot_server(settings, stage1, machines, server, unfinished)?;
+        let files = &settings.files;
+        let log_dir = files.log_dir.as_deref();
         let log_dir = log_dir
             .map(|dir| LogDir::make(dir, settings.session.as_str()))
             .transpose()?;
-        let kept = JoinCode::file_of_session(&options.state_dir, settings.session.as_str());
-        server.join_code().write_file(&kept).context("--state-dir")?;
-        if let Some(path) = &options.join_file {
-            server.join_code().write_file(path).context("--join-file")?;
+        let kept = join_file::of_session(&files.state_dir, settings.session.as_str());
+        join_file::write(&kept, server.join_code()).context("--state-dir")?;
+        if let Some(path) = &files.join_file {
+            join_file::write(path, server.join_code()).context("--join-file")?;
         }
+        keep_names(settings);
         Ok(Self {
             boot_server,
             log_dir,
-            code_file: options.join_file.clone().unwrap_or(kept),
+            code_file: files.join_file.clone().unwrap_or(kept),
         })
     }
 }
 
+/// Keeps the names of the node list, from which shells complete nodes for `ka-status`. Nothing else needs
+/// them.
+fn keep_names(settings: &Settings) {
+    let nodes = settings.boot.pxe.iter().flat_map(|plan| &plan.nodes);
+    let names: String = nodes.map(|node| format!("{}\n", node.name)).collect();
+    let file = format!("nodes-{}", file_name(settings.session.as_str()));
+    if !names.is_empty() {
+        fs::write(settings.files.state_dir.join(file), names).ok();
+    }
+}
+
 fn begin<'a>(
-    options: &Options,
     settings: &'a Settings,
-    images: Images,
     opened: Opening<'a>,
+    lldp: Listener,
     (server, stop, run_lock, unfinished, before): (Arc<Server>, Stop, RunLock, Unfinished, Before),
 ) -> Result<Run<'a>> {
     let Opening {
@@ -131,56 +152,54 @@ fn begin<'a>(
         log_dir,
         code_file,
     } = opened;
-    let beacon = settings.boot.beacon.then_some(unfinished.beacon());
     let log_path = log_dir.as_ref().map(|dir| dir.path.clone());
     let monitor = Monitor::new(
-        views(options, log_dir),
+        views(settings.output, log_dir),
         still_wanted(settings, &unfinished),
         server.events(),
+        server.approvals().clone(),
     )
     .context("starting the outputs")?;
-    announce(options, settings, &server, &code_file);
-    listening(options, settings, &server, &monitor, log_path.as_deref());
+    let told_by = Arc::downgrade(&monitor);
+    server.tell_works(move |node| told_by.upgrade()?.work_of(node.0));
+    announce(settings, &server, &code_file);
+    listening(settings, &server, &monitor, log_path.as_deref());
     tell_before(&monitor, &unfinished, before);
     let serving = boot_server
         .map(|opened| opened.serve(&monitor, &server))
         .transpose()?;
-    for text in images.notes {
-        monitor.emit(&RunEvent::Warning { text });
+    let consent = consent(settings);
+    let desk = settings.nodes.approve.then(|| {
+        Desk::open(
+            &settings.files.state_dir,
+            settings.session.as_str(),
+            server.approvals(),
+            monitor.questions(),
+            consent.clone(),
+        )
+    });
+    let desk = desk.transpose()?;
+    if desk.is_none() && consent.is_needed() {
+        consent.read_terminal()?;
     }
-    let desk = options
-        .approve
-        .then(|| {
-            Desk::open(
-                &options.state_dir,
-                settings.session.as_str(),
-                server.approvals(),
-                monitor.questions(),
-            )
-        })
-        .transpose()?;
-    let own_files = own_files(options, log_path.as_deref());
-    let parts = Parts {
-        settings,
-        monitor,
-        stop,
-        server,
-        own_files,
-        stage2: images.stage2.map(Arc::new),
-        serving,
-        beacon,
-        run_lock,
-        unfinished,
-        log_dir: log_path,
-        desk,
-    };
-    Run::new(parts)
+    let place = GoldenPlace::listen(lldp, &server, &monitor);
+    let held = Held::new(run_lock, desk, consent, log_path, place);
+    Run::new(settings, server, stop, monitor, unfinished, serving, held)
+}
+
+/// Returns the consent that the run needs from a person at the terminal. The generic mode erases no disk.
+fn consent(settings: &Settings) -> Consent {
+    if settings.makes_clones() {
+        Consent::of_person(!settings.nodes.yes && !settings.output.json)
+    } else {
+        Consent::default()
+    }
 }
 
 fn open_boot_server<'a>(
-    options: &Options,
     settings: &'a Settings,
     stage1: Option<Stage1>,
+    machines: SharedMachines,
     server: &Server,
     unfinished: &Unfinished,
 ) -> Result<Option<Opened<'a>>> {
@@ -190,19 +209,20 @@ fn open_boot_server<'a>(
     let contact = Contact {
         session: &settings.session,
         join: server.join_code(),
-        listen: options.listen,
+        listen: settings.network.listen,
         port: server.local_addrs().control.port(),
+        append: settings.boot.images.append.as_deref().unwrap_or_default(),
     };
-    Opened::new(plan, stage1, &contact, unfinished.done()).map(Some)
+    Opened::new(plan, stage1, &contact, machines, unfinished.done()).map(Some)
 }
 
-/// Nodes that are still to come; those that are done count.
+/// Returns the number of nodes that are still to come. Nodes that are done count towards the wanted number.
 fn still_wanted(settings: &Settings, unfinished: &Unfinished) -> Option<u32> {
     let done = u32::try_from(unfinished.done().len()).unwrap_or(u32::MAX);
     settings.wanted.map(|wanted| wanted.saturating_sub(done))
 }
 
-/// Says what became of the run before, and shows who of it is done.
+/// Shows what became of the earlier run, and its nodes that are done.
 fn tell_before(monitor: &Monitor, unfinished: &Unfinished, before: Before) {
     let text = match before {
         Before::Nothing => return,
@@ -225,25 +245,34 @@ fn tell_before(monitor: &Monitor, unfinished: &Unfinished, before: Before) {
     });
 }
 
-/// The secret itself is shown to a person at a terminal and to nobody else: what is no terminal is a log (of a unit, of
-/// a script) that more people read than may let nodes in. There the line names the file.
-fn announce(options: &Options, settings: &Settings, server: &Server, code_file: &Path) {
+/// Shows the line that lets nodes in. The secret itself appears only on a terminal. Anything else is a log
+/// (of a unit, of a script), and more people may read it than may let nodes in. There the line names the
+/// file.
+fn announce(settings: &Settings, server: &Server, code_file: &Path) {
     let shown = if io::stderr().is_terminal() {
         Shown::Code(server.join_code())
     } else {
         Shown::File(code_file)
     };
-    let line = join_line(&settings.session, &shown, server.local_addrs(), options.listen);
+    let line = join_line(
+        &settings.session,
+        &shown,
+        server.local_addrs(),
+        settings.network.listen,
+    );
     say(&format!("Nodes join with:\n  {line}"));
+    if let Shown::Code(code) = shown {
+        let [first, second] = code.read_out();
+        say(&format!(
+            "or, to read out and type (dashes and case do not matter):\n  {first}\n  {second}"
+        ));
+    }
+    if matches!(shown, Shown::File(_)) {
+        say("  (the file is on this machine: copy it to each node first, as with scp)");
+    }
 }
 
-fn listening(
-    options: &Options,
-    settings: &Settings,
-    server: &Server,
-    monitor: &Monitor,
-    log_dir: Option<&Path>,
-) {
+fn listening(settings: &Settings, server: &Server, monitor: &Monitor, log_dir: Option<&Path>) {
     let local = server.local_addrs();
     if let Some(dir) = log_dir {
         say(&format!("Logs are in {}", dir.display()));
@@ -258,38 +287,29 @@ fn listening(
         session: settings.session.to_string(),
         addrs,
         wanted: settings.wanted,
-        wait_secs: options.wait,
+        wait_secs: settings.nodes.wait.map(|wait| wait.as_secs()),
     });
 }
 
-/// As absolute paths without links, which is how the golden tree is walked. Those that are not there need no care.
-fn own_files(options: &Options, log_dir: Option<&Path>) -> Vec<PathBuf> {
-    let files = [
-        Some(options.state_dir.as_path()),
-        options.join_file.as_deref(),
-        log_dir,
-    ];
-    files
-        .into_iter()
-        .flatten()
-        .filter_map(|path| path.canonicalize().ok())
-        .collect()
-}
-
-fn views(options: &Options, log_dir: Option<LogDir>) -> Vec<(String, Box<dyn View>)> {
+fn views(output: OutputOptions, log_dir: Option<LogDir>) -> Vec<(String, Box<dyn View>)> {
     let mut views = log_dir.map_or_else(Vec::new, |dir| dir.views);
-    let (name, view): (&str, Box<dyn View>) = if options.json {
+    let verbosity = if output.verbose {
+        Verbosity::Steps
+    } else {
+        Verbosity::Normal
+    };
+    let (name, view): (&str, Box<dyn View>) = if output.json {
         (
             "writing events to standard output",
             Box::new(JsonView::new(io::stdout())),
         )
     } else {
-        let view: Box<dyn View> = if options.quiet {
+        let view: Box<dyn View> = if output.quiet {
             Box::new(PlainView::new(io::stderr(), Verbosity::Quiet))
         } else if can_draw() {
-            Box::new(TerminalView::new(ProgressDrawTarget::stderr()))
+            Box::new(terminal_view(verbosity))
         } else {
-            Box::new(PlainView::new(io::stderr(), Verbosity::Normal))
+            Box::new(PlainView::new(io::stderr(), verbosity))
         };
         ("writing to standard error", view)
     };
@@ -297,54 +317,57 @@ fn views(options: &Options, log_dir: Option<LogDir>) -> Vec<(String, Box<dyn Vie
     views
 }
 
-/// Whether standing lines can be drawn on standard error. On a terminal that cannot move its cursor (`TERM=dumb`, or no
-/// `TERM`: a serial line, `su -`, an editor's shell) nothing would be seen of them: that gets plain lines.
-fn can_draw() -> bool {
-    let term = std::env::var("TERM").unwrap_or_default();
-    io::stderr().is_terminal() && !matches!(term.as_str(), "" | "dumb" | "unknown")
-}
-
-fn server_config(options: &Options, settings: &Settings, unfinished: &Unfinished) -> Result<ServerConfig> {
-    let key = ServerKey::load_or_create(&options.state_dir).context("--state-dir")?;
-    let mut config = ServerConfig::new(settings.session.clone(), key, unfinished.secret());
-    if let Some(listen) = options.listen {
+/// Returns the configuration of the server, but for the checks that need the boot server, and the offer.
+fn server_config(settings: &Settings, unfinished: &Unfinished) -> Result<ServerConfig> {
+    let key = ServerKey::load_or_create(&settings.files.state_dir).context("--state-dir")?;
+    let mut config = ServerConfig::new(settings.session.clone(), key, unfinished.secret())?;
+    if let Some(listen) = settings.network.listen {
         config.listen = listen;
     }
-    config.control_port = options.control_port;
-    config.approval = options.approve.then_some(APPROVAL_LIMIT);
-    config.known_macs = settings.boot.pxe.as_ref().and_then(PxePlan::known_macs);
-    config.contradiction = settings.boot.pxe.as_ref().map(PxePlan::contradiction);
-    config.data_port = options.data_port;
-    // While first boots are awaited, whoever comes late is cloned: how many rounds that makes is seen then.
-    config.rounds = if settings.rounds > 1 && !settings.boot.wait_boot.is_zero() {
-        u32::MAX
-    } else {
-        settings.rounds
-    };
-    config.wanted = still_wanted(settings, unfinished);
+    config.control_port = settings.network.control_port;
+    config.admission.approval = settings.nodes.approve.then_some(APPROVAL_LIMIT);
+    config.beacon = settings.boot.beacon.then_some(unfinished.beacon());
+    config.window_bytes = settings.stream.buffer.0;
+    config.spool.clone_from(&settings.spool);
+    config.transport = settings.stream.transport;
     let done = unfinished.done().iter();
     config.done = done.map(|done| done.identity.clone()).collect();
-    config.wait = options.wait.map(Duration::from_secs);
-    config.window_bytes = options.buffer.0;
-    config.encrypt = !options.no_encrypt;
-    config.timeouts.link_silence = options.silence;
-    config.tolerance = options.tolerate;
-    config.spool.clone_from(&settings.spool);
-    config.any_address = options.any_address;
-    config.min_rate = options.min_rate.unwrap_or_default();
-    config.commits = matches!(settings.job, Job::Clone(_));
-    if let Job::Clone(survey) = &settings.job
-        && !settings.boot.keep_identity
-    {
-        config.unique_names = Some(names_that_say_nothing(&survey.root));
-    }
-    // With -d everybody waits for their turn, also those that did not ask to (-w). A machine that we booted must not
-    // boot again before its clone was compared and its menu says local.
-    config.hold_release = options.release_delay > 0 || settings.boot.pxe.is_some();
+    set_run(&mut config.run, settings);
+    config.run.wanted = still_wanted(settings, unfinished);
     Ok(config)
 }
 
-/// Names that a node gives its clone no name from: it makes one of its hardware address instead.
+/// Sets what the operator says about the run.
+fn set_run(run: &mut RunConfig, settings: &Settings) {
+    let (nodes, stream) = (&settings.nodes, &settings.stream);
+    run.data_port = settings.network.data_port;
+    run.any_address = settings.network.any_address;
+    // Late nodes are cloned while first boots are awaited, so the number of rounds is open then.
+    run.rounds = if nodes.rounds > 1 && !settings.boot.wait_boot.is_zero() {
+        u32::MAX
+    } else {
+        nodes.rounds
+    };
+    run.wait = nodes.wait;
+    run.order = settings.order.clone();
+    if stream.no_encrypt {
+        run.cipher = None;
+    }
+    run.link_silence = stream.silence;
+    run.tolerance = stream.tolerate;
+    run.min_rate = stream.min_rate.unwrap_or_default();
+    if let Job::Clone(job) = &settings.job {
+        run.commits = true;
+        if !settings.boot.keep_identity {
+            run.unique_names = Some(names_that_say_nothing(&job.survey.root));
+        }
+    }
+    // With -d all nodes wait for their turn, also those without -w. A machine that we booted must not boot
+    // again before its clone was compared and its menu says local.
+    run.hold_release = !nodes.release_delay.is_zero() || settings.boot.pxe.is_some();
+}
+
+/// Returns the names that a clone does not take from its node. It makes a name of the MAC address instead.
 fn names_that_say_nothing(golden_root: &Path) -> Vec<String> {
     let mut names: Vec<String> = ["localhost", "localhost.localdomain", "(none)", "node"]
         .map(str::to_owned)
@@ -354,14 +377,4 @@ fn names_that_say_nothing(golden_root: &Path) -> Vec<String> {
         names.extend(text.lines().map(|line| line.trim().to_owned()));
     }
     names
-}
-
-/// Bytes that nobody can guess.
-///
-/// # Errors
-/// The kernel has none.
-pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow!("making the run's secret: {error}"))?;
-    Ok(bytes)
 }

@@ -1,16 +1,16 @@
-//! A word to the operator while something takes long: nothing is silent for minutes.
+//! A line to the operator while a step takes long. The server is never silent for minutes.
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ka_cli::say;
-use ka_status::text::clock;
+use ka_report::text::clock;
 
-/// Between two lines. What takes less says its beginning only.
+/// Interval of the lines. A shorter step shows only its beginning.
 const INTERVAL: Duration = Duration::from_secs(15);
 
-/// A piece of work that says on standard error that it goes on; it ends when this is dropped.
+/// A running step that is repeated on standard error. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Still {
     end: Option<Sender<()>>,
@@ -18,7 +18,7 @@ pub(crate) struct Still {
 }
 
 impl Still {
-    /// Says what begins, and every 15 s that it still lasts. Says nothing where `quiet`.
+    /// Shows the beginning of a step, and every 15 s that it still runs. Shows nothing if `quiet`.
     pub(crate) fn doing(what: &str, quiet: bool) -> Self {
         let none = Self {
             end: None,
@@ -35,7 +35,7 @@ impl Still {
                 say(&format!("{what} … still, after {}", clock(began.elapsed())));
             }
         };
-        // Without a thread there is a line less.
+        // Without a thread the later lines are missing.
         match thread::Builder::new().name("still".into()).spawn(tell) {
             Ok(teller) => Self {
                 end: Some(end),
@@ -50,7 +50,7 @@ impl Drop for Still {
     fn drop(&mut self) {
         drop(self.end.take());
         if let Some(teller) = self.teller.take() {
-            // It has nothing to panic about.
+            // The thread has no code that panics.
             let _ = teller.join();
         }
     }

@@ -1,5 +1,5 @@
-//! Ending a run early: SIGINT, SIGTERM and SIGHUP tell every node, end the operator's command and leave the exit
-//! code of a run that failed.
+//! Early end of a run. SIGINT, SIGTERM and SIGHUP tell every node, end the operator's command and set the
+//! exit code of a failed run.
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,14 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use anyhow::{Context, Result, bail};
+use ka_cli::EndRequests;
 use ka_host::run;
 use ka_host::signals::Termination;
 use ka_transport::Server;
 
-/// The exit codes after a second signal, which does not wait for anything: before any disk was written, and after.
+use crate::screen;
+
+/// The exit codes after a second signal, which waits for nothing: before any disk was written, and after.
 const IMPATIENT_EXIT: [i32; 2] = [1, 3];
 
-/// Whether somebody asked for the end of the run.
+/// The request to end the run, by a signal or an operator.
 #[derive(Debug, Clone)]
 pub(crate) struct Stop {
     shared: Arc<Shared>,
@@ -23,9 +26,9 @@ pub(crate) struct Stop {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// The nodes were told to write their disks.
+    /// True if the nodes were told to write their disks.
     writes: AtomicBool,
-    /// Nothing ever comes through this pipe; its end comes when `waker` is dropped, at the first signal.
+    /// A pipe that never carries data. It reaches its end when `waker` is dropped, at the first signal.
     wakes: PipeReader,
     waker: Mutex<Option<PipeWriter>>,
 }
@@ -40,17 +43,23 @@ impl Stop {
     /// Catches termination signals from now on.
     ///
     /// # Errors
-    /// No thread or descriptor can be had.
+    /// A thread cannot be started, or there is no descriptor left.
     pub(crate) fn on_signals() -> Result<Self> {
         let mut termination = Termination::catch().context("catching termination signals")?;
         let stop = Self::new()?;
         let watched = stop.clone();
         let watch = move || {
+            let mut requests = EndRequests::default();
             while let Ok(signal) = termination.wait() {
+                if !requests.is_new(signal) {
+                    continue;
+                }
                 let is_first = watched.stop(signal);
                 run::end_all(&format!("stopped by {signal}"));
                 if !is_first {
-                    // Nodes notice the closed connection.
+                    // The standing lines' view does not come to its end.
+                    screen::write_over("");
+                    // The nodes notice the closed connection.
                     let writes = watched.shared.writes.load(Ordering::Relaxed);
                     std::process::exit(IMPATIENT_EXIT[usize::from(writes)]);
                 }
@@ -63,10 +72,10 @@ impl Stop {
         Ok(stop)
     }
 
-    /// One that no signal reaches.
+    /// Returns a request that no signal reaches.
     ///
     /// # Errors
-    /// No descriptor can be had.
+    /// There is no descriptor left.
     pub(crate) fn new() -> Result<Self> {
         let (wakes, waker) = io::pipe().context("making a pipe")?;
         let shared = Shared {
@@ -80,7 +89,8 @@ impl Stop {
         })
     }
 
-    /// From now on the end of the run is told to the nodes of `server`; now, if somebody has asked for it already.
+    /// Tells the nodes of `server` about the end of the run from now on. If the end was requested already,
+    /// tells them now.
     pub(crate) fn abort_with(&self, server: &Arc<Server>) {
         let mut state = lock(&self.shared.state);
         state.server = Arc::downgrade(server);
@@ -89,18 +99,20 @@ impl Stop {
         }
     }
 
-    /// From now on disks are being written: an end is no longer one of which nothing is left.
+    /// Records that disks are being written. From now on an end leaves traces.
     pub(crate) fn disks_are_written(&self) {
         self.shared.writes.store(true, Ordering::Relaxed);
     }
 
-    /// What asked for the end of the run, if anything did.
+    /// Returns the cause of the requested end, if there is one.
     pub(crate) fn cause(&self) -> Option<String> {
         lock(&self.shared.state).cause.clone()
     }
 
+    /// Succeeds unless the end of the run was requested.
+    ///
     /// # Errors
-    /// Somebody asked for the end of the run.
+    /// The end of the run was requested.
     pub(crate) fn check(&self) -> Result<()> {
         match self.cause() {
             Some(cause) => bail!("stopped by {cause}"),
@@ -108,12 +120,13 @@ impl Stop {
         }
     }
 
-    /// A descriptor that becomes readable (at its end) when somebody asks for the end of the run.
+    /// Returns a descriptor that becomes readable (at its end) when the end of the run is requested.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.shared.wakes.as_fd()
     }
 
-    /// Notes the first cause, wakes whoever waits, and tells the nodes; false for a second cause.
+    /// Records the first cause, wakes all waiting threads, and tells the nodes. Returns false for a second
+    /// cause.
     pub(crate) fn stop(&self, cause: &str) -> bool {
         let mut state = lock(&self.shared.state);
         if state.cause.is_some() {

@@ -1,22 +1,23 @@
-//! What is kept of a run until it has ended, so that a server that was killed goes on where it was: the run's secrets,
-//! so that the join code that nodes and boot images hold stays good, and every node that is done.
+//! The record of a run until its end, so that a restarted server goes on. It holds the run's secrets, so that
+//! the join code in nodes and boot images stays good, and every node that is done.
 //!
-//! One file for a session in the state directory, readable by its owner only, replaced as a whole and on disk before the
-//! run goes on. It goes when the run ends; what it held is in the report then.
+//! There is one file for a session in the state directory, readable by its owner only. It is replaced as a
+//! whole and on disk before the run goes on. It is removed when the run ends; the report holds its contents
+//! then.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use ka_proto::identity::Identity;
 use ka_proto::text::file_name;
-use ka_status::report::NodeReport;
+use ka_report::report::NodeReport;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-/// Version of the file; another one is not read.
+/// Version of the file. A file of another version is not read.
 const VERSION: u32 = 1;
 /// Largest file read, in bytes: 4096 nodes with a report of some ten KiB each.
 const MAX_BYTES: u64 = 256 << 20;
@@ -24,9 +25,9 @@ const MAX_BYTES: u64 = 256 << 20;
 /// A node that is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Done {
-    /// Which machine.
+    /// The machine's identity.
     pub(crate) identity: Identity,
-    /// What it handed in.
+    /// The node's report.
     pub(crate) report: NodeReport,
 }
 
@@ -37,38 +38,38 @@ struct Kept {
     secret: [u8; 16],
     beacon: [u8; 32],
     done: Vec<Done>,
-    /// Clones that are complete and as they were sent, but wait for the verdict over their round.
+    /// Clones that are complete and equal to the streams sent, but wait for the verdict over their round.
     #[serde(default)]
     complete: Vec<Done>,
 }
 
-/// What became of the run before.
+/// The state of the earlier run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Before {
-    /// There is none that has not ended.
+    /// There is no unfinished run.
     Nothing,
-    /// It is taken up.
+    /// The run is resumed.
     TakenUp,
-    /// It was another job under the same name, and is given up.
+    /// The run was another job under the same name, and is given up.
     OtherJob,
-    /// It cannot be read.
+    /// The run's file cannot be read.
     Unreadable,
-    /// Another server runs this session with this state directory: this run cannot be taken up.
+    /// Another server runs this session with this state directory, so the run cannot be resumed.
     InUse,
 }
 
 /// A run that has not ended.
 #[derive(Debug)]
 pub(crate) struct Unfinished {
-    /// `None`: nothing is kept.
+    /// Path of the file. `None` if nothing is kept.
     path: Option<PathBuf>,
-    /// Held as long as this process lives.
+    /// Lock that is held as long as this process lives.
     _lock: File,
     kept: Kept,
 }
 
 impl Unfinished {
-    /// Takes up the session's run that has not ended, or begins one. `job` tells jobs apart.
+    /// Resumes the session's unfinished run, or begins one. `job` tells jobs apart.
     ///
     /// # Errors
     /// The state directory cannot be written to, or there are no random bytes.
@@ -108,17 +109,17 @@ impl Unfinished {
         Ok((opened, before))
     }
 
-    /// The run's secret, part of its join code.
+    /// Returns the run's secret, part of its join code.
     pub(crate) const fn secret(&self) -> [u8; 16] {
         self.kept.secret
     }
 
-    /// The token of its clones' beacons.
+    /// Returns the token of its clones' beacons.
     pub(crate) const fn beacon(&self) -> [u8; 32] {
         self.kept.beacon
     }
 
-    /// Who is done.
+    /// Returns the nodes that are done.
     pub(crate) fn done(&self) -> &[Done] {
         &self.kept.done
     }
@@ -126,7 +127,7 @@ impl Unfinished {
     /// Keeps nodes that are done.
     ///
     /// # Errors
-    /// The file cannot be written: a server started again would not know.
+    /// The file cannot be written, so a restarted server would not know these nodes.
     pub(crate) fn add(&mut self, done: Vec<Done>) -> Result<()> {
         let is_new = |other: &Done| done.iter().any(|done| other.identity.is(&done.identity));
         self.kept.done.retain(|other| !is_new(other));
@@ -138,7 +139,7 @@ impl Unfinished {
     /// Keeps the report of a clone that is complete and waits for its verdict.
     ///
     /// # Errors
-    /// The file cannot be written: a server started again would clone the node once more.
+    /// The file cannot be written, so a restarted server would clone the node once more.
     pub(crate) fn add_complete(&mut self, complete: Done) -> Result<()> {
         self.kept
             .complete
@@ -147,7 +148,7 @@ impl Unfinished {
         self.write()
     }
 
-    /// Whether this report was compared with what was sent, and found good, by this process or an earlier one.
+    /// True if this process or an earlier one compared this report with the streams sent, and found it good.
     pub(crate) fn knows_complete(&self, report: &NodeReport) -> bool {
         let kept = self.kept.complete.iter().chain(&self.kept.done);
         kept.map(|kept| &kept.report).any(|kept| kept == report)
@@ -156,7 +157,7 @@ impl Unfinished {
     /// Forgets nodes whose clones are not good after all.
     ///
     /// # Errors
-    /// The file cannot be written: a server started again would take them for done.
+    /// The file cannot be written, so a restarted server would take them for done.
     pub(crate) fn remove(&mut self, identities: &[Identity]) -> Result<()> {
         let count = |kept: &Kept| kept.done.len() + kept.complete.len();
         let before = count(&self.kept);
@@ -169,7 +170,7 @@ impl Unfinished {
         self.write()
     }
 
-    /// The run has ended: nothing is taken up any more, and its secrets go.
+    /// Ends the record. Nothing is resumed any more, and the run's secrets are removed.
     ///
     /// # Errors
     /// The file cannot be removed.
@@ -192,12 +193,19 @@ impl Kept {
         Ok(Self {
             version: VERSION,
             job,
-            secret: crate::start::random()?,
-            beacon: crate::start::random()?,
+            secret: random()?,
+            beacon: random()?,
             done: Vec::new(),
             complete: Vec::new(),
         })
     }
+}
+
+/// Returns random bytes of the kernel, for secrets.
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow!("making the run's secret: {error}"))?;
+    Ok(bytes)
 }
 
 fn file_of_session(state_dir: &Path, session: &str) -> PathBuf {
@@ -217,7 +225,7 @@ fn read(path: &Path) -> Result<Option<Kept>> {
     Ok(Some(kept))
 }
 
-/// Replaces the file as a whole: after a power cut it is the old one or the new one.
+/// Replaces the file as a whole. After a power cut it is the old one or the new one.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let staged = path.with_extension("new");
     let written = private(&staged).and_then(|mut file| {
@@ -227,7 +235,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         fs::rename(&staged, path)
     });
     if let Err(error) = written {
-        // What does not fit must not stay there for ever.
+        // A file that does not fit must not stay there for ever.
         fs::remove_file(&staged).ok();
         return Err(error);
     }
@@ -290,6 +298,15 @@ mod tests {
         assert!(!path.exists(), "the secret stays behind");
         drop(second);
         assert_eq!(open(dir.path(), 1, false).1, Before::Nothing);
+    }
+
+    #[test]
+    fn who_is_done_is_written_as_servers_before_wrote_it() {
+        let mut done = done("n1");
+        done.identity.mac = Some(ka_mac::MacAddr([2, 0, 0, 0, 0, 255]));
+        let text = serde_json::to_string(&done.identity).unwrap();
+        assert_eq!(text, r#"{"mac":[2,0,0,0,0,255],"name":"n1","addr":"10.0.0.1"}"#);
+        assert_eq!(serde_json::from_str::<Identity>(&text).unwrap(), done.identity);
     }
 
     #[test]

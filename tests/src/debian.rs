@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -18,25 +19,31 @@ pub use system::System;
 
 /// The release cloned in demo and tests.
 const SUITE: &str = "bookworm";
-/// Where it comes from unless `KA_DEBIAN_MIRROR` says otherwise.
+/// Address of the packages unless `KA_DEBIAN_MIRROR` names another.
 const MIRROR: &str = "http://deb.debian.org/debian";
 /// Small packages that bring capabilities, set-id programs and hard links with them.
 const PLAIN: &str = "iputils-ping,perl,locales,openssh-server,xfsprogs,btrfs-progs";
-/// What a machine needs to boot from its own disk, on BIOS and on UEFI, and to make every file system of the tests.
+/// Packages of a system whose init is sysvinit, with tools to look at it.
+const SYSVINIT: &str = "sysvinit-core,sysv-rc,insserv,procps,iproute2";
+/// Packages that a machine needs to boot from its own disk, on BIOS and on UEFI, and to make every file
+/// system of the tests.
 const BOOTABLE: &str = "linux-image-amd64,grub2-common,grub-pc-bin,grub-efi-amd64-bin,grub-efi-amd64-signed,shim-signed,\
     efibootmgr,initramfs-tools,zstd,kmod,systemd-sysv,udev,openssh-server,iproute2,e2fsprogs,xfsprogs,dosfstools,\
     jfsutils,reiserfsprogs,f2fs-tools,fdisk";
-/// What [`with_other_tools`] adds.
+/// Packages that [`with_other_tools`] adds.
 const OTHER_TOOLS: [&str; 4] = ["dracut", "extlinux", "syslinux-common", "systemd-boot"];
-/// In place of an image: whatever is found in its stead was made in the clone.
+/// Text in place of an image: any other content was made in the clone.
 pub const GOLDEN_IMAGE: &str = "the golden node's initramfs\n";
-/// This hardware's drivers only, and what dracut finds out about the root file system. Not compressed: made in seconds,
-/// and a test can search it.
+/// Settings of dracut: this hardware's drivers only, and what dracut finds out about the root file system.
+/// Without compression the image is made in seconds, and a test can search it.
 const DRACUT: &str = "hostonly=\"yes\"\nhostonly_cmdline=\"yes\"\ncompress=\"cat\"\n";
-/// A slow mirror is no reason to wait for ever.
+/// Time between two looks at debootstrap's output.
+const WATCH: Duration = Duration::from_millis(500);
+/// Time limit of a download from a slow mirror.
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(1800);
-/// Modules that no machine of the tests has hardware for: two thirds of the kernel's 400 MB, which every guest would
-/// have to receive and write under emulation. `depmod` runs after, so that what is left is a whole kernel again.
+/// Modules that no machine of the tests has hardware for: two thirds of the kernel's 400 MB, which every
+/// guest would have to receive and write under emulation. `depmod` runs afterwards, so that the rest is a
+/// complete kernel again.
 const UNUSED_MODULES: [&str; 39] = [
     "sound",
     "net/bluetooth",
@@ -78,7 +85,7 @@ const UNUSED_MODULES: [&str; 39] = [
     "fs/ocfs2",
     "fs/smb",
 ];
-/// Left out of the bootable system: a clone without its manual pages boots just as well.
+/// Files left out of the bootable system: a clone without its manual pages boots just as well.
 const UNUSED_FILES: [&str; 8] = [
     "usr/share/doc",
     "usr/share/locale",
@@ -90,30 +97,58 @@ const UNUSED_FILES: [&str; 8] = [
     "var/cache/debconf",
 ];
 
-/// The archive of a small system without a kernel, made now when it is not there yet.
+/// Returns the archive of a small system without a kernel; makes it if it is not there yet.
 ///
 /// # Errors
-/// debootstrap fails; the error repeats the end of what it said.
+/// debootstrap fails; the error repeats the end of its output.
 pub fn archive() -> Result<PathBuf> {
-    system(&format!("debian-{SUITE}-1"), PLAIN, |_| Ok(()))
+    archive_watched(&|_| ())
 }
 
-/// The archive of a system that boots, made now when it is not there yet: its kernel, GRUB for BIOS and UEFI, a
-/// network by DHCP, a console on the first serial line where root may log in without a password. It says `golden` of
-/// itself wherever a clone must say something else, and its initramfs holds the drivers of a virtio machine only.
+/// Does the same as [`archive`], and gives `watch` each step.
 ///
 /// # Errors
-/// debootstrap or a step after it fails; the error repeats the end of what it said.
+/// As [`archive`].
+pub fn archive_watched(watch: &dyn Fn(&str)) -> Result<PathBuf> {
+    system(&format!("debian-{SUITE}-1"), PLAIN, watch, |_| Ok(()))
+}
+
+/// Returns the archive of a small system whose init is sysvinit, with insserv; makes it if it is not there yet.
+///
+/// # Errors
+/// debootstrap fails; the error repeats the end of its output.
+pub fn with_sysvinit() -> Result<PathBuf> {
+    system(&format!("debian-{SUITE}-sysvinit-1"), SYSVINIT, &|_| (), |_| {
+        Ok(())
+    })
+}
+
+/// Returns the archive of a system that boots; makes it if it is not there yet. It has a kernel, GRUB for
+/// BIOS and UEFI, a network by DHCP, and a console on the first serial line where root may log in without a
+/// password. It contains the word `golden` wherever a clone must have another one. Its initramfs holds the
+/// drivers of a virtio machine only.
+///
+/// # Errors
+/// debootstrap or a step after it fails; the error repeats the end of its output.
 pub fn bootable() -> Result<PathBuf> {
-    system(&format!("debian-{SUITE}-boot-2"), BOOTABLE, |root| {
+    bootable_watched(&|_| ())
+}
+
+/// Does the same as [`bootable`], and gives `watch` each step.
+///
+/// # Errors
+/// As [`bootable`].
+pub fn bootable_watched(watch: &dyn Fn(&str)) -> Result<PathBuf> {
+    system(&format!("debian-{SUITE}-boot-2"), BOOTABLE, watch, |root| {
         make_bootable(root, SUITE)?;
         update_initramfs(root)
     })
 }
 
-/// The same system with the tools that Debian does not choose by itself: dracut instead of initramfs-tools, EXTLINUX, and
-/// systemd-boot as `bootctl` installs it, in a directory `/boot/efi` (this kernel has no vfat). The image in `/boot` is
-/// none: it says [`GOLDEN_IMAGE`].
+/// Returns the archive of the same system with the tools that Debian does not choose by itself. These are
+/// dracut instead of initramfs-tools, EXTLINUX, and systemd-boot as `bootctl` installs it, in a directory
+/// `/boot/efi` (this kernel has no vfat). The file in `/boot` is no image: it holds the text
+/// [`GOLDEN_IMAGE`].
 ///
 /// # Errors
 /// As [`bootable`]; or `apt-get` cannot reach the mirror.
@@ -128,11 +163,11 @@ pub fn with_other_tools() -> Result<PathBuf> {
     })
 }
 
-/// Installs the golden system's kernel and what it has for an image where systemd-boot looks for them, as Debian's own
-/// hooks do, with this kernel command line.
+/// Installs the golden system's kernel and its stand-in for an image where systemd-boot looks for them, as
+/// Debian's own hooks do, with this kernel command line.
 ///
 /// # Errors
-/// What `kernel-install` says.
+/// `kernel-install` fails.
 pub fn add_boot_entry(root: &Path, line: &str) -> Result<BootEntry> {
     let release = kernel_release(root)?;
     let token = fs::read_to_string(root.join("etc/machine-id"))?.trim().to_owned();
@@ -146,23 +181,23 @@ pub fn add_boot_entry(root: &Path, line: &str) -> Result<BootEntry> {
     Ok(BootEntry { token, release })
 }
 
-/// What kernel-install has made on the EFI system partition.
+/// The files that kernel-install has made on the EFI system partition.
 #[derive(Debug, Clone)]
 pub struct BootEntry {
-    /// The golden node's machine-id, after which all of it is named.
+    /// The golden node's machine-id, which is part of their names.
     pub token: String,
-    /// The kernel's release.
+    /// Release of the kernel.
     pub release: String,
 }
 
 impl BootEntry {
-    /// The entry's file, below the partition's root.
+    /// Returns the path of the entry's file, below the partition's root.
     #[must_use]
     pub fn file(&self) -> String {
         format!("loader/entries/{}-{}.conf", self.token, self.release)
     }
 
-    /// The initramfs that it names, likewise.
+    /// Returns the path of the initramfs that it names, below the partition's root.
     #[must_use]
     pub fn image(&self) -> String {
         let release = &self.release;
@@ -170,7 +205,7 @@ impl BootEntry {
     }
 }
 
-/// The release of the kernel in a tree.
+/// Returns the release of the kernel in a tree.
 ///
 /// # Errors
 /// There is none, or there are several.
@@ -187,7 +222,7 @@ pub fn kernel_release(root: &Path) -> Result<String> {
 /// Unpacks the system onto a mounted disk.
 ///
 /// # Errors
-/// What `tar` says.
+/// `tar` fails.
 pub fn unpack(archive: &Path, root: &Path) -> Result<()> {
     Program::new("tar")
         .args([
@@ -204,7 +239,7 @@ pub fn unpack(archive: &Path, root: &Path) -> Result<()> {
         .map(drop)
 }
 
-/// The signed GRUB for network boot of the release after `SUITE`: GRUB 2.12, which has HTTP.
+/// Returns the signed GRUB for network boot of the release after `SUITE`: GRUB 2.12, which has HTTP.
 ///
 /// # Errors
 /// `apt-get` cannot reach the mirror.
@@ -225,7 +260,7 @@ pub fn grub_of_trixie() -> Result<PathBuf> {
             "Dir::Etc::sourceparts=-".to_owned(),
             format!("Dir::State::lists={}", at("lists")),
             format!("Dir::Cache={}", at("cache")),
-            // The cache is root's.
+            // The cache belongs to root.
             "APT::Sandbox::User=root".to_owned(),
         ];
         let apt = || {
@@ -261,41 +296,62 @@ fn mirror() -> String {
     std::env::var("KA_DEBIAN_MIRROR").unwrap_or_else(|_| MIRROR.to_owned())
 }
 
-/// The file of this name in the cache, made now when it is not there yet.
+/// Returns the file of this name in the cache; makes it if it is not there yet.
 fn cached(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let dir = cache_dir();
     let file = dir.join(name);
     fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-    // Tests that start together want the same thing: one makes it, the others wait. The lock goes with its file.
+    // Tests that start together want the same file: one makes it, the others wait. The lock goes with its
+    // file.
     let lock = fs::File::create(file.with_extension("lock"))?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
     if !file.is_file() {
         let unfinished = file.with_extension("part");
-        make(&unfinished)?;
+        make(&unfinished).inspect_err(|_| {
+            // It may not be there yet.
+            fs::remove_file(&unfinished).ok();
+        })?;
         fs::rename(&unfinished, &file)?;
     }
     Ok(file)
 }
 
-fn system(name: &str, packages: &str, finish: fn(&Path) -> Result<()>) -> Result<PathBuf> {
+fn system(
+    name: &str,
+    packages: &str,
+    watch: &dyn Fn(&str),
+    finish: fn(&Path) -> Result<()>,
+) -> Result<PathBuf> {
     cached(&format!("{name}.tar"), |unfinished| {
         let scratch = Scratch::new("debootstrap")?;
         let root = scratch.dir("root")?;
-        debootstrap(&root, packages, SUITE)?;
+        debootstrap(&root, packages, SUITE, watch)?;
+        watch("making it bootable");
         finish(&root).context("preparing the golden Debian")?;
+        watch("packing it");
         pack(&root, unfinished)
     })
 }
 
-fn debootstrap(root: &Path, packages: &str, suite: &str) -> Result<()> {
-    Program::new("debootstrap")
+fn debootstrap(root: &Path, packages: &str, suite: &str, watch: &dyn Fn(&str)) -> Result<()> {
+    let making = || format!("making a golden Debian {suite}");
+    let mut running = Program::new("debootstrap")
         .args(["--variant=minbase", &format!("--include={packages}"), suite])
         .arg(root)
         .arg(mirror())
         .limit(DOWNLOAD_LIMIT)
-        .run()
-        .with_context(|| format!("making a golden Debian {suite}"))
-        .map(drop)
+        .spawn()
+        .with_context(making)?;
+    let mut seen = String::new();
+    while running.still_runs()? {
+        let said = running.said();
+        if let Some(line) = said.lines().last().filter(|line| *line != seen) {
+            watch(line);
+            line.clone_into(&mut seen);
+        }
+        thread::sleep(WATCH);
+    }
+    running.wait()?.expect(0).with_context(making).map(drop)
 }
 
 fn pack(root: &Path, archive: &Path) -> Result<()> {
@@ -362,7 +418,7 @@ fn install_other_tools(root: &Path) -> Result<()> {
         root.join(format!("boot/initrd.img-{}", kernel_release(root)?)),
         GOLDEN_IMAGE,
     )?;
-    // bootctl insists on the root of a file system, and gives a file of no name one by way of /proc.
+    // bootctl requires the root of a file system, and names a nameless file through /proc.
     let (esp, kept) = (root.join("boot/efi"), root.join("boot/kept"));
     {
         let _proc = Mounted::new(Path::new("/proc"), &root.join("proc"), "bind")?;
@@ -383,7 +439,8 @@ fn install_other_tools(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Packages from the mirror, with this machine's name servers; what the system says of both stays as it was.
+/// Installs packages from the mirror, with this machine's name servers. The system's own settings of both
+/// stay as they were.
 fn apt_get(root: &Path, suite: &str, packages: &[&str]) -> Result<()> {
     let files = ["etc/resolv.conf", "etc/apt/sources.list"].map(|path| root.join(path));
     let [resolver, sources] = &files;
@@ -394,7 +451,8 @@ fn apt_get(root: &Path, suite: &str, packages: &[&str]) -> Result<()> {
         Program::new("chroot")
             .arg(root)
             .args(["apt-get", "-q", "-y", "-o", "APT::Sandbox::User=root"])
-            // A mirror may lag behind, sid's lists run out after a week, and signatures are checked all the same.
+            // A mirror may lag behind, sid's lists run out after a week, and signatures are checked all the
+            // same.
             .args(["-o", "Acquire::Check-Valid-Until=false"])
             .args(words)
             .env("DEBIAN_FRONTEND", "noninteractive")
@@ -441,8 +499,9 @@ fn drop_unused(root: &Path) -> Result<()> {
         .map(drop)
 }
 
-/// What an administrator would have set up. The initramfs is a list, not `most`, for two reasons: it is made in
-/// seconds under emulation, and a clone on other hardware boots only if the cloner put its drivers on the list.
+/// Configuration as an administrator would write it. The initramfs is a list, not `most`, for two reasons. It
+/// is made in seconds under emulation, and a clone on other hardware boots only if the cloner put its drivers
+/// on the list.
 const CONFIGURATION: [(&str, &str); 8] = [
     ("etc/hostname", "golden\n"),
     ("etc/hosts", "127.0.0.1\tlocalhost\n127.0.1.1\tgolden\n"),

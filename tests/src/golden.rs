@@ -1,4 +1,5 @@
-//! Golden systems on loop disks: partitioned with `sfdisk`, formatted with the usual tools, mounted as `fstab` says.
+//! Golden systems on loop disks: partitioned with `sfdisk`, formatted with the usual tools, mounted according
+//! to `fstab`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,16 +14,16 @@ use crate::scratch::Scratch;
 /// File systems that the build machine's kernel lacks (the project's notes on it, "Disks").
 const FOREIGN: [&str; 4] = ["vfat", "jfs", "reiserfs", "f2fs"];
 
-/// How `fstab` names a file system.
+/// The kind of name by which `fstab` calls a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
-    /// `UUID=`.
+    /// By the file system's UUID: `UUID=`.
     Uuid,
-    /// `PARTUUID=`.
+    /// By the partition's GUID: `PARTUUID=`.
     PartUuid,
-    /// `LABEL=`.
+    /// By the file system's label: `LABEL=`.
     Label,
-    /// `/dev/loopNpM`.
+    /// By the device node: `/dev/loopNpM`.
     Device,
 }
 
@@ -31,20 +32,20 @@ pub enum By {
 pub struct Volume {
     /// Partition number.
     pub partition: u32,
-    /// `ext4`, `xfs`, `btrfs`, `swap`…
+    /// Type: `ext4`, `xfs`, `btrfs`, `swap`…
     pub fs: &'static str,
     /// Mount point, `none` for swap.
     pub mount: &'static str,
-    /// Btrfs subvolume, made when it is not there.
+    /// Btrfs subvolume; made if it is not there.
     pub subvolume: Option<&'static str>,
     /// File system label, if any.
     pub label: Option<&'static str>,
-    /// How `fstab` names it.
+    /// Kind of its name in `fstab`.
     pub by: By,
 }
 
 impl Volume {
-    /// A file system named by its UUID, without label.
+    /// Describes a file system named by its UUID, without label.
     #[must_use]
     pub fn new(partition: u32, fs: &'static str, mount: &'static str) -> Self {
         Self {
@@ -71,14 +72,14 @@ impl Volume {
         self
     }
 
-    /// Takes a btrfs subvolume of it.
+    /// Mounts a btrfs subvolume of it.
     #[must_use]
     pub fn subvolume(mut self, name: &'static str) -> Self {
         self.subvolume = Some(name);
         self
     }
 
-    /// Whether a build machine's kernel can be trusted to mount it; the others are looked into in a machine.
+    /// True if any build machine's kernel can mount it; a test looks into the others with a machine.
     #[must_use]
     pub fn is_mountable(&self) -> bool {
         !FOREIGN.contains(&self.fs)
@@ -90,18 +91,18 @@ impl Volume {
     }
 }
 
-/// A golden system to be made.
+/// The description of a golden system.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Bytes of the disk.
+    /// Size of the disk in bytes.
     pub size: u64,
-    /// Bytes of a sector.
+    /// Size of a sector in bytes.
     pub sector_size: u32,
-    /// What `sfdisk` reads.
+    /// Script for `sfdisk`.
     pub table: &'static str,
     /// The lines of `fstab`, root first.
     pub volumes: Vec<Volume>,
-    /// Lines of `fstab` that are none of ours: comments, tmpfs, network.
+    /// Lines of `fstab` that KA leaves alone: comments, tmpfs, network.
     pub foreign_fstab: &'static str,
 }
 
@@ -117,7 +118,7 @@ impl Golden {
     /// Partitions, formats and mounts; the tree is empty but for its mount points.
     ///
     /// # Errors
-    /// What the tools say.
+    /// A tool fails; the error repeats its message.
     pub fn new(scratch: &Scratch, name: &str, plan: &Plan) -> Result<Self> {
         let disk = Disk::new(scratch, name, plan.size, plan.sector_size)?;
         disk.write_table(plan.table)?;
@@ -128,13 +129,13 @@ impl Golden {
         Ok(Self { tree, disk, fstab })
     }
 
-    /// Where the tree is.
+    /// Returns the root directory of the tree.
     #[must_use]
     pub fn root(&self) -> &Path {
         self.tree.root()
     }
 
-    /// Its disk.
+    /// Returns its disk.
     #[must_use]
     pub fn disk(&self) -> &Disk {
         &self.disk
@@ -152,7 +153,7 @@ impl Golden {
         self.tree.mounts.clear();
     }
 
-    /// The text its `etc/fstab` should have.
+    /// Returns the text that its `etc/fstab` should have.
     #[must_use]
     pub fn fstab(&self) -> &str {
         &self.fstab
@@ -162,16 +163,17 @@ impl Golden {
 /// The file systems of a disk, mounted as one tree; unmounted on drop, innermost first.
 #[derive(Debug)]
 pub struct MountedTree {
-    /// Innermost first: fields are dropped in order.
+    /// Mounts, innermost first: fields are dropped in order.
     mounts: Vec<Mounted>,
     root: PathBuf,
 }
 
 impl MountedTree {
-    /// Mounts everything that is no swap and that a build machine's kernel has, in the order given (root first).
+    /// Mounts every volume that is no swap and whose type the build machine's kernel has, in the order given
+    /// (root first).
     ///
     /// # Errors
-    /// What `mount` says.
+    /// `mount` fails.
     pub fn new(disk: &Disk, volumes: &[Volume], root: &Path) -> Result<Self> {
         let mut tree = Self {
             mounts: Vec::new(),
@@ -188,19 +190,19 @@ impl MountedTree {
         Ok(tree)
     }
 
-    /// The directory of the root file system.
+    /// Returns the directory of the root file system.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 }
 
-/// What `blkid` finds on a device: `UUID`, `LABEL`, `TYPE`, `PARTUUID`…; empty when there is none.
+/// Returns blkid's value for a device: `UUID`, `LABEL`, `TYPE`, `PARTUUID`…; empty if there is none.
 ///
 /// # Errors
 /// `blkid` cannot be run.
 pub fn tag(device: &Path, tag: &str) -> Result<String> {
-    // PARTUUID is only known to the probing of the whole device with the table in view (blkid(8), -p).
+    // blkid finds the PARTUUID only if it probes the device with the table in view (blkid(8), -p).
     let ended = Program::new("blkid")
         .args(["-p", "-o", "value", "-s"])
         .arg(blkid_name(tag))
@@ -209,7 +211,7 @@ pub fn tag(device: &Path, tag: &str) -> Result<String> {
     Ok(ended.stdout.trim().to_owned())
 }
 
-/// How `fstab` should name a volume of this disk.
+/// Returns the name that `fstab` should have for a volume of this disk.
 ///
 /// # Errors
 /// The device has no such name.
@@ -261,7 +263,7 @@ fn format_all(scratch: &Scratch, disk: &Disk, volumes: &[Volume]) -> Result<()> 
             done.push(volume.partition);
         }
     }
-    // One that holds others first.
+    // A subvolume that contains others comes first.
     let mut subvolumes: Vec<_> = volumes
         .iter()
         .filter_map(|volume| Some((volume.partition, volume.subvolume?)))
@@ -274,7 +276,7 @@ fn format_all(scratch: &Scratch, disk: &Disk, volumes: &[Volume]) -> Result<()> 
     Ok(())
 }
 
-/// Makes what lies above it too: `@…` as subvolumes, all else as directories.
+/// Makes a subvolume and everything above it: `@…` as subvolumes, all else as directories.
 fn make_subvolume(top: &Path, name: &str) -> Result<()> {
     let mut path = top.to_owned();
     let depth = Path::new(name).components().count();
@@ -303,7 +305,7 @@ fn format(device: &Path, volume: &Volume) -> Result<()> {
         "ext4" => ("mkfs.ext4", "-qF"),
         "xfs" => ("mkfs.xfs", "-qf"),
         "btrfs" => ("mkfs.btrfs", "-qf"),
-        // No file system that mkfs.vfat would not overwrite: `-I` allows whole disks, which partitions are not.
+        // mkfs.vfat overwrites any file system: `-I` allows whole disks, which partitions are not.
         "vfat" => ("mkfs.vfat", "-I"),
         "swap" => ("mkswap", "-q"),
         other => bail!("the lab cannot make {other}"),
@@ -315,7 +317,8 @@ fn format(device: &Path, volume: &Volume) -> Result<()> {
     make.arg(device).run().map(drop)
 }
 
-/// Puts a shell that runs into a tree: busybox with its libraries and the names that scripts and KA call it by.
+/// Puts a working shell into a tree: busybox with its libraries and the names by which scripts and KA call
+/// it.
 ///
 /// # Errors
 /// There is no busybox on this machine, or the tree cannot be written.

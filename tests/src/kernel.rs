@@ -1,4 +1,4 @@
-//! Whole kernels with all their drivers, and small golden roots with a few: what boot images are made of.
+//! Whole kernels with all their drivers, and small golden roots with a few: the sources of boot images.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,18 +13,18 @@ use crate::scratch::Scratch;
 
 /// Debian's generic kernel: this package depends on the newest.
 const PACKAGE: &str = "linux-image-amd64";
-/// A slow mirror is no reason to wait for ever.
+/// Time limit of a download from a slow mirror.
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(1200);
 
-/// A root with nothing but Debian's generic kernel: image, configuration and every module, as its package has them.
-/// Made once and kept; nobody may write into it.
+/// Returns a root with nothing but Debian's generic kernel: image, configuration and every module, as its
+/// package has them. It is made once and kept; no test may write into it.
 ///
 /// # Errors
 /// It cannot be fetched or unpacked.
 pub fn generic() -> Result<PathBuf> {
     let dir = debian::cache_dir().join("linux-generic-1");
     fs::create_dir_all(debian::cache_dir())?;
-    // One makes it, the others wait: tests of one process and of several.
+    // One test makes it, the others wait: tests of one process and of several.
     let lock = fs::File::create(dir.with_extension("lock"))?;
     flock(&lock, FlockOperation::LockExclusive).context("waiting for the kernel to be fetched")?;
     if !dir.is_dir() {
@@ -50,7 +50,7 @@ fn fetch(dir: &Path) -> Result<()> {
     let file = fs::read_dir(scratch.path())?
         .next()
         .context("apt-get fetched nothing")??;
-    // Beside its place, so that it can be renamed into it.
+    // It is built beside its place, so that it can be renamed into it.
     let unfinished = dir.with_extension("part");
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished)?;
@@ -68,7 +68,7 @@ fn fetch(dir: &Path) -> Result<()> {
 /// Writes `modules.dep` and its kin for the one kernel of a root.
 ///
 /// # Errors
-/// There is not one kernel, or depmod fails.
+/// There is not exactly one kernel, or depmod fails.
 pub fn depmod(root: &Path) -> Result<()> {
     Program::new("depmod")
         .arg("-b")
@@ -78,10 +78,10 @@ pub fn depmod(root: &Path) -> Result<()> {
         .map(drop)
 }
 
-/// The release of the one kernel of a root.
+/// Returns the release of the one kernel of a root.
 ///
 /// # Errors
-/// There is not one kernel.
+/// There is not exactly one kernel.
 pub fn release(root: &Path) -> Result<String> {
     let mut names = fs::read_dir(root.join("lib/modules"))?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
@@ -94,7 +94,8 @@ pub fn release(root: &Path) -> Result<String> {
     Ok(names.remove(0))
 }
 
-/// Makes a root with Debian's generic kernel and only some of its modules (paths below `kernel`, without `.ko`).
+/// Makes a root with Debian's generic kernel and only some of its modules (paths below `kernel`, without
+/// `.ko`).
 ///
 /// # Errors
 /// There is no such module.

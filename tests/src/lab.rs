@@ -11,7 +11,7 @@ use crate::netns::Network;
 use crate::process::{Program, Running};
 use crate::scratch::{self, Scratch};
 
-/// No run of a small system takes longer; what does is a hang.
+/// Time limit of a run of a small system: a longer one hangs.
 pub const RUN_LIMIT: Duration = Duration::from_secs(150);
 
 /// A network and a directory for one test.
@@ -26,7 +26,7 @@ pub struct Lab {
 /// A `ka-server` that runs.
 #[derive(Debug)]
 pub struct Server {
-    /// The process.
+    /// Process of the server.
     pub run: Running,
     join_file: PathBuf,
 }
@@ -50,26 +50,26 @@ impl Lab {
         })
     }
 
-    /// Runs may take this long: those that build an initramfs, say.
+    /// Sets another time limit for runs: some build an initramfs, for example.
     #[must_use]
     pub fn patient(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// The network.
+    /// Returns the network.
     #[must_use]
     pub fn network(&self) -> &Network {
         &self.network
     }
 
-    /// The directory.
+    /// Returns the scratch directory.
     #[must_use]
     pub fn scratch(&self) -> &Scratch {
         &self.scratch
     }
 
-    /// A `ka-server` command on the golden node, with a state directory of the lab.
+    /// Returns a `ka-server` command on the golden node, with a state directory of the lab.
     ///
     /// # Errors
     /// The binary is not built.
@@ -80,7 +80,7 @@ impl Lab {
         Ok(program.inside(self.network.golden()).limit(self.limit))
     }
 
-    /// Where the lab's servers keep their key.
+    /// Returns the directory in which the lab's servers keep their key.
     #[must_use]
     pub fn server_state(&self) -> PathBuf {
         self.scratch.path().join("server-state")
@@ -89,7 +89,7 @@ impl Lab {
     /// Starts a server that writes a join file, and waits until nodes may come.
     ///
     /// # Errors
-    /// The server ends first; the error repeats what it said.
+    /// The server ends first; the error repeats its output.
     pub fn server(&self, args: &[&str]) -> Result<Server> {
         let mut server = self.server_begun(args)?;
         let join_file = server.join_file.clone();
@@ -115,7 +115,7 @@ impl Lab {
         Ok(Server { run, join_file })
     }
 
-    /// A `ka-client` command on a node (from 1) with the server's join file; never reboots.
+    /// Returns a `ka-client` command on a node (from 1) with the server's join file; it never reboots.
     ///
     /// # Errors
     /// The binary is not built.
@@ -126,7 +126,7 @@ impl Lab {
             .arg(&server.join_file))
     }
 
-    /// The same without a join file.
+    /// Returns a `ka-client` command without a join file.
     ///
     /// # Errors
     /// The binary is not built.
@@ -144,7 +144,7 @@ impl Lab {
         self.client_program(number, server)?.args(args).spawn()
     }
 
-    /// Where a node mounts its new file systems.
+    /// Returns the directory where a node mounts its new file systems.
     #[must_use]
     pub fn mount_dir(&self, number: usize) -> PathBuf {
         self.scratch.path().join(format!("mnt-n{number}"))
@@ -153,7 +153,7 @@ impl Lab {
     /// Insists that a node has left nothing mounted.
     ///
     /// # Errors
-    /// Something is.
+    /// A file system is still mounted.
     pub fn expect_unmounted(&self, number: usize) -> Result<()> {
         let mounted = scratch::mounts_below(&self.mount_dir(number))?;
         ensure!(mounted.is_empty(), "node {number} left {mounted:?} mounted");
@@ -162,7 +162,7 @@ impl Lab {
 }
 
 impl Server {
-    /// Where it wrote its join code.
+    /// Returns the file with the server's join code.
     #[must_use]
     pub fn join_file(&self) -> &Path {
         &self.join_file

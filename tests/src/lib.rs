@@ -1,29 +1,21 @@
-//! The lab: networks of namespaces, loop disks and golden systems in which the real binaries are driven.
+//! The real binaries in the lab: golden systems, runs in namespaces, and whole machines in QEMU.
 //!
-//! Used by the integration tests beside it, by `cargo xtask demo` and by `cargo xtask bench`. It knows nothing of the
-//! product's code, and its judgements (`compare`, `disk`) rest on the kernel and on util-linux alone: a fault shared
-//! by reader and writer would otherwise never show.
-//!
-//! Whatever is made here carries this process's id in its name and belongs to a guard that undoes it on drop.
-//! What a killed run left behind is undone by its [`caretaker`], or by [`scratch::sweep`] at the start of the next. Only loop devices over
-//! files of our own are ever written ([`disk::Disk`]), only processes started here are ever killed ([`process`]).
+//! The integration tests beside it use it, and `cargo xtask demo` and `cargo xtask bench`. Disks, networks and
+//! programs come from `ka-lab`; its modules are repeated here, so that a test names one crate. Nothing here
+//! knows the product's code: a fault that reader and writer share would otherwise never show.
+
+pub use ka_lab::{
+    caretaker, cgroup, compare, disk, interrupt, mounts, multicast, netns, process, scratch, snapshot,
+    target_dir, tree,
+};
 
 pub mod binaries;
-pub mod caretaker;
-pub mod cgroup;
-pub mod compare;
 pub mod debian;
-pub mod disk;
 pub mod golden;
-pub mod interrupt;
 pub mod kernel;
 pub mod lab;
 pub mod matrix;
-pub mod mounts;
-pub mod netns;
-pub mod process;
+pub mod packages;
+pub mod panes;
 pub mod qemu;
-pub mod scratch;
-pub mod snapshot;
-mod tether;
-pub mod tree;
+pub mod terminal;

@@ -7,10 +7,11 @@ use anyhow::{Context as _, Result};
 use ka_tests::binaries;
 use ka_tests::process::Program;
 
-/// Writes `DIR/ka-*.8`: they are commands for administrators.
+/// Writes `DIR/ka-*.8`. Section 8 is that of commands for administrators.
 pub(crate) fn write(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     for name in [
+        "ka",
         "ka-server",
         "ka-client",
         "ka-desc",

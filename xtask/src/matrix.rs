@@ -1,4 +1,4 @@
-//! `cargo xtask matrix`: every golden system of the matrix, cloned, and one table of what became of each.
+//! `cargo xtask matrix`: clones every golden system of the matrix and prints one table of the results.
 
 use std::collections::VecDeque;
 use std::panic::{self, AssertUnwindSafe};
@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::cli::MatrixOptions;
 use crate::root;
 
-/// One case's line of the table.
+/// One line of the table.
 #[derive(Debug, Serialize)]
 struct Row {
     case: &'static str,
@@ -27,21 +27,21 @@ struct Row {
     root: &'static str,
     loader: &'static str,
     initramfs: &'static str,
-    /// The end of the clone, or why it is not known.
+    /// Result of the clone, or the reason why it is unknown.
     result: String,
-    /// The result is the one that must come.
+    /// True if the result is the expected one.
     right: bool,
     seconds: u64,
 }
 
-/// Runs the cases that were asked for; fails when one has another result than it must have.
+/// Runs the requested cases. Fails if one has another result than expected.
 pub(crate) fn run(options: &MatrixOptions) -> Result<()> {
     let cases = chosen(options)?;
     if options.list {
         println!("{}", listed(&cases));
         return Ok(());
     }
-    root::enter_lab("matrix", options.no_setup, true)?;
+    root::enter_lab("matrix", options.no_setup)?;
     ensure!(
         root::is_root(),
         "matrix needs root (namespaces, loop disks, mounts): run it as root or with sudo"
@@ -83,7 +83,7 @@ fn chosen(options: &MatrixOptions) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// As many at a time as machines may run.
+/// Runs the cases, as many at a time as machines may run.
 fn run_all(cases: Vec<Case>) -> Result<Vec<Row>> {
     let order: Vec<&'static str> = cases.iter().map(|case| case.name).collect();
     let waiting = Mutex::new(VecDeque::from(cases));
@@ -91,7 +91,7 @@ fn run_all(cases: Vec<Case>) -> Result<Vec<Row>> {
     let work = || {
         let mut rows = Vec::new();
         while let Some(case) = next() {
-            // The directory of a machine's console logs has its thread's name.
+            // The directory of a machine's console logs has the name of its thread.
             let named = thread::Builder::new().name(case.name.to_owned());
             let ended = thread::scope(|scope| {
                 let thread = named.spawn_scoped(scope, || row(&case))?;
@@ -143,7 +143,7 @@ fn row(case: &Case) -> Row {
     }
 }
 
-/// The first and the last line of a reason: the step, and what its program said in the end.
+/// First and last line of an error: the step, and the last words of its program.
 fn in_short(text: &str) -> String {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines.next().unwrap_or_default();

@@ -1,7 +1,8 @@
-//! The cheapest TCP chain the kernel allows: sendfile, splice and tee. No framing, no recovery, no checks.
+//! The cheapest TCP chain that the kernel allows: sendfile, splice and tee. No framing, no recovery, no
+//! checks.
 //!
-//! It is the bench's lower bound for processor time: whatever verifies what it forwards must touch every byte, this
-//! touches none. splice(2), tee(2), sendfile(2).
+//! It is the bench's lower bound for processor time: a program that verifies what it forwards must touch
+//! every byte, this one touches none. splice(2), tee(2), sendfile(2).
 
 use std::fs::{File, OpenOptions};
 use std::io::Read as _;
@@ -14,12 +15,12 @@ use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, pipe, splice, tee};
 
 use crate::cli::{SpliceOptions, SpliceRole};
 
-/// Bytes moved by one system call at most: the largest pipe an ordinary user may have.
+/// Largest number of bytes moved by one system call: the largest pipe of an ordinary user.
 const CHUNK: usize = 1 << 20;
-/// Bytes one sendfile call is asked for.
+/// Number of bytes requested from one sendfile call.
 const SENDFILE: usize = 64 << 20;
 
-/// Plays one end or one hop.
+/// Runs the sender, or one relay of the chain.
 pub(crate) fn run(options: &SpliceOptions) -> Result<()> {
     match &options.role {
         SpliceRole::Send { file, to } => send(file, *to),
@@ -86,7 +87,7 @@ fn drain(from: impl AsFd, to: impl AsFd, mut length: usize) -> Result<()> {
     Ok(())
 }
 
-/// The receiver closes when it has everything.
+/// Waits until the receiver closes the connection, which it does when it has everything.
 fn wait_for_end(mut socket: &TcpStream) -> Result<()> {
     socket.shutdown(Shutdown::Write)?;
     let mut rest = [0; 64];

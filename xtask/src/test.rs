@@ -10,15 +10,18 @@ use ka_tests::{binaries, scratch};
 use crate::cli::TestOptions;
 use crate::{packages, root};
 
-/// Read by the test harness of Rust.
+/// Environment variable of Rust's test harness: the number of tests at once.
 const THREADS_VARIABLE: &str = "RUST_TEST_THREADS";
 
-/// Builds the binaries, then runs every test as root, cargo itself as whoever calls.
+/// Builds the binaries, then runs every test as root. cargo itself runs as the calling user.
 pub(crate) fn run(options: &TestOptions) -> Result<()> {
-    packages::install_missing()?;
-    let bin_dir = binaries::own_dir()?;
+    let mut reasons = Vec::from_iter(packages::reason(packages::Use::All)?);
+    reasons.push("the test programs, once they are built (cargo itself is not run as root): namespaces, loop disks, mounts".to_owned());
+    root::announce("test", &reasons)?;
+    packages::install_missing(packages::Use::All)?;
+    let bin_dir = binaries::debug_dir()?;
     binaries::build(&bin_dir, false)?;
-    binaries::build_static(&bin_dir)?;
+    binaries::build_static(&bin_dir, binaries::Build::Lab)?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .arg("test")
@@ -47,8 +50,8 @@ pub(crate) fn run(options: &TestOptions) -> Result<()> {
     Ok(())
 }
 
-/// The number of tests at once: the caller's, else one more than there are processors, because most of them wait most of
-/// their time, for timers, disks and shaped lines. Machines have a limit of their own (`qemu::seats`).
+/// Number of tests at once: the caller's, else one more than there are processors. Most tests wait most of
+/// the time, for timers, disks and shaped lines. Machines have a limit of their own (`qemu::seats`).
 fn threads() -> String {
     std::env::var(THREADS_VARIABLE).unwrap_or_else(|_| {
         let processors = thread::available_parallelism().map_or(1, usize::from);
@@ -56,14 +59,14 @@ fn threads() -> String {
     })
 }
 
-/// Builds the static client and says where it is.
+/// Builds the static client and prints its path.
 pub(crate) fn build_static() -> Result<()> {
-    let path = binaries::build_static(&binaries::own_dir()?)?;
+    let path = binaries::build_static(&binaries::debug_dir()?, binaries::Build::Release)?;
     println!("{}", path.display());
     Ok(())
 }
 
-/// Runs `.ci/run`.
+/// Runs `.ci/run`, the project's CI.
 pub(crate) fn ci() -> Result<()> {
     let script = binaries::workspace().join(".ci/run");
     let status = Command::new(&script)
@@ -73,7 +76,8 @@ pub(crate) fn ci() -> Result<()> {
     Ok(())
 }
 
-/// Lets cargo start test programs, and nothing else, through sudo (`target.<triple>.runner` of cargo's configuration).
+/// Environment variable that makes cargo start test programs, and nothing else, through sudo
+/// (`target.<triple>.runner` of cargo's configuration).
 fn sudo_runner(bin_dir: &str, threads: &str) -> Result<(String, String)> {
     if !is_installed("sudo") {
         bail!(

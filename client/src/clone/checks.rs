@@ -1,4 +1,4 @@
-//! Everything that can fail, tried before the first byte is written (issue 2 §4).
+//! The checks of everything that can fail, before the first byte is written.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use ka_disk::spec::InstallSpec;
 use ka_disk::table;
 use ka_host::{kernel, mountinfo, system};
 use ka_postinstall::facts::KnownPartitions;
-use ka_status::text::size;
+use ka_report::text::size;
 
 use super::held::HeldDisk;
 use super::plan::{ClonePlan, PlannedDisk};
@@ -42,7 +42,7 @@ pub(crate) fn choose_disks(spec: &InstallSpec, options: &Options) -> anyhow::Res
     Ok(inventory::choose(spec, &disks, &wishes)?)
 }
 
-/// Checks this machine against the plan and takes the disks, so that nobody else does.
+/// Checks this machine against the plan and takes the disks, so that no other program does.
 ///
 /// # Errors
 /// The first thing that is missing or in the way.
@@ -54,9 +54,9 @@ pub(crate) fn check(plan: &ClonePlan, options: &Options) -> anyhow::Result<Vec<H
     plan.disks.iter().map(hold).collect()
 }
 
-/// What the options say about this node's disks and directories, checked before anybody waits for this node: a
-/// contradiction, a disk that is not there, a directory that cannot be used. `looks`: the disks are here already (a node
-/// that was booted into memory gets its drivers after it has joined).
+/// Checks the options about this node's disks and directories before the server waits for this node. It finds
+/// contradictions, missing disks and unusable directories. `looks` is true if the disks are here already: a
+/// node that was booted into memory gets its drivers after it has joined.
 ///
 /// # Errors
 /// The option, what is wrong and what to do.
@@ -120,13 +120,13 @@ fn check_disk(option: &DiskOption) -> anyhow::Result<()> {
         bail!("{said}: {what}; {here}");
     };
     if !disks.iter().any(|disk| disk.numbers == numbers) {
-        bail!("{said}: that is no whole disk; name the disk and not a partition of it");
+        bail!("{said}: that is not a whole disk; name the disk and not a partition of it");
     }
     Ok(())
 }
 
-/// Only root may do any of it; without this the first message would be about some device's permissions. And what the kernel
-/// cannot do would show in the middle of it.
+/// Checks for root and for the kernel's features. Without this the first error would be about some device's
+/// permissions, and a missing feature would show in the middle of the work.
 ///
 /// # Errors
 /// Not root; a kernel that is too old.
@@ -137,8 +137,8 @@ pub(crate) fn check_machine() -> anyhow::Result<()> {
     Ok(kernel::check()?)
 }
 
-/// The partitions that boot entries of this machine's firmware may name: those that will be overwritten, and those of all
-/// other disks, as far as they can be read.
+/// Returns the partitions that boot entries of this machine's firmware may name. These are the ones that will
+/// be overwritten, and those of all other disks, as far as they can be read.
 pub(crate) fn known_partitions(plan: &ClonePlan) -> KnownPartitions {
     let is_ours = |disk: &Disk| plan.disks.iter().any(|planned| planned.disk.path == disk.path);
     let ours = plan.disks.iter().map(|planned| &planned.disk);
@@ -251,11 +251,11 @@ mod tests {
 
     #[test]
     fn one_disk_is_one_disk_by_whatever_name() {
-        let disk = ka_host::loopdev::LoopDevice::scratch(8 << 20, 512).unwrap();
+        let disk = ka_lab::disk::Disk::scratch(8 << 20, 512).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("wwn-0x5000");
-        std::os::unix::fs::symlink(disk.path(), &link).unwrap();
-        let (plain, link) = (disk.path().display(), link.display());
+        std::os::unix::fs::symlink(disk.device(), &link).unwrap();
+        let (plain, link) = (disk.device().display(), link.display());
         let error = pairs(&[&format!("sda={plain}"), &format!("sdb={link}")]).unwrap_err();
         assert!(error.contains("one disk to two drives"), "{error}");
         pairs(&[&format!("sda={plain}"), &format!("sda={link}")]).unwrap();
@@ -271,11 +271,11 @@ mod tests {
             "{error}"
         );
         assert!(check("sda=/dev/null").contains("that is no disk"));
-        let disk = ka_host::loopdev::LoopDevice::scratch(16 << 20, 512).unwrap();
-        let file = ka_host::block::open_exclusive(disk.path()).unwrap();
+        let disk = ka_lab::disk::Disk::scratch(16 << 20, 512).unwrap();
+        let file = ka_host::block::open_exclusive(disk.checked().unwrap()).unwrap();
         ka_host::blkpg::add(&file, 1, 1 << 20, 8 << 20).unwrap();
         drop(file);
-        let error = check(&format!("sda={}p1", disk.path().display()));
+        let error = check(&format!("sda={}", disk.partition(1).display()));
         assert!(error.contains("name the disk and not a partition"), "{error}");
     }
 

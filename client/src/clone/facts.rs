@@ -1,4 +1,4 @@
-//! From the plan and what was made of it to the facts that the post-installation plans from.
+//! The facts for the post-installation, made from the plan and its results.
 
 use anyhow::{Context, bail};
 use ka_disk::fs::DeviceIdentity;
@@ -8,60 +8,35 @@ use ka_disk::table::KnownType;
 use ka_postinstall::chroot;
 use ka_postinstall::facts::{DiskFact, Facts, Firmware, MountFact};
 use ka_postinstall::fstab::{CloneDevice, DeviceMap};
-use ka_proto::NodeName;
 
 use super::plan::{ClonePlan, PlannedDisk};
-use crate::session::Session;
+use super::target::Target;
+use crate::local_node::LocalNode;
 
-/// Where the kernel shows the machine.
+/// The directory where the kernel shows the machine.
 pub(crate) const SYS: &str = "/sys";
 
-/// What this node is known by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Me {
-    /// The name it has joined under.
-    pub(crate) name: String,
-    /// That name was given (`--name`), not found.
-    pub(crate) named: bool,
-    /// Its hardware address, as far as it is known.
-    pub(crate) mac: Option<String>,
-    /// The server it has joined.
-    pub(crate) server: String,
-    /// The session.
-    pub(crate) session: String,
-}
-
-impl Me {
-    pub(crate) fn of(session: &Session<'_>) -> Self {
-        session.me()
-    }
-
-    /// The clone's name: the one given, else the host name when it is this machine's own, else `node-MAC`.
-    fn clone_name(&self, golden_host: &str) -> String {
-        let is_nameless = NodeName::new(&self.name).map_or(true, |name| name.is_nameless());
-        if self.named || !(is_nameless || self.name == golden_host) {
-            return self.name.clone();
-        }
-        match &self.mac {
-            Some(mac) => format!("node-{}", mac.replace(':', "")),
-            None => self.name.clone(),
-        }
-    }
+/// Learns the facts of a clone whose file systems are made.
+///
+/// # Errors
+/// A file system was made in the place of another.
+pub(crate) fn learn(target: &Target, node: &LocalNode) -> anyhow::Result<Facts> {
+    made(&target.plan, &target.identities, planned(&target.plan, node))
 }
 
 /// The facts before anything is written: no file system has a UUID yet.
-pub(crate) fn planned(plan: &ClonePlan, me: &Me) -> Facts {
+pub(crate) fn planned(plan: &ClonePlan, node: &LocalNode) -> Facts {
     let firmware = Firmware::of(SYS.as_ref());
     let secure_boot = firmware == Firmware::Uefi && {
         chroot::mount_efivars_here();
         chroot::secure_boot(SYS.as_ref()) == Some(true)
     };
     Facts {
-        node_name: me.clone_name(&plan.spec.golden_host),
-        mac: me.mac.clone(),
+        node_name: node.clone_name(&plan.spec.golden_host),
+        mac: node.mac.clone(),
         golden_host: plan.spec.golden_host.clone(),
-        session: me.session.clone(),
-        server: me.server.clone(),
+        session: node.session.clone(),
+        server: node.server.clone(),
         firmware,
         secure_boot,
         sbat_level: chroot::sbat_level(SYS.as_ref()),
@@ -78,15 +53,11 @@ pub(crate) fn planned(plan: &ClonePlan, me: &Me) -> Facts {
     }
 }
 
-/// The same with the file systems as they were made.
+/// Returns the same with the file systems as they were made.
 ///
 /// # Errors
 /// A file system was made in the place of another.
-pub(crate) fn made(
-    plan: &ClonePlan,
-    identities: &[(u32, DeviceIdentity)],
-    before: Facts,
-) -> anyhow::Result<Facts> {
+fn made(plan: &ClonePlan, identities: &[(u32, DeviceIdentity)], before: Facts) -> anyhow::Result<Facts> {
     let devices = device_maps(plan, identities)?;
     let mut facts = Facts {
         partitions: partitions(plan, &devices),
@@ -151,7 +122,7 @@ fn mounts(plan: &ClonePlan) -> Vec<MountFact> {
     mounts
 }
 
-/// All partitions with a device node of their own; what is known of the file system on each.
+/// Returns all partitions with a device node of their own, with the known facts of the file system on each.
 fn partitions(plan: &ClonePlan, devices: &[DeviceMap]) -> Vec<CloneDevice> {
     let mut all = Vec::new();
     for disk in &plan.disks {
@@ -173,8 +144,8 @@ fn partitions(plan: &ClonePlan, devices: &[DeviceMap]) -> Vec<CloneDevice> {
     all
 }
 
-/// Which golden device became which of ours: for every file system, swap area and raw partition that the golden
-/// node has.
+/// Returns the pairs of golden device and new device, for every file system, swap area and raw partition that
+/// the golden node has.
 fn device_maps(plan: &ClonePlan, identities: &[(u32, DeviceIdentity)]) -> anyhow::Result<Vec<DeviceMap>> {
     let mut maps = Vec::new();
     for ((id, identity), fs) in identities.iter().zip(&plan.spec.filesystems) {
@@ -187,7 +158,7 @@ fn device_maps(plan: &ClonePlan, identities: &[(u32, DeviceIdentity)]) -> anyhow
         clone.label.clone_from(&identity.label);
         clone.fstype = Some(fs.fstype.name().to_owned());
         maps.push(DeviceMap {
-            // One that only the desc file asks for: no reference can mean it.
+            // Only the desc file asks for this one, so no reference can mean it.
             golden: plan.spec.completed(fs.golden.clone().unwrap_or_default()),
             clone,
             options: changed_options(fs),
@@ -226,7 +197,8 @@ fn bare_maps(plan: &ClonePlan, devices: &[DeviceMap]) -> Vec<DeviceMap> {
     maps
 }
 
-/// A raw copy keeps everything inside the partition (UUID, label, type); only the partition's own names are new.
+/// A raw copy keeps everything inside the partition (UUID, label, type); only the partition's own names are
+/// new.
 fn raw_maps(plan: &ClonePlan) -> anyhow::Result<Vec<DeviceMap>> {
     plan.spec
         .raw
@@ -262,29 +234,4 @@ fn changed_options(fs: &FsSpec) -> Vec<(String, String)> {
     changed
         .map(|mount| (mount.path.clone(), mount.options.clone()))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clone_is_named_as_told_else_as_it_is_called_else_by_its_address() {
-        let me = |name: &str, named| Me {
-            name: name.to_owned(),
-            named,
-            mac: Some("52:54:00:00:00:07".to_owned()),
-            server: String::new(),
-            session: String::new(),
-        };
-        assert_eq!(me("n7", false).clone_name("golden"), "n7");
-        assert_eq!(me("golden", false).clone_name("golden"), "node-525400000007");
-        assert_eq!(me("localhost", false).clone_name("golden"), "node-525400000007");
-        assert_eq!(me("golden", true).clone_name("golden"), "golden");
-        let lost = Me {
-            mac: None,
-            ..me("localhost", false)
-        };
-        assert_eq!(lost.clone_name("golden"), "localhost");
-    }
 }

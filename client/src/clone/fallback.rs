@@ -1,6 +1,7 @@
-//! The fallback path of the EFI system partition (`EFI/BOOT`), kept in memory while a table leads there and the clone is not
-//! finished. Firmware starts what it finds at that path on any FAT, whatever the partition's type says (UEFI 2.10 section
-//! 3.5.1.1, EDK II): a machine that loses power meanwhile would boot a clone that nobody has judged.
+//! The fallback path of the EFI system partition (`EFI/BOOT`). It is kept in memory while a table leads there
+//! and the clone is not finished. Firmware starts a program at that path on any FAT, whatever the partition's
+//! type is (UEFI 2.10 section 3.5.1.1, EDK II). A machine that loses power meanwhile would boot a clone that
+//! was not judged.
 //!
 //! The clone's own programs see the directory as ever: a small file system in memory lies over it.
 
@@ -23,7 +24,8 @@ pub(crate) struct HiddenFallback {
 }
 
 impl HiddenFallback {
-    /// Takes what lies at the fallback path of the partition that is mounted at `esp` off the disk and shows it from memory.
+    /// Takes what lies at the fallback path of the partition that is mounted at `esp` off the disk and shows
+    /// it from memory.
     ///
     /// # Errors
     /// Reading, removing or mounting failed.
@@ -45,7 +47,7 @@ impl HiddenFallback {
         Ok(Self { dir, memory })
     }
 
-    /// Puts what is there now onto the disk. To be called when no table leads there any more.
+    /// Puts the present files onto the disk. Must be called when no table leads there any more.
     ///
     /// # Errors
     /// Reading, unmounting or writing failed.
@@ -61,7 +63,7 @@ impl HiddenFallback {
 }
 
 /// A file or directory of FAT: it has no more than this.
-enum Kept {
+enum SavedEntry {
     File {
         name: PathBuf,
         bytes: Vec<u8>,
@@ -73,33 +75,33 @@ enum Kept {
     },
 }
 
-fn read(dir: &Path) -> io::Result<Vec<Kept>> {
+fn read(dir: &Path) -> io::Result<Vec<SavedEntry>> {
     let entries = fs::read_dir(dir)?.map(|entry| {
         let entry = entry?;
         let name = PathBuf::from(entry.file_name());
         let meta = entry.metadata()?;
         if meta.is_dir() {
             let inside = read(&entry.path())?;
-            return Ok(Kept::Dir { name, inside });
+            return Ok(SavedEntry::Dir { name, inside });
         }
         let times = FileTimes::new()
             .set_accessed(meta.accessed()?)
             .set_modified(meta.modified()?);
         let bytes = fs::read(entry.path())?;
-        Ok(Kept::File { name, bytes, times })
+        Ok(SavedEntry::File { name, bytes, times })
     });
     entries.collect()
 }
 
-fn write(kept: &[Kept], dir: &Path) -> io::Result<()> {
+fn write(kept: &[SavedEntry], dir: &Path) -> io::Result<()> {
     for entry in kept {
         match entry {
-            Kept::Dir { name, inside } => {
+            SavedEntry::Dir { name, inside } => {
                 let path = dir.join(name);
                 fs::create_dir(&path)?;
                 write(inside, &path)?;
             }
-            Kept::File { name, bytes, times } => {
+            SavedEntry::File { name, bytes, times } => {
                 let path = dir.join(name);
                 fs::write(&path, bytes)?;
                 File::options().write(true).open(&path)?.set_times(*times)?;
@@ -109,7 +111,7 @@ fn write(kept: &[Kept], dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The directory of this name in whatever case, made where there is none.
+/// Returns the directory of this name in whatever case, made where there is none.
 fn child(dir: &Path, name: &str) -> io::Result<PathBuf> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;

@@ -1,4 +1,5 @@
-//! The finishing steps: what makes the restored tree a system of its own, then the table that makes it bootable.
+//! The finishing steps, which make the restored tree a system of its own. The steps that carry out a plan are
+//! in [`super::configure`].
 
 use std::fs::{File, FileTimes};
 use std::os::unix::ffi::OsStrExt;
@@ -9,22 +10,19 @@ use ka_disk::fs;
 use ka_disk::spec::SwapFileSpec;
 use ka_host::fiemap;
 use ka_postinstall::facts::SwapFileFact;
-use ka_postinstall::root::Root;
-use ka_status::event::Step;
-use rustix::fs::syncfs;
+use ka_report::event::Step;
 
-use super::build::Installation;
 use super::configure;
 use super::held::HeldDisk;
-use super::plan::ClonePlan;
+use super::system::RestoredSystem;
 use crate::journal::Journal;
 use crate::steps::StepDef;
 
-/// What happens once every stream has arrived. At its end the clone is complete, and nothing boots from it.
-pub(crate) const FINISH: [StepDef<Installation>; 14] = [
+/// The steps that follow the last stream. At their end the clone is complete, and nothing boots from it.
+pub(crate) const FINISH: [StepDef<RestoredSystem>; 14] = [
     StepDef {
         step: Step::ExcludedDirs,
-        run: excluded_dirs,
+        run: check_excluded_dirs,
     },
     StepDef {
         step: Step::SwapFiles,
@@ -80,31 +78,11 @@ pub(crate) const FINISH: [StepDef<Installation>; 14] = [
     },
 ];
 
-/// What happens once the server has judged this clone and all the others of the round. The table comes last but for its own
-/// check: a run that stops anywhere before leaves a disk that nothing boots from.
-pub(crate) const COMMIT: [StepDef<Installation>; 2] = [
-    StepDef {
-        step: Step::WriteTable,
-        run: write_table,
-    },
-    StepDef {
-        step: Step::Verify,
-        run: verify,
-    },
-];
-
-/// What happens when the server knows that the clone can be booted. Firmware may hold the whole machine for a minute while it
-/// writes a variable: the connection may be lost over it, and the clone is done all the same.
-pub(crate) const ENTER: [StepDef<Installation>; 1] = [StepDef {
-    step: Step::BootEntry,
-    run: configure::enter_in_firmware,
-}];
-
-/// Excluded directories came with the stream, empty, with their mode and owner; here that is made sure of.
-fn excluded_dirs(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
-    configure::learn(work)?;
-    let root = open_root(&work.plan)?;
-    for path in &work.plan.spec.excluded {
+/// Checks the excluded directories. They came with the stream, empty, with their mode and owner. A missing
+/// one is a warning, because its mode is not known.
+fn check_excluded_dirs(system: &mut RestoredSystem, journal: &Journal) -> anyhow::Result<()> {
+    let root = system.open_root()?;
+    for path in &system.target.plan.spec.excluded {
         let path = Path::new(std::ffi::OsStr::from_bytes(path));
         if root.real_dir(path).is_ok() {
             journal.news(
@@ -121,10 +99,10 @@ fn excluded_dirs(work: &mut Installation, journal: &Journal) -> anyhow::Result<(
     Ok(())
 }
 
-fn swap_files(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
-    let root = open_root(&work.plan)?;
+fn swap_files(system: &mut RestoredSystem, journal: &Journal) -> anyhow::Result<()> {
+    let root = system.open_root()?;
     let mut made = Vec::new();
-    for spec in &work.plan.spec.swap_files {
+    for spec in &system.target.plan.spec.swap_files {
         let path = Path::new(&spec.path);
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             continue;
@@ -132,7 +110,7 @@ fn swap_files(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> 
         let Ok(dir) = root.real_dir(parent) else {
             journal.warning(
                 Step::SwapFiles,
-                format!("{} not made: its directory stayed at home", spec.path),
+                format!("{} was not made: its directory was not cloned", spec.path),
             );
             continue;
         };
@@ -147,13 +125,12 @@ fn swap_files(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> 
             offset_pages: first_page(&dir.join(name)),
         });
     }
-    if let Some(facts) = &mut work.facts {
-        facts.swap_files = made;
-    }
+    system.facts.swap_files = made;
     Ok(())
 }
 
-/// Where a hibernated system finds the file (`resume_offset=`), in pages; none where the file system cannot tell.
+/// Returns the file's first page on the device (`resume_offset=`), from which a hibernated system resumes;
+/// none where the file system cannot tell.
 fn first_page(path: &Path) -> Option<u64> {
     const BTRFS: u64 = 0x9123_683e;
     const PAGE_BYTES: u64 = 4096;
@@ -167,7 +144,7 @@ fn first_page(path: &Path) -> Option<u64> {
     Some(place / PAGE_BYTES)
 }
 
-/// Runs `change` and gives the directory it changes the times back that it was restored with.
+/// Runs `change` and then restores the times of the directory that it changes.
 fn keeping_times(dir: &Path, change: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let doing = || format!("keeping the times of {}", dir.display());
     let meta = dir.metadata().with_context(doing)?;
@@ -180,67 +157,38 @@ fn keeping_times(dir: &Path, change: impl FnOnce() -> anyhow::Result<()>) -> any
         .with_context(doing)
 }
 
-/// Writes everything back, and hears of what could not be: a disk that dies here must not pass for a clone.
-pub(super) fn sync(work: &mut Installation, _journal: &Journal) -> anyhow::Result<()> {
-    for (root, watch) in &work.watches {
-        syncfs(watch).with_context(|| format!("writing {} to the disk", root.display()))?;
-    }
-    Ok(())
-}
-
-/// The same when the clone is complete. What firmware boots by itself goes back onto the disk, of which no table tells now.
-fn last_sync(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
-    if let Some(hidden) = work.hidden.take() {
-        work.disks.iter().try_for_each(HeldDisk::withdraw_table)?;
+/// Writes everything cached to the disks. What firmware boots by itself goes back onto the disk, of which no
+/// table tells now.
+fn last_sync(system: &mut RestoredSystem, _journal: &Journal) -> anyhow::Result<()> {
+    if let Some(hidden) = system.hidden.take() {
+        withdraw_tables(system)?;
         hidden.put_back()?;
     }
-    sync(work, journal)
+    system.target.sync()
 }
 
-fn unmount(work: &mut Installation, _journal: &Journal) -> anyhow::Result<()> {
-    work.watches.clear();
-    if let Some(chroot) = work.chroot.take() {
-        chroot.leave()?;
-    }
-    if let Some(mounts) = work.take_mounts() {
-        mounts.unmount()?;
-    }
-    work.disks.iter().try_for_each(HeldDisk::withdraw_table)
+fn unmount(system: &mut RestoredSystem, _journal: &Journal) -> anyhow::Result<()> {
+    system.unmount()?;
+    withdraw_tables(system)
 }
 
-/// The first drive holds what boots: its table comes last of all.
-fn write_table(work: &mut Installation, journal: &Journal) -> anyhow::Result<()> {
-    for (held, planned) in work.disks.iter_mut().zip(&work.plan.disks).rev() {
-        journal.news(Step::WriteTable, held.path().display().to_string());
-        held.write_table(planned.boot_code.as_ref())?;
-    }
-    Ok(())
-}
-
-fn verify(work: &mut Installation, _journal: &Journal) -> anyhow::Result<()> {
-    work.disks.iter().try_for_each(HeldDisk::verify_table)?;
-    work.disks.iter_mut().for_each(HeldDisk::finish);
-    Ok(())
-}
-
-fn open_root(plan: &ClonePlan) -> anyhow::Result<Root> {
-    Root::open(&plan.mount_dir).with_context(|| format!("opening {}", plan.mount_dir.display()))
+fn withdraw_tables(system: &RestoredSystem) -> anyhow::Result<()> {
+    system.target.disks.iter().try_for_each(HeldDisk::withdraw_table)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clone::build::BUILD;
+    use crate::clone::complete::{COMMIT, ENTER};
+    use crate::clone::target::BUILD;
+
+    fn names<B>(steps: &[StepDef<B>]) -> Vec<Step> {
+        steps.iter().map(|def| def.step).collect()
+    }
 
     #[test]
     fn the_table_comes_after_everything_that_can_fail_and_steps_keep_their_published_order() {
-        let steps: Vec<Step> = BUILD
-            .iter()
-            .chain(&FINISH)
-            .chain(&COMMIT)
-            .chain(&ENTER)
-            .map(|def| def.step)
-            .collect();
+        let steps = [names(&BUILD), names(&FINISH), names(&COMMIT), names(&ENTER)].concat();
         let published = [
             Step::Partition,
             Step::Format,

@@ -1,12 +1,12 @@
 //! A disk that this run holds: locked, checked again before the first write, with partitions that only the
 //! kernel knows until the table is written.
 //!
-//! Held is the disk, not its name: the open descriptor keeps the kernel from giving its number and name to another one,
-//! and every later use of a name is compared with the descriptor. Until the first write the disk is also claimed
-//! (`O_EXCL`), so that nobody mounts a part of it between the checks and go.
+//! The run holds the disk, not its name. The open descriptor keeps the kernel from giving its number and name
+//! to another disk, and every later use of a name is compared with the descriptor. Until the first write the
+//! disk is also claimed (`O_EXCL`), so that no program mounts a part of it between the checks and go.
 //!
 //! The lock is flock(2) on the whole disk, the one that udev respects
-//! (<https://systemd.io/BLOCK_DEVICE_LOCKING>): without it udev would read the disk again after our first
+//! (<https://systemd.io/BLOCK_DEVICE_LOCKING>). Without it udev would read the disk again after our first
 //! write, find no table, and remove the partitions from under us.
 
 use std::fs::{File, OpenOptions};
@@ -36,17 +36,17 @@ const LOCK_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct HeldDisk {
     path: PathBuf,
     file: File,
-    /// The kernel's claim for this run, until there are partitions of ours that are to be mounted.
+    /// The kernel's claim for this run, until partitions of ours will be mounted.
     claim: Option<File>,
     bytes: u64,
     sector_size: u32,
-    state: State,
+    state: DiskState,
 }
 
-/// How far the disk is.
+/// The state of the disk.
 #[derive(Debug)]
-enum State {
-    /// Untouched.
+enum DiskState {
+    /// The disk is as it was found.
     AsFound,
     /// Wiped; the kernel knows the partitions with these numbers, and the disk has no table for them.
     Partitioned { plan: PartitionPlan, numbers: Vec<u32> },
@@ -66,17 +66,17 @@ enum State {
     Finished,
 }
 
-/// What a boot loader has put on a disk beside its files.
+/// The parts of a boot loader that lie on a disk outside its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Loader {
     /// Its code in sector 0, before the disk signature.
     code: [u8; CODE_LEN],
-    /// Where the rest of it may be: behind sector 0, or in a partition of its own. Offset and content.
+    /// The rest of it, behind sector 0 or in a partition of its own: offset and content.
     rest: (u64, Vec<u8>),
 }
 
 impl HeldDisk {
-    /// Takes the disk and makes sure that nobody uses it, in any mount namespace. Nothing is written.
+    /// Takes the disk and makes sure that no program uses it, in any mount namespace. Nothing is written.
     ///
     /// # Errors
     /// In use, read-only, locked by another run, not a block device.
@@ -99,7 +99,7 @@ impl HeldDisk {
             claim: Some(claim),
             bytes,
             sector_size,
-            state: State::AsFound,
+            state: DiskState::AsFound,
         })
     }
 
@@ -122,7 +122,7 @@ impl HeldDisk {
         Ok(held)
     }
 
-    /// Its device node.
+    /// Returns its device node.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -130,9 +130,9 @@ impl HeldDisk {
     /// Makes sure that the disk is still the one that was checked, and still unused. Nothing is written.
     ///
     /// # Errors
-    /// What changed.
+    /// The disk is another one, or has another size.
     pub(crate) fn recheck(&self) -> anyhow::Result<()> {
-        // Whoever holds the claim knows that nobody else uses the disk; only its name may have moved.
+        // The holder of the claim knows that no other program uses the disk. Only its name may have moved.
         let named = File::open(&self.path).with_context(|| format!("opening {}", self.path.display()))?;
         check_same(&self.file, &named, &self.path)?;
         let now = measure(&self.file, &self.path)?;
@@ -150,18 +150,18 @@ impl HeldDisk {
         Ok(())
     }
 
-    /// Takes the disk's old partitions from the kernel, wipes it, and gives the kernel the planned ones. The disk
-    /// itself stays without a table.
+    /// Takes the disk's old partitions from the kernel, wipes it, and gives the kernel the planned ones. The
+    /// disk itself stays without a table.
     ///
     /// # Errors
     /// An old partition is in use (nothing was written then), or writing failed.
     pub(crate) fn partition(&mut self, plan: &PartitionPlan) -> anyhow::Result<()> {
         blkpg::del_all(&self.file, &self.path)
             .with_context(|| format!("{} is in use", self.path.display()))?;
-        // There is nothing left that could be mounted; what comes now is ours to format and mount.
+        // Nothing is left that could be mounted. From now on the partitions are ours to format and mount.
         self.claim = None;
         // From the first write on there is something to undo.
-        self.state = State::Partitioned {
+        self.state = DiskState::Partitioned {
             plan: plan.clone(),
             numbers: Vec::new(),
         };
@@ -181,15 +181,15 @@ impl HeldDisk {
                 self.path.display()
             )
         })?;
-        if let State::Partitioned { numbers, .. } = &mut self.state {
+        if let DiskState::Partitioned { numbers, .. } = &mut self.state {
             numbers.push(number);
         }
         Ok(())
     }
 
-    /// Whether a byte of it may have been written.
+    /// True once a byte of it may have been written.
     pub(crate) fn is_touched(&self) -> bool {
-        !matches!(self.state, State::AsFound)
+        !matches!(self.state, DiskState::AsFound)
     }
 
     /// Device node of a partition that the kernel was given, waited for where udev makes it.
@@ -214,12 +214,13 @@ impl HeldDisk {
     /// # Errors
     /// Writing or reading back failed, or the disk was not partitioned before.
     pub(crate) fn write_provisional(&mut self) -> anyhow::Result<()> {
-        let State::Partitioned { plan, numbers } = std::mem::replace(&mut self.state, State::AsFound) else {
+        let DiskState::Partitioned { plan, numbers } = std::mem::replace(&mut self.state, DiskState::AsFound)
+        else {
             bail!("{} has no partitions to write a table for", self.path.display());
         };
         let provisional = plan.provisional();
         // Also after an error: some of the table may be there.
-        self.state = State::Provisional {
+        self.state = DiskState::Provisional {
             plan,
             numbers,
             loader: None,
@@ -230,14 +231,14 @@ impl HeldDisk {
             .with_context(|| format!("writing a provisional partition table to {}", self.path.display()))
     }
 
-    /// Takes the code that a boot loader has put into sector 0 (or `code`, where its tool leaves that to us) off the disk
-    /// until the table is written: nothing boots from it before.
+    /// Takes the code that a boot loader has put into sector 0 off the disk until the table is written, so
+    /// that nothing boots from it before. If the loader's tool leaves that to us, the code is `code`.
     ///
     /// # Errors
     /// There is no code, or no provisional table.
     pub(crate) fn withdraw_boot_code(&mut self, code: Option<&[u8]>) -> anyhow::Result<()> {
         let path = self.path.display().to_string();
-        let State::Provisional { plan, loader, .. } = &mut self.state else {
+        let DiskState::Provisional { plan, loader, .. } = &mut self.state else {
             bail!("{path} has no provisional table that a boot loader could be installed beside");
         };
         let found = Loader::read(&self.file, plan, code).with_context(|| format!("reading {path}"))?;
@@ -251,13 +252,14 @@ impl HeldDisk {
             .with_context(|| format!("clearing the boot code of {path}"))
     }
 
-    /// Takes the provisional table off the disk again, if there is one: the clone is complete, and nothing, neither firmware
-    /// that looks into every file system nor a power cut, makes a system of it before [`Self::write_table`].
+    /// Takes the provisional table off the disk again, if there is one. The clone is complete, but must not
+    /// boot before [`Self::write_table`], even after a power cut or by firmware that looks into every file
+    /// system.
     ///
     /// # Errors
     /// Writing failed.
     pub(crate) fn withdraw_table(&self) -> anyhow::Result<()> {
-        let State::Provisional { plan, .. } = &self.state else {
+        let DiskState::Provisional { plan, .. } = &self.state else {
             return Ok(());
         };
         let path = self.path.display();
@@ -266,15 +268,15 @@ impl HeldDisk {
             .with_context(|| format!("taking the provisional partition table off {path}"))
     }
 
-    /// Writes the table, sector 0 last, with `boot_code`, else with what was withdrawn before. From here on the disk
-    /// looks finished, until it is dropped without [`Self::finish`].
+    /// Writes the table, sector 0 last, with `boot_code`, else with the code that was withdrawn before. From
+    /// here on the disk looks finished, until it is dropped without [`Self::finish`].
     ///
     /// # Errors
     /// Writing failed, or the disk was not partitioned before.
     pub(crate) fn write_table(&mut self, boot_code: Option<&[u8; 446]>) -> anyhow::Result<()> {
-        let (plan, numbers, mut loader) = match std::mem::replace(&mut self.state, State::AsFound) {
-            State::Partitioned { plan, numbers } => (plan, numbers, None),
-            State::Provisional {
+        let (plan, numbers, mut loader) = match std::mem::replace(&mut self.state, DiskState::AsFound) {
+            DiskState::Partitioned { plan, numbers } => (plan, numbers, None),
+            DiskState::Provisional {
                 plan,
                 numbers,
                 loader,
@@ -291,7 +293,7 @@ impl HeldDisk {
         let code = if loader.is_some() { Some(&code) } else { boot_code };
         let written = plan.write(&self.file, code);
         // Also after an error: some of the table may be there.
-        self.state = State::Written {
+        self.state = DiskState::Written {
             plan,
             numbers,
             loader,
@@ -299,13 +301,13 @@ impl HeldDisk {
         written.with_context(|| format!("writing partition table to {}", self.path.display()))
     }
 
-    /// Reads the table back from the disk itself, not from the cache, and compares it with the plan, and what the boot
-    /// loader has put on the disk with what it was.
+    /// Reads the table back from the disk itself, not from the cache, and compares it with the plan. Also
+    /// compares the boot loader's data on the disk with the original.
     ///
     /// # Errors
     /// The first difference.
     pub(crate) fn verify_table(&self) -> anyhow::Result<()> {
-        let State::Written { plan, loader, .. } = &self.state else {
+        let DiskState::Written { plan, loader, .. } = &self.state else {
             bail!("{} has no new table to verify", self.path.display());
         };
         let doing = || format!("verifying {}", self.path.display());
@@ -323,13 +325,13 @@ impl HeldDisk {
         Ok(())
     }
 
-    /// The clone is complete: what is on the disk stays, and the kernel knows the same partitions.
+    /// Marks the clone as complete. The contents of the disk stay, and the kernel knows the same partitions.
     pub(crate) fn finish(&mut self) {
-        self.state = State::Finished;
+        self.state = DiskState::Finished;
     }
 
-    /// Length under which the kernel gets a partition: for an extended one only its first KiB or sector, as the
-    /// kernel's own parser does (`block/partitions/msdos.c`); its logical partitions lie in the rest.
+    /// Length under which the kernel gets a partition: for an extended one only its first KiB or sector, as
+    /// the kernel's own parser does (`block/partitions/msdos.c`); its logical partitions lie in the rest.
     fn kernel_len(&self, partition: &Partition) -> u64 {
         if partition.kind.is_extended() {
             return u64::from(self.sector_size).max(1024).min(partition.len_bytes);
@@ -339,7 +341,7 @@ impl HeldDisk {
 }
 
 impl Loader {
-    /// What is on the disk now; `code` stands in for what sector 0 has.
+    /// Returns the loader on the disk now; `code` replaces the code in sector 0.
     fn read(disk: &File, plan: &PartitionPlan, code: Option<&[u8]>) -> anyhow::Result<Self> {
         block::flush(disk).context("dropping the cached copy")?;
         let mut found = [0; CODE_LEN];
@@ -361,8 +363,9 @@ impl Loader {
     }
 }
 
-/// Where a BIOS boot loader puts what does not go into sector 0: a GPT's bios partition, or the gap before the first
-/// partition of an MBR. At most a MiB of it; a core image is a tenth of that.
+/// Returns the area for the part of a BIOS boot loader that does not fit into sector 0: a GPT's bios
+/// partition, or the gap before the first partition of an MBR. At most a MiB of it; a core image is a tenth
+/// of that.
 fn embedding_area(plan: &PartitionPlan) -> (u64, u64) {
     const MIB: u64 = 1 << 20;
     let is_bios = |partition: &&Partition| partition.kind.known() == Some(KnownType::Bios);
@@ -384,22 +387,46 @@ fn embedding_area(plan: &PartitionPlan) -> (u64, u64) {
 impl Drop for HeldDisk {
     /// A run that did not come to its good end leaves no table, and no partitions in the kernel.
     fn drop(&mut self) {
-        let disk = self.path.display();
+        for error in self.undo() {
+            tracing::error!("{error:#}");
+        }
+    }
+}
+
+impl HeldDisk {
+    /// Takes the table off the disk, and its partitions from the kernel. Returns what is left. Of a disk that
+    /// the machine has lost, nothing is.
+    fn undo(&self) -> Vec<anyhow::Error> {
+        let mut failed = Vec::new();
         let numbers = match &self.state {
-            State::AsFound | State::Finished => return,
-            State::Partitioned { numbers, .. } => numbers,
-            State::Provisional { plan, numbers, .. } | State::Written { plan, numbers, .. } => {
-                if let Err(error) = plan.wipe(&self.file) {
-                    tracing::error!(%error, %disk, "wiping the table of an incomplete clone");
-                }
+            DiskState::AsFound | DiskState::Finished => return failed,
+            DiskState::Partitioned { numbers, .. } => numbers,
+            DiskState::Provisional { plan, numbers, .. } | DiskState::Written { plan, numbers, .. } => {
+                let wiped = plan.wipe(&self.file).map_err(anyhow::Error::from);
+                failed.extend(wiped.err().map(|error| {
+                    error.context(format!(
+                        "wiping the table of an incomplete clone from {}",
+                        self.path.display()
+                    ))
+                }));
                 numbers
             }
         };
         for &number in numbers {
-            if let Err(error) = blkpg::del(&self.file, number) {
-                tracing::error!(%error, %disk, number, "left a partition in the kernel");
+            match blkpg::del(&self.file, number) {
+                // There is no such partition, or no such disk any more.
+                Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {}
+                Err(error) => failed.push(anyhow::Error::from(error).context(format!(
+                    "taking partition {number} of {} from the kernel",
+                    self.path.display()
+                ))),
+                Ok(()) => {}
             }
         }
+        if block::is_gone(&self.file) {
+            failed.clear();
+        }
+        failed
     }
 }
 

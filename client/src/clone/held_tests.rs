@@ -6,15 +6,15 @@ use std::os::unix::fs::FileExt;
 use ka_disk::desc::Desc;
 use ka_disk::layout::{self, Geometry, Source};
 use ka_disk::table::{self, TableKind};
-use ka_host::loopdev::LoopDevice;
+use ka_lab::disk::Disk as LoopDisk;
 use uuid::Uuid;
 
 use super::*;
 
 const DISK_BYTES: u64 = 64 << 20;
 
-fn disk(sector_size: u32) -> LoopDevice {
-    LoopDevice::scratch(DISK_BYTES, sector_size).unwrap()
+fn disk(sector_size: u32) -> LoopDisk {
+    LoopDisk::scratch(DISK_BYTES, sector_size).unwrap()
 }
 
 fn plan(sector_size: u32) -> PartitionPlan {
@@ -37,16 +37,16 @@ fn plan(sector_size: u32) -> PartitionPlan {
     .unwrap()
 }
 
-fn kernel_numbers(device: &LoopDevice) -> Vec<u32> {
-    blkpg::list(device.path())
+fn kernel_numbers(disk: &LoopDisk) -> Vec<u32> {
+    blkpg::list(disk.device())
         .unwrap()
         .iter()
         .map(|partition| partition.number)
         .collect()
 }
 
-fn table_on(device: &LoopDevice, sector_size: u32) -> Option<table::PartitionTable> {
-    let file = File::open(device.path()).unwrap();
+fn table_on(disk: &LoopDisk, sector_size: u32) -> Option<table::PartitionTable> {
+    let file = File::open(disk.device()).unwrap();
     block::flush(&file).unwrap();
     table::read(&file, sector_size).unwrap()
 }
@@ -54,41 +54,53 @@ fn table_on(device: &LoopDevice, sector_size: u32) -> Option<table::PartitionTab
 #[test]
 fn a_run_that_stops_after_partitioning_leaves_no_table_and_no_partitions() {
     for sector_size in [512, 4096] {
-        let device = disk(sector_size);
-        let mut held = HeldDisk::hold(device.path()).unwrap();
+        let disk = disk(sector_size);
+        let mut held = HeldDisk::hold(disk.checked().unwrap()).unwrap();
         held.partition(&plan(sector_size)).unwrap();
-        assert_eq!(kernel_numbers(&device), [1, 2, 5, 6]);
+        assert_eq!(kernel_numbers(&disk), [1, 2, 5, 6]);
         assert!(held.node_of(6).unwrap().exists());
-        assert_eq!(table_on(&device, sector_size), None);
+        assert_eq!(table_on(&disk, sector_size), None);
         drop(held);
-        assert_eq!(kernel_numbers(&device), [0_u32; 0]);
-        assert_eq!(table_on(&device, sector_size), None);
+        assert_eq!(kernel_numbers(&disk), [0_u32; 0]);
+        assert_eq!(table_on(&disk, sector_size), None);
     }
 }
 
 #[test]
-fn a_written_table_goes_again_unless_the_run_is_finished() {
+fn partitions_that_the_kernel_has_lost_are_no_failure() {
     let device = disk(512);
-    let mut held = HeldDisk::hold(device.path()).unwrap();
+    let mut held = HeldDisk::hold(device.device()).unwrap();
+    held.partition(&plan(512)).unwrap();
+    blkpg::del_all(&held.file, device.device()).unwrap();
+    let left = held.undo();
+    assert!(left.is_empty(), "{left:?}");
+    // The disk itself is still there, so a failure would have been told.
+    assert!(!block::is_gone(&held.file));
+}
+
+#[test]
+fn a_written_table_goes_again_unless_the_run_is_finished() {
+    let disk = disk(512);
+    let mut held = HeldDisk::hold(disk.checked().unwrap()).unwrap();
     held.partition(&plan(512)).unwrap();
     held.write_table(None).unwrap();
     held.verify_table().unwrap();
-    assert!(table_on(&device, 512).is_some());
+    assert!(table_on(&disk, 512).is_some());
     drop(held);
-    assert_eq!(table_on(&device, 512), None);
-    assert!(kernel_numbers(&device).is_empty());
+    assert_eq!(table_on(&disk, 512), None);
+    assert!(kernel_numbers(&disk).is_empty());
 
-    let mut held = HeldDisk::hold(device.path()).unwrap();
+    let mut held = HeldDisk::hold(disk.checked().unwrap()).unwrap();
     let plan = plan(512);
     held.partition(&plan).unwrap();
     held.write_table(Some(&[0xEB; 446])).unwrap();
     held.verify_table().unwrap();
     held.finish();
     drop(held);
-    assert_eq!(table_on(&device, 512), Some(plan.table));
-    assert_eq!(kernel_numbers(&device), [1, 2, 5, 6]);
+    assert_eq!(table_on(&disk, 512), Some(plan.table));
+    assert_eq!(kernel_numbers(&disk), [1, 2, 5, 6]);
     let mut code = [0; 440];
-    File::open(device.path())
+    File::open(disk.device())
         .unwrap()
         .read_exact_at(&mut code, 0)
         .unwrap();
@@ -97,41 +109,37 @@ fn a_written_table_goes_again_unless_the_run_is_finished() {
 
 #[test]
 fn old_partitions_are_replaced() {
-    let device = disk(512);
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .open(device.path())
-        .unwrap();
+    let disk = disk(512);
+    let file = disk.open().unwrap();
     blkpg::add(&file, 3, 20 << 20, 30 << 20).unwrap();
     drop(file);
-    let mut held = HeldDisk::hold(device.path()).unwrap();
+    let mut held = HeldDisk::hold(disk.checked().unwrap()).unwrap();
     held.partition(&plan(512)).unwrap();
-    assert_eq!(kernel_numbers(&device), [1, 2, 5, 6]);
+    assert_eq!(kernel_numbers(&disk), [1, 2, 5, 6]);
 }
 
 #[test]
 fn a_disk_that_somebody_uses_is_refused() {
-    let device = disk(512);
-    let user = block::open_exclusive(device.path()).unwrap();
-    let error = HeldDisk::hold(device.path()).unwrap_err().to_string();
+    let disk = disk(512);
+    let user = block::open_exclusive(disk.checked().unwrap()).unwrap();
+    let error = HeldDisk::hold(disk.checked().unwrap()).unwrap_err().to_string();
     assert!(error.contains("is in use") && error.contains("--disk"), "{error}");
     drop(user);
 
-    let held = HeldDisk::hold(device.path()).unwrap();
+    let held = HeldDisk::hold(disk.checked().unwrap()).unwrap();
     assert!(
-        block::open_exclusive_read_only(device.path()).is_err(),
+        block::open_exclusive_read_only(disk.device()).is_err(),
         "nobody takes it between check and go"
     );
     held.recheck().unwrap();
     assert!(!held.is_touched());
 }
 
-/// A name of our own that can be given to another disk, as the kernel's names are at the next boot.
-fn renamed(dir: &Path, device: &LoopDevice) -> PathBuf {
+/// Returns a name of our own that can be given to another disk, as the kernel's names are at the next boot.
+fn renamed(dir: &Path, disk: &LoopDisk) -> PathBuf {
     let name = dir.join("sda");
     std::fs::remove_file(&name).ok();
-    std::os::unix::fs::symlink(device.path(), &name).unwrap();
+    std::os::unix::fs::symlink(disk.device(), &name).unwrap();
     name
 }
 
@@ -168,7 +176,7 @@ fn a_name_that_means_another_disk_by_now_is_refused_before_anything_is_written()
     held.partition(&plan(512)).unwrap();
     let numbers = [1_u32, 2, 5, 6];
     assert_eq!(kernel_numbers(&one), numbers);
-    let file = File::options().read(true).write(true).open(other.path()).unwrap();
+    let file = other.open().unwrap();
     blkpg::add(&file, 1, 1 << 20, 8 << 20).unwrap();
     renamed(dir.path(), &other);
     let error = held.node_of(1).unwrap_err().to_string();
@@ -177,9 +185,9 @@ fn a_name_that_means_another_disk_by_now_is_refused_before_anything_is_written()
 
 #[test]
 fn a_disk_locked_by_another_run_is_refused() {
-    let device = disk(512);
-    let _other = HeldDisk::hold(device.path()).unwrap();
-    let error = HeldDisk::hold(device.path()).unwrap_err().to_string();
+    let disk = disk(512);
+    let _other = HeldDisk::hold(disk.checked().unwrap()).unwrap();
+    let error = HeldDisk::hold(disk.checked().unwrap()).unwrap_err().to_string();
     assert!(error.contains("locked by another program"), "{error}");
 }
 
@@ -193,23 +201,20 @@ fn what_is_no_block_device_is_refused() {
 #[test]
 fn a_boot_loaders_code_is_off_the_disk_until_the_table_is_written_and_there_afterwards() {
     for sector_size in [512, 4096] {
-        let device = disk(sector_size);
-        let mut held = HeldDisk::hold(device.path()).unwrap();
+        let disk = disk(sector_size);
+        let mut held = HeldDisk::hold(disk.checked().unwrap()).unwrap();
         let plan = plan(sector_size);
         held.partition(&plan).unwrap();
         assert!(held.withdraw_boot_code(None).is_err());
         held.write_provisional().unwrap();
         assert!(held.withdraw_boot_code(None).is_err(), "no tool has written any");
-        let raw = std::fs::OpenOptions::new()
-            .write(true)
-            .open(device.path())
-            .unwrap();
+        let raw = disk.open().unwrap();
         raw.write_all_at(b"boot.img", 0).unwrap();
         raw.write_all_at(b"core.img", 8192).unwrap();
         raw.sync_all().unwrap();
         held.withdraw_boot_code(None).unwrap();
         let sector = |at: u64| {
-            let file = File::open(device.path()).unwrap();
+            let file = File::open(disk.device()).unwrap();
             block::flush(&file).unwrap();
             let mut bytes = [0; 8];
             file.read_exact_at(&mut bytes, at).unwrap();
@@ -224,18 +229,18 @@ fn a_boot_loaders_code_is_off_the_disk_until_the_table_is_written_and_there_afte
         let error = held.verify_table().unwrap_err().to_string();
         assert!(error.contains("is not what was installed"), "{error}");
         drop(held);
-        assert!(table_on(&device, sector_size).is_none());
+        assert!(table_on(&disk, sector_size).is_none());
     }
 }
 
 #[test]
 fn a_run_that_stops_after_the_boot_loader_leaves_nothing_that_looks_finished() {
-    let device = disk(512);
-    let mut held = HeldDisk::hold(device.path()).unwrap();
+    let disk = disk(512);
+    let mut held = HeldDisk::hold(disk.checked().unwrap()).unwrap();
     held.partition(&plan(512)).unwrap();
     held.write_provisional().unwrap();
-    assert!(table_on(&device, 512).is_some());
+    assert!(table_on(&disk, 512).is_some());
     drop(held);
-    assert!(table_on(&device, 512).is_none());
-    assert!(kernel_numbers(&device).is_empty());
+    assert!(table_on(&disk, 512).is_none());
+    assert!(kernel_numbers(&disk).is_empty());
 }

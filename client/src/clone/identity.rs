@@ -1,18 +1,19 @@
-//! What the finished clone is known by, read from the clone itself: the server compares it with what the others say.
+//! The identity of the finished clone, read from the clone itself. The server compares the identities of all
+//! clones.
 
 use std::io;
 
 use ka_postinstall::facts::Facts;
 use ka_postinstall::files::Files;
 use ka_postinstall::machine_id;
-use ka_status::report::{MAX_IDS, NodeIdentity};
-use ka_status::ssh;
+use ka_report::report::{MAX_IDS, NodeIdentity};
+use ka_report::ssh;
 
-/// Where OpenSSH keeps its host keys (sshd_config(5), `HostKey`).
+/// The directory of OpenSSH's host keys (sshd_config(5), `HostKey`).
 const SSH_DIR: &str = "/etc/ssh";
 
-/// What `files`, the clone's own, and the file systems that were made say. What is not there is left out: a system
-/// without sshd, without machine-id or without `/etc` is no worse a clone.
+/// Returns the identity by `files`, the clone's own, and by the file systems that were made. A missing part
+/// is left out: a system without sshd, without machine-id or without `/etc` is no worse a clone.
 ///
 /// # Errors
 /// A file is there and cannot be read; the clone would run with another machine-id than its own.
@@ -37,7 +38,7 @@ fn is_host_key(name: &str) -> bool {
     name.starts_with("ssh_host_") && name.ends_with("_key.pub")
 }
 
-/// The first line that is no comment (hostname(5)).
+/// Returns the first line that is no comment (hostname(5)).
 fn line_of(files: &dyn Files, path: &str) -> io::Result<Option<String>> {
     let text = files.read(path)?.unwrap_or_default();
     let text = String::from_utf8_lossy(&text);

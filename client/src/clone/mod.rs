@@ -1,11 +1,21 @@
-//! Becoming a clone: the server's orders, one after the other, each met with a list of steps (issue 2 §4).
+//! One clone, from the server's first order to the release. Each order is answered by a list of named steps.
 //!
-//! Prepare plans and checks and writes nothing; go wipes, partitions, formats and mounts; streams bring the data;
-//! finish makes the tree this node's own and the disk bootable, last of all. Whatever ends the run before that
-//! leaves a disk without a partition table, nothing mounted, no partition in the kernel.
+//! The phases, in order, and the type in which each leaves the clone:
+//!
+//! | order | steps | result |
+//! |---|---|---|
+//! | prepare | [`checks`], [`plan`]: choose the disks, plan, check everything that can fail; nothing is written | [`ClonePlan`], [`HeldDisk`]s |
+//! | go | [`target`]: wipe, partition, format, mount | [`Target`] |
+//! | stream | [`streams`], [`write_out`]: restore the tree, write the raw partitions | [`Target`] with its data |
+//! | finish | [`read_back`]; [`facts`]: learn the new devices; [`finish`](mod@finish), [`configure`]: make the tree a system of its own | [`CompleteClone`] |
+//! | commit | [`complete`]: write the partition table, last of all; then the firmware's boot entry | a clone that boots |
+//! | release | | the machine reboots into the clone |
+//!
+//! A run that ends before commit, for any reason, leaves a disk without a partition table, nothing mounted,
+//! and no partition of it in the kernel: each type undoes its part when it is dropped.
 
-mod build;
 mod checks;
+mod complete;
 mod configure;
 mod facts;
 mod fallback;
@@ -16,190 +26,182 @@ mod plan;
 mod read_back;
 mod show;
 mod streams;
+mod system;
+mod target;
 mod write_out;
 
 use anyhow::anyhow;
+use ka_cli::error_line;
 use ka_disk::fs::ToolVersions;
 use ka_disk::spec::{InstallSpec, STAGE2_STREAM};
 use ka_postinstall::bootloader;
-use ka_status::event::Step;
-use ka_status::report::{MAX_CHANGES, NodeReport};
-use ka_status::text::error_line;
+use ka_report::event::Step;
 use ka_transport::Order;
 
-use self::build::{BUILD, Installation};
 pub(crate) use self::checks::check_options;
-pub(crate) use self::facts::Me;
-use self::finish::{COMMIT, ENTER, FINISH};
+pub(crate) use self::complete::CompleteClone;
+use self::complete::{COMMIT, ENTER};
+use self::finish::FINISH;
 use self::held::HeldDisk;
 use self::plan::ClonePlan;
+use self::system::RestoredSystem;
+use self::target::{BUILD, Target};
 use crate::beacon;
+use crate::ending::{Ending, NextMove, Setback};
 use crate::failure::Failure;
 use crate::session::Session;
-use crate::stage2;
+use crate::stage2::{self, Tools};
 use crate::steps::{StepError, run_step, run_steps};
 
-/// The end of a node that never heard the verdict.
+/// The end of a node that never heard the server's judgement.
 const UNJUDGED: &str =
     "the clone is complete, but the server has not judged it, and nothing boots from the disk";
 
-/// How far this node is.
-enum Stage {
+/// The state of this node between two orders.
+enum Phase {
     /// Joined, waiting for the specification.
     Waiting,
-    /// Planned and checked, the disks taken, nothing written.
+    /// Planned and checked, the disks held, nothing written.
     Prepared(Box<ClonePlan>, Vec<HeldDisk>),
     /// The disks are ready for data.
-    Ready(Box<Installation>),
-    /// Complete; the server's verdict is awaited, and nothing boots from it.
-    Complete(Box<Complete>),
-    /// Judged good and bootable.
+    Ready(Box<Target>),
+    /// Complete; the server's judgement is awaited, and nothing boots from the disk.
+    Complete(Box<CompleteClone>),
+    /// Judged good, and bootable.
     Bootable,
 }
 
-/// A clone that lacks nothing but the server's verdict. It outlives a lost connection: the node joins again with it.
-/// Dropped, it leaves a disk without a table.
-pub(crate) struct Complete {
-    work: Box<Installation>,
-    report: NodeReport,
-}
-
-/// How a run ended well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// The clone is complete and may boot.
-    Reboot,
-    /// The plan was shown, or the clone is complete but somebody wants to have a look first.
-    Stay,
-}
-
-/// What must come before any thread is started: being root, and mounts that nobody else sees and that end with
-/// this process, however it ends.
+/// Prepares this process for a clone, before any thread is started. It must be root's. It gets mounts of its
+/// own, which no other process sees and which end with it, however it ends.
 ///
 /// # Errors
-/// Not root.
+/// Not root; a kernel that is too old.
 pub(crate) fn enter() -> anyhow::Result<()> {
     checks::check_machine()?;
-    // The restore shares the limit out among its writers: with the usual 1024 it works, with more it is faster.
+    // The restore shares the limit out among its writers: with the usual 1024 it works, with more it is
+    // faster.
     if let Err(error) = ka_host::system::raise_nofile() {
         tracing::debug!(%error, "the limit of open files stays as it is");
     }
     Ok(ka_host::namespace::own_mounts()?)
 }
 
-/// Follows the server's orders to the release. `kept` is the clone that this node has joined with, if it holds one; where
-/// the server is lost before its verdict, the clone is there again afterwards.
+/// Follows the server's orders to the release. `kept` is the complete clone with which this node has joined,
+/// if it holds one. If the server is lost before it has judged the clone, the clone is there again for the next
+/// attempt. `tools` are those of this machine.
 ///
 /// # Errors
-/// How it ended, with the exit code that follows from how far it was.
-pub(crate) fn run(session: &Session<'_>, kept: &mut Option<Box<Complete>>) -> Result<Ending, Failure> {
-    let mut stage = match kept.take() {
+/// The failure, with the exit code that follows from the phase, and what this node does next.
+pub(crate) fn run(
+    session: &Session<'_>,
+    tools: &mut Tools,
+    kept: &mut Option<Box<CompleteClone>>,
+) -> Result<Ending, Setback> {
+    let mut phase = match kept.take() {
         Some(complete) => hand_in(session, complete, kept)?,
-        None => Stage::Waiting,
+        None => Phase::Waiting,
     };
     loop {
         let order = match session.next_order() {
             Ok(order) => order,
-            Err(error) => return lost(session, stage, error, kept),
+            Err(error) => return lost(session, phase, error, kept),
         };
-        stage = match (order, stage) {
-            (Order::Prepare(payload), Stage::Waiting) => {
-                let (plan, disks) = prepare(session, &payload).map_err(Failure::NothingDone)?;
+        phase = match (order, phase) {
+            (Order::Prepare(payload), Phase::Waiting) => {
+                let (plan, disks) = prepare(session, &payload)?;
                 if session.options.dry_run {
-                    show::plan(session, &plan).map_err(Failure::NothingDone)?;
+                    let shown = show::plan(session, &plan);
+                    shown.map_err(|error| Setback::own(Failure::NothingDone(error)))?;
                     return Ok(Ending::Stay);
                 }
-                session
-                    .prepared(plan.summary().encode())
-                    .map_err(Failure::NothingDone)?;
-                Stage::Prepared(Box::new(plan), disks)
+                let answered = session.prepared(plan.summary().encode());
+                answered.map_err(|error| Setback::of_connection(Failure::NothingDone(error)))?;
+                Phase::Prepared(Box::new(plan), disks)
             }
-            (Order::Stream(reader), Stage::Waiting) if reader.name().as_str() == STAGE2_STREAM => {
-                stage2::receive(session, reader).map_err(Failure::NothingDone)?;
-                Stage::Waiting
+            (Order::Stream(reader), Phase::Waiting) if reader.name().as_str() == STAGE2_STREAM => {
+                stage2::receive(session, tools, reader)?;
+                Phase::Waiting
             }
-            (Order::Go, Stage::Prepared(plan, disks)) => {
-                Stage::Ready(Box::new(build(session, *plan, disks)?))
+            (Order::Go, Phase::Prepared(plan, disks)) => {
+                Phase::Ready(Box::new(build(session, *plan, disks)?))
             }
-            (Order::Stream(reader), Stage::Ready(mut work)) => {
-                if let Err(error) = streams::receive(session, &mut work, reader) {
-                    drop(work);
-                    session.linger();
-                    return Err(Failure::Began(anyhow!(error)));
+            (Order::Stream(reader), Phase::Ready(mut target)) => {
+                if let Err(failed) = streams::receive(session, &mut target, reader) {
+                    drop(target);
+                    return Err(session.sit_out(failed, Failure::Began));
                 }
-                Stage::Ready(work)
+                Phase::Ready(target)
             }
-            (Order::Finish, Stage::Ready(work)) => {
-                let complete = finish(session, work).map_err(Failure::Began)?;
-                hand_in(session, complete, kept)?
+            (Order::Finish, Phase::Ready(target)) => {
+                let complete = finish(session, *target)?;
+                hand_in(session, Box::new(complete), kept)?
             }
-            // It crossed with the report of a clone that this node has joined with.
-            (Order::Finish, stage @ Stage::Complete(_)) => stage,
-            (Order::Commit, Stage::Complete(complete)) => {
+            // It crossed with the report of a clone with which this node has joined.
+            (Order::Finish, phase @ Phase::Complete(_)) => phase,
+            (Order::Commit, Phase::Complete(mut clone)) => {
                 session.goes_on_without_server();
-                let mut work = commit(session, *complete).map_err(Failure::Began)?;
+                commit(session, &mut clone)?;
                 let told = session.bootable();
-                enter_in_firmware(session, &mut work);
+                enter_in_firmware(session, &mut clone);
                 match told {
-                    Ok(()) => Stage::Bootable,
-                    Err(error) => return lost(session, Stage::Bootable, error, kept),
+                    Ok(()) => Phase::Bootable,
+                    Err(error) => return lost(session, Phase::Bootable, error, kept),
                 }
             }
-            (Order::Release, Stage::Bootable) => return Ok(Ending::Reboot),
-            (Order::Aborted { reason, .. }, stage) => {
-                return Err(Failure::after(
-                    stage.has_begun(),
-                    anyhow!("the server ended the run: {reason}"),
-                ));
+            (Order::Release, Phase::Bootable) => return Ok(Ending::Reboot),
+            (Order::Aborted { reason, again }, phase) => {
+                let error = anyhow!("the server ended the run: {reason}");
+                let failure = Failure::after(phase.has_begun(), error);
+                return Err(Setback::ordered(failure, again));
             }
-            (order, stage) => return Err(unexpected(session, &order, &stage)),
+            (order, phase) => return Err(unexpected(session, &order, &phase)),
         };
     }
 }
 
-impl Stage {
+impl Phase {
+    /// True from the first write to a disk on.
     fn has_begun(&self) -> bool {
         matches!(self, Self::Ready(_) | Self::Complete(_) | Self::Bootable)
     }
 }
 
-/// The server is gone, or somebody wants us to end. A clone that waits for its verdict is kept for the next try. After the
-/// verdict neither costs more than the release: a node that does not insist on one (`-w`) goes on, but for Ctrl-C.
+/// Ends a run whose server is gone, or that a signal ends. A clone that waits for its judgement is kept for
+/// the next attempt. After the judgement only the release is missing: a node that does not insist on it
+/// (`-w`) reboots without, but not after a signal.
 fn lost(
     session: &Session<'_>,
-    stage: Stage,
+    phase: Phase,
     error: anyhow::Error,
-    kept: &mut Option<Box<Complete>>,
-) -> Result<Ending, Failure> {
-    match stage {
-        Stage::Bootable => {
+    kept: &mut Option<Box<CompleteClone>>,
+) -> Result<Ending, Setback> {
+    match phase {
+        Phase::Bootable => {
             let text = format!("{error}; the clone is complete");
             session.journal.warning(Step::Report, text);
             let stays = session.stop.is_requested() || session.options.wait_release;
             Ok(if stays { Ending::Stay } else { Ending::Reboot })
         }
-        Stage::Complete(complete) => {
-            *kept = Some(complete);
-            Err(Failure::Began(error.context(UNJUDGED)))
-        }
-        stage => Err(Failure::after(stage.has_begun(), error)),
+        Phase::Complete(clone) => Err(unjudged(clone, error, kept)),
+        phase => Err(Setback::of_connection(Failure::after(phase.has_begun(), error))),
     }
 }
 
-fn unexpected(session: &Session<'_>, order: &Order, stage: &Stage) -> Failure {
-    let reason = match (order, stage) {
-        (Order::Stream(_), Stage::Waiting) => {
+fn unexpected(session: &Session<'_>, order: &Order, phase: &Phase) -> Setback {
+    let reason = match (order, phase) {
+        (Order::Stream(_), Phase::Waiting) => {
             "the server sends a plain stream; give this node -e COMMAND or --output FILE"
         }
         _ => "the server gave an order out of turn",
     };
     session.give_up("order", reason);
-    Failure::after(stage.has_begun(), anyhow!(reason))
+    Setback::own(Failure::after(phase.has_begun(), anyhow!(reason)))
 }
 
-fn prepare(session: &Session<'_>, payload: &[u8]) -> anyhow::Result<(ClonePlan, Vec<HeldDisk>)> {
+/// Plans, checks and takes the disks.
+fn prepare(session: &Session<'_>, payload: &[u8]) -> Result<(ClonePlan, Vec<HeldDisk>), Setback> {
     let prepared = try_prepare(session, payload);
-    prepared.map_err(|error| refuse(session, error))
+    prepared.map_err(|error| refuse(session, error, Failure::NothingDone))
 }
 
 fn try_prepare(session: &Session<'_>, payload: &[u8]) -> Result<(ClonePlan, Vec<HeldDisk>), StepError> {
@@ -217,82 +219,96 @@ fn try_prepare(session: &Session<'_>, payload: &[u8]) -> Result<(ClonePlan, Vec<
     run_step(Step::Check, journal, stop, || {
         let mut plan = ClonePlan::new(spec, choices, &options.mount_dir, &ToolVersions::detect())?;
         plan.known_partitions = checks::known_partitions(&plan);
-        plan.install = bootloader::choose(&facts::planned(&plan, &Me::of(session)))?;
+        plan.install = bootloader::choose(&facts::planned(&plan, &session.local_node()))?;
         let disks = checks::check(&plan, options)?;
         Ok((plan, disks))
     })
 }
 
-fn build(session: &Session<'_>, plan: ClonePlan, disks: Vec<HeldDisk>) -> Result<Installation, Failure> {
-    let beacon = plan.spec.boot.beacon.as_ref();
-    let beacon = beacon.map(|spec| beacon::Facts::new(spec, session.joined()));
-    let mut work = Installation::new(plan, disks, Me::of(session), beacon);
-    let built =
-        run_steps(&BUILD, &mut work, session.journal, session.stop).map_err(|error| refuse(session, error));
-    let touched = work.disks.iter().any(HeldDisk::is_touched);
-    built
-        .and_then(|()| session.ready())
-        .map_err(|error| Failure::after(touched, error))?;
-    Ok(work)
-}
-
-fn finish(session: &Session<'_>, mut work: Box<Installation>) -> anyhow::Result<Box<Complete>> {
-    let read_back = run_step(Step::VerifyData, session.journal, session.stop, || {
-        read_back::verify(&mut work, session.journal, session.stop)
-    });
-    let read_back = read_back.map_err(|error| refuse(session, error))?;
-    // Tens of bytes for each file, of no more use.
-    work.ledger = None;
-    run_steps(&FINISH, &mut *work, session.journal, session.stop).map_err(|error| refuse(session, error))?;
-    let record = session.journal.record();
-    work.changes.truncate(MAX_CHANGES);
-    let report = NodeReport {
-        disks: work.plan.disks.iter().map(plan::PlannedDisk::summary).collect(),
-        streams: std::mem::take(&mut work.streams),
-        steps: record.steps,
-        warnings: record.warnings,
-        changes: std::mem::take(&mut work.changes),
-        peak_memory_bytes: ka_host::system::peak_memory_bytes(),
-        read_back: Some(Box::new(read_back)),
-        identity: work.identity.take().map(Box::new),
-        beacon: work.has_beacon,
+/// Wipes, partitions, formats and mounts.
+fn build(session: &Session<'_>, plan: ClonePlan, disks: Vec<HeldDisk>) -> Result<Target, Setback> {
+    let mut target = Target::new(plan, disks);
+    let built = run_steps(&BUILD, &mut target, session.journal, session.stop);
+    let fails = if target.is_touched() {
+        Failure::Began
+    } else {
+        Failure::NothingDone
     };
-    Ok(Box::new(Complete { work, report }))
+    built.map_err(|error| refuse(session, error, fails))?;
+    let answered = session.ready();
+    answered.map_err(|error| Setback::of_connection(fails(error)))?;
+    Ok(target)
 }
 
-/// Reports the clone, and waits for the verdict from then on.
+/// Reads the data back, learns the new devices, and makes the restored tree a system of its own.
+fn finish(session: &Session<'_>, mut target: Target) -> Result<CompleteClone, Setback> {
+    let (journal, stop) = (session.journal, session.stop);
+    let refused = |error| refuse(session, error, Failure::Began);
+    let read_back = run_step(Step::VerifyData, journal, stop, || {
+        read_back::verify(&mut target, journal, stop)
+    });
+    let read_back = read_back.map_err(refused)?;
+    // Tens of bytes for each file, of no more use.
+    target.ledger = None;
+    let facts = run_step(Step::Learn, journal, stop, || {
+        facts::learn(&target, &session.local_node())
+    });
+    let facts = facts.map_err(refused)?;
+    let beacon = target.plan.spec.boot.beacon.as_ref();
+    let beacon = beacon.map(|spec| beacon::Facts::new(spec, session.joined()));
+    let mut system = RestoredSystem::new(target, facts, beacon);
+    run_steps(&FINISH, &mut system, journal, stop).map_err(refused)?;
+    Ok(CompleteClone::new(system, read_back, journal.record()))
+}
+
+/// Reports the clone, and waits for the server's judgement from then on.
 fn hand_in(
     session: &Session<'_>,
-    complete: Box<Complete>,
-    kept: &mut Option<Box<Complete>>,
-) -> Result<Stage, Failure> {
-    if let Err(error) = session.report(&complete.report) {
-        return lost(session, Stage::Complete(complete), error, kept).map(|_| Stage::Waiting);
+    clone: Box<CompleteClone>,
+    kept: &mut Option<Box<CompleteClone>>,
+) -> Result<Phase, Setback> {
+    match session.report(clone.report()) {
+        Ok(()) => {
+            let text = "the clone is complete; it is made bootable as soon as the server has judged all of this round";
+            session.journal.news(Step::Report, text);
+            Ok(Phase::Complete(clone))
+        }
+        Err(error) => Err(unjudged(clone, error, kept)),
     }
-    let text =
-        "the clone is complete; it is made bootable as soon as the server has judged all of this round";
-    session.journal.news(Step::Report, text);
-    Ok(Stage::Complete(complete))
+}
+
+/// Returns the setback of a node that lost its server before the judgement: its clone is kept for the next
+/// attempt.
+fn unjudged(
+    clone: Box<CompleteClone>,
+    error: anyhow::Error,
+    kept: &mut Option<Box<CompleteClone>>,
+) -> Setback {
+    let setback = Setback::of_connection(Failure::Began(error.context(UNJUDGED)));
+    if setback.next == NextMove::JoinAgain {
+        *kept = Some(clone);
+    }
+    setback
 }
 
 /// Makes the clone bootable.
-fn commit(session: &Session<'_>, mut complete: Complete) -> anyhow::Result<Box<Installation>> {
-    let work = &mut *complete.work;
-    run_steps(&COMMIT, work, session.journal, session.stop).map_err(|error| refuse(session, error))?;
-    Ok(complete.work)
+fn commit(session: &Session<'_>, clone: &mut CompleteClone) -> Result<(), Setback> {
+    let committed = run_steps(&COMMIT, clone, session.journal, session.stop);
+    committed.map_err(|error| refuse(session, error, Failure::Began))
 }
 
-/// Tells the firmware of the clone. It boots by its fallback path, too, so that a failure is a warning.
-fn enter_in_firmware(session: &Session<'_>, work: &mut Installation) {
-    if let Err(error) = run_steps(&ENTER, work, session.journal, session.stop) {
+/// Tells the firmware of the clone. The clone boots by its fallback path, too, so that a failure is a
+/// warning.
+fn enter_in_firmware(session: &Session<'_>, clone: &mut CompleteClone) {
+    if let Err(error) = run_steps(&ENTER, clone, session.journal, session.stop) {
         let reason = error_line(error.reason.as_ref());
         let text = format!("no boot entry was made ({reason}); the clone is complete");
         session.journal.warning(Step::BootEntry, text);
     }
 }
 
-/// Tells the server, and keeps the reason for our own last line.
-fn refuse(session: &Session<'_>, error: StepError) -> anyhow::Error {
+/// Tells the server that a step failed here, and keeps the reason for this node's own last line.
+fn refuse(session: &Session<'_>, error: StepError, fails: fn(anyhow::Error) -> Failure) -> Setback {
     session.give_up(error.step.doing(), &error_line(error.reason.as_ref()));
-    error.into()
+    Setback::own(fails(error.into()))
 }

@@ -1,4 +1,4 @@
-//! What this node is going to do, as a value: made from the golden node's specification and the chosen disks,
+//! The plan of this node as a value: made from the golden node's specification and the chosen disks,
 //! printed by `--dry-run`, sent to the server, then carried out. Nothing here touches a disk.
 
 use std::collections::HashSet;
@@ -7,27 +7,28 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, bail};
 use ka_disk::fs::{self, Target, ToolRun, ToolVersions};
 use ka_disk::inventory::{Choice, Disk};
-use ka_disk::layout::{self, Geometry, PartitionPlan};
+use ka_disk::layout::{self, PartitionPlan};
 use ka_disk::mounts::{self, MountPlan};
 use ka_disk::spec::{FsSpec, InstallSpec, Place, RawSpec, StreamKind, check_fit, partition_name};
 use ka_postinstall::bootloader::Install;
 use ka_postinstall::facts::KnownPartitions;
-use ka_status::report::{DiskPlan, NodePlan};
-use ka_status::text::size;
+use ka_postinstall::root::Root;
+use ka_report::report::{DiskPlan, NodePlan};
+use ka_report::text::size;
 use uuid::Uuid;
 
 /// Everything this node will do.
 #[derive(Debug)]
 pub(crate) struct ClonePlan {
-    /// What the server wants installed.
+    /// The server's specification.
     pub(crate) spec: InstallSpec,
     /// The disks, in the order of the spec's drives.
     pub(crate) disks: Vec<PlannedDisk>,
     /// The file systems and swap areas, in the order of the spec.
     pub(crate) filesystems: Vec<PlannedFs>,
-    /// How they are mounted.
+    /// Their mounts.
     pub(crate) mounts: MountPlan,
-    /// Under which directory.
+    /// The directory under which they are mounted.
     pub(crate) mount_dir: PathBuf,
     /// The boot loader to install; none where there is none to be.
     pub(crate) install: Option<Install>,
@@ -35,7 +36,7 @@ pub(crate) struct ClonePlan {
     pub(crate) known_partitions: KnownPartitions,
 }
 
-/// A disk of this node and what it becomes.
+/// A disk of this node with its plan.
 #[derive(Debug)]
 pub(crate) struct PlannedDisk {
     /// Golden name of the drive.
@@ -63,7 +64,8 @@ impl ClonePlan {
     /// Plans `spec` on the chosen disks, for mkfs tools of the versions `tools`.
     ///
     /// # Errors
-    /// A layout that is not possible on a disk, data that does not fit, a specification that contradicts itself.
+    /// A layout that is not possible on a disk, data that does not fit, a specification that contradicts
+    /// itself.
     pub(crate) fn new(
         spec: InstallSpec,
         choices: Vec<Choice>,
@@ -93,7 +95,7 @@ impl ClonePlan {
         })
     }
 
-    /// The planned disk that becomes golden drive `drive`.
+    /// Returns the planned disk that becomes golden drive `drive`.
     ///
     /// # Errors
     /// The spec names a drive that it does not have.
@@ -109,7 +111,7 @@ impl ClonePlan {
         locate(&self.disks, &raw.place)
     }
 
-    /// Where an absolute path of the clone is during the run.
+    /// Returns the place of an absolute path of the clone during the run.
     pub(crate) fn below(&self, path: &str) -> PathBuf {
         // Joining an empty path would add a slash.
         let inner = path.trim_start_matches('/');
@@ -120,7 +122,15 @@ impl ClonePlan {
         }
     }
 
-    /// The plan as the server and the operator see it.
+    /// Opens the directory under which the clone is mounted.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(crate) fn open_root(&self) -> anyhow::Result<Root> {
+        Root::open(&self.mount_dir).with_context(|| format!("opening {}", self.mount_dir.display()))
+    }
+
+    /// Returns the plan as the server and the operator see it.
     pub(crate) fn summary(&self) -> NodePlan {
         NodePlan {
             disks: self.disks.iter().map(PlannedDisk::summary).collect(),
@@ -130,7 +140,7 @@ impl ClonePlan {
         }
     }
 
-    /// What will be done, one line each, in order.
+    /// Returns the actions, one line each, in order.
     fn actions(&self) -> Vec<String> {
         let mut actions = Vec::new();
         for disk in &self.disks {
@@ -236,13 +246,9 @@ fn plan_disk(spec: &InstallSpec, choice: Choice) -> anyhow::Result<PlannedDisk> 
     let golden = spec
         .drive(&drive)
         .with_context(|| format!("the specification has no drive {drive}"))?;
-    let geometry = Geometry {
-        disk_bytes: disk.bytes,
-        sector_size: disk.sector_size,
-    };
     let partitions = layout::plan(
         &golden.source,
-        &geometry,
+        &disk.geometry(),
         golden.golden_table,
         spec.keep_uuids,
         &mut Uuid::new_v4,
@@ -299,7 +305,8 @@ fn locate(disks: &[PlannedDisk], place: &Place) -> anyhow::Result<(PathBuf, u64)
     Ok((PathBuf::from(device), partition.len_bytes))
 }
 
-/// What no honest server sends: paths that lead out of the mount directory, streams without a subject.
+/// Refuses a specification that no honest server sends: paths that lead out of the mount directory, streams
+/// without a subject.
 fn check_spec(spec: &InstallSpec) -> anyhow::Result<()> {
     let mounts = spec
         .filesystems
@@ -316,7 +323,7 @@ fn check_spec(spec: &InstallSpec) -> anyhow::Result<()> {
     }
     let mut ids = HashSet::new();
     if !spec.filesystems.iter().all(|fs| ids.insert(fs.id)) {
-        bail!("the specification has two file systems of one number");
+        bail!("the specification gives two file systems the same number");
     }
     for stream in &spec.streams {
         if let StreamKind::Raw { index } = stream.kind

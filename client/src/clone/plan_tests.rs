@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use ka_disk::contents::Contents;
 use ka_disk::desc::Desc;
 use ka_disk::fs::ToolVersions;
+use ka_disk::fs_type::FsType;
 use ka_disk::inventory::{Choice, Disk};
 use ka_disk::layout::Source;
 use ka_disk::spec::{
-    BootSpec, DriveSpec, FsSpec, FsType, InstallSpec, MountSpec, Place, ReadBackWhen, SPEC_VERSION,
-    StreamKind, StreamPlan, SwapFileSpec, TreeSpec,
+    BootSpec, DriveSpec, FsSpec, InstallSpec, MountSpec, Place, ReadBackWhen, SPEC_VERSION, StreamKind,
+    StreamPlan, SwapFileSpec, TreeSpec,
 };
 use ka_disk::table::TableKind;
-use ka_status::report::NodePlan;
+use ka_report::report::NodePlan;
 
 use super::ClonePlan;
 
@@ -51,7 +52,6 @@ fn spec() -> InstallSpec {
         excluded: vec![b"/tmp".to_vec()],
         skipped: vec![],
         keep_uuids: false,
-        boot_loader: None,
         boot: BootSpec::default(),
         verify: ReadBackWhen::default(),
         streams: vec![StreamPlan {

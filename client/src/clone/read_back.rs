@@ -1,9 +1,10 @@
-//! Reading back what was written, before anything of it is changed: the file systems are unmounted, the kernel forgets
-//! what it has of their devices, they are mounted read-only, and every entry is compared with what the streams brought.
+//! Reading back the written data, before any of it is changed. The file systems are unmounted, the kernel
+//! forgets the cached data of their devices, and they are mounted read-only. Then every entry is compared
+//! with the streams' data.
 //!
-//! Nothing of a file system stays in memory over its unmounting (its pages and inodes are evicted, and those of its device
-//! when the last user closes it); BLKFLSBUF says so once more. A disk's own cache cannot be emptied from here: it is small
-//! beside what is read. `docs/node.md`.
+//! Nothing of a file system stays in memory over its unmounting: its pages and inodes are evicted, and those
+//! of its device when the last user closes it. BLKFLSBUF repeats that. A disk's own cache cannot be emptied
+//! from here, but it is small beside the data. `docs/node.md`.
 
 use std::fs::File;
 use std::io;
@@ -14,44 +15,40 @@ use anyhow::{Context, bail};
 use ka_disk::mounts::Access;
 use ka_disk::spec::{RawSpec, ReadBackWhen, StreamKind};
 use ka_host::{block, kernel};
-use ka_image::tree::{self, TreeSource};
-use ka_image::{Compress, Progress, SendError, raw};
-use ka_status::event::Step;
-use ka_status::report::{Digest, ReadBackReport, StreamReport};
-use ka_status::text::clock;
+use ka_report::event::Step;
+use ka_report::report::{Digest, ReadBackReport, StreamReport};
+use ka_report::text::clock;
+use ka_tree::tree::{self, TreeSource};
+use ka_tree::{Compress, Progress, SendError, raw};
 
-use super::build::Installation;
-use super::finish::sync;
 use super::streams::Pace;
+use super::target::Target;
 use crate::journal::Journal;
 use crate::stop::Stop;
 
-/// Of the run so far, `auto` may take one part in so many.
+/// Part of the run so far that `auto` may take: one in so many.
 const AUTO_SHARE: u32 = 10;
-/// `auto` does not look at what takes no longer than this: nobody notices less.
+/// Time up to which `auto` always reads back. No operator notices less.
 const AUTO_FREE: Duration = Duration::from_millis(250);
-/// From then on, or when its share is used up, it is known how fast this disk is read.
+/// Time after which the rate of this disk is known, or when the share is used up.
 const SAMPLE: Duration = Duration::from_millis(500);
-/// A guess after a fifth of that, once something has been read, may be wrong by a factor, hardly by this one: more than
-/// so many times the share is given up at once.
+/// A guess is made after a fifth of that, once some data has been read. It may be wrong by a factor, but
+/// hardly by `CLEARLY`. If the time is more than so many times the share, reading back is given up at once.
 const SAMPLE_GUESS: u32 = 5;
 const GUESS_BYTES: u64 = 2 << 20;
 const CLEARLY: u32 = 3;
-/// No more is said of what would take longer.
+/// Longest estimate that is shown.
 const MOST_SAID: Duration = Duration::from_secs(100 * 3600);
-/// What opening and describing a file costs, as bytes read: about what a solid state disk reads meanwhile.
+/// The cost of opening and describing a file, as bytes read: about as many as a solid state disk reads
+/// meanwhile.
 const FILE_BYTES: u64 = 32 << 10;
 
 /// Reads back everything, if that is wanted, and leaves the clone mounted as it was.
 ///
 /// # Errors
 /// Something is not as it was written: what, by name. Something cannot be read, or not be mounted again.
-pub(super) fn verify(
-    work: &mut Installation,
-    journal: &Journal,
-    stop: &Stop,
-) -> anyhow::Result<ReadBackReport> {
-    if work.plan.spec.verify == ReadBackWhen::Never {
+pub(super) fn verify(target: &mut Target, journal: &Journal, stop: &Stop) -> anyhow::Result<ReadBackReport> {
+    if target.plan.spec.verify == ReadBackWhen::Never {
         let mut reason = "--verify=never".to_owned();
         if !kernel::hears_of_lost_writes() {
             let release = kernel::release();
@@ -62,26 +59,26 @@ pub(super) fn verify(
         }
         return Ok(skipped(journal, &reason));
     }
-    let trees = work.plan.spec.streams.iter();
+    let trees = target.plan.spec.streams.iter();
     let has_tree = trees.into_iter().any(|stream| stream.kind == StreamKind::Tree);
-    if has_tree && work.ledger.is_none() {
+    if has_tree && target.ledger.is_none() {
         let reason = "it has more entries than can be remembered";
-        if work.plan.spec.verify == ReadBackWhen::Always {
+        if target.plan.spec.verify == ReadBackWhen::Always {
             bail!("the tree cannot be read back: {reason}; --verify=never clones it without");
         }
         return Ok(skipped(journal, reason));
     }
     let began = Instant::now();
-    sync(work, journal)?;
-    unmount(work)?;
-    forget_caches(work)?;
-    let mut budget = Budget::of(work);
-    let read = compare(work, journal, stop, &mut budget);
+    target.sync()?;
+    target.unmount()?;
+    forget_caches(target)?;
+    let mut budget = Budget::of(target);
+    let read = compare(target, journal, stop, &mut budget);
     let report = match (read, budget.given_up) {
         (_, Some(reason)) => skipped(journal, &reason),
-        (read, None) => done(read?, work, began, journal),
+        (read, None) => done(read?, target, began, journal),
     };
-    mount_again(work)?;
+    mount_again(target)?;
     Ok(report)
 }
 
@@ -93,13 +90,8 @@ fn skipped(journal: &Journal, reason: &str) -> ReadBackReport {
     report
 }
 
-fn done(
-    (files, bytes): (u64, u64),
-    work: &Installation,
-    began: Instant,
-    journal: &Journal,
-) -> ReadBackReport {
-    let content_only = work.ledger.as_ref().map_or(0, |ledger| ledger.content_only());
+fn done((files, bytes): (u64, u64), target: &Target, began: Instant, journal: &Journal) -> ReadBackReport {
+    let content_only = target.ledger.as_ref().map_or(0, |ledger| ledger.content_only());
     let report = ReadBackReport::Done {
         files,
         bytes,
@@ -110,17 +102,11 @@ fn done(
     report
 }
 
-/// The descriptors that watch for errors of writing keep the mounts busy; everything is written by now.
-fn unmount(work: &mut Installation) -> anyhow::Result<()> {
-    work.watches.clear();
-    work.take_mounts().map_or(Ok(()), |mounts| Ok(mounts.unmount()?))
-}
-
-fn forget_caches(work: &Installation) -> anyhow::Result<()> {
-    let made = work.plan.filesystems.iter().map(|fs| fs.device.clone());
+fn forget_caches(target: &Target) -> anyhow::Result<()> {
+    let made = target.plan.filesystems.iter().map(|fs| fs.device.clone());
     let mut devices: Vec<PathBuf> = made.collect();
-    for raw in &work.plan.spec.raw {
-        devices.push(work.plan.raw_target(raw)?.0);
+    for raw in &target.plan.spec.raw {
+        devices.push(target.plan.raw_target(raw)?.0);
     }
     for device in devices {
         File::open(&device)
@@ -130,9 +116,9 @@ fn forget_caches(work: &Installation) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What was read: files and bytes.
+/// Compares everything, and returns the files and bytes that were read.
 fn compare(
-    work: &Installation,
+    target: &Target,
     journal: &Journal,
     stop: &Stop,
     budget: &mut Budget,
@@ -142,7 +128,7 @@ fn compare(
     let mut look = |found_nothing: bool| {
         stop.check().map_err(io::Error::other)?;
         pace.look(&progress);
-        // Who has found something reads on: the whole list is wanted.
+        // After a difference the reading goes on, because the whole list is wanted.
         if found_nothing {
             budget.look(&progress)
         } else {
@@ -150,21 +136,21 @@ fn compare(
         }
     };
     let mut read = (0, 0);
-    for stream in &work.plan.spec.streams {
+    for stream in &target.plan.spec.streams {
         match stream.kind {
             StreamKind::Tree => {
-                let (files, bytes) = compare_tree(work, &mut look, &progress)?;
+                let (files, bytes) = compare_tree(target, &mut look, &progress)?;
                 read = (read.0 + files, read.1 + bytes);
             }
             StreamKind::Raw { index } => {
                 let raw = usize::try_from(index)
                     .ok()
-                    .and_then(|index| work.plan.spec.raw.get(index));
-                let report = work.streams.iter().find(|report| report.name == stream.name);
+                    .and_then(|index| target.plan.spec.raw.get(index));
+                let report = target.streams.iter().find(|report| report.name == stream.name);
                 let (Some(raw), Some(report)) = (raw, report) else {
                     continue;
                 };
-                read.1 += compare_raw(work, raw, report, &mut look, &progress)?;
+                read.1 += compare_raw(target, raw, report, &mut look, &progress)?;
             }
         }
     }
@@ -172,12 +158,15 @@ fn compare(
 }
 
 fn compare_tree(
-    work: &Installation,
+    target: &Target,
     look: &mut impl FnMut(bool) -> io::Result<()>,
     progress: &Progress,
 ) -> anyhow::Result<(u64, u64)> {
-    let plan = &work.plan;
-    let ledger = work.ledger.as_ref().context("nothing was kept to compare with")?;
+    let plan = &target.plan;
+    let ledger = target
+        .ledger
+        .as_ref()
+        .context("nothing was kept to compare with")?;
     let mounted = plan.mounts.mount_again(&plan.mount_dir, Access::ReadOnly)?;
     let sources: Vec<_> = plan
         .spec
@@ -208,13 +197,13 @@ fn compare_tree(
 }
 
 fn compare_raw(
-    work: &Installation,
+    target: &Target,
     raw: &RawSpec,
     report: &StreamReport,
     look: &mut impl FnMut(bool) -> io::Result<()>,
     progress: &Progress,
 ) -> anyhow::Result<u64> {
-    let (device, _) = work.plan.raw_target(raw)?;
+    let (device, _) = target.plan.raw_target(raw)?;
     let file = File::open(&device).with_context(|| format!("opening {}", device.display()))?;
     let options = raw::RawSendOptions {
         compress: Compress::Never,
@@ -223,7 +212,7 @@ fn compare_raw(
     let read = raw::send(&file, raw.bytes, &options, |_| look(true), progress).map_err(plain)?;
     if report.digest != Some(Digest(read.digest.to_bytes())) {
         bail!(
-            "{} is not as it was written: it does not have the content of {} any more",
+            "{} is not as it was written: it no longer has the content of {}",
             device.display(),
             raw.golden.path
         );
@@ -231,7 +220,7 @@ fn compare_raw(
     Ok(read.bytes)
 }
 
-/// What [`Budget`] and Ctrl-C say goes through the reader as an error of handing over; here it is itself again.
+/// Unpacks the error of [`Budget`] or Ctrl-C, which the reader hands on as an error of its consumer.
 fn plain(error: SendError) -> anyhow::Error {
     match error {
         SendError::Emit(error) => anyhow::Error::from(error),
@@ -240,31 +229,31 @@ fn plain(error: SendError) -> anyhow::Error {
 }
 
 /// As before, for the steps that make the clone a system of its own.
-fn mount_again(work: &mut Installation) -> anyhow::Result<()> {
-    let dir = work.plan.mount_dir.clone();
-    let mounts = work.plan.mounts.mount_again(&dir, Access::ReadWrite)?;
-    work.keep_mounts(mounts)
+fn mount_again(target: &mut Target) -> anyhow::Result<()> {
+    let dir = target.plan.mount_dir.clone();
+    let mounts = target.plan.mounts.mount_again(&dir, Access::ReadWrite)?;
+    target.keep_mounts(mounts)
 }
 
-/// Whether reading back is still worth its time.
+/// The time that reading back may take.
 struct Budget {
     /// None: whatever it costs.
     limit: Option<Duration>,
     /// The run so far.
     run: Duration,
     began: Instant,
-    /// What is to be read, in bytes, with [`FILE_BYTES`] for each file.
+    /// The work: bytes to be read, with [`FILE_BYTES`] for each file.
     work: u64,
     given_up: Option<String>,
 }
 
 impl Budget {
-    fn of(work: &Installation) -> Self {
-        let run = work.began.elapsed();
-        let streams = work.streams.iter();
+    fn of(target: &Target) -> Self {
+        let run = target.began.elapsed();
+        let streams = target.streams.iter();
         Self {
             // A kernel that does not tell of lost writes leaves no other way to hear of them.
-            limit: (work.plan.spec.verify == ReadBackWhen::Auto && kernel::hears_of_lost_writes())
+            limit: (target.plan.spec.verify == ReadBackWhen::Auto && kernel::hears_of_lost_writes())
                 .then(|| (run / AUTO_SHARE).max(AUTO_FREE)),
             run,
             began: Instant::now(),
@@ -286,7 +275,7 @@ impl Budget {
         Err(io::Error::other("reading back takes too long"))
     }
 
-    /// How long it would take altogether, when that is too long.
+    /// Returns the time that the whole would take, if that is too long.
     fn too_long(&self, took: Duration, done: u64) -> Option<Duration> {
         let limit = self.limit?;
         let sample = SAMPLE.min(limit);

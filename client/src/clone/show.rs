@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Context;
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use ka_status::text::size;
+use ka_report::text::size;
 use serde::Serialize;
 
 use super::plan::ClonePlan;
@@ -14,11 +14,11 @@ use crate::session::Session;
 /// The JSON of `--dry-run --json`.
 #[derive(Serialize)]
 struct JsonPlan<'a> {
-    /// What the server would have been told.
-    plan: ka_status::report::NodePlan,
+    /// The plan as the server gets it.
+    plan: ka_report::report::NodePlan,
     /// The partition tables, one a disk.
     tables: Vec<&'a ka_disk::layout::PartitionPlan>,
-    /// What the golden node says about itself: what stays at home and why.
+    /// The golden node's notes: the parts that are not cloned, and the reasons.
     notes: &'a [String],
 }
 
@@ -33,7 +33,8 @@ pub(crate) fn plan(session: &Session<'_>, plan: &ClonePlan) -> anyhow::Result<()
         text(plan)
     };
     session.prepared(plan.summary().encode())?;
-    // The server lets it go as soon as it has the plan; whatever comes in its place is no business of one that looks.
+    // The server releases the node as soon as it has the plan. Anything else that comes does not concern a
+    // node that only looks.
     session.next_order().ok();
     std::io::stdout()
         .write_all(text.as_bytes())
@@ -70,7 +71,7 @@ fn text(plan: &ClonePlan) -> String {
     text + "nothing was written (--dry-run)\n"
 }
 
-/// One row a file system: where it comes from, where it goes, what it becomes.
+/// Returns one row for each file system: its origin, its place and its type.
 fn filesystems(plan: &ClonePlan) -> String {
     let mut table = Table::new();
     table

@@ -7,32 +7,34 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use ka_disk::spec::{RawSpec, ReadBackWhen, StreamKind};
-use ka_image::{Progress, raw, tree};
-use ka_status::event::Step;
-use ka_status::report::{Digest, MAX_NAMED_PROBLEMS, StreamReport};
-use ka_status::text::{size, throughput};
+use ka_report::event::Step;
+use ka_report::report::{Digest, MAX_NAMED_PROBLEMS, StreamReport};
+use ka_report::text::{size, throughput};
 use ka_transport::{Block, StreamReader};
+use ka_tree::{Progress, raw, tree};
 
-use super::build::Installation;
+use super::target::Target;
 use super::write_out::WriteOut;
+use crate::incoming::{IncomingStream, StreamFailure};
 use crate::journal::Journal;
 use crate::session::Session;
-use crate::steps::{StepError, run_step};
+use crate::steps::run_step;
 
-/// Between two progress lines on the node itself; the server has its own counters.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two progress lines in the node's log; the server has its own counters.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Takes one stream to its place and tells the server how that went.
 ///
 /// # Errors
-/// The step that failed. The server knows already; this node goes on relaying while it lives.
+/// The stream or its restore failed. The server knows already; this node goes on relaying while it lives.
 pub(crate) fn receive(
     session: &Session<'_>,
-    work: &mut Installation,
-    mut reader: StreamReader,
-) -> Result<(), StepError> {
-    let name = reader.name().to_string();
-    let kind = work
+    target: &mut Target,
+    reader: StreamReader,
+) -> Result<(), StreamFailure> {
+    let mut stream = IncomingStream::new(reader);
+    let name = stream.name().to_owned();
+    let kind = target
         .plan
         .spec
         .streams
@@ -45,57 +47,46 @@ pub(crate) fn receive(
         Step::Restore
     };
     let received = run_step(step, session.journal, session.stop, || match &kind {
-        Some(StreamKind::Tree) => restore_tree(session, work, &mut reader),
+        Some(StreamKind::Tree) => restore_tree(session, target, &mut stream),
         Some(StreamKind::Raw { index }) => {
-            let raw = work.plan.spec.raw.get(*index as usize);
+            let raw = target.plan.spec.raw.get(*index as usize);
             let raw = raw.context("no such raw partition")?;
-            restore_raw(session, work, raw, &mut reader)
+            restore_raw(session, target, raw, &mut stream)
         }
         None => bail!("the server sends a stream {name} that it did not announce"),
     });
-    match received {
-        Ok(report) => {
-            let ended = reader.finish(Ok(())).context("ending the stream");
-            ended.map_err(|reason| StepError { step, reason })?;
-            work.streams.push(StreamReport { name, ..report });
-            Ok(())
-        }
-        Err(error) => {
-            session.note_failed_consumer();
-            // When it is the connection that failed, there is nobody left to tell.
-            drop(reader.finish(Err(error.to_string())));
-            Err(error)
-        }
-    }
+    let report = stream.finish(received)?;
+    target.streams.push(StreamReport { name, ..report });
+    Ok(())
 }
 
 fn restore_tree(
     session: &Session<'_>,
-    work: &mut Installation,
-    reader: &mut StreamReader,
+    target: &mut Target,
+    stream: &mut IncomingStream,
 ) -> anyhow::Result<StreamReport> {
-    let targets: Vec<_> = work
+    let targets: Vec<_> = target
         .plan
         .spec
         .trees
         .iter()
         .map(|tree| tree::TreeTarget {
             mount_id: tree.id,
-            root: work.plan.below(&tree.path),
+            root: target.plan.below(&tree.path),
         })
         .collect();
     let progress = Progress::new();
     let options = tree::RestoreOptions {
-        keep_ledger: work.plan.spec.verify != ReadBackWhen::Never,
+        keep_ledger: target.plan.spec.verify != ReadBackWhen::Never,
         ..tree::RestoreOptions::default()
     };
-    let next = pacing(session, Step::Restore, &progress, reader);
+    let next = pacing(session, Step::Restore, &progress, stream);
     let summary = std::thread::scope(|scope| {
-        let roots = work.watches.iter().map(|(root, _)| root.as_path());
+        let roots = target.roots();
         let _writing = WriteOut::start(scope, roots, &progress)?;
         anyhow::Ok(tree::restore(&targets, &options, next, &progress)?)
     })?;
-    work.ledger = summary.ledger;
+    target.ledger = summary.ledger;
     let mut problems: Vec<String> = summary.warnings.iter().map(ToString::to_string).collect();
     for problem in &problems {
         session.journal.warning(Step::Restore, problem.clone());
@@ -119,25 +110,27 @@ fn restore_tree(
 
 fn restore_raw(
     session: &Session<'_>,
-    work: &Installation,
+    target: &Target,
     raw: &RawSpec,
-    reader: &mut StreamReader,
+    stream: &mut IncomingStream,
 ) -> anyhow::Result<StreamReport> {
-    let (device, len_bytes) = work.plan.raw_target(raw)?;
+    let (device, len_bytes) = target.plan.raw_target(raw)?;
     session
         .journal
         .news(Step::Raw, format!("{} to {}", raw.golden.path, device.display()));
     let doing = |what: &str, path: &Path| format!("{what} {}", path.display());
-    let target = OpenOptions::new().write(true).read(true).open(&device);
-    let target = target.with_context(|| doing("opening", &device))?;
+    let device_file = OpenOptions::new().write(true).read(true).open(&device);
+    let device_file = device_file.with_context(|| doing("opening", &device))?;
     let progress = Progress::new();
     let options = raw::RawRestoreOptions {
         allow_larger: true,
         ..raw::RawRestoreOptions::default()
     };
-    let next = pacing(session, Step::Raw, &progress, reader);
-    let summary = raw::restore(&target, len_bytes, &options, next, &progress)?;
-    target.sync_all().with_context(|| doing("syncing", &device))?;
+    let next = pacing(session, Step::Raw, &progress, stream);
+    let summary = raw::restore(&device_file, len_bytes, &options, next, &progress)?;
+    device_file
+        .sync_all()
+        .with_context(|| doing("syncing", &device))?;
     Ok(StreamReport {
         name: String::new(),
         files: 0,
@@ -148,21 +141,18 @@ fn restore_raw(
     })
 }
 
-/// The reader's blocks for the image, with a progress line now and then and an end when somebody asks for it.
+/// Returns the reader's blocks for the tree, with a progress line now and then, and an end on request.
 fn pacing<'a>(
     session: &'a Session<'_>,
     step: Step,
     progress: &'a Progress,
-    reader: &'a mut StreamReader,
+    stream: &'a mut IncomingStream,
 ) -> impl FnMut() -> io::Result<Option<Block>> + 'a {
     let mut pace = Pace::new(session.journal, step);
     move || {
         session.stop.check().map_err(io::Error::other)?;
         pace.look(progress);
-        reader.recv().map_err(|error| {
-            session.note_broken_stream();
-            io::Error::other(error)
-        })
+        stream.recv().map_err(io::Error::other)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Writing out while data comes in.
 //!
 //! The kernel leaves dirty pages alone until a tenth of the memory is full of them or they are 30 s old
-//! (`Documentation/admin-guide/sysctl/vm.rst`: `dirty_background_ratio`, `dirty_expire_centisecs`). On a node with much
-//! memory the disk would be idle while the line is busy, and the line idle while the disk is busy at the end.
+//! (`Documentation/admin-guide/sysctl/vm.rst`: `dirty_background_ratio`, `dirty_expire_centisecs`). On a node
+//! with much memory the disk would be idle while the line is busy, and the line idle while the disk is busy
+//! at the end.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,13 +12,13 @@ use std::thread::Scope;
 use std::time::Duration;
 
 use anyhow::Context;
-use ka_image::Progress;
+use ka_tree::Progress;
 use rustix::fs::syncfs;
 
-/// Bytes of content after which they are written out: some seconds' work of a disk, little beside a node's memory.
-/// Each time costs a commit of the journal.
+/// Bytes of content after which they are written out: some seconds' work of a disk, little beside a node's
+/// memory. Each time costs a commit of the journal.
 const EVERY_BYTES: u64 = 128 << 20;
-/// How often the bytes are looked at.
+/// Time between two looks at the bytes.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A thread that calls syncfs(2) now and then, until this is dropped.
@@ -28,8 +29,8 @@ pub(super) struct WriteOut {
 }
 
 impl WriteOut {
-    /// For the file systems mounted at `roots`, while `progress` grows. `scope` waits for the thread, which may be
-    /// inside a system call when this is dropped: what it writes had to be written anyway.
+    /// For the file systems mounted at `roots`, while `progress` grows. `scope` waits for the thread, which
+    /// may be inside a system call when this is dropped: what it writes had to be written anyway.
     ///
     /// # Errors
     /// A root cannot be opened, or the thread not be started.
@@ -58,7 +59,8 @@ impl WriteOut {
     }
 }
 
-/// Opened anew: an error of writing is told once to each open file, and must still be told to the clone's own watches.
+/// Opened anew: an error of writing is told once to each open file, and must still be told to the clone's own
+/// watches.
 fn open(root: &Path) -> anyhow::Result<(PathBuf, File)> {
     let file = File::open(root).with_context(|| format!("opening {}", root.display()))?;
     Ok((root.to_owned(), file))

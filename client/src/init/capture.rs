@@ -1,4 +1,5 @@
-//! What programs of the node write to their standard error, and what a panic says, belong into the log as well.
+//! Capture of stray output: text that programs write to standard error, and the message of a panic, go into
+//! the log too.
 
 use std::io::{BufRead, BufReader, PipeReader, Read};
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use crate::log_ring::LogRing;
 /// A longer line becomes several: a program gone wild must not take the memory.
 const MAX_LINE_BYTES: u64 = 8 << 10;
 
-/// From now on, everything written to standard output and standard error of this process and its children, and every
-/// panic, is a line of the log.
+/// From now on, everything written to standard output and standard error of this process and its children,
+/// and every panic, is a line of the log.
 ///
 /// # Errors
 /// No pipe or thread can be had.

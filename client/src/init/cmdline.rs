@@ -1,45 +1,46 @@
-//! The kernel command line as a node reads it: pure. The table of words is in docs/boot.md.
+//! The kernel command line as a node reads it. Pure. The table of words is in docs/boot.md.
 //!
-//! What is wrong about a word that decides *which disk* or *which network* ends the node before it does anything; what is
-//! merely unknown is a warning.
+//! A mistake in a word that decides *which disk* or *which network* ends the node before it does anything.
+//! Any other unknown word is a warning.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use ka_host::netif::MacAddr;
+use ka_dhcp::METHOD_WORD;
+use ka_mac::MacAddr;
 use ka_proto::NodeName;
 
 use crate::cli::{DEFAULT_SESSION, DiskOption};
 
-/// What the command line asks for.
+/// The requests of the kernel command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CommandLine {
     /// `kamethod`: this machine shall be cloned. Without it nothing is done.
     pub(crate) kamethod: bool,
-    /// `ka.server=ADDR[:PORT]`.
+    /// Address of the server (`ka.server=ADDR[:PORT]`).
     pub(crate) server: Option<String>,
-    /// `ka.session=NAME`.
+    /// Name of the session (`ka.session=NAME`).
     pub(crate) session: String,
     /// `ka.disk=DRIVE=DEVICE`, repeatable.
     pub(crate) disks: Vec<String>,
-    /// `ka.erase-members`.
+    /// True if a lone disk may be taken although it is a part of LVM, RAID, ZFS or LUKS (`ka.erase-members`).
     pub(crate) erase_members: bool,
-    /// `ka.name=NAME`.
+    /// Host name of this node (`ka.name=NAME`).
     pub(crate) name: Option<String>,
-    /// `ka.ip=`.
+    /// Source of the node's address (`ka.ip=`).
     pub(crate) ip: Addressing,
-    /// `ka.shell`.
+    /// True for a shell on the console (`ka.shell`).
     pub(crate) shell: bool,
     /// `ka.reboot=no` makes it false.
     pub(crate) reboot: bool,
     /// `BOOTIF=`: the interface that the firmware booted from.
     pub(crate) boot_interface: Option<MacAddr>,
-    /// Words of ours that make no sense but harm nobody.
+    /// Warnings about words of ours that make no sense but do no harm.
     pub(crate) warnings: Vec<String>,
     /// Words that must be right and are not.
     pub(crate) errors: Vec<String>,
 }
 
-/// How this machine comes to an address.
+/// The source of this machine's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Addressing {
     /// It asks a DHCP server.
@@ -48,7 +49,7 @@ pub(crate) enum Addressing {
     Static(StaticAddress),
 }
 
-/// `ka.ip=ADDR/PREFIX[,GATEWAY[,DNS]]`.
+/// A fixed address: `ka.ip=ADDR/PREFIX[,GATEWAY[,DNS]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StaticAddress {
     /// The address.
@@ -62,7 +63,8 @@ pub(crate) struct StaticAddress {
 }
 
 impl CommandLine {
-    /// Reads the text of `/proc/cmdline`. Of a word that is there twice the last one counts, as the kernel has it.
+    /// Reads the text of `/proc/cmdline`. Of a word that is there twice the last one counts, as the kernel
+    /// has it.
     pub(crate) fn parse(text: &str) -> Self {
         let mut line = Self {
             kamethod: false,
@@ -91,7 +93,7 @@ impl CommandLine {
         };
         let given = value.filter(|value| !value.is_empty());
         match (key, given) {
-            ("kamethod", _) => self.kamethod = true,
+            (METHOD_WORD, _) => self.kamethod = true,
             ("ka.shell", _) => self.shell = !matches!(given, Some("no" | "0")),
             ("ka.erase-members", _) => self.erase_members = !matches!(given, Some("no" | "0")),
             ("ka.reboot", Some("no" | "0")) => self.reboot = false,
@@ -141,8 +143,8 @@ impl CommandLine {
     }
 }
 
-/// Words are separated by blanks; quotes keep blanks together and are no part of a word (`next_arg` of the kernel's
-/// lib/cmdline.c).
+/// Words are separated by blanks; quotes keep blanks together and are no part of a word (`next_arg` of the
+/// kernel's lib/cmdline.c).
 fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
@@ -186,7 +188,8 @@ fn static_address(text: &str) -> Option<StaticAddress> {
     parts.next().is_none().then_some(address)
 }
 
-/// PXELINUX writes the hardware type before the address, with dashes (`IPAPPEND 2`); iPXE and GRUB write the address.
+/// PXELINUX writes the hardware type before the address, with dashes (`IPAPPEND 2`); iPXE and GRUB write the
+/// address.
 fn boot_interface(text: &str) -> Option<MacAddr> {
     let has_type = text.len() == "01-52-54-00-12-34-56".len();
     let address = if has_type {

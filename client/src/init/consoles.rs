@@ -1,5 +1,5 @@
-//! The machine's consoles: all that the kernel was told of (`console=`), screen and serial, each with a thread of its own,
-//! so that a serial line that nobody reads holds up nobody.
+//! The machine's consoles: all that the kernel was told of (`console=`), screen and serial. Each has a thread
+//! of its own, so that a serial line without a reader holds up no other console.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -20,14 +20,15 @@ const FALLBACK: &str = "/dev/console";
 const MAX_CONSOLES: usize = 8;
 /// Lines taken from the log at once.
 const BATCH: usize = 16;
-/// How long a reader waits for a line before it looks again.
+/// Time that a reader waits for a line before it checks again.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The log in RAM.
 const LOG_FILE: &str = "/run/ka/log";
 /// Longest log file, bytes: it lies in memory.
 const MAX_LOG_FILE_BYTES: u64 = 16 << 20;
 
-/// What the kernel itself still prints on consoles: errors and worse; the rest is in its own log.
+/// The messages that the kernel itself still prints on consoles: errors and worse. The rest is in its own
+/// log.
 const KERNEL_LOG_LEVEL: &str = "4 4 1 7";
 
 /// Makes the kernel's own messages on consoles rare enough to read ours.
@@ -55,8 +56,8 @@ fn devices(names: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The terminal beside a console, for a shell: the next virtual terminal but one of a screen, the second serial port of a
-/// first one.
+/// Returns the terminal beside a console, for a shell: the next virtual terminal but one of a screen, the
+/// second serial port of a first one.
 pub(super) fn beside(console: &Path) -> Option<PathBuf> {
     let name = console.file_name()?.to_str()?;
     let other = match name {
@@ -143,7 +144,10 @@ impl Consoles {
 fn bring_next(log: &LogRing, next: &mut u64, sink: &mut dyn Sink) {
     let batch = log.read(next, BATCH, LOOK_INTERVAL);
     if batch.missed > 0 {
-        sink.line(&format!("({} lines were said faster than shown)", batch.missed));
+        sink.line(&format!(
+            "({} lines are left out: this console is too slow)",
+            batch.missed
+        ));
     }
     for line in &batch.lines {
         sink.line(line);

@@ -1,8 +1,9 @@
-//! Drivers by what the hardware says of itself: every `modalias` in `/sys` against the index of the modules in this image.
+//! Drivers by what the hardware says of itself: every `modalias` in `/sys` against the index of the modules
+//! in this image.
 //!
-//! A driver may find a bus with more hardware behind it, seconds later (virtio, USB, SCSI), so the hardware is looked at
-//! again until nothing new turns up. Built-in drivers, drivers that are loaded already, and drivers that are not in this
-//! image are nothing to tell of.
+//! A driver may find a bus with more hardware behind it, seconds later (virtio, USB, SCSI), so the hardware
+//! is looked at again until nothing new turns up. Built-in drivers, drivers that are loaded already, and
+//! drivers that are not in this image are nothing to tell of.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,11 +16,12 @@ use ka_kmod::{Index, ModuleName, hardware_modaliases, read_module};
 
 use super::mounts;
 
-/// Nothing new for so long: the buses are quiet. A SCSI bus answers within a second or two of its driver's start.
+/// Nothing new for so long: the buses are quiet. A SCSI bus answers within a second or two of its driver's
+/// start.
 const QUIET: Duration = Duration::from_millis(1500);
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-/// Longest time for a machine with many slow controllers, before it goes on with what is there.
+/// Longest wait for a machine with many slow controllers, before it goes on with the present disks.
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 /// A machine without any disk yet is given longer: RAID controllers take their time to show one.
 const NO_DISK_LIMIT: Duration = Duration::from_secs(60);
@@ -32,17 +34,17 @@ pub(super) struct Drivers {
     seen: BTreeSet<ModuleName>,
 }
 
-/// What a round of loading came to.
+/// The result of a round of loading.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Loaded {
+pub(super) struct LoadSummary {
     /// Modules that run now and did not before.
     pub(super) names: Vec<String>,
-    /// What went wrong with others.
+    /// The failures of others.
     pub(super) problems: Vec<String>,
 }
 
 impl Drivers {
-    /// The modules for the running kernel.
+    /// Returns the modules for the running kernel.
     ///
     /// # Errors
     /// There are none in this image.
@@ -68,13 +70,13 @@ impl Drivers {
         self.index.resolve(word)
     }
 
-    /// Whether the kernel itself has what this name or alias means.
+    /// True if the kernel itself contains the module of this name or alias.
     pub(super) fn has_builtin(&self, word: &str) -> bool {
         self.index.knows_builtin(word)
     }
 
-    /// Loads what the hardware asks for now.
-    pub(super) fn scan(&mut self) -> Loaded {
+    /// Loads the drivers that the hardware needs now.
+    pub(super) fn scan(&mut self) -> LoadSummary {
         let wanted: BTreeSet<ModuleName> = hardware_modaliases(Path::new("/sys"))
             .iter()
             .flat_map(|alias| self.index.for_modalias(alias))
@@ -84,8 +86,8 @@ impl Drivers {
     }
 
     /// Loads these with what they depend on.
-    pub(super) fn load(&mut self, names: &[ModuleName]) -> Loaded {
-        let mut loaded = Loaded::default();
+    pub(super) fn load(&mut self, names: &[ModuleName]) -> LoadSummary {
+        let mut loaded = LoadSummary::default();
         for module in self.index.with_dependencies(names) {
             let path = self.dir.join(&module.path);
             // The index may know modules that this image leaves out: sound, graphics.
@@ -104,12 +106,16 @@ impl Drivers {
         loaded
     }
 
-    /// Loads until the hardware has been quiet for a while and `enough` says so, at most `limit`. `enough` gets the time
-    /// since the beginning.
-    pub(super) fn settle(&mut self, limit: Duration, mut enough: impl FnMut(Duration) -> bool) -> Loaded {
+    /// Loads until the hardware has been quiet for a while and `enough` says so, at most `limit`. `enough`
+    /// gets the time since the beginning.
+    pub(super) fn settle(
+        &mut self,
+        limit: Duration,
+        mut enough: impl FnMut(Duration) -> bool,
+    ) -> LoadSummary {
         let began = Instant::now();
         let mut last_news = began;
-        let mut all = Loaded::default();
+        let mut all = LoadSummary::default();
         let mut known = things();
         loop {
             let mut loaded = self.scan();
@@ -129,7 +135,7 @@ impl Drivers {
     }
 }
 
-impl Loaded {
+impl LoadSummary {
     /// The first problem, if there is one.
     pub(super) fn into_result(self) -> anyhow::Result<()> {
         self.problems
@@ -148,8 +154,8 @@ impl Loaded {
     }
 }
 
-/// Loads the drivers of disks and firmware variables that came with the tools, and waits until no more disks turn up.
-/// Returns what is worth a line, and warnings.
+/// Loads the drivers of disks and firmware variables that came with the tools, and waits until no more disks
+/// turn up. Returns a line for the operator, and warnings.
 ///
 /// # Errors
 /// The tools brought no modules for this kernel.
@@ -172,7 +178,7 @@ fn things() -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Whether there is a disk with a device behind it: no loop device, no RAM disk.
+/// True if there is a disk with a device behind it: no loop device, no RAM disk.
 fn has_disk() -> bool {
     fs::read_dir("/sys/block").is_ok_and(|entries| {
         entries

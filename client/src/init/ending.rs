@@ -1,5 +1,5 @@
-//! How a node's story ends: the message stays readable for a while, then the machine starts again, and with it the next
-//! try. `ka.reboot=no` stays.
+//! The end of a node's run: the message stays readable for a while, then the machine starts again, and with
+//! it the next try. `ka.reboot=no` stays.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use super::consoles::Consoles;
 use crate::log_ring::LogRing;
 
-/// Long enough to read a message or to take a photograph of it; short enough that a room whose server is started late
-/// comes by itself.
+/// Long enough to read a message or to take a photograph of it; short enough that a room whose server is
+/// started late comes by itself.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(30);
 /// For the last lines on a slow serial console.
 const PAUSE_AFTER_SUCCESS: Duration = Duration::from_secs(2);
 /// For lines that are still on their way to a console.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
-/// A machine that stays, stays until somebody switches it off.
+/// Time that a machine stays, which stands for ever: until an operator switches it off.
 const FOREVER: Duration = Duration::from_secs(3600);
 
 /// Says how it ended and waits until the machine may start again; with `ka.reboot=no` it never may.

@@ -1,9 +1,9 @@
 //! An archive of tools that is held in memory until the stream it came in is proved, and only then unpacked.
 //!
-//! Every member of the run can make blocks that its successors take; what it cannot make is the end that the server signs.
-//! So nothing of the archive has a name anywhere before that end is here: it lies in an anonymous file in memory
-//! (memfd_create(2)), which is gone with its descriptor, whatever becomes of the stream. Tools, `modprobe` among them,
-//! which the kernel itself starts, are therefore never those of a stream that is refused later.
+//! Every member of the run can make blocks that its successors take, but not the end that the server signs.
+//! So no part of the archive has a name anywhere before that end is here. It lies in an anonymous file in
+//! memory (memfd_create(2)), which is gone with its descriptor, in any case. The kernel itself starts tools,
+//! `modprobe` among them. They never come from a stream that is refused later.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -13,9 +13,9 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use rustix::fs::{FallocateFlags, MemfdFlags};
 
-use super::unpack::{self, Limits, Unpacked, check_memory, too_small};
+use super::unpack::{self, Limits, UnpackSummary, check_memory, too_small};
 
-/// What was read is given back to the memory this many bytes at a time.
+/// Bytes of the archive that are freed at a time, once they were read.
 const GIVE_BACK_BYTES: u64 = 1 << 20;
 
 /// A whole archive, proved, in memory.
@@ -26,8 +26,8 @@ pub(crate) struct HeldArchive {
 }
 
 impl HeldArchive {
-    /// Takes blocks from `next` until it gives `None`, which must mean that the stream's end is signed and agrees with
-    /// what came.
+    /// Takes blocks from `next` until it returns `None`, which must mean that the stream's end is signed and
+    /// agrees with the data.
     ///
     /// # Errors
     /// That of `next`; the memory does not suffice. Nothing is left behind.
@@ -61,14 +61,14 @@ impl HeldArchive {
         })
     }
 
-    /// Unpacks the archive beneath `root`, once all of it has been looked at: a damaged one, or one that this machine has
-    /// too little memory for, leaves the root as it was.
+    /// Unpacks the archive beneath `root`, after a look at all of it. A damaged archive, or one that this
+    /// machine has too little memory for, leaves the root as it was.
     ///
     /// # Errors
     /// It is no zstd frame, damaged, or holds something that is not allowed; the memory does not suffice.
-    pub(crate) fn unpack(self, root: &Path, limits: &Limits<'_>) -> anyhow::Result<Unpacked> {
+    pub(crate) fn unpack(self, root: &Path, limits: &Limits<'_>) -> anyhow::Result<UnpackSummary> {
         let found = unpack::measure(self.reader(false), limits)?;
-        // What is unpacked takes the place of what it was unpacked from.
+        // The unpacked files take the place of the packed data.
         let available = (limits.available)().map(|bytes| bytes.saturating_add(self.len));
         check_memory(available, limits.reserve_bytes.saturating_add(found.bytes))?;
         unpack::unpack_compressed(self.reader(true), root, limits)

@@ -1,4 +1,4 @@
-//! What a refused stream leaves behind, and what a proved one becomes.
+//! The traces of a refused stream, and the result of a proved one.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use super::super::unpack::tests::{archive, entry};
 use super::*;
 
-/// The tools, and what somebody in the chain would like to have among them.
+/// Returns the tools, packed with additional files of an attacker in the chain.
 fn packed(more: &[(&str, &[u8])]) -> Vec<u8> {
     let mut entries = vec![
         entry(0o040_755, "sbin", b""),
@@ -36,7 +36,7 @@ fn receive(
     end: Result<(), &'static str>,
     root: &Path,
     available: &dyn Fn() -> Option<u64>,
-) -> anyhow::Result<Unpacked> {
+) -> anyhow::Result<UnpackSummary> {
     let mut blocks: VecDeque<&[u8]> = bytes.chunks(1000).collect();
     let limits = limits(available);
     let next = || {
@@ -49,7 +49,7 @@ fn receive(
     HeldArchive::collect(next, &limits)?.unpack(root, &limits)
 }
 
-/// Bytes that do not compress.
+/// Returns bytes that do not compress.
 fn noise(len: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     let random = fs::File::open("/dev/urandom").unwrap();
@@ -80,7 +80,7 @@ fn nothing_of_a_refused_stream_is_ever_there_and_an_honest_one_afterwards_is_who
     let done = receive(&packed(&[]), Ok(()), root.path(), &plenty).unwrap();
     assert_eq!(
         done,
-        Unpacked {
+        UnpackSummary {
             files: 1,
             bytes: 300_000
         }

@@ -1,11 +1,11 @@
-//! The node from power-on: what this program does when the kernel of the boot image starts it as `/init`.
+//! The node from power-on, when the kernel of the boot image starts this program as `/init`.
 //!
-//! One binary, three roles, told apart by the name it is called by:
-//! - `init`, the machine's first process ([`supervisor`]): mounts, starts the node, waits for whatever ends, restarts the
-//!   machine. It does nothing that can fail in an interesting way, so that it never ends.
+//! One binary has three roles, told apart by the name under which it is called:
+//! - `init`, the machine's first process ([`supervisor`]): it mounts, starts the node, waits for every
+//!   process that ends, and restarts the machine. It avoids work that can fail, so that it never ends.
 //! - `ka-node`, its child ([`node`]): drivers, network, server, tools, and then the clone as on any machine
-//!   ([`crate::session`]). It may fail, panic or be killed: the supervisor sees to the rest.
-//! - `modprobe` ([`modprobe`]): the kernel asks for modules by itself when something is mounted, and the boot image has no
+//!   ([`crate::run`]). It may fail, panic or be killed; the supervisor handles that.
+//! - `modprobe` ([`modprobe`]): the kernel asks for modules by itself at a mount, and the boot image has no
 //!   kmod.
 //!
 //! The story step by step, with each message: docs/boot.md.
@@ -34,7 +34,7 @@ pub(crate) use unpack::Limits;
 /// Name by which the supervisor starts the node.
 const NODE_NAME: &str = "ka-node";
 
-/// Does what the name asks for under which this program was called; `None` when that is the ordinary `ka-client`.
+/// Runs the program that the called name stands for. `None` for the ordinary `ka-client`.
 pub(crate) fn run_as(called: Option<&OsStr>) -> Option<ExitCode> {
     let name = Path::new(called?).file_name()?;
     match name.to_str()? {

@@ -1,5 +1,5 @@
-//! `modprobe` for the boot image: the kernel calls it when something that it is asked for is in a module (a file system, a
-//! code page of vfat, a cipher), and `ka_host` does before it mounts.
+//! `modprobe` for the boot image. The kernel calls it for features in modules (a file system, a code page of
+//! vfat, a cipher), and `ka_host` calls it before it mounts.
 //!
 //! `modprobe [-q] [-a] [-b] [--] NAME|ALIAS…`. Not here: options in modprobe.d, removing.
 
@@ -10,7 +10,7 @@ use ka_kmod::ModuleName;
 
 use super::drivers::Drivers;
 
-/// Loads what the arguments name. Exit code 1 when there is no such module, or it cannot be loaded.
+/// Loads the modules that the arguments name. Exit code 1 if there is no such module, or it cannot be loaded.
 pub(super) fn run(args: impl Iterator<Item = String>) -> ExitCode {
     let request = match Request::parse(args) {
         Ok(request) => request,
@@ -61,7 +61,8 @@ impl Request {
             match arg.as_str() {
                 "--" if options => options = false,
                 "-q" | "--quiet" if options => request.quiet = true,
-                // All of them; what the kernel's blacklist says; log to syslog; say more: as it is done anyhow.
+                // Load all of them; respect the kernel's blacklist; log to syslog; be verbose. All is done
+                // anyhow.
                 "-a" | "-b" | "-s" | "-v" if options => {}
                 option if options && option.starts_with('-') => return Err(arg),
                 _ => request.words.push(arg),

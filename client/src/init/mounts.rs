@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ka_host::{HostError, mount, mountinfo};
 
-/// Where the kernel shows firmware variables, when it was started by UEFI.
+/// The directory where the kernel shows firmware variables, if UEFI started it.
 const EFI: &str = "/sys/firmware/efi";
 const EFI_VARIABLES: &str = "/sys/firmware/efi/efivars";
 
@@ -20,7 +20,8 @@ const BASIC: [(&str, &str, &str); 6] = [
     ("tmpfs", "/tmp", "nosuid,nodev,mode=1777,size=64M"),
 ];
 
-/// Mounts them; returns what did not work, which is for the caller to tell: there may be no console to tell it on yet.
+/// Mounts them; returns what did not work, which is for the caller to tell: there may be no console to tell
+/// it on yet.
 pub(super) fn basic() -> Vec<HostError> {
     let mut failed = Vec::new();
     for (fstype, target, options) in BASIC {

@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use crossbeam_channel::{Sender, bounded};
+use ka_dhcp::NODE_CLASS;
 use ka_dhcpc::{Client, Config, Event, Interface, Lease};
 use ka_host::link::{self, Link};
-use ka_host::netif::MacAddr;
 use ka_host::route;
+use ka_lldp::Listener;
+use ka_mac::MacAddr;
 
 use super::cmdline::{Addressing, CommandLine, StaticAddress};
 use super::drivers::Drivers;
 use crate::log_ring::LogRing;
 
-/// By this vendor class a server tells a node of ours from firmware and installed systems.
-const VENDOR_CLASS: &str = "KA-node";
 /// Drivers that load firmware, and ports that negotiate with a slow switch, take their time.
 const LINK_LIMIT: Duration = Duration::from_secs(60);
 /// So long the interface that the machine booted from is waited for; then any other will do.
@@ -33,7 +33,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// A network that this machine is on.
 #[derive(Debug, Clone)]
 pub(super) struct Online {
-    /// The interface's hardware address.
+    /// MAC address of the interface.
     pub(super) mac: MacAddr,
     /// The machine's own address, when there is only one: it is the one to be known by.
     pub(super) addr: Option<Ipv4Addr>,
@@ -49,17 +49,24 @@ pub(super) fn go_online(
     line: &CommandLine,
     drivers: &mut Drivers,
     log: &Arc<LogRing>,
+    lldp: &Listener,
 ) -> anyhow::Result<Online> {
     route::set_up("lo", 1)?;
-    let links = wait_for_links(line.boot_interface, drivers, log)?;
+    let links = wait_for_links(line.boot_interface, drivers, log, lldp)?;
     match &line.ip {
         Addressing::Static(address) => use_static(&links, address, log),
         Addressing::Dhcp => use_dhcp(&links, log),
     }
 }
 
-/// The interfaces to use: the one booted from, else all that have a link.
-fn wait_for_links(boot: Option<MacAddr>, drivers: &mut Drivers, log: &LogRing) -> anyhow::Result<Vec<Link>> {
+/// Returns the interfaces to use: the one booted from, else all that have a link. LLDP is listened for on every
+/// interface that comes up.
+fn wait_for_links(
+    boot: Option<MacAddr>,
+    drivers: &mut Drivers,
+    log: &LogRing,
+    lldp: &Listener,
+) -> anyhow::Result<Vec<Link>> {
     log.push("waiting for a network link");
     let began = Instant::now();
     let mut wait = LinkWait::new(boot);
@@ -72,6 +79,8 @@ fn wait_for_links(boot: Option<MacAddr>, drivers: &mut Drivers, log: &LogRing) -
         for link in link::ethernet() {
             if !raised.contains(&link.index) {
                 raised.push(link.index);
+                // Before it is up: many switches tell their port as soon as the line is.
+                lldp.listen_on(&link.name, link.index);
                 route::set_up(&link.name, link.index)?;
             }
         }
@@ -93,7 +102,7 @@ fn wait_for_links(boot: Option<MacAddr>, drivers: &mut Drivers, log: &LogRing) -
     }
 }
 
-/// When waiting for links is over: pure.
+/// Decides when the wait for links is over. Pure.
 struct LinkWait {
     boot: Option<MacAddr>,
     first_link: Option<Duration>,
@@ -210,7 +219,8 @@ fn use_static(links: &[Link], address: &StaticAddress, log: &LogRing) -> anyhow:
     })
 }
 
-/// Asks on every link at once. The first lease decides name, gateway and resolver; the others only give addresses.
+/// Asks on every link at once. The first lease decides name, gateway and resolver; the others only give
+/// addresses.
 fn use_dhcp(links: &[Link], log: &Arc<LogRing>) -> anyhow::Result<Online> {
     log.push(&format!("asking for an address on {}", list(links)));
     let (sender, results) = bounded(links.len());
@@ -270,7 +280,8 @@ fn ask_and_keep(link: &Link, log: &Arc<LogRing>, results: &Sender<anyhow::Result
             if !matches!(event, Event::Extended(_)) {
                 tell(event);
             }
-            // A lease that was lost and found again: the same address, unless somebody else has it by now.
+            // A lease that was lost and found again has the same address, unless another machine has it by
+            // now.
             if let Event::Bound(lease) = event
                 && let Err(error) = apply(link, lease.addr, lease.prefix, lease.gateway)
             {
@@ -286,8 +297,8 @@ fn acquire(link: &Link, tell: impl Fn(&Event)) -> anyhow::Result<(Client, Lease)
         index: link.index,
     };
     let config = Config {
-        mac: link.mac.0,
-        vendor_class: VENDOR_CLASS.to_owned(),
+        mac: link.mac,
+        vendor_class: NODE_CLASS.to_owned(),
         host_name: None,
         seed: seed(link.mac),
     };
@@ -297,7 +308,7 @@ fn acquire(link: &Link, tell: impl Fn(&Event)) -> anyhow::Result<(Client, Lease)
     Ok((client, lease))
 }
 
-/// Differs between machines by the hardware address, between starts by the time.
+/// Returns a seed that differs between machines by the MAC address, and between starts by the time.
 fn seed(mac: MacAddr) -> u64 {
     let mac = mac.0.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
     let now = std::time::SystemTime::now()
@@ -325,11 +336,10 @@ fn describe(event: &Event) -> String {
         }
         Event::Refused(why) => format!("the DHCP server takes its offer back: {why}"),
         Event::InUse { addr, owner } => format!(
-            "warning: {addr}, which the DHCP server gave, is in use by {}; declined, asking for another one in 10 s",
-            MacAddr(*owner)
+            "warning: {addr}, which the DHCP server gave, is in use by {owner}; declined, asking for another one in 10 s"
         ),
         Event::Expired(lease) => format!(
-            "warning: the lease of {} has ended and nobody extended it",
+            "warning: the lease of {} has expired, and no DHCP server has renewed it",
             lease.addr
         ),
     }

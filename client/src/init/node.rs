@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use ka_host::netif::MacAddr;
+use ka_cli::Answer;
+use ka_lldp::Listener;
+use ka_mac::MacAddr;
 use ka_proto::NodeName;
 
 use super::cmdline::CommandLine;
@@ -16,18 +18,17 @@ use super::consoles::Consoles;
 use super::drivers::Drivers;
 use super::network::{self, Online};
 use super::{capture, ending};
-use crate::cli::{self, Parsed};
-use crate::failure::Failure;
 use crate::log_ring::LogRing;
-use crate::session::{self, Setup, System};
+use crate::run::{Client, System};
 
 /// The join code that the server put beside the boot image.
 const JOIN_FILE: &str = "/etc/ka/join";
-/// Where the new system is mounted.
+/// The directory under which the new system is mounted.
 const MOUNT_DIR: &str = "/mnt/disk";
 /// So often a server is looked for before the machine starts again, as the original did.
 const TRIES: &str = "5";
-/// First look at the hardware: network drivers. Those that come later are found while the link is waited for.
+/// Time for the first look at the hardware: network drivers. Later ones are found during the wait for the
+/// link.
 const DRIVERS_LIMIT: Duration = Duration::from_secs(20);
 /// Share of the memory that data on its way may take; a machine of 512 MiB also has to hold its tools.
 const BUFFER_SHARE: u64 = 8;
@@ -43,7 +44,9 @@ pub(super) fn run() -> ExitCode {
     // The kernel hands a word of its command line that it does not know, KA_LOG=debug, to init as a variable.
     ka_cli::log_libraries();
     let line = CommandLine::parse(&fs::read_to_string("/proc/cmdline").unwrap_or_default());
-    let told = std::panic::catch_unwind(AssertUnwindSafe(|| tell(&line, &log)));
+    // Kept to the end: a node that waits for its restart, or stays (ka.reboot=no), can still be looked at.
+    let mut client = None;
+    let told = std::panic::catch_unwind(AssertUnwindSafe(|| tell(&line, &log, &mut client)));
     let result =
         told.unwrap_or_else(|_| Err("the node program failed (see above); this is a fault of KA".to_owned()));
     let is_complete = result.is_ok();
@@ -51,22 +54,21 @@ pub(super) fn run() -> ExitCode {
     ExitCode::from(u8::from(!is_complete))
 }
 
-/// The whole story; the error is the last line before the pause.
-fn tell(line: &CommandLine, log: &Arc<LogRing>) -> Result<(), String> {
-    let options = get_ready(line, log).map_err(|error| format!("{error:#}"))?;
-    let setup = Setup {
-        log: Arc::clone(log),
-        system: System::Memory,
-    };
-    let options = match cli::parse(options.into_iter().map(Into::into)) {
-        Parsed::Options(options) => options,
-        Parsed::Text(text) | Parsed::Wrong(text) => return Err(text),
-    };
-    session::run_with(&options, setup).map_err(|failure: Failure| failure.to_string())
+/// The whole story; the error is the last line before the pause. `client` is the program once it has started.
+fn tell(line: &CommandLine, log: &Arc<LogRing>, client: &mut Option<Client>) -> Result<(), String> {
+    let lldp = Listener::default();
+    let options = get_ready(line, log, &lldp).map_err(|error| format!("{error:#}"))?;
+    let options = ka_cli::parse(options).map_err(|answer| match answer {
+        Answer::Text(text) | Answer::Wrong(text) => text,
+    })?;
+    let started = Client::start(options, System::Memory, Arc::clone(log), || lldp);
+    let started = started.map_err(|failure| failure.to_string())?;
+    let ended = client.insert(started).run();
+    ended.map_err(|failure| failure.to_string())
 }
 
 /// Everything before the server is looked for. Returns the options of an ordinary `ka-client`.
-fn get_ready(line: &CommandLine, log: &Arc<LogRing>) -> anyhow::Result<Vec<String>> {
+fn get_ready(line: &CommandLine, log: &Arc<LogRing>, lldp: &Listener) -> anyhow::Result<Vec<String>> {
     log.push(&format!("KA node {}", env!("CARGO_PKG_VERSION")));
     for warning in &line.warnings {
         log.push(&format!("warning: {warning}"));
@@ -92,15 +94,15 @@ fn get_ready(line: &CommandLine, log: &Arc<LogRing>) -> anyhow::Result<Vec<Strin
     for problem in &loaded.problems {
         log.push(&format!("warning: {problem}"));
     }
-    let online = network::go_online(line, &mut drivers, log)?;
+    let online = network::go_online(line, &mut drivers, log, lldp)?;
     let name = choose_name(line.name.as_deref(), online.host_name.as_deref(), online.mac, log)?;
     fs::write("/proc/sys/kernel/hostname", &name).context("setting the host name")?;
     log.push(&format!("this node is {name}"));
     Ok(options(line, &online, &name, memory_bytes()))
 }
 
-/// `ka.name=`, else what the DHCP server says, else the hardware address. Whoever answers DHCP is a stranger: what it says
-/// is taken as far as it is a host name, and `localhost` is none.
+/// Returns `ka.name=`, else the name from the DHCP server, else the MAC address. A DHCP server is a stranger.
+/// Its name is taken as far as it is a host name, and `localhost` is none.
 fn choose_name(
     given: Option<&str>,
     leased: Option<&str>,
@@ -124,7 +126,7 @@ fn choose_name(
     Ok(format!("node-{}", mac.to_string().replace(':', "")))
 }
 
-/// The command line of a `ka-client` that does what this node is to do.
+/// Returns the command line of a `ka-client` that does what this node is to do.
 fn options(line: &CommandLine, online: &Online, name: &str, memory_bytes: Option<u64>) -> Vec<String> {
     let mut words: Vec<String> = [
         "ka-client",
@@ -162,7 +164,7 @@ fn options(line: &CommandLine, online: &Online, name: &str, memory_bytes: Option
     words
 }
 
-/// All the memory of this machine (`MemTotal` of proc_meminfo(5)).
+/// Returns all the memory of this machine (`MemTotal` of proc_meminfo(5)).
 fn memory_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
@@ -191,7 +193,7 @@ mod tests {
              ka.erase-members",
         );
         let words = options(&line, &online(), "node7", Some(1 << 30));
-        let Parsed::Options(options) = cli::parse(words.into_iter().map(Into::into)) else {
+        let Ok(options) = ka_cli::parse::<crate::cli::Options>(words) else {
             panic!("not understood");
         };
         assert_eq!(options.host.as_deref(), Some("10.0.1.1"));

@@ -16,10 +16,10 @@ use super::{NODE_NAME, consoles, mounts};
 const PAUSE_AFTER_CRASH: Duration = Duration::from_secs(60);
 /// Between two looks at the shells.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// A shell that ended comes back after this long: one that cannot start must not keep a processor busy.
+/// Pause before a shell that ended comes back. One that cannot start must not keep a processor busy.
 const RESPAWN_PAUSE: Duration = Duration::from_secs(2);
 const SHELL: &str = "/bin/sh";
-/// Where the kernel looks for it (`CONFIG_MODPROBE_PATH`).
+/// The path where the kernel looks for modprobe (`CONFIG_MODPROBE_PATH`).
 const MODPROBE: &str = "/sbin/modprobe";
 
 /// Runs the machine to its restart.
@@ -123,7 +123,7 @@ impl Shells {
         )
     }
 
-    /// Starts those that are not there, as soon as there is a shell to start: it comes with the tools.
+    /// Starts missing shells, as soon as there is a shell to start: it comes with the tools.
     fn tend(&mut self) {
         let shell = Path::new(SHELL);
         if self.0.is_empty() || !shell.exists() {

@@ -1,7 +1,7 @@
 //! Unpacking an archive onto the node's root in memory: the tools and drivers of `getstage2`.
 //!
-//! Everything is made beneath the root, on its own file system: no symbolic link is followed, nothing is written into
-//! `/dev`, `/proc` or another mount, whatever the archive says.
+//! Everything is made beneath the root, on its own file system: no symbolic link is followed, nothing is
+//! written into `/dev`, `/proc` or another mount, whatever the archive says.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -18,15 +18,15 @@ use zstd::stream::read::Decoder;
 
 /// Between two looks at the memory that is left.
 const LOOK_EVERY_BYTES: u64 = 4 << 20;
-/// Largest window of the compressor that is followed, as a power of two: 64 MiB. `zstd --long` wants more memory than
-/// a node may have.
+/// Largest window of the compressor that is followed, as a power of two: 64 MiB. `zstd --long` wants more
+/// memory than a node may have.
 const MAX_WINDOW_LOG: u32 = 26;
 /// One read.
 const CHUNK_BYTES: usize = 128 << 10;
 
-/// What an archive may cost.
+/// The limits of an archive.
 pub(crate) struct Limits<'a> {
-    /// Bytes of memory that must be left for what comes after.
+    /// Bytes of memory that must be left for the later steps.
     pub(crate) reserve_bytes: u64,
     /// Bytes of memory that are there now; `None` when that is not known.
     pub(crate) available: &'a dyn Fn() -> Option<u64>,
@@ -34,17 +34,17 @@ pub(crate) struct Limits<'a> {
     pub(crate) archive: ka_cpio::Limits,
 }
 
-/// What was unpacked.
+/// The contents that were unpacked.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unpacked {
-    /// Files.
+pub(crate) struct UnpackSummary {
+    /// The number of files.
     pub(crate) files: u64,
     /// Bytes in them.
     pub(crate) bytes: u64,
 }
 
-/// Unpacks `archive`, one zstd frame, beneath `root`, and reads what is behind the frame: an initramfs is padded, so that
-/// another one may follow it.
+/// Unpacks `archive`, one zstd frame, beneath `root`, and reads the bytes behind the frame: an initramfs is
+/// padded, so that another one may follow it.
 ///
 /// # Errors
 /// It is no zstd frame, or damaged; and as [`unpack`].
@@ -52,7 +52,7 @@ pub(crate) fn unpack_compressed(
     archive: impl Read,
     root: &Path,
     limits: &Limits<'_>,
-) -> anyhow::Result<Unpacked> {
+) -> anyhow::Result<UnpackSummary> {
     let mut plain = decompress(archive)?;
     let done = unpack(&mut plain, root, limits)?;
     io::copy(&mut plain.finish(), &mut io::sink()).context("reading what is behind the archive")?;
@@ -63,9 +63,9 @@ pub(crate) fn unpack_compressed(
 ///
 /// # Errors
 /// It is no zstd frame, damaged, or over the limits.
-pub(super) fn measure(archive: impl Read, limits: &Limits<'_>) -> anyhow::Result<Unpacked> {
+pub(super) fn measure(archive: impl Read, limits: &Limits<'_>) -> anyhow::Result<UnpackSummary> {
     let mut reader = Reader::with_limits(decompress(archive)?, limits.archive);
-    let mut found = Unpacked::default();
+    let mut found = UnpackSummary::default();
     while let Some(entry) = reader.next_entry()? {
         if entry.kind == Kind::File {
             found.files += 1;
@@ -88,12 +88,12 @@ fn decompress<R: Read>(archive: R) -> anyhow::Result<Decoder<'static, BufReader<
 ///
 /// # Errors
 /// The archive is damaged or wants something that is not allowed; the memory does not suffice.
-fn unpack(archive: impl Read, root: &Path, limits: &Limits<'_>) -> anyhow::Result<Unpacked> {
+fn unpack(archive: impl Read, root: &Path, limits: &Limits<'_>) -> anyhow::Result<UnpackSummary> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(root, flags, Mode::empty())
         .with_context(|| format!("opening {}", root.display()))?;
     let mut reader = Reader::with_limits(archive, limits.archive);
-    let mut done = Unpacked::default();
+    let mut done = UnpackSummary::default();
     while let Some(entry) = reader.next_entry()? {
         let name = PathBuf::from(OsStr::from_bytes(&entry.name));
         let made = make(&root, &name, &entry, &mut reader, limits, &mut done);
@@ -110,7 +110,7 @@ fn make(
     entry: &Entry,
     data: &mut impl Read,
     limits: &Limits<'_>,
-    done: &mut Unpacked,
+    done: &mut UnpackSummary,
 ) -> anyhow::Result<()> {
     // The root itself.
     let Some(last) = name.file_name() else {
@@ -128,7 +128,7 @@ fn make(
             done.files += 1;
             copy(data, file, limits, done)
         }
-        // The kernel makes those that exist (devtmpfs); of others there is no use.
+        // The kernel makes the devices that exist (devtmpfs). Others have no use.
         Kind::CharDevice | Kind::BlockDevice | Kind::Fifo | Kind::Socket => Ok(()),
     }
 }
@@ -158,7 +158,7 @@ fn make_directory(parent: &OwnedFd, name: &OsStr, entry: &Entry) -> anyhow::Resu
     match rustix::fs::mkdirat(parent, name, mode) {
         Ok(()) => Ok(()),
         Err(Errno::EXIST) if kind_of(parent, name)? == FileType::Directory => Ok(()),
-        Err(Errno::EXIST) => bail!("there is something else of that name that is no directory"),
+        Err(Errno::EXIST) => bail!("something that is no directory has this name"),
         Err(errno) => Err(errno.into()),
     }
 }
@@ -176,7 +176,7 @@ fn make_link(parent: &OwnedFd, name: &OsStr, target: &OsStr) -> anyhow::Result<(
 }
 
 fn create(parent: &OwnedFd, name: &OsStr, entry: &Entry) -> anyhow::Result<File> {
-    // Also what is running now (`/init`) is replaced by name, never written into.
+    // A running program (`/init`) is replaced by name, too, and never written into.
     remove(parent, name)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(entry.header.permissions());
@@ -185,7 +185,7 @@ fn create(parent: &OwnedFd, name: &OsStr, entry: &Entry) -> anyhow::Result<File>
     Ok(File::from(file))
 }
 
-/// Removes what is in the way; an empty directory gives way, one with contents does not.
+/// Removes the entry that is in the way. An empty directory gives way, one with contents does not.
 fn remove(parent: &OwnedFd, name: &OsStr) -> anyhow::Result<()> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -208,7 +208,7 @@ fn copy(
     data: &mut impl Read,
     mut file: File,
     limits: &Limits<'_>,
-    done: &mut Unpacked,
+    done: &mut UnpackSummary,
 ) -> anyhow::Result<()> {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
@@ -239,7 +239,7 @@ pub(super) fn check_memory(available: Option<u64>, reserve_bytes: u64) -> anyhow
 
 /// The machine has too little memory, in one line.
 pub(super) fn too_small(available: Option<u64>) -> anyhow::Error {
-    let left = available.map_or_else(|| "none".to_owned(), ka_status::text::size);
+    let left = available.map_or_else(|| "none".to_owned(), ka_report::text::size);
     anyhow!(
         "this machine has too little memory for the tools that it needs ({left} are left): give it at least 512 MiB, \
          better 1 GiB"

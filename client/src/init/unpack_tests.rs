@@ -1,4 +1,4 @@
-//! Unpacking, with archives of the kind that `ka-initrd` writes and of the kind that nobody should.
+//! Unpacking, with archives as `ka-initrd` writes them, and with forbidden ones.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -27,7 +27,7 @@ pub(in super::super) fn archive(entries: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
-fn unpack_with(bytes: &[u8], root: &Path, available: Option<u64>) -> anyhow::Result<Unpacked> {
+fn unpack_with(bytes: &[u8], root: &Path, available: Option<u64>) -> anyhow::Result<UnpackSummary> {
     let limits = Limits {
         reserve_bytes: 100 << 20,
         available: &|| available,
@@ -36,7 +36,7 @@ fn unpack_with(bytes: &[u8], root: &Path, available: Option<u64>) -> anyhow::Res
     unpack(bytes, root, &limits)
 }
 
-fn unpack_into(root: &Path, entries: &[Vec<u8>]) -> Result<Unpacked, String> {
+fn unpack_into(root: &Path, entries: &[Vec<u8>]) -> Result<UnpackSummary, String> {
     unpack_with(&archive(entries), root, None).map_err(|error| format!("{error:#}"))
 }
 
@@ -57,7 +57,7 @@ fn tools_links_and_directories_are_made() {
         ],
     )
     .unwrap();
-    assert_eq!(done, Unpacked { files: 1, bytes: 10 });
+    assert_eq!(done, UnpackSummary { files: 1, bytes: 10 });
     assert_eq!(
         fs::read(root.path().join("sbin/mkfs.ext9")).unwrap(),
         b"#!/bin/sh\n"
@@ -93,7 +93,7 @@ fn a_compressed_archive_is_unpacked_as_it_comes_over_the_chain() {
     assert!(input.is_empty(), "a stream is read to its end");
     assert_eq!(
         done,
-        Unpacked {
+        UnpackSummary {
             files: 2,
             bytes: 300_000
         }

@@ -1,70 +1,56 @@
-//! The terminal's side of every program: lines on standard error, texts on standard output and the log of libraries, to
-//! terminals and pipes that may be closed at any moment.
+//! The front door of every program. It has one parser, one help style, one manual page and completion
+//! generator, one error printer and one set of exit codes.
+//!
+//! A program declares its options with clap's derive and hands the type to [`parse()`]. It prints with
+//! [`say`] and [`print()`], which a closed terminal or pipe cannot end in disorder. [`EndRequests`] tells a second
+//! press of Ctrl-C from an echo of the first.
+//!
+//! ```
+//! use clap::Parser;
+//! use ka_cli::Answer;
+//!
+//! /// Copy a disk.
+//! #[derive(Debug, Parser)]
+//! #[command(name = "ka-copy", version)]
+//! struct Options {
+//!     /// Disk to read
+//!     #[arg(long)]
+//!     disk: String,
+//! }
+//!
+//! let options: Options = ka_cli::parse(["ka-copy", "--disk", "sda"])?;
+//! assert_eq!(options.disk, "sda");
+//!
+//! let wrong = ka_cli::parse::<Options>(["ka-copy", "--dsk", "sda"]);
+//! let text = "unexpected argument '--dsk' found; did you mean --disk?; see ka-copy --help";
+//! assert_eq!(wrong.unwrap_err(), Answer::Wrong(text.into()));
+//! # Ok::<(), Answer>(())
+//! ```
 
-use std::io::{self, Write as _};
-use std::process::ExitCode;
+mod answer;
+mod complete;
+mod end_requests;
+mod error;
+mod manual;
+mod output;
+mod parse;
+pub mod size;
+pub mod time;
 
-use tracing_subscriber::EnvFilter;
-
-/// Environment variable with the filter of what libraries log (`KA_LOG=debug`), in the syntax of
-/// `tracing_subscriber::EnvFilter`.
-const LOG_VARIABLE: &str = "KA_LOG";
-
-/// Writes one line to standard error. A terminal that was closed takes none, which must not end a run in disorder
-/// (`eprintln!` would panic).
-pub fn say(text: &str) {
-    writeln!(io::stderr(), "{text}").ok();
+/// The exit codes of every program but `ka-status exec`, which passes on the command's own.
+pub mod exit {
+    /// All requested work is done.
+    pub const DONE: u8 = 0;
+    /// Nothing was done: a check failed before anything was written.
+    pub const NOTHING_DONE: u8 = 1;
+    /// The command line is wrong.
+    pub const WRONG_USAGE: u8 = 2;
+    /// The program failed after it had begun to write.
+    pub const FAILED: u8 = 3;
 }
 
-/// Writes a text to standard output. A closed pipe is no failure: its reader has read enough.
-///
-/// # Errors
-/// Standard output does not take the text, such as a file on a full disk.
-pub fn write(text: &[u8]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    taken(out.write_all(text).and_then(|()| out.flush()))
-}
-
-/// Judges a write to standard output that somebody else has done, as [`write()`] judges its own.
-///
-/// # Errors
-/// As [`write()`].
-pub fn taken(written: io::Result<()>) -> io::Result<()> {
-    match written {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(io::Error::new(
-            error.kind(),
-            format!("writing to standard output: {error}"),
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// Writes a text to standard output as the last thing that a program does, and gives its exit code.
-#[must_use]
-pub fn print(text: &[u8]) -> ExitCode {
-    exit_code(write(text))
-}
-
-/// Gives the exit code of a program whose last act was to write, and says why it failed.
-#[must_use]
-pub fn exit_code(written: io::Result<()>) -> ExitCode {
-    match written {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("error: {error}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Sends what libraries log to standard error: errors, or what the environment variable `KA_LOG` asks for. To be called
-/// once.
-pub fn log_libraries() {
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt()
-        // It would say so on the very terminal that takes nothing, and panic.
-        .log_internal_errors(false)
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .init();
-}
+pub use answer::Answer;
+pub use end_requests::EndRequests;
+pub use error::{error_line, error_text, fail};
+pub use output::{feed, log_libraries, print, say, write};
+pub use parse::parse;

@@ -1,42 +1,42 @@
-//! What can be wrong with an archive.
+//! Errors of reading and writing archives.
 
 use std::io;
 
-/// Why an archive cannot be read or written.
+/// Reason why an archive cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CpioError {
-    /// Reading or writing the bytes themselves failed, or they end too early.
+    /// The bytes cannot be read or written, or they end too early.
     #[error("cpio archive at byte {offset}: {source}")]
     Io {
-        /// Where in the archive.
+        /// Offset in the archive, in bytes.
         offset: u64,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// The bytes are no cpio archive, or a damaged one.
     #[error("cpio archive at byte {offset}: {what}")]
     Damaged {
-        /// Where in the archive.
+        /// Offset in the archive, in bytes.
         offset: u64,
-        /// What is wrong there.
+        /// The fault.
         what: String,
     },
-    /// More than the reader was told to accept.
+    /// The archive exceeds a limit of the reader.
     #[error("cpio archive at byte {offset}: more than {limit} {what}")]
     TooMuch {
-        /// Where in the archive.
+        /// Offset in the archive, in bytes.
         offset: u64,
-        /// The bound.
+        /// Value of the limit.
         limit: u64,
-        /// Of what.
+        /// Unit of the limit: `entries` or `bytes of data`.
         what: &'static str,
     },
-    /// An entry that the format, or the kernel, cannot take.
+    /// The format, or the kernel, does not support the entry.
     #[error("cannot put {name:?} into a cpio archive: {what}")]
     Entry {
-        /// Its name.
+        /// Name of the entry.
         name: String,
-        /// Why not.
+        /// The fault.
         what: &'static str,
     },
 }

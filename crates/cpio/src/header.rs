@@ -1,16 +1,17 @@
-//! The 110 bytes before each entry: a magic and thirteen numbers of eight hexadecimal digits.
+//! The header of 110 bytes before each entry: a magic and thirteen numbers of eight hexadecimal digits.
 
-/// "070701": newc.
+/// Magic of the newc form.
 pub(crate) const MAGIC: &[u8; 6] = b"070701";
-/// "070702": newc with checksums. Read alike; the sum says nothing that an attacker could not forge.
+/// Magic of the newc form with checksums. It is read like the plain form: the checksum is ignored, because an
+/// attacker could forge it.
 pub(crate) const MAGIC_CRC: &[u8; 6] = b"070702";
-/// Magic and thirteen fields.
+/// Length of a header, in bytes: magic and thirteen fields.
 pub(crate) const HEADER_BYTES: usize = 6 + 13 * 8;
 
 /// File type bits of a mode (inode(7)).
 const TYPE_MASK: u32 = 0o170_000;
 
-/// What an entry is.
+/// Type of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.
@@ -30,7 +31,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// From the type bits of a mode.
+    /// Returns the type for the type bits of a mode. `None` if they have no meaning.
     #[must_use]
     pub const fn of_mode(mode: u32) -> Option<Self> {
         Some(match mode & TYPE_MASK {
@@ -45,7 +46,7 @@ impl Kind {
         })
     }
 
-    /// The type bits of a mode.
+    /// Type bits of a mode.
     #[must_use]
     pub const fn bits(self) -> u32 {
         match self {
@@ -60,28 +61,28 @@ impl Kind {
     }
 }
 
-/// The numbers of an entry.
+/// Numbers in the header of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Header {
-    /// Inode number: equal ones with [`Self::links`] above 1 are one file.
+    /// Inode number. Entries with equal numbers and [`Self::links`] above 1 are one file.
     pub inode: u32,
-    /// Type and permissions.
+    /// Type and permissions (inode(7)).
     pub mode: u32,
-    /// Owner.
+    /// User ID of the owner.
     pub uid: u32,
-    /// Group.
+    /// Group ID.
     pub gid: u32,
-    /// Hard links.
+    /// Number of hard links.
     pub links: u32,
-    /// Time of last change, seconds since 1970.
+    /// Time of last change, in seconds since 1970.
     pub mtime: u32,
-    /// Bytes of data.
+    /// Length of the data, in bytes.
     pub size: u32,
-    /// Device number of the file system it came from.
+    /// Device number of the original file system: major, minor.
     pub device: (u32, u32),
     /// Device number of a device node: major, minor.
     pub rdevice: (u32, u32),
-    /// Bytes of the name with its NUL.
+    /// Length of the name with its NUL, in bytes.
     pub(crate) name_size: u32,
 }
 
@@ -116,7 +117,7 @@ impl Header {
         bytes
     }
 
-    /// What is wrong with it, when something is.
+    /// Parses a header. The error tells the fault.
     pub(crate) fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, String> {
         let (magic, fields) = bytes.split_at(MAGIC.len());
         if magic != MAGIC && magic != MAGIC_CRC {
@@ -160,7 +161,7 @@ impl Header {
     }
 }
 
-/// Digits only: `u32::from_str_radix` would take a sign.
+/// Parses hexadecimal digits. `u32::from_str_radix` would also accept a sign.
 fn hexadecimal(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0u32, |number, digit| {
         let value = char::from(*digit).to_digit(16)?;

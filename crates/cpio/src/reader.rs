@@ -1,21 +1,22 @@
-//! Reading: every number is checked before it is used, nothing is allocated on a header's word alone.
+//! Reader of archives. It checks every number before it is used, and allocates nothing on the word of a
+//! header alone.
 
 use std::io::{self, Read};
 
 use crate::header::{HEADER_BYTES, Header, Kind};
 use crate::{ALIGNMENT, CpioError, MAX_LINK_BYTES, MAX_NAME_BYTES, TRAILER};
 
-/// What a reader accepts.
+/// Limits of a reader.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Entries. A stage2 has some thousands.
+    /// Largest number of entries. A stage2 has some thousands.
     pub entries: u64,
-    /// Bytes of data in all entries together.
+    /// Largest total length of data, in bytes.
     pub bytes: u64,
 }
 
 impl Default for Limits {
-    /// Far more than any initramfs, far less than what would exhaust whoever lists it.
+    /// Limits far above any initramfs, and far below what would exhaust a program that lists it.
     fn default() -> Self {
         Self {
             entries: 1 << 20,
@@ -24,20 +25,21 @@ impl Default for Limits {
     }
 }
 
-/// One entry. Its data is read from the [`Reader`] until the next entry is asked for.
+/// One entry. Its data is read from the [`Reader`], before the next entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its path: relative, without `.`, `..` or empty components. Empty for the root itself (`.`).
+    /// Path: relative, without `.`, `..` or empty components. Empty for the root itself (`.`).
     pub name: Vec<u8>,
-    /// What it is.
+    /// Type of the entry.
     pub kind: Kind,
-    /// Its numbers.
+    /// Numbers of the header.
     pub header: Header,
     /// Target of a symbolic link, not empty and without NUL.
     pub target: Option<Vec<u8>>,
 }
 
-/// Reads one archive, up to its trailer; then [`Reader::into_inner`] stands right behind the trailer's padding.
+/// Reads one archive, up to its trailer. After that, [`Reader::into_inner`] is positioned behind the
+/// trailer's padding.
 #[derive(Debug)]
 pub struct Reader<R> {
     input: R,
@@ -45,19 +47,19 @@ pub struct Reader<R> {
     offset: u64,
     entries: u64,
     bytes: u64,
-    /// Data of the current entry that was not read yet, and the padding behind it.
+    /// Length of the current entry's unread data; the padding behind it is in `padding`.
     left: u64,
     padding: u64,
     ended: bool,
 }
 
 impl<R: Read> Reader<R> {
-    /// An archive that begins here, within [`Limits::default`].
+    /// Creates a reader with [`Limits::default`] for an archive at the start of `input`.
     pub fn new(input: R) -> Self {
         Self::with_limits(input, Limits::default())
     }
 
-    /// An archive that begins here, within limits of the caller's.
+    /// Creates a reader with other limits for an archive at the start of `input`.
     pub const fn with_limits(input: R, limits: Limits) -> Self {
         Self {
             input,
@@ -71,10 +73,10 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// The next entry; `None` at the trailer. Data of the one before that was not read is skipped.
+    /// Returns the next entry; `None` at the trailer. Unread data of the entry before is skipped.
     ///
     /// # Errors
-    /// The archive is damaged, larger than the limits, or cannot be read.
+    /// Fails if the archive is damaged, exceeds the limits, or cannot be read.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, CpioError> {
         if self.ended {
             return Ok(None);
@@ -114,10 +116,10 @@ impl<R: Read> Reader<R> {
         }))
     }
 
-    /// The data of the current entry, all of it.
+    /// Returns all data of the current entry.
     ///
     /// # Errors
-    /// The archive ends too early, or cannot be read.
+    /// Fails if the archive ends too early or cannot be read.
     pub fn data(&mut self) -> Result<Vec<u8>, CpioError> {
         let (at, expected) = (self.offset, self.left);
         let mut data = Vec::new();
@@ -129,12 +131,12 @@ impl<R: Read> Reader<R> {
         Ok(data)
     }
 
-    /// Bytes of the archive read so far.
+    /// Number of bytes of the archive read so far.
     pub const fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// What was read from.
+    /// Returns the input.
     pub fn into_inner(self) -> R {
         self.input
     }
@@ -176,7 +178,7 @@ impl<R: Read> Reader<R> {
             return Err(damaged(at, what));
         }
         let mut target = self.data()?;
-        // Some writers count a closing NUL.
+        // Some writers include a closing NUL in the length.
         if target.last() == Some(&0) {
             target.pop();
         }
@@ -214,11 +216,11 @@ impl<R: Read> Reader<R> {
     }
 }
 
-/// The data of the current entry.
+/// Reads the data of the current entry.
 impl<R: Read> Read for Reader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let room = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        // Not asked for nothing: zstd's decoder fails on an empty buffer instead of saying that it read nothing.
+        // zstd's decoder fails on an empty buffer, so it is not called with one.
         if room == 0 {
             return Ok(0);
         }
@@ -232,7 +234,7 @@ impl<R: Read> Read for Reader<R> {
     }
 }
 
-/// What can be made beneath a directory without leaving it: leading `/` and `.` are dropped, `..` is refused.
+/// Makes a path relative to a directory: drops leading `/` and `.`, refuses `..`.
 fn relative(name: &[u8]) -> Result<Vec<u8>, &'static str> {
     let parts: Vec<&[u8]> = name
         .split(|byte| *byte == b'/')
@@ -259,7 +261,7 @@ fn ends_early(offset: u64) -> CpioError {
     }
 }
 
-/// A name for a message: one line, whatever it holds.
+/// Shows a name of any bytes as one line, for a message.
 fn shown(name: &[u8]) -> String {
     const MOST_CHARS: usize = 200;
     let text: String = String::from_utf8_lossy(name).chars().take(MOST_CHARS).collect();

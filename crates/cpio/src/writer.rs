@@ -1,12 +1,13 @@
-//! Writing: same entries in the same order, same bytes. No clock, no owner, no inode number of the file system that
-//! the files came from gets in.
+//! Writer of archives. The same entries in the same order give the same bytes: no clock, no owner and no
+//! inode number of the files' own file system gets in.
 
 use std::io::Write;
 
 use crate::header::{HEADER_BYTES, Header, Kind};
 use crate::{ALIGNMENT, CpioError, MAX_FILE_BYTES, MAX_LINK_BYTES, MAX_NAME_BYTES, TRAILER};
 
-/// Writes an archive. Parents must be written before what lies in them: the kernel makes no directory by itself.
+/// Writes an archive. A directory must be written before its content, because the kernel creates no directory
+/// by itself.
 #[derive(Debug)]
 pub struct Writer<W> {
     out: W,
@@ -15,12 +16,12 @@ pub struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    /// An archive that begins here.
+    /// Creates a writer of a new archive.
     pub const fn new(out: W) -> Self {
         Self {
             out,
             offset: 0,
-            // 0 and 1 mean something to some readers.
+            // 0 and 1 have a special meaning for some readers.
             inode: 2,
         }
     }
@@ -28,7 +29,7 @@ impl<W: Write> Writer<W> {
     /// Adds a directory.
     ///
     /// # Errors
-    /// The name cannot be stored, or writing fails.
+    /// Fails if the name cannot be stored, or if writing fails.
     pub fn directory(&mut self, name: &str, permissions: u32) -> Result<(), CpioError> {
         self.entry(name, Kind::Directory, permissions, (0, 0), &[])
     }
@@ -36,7 +37,7 @@ impl<W: Write> Writer<W> {
     /// Adds a regular file.
     ///
     /// # Errors
-    /// The name or the size cannot be stored, or writing fails.
+    /// Fails if the name or the size cannot be stored, or if writing fails.
     pub fn file(&mut self, name: &str, permissions: u32, data: &[u8]) -> Result<(), CpioError> {
         self.entry(name, Kind::File, permissions, (0, 0), data)
     }
@@ -44,7 +45,7 @@ impl<W: Write> Writer<W> {
     /// Adds a symbolic link.
     ///
     /// # Errors
-    /// The name or the target cannot be stored, or writing fails.
+    /// Fails if the name or the target cannot be stored, or if writing fails.
     pub fn symlink(&mut self, name: &str, target: &str) -> Result<(), CpioError> {
         if target.is_empty() || target.len() as u64 >= MAX_LINK_BYTES || target.contains('\0') {
             return Err(refused(name, "its target is empty, too long, or holds a NUL"));
@@ -52,10 +53,10 @@ impl<W: Write> Writer<W> {
         self.entry(name, Kind::Symlink, 0o777, (0, 0), target.as_bytes())
     }
 
-    /// Adds a device node: `kind` is [`Kind::CharDevice`] or [`Kind::BlockDevice`].
+    /// Adds a device node. `kind` is [`Kind::CharDevice`] or [`Kind::BlockDevice`].
     ///
     /// # Errors
-    /// The name cannot be stored, or writing fails.
+    /// Fails if the name cannot be stored, or if writing fails.
     pub fn device(
         &mut self,
         name: &str,
@@ -69,10 +70,10 @@ impl<W: Write> Writer<W> {
         self.entry(name, kind, permissions, number, &[])
     }
 
-    /// Writes the trailer, and gives back what was written to.
+    /// Writes the trailer and returns the output.
     ///
     /// # Errors
-    /// Writing fails.
+    /// Fails if writing fails.
     pub fn finish(mut self) -> Result<W, CpioError> {
         self.raw(
             TRAILER,

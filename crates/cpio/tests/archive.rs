@@ -1,4 +1,4 @@
-//! Round trips, what GNU cpio says, and archives made to hurt.
+//! Round trips, comparison with GNU cpio, and hostile archives.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests, outside of #[test]")]
 
@@ -90,7 +90,7 @@ fn what_gnu_cpio_writes_is_read() {
     assert_eq!(all[0].0.name, b"", "the root is the empty name");
     assert_eq!(all[1].0.header.inode, all[2].0.header.inode);
     assert_eq!(all[1].0.header.links, 2);
-    // Hard-linked files carry their data with the last name.
+    // Hard-linked files have their data with the last name.
     assert_eq!((all[1].1.len(), all[2].1.len()), (0, 9));
 }
 
@@ -108,7 +108,7 @@ fn the_same_entries_give_the_same_bytes_and_no_clock_gets_in() {
 #[test]
 fn an_archive_cut_anywhere_is_an_error() {
     let bytes = sample();
-    // Behind the trailer's name there is only padding.
+    // Only padding follows the trailer's name.
     let end = bytes
         .windows(TRAILER.len())
         .rposition(|part| part == TRAILER.as_bytes());
@@ -117,7 +117,7 @@ fn an_archive_cut_anywhere_is_an_error() {
     }
 }
 
-/// A decoder that cannot be asked for nothing, as zstd's.
+/// A decoder that fails on an empty buffer, as zstd's does.
 struct NeverEmpty<'a>(&'a [u8]);
 
 impl std::io::Read for NeverEmpty<'_> {
@@ -253,7 +253,7 @@ fn names_the_kernel_would_drop_are_not_written() {
     assert!(writer.device("a", Kind::File, 0o644, (1, 1)).is_err());
 }
 
-/// A header with these numbers, all else zero, and what follows it.
+/// A header with these numbers and zeros otherwise, followed by `rest`.
 fn archive_head(mode: u32, size: u32, name_size: u32, rest: &[u8]) -> Vec<u8> {
     let numbers = [1, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name_size, 0];
     let mut bytes = b"070701".to_vec();

@@ -1,44 +1,46 @@
-//! The client's sockets and clock around [`Machine`]: a packet socket while there is no address, UDP once there is one.
+//! The client's sockets and clock around [`Machine`]: a packet socket while there is no address, UDP once
+//! there is one.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{SocketAddrV4, UdpSocket};
 use std::time::{Duration, Instant};
 
+use ka_dhcp::frame::{self, everybody, nobody};
+use ka_dhcp::{CLIENT_PORT, SERVER_PORT};
 use ka_host::HostError;
 use ka_host::packet::{PacketSocket, Packets};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::frame::{CLIENT_PORT, SERVER_PORT, unwrap, wrap};
 use crate::machine::{Config, Event, Lease, Machine, Output, Via};
 
-/// Longest time in one wait: so soon is a request to stop seen.
+/// Longest single wait. A request to stop is noticed within this time.
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 /// Pause after a socket error, so that an interface that went away does not keep a processor busy.
 const ERROR_PAUSE: Duration = Duration::from_millis(500);
-/// A DHCP message with headers; longer ones were not asked for.
+/// Longest DHCP message with headers that is read, in bytes. The client never asks for a longer one.
 const MAX_PACKET_BYTES: usize = 2048;
 
-/// The interface to ask on; it is up.
+/// The interface to ask on. It must be up.
 #[derive(Debug, Clone)]
 pub struct Interface {
-    /// Its name.
+    /// Name of the interface.
     pub name: String,
-    /// The kernel's number for it.
+    /// Number that the kernel has for it.
     pub index: u32,
 }
 
-/// Why there is no lease.
+/// Reason why there is no lease.
 #[derive(Debug, thiserror::Error)]
 pub enum DhcpError {
-    /// The sockets cannot be had.
+    /// A socket cannot be opened.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// Nobody gave an address.
+    /// No server gave an address.
     #[error("no DHCP server gave {interface} an address in {seconds} s")]
     NoLease {
-        /// On which interface.
+        /// Name of the interface.
         interface: String,
-        /// How long it was tried.
+        /// Time spent asking, in seconds.
         seconds: u64,
     },
 }
@@ -55,10 +57,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Gets ready; nothing is sent yet.
+    /// Opens the packet socket. Sends nothing yet.
     ///
     /// # Errors
-    /// [`DhcpError::Host`] without the right to use packet sockets.
+    /// Fails with [`DhcpError::Host`] without the right to use packet sockets.
     pub fn new(interface: Interface, config: Config) -> Result<Self, DhcpError> {
         let wire = PacketSocket::open(&interface.name, interface.index, Packets::Ipv4)?;
         Ok(Self {
@@ -71,11 +73,11 @@ impl Client {
         })
     }
 
-    /// Asks until there is a lease, at most `limit`. The caller gives the address to the interface, then calls
-    /// [`Self::keep`].
+    /// Asks until there is a lease, for at most `limit`. The caller then sets the address on the interface
+    /// and calls [`Self::keep`].
     ///
     /// # Errors
-    /// [`DhcpError::NoLease`].
+    /// Fails with [`DhcpError::NoLease`] when the time is over.
     pub fn acquire(&mut self, limit: Duration, mut on_event: impl FnMut(&Event)) -> Result<Lease, DhcpError> {
         let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
@@ -90,15 +92,15 @@ impl Client {
         })
     }
 
-    /// Keeps the lease: renews it in time, and looks for another one when it could not. Ends when `go_on` says so; it
-    /// is asked at least twice a second.
+    /// Keeps the lease: renews it in time, and asks for another one if it could not be renewed. Ends when
+    /// `go_on` returns false; it is called at least twice a second.
     pub fn keep(&mut self, go_on: impl Fn() -> bool, mut on_event: impl FnMut(&Event)) {
         while go_on() {
             self.turn(&mut on_event);
         }
     }
 
-    /// One round: what is due, then what comes.
+    /// Runs one round: handles a due timeout, then waits for a message.
     fn turn(&mut self, on_event: &mut impl FnMut(&Event)) {
         self.machine.handle_timeout(self.epoch.elapsed());
         self.obey(on_event);
@@ -122,7 +124,7 @@ impl Client {
             Ok(None) => {}
             Err(error) => {
                 tracing::debug!(interface = %self.interface.name, %error, "receiving DHCP messages");
-                // The next round opens it anew.
+                // The next round opens the sockets anew.
                 (self.wire, self.arp, self.udp) = (None, None, None);
                 std::thread::sleep(ERROR_PAUSE);
             }
@@ -140,7 +142,7 @@ impl Client {
                     }
                 }
                 Output::Send(via, message) => {
-                    // It is repeated until somebody answers; an error now is one try lost.
+                    // The message is repeated until a server answers. A failure now is like a lost message.
                     if let Err(error) = self.send(via, &message) {
                         tracing::debug!(interface = %self.interface.name, %error, "sending a DHCP message");
                     }
@@ -152,18 +154,19 @@ impl Client {
     fn send(&mut self, via: Via, message: &[u8]) -> io::Result<()> {
         let to = match via {
             Via::Wire => {
-                let packet = wrap(message).ok_or(io::ErrorKind::InvalidInput)?;
+                let packet = frame::udp(nobody(CLIENT_PORT), everybody(SERVER_PORT), message)
+                    .ok_or(io::ErrorKind::InvalidInput)?;
                 return self.wire()?.broadcast(&packet);
             }
-            Via::Server(addr) => addr,
-            Via::Everybody => Ipv4Addr::BROADCAST,
+            Via::Server(addr) => SocketAddrV4::new(addr, SERVER_PORT),
+            Via::Everybody => everybody(SERVER_PORT),
         };
-        let to = SocketAddrV4::new(to, SERVER_PORT);
         self.udp()?.send_to(message, to)?;
         Ok(())
     }
 
-    /// The next DHCP message, or while an address is probed the next ARP packet; at most `limit` from now.
+    /// Waits for the next DHCP message, or for the next ARP packet while an address is probed, for at most
+    /// `limit`.
     fn receive(&mut self, limit: Duration) -> io::Result<Option<Vec<u8>>> {
         if self.machine.is_probing() {
             let mut buffer = [0; MAX_PACKET_BYTES];
@@ -173,12 +176,12 @@ impl Client {
         if self.machine.lease().is_none() {
             let deadline = Instant::now() + limit;
             let mut buffer = [0; MAX_PACKET_BYTES];
-            // Other traffic of the wire comes by here, too.
+            // The packet socket also receives other traffic of the wire.
             while let Some(count) = self
                 .wire()?
                 .recv(&mut buffer, deadline.saturating_duration_since(Instant::now()))?
             {
-                if let Some(message) = unwrap(&buffer[..count]) {
+                if let Some(message) = message_in(&buffer[..count]) {
                     return Ok(Some(message.to_vec()));
                 }
                 if Instant::now() >= deadline {
@@ -187,7 +190,7 @@ impl Client {
             }
             return Ok(None);
         }
-        // The packet socket would collect all of a clone's traffic.
+        // An open packet socket would collect all traffic of the clone.
         self.wire = None;
         let socket = self.udp()?;
         socket.set_read_timeout(Some(limit.max(Duration::from_millis(1))))?;
@@ -213,7 +216,7 @@ impl Client {
             socket.set_reuse_address(true)?;
             socket.set_broadcast(true)?;
             socket.bind_device(Some(self.interface.name.as_bytes()))?;
-            socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT).into())?;
+            socket.bind(&nobody(CLIENT_PORT).into())?;
             self.udp = Some(socket.into());
         }
         self.udp
@@ -234,9 +237,37 @@ fn opened<'a>(
     socket.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
 }
 
+/// The message in an IPv4 packet from a server's port to a client's port.
+fn message_in(packet: &[u8]) -> Option<&[u8]> {
+    let datagram = frame::datagram(packet)?;
+    ((datagram.from, datagram.to) == (SERVER_PORT, CLIENT_PORT)).then_some(datagram.message)
+}
+
 fn is_nothing(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn only_what_comes_from_a_server_s_port_to_ours_is_a_message() {
+        let server = Ipv4Addr::new(10, 0, 0, 1);
+        for (from, to, is_ours) in [
+            (67, 68, true),
+            (68, 67, false),
+            (67, 69, false),
+            (4011, 68, false),
+        ] {
+            let packet = frame::udp(SocketAddrV4::new(server, from), everybody(to), b"message").unwrap();
+            let message = is_ours.then_some(&b"message"[..]);
+            assert_eq!(message_in(&packet), message, "{from} to {to}");
+        }
+    }
 }

@@ -1,124 +1,142 @@
-//! What a DHCP client does when (RFC 2131 §4.4): a machine without socket and clock.
+//! Decisions of a DHCP client (RFC 2131 §4.4): a state machine without socket and clock.
 //!
-//! Time is counted from any moment of the driver's. After every call, drain [`Machine::poll_output`].
+//! The driver chooses the moment from which time is counted. After every call, drain
+//! [`Machine::poll_output`].
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use crate::arp;
-use crate::message::{Kind, Query, Reply, option};
+use ka_dhcp::arp::{self, Arp};
+use ka_dhcp::{DhcpOption, MessageType, OptionCode, Outgoing, Packet};
+use ka_mac::MacAddr;
 
-/// First wait for an offer or an answer; it doubles with each try. RFC 2131 §4.1 has 4 s; a machine room's own server
-/// answers in milliseconds, and a switch port that was just let through (STP) is found sooner.
+/// First wait for an offer or an answer. It doubles with each try. RFC 2131 §4.1 has 4 s, but a machine
+/// room's own server answers in milliseconds, and a short wait notices sooner when a switch port begins to
+/// forward (STP).
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// Longest wait between two questions.
 const LONGEST_WAIT: Duration = Duration::from_secs(16);
-/// So often is one offer asked for; then another one is looked for.
+/// Number of requests for one offer. After that the client looks for another offer.
 const REQUEST_TRIES: u32 = 3;
-/// So often is the wire asked whether somebody has the address already, and so long is each answer waited for. RFC 5227
-/// §1.1 has 3 s and more for all of it, for wires of any kind; a room's own answers in milliseconds, and every node waits.
+/// Number of probes for an address, and the wait after each. RFC 5227 §1.1 has 3 s and more for all of it,
+/// for wires of any kind. Machines in one room answer in milliseconds, and every node has to wait.
 const PROBES: u32 = 3;
 const PROBE_WAIT: Duration = Duration::from_millis(300);
-/// RFC 2131 §3.1.5: at least so long after an address was declined.
+/// Shortest pause after an address was declined (RFC 2131 §3.1.5).
 const DECLINED_PAUSE: Duration = Duration::from_secs(10);
-/// Least time between two questions for an extension (RFC 2131 §4.4.5 has 60 s, too long for short leases).
+/// Shortest time between two requests for an extension. RFC 2131 §4.4.5 has 60 s, which is too long for short
+/// leases.
 const LEAST_EXTENSION_WAIT: Duration = Duration::from_secs(2);
-/// An Ethernet frame, the least that every wire carries.
+/// Longest message accepted (option 57), in bytes. It fits an Ethernet frame.
 const MAX_MESSAGE_BYTES: u16 = 1472;
-/// A lease that never ends (RFC 2131 §3.3).
+/// Lease time of a lease that never ends, in seconds (RFC 2131 §3.3).
 const FOREVER: u32 = u32::MAX;
-/// What is taken for a lease's length when the server names none.
+/// Lease time, in seconds, if the server names none.
 const DEFAULT_LEASE_SECONDS: u32 = 3600;
-/// Name servers worth keeping: resolv.conf(5) takes three.
+/// Largest number of name servers kept: resolv.conf(5) accepts three.
 const MAX_NAME_SERVERS: usize = 3;
 
-/// Who asks.
+/// Options that every message asks for (option 55).
+const WANTED: [OptionCode; 9] = [
+    OptionCode::SubnetMask,
+    OptionCode::Router,
+    OptionCode::DomainNameServer,
+    OptionCode::Hostname,
+    OptionCode::DomainName,
+    OptionCode::AddressLeaseTime,
+    OptionCode::ServerIdentifier,
+    OptionCode::Renewal,
+    OptionCode::Rebinding,
+];
+
+/// Identity of the client.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Hardware address of the interface.
-    pub mac: [u8; 6],
-    /// Option 60, by which a server tells our node from a machine's firmware and from an installed system.
+    pub mac: MacAddr,
+    /// Vendor class (option 60). By it a server tells a node from a machine's firmware and from an installed
+    /// system.
     pub vendor_class: String,
-    /// Name to be known by, when there is one already.
+    /// Host name to send, if there is one already.
     pub host_name: Option<String>,
-    /// Anything that differs between machines and starts.
+    /// Seed of the random numbers. It must differ between machines and between starts.
     pub seed: u64,
 }
 
-/// What a server gave.
+/// A lease as the server gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// The address.
+    /// IPv4 address.
     pub addr: Ipv4Addr,
-    /// Length of the network's prefix.
+    /// Prefix length of the network, in bits.
     pub prefix: u8,
-    /// The way out.
+    /// Default router.
     pub gateway: Option<Ipv4Addr>,
-    /// Name servers.
+    /// Name servers, at most three.
     pub name_servers: Vec<Ipv4Addr>,
-    /// The domain.
+    /// Domain name.
     pub domain: Option<String>,
-    /// The name that the server has for this machine.
+    /// Name that the server has for this machine.
     pub host_name: Option<String>,
-    /// Who gave it.
+    /// Address of the server.
     pub server: Ipv4Addr,
-    /// How long it lasts; `None` for ever.
+    /// Times of the lease. `None` if it never ends.
     pub lasts: Option<Times>,
 }
 
-/// When something is due, counted from the request.
+/// Times of a lease, counted from the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
-    /// T1: the server is asked for more.
+    /// T1: the client asks its server for more time.
     pub renew: Duration,
-    /// T2: everybody is asked.
+    /// T2: the client asks all servers.
     pub rebind: Duration,
-    /// The address must no longer be used.
+    /// End of the lease: the address must no longer be used.
     pub end: Duration,
 }
 
-/// What the driver must do.
+/// A task for the driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Send this message.
     Send(Via, Vec<u8>),
-    /// Send this ARP packet to everybody, and hand over every ARP packet that comes.
+    /// Broadcast this ARP packet, and pass every received ARP packet to [`Machine::handle_arp`].
     Probe(Vec<u8>),
-    /// Tell whoever is above.
+    /// Report this event to the caller.
     Event(Event),
 }
 
-/// How a message travels.
+/// Way of a message to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
-    /// To everybody, from no address: over the packet socket.
+    /// Broadcast without a source address, over the packet socket.
     Wire,
-    /// From the leased address to the server that gave it.
+    /// Unicast from the leased address to the server that gave it.
     Server(Ipv4Addr),
-    /// From the leased address to everybody.
+    /// Broadcast from the leased address.
     Everybody,
 }
 
-/// What happened.
+/// An event of the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Nobody has offered an address yet; asking for this many times now.
+    /// No server has offered an address yet. The number is that of the current try.
     Asking(u32),
-    /// There is a lease.
+    /// The client has a lease.
     Bound(Lease),
-    /// It was extended.
+    /// The server extended the lease.
     Extended(Lease),
-    /// The server took its offer or lease back.
+    /// The server withdrew its offer or lease. The text is its address and its message.
     Refused(String),
-    /// Somebody on the wire, with this hardware address, uses the address that was offered; the server was told.
+    /// A machine with this hardware address uses the offered address. The server was told.
     InUse {
-        /// The address.
+        /// The offered address.
         addr: Ipv4Addr,
-        /// Who uses it.
-        owner: [u8; 6],
+        /// MAC address of the machine that uses it.
+        owner: MacAddr,
     },
-    /// It has ended without being extended; a new one is looked for.
+    /// The lease ended without being extended. The client asks for a new one.
     Expired(Lease),
 }
 
@@ -131,7 +149,7 @@ enum Phase {
     Extending { lease: Lease, since: Duration },
 }
 
-/// A DHCP client's decisions.
+/// State machine of a DHCP client.
 #[derive(Debug)]
 pub struct Machine {
     config: Config,
@@ -145,7 +163,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Begins at `now`, after a short random while, so that a room that was switched on at once does not ask at once.
+    /// Creates a client that begins at `now`, after a short random delay, so that machines switched on
+    /// together do not all ask at once.
     #[must_use]
     pub fn new(config: Config, now: Duration) -> Self {
         let mut machine = Self {
@@ -162,12 +181,12 @@ impl Machine {
         machine
     }
 
-    /// The next thing to do, until `None`.
+    /// Returns the next task, until `None`.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// When [`Self::handle_timeout`] wants to be called.
+    /// Time at which [`Self::handle_timeout`] must be called.
     #[must_use]
     pub const fn poll_timeout(&self) -> Duration {
         self.due
@@ -182,13 +201,13 @@ impl Machine {
         }
     }
 
-    /// Whether ARP packets are of interest now.
+    /// True if the client needs ARP packets now.
     #[must_use]
     pub const fn is_probing(&self) -> bool {
         matches!(self.phase, Phase::Probing { .. })
     }
 
-    /// Lets time pass.
+    /// Handles the passing of time.
     pub fn handle_timeout(&mut self, now: Duration) {
         if now < self.due {
             return;
@@ -229,35 +248,39 @@ impl Machine {
         }
     }
 
-    /// A DHCP message that came. Whatever is not for us, not expected or not usable is passed over.
+    /// Handles a received DHCP message. Ignores messages for other machines, unexpected ones and unusable
+    /// ones.
     pub fn handle_message(&mut self, now: Duration, bytes: &[u8]) {
-        let Some(reply) = Reply::decode(bytes) else { return };
-        if reply.xid != self.xid || reply.mac != self.config.mac {
+        let Ok(reply) = Packet::reply(bytes) else { return };
+        if reply.xid() != self.xid || reply.mac() != self.config.mac {
             return;
         }
-        match (&self.phase, reply.kind) {
-            (Phase::Selecting { tries: 1.. }, Kind::Offer) => {
+        match (&self.phase, reply.kind()) {
+            (Phase::Selecting { tries: 1.. }, MessageType::Offer) => {
                 if let Some(offer) = read_lease(&reply, None) {
                     self.phase = Phase::Requesting { offer, tries: 1 };
                     self.asked = now;
                     self.request(now, 1);
                 }
             }
-            (Phase::Requesting { offer, .. }, Kind::Ack) => {
+            (Phase::Requesting { offer, .. }, MessageType::Ack) => {
                 if let Some(lease) = read_lease(&reply, Some(offer.server)) {
                     self.phase = Phase::Probing { lease, sent: 1 };
                     self.probe(now);
                 }
             }
-            (Phase::Extending { lease, .. }, Kind::Ack) => {
+            (Phase::Extending { lease, .. }, MessageType::Ack) => {
                 let same = read_lease(&reply, Some(lease.server)).filter(|given| given.addr == lease.addr);
                 if let Some(lease) = same {
                     self.bind(lease, Event::Extended);
                 }
             }
-            (Phase::Requesting { offer: from, .. } | Phase::Extending { lease: from, .. }, Kind::Nak) => {
-                let server = reply.address(option::SERVER_ID).unwrap_or(from.server);
-                let said = reply.text(option::MESSAGE).unwrap_or_default();
+            (
+                Phase::Requesting { offer: from, .. } | Phase::Extending { lease: from, .. },
+                MessageType::Nak,
+            ) => {
+                let server = reply.server_id().unwrap_or(from.server);
+                let said = reply.text(OptionCode::Message).unwrap_or_default();
                 self.tell(Event::Refused(format!("{server} {said}").trim_end().to_owned()));
                 self.select(now);
             }
@@ -265,20 +288,17 @@ impl Machine {
         }
     }
 
-    /// An ARP packet that came.
+    /// Handles a received ARP packet.
     pub fn handle_arp(&mut self, now: Duration, packet: &[u8]) {
         let Phase::Probing { lease, .. } = &self.phase else {
             return;
         };
-        let Some(owner) = arp::rival(packet, lease.addr, self.config.mac) else {
+        let rival = Arp::read(packet).and_then(|arp| arp.rival(lease.addr, self.config.mac));
+        let Some(owner) = rival else {
             return;
         };
         let (addr, server) = (lease.addr, lease.server);
-        let declined = [
-            (option::REQUESTED_ADDRESS, addr.octets().to_vec()),
-            (option::SERVER_ID, server.octets().to_vec()),
-        ];
-        let query = self.query(now, Kind::Decline, Ipv4Addr::UNSPECIFIED, &declined);
+        let query = self.query(now, MessageType::Decline, None, &meaning(addr, server));
         self.outputs.push_back(Output::Send(Via::Wire, query));
         self.tell(Event::InUse { addr, owner });
         self.select(now);
@@ -300,11 +320,11 @@ impl Machine {
     }
 
     fn discover(&mut self, now: Duration, tries: u32) {
-        // One number for all tries: an offer that is late is still one.
+        // All tries share one transaction number, so that a late offer still counts.
         if tries == 1 {
             self.xid = self.next_random_u32();
         }
-        let query = self.query(now, Kind::Discover, Ipv4Addr::UNSPECIFIED, &[]);
+        let query = self.query(now, MessageType::Discover, None, &[]);
         self.outputs.push_back(Output::Send(Via::Wire, query));
         self.due = now + self.wait(tries);
     }
@@ -313,24 +333,21 @@ impl Machine {
         let Phase::Requesting { offer, .. } = &self.phase else {
             return;
         };
-        let chosen = [
-            (option::REQUESTED_ADDRESS, offer.addr.octets().to_vec()),
-            (option::SERVER_ID, offer.server.octets().to_vec()),
-        ];
-        let query = self.query(now, Kind::Request, Ipv4Addr::UNSPECIFIED, &chosen);
+        let chosen = meaning(offer.addr, offer.server);
+        let query = self.query(now, MessageType::Request, None, &chosen);
         self.outputs.push_back(Output::Send(Via::Wire, query));
         self.due = now + self.wait(tries);
     }
 
     fn bind(&mut self, lease: Lease, event: impl FnOnce(Lease) -> Event) {
         self.tell(event(lease.clone()));
-        // Counted from the question: the server's clock started no earlier (RFC 2131 §4.4.1).
+        // Counted from the request, because the server's clock did not start earlier (RFC 2131 §4.4.1).
         let since = self.asked;
         self.due = lease.lasts.map_or(Duration::MAX, |times| since + times.renew);
         self.phase = Phase::Bound { lease, since };
     }
 
-    /// Asks for more time: the server until T2, then everybody, until the end.
+    /// Asks for more time: its own server until T2, then all servers until the end.
     fn extend(&mut self, now: Duration) {
         let Phase::Extending { lease, since } = &self.phase else {
             return;
@@ -350,48 +367,37 @@ impl Machine {
         } else {
             (Via::Everybody, since + times.end)
         };
-        let query = self.query(now, Kind::Request, lease.addr, &[]);
+        let query = self.query(now, MessageType::Request, Some(lease.addr), &[]);
         self.outputs.push_back(Output::Send(via, query));
         let wait = ((until - now) / 2).max(LEAST_EXTENSION_WAIT);
         self.due = (now + wait).min(until);
     }
 
-    fn query(&self, now: Duration, kind: Kind, own: Ipv4Addr, more: &[(u8, Vec<u8>)]) -> Vec<u8> {
-        let wanted = vec![
-            option::SUBNET_MASK,
-            option::ROUTER,
-            option::NAME_SERVER,
-            option::HOST_NAME,
-            option::DOMAIN,
-            option::LEASE_TIME,
-            option::SERVER_ID,
-            option::RENEWAL,
-            option::REBINDING,
-        ];
-        let mut options = more.to_vec();
-        options.push((option::MAX_SIZE, MAX_MESSAGE_BYTES.to_be_bytes().to_vec()));
-        options.push((option::VENDOR_CLASS, self.config.vendor_class.as_bytes().to_vec()));
-        if let Some(name) = &self.config.host_name {
-            options.push((option::HOST_NAME, name.as_bytes().to_vec()));
+    /// Encodes a message of this client. `own` is the address that this machine has and uses.
+    fn query(&self, now: Duration, kind: MessageType, own: Option<Ipv4Addr>, more: &[DhcpOption]) -> Vec<u8> {
+        let mut query = Outgoing::question(kind, self.config.mac, self.xid);
+        if let Some(own) = own {
+            query.set_own(own);
         }
-        options.push((option::PARAMETERS, wanted));
         let secs = now.saturating_sub(self.began).as_secs();
-        Query {
-            kind,
-            xid: self.xid,
-            secs: u16::try_from(secs).unwrap_or(u16::MAX),
-            mac: self.config.mac,
-            own,
-            options: &options,
+        query.set_secs(u16::try_from(secs).unwrap_or(u16::MAX));
+        query.push_client_id(self.config.mac);
+        more.iter().for_each(|option| query.push(option));
+        query.push(&DhcpOption::MaxMessageSize(MAX_MESSAGE_BYTES));
+        let class = self.config.vendor_class.as_bytes().to_vec();
+        query.push(&DhcpOption::ClassIdentifier(class));
+        if let Some(name) = &self.config.host_name {
+            query.push_host_name(name);
         }
-        .encode()
+        query.push(&DhcpOption::ParameterRequestList(WANTED.to_vec()));
+        query.encode()
     }
 
     fn tell(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
     }
 
-    /// How long the try with this number is waited for: doubling, spread by an eighth.
+    /// Wait after the try with this number: doubled each time, plus up to an eighth at random.
     fn wait(&mut self, tries: u32) -> Duration {
         let doubled = FIRST_WAIT.saturating_mul(1 << tries.saturating_sub(1).min(16));
         let wait = doubled.min(LONGEST_WAIT);
@@ -402,7 +408,7 @@ impl Machine {
         below.mul_f64(f64::from(self.next_random_u32()) / f64::from(u32::MAX))
     }
 
-    /// xorshift64* (Marsaglia, Vigna): no secret hangs on it.
+    /// xorshift64* (Marsaglia, Vigna). No secret depends on it.
     fn next_random_u32(&mut self) -> u32 {
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;
@@ -412,34 +418,43 @@ impl Machine {
     }
 }
 
-/// The lease in an offer or acknowledgement; `None` when it is of no use. `server` is who is meant when it does not say.
-fn read_lease(reply: &Reply, server: Option<Ipv4Addr>) -> Option<Lease> {
-    let addr = Some(reply.yours).filter(is_usable)?;
-    let prefix = match reply.address(option::SUBNET_MASK) {
+/// The options that name an address and the server that offered it.
+fn meaning(addr: Ipv4Addr, server: Ipv4Addr) -> [DhcpOption; 2] {
+    [
+        DhcpOption::RequestedIpAddress(addr),
+        DhcpOption::ServerIdentifier(server),
+    ]
+}
+
+/// The lease in an offer or acknowledgement. `None` if it is unusable. `server` is used if the message names
+/// no server.
+fn read_lease(reply: &Packet, server: Option<Ipv4Addr>) -> Option<Lease> {
+    let addr = reply.yiaddr().filter(is_usable)?;
+    let prefix = match reply.address(OptionCode::SubnetMask) {
         Some(mask) => prefix_of(mask)?,
         None => class_prefix(addr),
     };
-    let host_name = reply.text(option::HOST_NAME);
+    let host_name = reply.text(OptionCode::Hostname);
     Some(Lease {
         addr,
         prefix,
-        gateway: reply.address(option::ROUTER).filter(is_usable),
+        gateway: reply.address(OptionCode::Router).filter(is_usable),
         name_servers: reply
-            .addresses(option::NAME_SERVER)
+            .addresses(OptionCode::DomainNameServer)
             .filter(is_usable)
             .take(MAX_NAME_SERVERS)
             .collect(),
-        domain: reply.text(option::DOMAIN),
+        domain: reply.text(OptionCode::DomainName),
         host_name,
-        server: reply.address(option::SERVER_ID).filter(is_usable).or(server)?,
+        server: reply.server_id().filter(is_usable).or(server)?,
         lasts: read_times(reply),
     })
 }
 
-fn read_times(reply: &Reply) -> Option<Times> {
-    let end = match reply.seconds(option::LEASE_TIME) {
+fn read_times(reply: &Packet) -> Option<Times> {
+    let end = match reply.seconds(OptionCode::AddressLeaseTime) {
         Some(FOREVER) => return None,
-        // Of a lease of no length nothing could be renewed in time.
+        // A shorter lease could not be renewed in time.
         Some(seconds) => seconds.max(4),
         None => DEFAULT_LEASE_SECONDS,
     };
@@ -450,11 +465,11 @@ fn read_times(reply: &Reply) -> Option<Times> {
             .seconds(code)
             .map(|seconds| Duration::from_secs(seconds.into()))
     };
-    let renew = given(option::RENEWAL).filter(|at| !at.is_zero() && *at < end_time);
-    let rebind = given(option::REBINDING).filter(|at| *at < end_time);
+    let renew = given(OptionCode::Renewal).filter(|at| !at.is_zero() && *at < end_time);
+    let rebind = given(OptionCode::Rebinding).filter(|at| *at < end_time);
     let (renew, rebind) = match (renew, rebind) {
         (Some(renew), Some(rebind)) if renew < rebind => (renew, rebind),
-        // RFC 2131 §4.4.5: a half, and seven eighths.
+        // Defaults of RFC 2131 §4.4.5: one half, and seven eighths.
         _ => (share(4), share(7)),
     };
     Some(Times {
@@ -468,14 +483,14 @@ fn is_usable(addr: &Ipv4Addr) -> bool {
     !(addr.is_unspecified() || addr.is_broadcast() || addr.is_multicast() || addr.is_loopback())
 }
 
-/// `None` for a mask with gaps, or of nothing.
+/// Prefix length of a mask. `None` for an empty mask or one with gaps.
 fn prefix_of(mask: Ipv4Addr) -> Option<u8> {
     let ones = mask.to_bits().leading_ones();
     let is_gapless = mask.to_bits().count_ones() == ones;
     u8::try_from(ones).ok().filter(|ones| is_gapless && *ones > 0)
 }
 
-/// What a network without a mask is (RFC 950 §2.1).
+/// Prefix length of a network without a mask, by its class (RFC 950 §2.1).
 fn class_prefix(addr: Ipv4Addr) -> u8 {
     match addr.octets()[0] {
         0..128 => 8,

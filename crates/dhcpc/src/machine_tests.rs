@@ -1,13 +1,34 @@
-//! The client's decisions, against a server played by hand in virtual time.
+//! The client's decisions, against a server that the test plays in virtual time.
+
+use ka_lab::dhcp::{ACK, Ask, NAK, OFFER, card};
 
 use super::*;
-use crate::message::tests::{MAC, reply};
 
-const OFFER: u8 = 2;
-const ACK: u8 = 5;
-const NAK: u8 = 6;
+const MAC: MacAddr = MacAddr(card(1));
 const ADDR: [u8; 4] = [10, 0, 0, 5];
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+
+/// Numbers of options (RFC 2132).
+mod option {
+    pub(super) const SUBNET_MASK: u8 = 1;
+    pub(super) const ROUTER: u8 = 3;
+    pub(super) const NAME_SERVER: u8 = 6;
+    pub(super) const HOST_NAME: u8 = 12;
+    pub(super) const LEASE_TIME: u8 = 51;
+    pub(super) const SERVER_ID: u8 = 54;
+    pub(super) const MESSAGE: u8 = 56;
+    pub(super) const RENEWAL: u8 = 58;
+    pub(super) const REBINDING: u8 = 59;
+}
+
+/// A message as a server would send it.
+fn reply(kind: u8, xid: u32, yours: [u8; 4], options: &[(u8, &[u8])]) -> Vec<u8> {
+    let reply = Ask::reply(kind, xid, yours);
+    let all = options
+        .iter()
+        .fold(reply, |reply, (code, data)| reply.with(*code, data));
+    all.bytes()
+}
 
 struct Play {
     machine: Machine,
@@ -34,7 +55,7 @@ impl Play {
         }
     }
 
-    /// Goes to the machine's next timeout.
+    /// Advances to the machine's next timeout.
     fn step(&mut self) {
         self.now = self.now.max(self.machine.poll_timeout());
         self.machine.handle_timeout(self.now);
@@ -60,7 +81,7 @@ impl Play {
         }
     }
 
-    /// Nobody answers the probes.
+    /// Waits out the probes, which no machine answers.
     fn settle(&mut self) {
         while self.machine.is_probing() {
             self.step();
@@ -71,7 +92,7 @@ impl Play {
         &self.sent.last().unwrap().2
     }
 
-    /// DISCOVER is 1, REQUEST is 3; the kind is always the first option.
+    /// Type of the last message: DISCOVER is 1, REQUEST is 3. It is always the first option.
     fn last_kind(&self) -> u8 {
         self.last()[242]
     }
@@ -226,8 +247,8 @@ fn an_address_that_somebody_uses_is_declined_and_another_one_asked_for_after_a_p
     play.answer(OFFER, &[]);
     play.answer(ACK, &[]);
     play.step();
-    let owner = [2, 0, 0, 0, 0, 9];
-    let mut answer = crate::arp::probe(owner, Ipv4Addr::UNSPECIFIED);
+    let owner = MacAddr([2, 0, 0, 0, 0, 9]);
+    let mut answer = arp::probe(owner, Ipv4Addr::UNSPECIFIED);
     answer[7] = 2;
     answer[14..18].copy_from_slice(&ADDR);
     let at = play.now;
@@ -243,7 +264,7 @@ fn an_address_that_somebody_uses_is_declined_and_another_one_asked_for_after_a_p
     assert_eq!(play.machine.lease(), None);
     play.step();
     assert_eq!((play.last_kind(), play.now - at), (1, Duration::from_secs(10)));
-    // Late answers mean nothing any more.
+    // Late answers have no effect any more.
     play.machine.handle_arp(play.now, &answer);
     play.drain();
     assert_eq!(play.events.len(), 1);
@@ -335,7 +356,7 @@ fn a_network_without_a_mask_is_as_large_as_its_class() {
 }
 
 proptest::proptest! {
-    /// Whatever comes, in whatever phase, the client neither panics nor stops asking.
+    /// Random replies in any phase: the client neither panics nor stops asking.
     #[test]
     fn random_replies_in_every_phase_leave_a_working_client(
         kinds in proptest::collection::vec((0u8..9, proptest::collection::vec(proptest::num::u8::ANY, 0..60)), 0..30),

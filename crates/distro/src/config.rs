@@ -1,22 +1,22 @@
-//! Where boot loaders keep their configuration, below the root of their system.
+//! Places of boot loaders' configuration, below the root of their system.
 
-/// Where an EFI system partition is mounted, the usual place first.
+/// Mount points of an EFI system partition, the usual one first.
 pub const ESP_PLACES: [&str; 5] = ["/boot/efi", "/efi", "/boot", "/boot/esp", "/esp"];
 
-/// GRUB's directory: Debian's and most others' name, and that of Fedora, Red Hat and SUSE.
+/// Directories of GRUB: that of Debian and most others, and that of Fedora, Red Hat and SUSE.
 pub const GRUB_DIRS: [&str; 2] = ["/boot/grub", "/boot/grub2"];
 
 /// GRUB's configuration outside the EFI system partition.
 pub const GRUB_CONFIGS: [&str; 2] = ["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"];
 
-/// The configuration of GRUB 0.9x, which nobody installs any more.
+/// Configuration of GRUB 0.9x, which is obsolete.
 pub const OLD_GRUB_CONFIGS: [&str; 3] = [
     "/boot/grub/menu.lst",
     "/boot/grub/grub.conf",
     "/boot/grub2/menu.lst",
 ];
 
-/// Where GRUB's modules are, one directory for each platform.
+/// Directories of GRUB's modules. Each has one directory for each platform.
 pub const GRUB_MODULES: [&str; 4] = [
     "/usr/lib/grub",
     "/usr/lib/grub2",
@@ -24,7 +24,8 @@ pub const GRUB_MODULES: [&str; 4] = [
     "/usr/share/grub",
 ];
 
-/// Directory and configuration of EXTLINUX, in the order in which it looks (SYSLINUX wiki, "Config"): Debian, Arch, Alpine.
+/// Directory and configuration of EXTLINUX, in its search order (SYSLINUX wiki, "Config"): Debian, Arch,
+/// Alpine.
 pub const EXTLINUX_CONFIGS: [(&str, &str); 6] = [
     ("/boot/extlinux", "/boot/extlinux/extlinux.conf"),
     ("/boot/syslinux", "/boot/syslinux/extlinux.conf"),
@@ -34,7 +35,7 @@ pub const EXTLINUX_CONFIGS: [(&str, &str); 6] = [
     ("/", "/extlinux.conf"),
 ];
 
-/// Where packages of syslinux have the boot code of a disk (`mbr.bin`, `gptmbr.bin`).
+/// Directories in which syslinux packages have the boot code of a disk (`mbr.bin`, `gptmbr.bin`).
 pub const SYSLINUX_CODE_DIRS: [&str; 6] = [
     "/usr/lib/syslinux/mbr",
     "/usr/lib/syslinux/bios",
@@ -44,7 +45,7 @@ pub const SYSLINUX_CODE_DIRS: [&str; 6] = [
     "/usr/lib/extlinux",
 ];
 
-/// Limine's configuration; each may also lie beside its program on the EFI system partition.
+/// Configuration of Limine. Each may also be beside its program on the EFI system partition.
 pub const LIMINE_CONFIGS: [&str; 6] = [
     "/boot/limine.conf",
     "/boot/limine/limine.conf",
@@ -54,8 +55,9 @@ pub const LIMINE_CONFIGS: [&str; 6] = [
     "/limine.cfg",
 ];
 
-/// Files by which the firmware of single-board computers boots: U-Boot, the Raspberry Pi's, and what reads their
-/// configuration. What they stand for lies in front of the first partition, or in the board.
+/// Files by which the firmware of single-board computers boots: U-Boot, the Raspberry Pi's firmware, and
+/// programs that read their configuration. They indicate a boot loader in front of the first partition or on
+/// the board.
 pub const BOARD_FILES: [&str; 9] = [
     "/boot/boot.scr",
     "/boot/armbianEnv.txt",

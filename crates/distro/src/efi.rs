@@ -1,26 +1,26 @@
-//! The EFI system partition: vendor directories below `EFI`, and what the programs in them are called (UEFI 2.10, sections
-//! 3.5.1.1 and 13.3.1.3). Names on FAT have no case: they are compared without.
+//! The EFI system partition: vendor directories below `EFI`, and the names of the programs in them (UEFI
+//! 2.10, sections 3.5.1.1 and 13.3.1.3). Names on FAT are compared without case.
 
-/// A processor's EFI programs.
+/// Processor of EFI programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arch {
     /// 64-bit PCs.
     X64,
-    /// 32-bit firmware of PCs, also of 64-bit ones.
+    /// 32-bit firmware of PCs, also of some 64-bit ones.
     Ia32,
     /// 64-bit ARM.
     Aa64,
 }
 
 impl Arch {
-    /// That of this program.
+    /// Processor of this program.
     pub const HERE: Self = if cfg!(target_arch = "aarch64") {
         Self::Aa64
     } else {
         Self::X64
     };
 
-    /// How its programs end, before `.efi`.
+    /// Suffix of program names for the processor, before `.efi`.
     #[must_use]
     pub const fn suffix(self) -> &'static str {
         match self {
@@ -30,7 +30,7 @@ impl Arch {
         }
     }
 
-    /// GRUB's name of the platform.
+    /// Name of the platform in GRUB.
     #[must_use]
     pub const fn grub_platform(self) -> &'static str {
         match self {
@@ -40,7 +40,7 @@ impl Arch {
         }
     }
 
-    /// The program that firmware starts which knows no boot entry.
+    /// Name of the program that firmware starts without a boot entry.
     #[must_use]
     pub const fn fallback(self) -> &'static str {
         match self {
@@ -53,28 +53,28 @@ impl Arch {
     const ALL: [Self; 3] = [Self::X64, Self::Ia32, Self::Aa64];
 }
 
-/// The directory of the fallback program, below `EFI`.
+/// Directory of the fallback program, below `EFI`.
 pub const FALLBACK_DIR: &str = "BOOT";
 
-/// GRUB's name of a PC with BIOS.
+/// Name in GRUB of a PC with BIOS.
 pub const BIOS_PLATFORM: &str = "i386-pc";
 
-/// What a program of the EFI system partition is.
+/// Role of a program on the EFI system partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// The first link of Secure Boot, signed by Microsoft; starts the GRUB beside it.
+    /// The first program under Secure Boot, signed by Microsoft. It starts the GRUB in the same directory.
     Shim,
-    /// GRUB.
+    /// The boot loader GRUB.
     Grub,
-    /// systemd-boot.
+    /// The boot manager systemd-boot.
     SystemdBoot,
-    /// rEFInd.
+    /// The boot manager rEFInd.
     Refind,
-    /// Limine.
+    /// The boot loader Limine.
     Limine,
 }
 
-/// Names by role, `@` for the processor's suffix. SUSE, Mageia and OpenMandriva name theirs without it.
+/// File names by role, with `@` for the processor's suffix. SUSE, Mageia and OpenMandriva omit the suffix.
 const PROGRAMS: [(Role, &[&str]); 5] = [
     (Role::Shim, &["shim@.efi", "shim.efi", "shim@.efi.signed"]),
     (Role::Grub, &["grub@.efi", "grub.efi"]),
@@ -83,7 +83,7 @@ const PROGRAMS: [(Role, &[&str]); 5] = [
     (Role::Limine, &["limine@.efi", "limine_@.efi", "limine.efi"]),
 ];
 
-/// What a program of this name is on this processor; `None` for others' and for what is no boot loader.
+/// Role of a program by its name, for this processor. `None` for other processors and other files.
 #[must_use]
 pub fn role(name: &str, arch: Arch) -> Option<Role> {
     let name = name.to_ascii_lowercase();
@@ -93,13 +93,13 @@ pub fn role(name: &str, arch: Arch) -> Option<Role> {
     found.map(|(role, _)| role)
 }
 
-/// Whether the name is that of an EFI program.
+/// True if the name is that of an EFI program.
 #[must_use]
 pub fn is_program(name: &str) -> bool {
     name.to_ascii_lowercase().ends_with(".efi")
 }
 
-/// Whether the directory is the one of the fallback program.
+/// True if the directory is that of the fallback program.
 #[must_use]
 pub fn is_fallback_dir(name: &str) -> bool {
     name.eq_ignore_ascii_case(FALLBACK_DIR)
@@ -108,11 +108,11 @@ pub fn is_fallback_dir(name: &str) -> bool {
 /// A distribution's vendor directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vendor {
-    /// Its name below `EFI`.
+    /// Name of the directory below `EFI`.
     pub directory: &'static str,
-    /// `ID` in os-release of the systems that use it.
+    /// Values of `ID` in os-release of the systems that use it.
     pub ids: &'static [&'static str],
-    /// Its shim and GRUB are called without the processor's suffix.
+    /// True if its shim and GRUB have no processor suffix in their names.
     pub short_names: bool,
 }
 
@@ -132,7 +132,7 @@ const fn short(directory: &'static str, ids: &'static [&'static str]) -> Vendor 
     }
 }
 
-/// The vendor directories that are known, the commonest first.
+/// Known vendor directories, the most common first.
 pub const VENDORS: [Vendor; 48] = [
     vendor("debian", &["debian", "raspbian", "siduction", "pureos"]),
     vendor("ubuntu", &["ubuntu", "linuxmint", "elementary", "zorin", "neon"]),
@@ -192,7 +192,7 @@ pub const VENDORS: [Vendor; 48] = [
     vendor("NixOS-boot", &["nixos"]),
 ];
 
-/// Whether a system with this `ID` in os-release has its loader in this vendor directory.
+/// True if a system with this `ID` in os-release has its loader in this vendor directory.
 #[must_use]
 pub fn is_vendor_of(directory: &str, os_id: &str) -> bool {
     let known = VENDORS
@@ -201,10 +201,11 @@ pub fn is_vendor_of(directory: &str, os_id: &str) -> bool {
     directory.eq_ignore_ascii_case(os_id) || known.into_iter().any(|vendor| vendor.ids.contains(&os_id))
 }
 
-/// Where boot loaders lie on an EFI system partition, in the order to try them: `first` (the golden node's own, as paths
-/// from the partition's root with slashes), then the distributions' shims, because under Secure Boot a GRUB alone is
-/// refused by the firmware; then their GRUBs, other loaders, Windows. The fallback path comes last, because Debian's and
-/// Red Hat's fallback program there rewrites the machine's boot entries.
+/// Paths of boot loaders on an EFI system partition, in the order to try them. `first` has the golden node's
+/// own loaders, as paths from the partition's root with slashes. Then come the distributions' shims, because
+/// under Secure Boot the firmware refuses a GRUB alone. Then come their GRUBs, other loaders, and Windows.
+/// The fallback path is last, because Debian's and Red Hat's fallback program there rewrites the machine's
+/// boot entries.
 #[must_use]
 pub fn places(arch: Arch, first: &[String]) -> Vec<String> {
     let suffix = arch.suffix();
@@ -214,7 +215,7 @@ pub fn places(arch: Arch, first: &[String]) -> Vec<String> {
     };
     let shims = VENDORS.iter().map(|vendor| of(vendor, "shim"));
     let grubs = VENDORS.iter().map(|vendor| of(vendor, "grub"));
-    // SUSE's newer packages have GRUB's usual name, too.
+    // SUSE's newer packages also have the usual name of GRUB.
     let short = VENDORS.iter().filter(|vendor| vendor.short_names);
     let long = short.map(|vendor| format!("/EFI/{}/grub{suffix}.efi", vendor.directory));
     let others = [
@@ -241,7 +242,7 @@ pub fn places(arch: Arch, first: &[String]) -> Vec<String> {
     all
 }
 
-/// The processor whose program firmware starts by this fallback name; `None` for other files.
+/// Processor of the fallback program with this name. `None` for other files.
 #[must_use]
 pub fn fallback_arch(name: &str) -> Option<Arch> {
     Arch::ALL
@@ -291,7 +292,7 @@ mod tests {
             assert!(at(path).is_some(), "{path}");
         }
         assert!(at("/EFI/sles/shim.efi") < at("/EFI/debian/grubx64.efi"));
-        // Once is enough, whatever its case.
+        // A path in another case is not listed twice.
         assert_eq!(at("/EFI/rocky/shimx64.efi"), None);
         assert_eq!(places.last().unwrap(), "/EFI/BOOT/BOOTX64.EFI");
     }

@@ -1,35 +1,37 @@
-//! Kernel and initramfs files: which name belongs to which release, which release is newer, which one is the plain kernel.
+//! Kernel and initramfs files: their names for a release, the order of releases, and the plain kernel among
+//! them.
 
 use std::cmp::Ordering;
 
 use crate::Names;
 
-/// Where modules are, by release.
+/// Directories of kernel modules, with one directory for each release.
 pub const MODULE_DIRS: [&str; 2] = ["/lib/modules", "/usr/lib/modules"];
 
-/// Where kernels are.
+/// Directory of kernel images.
 const BOOT: &str = "/boot";
 
-/// How images begin: most, uncompressed ones, Gentoo, 64-bit ARM, kernels installed by hand, 32-bit ARM.
+/// Prefixes of kernel images: the usual one, uncompressed images, Gentoo, 64-bit ARM, kernels installed by
+/// hand, 32-bit ARM.
 const IMAGE_PREFIXES: [&str; 8] = [
     "vmlinuz", "vmlinux", "kernel", "Image", "bzImage", "zImage", "uImage", "linux",
 ];
-/// What may follow the release in an image's name.
+/// Suffixes of kernel images, behind the release.
 const IMAGE_ENDINGS: [&str; 3] = ["", ".efi", ".gz"];
 
-/// How initramfs images begin.
+/// Prefixes of initramfs images.
 const INITRAMFS_PREFIXES: [&str; 2] = ["initrd", "initramfs"];
-/// What may follow the release in an initramfs' name. Backups and kdump's images end otherwise.
+/// Suffixes of initramfs images, behind the release. Backups and kdump's images have other suffixes.
 const INITRAMFS_ENDINGS: [&str; 5] = ["", ".img", ".gz", ".cpio", ".cpio.gz"];
 
-/// The images that may be the kernel of this release, the likeliest first, as absolute paths: named for it, in its modules'
-/// directory, or (Alpine) named for its flavour. Whether a link leads somewhere is the caller's to see.
+/// Paths of possible kernel images of this release, the likeliest first: named for it, in its modules'
+/// directory, or (Alpine) named for its flavour. The caller must check that a link has a target.
 #[must_use]
 pub fn images(release: &str, names: Names<'_>) -> Vec<String> {
     let in_boot = names(BOOT);
     let of_release = in_boot.iter().filter(|name| is_image_of(name, release));
     let mut found: Vec<String> = of_release.map(|name| format!("{BOOT}/{name}")).collect();
-    // `vmlinuz-R` before `kernel-genkernel-x86_64-R`.
+    // Shorter names come first: `vmlinuz-R` before `kernel-genkernel-x86_64-R`.
     found.sort_by_key(|path| (path.len(), path.clone()));
     for dir in MODULE_DIRS {
         let dir = format!("{dir}/{release}");
@@ -48,13 +50,14 @@ pub fn images(release: &str, names: Names<'_>) -> Vec<String> {
     found
 }
 
-/// Returns true if this name in `/boot` is that of the image of this package: `vmlinuz-linux-lts` of Arch's `linux-lts`.
+/// True if this name in `/boot` is that of the image of this package: `vmlinuz-linux-lts` of Arch's
+/// `linux-lts`.
 #[must_use]
 pub fn is_image_of_package(name: &str, package: &str) -> bool {
     is_image_of_flavour(name, package)
 }
 
-/// Whether the name in `/boot` is that of any kernel, of whatever release.
+/// True if the name in `/boot` is that of a kernel of any release.
 #[must_use]
 pub fn is_image(name: &str) -> bool {
     IMAGE_PREFIXES.iter().any(|prefix| {
@@ -63,7 +66,7 @@ pub fn is_image(name: &str) -> bool {
     })
 }
 
-/// The initramfs images of a release in `/boot`, as absolute paths.
+/// Absolute paths of a release's initramfs images in `/boot`.
 #[must_use]
 pub fn initramfs(release: &str, names: Names<'_>) -> Vec<String> {
     let is_own = |name: &String| {
@@ -74,7 +77,7 @@ pub fn initramfs(release: &str, names: Names<'_>) -> Vec<String> {
     of_release.map(|name| format!("{BOOT}/{name}")).collect()
 }
 
-/// Alpine's initramfs of a release, which is named for its flavour: `/boot/initramfs-lts`.
+/// Path of a release's initramfs on Alpine, which is named for its flavour: `/boot/initramfs-lts`.
 #[must_use]
 pub fn flavour_initramfs(release: &str) -> Option<String> {
     flavour(release).map(|flavour| format!("{BOOT}/initramfs-{flavour}"))
@@ -85,7 +88,8 @@ fn is_image_of(name: &str, release: &str) -> bool {
         && ends_with_release(name, release, &IMAGE_ENDINGS)
 }
 
-/// `kernel-genkernel-x86_64-R`, `initrd.img-R`, `initramfs-R.img`: the release is a word of its own at the end.
+/// True if the name ends with the release as a word of its own: `kernel-genkernel-x86_64-R`, `initrd.img-R`,
+/// `initramfs-R.img`.
 fn ends_with_release(name: &str, release: &str, endings: &[&str]) -> bool {
     endings.iter().any(|ending| {
         let before = name
@@ -95,27 +99,27 @@ fn ends_with_release(name: &str, release: &str, endings: &[&str]) -> bool {
     })
 }
 
-/// `vmlinuz-lts`, `vmlinuz-virt`.
+/// True for names such as `vmlinuz-lts` and `vmlinuz-virt`.
 fn is_image_of_flavour(name: &str, flavour: &str) -> bool {
     let stem = name.strip_suffix(flavour).and_then(|name| name.strip_suffix('-'));
     stem.is_some_and(|stem| IMAGE_PREFIXES.contains(&stem))
 }
 
-/// The last word of a release, where it is one: `lts` of `6.6.1-0-lts`.
+/// Last word of a release, if it begins with a letter: `lts` of `6.6.1-0-lts`.
 fn flavour(release: &str) -> Option<&str> {
     let (_, last) = release.rsplit_once('-')?;
     last.starts_with(|c: char| c.is_ascii_alphabetic())
         .then_some(last)
 }
 
-/// How far a kernel is from the one that a distribution installs by default.
+/// Suitability of a kernel as the default, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
-    /// Made for one surrounding (a cloud, a hypervisor, a rescue system), with few drivers.
+    /// A kernel for one environment (a cloud, a hypervisor, a rescue system), with few drivers.
     Narrow,
-    /// All drivers, and something unusual: debugging, real time.
+    /// A kernel with all drivers and something unusual: debugging, real time.
     Unusual,
-    /// The default.
+    /// The kernel that a distribution installs by default.
     Plain,
 }
 
@@ -125,7 +129,7 @@ const NARROW: [&str; 25] = [
     "ec2", "rescue", "small", "minimal", "tiny", "zfcpdump", "kdump", "crash", "xenu", "domu", "raspi",
     "guest", "wsl",
 ];
-/// Words of those that have them and do something else differently.
+/// Words in releases of kernels that have all drivers and differ in another way.
 const UNUSUAL: [&str; 16] = [
     "debug",
     "dbg",
@@ -151,7 +155,7 @@ fn kind(release: &str) -> Kind {
     if words().any(|word| NARROW.contains(&word)) {
         return Kind::Narrow;
     }
-    // `rt7` of Red Hat, `rt15` of kernel.org.
+    // Real-time kernels: `rt7` of Red Hat, `rt15` of kernel.org.
     let is_rt = |word: &str| {
         let number = word.strip_prefix("rt");
         number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
@@ -162,15 +166,16 @@ fn kind(release: &str) -> Kind {
     Kind::Plain
 }
 
-/// Which of two kernels is the better default: the plain one before debugging, real-time, cloud, rescue kernels; of two
-/// alike the newer one, which is the greater.
+/// Compares two kernels; the better default is the greater. Plain kernels are better than debugging,
+/// real-time, cloud and rescue kernels. Of two of the same kind the newer one is better.
 #[must_use]
 pub fn by_preference(a: &str, b: &str) -> Ordering {
     kind(a).cmp(&kind(b)).then_with(|| by_version(a, b))
 }
 
-/// Which of two releases is newer, which is the greater. Runs of digits count as numbers (6.1.0-9 before 6.1.0-10), a
-/// number is newer than a word, and a release candidate is older than its release (6.8.0-rc5 before 6.8.0).
+/// Compares two releases; the newer one is the greater. Runs of digits count as numbers (6.1.0-9 before
+/// 6.1.0-10). A number is newer than a word, and a release candidate is older than its release (6.8.0-rc5
+/// before 6.8.0).
 #[must_use]
 pub fn by_version(a: &str, b: &str) -> Ordering {
     let (mut left, mut right) = (pieces(a), pieces(b));
@@ -187,7 +192,7 @@ pub fn by_version(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// How a piece of a release counts.
+/// Rank of a piece of a release, oldest first.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank<'a> {
     Candidate,
@@ -206,7 +211,7 @@ fn rank(piece: &str) -> Rank<'_> {
     }
 }
 
-/// Runs of digits and of letters.
+/// Splits a release into runs of digits and of letters.
 fn pieces(release: &str) -> impl Iterator<Item = &str> {
     let words = release.split(|c: char| !c.is_ascii_alphanumeric());
     words.flat_map(|word| {
@@ -327,12 +332,12 @@ mod tests {
             );
             assert_eq!(by_preference(special, plain), Ordering::Less, "{plain} {special}");
         }
-        // A debugging kernel still drives this machine's disks; a cloud's may not.
+        // A debugging kernel has drivers for this machine's disks; a cloud's kernel may not.
         assert_eq!(
             by_preference("6.1.0-1-rt-amd64", "6.1.0-2-cloud-amd64"),
             Ordering::Greater
         );
-        // `art`, `smartos`, `kvmd` are no such words.
+        // `art`, `smartos` and `kvmd` only resemble the special words.
         assert_eq!(kind("6.1.0-art1-smartos"), Kind::Plain);
     }
 

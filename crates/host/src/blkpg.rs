@@ -1,11 +1,12 @@
-//! Telling the kernel about partitions one by one (`BLKPG` of `linux/blkpg.h`, what `partx -a` does).
+//! Partitions announced to the kernel one by one (`BLKPG` of `linux/blkpg.h`, as `partx -a` does).
 //!
-//! Used instead of BLKRRPART, which needs the table on disk, fails with EBUSY as soon as one partition is in
-//! use, and does nothing on kernels without the table's parser. Partitions exist for the kernel while the disk
-//! has no table yet: that is how a disk stays unbootable until the end.
+//! BLKRRPART is no replacement: it needs the table on disk, fails with EBUSY as soon as one partition is in
+//! use, and does nothing on kernels without the table's parser. With BLKPG, partitions exist for the kernel
+//! while the disk has no table yet: that is how a disk stays unbootable until the end.
 
 use std::fs::{self, File};
 use std::io;
+use std::iter::repeat_n;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -15,15 +16,16 @@ use std::time::{Duration, Instant};
 use nix::libc::{c_char, c_int, c_longlong, c_void};
 
 use crate::HostError;
+use crate::busy::while_busy;
 
 const ADD_PARTITION: c_int = 1;
 const DEL_PARTITION: c_int = 2;
-/// devtmpfs makes the node before the ioctl returns; where udev alone makes it, this is plenty.
+/// Longest wait for a partition's device node. devtmpfs makes the node before the ioctl returns; udev alone
+/// takes longer.
 const NODE_WAIT: Duration = Duration::from_secs(10);
-/// Longest look of somebody else at a partition (udev's blkid, a scanner, another client's inventory): what has it open for
-/// longer uses it.
-const LOOK_LIMIT: Duration = Duration::from_secs(5);
-/// Between two tries.
+/// Pauses while another program looks at a partition (udev's blkid, a scanner, another client's inventory):
+/// five seconds in all. A program that has it open for longer uses it.
+const LOOK_PAUSES: usize = 250;
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// `struct blkpg_ioctl_arg`.
@@ -52,15 +54,15 @@ mod ioctl {
 /// A partition as the kernel knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelPartition {
-    /// Its number in the table.
+    /// Number in the table.
     pub number: u32,
-    /// Its first byte on the disk.
+    /// First byte on the disk.
     pub start_bytes: u64,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub len_bytes: u64,
     /// The kernel's name: `sda1`, `nvme0n1p1`.
     pub name: String,
-    /// Its device node: `/dev/sda1`.
+    /// Device node: `/dev/sda1`.
     pub path: PathBuf,
 }
 
@@ -74,21 +76,15 @@ pub fn add(disk: &File, number: u32, start_bytes: u64, len_bytes: u64) -> io::Re
     call(disk, ADD_PARTITION, number, start, length)
 }
 
-/// Removes a partition from the kernel's view of `disk`; nothing is written. A passing look at it, such as udev's, is waited
-/// for: five seconds at most.
+/// Removes a partition from the kernel's view of `disk`; nothing is written. It waits at most five seconds
+/// while another program looks at the partition, such as udev.
 ///
 /// # Errors
 /// `EBUSY` while it is in use, `ENXIO` when there is none of that number.
 pub fn del(disk: &File, number: u32) -> io::Result<()> {
-    let deadline = Instant::now() + LOOK_LIMIT;
-    loop {
-        match call(disk, DEL_PARTITION, number, 0, 0) {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
-                thread::sleep(LOOK_PAUSE);
-            }
-            result => return result,
-        }
-    }
+    while_busy(repeat_n(LOOK_PAUSE, LOOK_PAUSES), || {
+        call(disk, DEL_PARTITION, number, 0, 0)
+    })
 }
 
 /// Removes every partition of the disk from the kernel's view.
@@ -104,7 +100,7 @@ pub fn del_all(disk: &File, disk_path: &Path) -> Result<(), HostError> {
     Ok(())
 }
 
-/// The partitions that the kernel knows of a disk, by number. Reads `/sys/class/block`.
+/// Lists the partitions that the kernel knows of a disk, by number. Reads `/sys/class/block`.
 ///
 /// # Errors
 /// [`HostError`] when the disk is not there or sysfs is not mounted.
@@ -129,7 +125,7 @@ pub fn list(disk_path: &Path) -> Result<Vec<KernelPartition>, HostError> {
     Ok(found)
 }
 
-/// The device node of partition `number` of `disk_path`, once it is there. Waits up to ten seconds for it.
+/// Returns the device node of partition `number` of `disk_path`. Waits up to ten seconds for it to appear.
 ///
 /// # Errors
 /// [`HostError`] when the kernel does not know that partition or the node does not appear.
@@ -150,7 +146,8 @@ pub fn node_of(disk_path: &Path, number: u32) -> Result<PathBuf, HostError> {
     Ok(path)
 }
 
-/// Major and minor number of the disk that a partition's device node belongs to; `None` where the kernel does not tell.
+/// Returns major and minor number of the disk that a partition's device node belongs to; `None` if the kernel
+/// does not tell.
 #[must_use]
 pub fn disk_of(partition: &Path) -> Option<(u32, u32)> {
     let device = fs::metadata(partition).ok()?.rdev();
@@ -202,36 +199,37 @@ fn call(disk: &File, op: c_int, number: u32, start: c_longlong, length: c_longlo
 
 #[cfg(test)]
 mod tests {
+    use ka_lab::disk::{Disk, MIB};
+
     use super::*;
     use crate::block;
-    use crate::loopdev::LoopDevice;
 
     #[test]
     fn partitions_appear_and_go_without_a_table_on_disk() {
-        let device = LoopDevice::scratch(64 << 20, 512).unwrap();
-        let disk = block::open_exclusive(device.path()).unwrap();
+        let scratch = Disk::scratch(64 * MIB, 512).unwrap();
+        let disk = block::open_exclusive(scratch.checked().unwrap()).unwrap();
         add(&disk, 1, 1 << 20, 8 << 20).unwrap();
         add(&disk, 5, 16 << 20, 32 << 20).unwrap();
-        let seen = list(device.path()).unwrap();
+        let seen = list(scratch.device()).unwrap();
         assert_eq!(seen.len(), 2);
         assert_eq!(
             (seen[1].number, seen[1].start_bytes, seen[1].len_bytes),
             (5, 16 << 20, 32 << 20)
         );
-        let node = node_of(device.path(), 5).unwrap();
+        let node = node_of(scratch.device(), 5).unwrap();
         assert!(node.exists());
         assert_eq!(disk_of(&node), Some(block::numbers(&disk).unwrap()));
         assert!(add(&disk, 2, 2 << 20, 1 << 20).is_err(), "overlaps partition 1");
-        del_all(&disk, device.path()).unwrap();
-        assert_eq!(list(device.path()).unwrap(), []);
+        del_all(&disk, scratch.device()).unwrap();
+        assert_eq!(list(scratch.device()).unwrap(), []);
     }
 
     #[test]
     fn a_passing_look_at_a_partition_is_waited_for_and_a_use_is_not() {
-        let device = LoopDevice::scratch(64 << 20, 512).unwrap();
-        let disk = block::open_exclusive(device.path()).unwrap();
+        let scratch = Disk::scratch(64 * MIB, 512).unwrap();
+        let disk = block::open_exclusive(scratch.checked().unwrap()).unwrap();
         add(&disk, 1, 1 << 20, 8 << 20).unwrap();
-        let node = node_of(device.path(), 1).unwrap();
+        let node = node_of(scratch.device(), 1).unwrap();
         let look = fs::File::open(&node).unwrap();
         let looker = thread::spawn(move || {
             thread::sleep(LOOK_PAUSE * 10);
@@ -240,14 +238,14 @@ mod tests {
         del(&disk, 1).unwrap();
         looker.join().unwrap();
         add(&disk, 1, 1 << 20, 8 << 20).unwrap();
-        let _use = fs::File::open(node_of(device.path(), 1).unwrap()).unwrap();
+        let _use = fs::File::open(node_of(scratch.device(), 1).unwrap()).unwrap();
         assert_eq!(del(&disk, 1).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
     }
 
     #[test]
     fn a_missing_partition_is_named() {
-        let device = LoopDevice::scratch(4 << 20, 512).unwrap();
-        let error = node_of(device.path(), 3).unwrap_err();
+        let scratch = Disk::scratch(4 * MIB, 512).unwrap();
+        let error = node_of(scratch.device(), 3).unwrap_err();
         assert!(error.to_string().contains("partition 3 of /dev/loop"), "{error}");
     }
 }

@@ -2,18 +2,19 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::iter::repeat_n;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::thread;
 use std::time::Duration;
 
 use crate::HostError;
+use crate::busy::while_busy;
 
-/// Written at once where the device cannot zero by itself.
+/// Bytes in one write of zeros, for a device that cannot zero by itself.
 const ZERO_CHUNK_BYTES: usize = 1 << 20;
-/// How long [`open_exclusive`] waits for somebody else's short look at a disk: two seconds in all.
-const CLAIM_TRIES: u32 = 20;
+/// Attempts of [`open_exclusive`] while another program briefly looks at a disk: two seconds in all.
+const CLAIM_TRIES: usize = 20;
 const CLAIM_PAUSE: Duration = Duration::from_millis(100);
 
 mod ioctl {
@@ -24,48 +25,41 @@ mod ioctl {
     nix::ioctl_write_ptr_bad!(blkzeroout, nix::request_code_none!(0x12, 127), [u64; 2]);
 }
 
-/// Opens a device for reading and writing, refused by the kernel (`EBUSY`) while it or one of its partitions
-/// is mounted, used as swap or held by another exclusive opener.
+/// Opens a device for reading and writing. The kernel refuses (`EBUSY`) while it or one of its partitions is
+/// mounted, used as swap or held by another exclusive opener.
 ///
 /// # Errors
 /// [`HostError`] naming the device.
 pub fn open_exclusive(path: &Path) -> Result<File, HostError> {
-    let mut tries_left = CLAIM_TRIES;
-    loop {
-        match claim(path, true) {
-            // Another program's short look (udev's blkid, another client's inventory) passes.
-            Err(error) if error.errno() == Some(nix::libc::EBUSY) && tries_left > 0 => {
-                tries_left -= 1;
-                thread::sleep(CLAIM_PAUSE);
-            }
-            result => return result,
-        }
-    }
+    while_busy(repeat_n(CLAIM_PAUSE, CLAIM_TRIES), || claim(path, true)).map_err(not_claimed(path))
 }
 
-/// The same without the right to write, and without waiting: to see whether somebody holds the device.
+/// Opens a device like [`open_exclusive`], but only for reading and without waiting: a test if another
+/// program holds it.
 ///
 /// # Errors
 /// As [`open_exclusive`].
 pub fn open_exclusive_read_only(path: &Path) -> Result<File, HostError> {
-    claim(path, false)
+    claim(path, false).map_err(not_claimed(path))
 }
 
-fn claim(path: &Path, write: bool) -> Result<File, HostError> {
+fn claim(path: &Path, write: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options
         .read(true)
         .write(write)
         .custom_flags(nix::libc::O_EXCL | nix::libc::O_CLOEXEC);
-    options
-        .open(path)
-        .map_err(|source| HostError::new(format!("opening {} exclusively", path.display()), source))
+    options.open(path)
 }
 
-/// Size in bytes of a block device or a regular file.
+fn not_claimed(path: &Path) -> impl Fn(io::Error) -> HostError {
+    move |source| HostError::new(format!("opening {} exclusively", path.display()), source)
+}
+
+/// Returns the size in bytes of a block device or a regular file.
 ///
 /// # Errors
-/// What the kernel says; `InvalidInput` for anything that is neither.
+/// The kernel's error; `InvalidInput` for anything that is neither.
 pub fn size_bytes(file: &File) -> io::Result<u64> {
     let meta = file.metadata()?;
     if meta.is_file() {
@@ -83,10 +77,10 @@ pub fn size_bytes(file: &File) -> io::Result<u64> {
     Ok(size as u64)
 }
 
-/// Major and minor number of an open block device.
+/// Returns major and minor number of an open block device.
 ///
 /// # Errors
-/// What the kernel says; `InvalidInput` for anything that is no block device.
+/// The kernel's error; `InvalidInput` for anything that is no block device.
 pub fn numbers(file: &File) -> io::Result<(u32, u32)> {
     let meta = file.metadata()?;
     if !meta.file_type().is_block_device() {
@@ -96,8 +90,19 @@ pub fn numbers(file: &File) -> io::Result<(u32, u32)> {
     Ok((rustix::fs::major(device), rustix::fs::minor(device)))
 }
 
-/// The number that the kernel has given to this disk and gives to no other before the next boot; `None` before Linux
-/// 5.15.
+/// True if the machine has lost the block device since `file` was opened: it was unplugged, or its driver has
+/// given it up. Where sysfs is not mounted, no device counts as lost.
+#[must_use]
+pub fn is_gone(file: &File) -> bool {
+    let Ok((major, minor)) = numbers(file) else {
+        return false;
+    };
+    let known = Path::new("/sys/dev/block");
+    known.is_dir() && !known.join(format!("{major}:{minor}")).exists()
+}
+
+/// Returns the number that the kernel has given to this disk and gives to no other before the next boot;
+/// `None` before Linux 5.15.
 #[must_use]
 pub fn disk_seq(file: &File) -> Option<u64> {
     let mut seq = 0;
@@ -106,10 +111,10 @@ pub fn disk_seq(file: &File) -> Option<u64> {
     Some(seq)
 }
 
-/// Logical sector size in bytes: 512 or 4096. A regular file counts as 512.
+/// Returns the logical sector size in bytes: 512 or 4096. A regular file counts as 512.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn sector_size(file: &File) -> io::Result<u32> {
     if file.metadata()?.is_file() {
         return Ok(512);
@@ -123,7 +128,7 @@ pub fn sector_size(file: &File) -> io::Result<u32> {
 /// Writes out and forgets the kernel's cached copy of the device, so that the next read comes from the disk.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn flush(file: &File) -> io::Result<()> {
     file.sync_all()?;
     if file.metadata()?.file_type().is_block_device() {
@@ -133,11 +138,11 @@ pub fn flush(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a range read as zeros, by the device itself when it can, else by writing. Bytes, both multiples of
-/// the sector size.
+/// Makes a range read as zeros, by the device itself when it can, else by writing. Start and length are in
+/// bytes, both multiples of the sector size.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn zero_out(file: &File, start_bytes: u64, len_bytes: u64) -> io::Result<()> {
     if file.metadata()?.file_type().is_block_device() {
         let range = [start_bytes, len_bytes];
@@ -165,14 +170,15 @@ fn write_zeros(file: &File, start_bytes: u64, len_bytes: u64) -> io::Result<()> 
 
 #[cfg(test)]
 mod tests {
+    use ka_lab::disk::{Disk, MIB};
+
     use super::*;
-    use crate::loopdev::LoopDevice;
 
     #[test]
     fn size_and_sector_size_are_those_of_the_device() {
         for sector in [512, 4096] {
-            let device = LoopDevice::scratch(8 << 20, sector).unwrap();
-            let file = open_exclusive(device.path()).unwrap();
+            let disk = Disk::scratch(8 * MIB, sector).unwrap();
+            let file = open_exclusive(disk.checked().unwrap()).unwrap();
             assert_eq!(size_bytes(&file).unwrap(), 8 << 20);
             assert_eq!(sector_size(&file).unwrap(), sector);
         }
@@ -180,8 +186,8 @@ mod tests {
 
     #[test]
     fn zeroed_ranges_read_as_zeros_and_their_neighbours_stay() {
-        let device = LoopDevice::scratch(8 << 20, 512).unwrap();
-        let file = open_exclusive(device.path()).unwrap();
+        let disk = Disk::scratch(8 * MIB, 512).unwrap();
+        let file = open_exclusive(disk.checked().unwrap()).unwrap();
         file.write_all_at(&vec![0xAA; 3 << 20], 0).unwrap();
         flush(&file).unwrap();
         zero_out(&file, 1 << 20, 1 << 20).unwrap();

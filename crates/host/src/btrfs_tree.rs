@@ -1,24 +1,24 @@
-//! How much the files of a btrfs subvolume hold, from the file system's own trees (`BTRFS_IOC_TREE_SEARCH_V2`,
+//! Counts of the contents of a btrfs subvolume, from the file system's own trees (`BTRFS_IOC_TREE_SEARCH_V2`,
 //! `linux/btrfs.h`, `linux/btrfs_tree.h`): no file is opened, and each reference to a shared extent counts.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// One call brings so much; some hundred small files.
+/// Bytes that one call returns: some hundred small files.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// `BTRFS_FIRST_FREE_OBJECTID`, `BTRFS_LAST_FREE_OBJECTID`: the numbers of files.
+/// First and last number of a file: `BTRFS_FIRST_FREE_OBJECTID`, `BTRFS_LAST_FREE_OBJECTID`.
 const FIRST_FILE: u64 = 256;
 const LAST_FILE: u64 = u64::MAX - 255;
-/// `BTRFS_INODE_ITEM_KEY`, `BTRFS_EXTENT_DATA_KEY`.
+/// Kinds of keys: `BTRFS_INODE_ITEM_KEY`, `BTRFS_EXTENT_DATA_KEY`.
 const INODE_ITEM: u32 = 1;
 const EXTENT_DATA: u32 = 108;
-/// `BTRFS_INODE_COMPRESS`, in the flags at this place of a `struct btrfs_inode_item`.
+/// The flag `BTRFS_INODE_COMPRESS`, and the offset of the flags in a `struct btrfs_inode_item`.
 const INODE_COMPRESS: u64 = 1 << 11;
 const INODE_FLAGS_AT: usize = 64;
-/// `BTRFS_FILE_EXTENT_INLINE`, `BTRFS_FILE_EXTENT_REG`.
+/// Types of extents: `BTRFS_FILE_EXTENT_INLINE`, `BTRFS_FILE_EXTENT_REG`.
 const INLINE: u8 = 0;
 const REGULAR: u8 = 1;
-/// `struct btrfs_ioctl_search_header`.
+/// Length of `struct btrfs_ioctl_search_header` in bytes.
 const HEADER_BYTES: usize = 32;
 
 /// `struct btrfs_ioctl_search_args_v2` with its buffer.
@@ -40,7 +40,7 @@ struct Search {
     buf: [u8; BUFFER_BYTES],
 }
 
-/// The part of [`Search`] that the number of the call is made of.
+/// The part of [`Search`] whose size is in the ioctl number.
 #[repr(C)]
 struct SearchHead([u64; 14]);
 
@@ -48,12 +48,12 @@ mod ioctl {
     nix::ioctl_readwrite!(tree_search_v2, 0x94, 17, super::SearchHead);
 }
 
-/// What the files of one subvolume hold. What several files or snapshots share counts for each.
+/// Counts of the files of one subvolume. Data that several files or snapshots share counts for each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Held {
-    /// Files, directories and all else.
+    /// Number of files, directories and all other inodes.
     pub inodes: u64,
-    /// Bytes as they are stored: compressed where they are.
+    /// Bytes as they are stored, after any compression.
     pub stored_bytes: u64,
     /// Bytes when only files that are marked for it (`chattr +c`, the property `compression`) are compressed.
     pub marked_bytes: u64,
@@ -62,7 +62,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// Adds what another subvolume holds.
+    /// Adds the counts of another subvolume.
     pub fn add(&mut self, other: Self) {
         self.inodes += other.inodes;
         self.stored_bytes += other.stored_bytes;
@@ -90,7 +90,7 @@ impl Held {
 /// Reads the tree of the subvolume `id` (5 is the top level) of the file system that `on` lies on.
 ///
 /// # Errors
-/// `ENOTTY` where it is no btrfs, `EPERM` without `CAP_SYS_ADMIN`, `ENOENT` when there is no such subvolume.
+/// `ENOTTY` if it is no btrfs, `EPERM` without `CAP_SYS_ADMIN`, `ENOENT` when there is no such subvolume.
 pub fn held(on: impl AsFd, id: u64) -> io::Result<Held> {
     let mut search = Box::new(Search {
         tree_id: id,
@@ -140,7 +140,7 @@ pub fn held(on: impl AsFd, id: u64) -> io::Result<Held> {
     }
 }
 
-/// The smallest key after this one.
+/// Returns the smallest key after this one.
 fn next_key((objectid, kind, offset): (u64, u32, u64)) -> Option<(u64, u32, u64)> {
     match (offset.checked_add(1), kind < u32::from(u8::MAX)) {
         (Some(offset), _) => Some((objectid, kind, offset)),
@@ -149,7 +149,8 @@ fn next_key((objectid, kind, offset): (u64, u32, u64)) -> Option<(u64, u32, u64)
     }
 }
 
-/// What one `struct btrfs_file_extent_item` stores, and what it is read as. Holes and what is only reserved are nothing.
+/// Returns the stored and the readable bytes of one `struct btrfs_file_extent_item`. Holes and space that is
+/// only reserved count nothing.
 fn extent(item: &[u8]) -> (u64, u64) {
     let ram = number(item, 8);
     let is_compressed = item.get(16).is_some_and(|how| *how != 0);

@@ -1,4 +1,4 @@
-//! The error of everything here that is a system call on a named thing.
+//! The error of every system call on a named object.
 
 use std::io;
 
@@ -6,15 +6,15 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 #[error("{doing}: {source}")]
 pub struct HostError {
-    /// Gerund and object: `mounting /dev/sda1 on /mnt/disk`.
+    /// Action, as gerund and object: `mounting /dev/sda1 on /mnt/disk`.
     pub doing: String,
-    /// What the kernel said.
+    /// The kernel's error.
     #[source]
     pub source: io::Error,
 }
 
 impl HostError {
-    /// Wraps what the kernel said about `doing` (gerund and object).
+    /// Wraps the kernel's error; `doing` is the action, as gerund and object.
     pub fn new(doing: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self {
             doing: doing.into(),
@@ -22,7 +22,7 @@ impl HostError {
         }
     }
 
-    /// The error number, when the kernel gave one.
+    /// Returns the error number, when the kernel gave one.
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         self.source.raw_os_error()

@@ -1,4 +1,4 @@
-//! Where a file lies on its device (`FS_IOC_FIEMAP`, kernel `Documentation/filesystems/fiemap.rst`).
+//! The place of a file on its device (`FS_IOC_FIEMAP`, kernel `Documentation/filesystems/fiemap.rst`).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -21,19 +21,19 @@ struct OneExtent {
     extent_reserved: [u32; 3],
 }
 
-/// Bytes of `struct fiemap` alone, which the request's number counts.
+/// Length of `struct fiemap` alone in bytes; the ioctl number contains it.
 const HEADER_BYTES: usize = 32;
-/// `FIEMAP_FLAG_SYNC`: what is not written yet is written first.
+/// `FIEMAP_FLAG_SYNC`: the kernel first writes out what is only in memory.
 const SYNC: u32 = 1;
-/// `FIEMAP_EXTENT_UNKNOWN`, `DELALLOC`, `ENCODED`, `DATA_ENCRYPTED`, `NOT_ALIGNED`, `DATA_INLINE`, `DATA_TAIL`: there is no
-/// place on the device to speak of.
+/// Flags of extents without a place on the device: `FIEMAP_EXTENT_UNKNOWN`, `DELALLOC`, `ENCODED`,
+/// `DATA_ENCRYPTED`, `NOT_ALIGNED`, `DATA_INLINE`, `DATA_TAIL`.
 const PLACELESS: u32 = 0x2 | 0x4 | 0x8 | 0x80 | 0x100 | 0x200 | 0x400;
 
-/// Where the first byte of an open file lies, in bytes from the start of the file system's device; `None` where it lies
-/// nowhere in particular. Btrfs answers in addresses of its own, which are no places on a device.
+/// Returns the place of the first byte of an open file, in bytes from the start of the file system's device.
+/// `None` if it has no such place. Btrfs answers in addresses of its own, which are no places on a device.
 ///
 /// # Errors
-/// `EOPNOTSUPP` or `ENOTTY` where the file system cannot tell.
+/// `EOPNOTSUPP` or `ENOTTY` if the file system cannot tell.
 pub fn first_byte(file: impl AsFd) -> io::Result<Option<u64>> {
     let mut map = OneExtent {
         length: u64::MAX,
@@ -42,7 +42,8 @@ pub fn first_byte(file: impl AsFd) -> io::Result<Option<u64>> {
         ..OneExtent::default()
     };
     let request = nix::request_code_readwrite!(b'f', 11, HEADER_BYTES);
-    // SAFETY: the kernel reads the header and writes at most `extent_count` = 1 extent behind it, for which there is room.
+    // SAFETY: the kernel reads the header and writes at most `extent_count` = 1 extent behind it, for which
+    // there is room.
     if unsafe { nix::libc::ioctl(file.as_fd().as_raw_fd(), request, &raw mut map) } < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -22,10 +22,10 @@ mod ioctl {
     nix::ioctl_write_ptr!(fs_set_xattr, b'X', 32, super::FsXattr);
 }
 
-/// The project id of an open file or directory; 0 is the default one.
+/// Returns the project id of an open file or directory; 0 is the default one.
 ///
 /// # Errors
-/// `ENOTTY` or `EOPNOTSUPP` where the file system has none.
+/// `ENOTTY` or `EOPNOTSUPP` if the file system has none.
 pub fn project_id(file: impl AsFd) -> io::Result<u32> {
     read(&file).map(|attributes| attributes.project_id)
 }
@@ -33,7 +33,7 @@ pub fn project_id(file: impl AsFd) -> io::Result<u32> {
 /// Sets the project id of an open file or directory.
 ///
 /// # Errors
-/// `ENOTTY`, `EOPNOTSUPP` or `EINVAL` where the file system has none.
+/// `ENOTTY`, `EOPNOTSUPP` or `EINVAL` if the file system has none.
 pub fn set_project_id(file: impl AsFd, project_id: u32) -> io::Result<()> {
     let attributes = FsXattr {
         project_id,

@@ -1,18 +1,18 @@
-//! Whether the running kernel can do what KA needs of it, asked before anything is written.
+//! The check of the running kernel, before anything is written: it must have everything that KA needs.
 //!
 //! | needed | since | without it |
 //! |---|---|---|
 //! | `openat2(2)` | Linux 5.6 | files of a clone cannot be changed without leaving its tree |
-//! | `STATX_ATTR_MOUNT_ROOT` of `statx(2)` | Linux 5.8 | a walk of the golden tree would go on into other file systems |
-//! | `syncfs(2)` that tells of lost writes | Linux 5.8 | a disk that dies late passes; the clone is read back instead |
+//! | `STATX_ATTR_MOUNT_ROOT` of `statx(2)` | Linux 5.8 | a walk of the golden tree leaves its file system |
+//! | `syncfs(2)` that reports lost writes | Linux 5.8 | lost writes go unnoticed; the clone is read back |
 //!
-//! The first two are tried, for distributions bring them to older kernels too. The third shows in no call that could be
-//! tried: there the version decides ([`hears_of_lost_writes`]).
+//! The first two are tried, because distributions bring them to older kernels too. No call shows the third,
+//! so the version decides ([`hears_of_lost_writes`]).
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, openat2, statx};
 use rustix::io::Errno;
 
-/// The oldest kernel with all of it.
+/// The oldest kernel that has all of it.
 pub const MINIMUM: &str = "5.8";
 
 /// `STATX_ATTR_MOUNT_ROOT` (`linux/stat.h`).
@@ -29,10 +29,10 @@ pub struct KernelTooOld {
     missing: &'static str,
 }
 
-/// Tries what KA needs of the kernel.
+/// Tries everything that KA needs of the kernel.
 ///
 /// # Errors
-/// What this kernel cannot do, and the version that can.
+/// The first missing feature, and the version that has it.
 pub fn check() -> Result<(), KernelTooOld> {
     let missing = missing(opened_beneath(), known_attributes());
     missing.map_or(Ok(()), |missing| {
@@ -43,14 +43,14 @@ pub fn check() -> Result<(), KernelTooOld> {
     })
 }
 
-/// Whether this kernel's syncfs(2) tells of writes that were lost since the file system was opened. Where it does not, only
-/// reading back finds them.
+/// True if this kernel's syncfs(2) reports writes that were lost since the file system was opened. Otherwise
+/// only reading back finds them.
 #[must_use]
 pub fn hears_of_lost_writes() -> bool {
     is_at_least(&release(), (5, 8))
 }
 
-/// `uname -r`; empty where even that cannot be asked.
+/// Returns `uname -r`; empty if the call fails.
 #[must_use]
 pub fn release() -> String {
     // SAFETY: all zeros are a valid utsname: arrays of characters.
@@ -63,7 +63,7 @@ pub fn release() -> String {
     text.map(|c| char::from(c.to_ne_bytes()[0])).collect()
 }
 
-/// The first thing that is missing.
+/// Returns the first missing feature.
 fn missing(opened: Result<(), Errno>, attributes: Result<u64, Errno>) -> Option<&'static str> {
     if opened == Err(Errno::NOSYS) {
         return Some("it has no openat2, which came with 5.6");
@@ -81,13 +81,14 @@ fn opened_beneath() -> Result<(), Errno> {
     openat2(CWD, c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).map(drop)
 }
 
-/// The attributes that statx knows for the root: a mask, since an attribute that is not set may be unknown.
+/// Returns the attributes that statx knows for the root: a mask, since an attribute that is not set may be
+/// unknown.
 fn known_attributes() -> Result<u64, Errno> {
     let stat = statx(CWD, c"/", AtFlags::empty(), StatxFlags::BASIC_STATS)?;
     Ok(stat.stx_attributes_mask.bits())
 }
 
-/// Whether a release (`5.10.0-28-amd64`, `6.1+`) is of this version or a later one; one that cannot be read is.
+/// True if a release (`5.10.0-28-amd64`, `6.1+`) is of this version or a later one, or cannot be parsed.
 fn is_at_least(release: &str, (major, minor): (u32, u32)) -> bool {
     let mut numbers = release
         .split(|c: char| !c.is_ascii_digit())
@@ -112,7 +113,7 @@ mod tests {
     fn what_is_missing_is_told_with_the_version_that_has_it() {
         let no_openat2 = missing(Err(Errno::NOSYS), Ok(MOUNT_ROOT)).unwrap();
         assert!(no_openat2.contains("openat2") && no_openat2.contains("5.6"));
-        // Refused for another reason: it is there.
+        // An error with another reason means that the call exists.
         assert_eq!(missing(Err(Errno::ACCESS), Ok(MOUNT_ROOT)), None);
         for attributes in [Ok(!MOUNT_ROOT), Ok(0), Err(Errno::NOSYS)] {
             assert!(

@@ -1,36 +1,36 @@
-//! The machine's network interfaces as the kernel lists them in `/sys/class/net`: hardware address, carrier. Bringing
-//! them up and giving them addresses is [`crate::route`]'s.
+//! The machine's network interfaces as the kernel lists them in `/sys/class/net`: MAC address, carrier.
+//! [`crate::route`] brings them up and gives them addresses.
 
 use std::fs;
 use std::path::Path;
 
-use crate::netif::MacAddr;
+use ka_mac::MacAddr;
 
 /// `ARPHRD_ETHER` of `linux/if_arp.h`.
 const ETHERNET: &str = "1";
-/// More interfaces than any machine has; a hostile sysfs there is not, a broken driver perhaps.
+/// The most interfaces that are read, against a broken driver: more than any machine has.
 const MAX_INTERFACES: usize = 256;
 
 /// An Ethernet interface with a device behind it (no bridge, bond, tunnel or loopback).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// Its name: `eth0`.
+    /// Name of the interface: `eth0`.
     pub name: String,
-    /// The kernel's number for it.
+    /// Number that the kernel gives the interface.
     pub index: u32,
-    /// Its hardware address.
+    /// MAC address of the interface.
     pub mac: MacAddr,
-    /// Whether there is a signal on the wire; an interface that is down has none.
+    /// True if there is a signal on the wire; an interface that is down has none.
     pub carrier: bool,
 }
 
-/// Every Ethernet interface, by index, which is the order in which drivers found them.
+/// Lists every Ethernet interface by index, which is the order in which drivers found them.
 #[must_use]
 pub fn ethernet() -> Vec<Link> {
     ethernet_in(Path::new("/sys/class/net"))
 }
 
-/// The interface `name`, when it is an Ethernet one.
+/// Returns the interface `name`, when it is an Ethernet one.
 #[must_use]
 pub fn find(name: &str) -> Option<Link> {
     ethernet().into_iter().find(|link| link.name == name)
@@ -59,7 +59,7 @@ fn read(dir: &Path) -> Option<Link> {
         name: dir.file_name()?.to_str()?.to_owned(),
         index: text("ifindex")?.parse().ok()?,
         mac: text("address")?.parse().ok()?,
-        // Reading it of an interface that is down is EINVAL.
+        // Reading the carrier of an interface that is down is EINVAL.
         carrier: text("carrier").is_some_and(|value| value == "1"),
     })
 }

@@ -1,4 +1,5 @@
-//! Putting modules into the running kernel (init_module(2)). Which ones, and in which order: `ka_kmod`.
+//! Loading of modules into the running kernel (init_module(2)). `ka_kmod` decides which ones, and in which
+//! order.
 
 use std::ffi::CStr;
 
@@ -6,23 +7,23 @@ use nix::errno::Errno;
 
 use crate::HostError;
 
-/// What became of a module that was handed to the kernel.
+/// The result of giving a module to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inserted {
-    /// It runs now.
+    /// The module runs now.
     Loaded,
-    /// It ran already, or is built into the kernel.
+    /// The module ran already, or is built into the kernel.
     WasThere,
-    /// It is fine, but says that this machine has nothing for it (`ENODEV`): no fault of anybody's.
+    /// The module is sound but finds no hardware to drive on this machine (`ENODEV`): this is no error.
     NothingToDrive,
 }
 
-/// Gives `image`, the plain ELF file of module `name`, to the kernel. Its signature, if any, is at its end and is checked
-/// by the kernel where it wants one.
+/// Gives `image`, the plain ELF file of module `name`, to the kernel. Its signature, if any, is at its end;
+/// the kernel checks it if it requires one.
 ///
 /// # Errors
-/// [`HostError`] naming the module: refused (`EKEYREJECTED`: its signature; `ENOEXEC`: of another kernel; `ENOENT`: a
-/// module that it needs is not loaded).
+/// [`HostError`] naming the module: refused (`EKEYREJECTED`: its signature; `ENOEXEC`: of another kernel;
+/// `ENOENT`: a module that it needs is not loaded).
 pub fn insert(name: &str, image: &[u8]) -> Result<Inserted, HostError> {
     const NO_PARAMETERS: &CStr = c"";
     match nix::kmod::init_module(image, NO_PARAMETERS) {

@@ -1,20 +1,22 @@
-//! Mounting by mount(2), without mount(8): the boot image has no such program, and an fstab of another
-//! system must not be looked at.
+//! Mounts by mount(2), without mount(8): the boot image has no such program, and mount(8) would read the
+//! fstab of another system.
 //!
-//! A [`MountGuard`] unmounts when it is dropped; it tries again while the kernel says busy, then logs and
-//! leaves the mount, never detaches it lazily (the disk would still be written to) and never deletes.
+//! A [`MountGuard`] unmounts when it is dropped. It tries again while the kernel reports busy, then logs and
+//! leaves the mount. It never detaches it lazily (the disk would still be written to) and never deletes.
 
+use std::io;
+use std::iter::successors;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 
 use crate::HostError;
+use crate::busy::while_busy;
 
-/// A file system just filled may be busy for a moment (udev, a scanner): 12 tries, about 6 seconds in all.
-const UNMOUNT_TRIES: u32 = 12;
+/// Attempts to unmount, about 6 seconds in all: a file system just filled may be busy for a moment (udev, a
+/// scanner).
+const UNMOUNT_TRIES: usize = 12;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -46,21 +48,14 @@ pub fn mount(source: &Path, target: &Path, fstype: &str, options: &str) -> Resul
 /// # Errors
 /// [`HostError`]; errno `EBUSY` when it still was in use at the last try, `EINVAL` when nothing is mounted.
 pub fn unmount(target: &Path) -> Result<(), HostError> {
-    let mut pause = FIRST_PAUSE;
-    for tries_left in (0..UNMOUNT_TRIES).rev() {
-        match nix::mount::umount2(target, MntFlags::UMOUNT_NOFOLLOW) {
-            Ok(()) => return Ok(()),
-            Err(Errno::EBUSY) if tries_left > 0 => {
-                thread::sleep(pause);
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-            Err(errno) => return Err(HostError::new(format!("unmounting {}", target.display()), errno)),
-        }
-    }
-    Ok(())
+    let pauses = successors(Some(FIRST_PAUSE), |pause| Some((*pause * 2).min(LONGEST_PAUSE)));
+    while_busy(pauses.take(UNMOUNT_TRIES - 1), || {
+        nix::mount::umount2(target, MntFlags::UMOUNT_NOFOLLOW).map_err(io::Error::from)
+    })
+    .map_err(|source| HostError::new(format!("unmounting {}", target.display()), source))
 }
 
-/// Something mounted by us, unmounted at the latest when this is dropped.
+/// A mount of this process, unmounted at the latest when this is dropped.
 #[derive(Debug)]
 #[must_use = "dropping the guard unmounts"]
 pub struct MountGuard {
@@ -69,7 +64,7 @@ pub struct MountGuard {
 }
 
 impl MountGuard {
-    /// Mounts, see [`mount`].
+    /// Mounts like [`mount`] and returns the guard.
     ///
     /// # Errors
     /// As [`mount`].
@@ -81,13 +76,13 @@ impl MountGuard {
         })
     }
 
-    /// Where it is mounted.
+    /// Returns the mount point.
     #[must_use]
     pub fn target(&self) -> &Path {
         &self.target
     }
 
-    /// Unmounts now and says whether that worked. After an error, drop tries once more.
+    /// Unmounts now and reports the result. After an error, drop tries once more.
     ///
     /// # Errors
     /// As [`unmount`].
@@ -122,7 +117,7 @@ fn split_options(options: &str) -> (MsFlags, String) {
     (flags, data.join(","))
 }
 
-/// The flag of a generic option, and whether the option sets or clears it.
+/// Returns the flag of a generic option, and true if the option sets it, false if it clears it.
 fn generic_flag(option: &str) -> Option<(MsFlags, bool)> {
     Some(match option {
         "defaults" => (MsFlags::empty(), true),
@@ -152,6 +147,10 @@ fn generic_flag(option: &str) -> Option<(MsFlags, bool)> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
+    use nix::errno::Errno;
+
     use super::*;
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is mounted: `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+//! The mounts that this process sees: `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,21 +12,22 @@ use crate::HostError;
 pub struct MountInfo {
     /// Major and minor number of the mounted file system; btrfs and others make up an anonymous one.
     pub device: (u32, u32),
-    /// The directory of that file system which is seen at the mount point: `/` unless a bind mount or subvolume.
+    /// Directory of that file system that the mount point shows: `/` unless it is a bind mount or subvolume.
     pub root: PathBuf,
-    /// Where it is mounted, as seen from our root.
+    /// Mount point, as seen from this process's root.
     pub mount_point: PathBuf,
-    /// Options of this mount.
+    /// Options of this mount, separated by commas.
     pub options: String,
     /// Type of the file system.
     pub fstype: String,
-    /// What was given to mount as the source: for disks, a device path.
+    /// Source given to mount(2): for disks, a device path.
     pub source: PathBuf,
-    /// Options of the file system.
+    /// Options of the file system, separated by commas.
     pub super_options: String,
 }
 
-/// All mounts that this process sees, in the kernel's order: of two on one point, the later hides the earlier.
+/// Reads all mounts that this process sees, in the kernel's order: of two on one point, the later hides the
+/// earlier.
 ///
 /// # Errors
 /// When `/proc` is not mounted.
@@ -36,7 +37,7 @@ pub fn read() -> Result<Vec<MountInfo>, HostError> {
     Ok(parse(&text))
 }
 
-/// What is mounted exactly at `mount_point` (an absolute, resolved path) now: the topmost one.
+/// Returns the topmost mount exactly at `mount_point` (an absolute, resolved path).
 #[must_use]
 pub fn find_at<'a>(mounts: &'a [MountInfo], mount_point: &Path) -> Option<&'a MountInfo> {
     mounts.iter().rev().find(|mount| mount.mount_point == mount_point)
@@ -50,7 +51,7 @@ pub fn parse(text: &[u8]) -> Vec<MountInfo> {
 
 fn parse_line(line: &[u8]) -> Option<MountInfo> {
     let fields: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
-    // Fields 7 and up are optional ones, ended by a single hyphen.
+    // Fields 7 and up are optional; a single hyphen ends them.
     let separator = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
     let [_, _, device, root, mount_point, options, ..] = fields.as_slice() else {
         return None;

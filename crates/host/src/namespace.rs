@@ -1,17 +1,17 @@
-//! A mount namespace of our own (mount_namespaces(7)).
+//! A mount namespace for this process (mount_namespaces(7)).
 //!
-//! What is mounted in it is gone when the last process in it is, also after SIGKILL and in a crash: no
-//! half-written file system stays mounted on a node.
+//! Its mounts disappear with the last process in it, also after SIGKILL and in a crash: no half-written file
+//! system stays mounted on a node.
 
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 
 use crate::HostError;
 
-/// From now on, mounts made by this process and its children are seen by them alone, while mounts and unmounts
-/// outside are still seen here (so that we keep nobody's file system busy). Needs root.
+/// Hides this process's mounts: from now on only this process and its children see them. Mounts and unmounts
+/// outside are still seen here, so that KA keeps no other program's file system busy. Needs root.
 ///
-/// Call it before any thread is started: only the calling thread and what it starts move over.
+/// Call it before any thread is started: only the calling thread and its children move over.
 ///
 /// # Errors
 /// [`HostError`]; `EPERM` without CAP_SYS_ADMIN.

@@ -1,67 +1,36 @@
-//! Network interfaces: addresses, broadcast addresses and hardware addresses (getifaddrs(3)).
+//! Network interfaces: IP addresses, broadcast addresses and MAC addresses (getifaddrs(3)).
 
 use std::collections::HashMap;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
-use std::str::FromStr;
 
+use ka_mac::MacAddr;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
 use crate::HostError;
 
-/// A hardware address of six bytes. Displays as `52:54:00:12:34:56`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct MacAddr(pub [u8; 6]);
-
-impl fmt::Display for MacAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
-impl FromStr for MacAddr {
-    type Err = MacAddrError;
-
-    /// Six groups of two hexadecimal digits, with colons or dashes between them.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut bytes = [0; 6];
-        let mut groups = text.split([':', '-']);
-        for byte in &mut bytes {
-            let group = groups.next().ok_or(MacAddrError)?;
-            let digits = group.len() == 2 && group.bytes().all(|digit| digit.is_ascii_hexdigit());
-            *byte = digits
-                .then(|| u8::from_str_radix(group, 16).ok())
-                .flatten()
-                .ok_or(MacAddrError)?;
-        }
-        groups.next().is_none().then_some(Self(bytes)).ok_or(MacAddrError)
-    }
-}
-
-/// A text is no hardware address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected a hardware address, as 52:54:00:12:34:56")]
-pub struct MacAddrError;
+/// `ARPHRD_ETHER` of `linux/if_arp.h`.
+const ETHERNET: u16 = 1;
+/// Most interfaces that are looked at below one.
+const MAX_LINES: usize = 64;
 
 /// One address of one interface that is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InterfaceAddr {
-    /// The interface: `eth0`.
+    /// Name of the interface: `eth0`.
     pub name: String,
-    /// The address.
+    /// IP address.
     pub addr: IpAddr,
-    /// Where a datagram for everybody on that wire goes; IPv4 interfaces that can broadcast only.
+    /// Broadcast address of that wire; only IPv4 interfaces that can broadcast have one.
     pub broadcast: Option<Ipv4Addr>,
-    /// The interface's hardware address; loopback and tunnels have none.
+    /// MAC address of the interface; loopback and tunnels have none.
     pub mac: Option<MacAddr>,
-    /// The interface is loopback.
+    /// True if the interface is loopback.
     pub loopback: bool,
 }
 
-/// Every address of every interface that is up.
+/// Lists every address of every interface that is up.
 ///
 /// # Errors
 /// When the kernel does not answer.
@@ -97,7 +66,73 @@ pub fn addresses() -> Result<Vec<InterfaceAddr>, HostError> {
     Ok(found.collect())
 }
 
-/// The hardware address of the interface that has `addr`; `None` when no interface has it, or it has no MAC.
+/// An Ethernet interface: a card, or a bridge, bond, VLAN or tunnel that looks like one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Name of the interface: `eth0`.
+    pub name: String,
+    /// Number that the kernel gives the interface.
+    pub index: u32,
+}
+
+/// Lists the Ethernet interfaces of this network namespace, up or down.
+///
+/// # Errors
+/// When the kernel does not answer.
+pub fn ethernet() -> Result<Vec<Interface>, HostError> {
+    let all = getifaddrs().map_err(|errno| HostError::new("listing interfaces", errno))?;
+    let found = all.filter_map(|entry| {
+        let link = entry.address?;
+        let link = link.as_link_addr()?;
+        (link.hatype() == ETHERNET).then(|| Interface {
+            name: entry.interface_name.clone(),
+            index: u32::try_from(link.ifindex()).unwrap_or_default(),
+        })
+    });
+    Ok(found.collect())
+}
+
+/// Returns the name of the interface that has `addr`, and the names of those below it: the ports of a bridge,
+/// the lines of a bond, the interface of a VLAN (Linux, `Documentation/ABI/testing/sysfs-class-net`).
+///
+/// # Errors
+/// As [`addresses`].
+pub fn lines_of(addr: IpAddr) -> Result<Vec<String>, HostError> {
+    let addr = addr.to_canonical();
+    let found = addresses()?.into_iter().find(|entry| entry.addr == addr);
+    Ok(found.map_or_else(Vec::new, |entry| {
+        with_lower(Path::new("/sys/class/net"), entry.name)
+    }))
+}
+
+fn with_lower(class: &Path, name: String) -> Vec<String> {
+    let mut names = vec![name];
+    let mut next = 0;
+    while next < names.len() && names.len() < MAX_LINES {
+        let entries = std::fs::read_dir(class.join(&names[next]));
+        let mut lower: Vec<String> = entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| Some(entry.file_name().to_str()?.strip_prefix("lower_")?.to_owned()))
+            .filter(|lower| !names.contains(lower))
+            .collect();
+        lower.sort();
+        names.extend(lower);
+        next += 1;
+    }
+    names
+}
+
+/// Returns the speed of an interface in Mbit/s. `None` when it is not known: it has no line, or none of its own.
+#[must_use]
+pub fn speed_mbit(name: &str) -> Option<u32> {
+    let text = std::fs::read_to_string(Path::new("/sys/class/net").join(name).join("speed")).ok()?;
+    text.trim().parse().ok().filter(|speed| *speed > 0)
+}
+
+/// Returns the MAC address of the interface that has `addr`; `None` when no interface has it, or it has no
+/// MAC.
 ///
 /// # Errors
 /// As [`addresses`].
@@ -112,8 +147,9 @@ pub fn mac_of(addr: IpAddr) -> Result<Option<MacAddr>, HostError> {
         .and_then(|entry| entry.mac))
 }
 
-/// The hardware addresses of the network cards that `sys` (`/sys`) shows: what is a device, not a bridge or a tunnel. A card that is
-/// in a bond has its own address too (Linux, `Documentation/ABI/testing/sysfs-class-net`).
+/// Lists the MAC addresses of the network cards in `sys` (`/sys`): devices only, no bridges or tunnels. For a
+/// card in a bond, its own address is listed, not the bond's (Linux,
+/// `Documentation/ABI/testing/sysfs-class-net`).
 #[must_use]
 pub fn cards(sys: &Path) -> Vec<MacAddr> {
     let entries = std::fs::read_dir(sys.join("class/net"));
@@ -160,6 +196,22 @@ mod tests {
     }
 
     #[test]
+    fn the_lines_below_a_bridge_on_a_bond_are_found() {
+        let class = tempfile::tempdir().unwrap();
+        for below in [
+            "br0/lower_bond0",
+            "bond0/lower_eth1",
+            "bond0/lower_eth0",
+            "bond0/upper_br0",
+            "eth0/lower_br0",
+        ] {
+            std::fs::create_dir_all(class.path().join(below)).unwrap();
+        }
+        let lines = with_lower(class.path(), "br0".to_owned());
+        assert_eq!(lines, ["br0", "bond0", "eth0", "eth1"]);
+    }
+
+    #[test]
     fn loopback_is_listed_without_a_hardware_address() {
         let found = addresses().unwrap();
         let lo = found
@@ -168,30 +220,5 @@ mod tests {
             .unwrap();
         assert!(lo.loopback && lo.mac.is_none() && lo.broadcast.is_none());
         assert_eq!(mac_of(IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap(), None);
-    }
-
-    #[test]
-    fn hardware_addresses_are_written_as_usual() {
-        assert_eq!(
-            MacAddr([0x52, 0x54, 0, 1, 2, 0xff]).to_string(),
-            "52:54:00:01:02:ff"
-        );
-    }
-
-    #[test]
-    fn hardware_addresses_are_read_with_colons_or_dashes_and_nothing_else() {
-        let mac = MacAddr([0x52, 0x54, 0, 1, 2, 0xff]);
-        assert_eq!("52:54:00:01:02:ff".parse(), Ok(mac));
-        assert_eq!("52-54-00-01-02-FF".parse(), Ok(mac));
-        for bad in [
-            "",
-            "52:54:00:01:02",
-            "52:54:00:01:02:ff:00",
-            "52:54:0:1:2:ff",
-            "+2:54:00:01:02:ff",
-            "5254000102ff",
-        ] {
-            assert_eq!(bad.parse::<MacAddr>(), Err(MacAddrError), "{bad}");
-        }
     }
 }

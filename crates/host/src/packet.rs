@@ -1,12 +1,15 @@
-//! IPv4 and ARP packets on a wire without having an address there (packet(7)): what a DHCP client needs before its first
-//! lease.
+//! Packets on a wire without an address there (packet(7)): IPv4 and ARP, which a DHCP client needs before its
+//! first lease, and LLDP, which has no addresses at all.
 
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use nix::libc::{sockaddr_ll, sockaddr_storage};
+use nix::libc::{
+    PACKET_ADD_MEMBERSHIP, PACKET_MR_MULTICAST, SOL_PACKET, packet_mreq, setsockopt, sockaddr_ll,
+    sockaddr_storage,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike, bind, recv, sendto, socket,
@@ -14,26 +17,41 @@ use nix::sys::socket::{
 
 use crate::HostError;
 
-/// What a packet socket carries.
+/// The kind of packets of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packets {
     /// IPv4 (RFC 791).
     Ipv4,
     /// ARP (RFC 826).
     Arp,
+    /// LLDP (IEEE 802.1AB): frames of the devices at the other end of the line.
+    Lldp,
 }
 
 impl Packets {
-    /// `ETH_P_IP` and `ETH_P_ARP` of `linux/if_ether.h`.
+    /// `ETH_P_IP`, `ETH_P_ARP` and `ETH_P_LLDP` of `linux/if_ether.h`.
     const fn ethertype(self) -> u16 {
         match self {
             Self::Ipv4 => 0x0800,
             Self::Arp => 0x0806,
+            Self::Lldp => 0x88cc,
+        }
+    }
+
+    /// The group addresses whose frames the interface must take in (IEEE 802.1AB-2016, table 7-1).
+    const fn groups(self) -> &'static [[u8; 6]] {
+        match self {
+            Self::Ipv4 | Self::Arp => &[],
+            Self::Lldp => &[
+                [0x01, 0x80, 0xc2, 0, 0, 0x0e],
+                [0x01, 0x80, 0xc2, 0, 0, 0x03],
+                [0x01, 0x80, 0xc2, 0, 0, 0x00],
+            ],
         }
     }
 }
 
-/// A socket that sends and receives packets of one kind, headers and all, on one Ethernet interface.
+/// A socket that sends and receives packets of one kind, headers included, on one Ethernet interface.
 #[derive(Debug)]
 pub struct PacketSocket {
     socket: OwnedFd,
@@ -42,17 +60,20 @@ pub struct PacketSocket {
 }
 
 impl PacketSocket {
-    /// Opens it on the interface with this index. Needs `CAP_NET_RAW`.
+    /// Opens the socket on the interface with this index. Needs `CAP_NET_RAW`.
     ///
     /// # Errors
     /// [`HostError`] naming the interface.
     pub fn open(name: &str, index: u32, packets: Packets) -> Result<Self, HostError> {
         let failed = |errno: nix::Error| HostError::new(format!("opening a packet socket on {name}"), errno);
-        // Protocol 0: nothing is received before bind(2) says from which interface.
+        // With protocol 0 nothing is received before bind(2) names the interface.
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Packet, SockType::Datagram, flags, None).map_err(failed)?;
         let own = address(index, packets, [0; 6]).map_err(failed)?;
         bind(socket.as_raw_fd(), &own).map_err(failed)?;
+        for group in packets.groups() {
+            take_in(&socket, index, *group).map_err(failed)?;
+        }
         Ok(Self {
             socket,
             index,
@@ -60,7 +81,7 @@ impl PacketSocket {
         })
     }
 
-    /// Sends a packet to everybody on the wire.
+    /// Sends a packet to all machines on the wire.
     ///
     /// # Errors
     /// As sendto(2): `ENETDOWN` when the interface went down, `EMSGSIZE` over its MTU.
@@ -70,7 +91,8 @@ impl PacketSocket {
         Ok(())
     }
 
-    /// The next packet, at most `limit` from now; `None` when none came. A longer one than `buffer` is cut.
+    /// Receives the next packet, at most `limit` from now; `None` when none came. A packet longer than
+    /// `buffer` is cut.
     ///
     /// # Errors
     /// As recv(2): `ENETDOWN` when the interface went down.
@@ -88,6 +110,30 @@ impl PacketSocket {
             Err(errno) => Err(errno.into()),
         }
     }
+}
+
+/// Makes an interface take in the frames for a group address (`PACKET_ADD_MEMBERSHIP`, packet(7)).
+fn take_in(socket: &OwnedFd, index: u32, group: [u8; 6]) -> nix::Result<()> {
+    let mut address = [0; 8];
+    address[..6].copy_from_slice(&group);
+    let request = packet_mreq {
+        mr_ifindex: i32::try_from(index).map_err(|_| nix::Error::EINVAL)?,
+        mr_type: u16::try_from(PACKET_MR_MULTICAST).map_err(|_| nix::Error::EINVAL)?,
+        mr_alen: 6,
+        mr_address: address,
+    };
+    let length = u32::try_from(mem::size_of::<packet_mreq>()).map_err(|_| nix::Error::EINVAL)?;
+    // SAFETY: the option takes one packet_mreq, which lives through the call; its length is given.
+    let result = unsafe {
+        setsockopt(
+            socket.as_raw_fd(),
+            SOL_PACKET,
+            PACKET_ADD_MEMBERSHIP,
+            (&raw const request).cast(),
+            length,
+        )
+    };
+    nix::errno::Errno::result(result).map(drop)
 }
 
 fn address(index: u32, packets: Packets, mac: [u8; 6]) -> nix::Result<LinkAddr> {

@@ -1,7 +1,8 @@
-//! What only the first process of a machine does: start the program that does the work, wait for whatever ends (its own
-//! children and every orphan), give the operator a shell on a console, end the machine.
+//! The duties of a machine's first process. It starts the program that does the work, and waits for
+//! everything that ends: its own children and every orphan. It gives the operator a shell on a console, and
+//! ends the machine.
 //!
-//! It waits for *any* child, so it must not run [`crate::run`]'s programs itself: those are the worker's.
+//! It waits for *any* child, so it must not run [`crate::run`]'s programs itself: the worker does that.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -17,27 +18,28 @@ use nix::unistd::Pid;
 use crate::HostError;
 use crate::run::search_path;
 
-/// Between two looks for ended children: soon enough for an operator, cheap enough for ever.
+/// Time between two looks for ended children: soon enough for an operator, and cheap.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// How long programs have between being asked to end and being killed.
+/// Time that programs have to end by themselves before they are killed.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// How a child ended.
+/// The end of a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// With this exit code.
+    /// The child ended with this exit code.
     Exited(i32),
-    /// Killed by this signal.
+    /// This signal killed the child.
     Killed(&'static str),
 }
 
-/// Whether this process is the machine's first one (or its container's).
+/// True if this process is the first one of the machine (or of its container).
 #[must_use]
 pub fn is_first() -> bool {
     std::process::id() == 1
 }
 
-/// Starts this very program again under the name `name`, with nothing on its standard input. Returns its process id.
+/// Starts this very program again under the name `name`, with nothing on its standard input. Returns its
+/// process id.
 ///
 /// # Errors
 /// [`HostError`] when it cannot be started.
@@ -50,8 +52,8 @@ pub fn start_worker(name: &str) -> Result<u32, HostError> {
     Ok(child.id())
 }
 
-/// Starts `shell` on the terminal `tty`, as the leader of a session whose terminal it is, so that Ctrl-C works.
-/// Returns its process id.
+/// Starts `shell` on the terminal `tty`, as the leader of a session whose terminal it is, so that Ctrl-C
+/// works. Returns its process id.
 ///
 /// # Errors
 /// [`HostError`] naming shell and terminal.
@@ -73,14 +75,15 @@ pub fn start_shell(shell: &Path, tty: &Path) -> Result<u32, HostError> {
         .stderr(stderr);
     let take_terminal = || -> io::Result<()> {
         nix::unistd::setsid()?;
-        // SAFETY: TIOCSCTTY takes a number and no pointer (ioctl_tty(2)); 0 steals no terminal from another session.
+        // SAFETY: TIOCSCTTY takes a number and no pointer (ioctl_tty(2)); 0 steals no terminal from another
+        // session.
         if unsafe { nix::libc::ioctl(0, nix::libc::TIOCSCTTY, 0) } != 0 {
             return Err(io::Error::last_os_error());
         }
         Ok(())
     };
-    // SAFETY: the closure runs between fork and exec and makes only two system calls, setsid and ioctl, which are
-    // async-signal-safe; it allocates nothing and takes no lock.
+    // SAFETY: the closure runs between fork and exec and makes only two system calls, setsid and ioctl, which
+    // are async-signal-safe; it allocates nothing and takes no lock.
     unsafe { command.pre_exec(take_terminal) };
     let child = command
         .spawn()
@@ -98,24 +101,24 @@ pub fn next_ended(limit: Duration) -> Option<(u32, End)> {
             Ok(WaitStatus::Signaled(pid, signal, _)) => {
                 return Some((number(pid), End::Killed(signal.as_str())));
             }
-            // Nobody has ended, or there is nobody at all (ECHILD).
+            // No child has ended, or there is no child at all (ECHILD).
             _ if Instant::now() >= deadline => return None,
             _ => std::thread::sleep(LOOK_INTERVAL),
         }
     }
 }
 
-/// What the machine does after its end.
+/// The state of the machine after its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Machine {
-    /// Starts again.
+    /// The machine starts again.
     Restart,
-    /// Stays off.
+    /// The machine stays off.
     PowerOff,
 }
 
-/// Ends the machine: asks every process to end, kills those that did not, writes everything to the disks. Only the
-/// first process may; it does not return but with an error.
+/// Ends the machine: asks every process to end, kills those that did not, writes everything to the disks.
+/// Only the first process may do this. It returns only after an error.
 ///
 /// # Errors
 /// Not the first process, or reboot(2) refused.
@@ -125,7 +128,7 @@ pub fn end_machine(how: Machine) -> HostError {
         return HostError::new("ending the machine without being its first process", source);
     }
     let everybody = Pid::from_raw(-1);
-    // ESRCH: there is nobody else.
+    // ESRCH: there is no other process.
     kill(everybody, Signal::SIGTERM).ok();
     let deadline = Instant::now() + GOODBYE;
     while Instant::now() < deadline && next_ended(LOOK_INTERVAL).is_some() {}

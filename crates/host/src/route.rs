@@ -1,5 +1,5 @@
-//! Bringing interfaces up, giving them an IPv4 address, and the default route: rtnetlink(7), because the boot image has
-//! no `ip` program. Requests are plain bytes; the kernel's answer to each is waited for.
+//! State, IPv4 addresses and default route of interfaces, by rtnetlink(7), because the boot image has no `ip`
+//! program. Requests are plain bytes; each waits for the kernel's answer.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -15,7 +15,6 @@ use crate::HostError;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
-const RTM_DELADDR: u16 = 21;
 const RTM_NEWROUTE: u16 = 24;
 const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 0x1;
@@ -35,11 +34,11 @@ const RT_SCOPE_UNIVERSE: u8 = 0;
 const RTN_UNICAST: u8 = 1;
 /// The gateway need not lie within the interface's own network (hosting networks with /32 addresses).
 const RTNH_F_ONLINK: u32 = 4;
-/// The kernel answers from within sendto(2); the limit is there so that nothing can hang.
+/// Time limit of an answer in seconds. The kernel answers from within sendto(2); the limit prevents a hang.
 const ANSWER_LIMIT_S: i64 = 5;
 const HEADER_BYTES: usize = 16;
 
-/// Brings the interface up: only then has it a carrier to look at.
+/// Brings the interface up; without that, its carrier is unknown.
 ///
 /// # Errors
 /// [`HostError`] naming the interface.
@@ -51,7 +50,7 @@ pub fn set_up(name: &str, index: u32) -> Result<(), HostError> {
     request(RTM_NEWLINK, 0, &body).map_err(|error| HostError::new(format!("bringing {name} up"), error))
 }
 
-/// Gives the interface an address; one that it has already is fine.
+/// Gives the interface an address; an address that it has already is no error.
 ///
 /// # Errors
 /// [`HostError`] naming interface and address.
@@ -61,17 +60,7 @@ pub fn add_address(name: &str, index: u32, addr: Ipv4Addr, prefix: u8) -> Result
         .map_err(|error| HostError::new(format!("giving {name} the address {addr}/{prefix}"), error))
 }
 
-/// Takes an address away again.
-///
-/// # Errors
-/// [`HostError`]; `EADDRNOTAVAIL` when it has none such.
-pub fn remove_address(name: &str, index: u32, addr: Ipv4Addr, prefix: u8) -> Result<(), HostError> {
-    let body = address_body(index, addr, prefix);
-    request(RTM_DELADDR, 0, &body)
-        .map_err(|error| HostError::new(format!("taking {addr}/{prefix} from {name}"), error))
-}
-
-/// Makes `gateway`, behind the interface, the default route, in place of one that there was.
+/// Makes `gateway`, behind the interface, the default route, and replaces an earlier one.
 ///
 /// # Errors
 /// [`HostError`] naming interface and gateway.
@@ -93,7 +82,7 @@ pub fn set_default_route(name: &str, index: u32, gateway: Ipv4Addr) -> Result<()
         .map_err(|error| HostError::new(format!("setting the default route {gateway} on {name}"), error))
 }
 
-/// `struct ifaddrmsg` and its attributes.
+/// Returns `struct ifaddrmsg` and its attributes.
 fn address_body(index: u32, addr: Ipv4Addr, prefix: u8) -> Vec<u8> {
     let mut body = vec![AF_INET, prefix, 0, RT_SCOPE_UNIVERSE];
     body.extend(index.to_ne_bytes());
@@ -108,14 +97,15 @@ fn address_body(index: u32, addr: Ipv4Addr, prefix: u8) -> Vec<u8> {
     body
 }
 
-/// `struct rtattr` with four bytes of value: all that we send are of that length, so none needs padding.
+/// Appends a `struct rtattr` with a value of four bytes. All attributes here have that length, so none needs
+/// padding.
 fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8; 4]) {
     body.extend(8u16.to_ne_bytes());
     body.extend(kind.to_ne_bytes());
     body.extend(value);
 }
 
-/// Sends one request and waits for the kernel's word on it.
+/// Sends one request and waits for the kernel's answer.
 fn request(kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
     const SEQUENCE: u32 = 1;
     let socket = open()?;
@@ -153,7 +143,7 @@ fn open() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// `struct nlmsgerr`: a negative error number, 0 for well done.
+/// Reads `struct nlmsgerr`: a negative error number, or 0 for success.
 fn read_answer(answer: &[u8]) -> io::Result<()> {
     let short = || io::Error::other("the kernel's answer is too short");
     let kind = answer.get(4..6).ok_or_else(short)?;
@@ -172,12 +162,12 @@ mod tests {
     use super::*;
     use crate::netif;
 
-    /// In a network namespace of the test thread's own: nothing of the machine's is touched.
+    /// The test thread has a network namespace of its own: nothing of the machine's is touched.
     #[test]
-    fn loopback_comes_up_and_takes_an_address_and_gives_it_back() {
+    fn loopback_comes_up_and_takes_an_address_and_a_default_route() {
         let inside = std::thread::spawn(|| {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-            // On loopback, every address of a wider network would be local, and none a gateway.
+            // On loopback, every address of a wider network would be local, and none could be a gateway.
             let addr = Ipv4Addr::new(10, 9, 8, 7);
             set_up("lo", 1).unwrap();
             add_address("lo", 1, addr, 32).unwrap();
@@ -186,8 +176,6 @@ mod tests {
             assert!(has());
             set_default_route("lo", 1, Ipv4Addr::new(10, 9, 8, 1)).unwrap();
             set_default_route("lo", 1, Ipv4Addr::new(172, 31, 0, 1)).unwrap();
-            remove_address("lo", 1, addr, 32).unwrap();
-            assert!(!has());
             let error = set_up("nonesuch", 4711).unwrap_err();
             assert!(error.to_string().contains("nonesuch"), "{error}");
         });

@@ -1,8 +1,8 @@
-//! Keeping a secret that came with the command line or the environment away from other users and from children.
+//! Secrets from the command line or the environment, kept away from other users and from children.
 //!
-//! `/proc/PID/cmdline` is readable for everybody, `/proc/PID/environ` for the same user, and a child inherits the
-//! environment. All three show the memory where the kernel put them at execve(2), which is ours to overwrite. Until that
-//! is done, milliseconds after the start, the secret can be seen: a file is the better way to give one.
+//! Every user can read `/proc/PID/cmdline`, the same user `/proc/PID/environ`, and a child inherits the
+//! environment. All three show memory that the kernel filled at execve(2), and this process may overwrite it.
+//! The secret can be seen until then, for milliseconds after the start: a file is the better way to give one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -14,20 +14,20 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::HostError;
 
-/// The environment variable that may hold a join code; no child of ours gets it.
+/// Name of the environment variable that may hold a join code; no child of ours gets it.
 pub const JOIN_VARIABLE: &str = "KA_JOIN";
 
-/// What stands in place of a hidden secret.
+/// The byte that replaces each byte of a hidden secret.
 const FILLER: u8 = b'x';
-/// Most bytes of arguments or environment that are looked through: the kernel's own bound (execve(2), `MAX_ARG_STRLEN`
-/// times some) is far above what anybody types.
+/// Most bytes of arguments or environment that are looked through. The kernel's own bound (execve(2), some
+/// `MAX_ARG_STRLEN`) is far above what anybody types.
 const MAX_AREA_BYTES: u64 = 4 << 20;
-/// Fields of /proc/self/stat behind the program's name (proc_pid_stat(5)): `arg_start` is the 48th, the third is the first
-/// one behind the name.
+/// Fields of /proc/self/stat behind the program's name (proc_pid_stat(5)): `arg_start` is the 48th, the third
+/// is the first one behind the name.
 const ARG_START: usize = 48 - 3;
 
-/// Overwrites `secret` wherever it stands among this process's arguments and environment variables. Call it before any
-/// other thread runs, with copies of what is still needed made before.
+/// Overwrites `secret` in this process's arguments and environment variables. Call it before any other thread
+/// runs, and copy first what is still needed.
 ///
 /// # Errors
 /// `/proc` is not mounted, or the kernel does not let a process write to its own memory.
@@ -48,9 +48,9 @@ pub fn hide(secret: &str) -> Result<(), HostError> {
         .map_err(failed)
 }
 
-/// Leaves no memory of this process behind when it dies: a core dump would hold keys and join codes. For root also
-/// against readers of `/proc/PID/mem` and debuggers of the same user (PR_SET_DUMPABLE of prctl(2)); for others only the
-/// size of dumps is set to zero, because they need `/proc/self` to be their own.
+/// Prevents core dumps of this process, which would hold keys and join codes. For root it also stops readers
+/// of `/proc/PID/mem` and debuggers of the same user (PR_SET_DUMPABLE of prctl(2)). For others only the size
+/// of dumps is set to zero, because they need `/proc/self` to be their own.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -63,7 +63,7 @@ pub fn leave_no_core() -> Result<(), HostError> {
     setrlimit(Resource::RLIMIT_CORE, 0, hard).map_err(failed)
 }
 
-/// Where arguments and environment are in our memory.
+/// Returns the places of arguments and environment in our memory.
 fn areas() -> io::Result<[Range<u64>; 2]> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     // The name is in brackets and may hold anything, brackets too.
@@ -82,7 +82,8 @@ fn areas() -> io::Result<[Range<u64>; 2]> {
     }
 }
 
-/// The strings there are nobody's borrowed memory: the standard library copies them whenever it is asked.
+/// Overwrites `secret` in an area. Nothing borrows the strings there: the standard library copies them on
+/// every request.
 fn overwrite(memory: &File, area: Range<u64>, secret: &[u8]) -> io::Result<()> {
     let length = area.end.saturating_sub(area.start).min(MAX_AREA_BYTES);
     let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];

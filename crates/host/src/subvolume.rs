@@ -8,9 +8,9 @@ use nix::libc::EINVAL;
 /// The inode number of every subvolume's root (`BTRFS_FIRST_FREE_OBJECTID`).
 pub const ROOT_INODE: u64 = 256;
 
-/// `BTRFS_SUBVOL_RDONLY`.
+/// Flag of a read-only subvolume: `BTRFS_SUBVOL_RDONLY`.
 const READ_ONLY: u64 = 1 << 1;
-/// `BTRFS_PATH_NAME_MAX`.
+/// Longest name in bytes: `BTRFS_PATH_NAME_MAX`.
 const NAME_MAX: usize = 4087;
 
 /// `struct btrfs_ioctl_vol_args`.
@@ -29,7 +29,7 @@ mod ioctl {
 /// Makes an empty subvolume called `name` in the open directory `parent`.
 ///
 /// # Errors
-/// `ENOTTY` where the file system is not btrfs, `EINVAL` for a name with `/` or NUL, `EEXIST` and so on.
+/// `ENOTTY` if the file system is not btrfs, `EINVAL` for a name with `/` or NUL, `EEXIST` and so on.
 pub fn create(parent: impl AsFd, name: &[u8]) -> io::Result<()> {
     if name.is_empty() || name.len() > NAME_MAX || name.contains(&b'/') || name.contains(&0) {
         return Err(io::Error::from_raw_os_error(EINVAL));
@@ -45,15 +45,15 @@ pub fn create(parent: impl AsFd, name: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the subvolume whose root is open is marked read-only.
+/// True if the open subvolume root is marked read-only.
 ///
 /// # Errors
-/// `ENOTTY` where it is not btrfs, `EINVAL` where it is not a subvolume's root.
+/// `ENOTTY` if it is not btrfs, `EINVAL` if it is not a subvolume's root.
 pub fn is_read_only(root: impl AsFd) -> io::Result<bool> {
     Ok(flags(&root)? & READ_ONLY != 0)
 }
 
-/// Marks the subvolume whose root is open read-only. It takes effect after everything already written.
+/// Marks the open subvolume root read-only. The mark takes effect after everything already written.
 ///
 /// # Errors
 /// As [`is_read_only`].

@@ -8,12 +8,13 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use crate::HostError;
 use crate::run::Tool;
 
-/// Enough for many readers and writers and a chain of sockets, below every distribution's hard limit.
+/// Wanted limit of open files: enough for many readers and writers and a chain of sockets, below every
+/// distribution's hard limit.
 const WANTED_OPEN_FILES: u64 = 65_536;
-/// modprobe answers at once or hangs on a broken driver.
+/// Time limit of modprobe, which answers at once or hangs on a broken driver.
 const MODPROBE_LIMIT: Duration = Duration::from_secs(30);
 
-/// The machine's host name, as it is set (no lookup): need not be fully qualified.
+/// Returns the machine's host name as it is set (no lookup); it need not be fully qualified.
 #[must_use]
 pub fn hostname() -> String {
     let name = nix::unistd::gethostname()
@@ -23,13 +24,13 @@ pub fn hostname() -> String {
         .unwrap_or_else(|| "localhost".to_owned())
 }
 
-/// Whether we run as root, which every disk operation needs.
+/// True if this process runs as root, which every disk operation needs.
 #[must_use]
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// Raises the soft limit of open files to 65 536, or to the hard limit. Returns what is now in force.
+/// Raises the soft limit of open files to 65 536, or to the hard limit. Returns the limit now in force.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -41,7 +42,7 @@ pub fn raise_nofile() -> Result<u64, HostError> {
     Ok(wanted)
 }
 
-/// Whether the kernel can mount file systems of type `name`; loads its module when there is one.
+/// True if the kernel can mount file systems of type `name`; loads its module when there is one.
 ///
 /// Reads `/proc/filesystems`; the only change it may make is that `modprobe` loads a module.
 #[must_use]
@@ -67,15 +68,16 @@ pub fn kernel_mounts(name: &str) -> bool {
     }
 }
 
-/// Most memory this process has held so far, in bytes (`ru_maxrss` of getrusage(2)); 0 when the kernel does not say.
+/// Returns the most memory this process has held so far, in bytes (`ru_maxrss` of getrusage(2)); 0 when the
+/// kernel does not say.
 #[must_use]
 pub fn peak_memory_bytes() -> u64 {
     let kib = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.max_rss());
     u64::try_from(kib).unwrap_or(0) * 1024
 }
 
-/// Memory that programs can still get without swapping, in bytes (`MemAvailable` of proc_meminfo(5)); `None` when
-/// the kernel does not say.
+/// Returns the memory that programs can still get without swapping, in bytes (`MemAvailable` of
+/// proc_meminfo(5)); `None` when the kernel does not say.
 #[must_use]
 pub fn available_memory_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
@@ -92,8 +94,8 @@ pub fn sync() {
     nix::unistd::sync();
 }
 
-/// Reboots the machine: through init when there is one running as `systemctl reboot` or `reboot` would,
-/// directly by reboot(2) with a sync before when we are the first process ourselves.
+/// Reboots the machine. If an init runs, it is asked as `systemctl reboot` or `reboot` would. If this process
+/// is the first one itself, it syncs and calls reboot(2).
 ///
 /// # Errors
 /// When neither way is open. On success of reboot(2) it does not return.

@@ -1,15 +1,15 @@
 //! The order in which modules are loaded.
 //!
-//! Two passes. The first collects everything, in the order that soft dependencies would like. The second walks that
-//! list and puts each module's hard dependencies before it: those are what the kernel insists on, whatever the soft
-//! ones say. Neither recurses (a file may say that thousands need one another in a row), and a cycle ends at the
-//! module that is already being looked at.
+//! It takes two passes. The first collects all modules, in the order of the soft dependencies. The second
+//! walks that list and puts each module's hard dependencies before it, because the kernel insists on those,
+//! whatever the soft ones say. Neither pass recurses, since a file may name a chain of thousands of modules.
+//! A cycle ends at the module that is already being visited.
 
 use std::collections::HashSet;
 
 use crate::{Index, ModuleName};
 
-/// Positions in `index.modules`, in loading order, each once.
+/// Returns positions in `index.modules`, in loading order, each once.
 pub(crate) fn load_order(index: &Index, names: &[ModuleName]) -> Vec<usize> {
     let count = index.modules.len();
     let mut wanted: Vec<usize> = names
@@ -27,7 +27,8 @@ pub(crate) fn load_order(index: &Index, names: &[ModuleName]) -> Vec<usize> {
             }
             before
         });
-        // What is to come afterwards may bring more of its own. Each round adds a module: it ends.
+        // Modules to be loaded afterwards may need further modules. Each round adds at least one, so the loop
+        // ends.
         let known: HashSet<usize> = liked.iter().copied().collect();
         later.retain(|at| !known.contains(at));
         if later.is_empty() {
@@ -37,7 +38,7 @@ pub(crate) fn load_order(index: &Index, names: &[ModuleName]) -> Vec<usize> {
     }
 }
 
-/// What a module cannot do without, farthest first: depmod writes that last.
+/// Hard dependencies of a module, in loading order. depmod writes them in the reverse order.
 fn hard(index: &Index, at: usize) -> Vec<usize> {
     index.needs[at].iter().rev().copied().collect()
 }
@@ -49,7 +50,7 @@ fn positions(index: &Index, word: &str) -> Vec<usize> {
         .collect()
 }
 
-/// Post-order over everything reachable from `roots`, each node once, without recursion.
+/// Post-order over all nodes that are reachable from `roots`, each once, without recursion.
 fn depth_first(count: usize, roots: &[usize], mut before: impl FnMut(usize) -> Vec<usize>) -> Vec<usize> {
     let mut seen = vec![false; count];
     let mut order = Vec::new();

@@ -1,49 +1,49 @@
-//! What can be wrong with a kernel's modules.
+//! Errors of reading a kernel's modules.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why modules cannot be read.
+/// Reason why modules cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum KmodError {
     /// A file or directory cannot be read.
     #[error("reading {}: {source}", path.display())]
     Read {
-        /// Which.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// `modules.dep` or `modules.alias` is not there.
+    /// `modules.dep` or `modules.alias` does not exist.
     #[error("{} is missing; `depmod RELEASE` on that system writes it", path.display())]
     NoIndex {
-        /// The missing file.
+        /// Path of the missing file.
         path: PathBuf,
     },
-    /// A line of an index that means nothing.
+    /// A line of an index file is invalid.
     #[error("{}:{line}: {what}", path.display())]
     Line {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its line, from 1.
+        /// Number of the line, from 1.
         line: usize,
-        /// What is wrong there.
+        /// The fault.
         what: String,
     },
-    /// A file larger than any kernel's.
+    /// A file is larger than that of any kernel.
     #[error("{}: larger than {limit} bytes", path.display())]
     TooLarge {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// The bound.
+        /// Limit, in bytes.
         limit: u64,
     },
-    /// A module that cannot be decompressed, or is none.
+    /// A file cannot be decompressed, or is no module.
     #[error("{}: {what}", path.display())]
     Module {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         what: String,
     },
 }

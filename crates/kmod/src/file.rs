@@ -1,4 +1,4 @@
-//! A module's file: plain ELF, or what `CONFIG_MODULE_COMPRESS_*` makes of it.
+//! The file of a module: plain ELF, or compressed by `CONFIG_MODULE_COMPRESS_*`.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,16 +6,16 @@ use std::path::Path;
 
 use crate::KmodError;
 
-/// The largest module there is has some MiB, one with debug information some tens.
+/// Largest module accepted, in bytes. Real modules have some MiB, those with debug information some tens.
 pub const MAX_MODULE_BYTES: u64 = 512 << 20;
-/// What an ELF file begins with.
+/// First bytes of an ELF file.
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 
-/// Reads a module, decompressing it as its first bytes tell. The bytes are those that were signed: a signature at
-/// their end stays valid.
+/// Reads a module. Decompresses it if its first bytes are those of gzip, xz or zstd. The result is what was
+/// signed, so a signature at its end stays valid.
 ///
 /// # Errors
-/// The file cannot be read, is damaged, larger than [`MAX_MODULE_BYTES`], or no ELF file.
+/// Fails if the file cannot be read, is damaged, is larger than [`MAX_MODULE_BYTES`], or is no ELF file.
 pub fn read_module(path: &Path) -> Result<Vec<u8>, KmodError> {
     let read_error = |source| KmodError::Read {
         path: path.to_owned(),
@@ -45,11 +45,11 @@ pub fn read_module(path: &Path) -> Result<Vec<u8>, KmodError> {
     Ok(plain)
 }
 
-/// Undoes gzip, xz or zstd, whichever the first bytes tell; anything else is given back as it is. At most
-/// `limit` + 1 bytes come out: whoever gets more than `limit` knows that there was more.
+/// Decompresses gzip, xz or zstd, as the first bytes tell. Other data is returned unchanged. At most one
+/// byte more than `limit` is decompressed, so a result longer than `limit` means that there was more.
 ///
 /// # Errors
-/// The compressed data is damaged.
+/// Fails if the compressed data is damaged.
 pub fn decompress(bytes: &[u8], limit: u64) -> io::Result<Vec<u8>> {
     match bytes {
         [0x1f, 0x8b, ..] => drain(flate2::read::MultiGzDecoder::new(bytes), limit),

@@ -1,21 +1,22 @@
-//! What the hardware of this machine asks for.
+//! Modaliases of this machine's hardware.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::Path;
 
-/// A modalias is one line; sysfs gives at most a page.
+/// Largest modalias, in bytes. It is one line, and sysfs returns at most a page.
 const MAX_MODALIAS_BYTES: u64 = 4096;
-/// Devices hang below buses below bridges: real trees have some ten levels.
+/// Largest depth of directories. Devices are below buses and bridges; real trees have some ten levels.
 const MAX_DEPTH: usize = 40;
 
-/// Every modalias below `sys` (`/sys`, or a tree made for a test), sorted, each once. Links are not followed: sysfs
-/// has each device once below `devices/`. What cannot be read is passed over, as devices may leave at any time.
+/// Returns every modalias below `sys` (`/sys`, or a tree made for a test), sorted, each once. Links are not
+/// followed, because sysfs has each device once below `devices/`. Unreadable entries are skipped, because a
+/// device may disappear at any time.
 #[must_use]
 pub fn hardware_modaliases(sys: &Path) -> Vec<String> {
     let mut found = BTreeSet::new();
-    // All devices are there; the rest of sysfs is large and only links to them.
+    // All devices are below `devices`. The rest of sysfs is large and only links to them.
     let devices = sys.join("devices");
     let start = if devices.is_dir() { devices } else { sys.to_owned() };
     let mut stack = vec![(start, 0)];

@@ -1,4 +1,4 @@
-//! What depmod(8) knows about the modules of one kernel.
+//! Index of the modules of one kernel, as depmod(8) writes it.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use crate::parse::Text;
 use crate::{KmodError, ModuleName, closure, matches};
 
-/// A module and where its file is.
+/// A module and the path of its file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Module {
-    /// Its name.
+    /// Name of the module.
     pub name: ModuleName,
-    /// Its file, relative to `lib/modules/RELEASE`.
+    /// Path of its file, relative to `lib/modules/RELEASE`.
     pub path: PathBuf,
 }
 
@@ -21,13 +21,14 @@ pub(crate) struct Soft {
     pub(crate) post: Vec<String>,
 }
 
-/// The modules of one kernel: read once, asked often.
+/// The modules of one kernel. The index files are read once.
 #[derive(Debug)]
 pub struct Index {
     pub(crate) dir: PathBuf,
-    /// In the order of `modules.order`, then of `modules.dep`.
+    /// Modules in the order of `modules.order`, then of `modules.dep`.
     pub(crate) modules: Vec<Module>,
-    /// For each of `modules`, those it needs; nearest first, as depmod writes them.
+    /// Hard dependencies of each module, as positions in `modules`. The nearest is first, as depmod writes
+    /// them.
     pub(crate) needs: Vec<Vec<usize>>,
     pub(crate) by_name: HashMap<ModuleName, usize>,
     pub(crate) aliases: Vec<(String, ModuleName)>,
@@ -39,11 +40,12 @@ pub struct Index {
 }
 
 impl Index {
-    /// Reads the index files of `…/lib/modules/RELEASE`. `modules.dep` and `modules.alias` must be there, the others
-    /// (`.softdep`, `.weakdep`, `.builtin`, `.builtin.modinfo`, `.order`) may be missing, as with older kernels.
+    /// Reads the index files of `…/lib/modules/RELEASE`. `modules.dep` and `modules.alias` must exist. The
+    /// others (`.softdep`, `.weakdep`, `.builtin`, `.builtin.modinfo`, `.order`) may be missing, as with
+    /// older kernels.
     ///
     /// # Errors
-    /// A file cannot be read, or a line of it (named) makes no sense.
+    /// Fails if a file cannot be read, or if a line is invalid. The error names file and line.
     pub fn load(dir: &Path) -> Result<Self, KmodError> {
         let mut index = Self {
             dir: dir.to_owned(),
@@ -63,32 +65,28 @@ impl Index {
         Ok(index)
     }
 
-    /// The directory it was read from.
+    /// The directory that the index was read from.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// All modules that are files, in the order of `modules.order`.
+    /// All modules that have a file, in the order of `modules.order`.
     #[must_use]
     pub fn modules(&self) -> &[Module] {
         &self.modules
     }
 
-    /// A module by its name, in either spelling; `None` when there is no such file (it may be built in).
+    /// Finds a module by its name, in either spelling. Returns `None` if there is no file; the module may be
+    /// built in.
     #[must_use]
     pub fn module(&self, name: &ModuleName) -> Option<&Module> {
         self.by_name.get(name).map(|at| &self.modules[*at])
     }
 
-    /// Whether a module is part of the kernel itself.
-    #[must_use]
-    pub fn is_builtin(&self, name: &ModuleName) -> bool {
-        self.builtin.contains(name)
-    }
-
-    /// The modules that a device with this modalias, or the kernel asking for this alias, wants: all matches of
-    /// `modules.alias`, each once, in the file's order. Built-in ones are left out: there is nothing to load.
+    /// Returns the modules for the modalias of a device, or for an alias that the kernel requests: all
+    /// matches of `modules.alias`, each once, in the file's order. Built-in modules are left out, because
+    /// they need no loading.
     #[must_use]
     pub fn for_modalias(&self, modalias: &str) -> Vec<ModuleName> {
         let mut found: Vec<ModuleName> = Vec::new();
@@ -100,8 +98,8 @@ impl Index {
         found
     }
 
-    /// What modprobe makes of a word: the module of that name, or else those with that alias. Empty when it is built
-    /// in or unknown.
+    /// Resolves a word as modprobe does: to the module of that name, else to those with that alias. Returns
+    /// an empty list if the word is built in or unknown.
     #[must_use]
     pub fn resolve(&self, word: &str) -> Vec<ModuleName> {
         let name = ModuleName::new(word);
@@ -114,7 +112,7 @@ impl Index {
         self.for_modalias(word)
     }
 
-    /// Whether the kernel has it without any module: a built-in one's name or alias.
+    /// True if the word is the name or alias of a built-in module.
     #[must_use]
     pub fn knows_builtin(&self, word: &str) -> bool {
         self.builtin.contains(&ModuleName::new(word))
@@ -124,7 +122,7 @@ impl Index {
                 .any(|(pattern, _)| matches(pattern, word))
     }
 
-    /// The modules whose files lie at or below one of these paths (`kernel/drivers/net`), in order.
+    /// Returns the modules whose files are at or below one of these paths (`kernel/drivers/net`), in order.
     #[must_use]
     pub fn below(&self, prefixes: &[&str]) -> Vec<ModuleName> {
         let lies_below = |module: &&Module| prefixes.iter().any(|prefix| module.path.starts_with(prefix));
@@ -135,15 +133,18 @@ impl Index {
             .collect()
     }
 
-    /// These modules with all they need, in the order of loading: dependencies first; soft dependencies `pre` before
-    /// and `post` after, as far as the hard ones allow. Names that are no files (built in, unknown) are left out.
+    /// Returns these modules and all their dependencies, in loading order. Hard dependencies come first. Soft
+    /// dependencies come before (`pre`) and after (`post`), as far as the hard ones allow. Names without a
+    /// file (built in, unknown) are left out.
     #[must_use]
     pub fn with_dependencies(&self, names: &[ModuleName]) -> Vec<Module> {
         let order = closure::load_order(self, names);
         order.into_iter().map(|at| self.modules[at].clone()).collect()
     }
 
-    /// The same for an image: with what they may ask for at run time as well (`modules.weakdep`).
+    /// Returns these modules and all their dependencies for an image. In contrast to
+    /// [`Self::with_dependencies`] it includes the modules that they may request at run time
+    /// (`modules.weakdep`).
     #[must_use]
     pub fn with_all_dependencies(&self, names: &[ModuleName]) -> Vec<Module> {
         let mut names = names.to_vec();
@@ -160,7 +161,7 @@ impl Index {
         }
     }
 
-    /// Firmware that these built-in drivers may ask for.
+    /// Firmware that these built-in drivers may request.
     #[must_use]
     pub fn builtin_firmware(&self, names: &HashSet<ModuleName>) -> Vec<&str> {
         let firmware = self.builtin_firmware.iter();
@@ -196,7 +197,8 @@ impl Index {
                 name: line.name.clone(),
                 path: PathBuf::from(&line.path),
             });
-            // depmod drops all but the first of a name by its search order; so a second is a damaged file.
+            // depmod keeps only the first module of a name by its search order, so a second one means a
+            // damaged file.
             if self.by_name.insert(line.name.clone(), at).is_some() {
                 return Err(text.error(line.line, format!("a second module {}", line.name)));
             }

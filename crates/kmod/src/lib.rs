@@ -1,9 +1,10 @@
-//! Kernel modules as depmod(8) describes them: dependencies, aliases, soft dependencies, built-in ones; which of them
-//! a machine's hardware asks for (modalias); their files, plain or compressed.
+//! Kernel modules as depmod(8) describes them. The crate knows dependencies, aliases, soft dependencies and
+//! built-in modules, finds the modules for a machine's hardware (modalias), and reads module files, plain or
+//! compressed.
 //!
-//! Pure but for reading below a given `lib/modules/RELEASE` directory (and `/sys` for [`hardware_modaliases`]). Not
-//! here: loading a module (`ka_host`), what goes into an image (`ka-initrd`), what a clone is configured with
-//! (`ka_postinstall`). Issue 3 §2, §3.
+//! It only reads, below a given `lib/modules/RELEASE` directory (and `/sys` for [`hardware_modaliases`]).
+//! Other crates load modules (`ka_host`), choose modules for an image (`ka-initrd`), and configure a clone
+//! (`ka_postinstall`).
 
 mod closure;
 mod error;

@@ -1,19 +1,20 @@
-//! Names of modules: `snd-hda_intel` and `snd_hda-intel` are one.
+//! Names of modules: `snd-hda_intel` and `snd_hda-intel` are the same name.
 
 use std::fmt;
 
-/// A module's name as the kernel writes it: with `_` where its file may have `-`.
+/// A module's name in the kernel's spelling: with `_` where the file name may have `-`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModuleName(String);
 
 impl ModuleName {
-    /// From any spelling.
+    /// Creates a name from any spelling.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self(name.replace('-', "_"))
     }
 
-    /// From the path of a module's file: `kernel/fs/ext4/ext4.ko.xz` is `ext4`. `None` when it is no module's.
+    /// Name of the module in a file: `ext4` for `kernel/fs/ext4/ext4.ko.xz`. `None` if the path is not that
+    /// of a module.
     #[must_use]
     pub fn of_path(path: &str) -> Option<Self> {
         let file = path.rsplit('/').next()?;

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::{KmodError, ModuleName};
 
-/// The largest of them, `modules.alias`, has 1.3 MB in a distribution's generic kernel.
+/// Largest index file, in bytes. The largest of a distribution's generic kernel, `modules.alias`, has 1.3 MB.
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 
-/// One line of `modules.dep`: a file, and those it needs.
+/// One line of `modules.dep`: a file and its dependencies.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct DepLine {
     pub(crate) line: usize,
@@ -33,7 +33,7 @@ pub(crate) struct Text {
 }
 
 impl Text {
-    /// Reads one; `None` when it is not there.
+    /// Reads a file. Returns `None` if it does not exist.
     pub(crate) fn read(path: PathBuf) -> Result<Option<Self>, KmodError> {
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -60,7 +60,7 @@ impl Text {
         }
     }
 
-    /// Reads one that depmod always writes.
+    /// Reads a file that depmod always writes.
     pub(crate) fn required(path: PathBuf) -> Result<Self, KmodError> {
         match Self::read(path.clone())? {
             Some(text) => Ok(text),
@@ -68,12 +68,12 @@ impl Text {
         }
     }
 
-    /// An error at a line of it.
+    /// An error at a line of the file.
     pub(crate) fn error(&self, line: usize, what: String) -> KmodError {
         line_error(&self.path, line, what)
     }
 
-    /// `modules.dep`: `PATH: PATH…`.
+    /// Parses `modules.dep`: `PATH: PATH…`.
     pub(crate) fn dependencies(&self) -> Result<Vec<DepLine>, KmodError> {
         let mut lines = Vec::new();
         for (line, text) in self.lines() {
@@ -95,11 +95,11 @@ impl Text {
         Ok(lines)
     }
 
-    /// `modules.alias`: `alias PATTERN MODULE`.
+    /// Parses `modules.alias`: `alias PATTERN MODULE`.
     pub(crate) fn aliases(&self) -> Result<Vec<(String, ModuleName)>, KmodError> {
         let mut aliases = Vec::new();
         for (line, text) in self.lines() {
-            // A pattern may hold spaces (names of DMI do): the module is the last word.
+            // A pattern may contain spaces (DMI names do), so the module is the last word.
             let words = text.strip_prefix("alias ").map(str::trim);
             let pair = words.and_then(|words| words.rsplit_once(|c: char| c.is_ascii_whitespace()));
             let Some((pattern, module)) = pair else {
@@ -110,8 +110,8 @@ impl Text {
         Ok(aliases)
     }
 
-    /// `modules.softdep`: `softdep MODULE pre: MODULE… post: MODULE…`. Names before either word mean nothing, as for
-    /// modprobe.
+    /// Parses `modules.softdep`: `softdep MODULE pre: MODULE… post: MODULE…`. Names before `pre:` and `post:`
+    /// are ignored, as modprobe does.
     pub(crate) fn soft_dependencies(&self) -> Result<Vec<SoftLine>, KmodError> {
         let mut lines = Vec::new();
         for (line, text) in self.lines() {
@@ -138,7 +138,8 @@ impl Text {
         Ok(lines)
     }
 
-    /// `modules.weakdep`: `weakdep MODULE MODULE…`: may be asked for at run time, so it belongs into an image.
+    /// Parses `modules.weakdep`: `weakdep MODULE MODULE…`. These modules may be requested at run time, so an
+    /// image needs them.
     pub(crate) fn weak_dependencies(&self) -> Result<Vec<(ModuleName, Vec<String>)>, KmodError> {
         let mut lines = Vec::new();
         for (line, text) in self.lines() {
@@ -151,14 +152,14 @@ impl Text {
         Ok(lines)
     }
 
-    /// `modules.builtin` and `modules.order`: one path a line.
+    /// Parses `modules.builtin` and `modules.order`: one path a line.
     pub(crate) fn paths(&self) -> Result<Vec<(String, ModuleName)>, KmodError> {
         self.lines()
             .map(|(line, path)| Ok((path.to_owned(), self.checked(line, path)?)))
             .collect()
     }
 
-    /// `modules.builtin.modinfo`: `MODULE.KEY=VALUE`, each ended by NUL.
+    /// Parses `modules.builtin.modinfo`: `MODULE.KEY=VALUE`, each ended by NUL.
     pub(crate) fn builtin_info(&self) -> impl Iterator<Item = (ModuleName, &str, &str)> {
         self.text.split('\0').filter_map(|record| {
             let (key, value) = record.split_once('=')?;
@@ -174,7 +175,7 @@ impl Text {
             .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
     }
 
-    /// The name of a module's path that stays below its directory.
+    /// Name of the module at a path. Fails if the path leads out of the modules' directory.
     fn checked(&self, line: usize, path: &str) -> Result<ModuleName, KmodError> {
         if path.starts_with('/') || path.split('/').any(|part| part == "..") {
             let what = format!("{path} lies outside of {}", self.directory().display());

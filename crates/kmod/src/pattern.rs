@@ -1,14 +1,15 @@
-//! Alias patterns, matched as fnmatch(3) without flags does: `*`, `?`, `[abc]`, `[a-z]`, `[!abc]`, `\x`.
+//! Alias patterns, matched as by fnmatch(3) without flags: `*`, `?`, `[abc]`, `[a-z]`, `[!abc]`, `\x`.
 //!
-//! Outside of sets `-` and `_` are equal: depmod writes `_`, the kernel asks with either. The time is at most
-//! pattern × text: only the last `*` is ever tried again.
+//! Outside of sets `-` and `_` are equal: depmod writes `_`, the kernel requests either. Time is at most
+//! pattern × text, because only the last `*` is ever tried again.
 
-/// Whether a pattern of `modules.alias` matches what the kernel or a device asks for.
+/// True if a pattern of `modules.alias` matches the alias that the kernel or a device requests.
 #[must_use]
 pub fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
-    // Where to go on when what follows the last star does not fit: behind the star, one byte further in the text.
+    // Position to resume at after a mismatch behind the last star: behind the star, one byte further in the
+    // text.
     let mut retry: Option<(usize, usize)> = None;
     loop {
         if pattern.get(p) == Some(&b'*') {
@@ -35,13 +36,13 @@ pub fn matches(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// Matches one byte against the pattern at `p`; where the pattern goes on when it fits.
+/// Matches one byte against the pattern at `p`. Returns the position behind the matched part.
 fn one(pattern: &[u8], p: usize, byte: u8) -> Option<usize> {
     match *pattern.get(p)? {
         b'?' => Some(p + 1),
         b'[' => match set(pattern, p + 1, byte) {
             Some((fits, next)) => fits.then_some(next),
-            // A set that never closes is a bracket.
+            // A set without an end is a literal bracket.
             None => (byte == b'[').then_some(p + 1),
         },
         b'\\' => match pattern.get(p + 1) {
@@ -52,7 +53,7 @@ fn one(pattern: &[u8], p: usize, byte: u8) -> Option<usize> {
     }
 }
 
-/// Whether the set that begins at `p` holds the byte, and where the pattern goes on behind it.
+/// Parses the set that begins at `p`. Returns true if it contains the byte, and the position behind the set.
 fn set(pattern: &[u8], mut p: usize, byte: u8) -> Option<(bool, usize)> {
     let negated = matches!(pattern.get(p), Some(b'!' | b'^'));
     if negated {
@@ -162,7 +163,7 @@ mod tests {
         }
     }
 
-    /// The definition, in exponential time, for patterns without sets and escapes.
+    /// The definition of a match, in exponential time, for patterns without sets and escapes.
     fn plain(pattern: &[u8], text: &[u8]) -> bool {
         match (pattern.split_first(), text.split_first()) {
             (None, None) => true,

@@ -1,4 +1,4 @@
-//! The index files of an image that holds some of a kernel's modules, uncompressed.
+//! Index files of an image that has only some of a kernel's modules, uncompressed.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -8,9 +8,9 @@ use crate::index::Soft;
 use crate::{Index, Module, ModuleName};
 
 impl Index {
-    /// The text of `modules.dep`, `.alias`, `.softdep`, `.weakdep` and `.order` for these modules alone, each as it
-    /// is found at [`plain_path`](Index::plain_path). Give it a list closed under dependencies
-    /// ([`Index::with_dependencies`]): what is not in it is not named.
+    /// Returns the text of `modules.dep`, `.alias`, `.softdep`, `.weakdep` and `.order` for these modules
+    /// only, with their paths from [`plain_path`](Index::plain_path). The list must include all dependencies
+    /// ([`Index::with_dependencies`]), because modules outside the list get no entry.
     #[must_use]
     pub fn subset(&self, modules: &[Module]) -> Vec<(&'static str, String)> {
         let names: HashSet<&ModuleName> = modules.iter().map(|module| &module.name).collect();
@@ -55,7 +55,8 @@ impl Index {
         ]
     }
 
-    /// Where a module's file is once it is decompressed: `kernel/fs/ext4/ext4.ko.xz` at `kernel/fs/ext4/ext4.ko`.
+    /// Path of a module's file in an image, where it is not compressed: `kernel/fs/ext4/ext4.ko` for
+    /// `kernel/fs/ext4/ext4.ko.xz`.
     #[must_use]
     pub fn plain_path(path: &Path) -> String {
         let path = path.to_string_lossy();

@@ -1,20 +1,21 @@
-//! Boot entries as systemd-boot reads them (UAPI.1 Boot Loader Specification): one file for each kernel below
-//! `loader/entries` on the EFI system partition or `/boot`, and kernel and initramfs in a directory beside it that is
-//! named for the installation (kernel-install(8): machine-id, or what `/etc/kernel/entry-token` says).
+//! Boot entries as systemd-boot reads them (UAPI.1 Boot Loader Specification). There is one file for each
+//! kernel below `loader/entries` on the EFI system partition or `/boot`. Kernel and initramfs are in a
+//! directory beside it that is named for the installation (kernel-install(8): machine-id, or the contents of
+//! `/etc/kernel/entry-token`).
 //!
-//! Here is what is there and whether it can boot. The command lines in it are [`crate::references`]' to rewrite, the
-//! machine-id [`crate::machine_id`]'s.
+//! This module finds the entries and checks that they can boot. [`crate::references`] rewrites their command
+//! lines, and [`crate::machine_id`] their machine-id.
 
 use ka_distro::config::ESP_PLACES;
 use ka_distro::efi;
 
 use crate::bootloader::pe;
+use crate::error::PostError;
 use crate::esp;
 use crate::facts::Facts;
 use crate::files::{Files, text_or_empty};
-use crate::names::{Names, words};
-use crate::plan::PostError;
-use crate::references::expect_own;
+use crate::names::ids::expect_own;
+use crate::names::{self, words};
 
 const ENTRIES: &str = "loader/entries";
 /// PE headers with their table of sections; systemd's stub has half a KiB of them. Bytes.
@@ -22,7 +23,7 @@ const HEAD_LEN: usize = 4096;
 /// The kernel takes 2048 bytes on x86, 4096 elsewhere (`COMMAND_LINE_SIZE`).
 const MAX_COMMAND_LINE: u64 = 4096;
 
-/// The files with entries.
+/// Returns the files with entries.
 pub(crate) fn files_with_entries(files: &dyn Files) -> Vec<String> {
     let in_place = |place: &str| {
         let dir = format!("{place}/{ENTRIES}");
@@ -33,24 +34,9 @@ pub(crate) fn files_with_entries(files: &dyn Files) -> Vec<String> {
     ESP_PLACES.into_iter().flat_map(in_place).collect()
 }
 
-/// The initramfs images of a kernel in directories of entries. kernel-install calls it `initrd`, Debian keeps the name
-/// that it has in /boot; other files there (microcode, device trees) are none.
-pub(crate) fn images(files: &dyn Files, release: &str) -> Vec<String> {
-    let mut images = Vec::new();
-    for place in ESP_PLACES {
-        for token in files.names(place) {
-            let dir = format!("{place}/{token}/{release}");
-            let found = files.names(&dir).into_iter();
-            let found = found.filter(|name| name.starts_with("initrd") || name.starts_with("initramfs"));
-            images.extend(found.map(|name| format!("{dir}/{name}")));
-        }
-    }
-    images
-}
-
-/// Unified kernel images: kernel, initramfs and command line in one EFI program. Those of `EFI/Linux` (Boot Loader
-/// Specification, type 2), and wherever else on the EFI system partition a program has a kernel inside: the firmware's own
-/// entries and GRUB's `chainloader` find them in any directory.
+/// Returns the unified kernel images: kernel, initramfs and command line in one EFI program. These are the
+/// ones of `EFI/Linux` (Boot Loader Specification, type 2), and any program on the EFI system partition with
+/// a kernel inside. The firmware's own entries and GRUB's `chainloader` find them in any directory.
 pub(crate) fn unified(files: &dyn Files) -> Vec<String> {
     let dirs = ESP_PLACES
         .into_iter()
@@ -71,7 +57,7 @@ fn has_kernel(files: &dyn Files, path: &str) -> bool {
     head.is_some_and(|head| pe::section(&head, *b".linux\0\0").is_some())
 }
 
-/// The unified kernel images with their command lines, for those that have one.
+/// Returns the unified kernel images with their command lines, for those that have one.
 ///
 /// # Errors
 /// An image cannot be read.
@@ -94,13 +80,13 @@ pub(crate) fn unified_command_lines(files: &dyn Files) -> Result<Vec<(String, St
     Ok(found)
 }
 
-/// Insists on unified kernel images whose command lines need no rewriting for this clone: nobody but a hook makes those
-/// anew.
+/// Insists on unified kernel images whose command lines need no rewriting for this clone, because only a hook
+/// makes those anew.
 ///
 /// # Errors
-/// The first word that names what this clone does not have.
+/// The first word that names a thing which this clone does not have.
 pub(crate) fn check_unified(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
-    let names = Names::new(files, facts)?;
+    let names = names::read(files, facts)?;
     for (path, line) in unified_command_lines(files)? {
         expect_own(&path, &line, facts)?;
         if let Some(word) = words::foreign(&line, &names) {
@@ -113,7 +99,8 @@ pub(crate) fn check_unified(files: &dyn Files, facts: &Facts) -> Result<(), Post
     Ok(())
 }
 
-/// Insists on something to boot, with kernel and initramfs in their places, and on entries that name no golden disk.
+/// Insists on something to boot, with kernel and initramfs in their places, and on entries that name no
+/// golden disk.
 ///
 /// # Errors
 /// There is nothing to boot, or an entry names what this clone does not have.
@@ -146,7 +133,8 @@ pub(crate) fn check_names(files: &dyn Files, facts: &Facts) -> Result<(), PostEr
         .try_for_each(|path| expect_own(path, &text_or_empty(files, path)?, facts))
 }
 
-/// What an entry needs and does not find; the kernel's line itself, where there is none.
+/// Returns the first file that an entry needs and does not find, or the kernel's line itself if there is
+/// none.
 fn first_missing(files: &dyn Files, path: &str, text: &str) -> Option<String> {
     let place = path.split(&format!("/{ENTRIES}")).next().unwrap_or_default();
     let value = |key: &'static str| {
@@ -171,7 +159,7 @@ pub(crate) mod tests {
     use crate::facts::tests::facts;
     use crate::files::fixture::Texts;
 
-    /// What `bootctl install` and `kernel-install add` of systemd 252 leave on Debian 12.
+    /// Returns the files that `bootctl install` and `kernel-install add` of systemd 252 leave on Debian 12.
     fn debian() -> Texts {
         Texts::new(&[
             ("/boot/efi/EFI/systemd/systemd-bootx64.efi", "MZ"),
@@ -186,7 +174,7 @@ pub(crate) mod tests {
         ])
     }
 
-    /// A PE image whose second section is this command line, padded as ukify does.
+    /// Returns a PE image whose second section is this command line, padded as ukify does.
     pub(crate) fn unified_image(command_line: &str) -> Vec<u8> {
         let mut image = vec![0; 1024];
         image[..2].copy_from_slice(b"MZ");

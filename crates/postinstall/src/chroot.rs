@@ -1,9 +1,9 @@
-//! The restored system as a place to run its own programs in: /proc, /sys, /run, and a /dev with this clone's disks and
-//! no others.
+//! The restored system as a place to run its own programs in: /proc, /sys, /run, and a /dev with this clone's
+//! disks and no others.
 //!
-//! The disks get their links below `/dev/disk` here: there is no udev in a boot image, and without them `update-grub`
-//! writes `root=/dev/sdX` instead of `root=UUID=…`. With a /dev of our own nothing of that is seen outside, and a
-//! program in the clone (os-prober, say) can reach no disk that is not being cloned to.
+//! The disks get their links below `/dev/disk` here: there is no udev in a boot image, and without them
+//! `update-grub` writes `root=/dev/sdX` instead of `root=UUID=…`. With a /dev of our own nothing of that is
+//! seen outside, and a program in the clone (os-prober, say) can reach no disk that is not being cloned to.
 
 use std::fs;
 use std::io;
@@ -16,12 +16,12 @@ use ka_host::run::{self, Tool};
 use rustix::fs::{CWD, FileType, Mode, major, makedev, minor, mknodat};
 
 use crate::bootloader::pe;
+use crate::error::PostError;
 use crate::facts::{Facts, Firmware};
 use crate::fstab::CloneDevice;
-use crate::plan::PostError;
 use crate::root::Root;
 
-/// Where the kernel shows the firmware's variables.
+/// The directory where the kernel shows the firmware's variables.
 const EFIVARS: &str = "sys/firmware/efi/efivars";
 
 /// Character devices that programs expect: name, major and minor number (Linux' `devices.txt`).
@@ -46,10 +46,10 @@ pub struct Chroot {
 }
 
 impl Chroot {
-    /// Mounts what programs need below the clone's root.
+    /// Mounts the file systems that programs need below the clone's root.
     ///
     /// # Errors
-    /// A directory is missing in the clone, or a mount failed; what was mounted is unmounted.
+    /// A directory is missing in the clone, or a mount failed. The earlier mounts are undone.
     pub fn enter(root: &Root, facts: &Facts) -> Result<Self, PostError> {
         let path = root
             .real_dir(Path::new("/"))
@@ -77,20 +77,21 @@ impl Chroot {
         Ok(chroot)
     }
 
-    /// A program of the clone, to be run there.
+    /// Returns a program of the clone, to be run there.
     pub fn tool(&self, program: &str) -> Tool {
         Tool::new(program).chroot(&self.path)
     }
 
-    /// Ends what the clone's programs have left running, also in sessions of their own. Gives the names.
+    /// Ends the programs that the clone's programs have left running, also in sessions of their own. Returns
+    /// their names.
     pub fn end_programs(&self) -> Vec<String> {
         run::end_programs_in(&self.path)
     }
 
-    /// Ends what still runs there, unmounts, and says whether that worked.
+    /// Ends the programs that still run there, unmounts, and returns the result.
     ///
     /// # Errors
-    /// The first mount that stayed; the others are tried all the same.
+    /// The first mount that stayed. The others are tried all the same.
     pub fn leave(mut self) -> Result<(), PostError> {
         self.end_programs();
         let mut first_error = None;
@@ -121,7 +122,8 @@ impl Chroot {
             self.load_efivarfs();
         }
         if !target.is_dir() {
-            // Without them everything but the boot entry can be done: whoever makes that says so.
+            // Without them everything but the boot entry can be done. The step that makes the entry reports
+            // it.
             tracing::debug!("this kernel gives no access to the firmware's variables");
             return Ok(());
         }
@@ -140,8 +142,8 @@ impl Chroot {
         Ok(())
     }
 
-    /// Whether the firmware's variables can be reached: not with `efi=noruntime`, which is what real-time kernels have by
-    /// default.
+    /// True if the firmware's variables can be reached: not with `efi=noruntime`, which is what real-time
+    /// kernels have by default.
     #[must_use]
     pub fn has_variables(&self) -> bool {
         self.has_variables
@@ -164,7 +166,7 @@ impl Drop for Chroot {
         if !self.guards.is_empty() {
             self.end_programs();
         }
-        // A vector drops from its beginning; what was mounted last must go first.
+        // A vector drops from its beginning, but the last mount must go first.
         while let Some(guard) = self.guards.pop() {
             drop(guard);
         }
@@ -205,8 +207,8 @@ fn fill_dev(dev: &Path, facts: &Facts) -> io::Result<()> {
     Ok(())
 }
 
-/// The same node as outside, under the same name, and udev's link by its number: through it dracut finds out what the root
-/// file system is and which drivers it needs.
+/// Makes the same node as outside, under the same name, and udev's link by its number. From it dracut finds
+/// the root file system and the drivers that it needs.
 fn block_node(dev: &Path, path: &str) -> io::Result<()> {
     let Some(name) = path.strip_prefix("/dev/") else {
         return Ok(());
@@ -227,7 +229,7 @@ fn block_node(dev: &Path, path: &str) -> io::Result<()> {
     symlink(path, by_number)
 }
 
-/// The links that udev would make from what is written on the partition.
+/// Makes the links that udev would make from the partition's contents.
 fn links(dev: &Path, device: &CloneDevice) -> io::Result<()> {
     for (tag, value) in [
         (Tag::Uuid, &device.uuid),
@@ -260,7 +262,7 @@ fn links(dev: &Path, device: &CloneDevice) -> io::Result<()> {
     Ok(())
 }
 
-/// The state of Secure Boot; `None` where the firmware has no such thing or does not tell.
+/// Returns the state of Secure Boot; `None` where the firmware has no such thing or does not tell.
 ///
 /// The variable is five bytes: its attributes, then 1 for on (UEFI 2.10 section 3.3).
 #[must_use]
@@ -270,8 +272,8 @@ pub fn secure_boot(sys: &Path) -> Option<bool> {
     bytes.get(4).map(|byte| *byte == 1)
 }
 
-/// The least generations that the firmware's list of revocations demands, by component (shim's `SBAT.md`); empty where there
-/// is no list. The variable is four bytes of attributes, then lines.
+/// Returns the least generations that the firmware's list of revocations demands, by component (shim's
+/// `SBAT.md`); empty where there is no list. The variable is four bytes of attributes, then lines.
 #[must_use]
 pub fn sbat_level(sys: &Path) -> Vec<(String, u32)> {
     const VARIABLE: &str = "firmware/efi/efivars/SbatLevelRT-605dab50-e046-4300-abb6-3dd810dd8b23";
@@ -279,8 +281,8 @@ pub fn sbat_level(sys: &Path) -> Vec<(String, u32)> {
     pe::sbat_lines(bytes.get(4..).unwrap_or_default())
 }
 
-/// The EFI program that the firmware has started this machine by, as its boot entry has it: `\EFI\debian\shimx64.efi`. None
-/// where it was booted otherwise, or the firmware does not tell.
+/// Returns the EFI program that the firmware has started this machine by, as its boot entry has it:
+/// `\EFI\debian\shimx64.efi`. None where it was booted otherwise, or the firmware does not tell.
 #[must_use]
 pub fn started_program(sys: &Path) -> Option<String> {
     const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
@@ -290,8 +292,8 @@ pub fn started_program(sys: &Path) -> Option<String> {
     load_option_file(variable(&format!("Boot{number:04X}"))?.get(4..)?)
 }
 
-/// The file in a load option (UEFI 2.10 section 3.1.3): attributes, length of the paths, a label in UCS-2, then device path
-/// nodes, of which the file is of type 4, subtype 4 (section 10.3.5.4).
+/// Returns the file in a load option (UEFI 2.10 section 3.1.3): attributes, length of the paths, a label in
+/// UCS-2, then device path nodes, of which the file is of type 4, subtype 4 (section 10.3.5.4).
 fn load_option_file(option: &[u8]) -> Option<String> {
     let paths_len = usize::from(u16::from_le_bytes(option.get(4..6)?.try_into().ok()?));
     let label_len = option.get(6..)?.chunks_exact(2).position(|unit| unit == [0, 0])?;
@@ -312,7 +314,8 @@ fn load_option_file(option: &[u8]) -> Option<String> {
     None
 }
 
-/// Mounts the firmware's variables where this node looks for them, if nobody has: best effort, for [`secure_boot`].
+/// Mounts the firmware's variables in their place on this node, if they are not mounted. Best effort, for
+/// [`secure_boot`].
 pub fn mount_efivars_here() {
     let target = Path::new("/").join(EFIVARS);
     let is_empty = fs::read_dir(&target).is_ok_and(|mut entries| entries.next().is_none());

@@ -1,23 +1,24 @@
-//! The initramfs images that boot loaders' configurations name: what is booted, whatever the tools have made.
+//! The initramfs images that boot loaders' configurations name. These are booted, whatever images the tools
+//! have made.
 
 use ka_distro::config::{ESP_PLACES, EXTLINUX_CONFIGS, GRUB_CONFIGS};
 
 use crate::boot_entries;
 use crate::bootloader::grub;
 use crate::files::{Files, text};
-use crate::references::is_comment;
+use crate::names::text::is_comment;
 
 /// A configuration and the name, without its directory, of an image that it has loaded.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Named {
-    /// `/boot/grub/grub.cfg`
+    /// Path of the configuration, such as `/boot/grub/grub.cfg`.
     pub(crate) config: String,
-    /// `initrd.img-6.1.0-42-amd64`
+    /// File name of the image, such as `initrd.img-6.1.0-42-amd64`.
     pub(crate) image: String,
 }
 
-/// The images that are there, each once for a configuration. Microcode, rescue systems and crash kernels are none of this
-/// machine's hardware's business.
+/// Returns the images that are there, each once for a configuration. Microcode, rescue systems and crash
+/// kernels are none of this machine's hardware's business.
 pub(crate) fn initrds(files: &dyn Files) -> Vec<Named> {
     let mut configs: Vec<String> = GRUB_CONFIGS.iter().map(|path| (*path).to_owned()).collect();
     configs.extend(EXTLINUX_CONFIGS.iter().map(|(_, path)| (*path).to_owned()));

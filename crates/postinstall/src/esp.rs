@@ -1,5 +1,6 @@
-//! What is on an EFI system partition: vendor directories, the boot programs in them, the fallback path.
+//! The contents of an EFI system partition: vendor directories, the boot programs in them, the fallback path.
 
+use ka_disk::spec::Loader;
 use ka_distro::efi::{self, Arch, Role};
 
 use crate::files::{Files, text};
@@ -11,36 +12,37 @@ pub(crate) struct Program {
     pub(crate) dir: String,
     /// Its name there.
     pub(crate) name: String,
-    /// What it is.
+    /// Its role.
     pub(crate) role: Role,
 }
 
 impl Program {
-    /// Where it is in the system.
+    /// Returns its path in the system.
     pub(crate) fn path(&self) -> String {
         format!("{}/{}", self.dir, self.name)
     }
 
-    /// Where it is on the partition that is mounted at `esp`: `/EFI/debian/shimx64.efi`.
+    /// Returns its path on the partition that is mounted at `esp`: `/EFI/debian/shimx64.efi`.
     pub(crate) fn place(&self, esp: &str) -> String {
         let path = self.path();
         path.strip_prefix(esp).unwrap_or(&path).to_owned()
     }
 
-    /// The vendor directory's name.
+    /// Returns the vendor directory's name.
     pub(crate) fn vendor(&self) -> &str {
         last(&self.dir)
     }
 }
 
-/// FAT keeps the case that a name was made with, and the kernel takes any: a copy on another file system does not.
+/// FAT keeps the case that a name was made with, and the kernel takes any: a copy on another file system does
+/// not.
 pub(crate) fn efi_root(files: &dyn Files, esp: &str) -> Option<String> {
     let names = files.names(esp).into_iter();
     let name = names.into_iter().find(|name| name.eq_ignore_ascii_case("efi"))?;
     Some(format!("{esp}/{name}"))
 }
 
-/// The directories below `EFI`, as they stand there.
+/// Returns the directories below `EFI`, as they stand there.
 pub(crate) fn directories(files: &dyn Files, esp: &str) -> Vec<String> {
     let Some(efi) = efi_root(files, esp) else {
         return Vec::new();
@@ -49,7 +51,8 @@ pub(crate) fn directories(files: &dyn Files, esp: &str) -> Vec<String> {
     names.map(|name| format!("{efi}/{name}")).collect()
 }
 
-/// The boot programs in vendor directories, for this machine's processor. Those of one directory stand together.
+/// Returns the boot programs in vendor directories, for this machine's processor. Those of one directory
+/// stand together.
 pub(crate) fn programs(files: &dyn Files, esp: &str) -> Vec<Program> {
     let vendors = directories(files, esp).into_iter();
     let vendors = vendors.filter(|dir| !efi::is_fallback_dir(last(dir)));
@@ -74,14 +77,14 @@ fn limine_in_its_directory(dir: &str, name: &str) -> Option<Role> {
     is_own.then_some(Role::Limine)
 }
 
-/// The directory in which a shim is, but for the fallback one.
+/// Returns the directory in which a shim is, but for the fallback one.
 pub(crate) fn shim_directory(files: &dyn Files, esp: &str) -> Option<String> {
     let programs = programs(files, esp).into_iter();
     let mut shims = programs.filter(|program| program.role == Role::Shim);
     shims.next().map(|program| program.dir)
 }
 
-/// The program at the fallback path, which firmware starts that knows no boot entry.
+/// Returns the program at the fallback path, which firmware starts that knows no boot entry.
 pub(crate) fn fallback(files: &dyn Files, esp: &str) -> Option<String> {
     let dirs = directories(files, esp).into_iter();
     let dir = dirs.into_iter().find(|dir| efi::is_fallback_dir(last(dir)))?;
@@ -92,18 +95,19 @@ pub(crate) fn fallback(files: &dyn Files, esp: &str) -> Option<String> {
     Some(format!("{dir}/{name}"))
 }
 
-/// What a `grub.cfg` beside a program says about the file system that GRUB goes on from.
+/// The file system that GRUB goes on from, by the `grub.cfg` beside a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Leads {
     /// It looks for one of ours.
     Here,
-    /// It looks for one that is not there.
+    /// It looks for file systems, and none of them is one of ours.
     Elsewhere,
     /// There is none, or it looks for none.
     Unknown,
 }
 
-/// Where the `grub.cfg` in a vendor directory leads, of a system with file systems of these UUIDs.
+/// Returns the file system to which the `grub.cfg` in a vendor directory leads, of a system with file systems
+/// of these UUIDs.
 pub(crate) fn leads(files: &dyn Files, dir: &str, own: &[&str]) -> Leads {
     let config = text(files, &format!("{dir}/grub.cfg"))
         .ok()
@@ -118,7 +122,7 @@ pub(crate) fn leads(files: &dyn Files, dir: &str, own: &[&str]) -> Leads {
     }
 }
 
-/// The UUIDs of file systems that GRUB's `search` looks for (GRUB manual, section "search").
+/// Returns the UUIDs of file systems that GRUB's `search` looks for (GRUB manual, section "search").
 fn searched(config: &str) -> Vec<String> {
     let lines = config
         .lines()
@@ -146,6 +150,64 @@ fn is_fs_uuid(word: &str) -> bool {
 
 fn last(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
+}
+
+/// Returns the role of a loader's program; none for loaders that have none of their own.
+pub(crate) fn role_of(loader: Loader, shim: bool) -> Option<Role> {
+    match loader {
+        Loader::Grub if shim => Some(Role::Shim),
+        Loader::Grub => Some(Role::Grub),
+        Loader::SystemdBoot => Some(Role::SystemdBoot),
+        Loader::Refind => Some(Role::Refind),
+        Loader::Limine => Some(Role::Limine),
+        Loader::Extlinux | Loader::Lilo | Loader::Uki => None,
+    }
+}
+
+/// Returns the one of several programs that starts a system with file systems of these UUIDs.
+///
+/// # Errors
+/// The candidates, none of which can be told from the others; empty where there is none.
+pub(crate) fn pick<'a>(
+    files: &dyn Files,
+    programs: impl Iterator<Item = &'a Program>,
+    own: &[&str],
+) -> Result<&'a Program, Vec<String>> {
+    let judged: Vec<(&Program, Leads)> = programs
+        .map(|program| (program, leads(files, &program.dir, own)))
+        .collect();
+    let all = || judged.iter().map(|(program, _)| program.path()).collect();
+    if let Some((program, _)) = judged.iter().find(|(_, leads)| *leads == Leads::Here) {
+        return Ok(program);
+    }
+    let alive: Vec<&Program> = judged
+        .iter()
+        .filter(|(_, leads)| *leads == Leads::Unknown)
+        .map(|(program, _)| *program)
+        .collect();
+    let ids = os_ids(files);
+    let of_system = alive
+        .iter()
+        .find(|program| ids.iter().any(|id| efi::is_vendor_of(program.vendor(), id)));
+    match (of_system, alive.as_slice()) {
+        (Some(program), _) | (None, [program]) => Ok(program),
+        _ => Err(all()),
+    }
+}
+
+/// `ID` of os-release, then `ID_LIKE`.
+fn os_ids(files: &dyn Files) -> Vec<String> {
+    let paths = ["/etc/os-release", "/usr/lib/os-release"];
+    let release = paths.iter().find_map(|path| text(files, path).ok().flatten());
+    let release = release.unwrap_or_default();
+    let value = |key: &str| {
+        let mut lines = release.lines();
+        let line = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.unwrap_or_default().trim_matches(['"', '\'']).to_owned()
+    };
+    let (id, like) = (value("ID"), value("ID_LIKE"));
+    let words = id.split_whitespace().chain(like.split_whitespace());
+    words.map(ToOwned::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the plans are made from: this node, its new disks, and how the golden node boots.
+//! The facts from which plans are made: this node, its new disks, and the golden node's way to boot.
 
 use std::path::Path;
 
@@ -8,17 +8,17 @@ use ka_distro::config::ESP_PLACES;
 
 use crate::fstab::{CloneDevice, DeviceMap};
 
-/// What has started this machine.
+/// The firmware that started this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Firmware {
     /// A PC BIOS, or UEFI that behaves like one (CSM).
     Bios,
-    /// UEFI.
+    /// A UEFI firmware.
     Uefi,
 }
 
 impl Firmware {
-    /// What the running kernel was started by; `sys` is `/sys`.
+    /// Returns the firmware that started the running kernel; `sys` is `/sys`.
     #[must_use]
     pub fn of(sys: &Path) -> Self {
         if sys.join("firmware/efi").is_dir() {
@@ -77,7 +77,7 @@ pub struct MountFact {
     pub partition: u32,
     /// Type, as fstab names it.
     pub fstype: String,
-    /// The golden node has another type there: options of that one mean nothing here.
+    /// True if the golden node has another type there. Options of that type mean nothing here.
     pub is_new_type: bool,
     /// The btrfs subvolume, without a leading slash; empty for the top level.
     pub subvol: Option<String>,
@@ -88,8 +88,8 @@ pub struct MountFact {
 pub struct SwapFileFact {
     /// Its path in the clone.
     pub path: String,
-    /// Its first page on the device, in pages of 4 KiB (kernel, `Documentation/power/swsusp-and-swap-files.rst`);
-    /// `None` where that is not known.
+    /// Its first page on the device, in pages of 4 KiB (kernel,
+    /// `Documentation/power/swsusp-and-swap-files.rst`); `None` where that is not known.
     pub offset_pages: Option<u64>,
 }
 
@@ -98,7 +98,7 @@ pub struct SwapFileFact {
 pub struct Facts {
     /// This node's name.
     pub node_name: String,
-    /// The hardware address by which it was booted or is known.
+    /// MAC address by which it was booted or is known.
     pub mac: Option<String>,
     /// The golden node's name.
     pub golden_host: String,
@@ -106,11 +106,12 @@ pub struct Facts {
     pub session: String,
     /// The server it was cloned from.
     pub server: String,
-    /// What has started this machine.
+    /// The firmware that started this machine.
     pub firmware: Firmware,
     /// Secure Boot is on.
     pub secure_boot: bool,
-    /// What the firmware takes for revoked (shim's variable `SbatLevelRT`): component and the least generation that is not.
+    /// The firmware's list of revoked programs (shim's variable `SbatLevelRT`): component and the least
+    /// generation that is not revoked.
     pub sbat_level: Vec<(String, u32)>,
     /// PARTUUIDs on this machine before anything was written.
     pub known_partitions: KnownPartitions,
@@ -120,7 +121,7 @@ pub struct Facts {
     pub disks: Vec<DiskFact>,
     /// All partitions of these disks that have a device node.
     pub partitions: Vec<CloneDevice>,
-    /// Which golden device became which of ours.
+    /// The pairs of golden device and new device.
     pub devices: Vec<DeviceMap>,
     /// Golden partitions that the clone has, too, with nothing on them.
     pub bare: Vec<DeviceMap>,
@@ -130,12 +131,12 @@ pub struct Facts {
     pub swap_files: Vec<SwapFileFact>,
     /// The mounts, root first.
     pub mounts: Vec<MountFact>,
-    /// What the server wants.
+    /// The server's wishes about the boot.
     pub boot: BootSpec,
 }
 
 impl Facts {
-    /// The mount that holds `path`.
+    /// Returns the mount that holds `path`.
     #[must_use]
     pub fn mount_of(&self, path: &str) -> Option<&MountFact> {
         self.mounts
@@ -144,20 +145,20 @@ impl Facts {
             .max_by_key(|mount| mount.path.len())
     }
 
-    /// The disk with this device.
+    /// Returns the disk with this device.
     #[must_use]
     pub fn disk(&self, path: &str) -> Option<&DiskFact> {
         self.disks.iter().find(|disk| disk.path == path)
     }
 
-    /// The UUIDs of the clone's file systems.
+    /// Returns the UUIDs of the clone's file systems.
     #[must_use]
     pub fn own_uuids(&self) -> Vec<&str> {
         let clones = self.devices.iter().filter_map(|map| map.clone.uuid.as_deref());
         clones.collect()
     }
 
-    /// Where the EFI system partition is mounted: a FAT file system in one of the usual places.
+    /// Returns the mount point of the EFI system partition: a FAT file system in one of the usual places.
     #[must_use]
     pub fn esp(&self) -> Option<&MountFact> {
         let is_fat = |mount: &&MountFact| matches!(mount.fstype.as_str(), "vfat" | "fat" | "msdos");

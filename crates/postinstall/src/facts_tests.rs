@@ -4,7 +4,7 @@ use ka_disk::spec::GoldenDevice;
 
 use super::*;
 
-/// A clone with /boot/efi, swap and root on an NVMe disk, whose golden node had them on sda.
+/// Returns a clone with /boot/efi, swap and root on an NVMe disk, whose golden node had them on sda.
 pub(crate) fn facts() -> Facts {
     let device = |number: u32, uuid: &str| CloneDevice {
         path: format!("/dev/nvme0n1p{number}"),

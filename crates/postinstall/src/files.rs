@@ -1,13 +1,14 @@
-//! The files of a system, as the plans read them: the restored tree, the golden root, or a few texts in a test.
+//! The files of a system, as the plans read them: the restored tree, the golden root, or a few texts in a
+//! test.
 
 use std::io;
 
-use crate::plan::PostError;
+use crate::error::PostError;
 
 /// A configuration file is a text of a few KiB; the longest that is read is a signed GRUB, of 4 MiB. Bytes.
 pub const MAX_TEXT_BYTES: u64 = 16 << 20;
 
-/// What a name stands for.
+/// The kind of thing that a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.
@@ -20,50 +21,52 @@ pub enum Kind {
     Other,
 }
 
-/// What a file had when it was looked at.
+/// A file's length and time of change at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// Length, bytes.
     pub len: u64,
-    /// When its content changed last: seconds and nanoseconds since 1970, in a test whatever tells two contents apart.
+    /// Time of the last change of its content: seconds and nanoseconds since 1970, in a test whatever tells
+    /// two contents apart.
     pub modified: (i64, u64),
 }
 
 /// Files by absolute path. Links on the way and at the end are followed as the system itself would, but for
 /// [`Self::kind`], which tells of the link.
 pub trait Files {
-    /// The content of a regular file; `None` when there is none of that name.
+    /// Returns the content of a regular file; `None` when there is none of that name.
     ///
     /// # Errors
     /// It cannot be read, or is longer than [`MAX_TEXT_BYTES`].
     fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>>;
 
-    /// A part of a regular file of any length, shorter where the file ends; `None` when there is none of that name.
+    /// Returns a part of a regular file of any length, shorter where the file ends; `None` when there is none
+    /// of that name.
     ///
     /// # Errors
     /// It cannot be read.
     fn read_part(&self, path: &str, offset: u64, len: usize) -> io::Result<Option<Vec<u8>>>;
 
-    /// The names in a directory, sorted, without `.` and `..` and without those that are no UTF-8; none where there
-    /// is no directory.
+    /// Returns the names in a directory, sorted, without `.` and `..` and without names that are not UTF-8.
+    /// Empty if there is no directory.
     fn names(&self, dir: &str) -> Vec<String>;
 
-    /// What the name is itself; `None` when there is none.
+    /// Returns the kind of the name itself; `None` when there is none.
     fn kind(&self, path: &str) -> Option<Kind>;
 
-    /// Whether a file or directory is there, behind links.
+    /// True if a file or directory is there, behind links.
     fn exists(&self, path: &str) -> bool;
 
     /// Something that changes when a file is written, for comparing; `None` when there is none of that name.
     fn stamp(&self, path: &str) -> Option<Stamp>;
 }
 
-/// The first of `paths` that is there.
+/// Returns the first of `paths` that is there.
 pub(crate) fn first_of<'a>(files: &dyn Files, paths: &[&'a str]) -> Option<&'a str> {
     paths.iter().copied().find(|path| files.exists(path))
 }
 
-/// Whether a program of this name is in one of the usual directories.
+/// True if a program of this name is in one of the usual directories.
 pub(crate) fn has_program(files: &dyn Files, name: &str) -> bool {
     [
         "/usr/sbin",
@@ -82,14 +85,14 @@ pub(crate) fn program<'a>(files: &dyn Files, names: &[&'a str]) -> Option<&'a st
     names.iter().copied().find(|name| has_program(files, name))
 }
 
-/// The text of a file; what is no UTF-8 becomes U+FFFD.
+/// Returns the text of a file. Bytes that are not UTF-8 become U+FFFD.
 pub(crate) fn text(files: &dyn Files, path: &str) -> io::Result<Option<String>> {
     Ok(files
         .read(path)?
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// The same, empty where there is no such file.
+/// Returns the same, empty where there is no such file.
 pub(crate) fn text_or_empty(files: &dyn Files, path: &str) -> Result<String, PostError> {
     let text = text(files, path).map_err(PostError::reading(path))?;
     Ok(text.unwrap_or_default())
@@ -103,7 +106,8 @@ pub(crate) mod fixture {
 
     use super::{Files, Kind, Stamp, io};
 
-    /// Path and content; a path that ends in `/` is an empty directory, a content that begins with `-> ` a link.
+    /// Path and content; a path that ends in `/` is an empty directory, a content that begins with `-> ` a
+    /// link.
     #[derive(Debug, Default, Clone)]
     pub(crate) struct Texts(pub(crate) BTreeMap<String, Vec<u8>>);
 

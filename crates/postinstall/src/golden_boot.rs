@@ -1,6 +1,7 @@
-//! How a golden node boots, and whether a clone of it could: told to the nodes, and refused before the first write.
+//! The golden node's way to boot, which the nodes are told. A system whose clones could not boot is refused
+//! before the first write.
 //!
-//! A loader counts when its configuration and what it needs to be installed are there.
+//! A loader counts if its configuration and the files for its installation exist.
 
 use ka_disk::spec::{BootSpec, GoldenBoot, Loader, SbatImage};
 use ka_distro::config::{
@@ -11,21 +12,22 @@ use ka_distro::kernel;
 
 use crate::boot_entries;
 use crate::bootloader::{grub, pe};
-use crate::esp::{self, Leads, Program};
+use crate::error::PostError;
+use crate::esp::{self, Program};
 use crate::files::{Files, first_of, has_program, text};
-use crate::initramfs::releases;
-use crate::plan::PostError;
+use crate::kernels::releases;
 
-/// What of a golden node is known beside its files.
+/// The facts about a golden node that are not in its files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Known {
     /// UUIDs of its file systems.
     pub uuids: Vec<String>,
-    /// The EFI program that its firmware has started, where this machine is the golden node: `\EFI\debian\shimx64.efi`.
+    /// EFI program that its firmware has started, if this machine is the golden node:
+    /// `\EFI\debian\shimx64.efi`.
     pub started: Option<String>,
 }
 
-/// How the system behind `files` boots.
+/// Finds out how the system behind `files` boots.
 #[must_use]
 pub fn detect(files: &dyn Files, known: &Known) -> GoldenBoot {
     let esp = ESP_PLACES
@@ -49,8 +51,8 @@ pub fn detect(files: &dyn Files, known: &Known) -> GoldenBoot {
     }
 }
 
-/// Whether a clone could boot: a kernel with its modules, and a boot loader that is known, unless `-r none` was said. Gives
-/// what the operator should know all the same.
+/// Checks that a clone could boot: a kernel with its modules, and a known boot loader, except with `-r none`.
+/// Returns warnings for the operator.
 ///
 /// # Errors
 /// One line that says what is missing on the golden node, and what to do.
@@ -77,7 +79,7 @@ pub fn check(files: &dyn Files, boot: &BootSpec) -> Result<Vec<String>, PostErro
     Ok(kernels_without_modules(files))
 }
 
-/// The boot loader that brought this machine up, where its program is one that is known.
+/// Returns the boot loader that started this machine, if its program is a known one.
 fn started<'a>(programs: &'a [Program], esp: &str, known: &Known) -> Option<&'a Program> {
     let place = known.started.as_deref()?.replace('\\', "/");
     programs
@@ -92,7 +94,7 @@ fn loader(
     started: Option<&Program>,
 ) -> Option<Loader> {
     let has = |role: Role| programs.iter().any(|program| program.role == role);
-    // What the firmware has started is what boots, whatever else lies about.
+    // The program that the firmware has started is the one that boots, whatever other programs exist.
     let by_firmware = started.and_then(|program| match program.role {
         Role::Shim | Role::Grub => None,
         Role::SystemdBoot => Some(Loader::SystemdBoot),
@@ -139,8 +141,9 @@ fn limine_config(files: &dyn Files, programs: &[Program]) -> bool {
     first_of(files, &LIMINE_CONFIGS).is_some() || beside.any(|path| files.exists(&path))
 }
 
-/// The program that the firmware is to start: the one that it has started; else of those of this loader the one whose
-/// configuration leads to this system, then the one in its distribution's directory, then the only one.
+/// Returns the program for the firmware to start. It is the one that it has started. Otherwise, of those of
+/// this loader, it is the one whose configuration leads to this system, then the one in its distribution's
+/// directory, then the only one.
 fn program(
     files: &dyn Files,
     esp: &str,
@@ -151,9 +154,9 @@ fn program(
     if let Some(program) = started(programs, esp, known) {
         return Some(program.clone());
     }
-    let role = role_of(loader, programs.iter().any(|program| program.role == Role::Shim))?;
+    let role = esp::role_of(loader, programs.iter().any(|program| program.role == Role::Shim))?;
     let own: Vec<&str> = known.uuids.iter().map(String::as_str).collect();
-    pick(
+    esp::pick(
         files,
         programs.iter().filter(|program| program.role == role),
         &own,
@@ -162,65 +165,7 @@ fn program(
     .cloned()
 }
 
-/// What a loader's program is; none for those that have none of their own.
-pub(crate) fn role_of(loader: Loader, shim: bool) -> Option<Role> {
-    match loader {
-        Loader::Grub if shim => Some(Role::Shim),
-        Loader::Grub => Some(Role::Grub),
-        Loader::SystemdBoot => Some(Role::SystemdBoot),
-        Loader::Refind => Some(Role::Refind),
-        Loader::Limine => Some(Role::Limine),
-        Loader::Extlinux | Loader::Lilo | Loader::Uki => None,
-    }
-}
-
-/// The one of several programs that starts a system with file systems of these UUIDs.
-///
-/// # Errors
-/// The candidates, none of which can be told from the others; empty where there is none.
-pub(crate) fn pick<'a>(
-    files: &dyn Files,
-    programs: impl Iterator<Item = &'a Program>,
-    own: &[&str],
-) -> Result<&'a Program, Vec<String>> {
-    let judged: Vec<(&Program, Leads)> = programs
-        .map(|program| (program, esp::leads(files, &program.dir, own)))
-        .collect();
-    let all = || judged.iter().map(|(program, _)| program.path()).collect();
-    if let Some((program, _)) = judged.iter().find(|(_, leads)| *leads == Leads::Here) {
-        return Ok(program);
-    }
-    let alive: Vec<&Program> = judged
-        .iter()
-        .filter(|(_, leads)| *leads == Leads::Unknown)
-        .map(|(program, _)| *program)
-        .collect();
-    let ids = os_ids(files);
-    let of_system = alive
-        .iter()
-        .find(|program| ids.iter().any(|id| efi::is_vendor_of(program.vendor(), id)));
-    match (of_system, alive.as_slice()) {
-        (Some(program), _) | (None, [program]) => Ok(program),
-        _ => Err(all()),
-    }
-}
-
-/// `ID` of os-release, then what it is like.
-fn os_ids(files: &dyn Files) -> Vec<String> {
-    let paths = ["/etc/os-release", "/usr/lib/os-release"];
-    let release = paths.iter().find_map(|path| text(files, path).ok().flatten());
-    let release = release.unwrap_or_default();
-    let value = |key: &str| {
-        let mut lines = release.lines();
-        let line = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-        line.unwrap_or_default().trim_matches(['"', '\'']).to_owned()
-    };
-    let (id, like) = (value("ID"), value("ID_LIKE"));
-    let words = id.split_whitespace().chain(like.split_whitespace());
-    words.map(ToOwned::to_owned).collect()
-}
-
-/// The loaders that can be installed here: by their tools, or because their files are all of it.
+/// Returns the loaders that can be installed here: by their tools, or because their files are all of it.
 fn tools(files: &dyn Files, programs: &[Program]) -> Vec<Loader> {
     let mut tools: Vec<Loader> = [
         ("grub-install", Loader::Grub),
@@ -245,7 +190,7 @@ fn tools(files: &dyn Files, programs: &[Program]) -> Vec<Loader> {
     tools
 }
 
-/// The platforms that GRUB is there for, by the directories with its modules.
+/// Returns the platforms that GRUB is there for, by the directories with its modules.
 fn grub_platforms(files: &dyn Files) -> Vec<String> {
     let mut platforms: Vec<String> = GRUB_MODULES
         .iter()
@@ -258,7 +203,8 @@ fn grub_platforms(files: &dyn Files) -> Vec<String> {
     platforms
 }
 
-/// What the programs that Secure Boot judges are known by: the one that is started, and the GRUB beside it.
+/// Returns the SBAT data of the programs that Secure Boot judges: the started program, and the GRUB beside
+/// it.
 fn sbat(files: &dyn Files, esp: &str, program: &Program) -> Vec<SbatImage> {
     let beside = files.names(&program.dir).into_iter();
     let beside =
@@ -273,8 +219,8 @@ fn sbat(files: &dyn Files, esp: &str, program: &Program) -> Vec<SbatImage> {
     images.collect()
 }
 
-/// Systems whose boot menu, initramfs and fstab come out of a store that nothing but their own tool may write: with the names
-/// of the golden disks in them, and out of KA's reach.
+/// Systems whose boot menu, initramfs and fstab come out of a store that only their own tool may write. The
+/// names of the golden disks are in them, out of KA's reach.
 fn made_from_a_store(files: &dyn Files) -> Option<String> {
     let (system, tool) = if files.exists("/etc/NIXOS") {
         ("NixOS", "nixos-install")
@@ -294,7 +240,7 @@ fn made_from_a_store(files: &dyn Files) -> Option<String> {
     ))
 }
 
-/// What there is instead of a boot loader that is known.
+/// Explains why a system has no boot loader that is known.
 fn why_no_loader(files: &dyn Files) -> String {
     if let Some(why) = boot_not_mounted(files) {
         return why;

@@ -1,7 +1,7 @@
 //! The golden node's own steps: executables in `/etc/ka/hooks.d`, run in the clone at named points.
 //!
-//! A name ends with its point: `10-license.post-restore`, `90-register.pre-boot`. They run in the order of their names.
-//! docs/node-hooks.md is for those who write them.
+//! A name ends with its point: `10-license.post-restore`, `90-register.pre-boot`. They run in the order of
+//! their names. docs/node-hooks.md is for authors of hooks.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,26 +10,26 @@ use crate::facts::Facts;
 use crate::files::{Files, Kind};
 use crate::plan::{Action, Command, Plan};
 
-/// Where they are.
+/// The directory of hooks.
 pub const DIR: &str = "/etc/ka/hooks.d";
-/// A hook that needs longer is one that hangs.
+/// Longest time of a hook. One that needs longer hangs.
 const HOOK_LIMIT: Duration = Duration::from_secs(1800);
 /// More hooks than this are no hooks but a mistake.
 const MAX_HOOKS: usize = 100;
 
-/// When a hook runs.
+/// The moment at which a hook runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
     /// The tree is complete and has its own identity; the initramfs and the boot loader are still to come.
     PostRestore,
-    /// All is done; what is left is to unmount and to write the final partition table.
+    /// All steps are done, except unmounting and writing the final partition table.
     PreBoot,
 }
 
 impl Point {
     const ALL: [Self; 2] = [Self::PostRestore, Self::PreBoot];
 
-    /// The point that a hook's name ends with.
+    /// Returns the point that a hook's name ends with.
     fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| {
             name.strip_suffix(&known.to_string())
@@ -52,7 +52,7 @@ pub(crate) fn has_point(name: &str) -> bool {
     Point::of(name).is_some()
 }
 
-/// Plans the hooks of one point. `is_executable` tells whether a path of the clone may be run.
+/// Plans the hooks of one point. `is_executable` tells if a path of the clone may be run.
 #[must_use]
 pub fn plan(files: &dyn Files, facts: &Facts, point: Point, is_executable: &dyn Fn(&str) -> bool) -> Plan {
     let mut plan = Plan::default();
@@ -88,7 +88,7 @@ pub fn plan(files: &dyn Files, facts: &Facts, point: Point, is_executable: &dyn 
     plan
 }
 
-/// The node's facts, as variables.
+/// Returns the node's facts, as variables.
 fn environment(facts: &Facts, point: Point) -> Vec<(String, String)> {
     let root = facts.mount_of("/");
     let device = |of: fn(&crate::facts::MountFact) -> Option<String>| root.and_then(of).unwrap_or_default();

@@ -1,7 +1,9 @@
-//! The initramfs of each installed kernel, rebuilt in the clone by the clone's own tool, with this hardware's drivers.
+//! The initramfs of each installed kernel, rebuilt in the clone by the clone's own tool, with this hardware's
+//! drivers.
 //!
-//! What is booted need not be what the tool makes: systemd-boot takes a copy on the EFI system partition
-//! (`boot_entries.rs`), and in a clone the hooks that copy it do nothing or harm. So it is copied here.
+//! The image that is booted may differ from the one that the tool makes. systemd-boot takes a copy on the EFI
+//! system partition (`boot_entries.rs`), and in a clone the hooks that copy it do nothing or harm. So it is
+//! copied here.
 
 use std::time::Duration;
 
@@ -9,11 +11,12 @@ use ka_distro::kernel;
 
 use crate::boot_entries;
 use crate::configured;
+use crate::error::PostError;
 use crate::facts::Facts;
 use crate::files::{Files, Kind, has_program, text, text_or_empty};
-use crate::modprobe::Needed;
-use crate::names;
-use crate::plan::{Action, Plan, PostError};
+use crate::kernels::{self, releases};
+use crate::modprobe::NeededModules;
+use crate::plan::{Action, Plan};
 
 /// One kernel's initramfs takes 20 seconds on a fast disk and many minutes in an emulated machine.
 const BUILD_LIMIT: Duration = Duration::from_secs(3600);
@@ -23,12 +26,12 @@ const COPY_LIMIT: Duration = Duration::from_secs(600);
 const BEGIN: &str = "# KA: what this machine's hardware needs";
 const END: &str = "# KA: end";
 
-/// Who makes it.
+/// The tool that makes an initramfs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tool {
     /// Debian's initramfs-tools.
     InitramfsTools,
-    /// dracut.
+    /// The tool dracut.
     Dracut,
     /// Arch's mkinitcpio.
     Mkinitcpio,
@@ -39,7 +42,7 @@ pub enum Tool {
 }
 
 impl Tool {
-    /// The one that is installed.
+    /// Returns the installed tool.
     #[must_use]
     pub fn of(files: &dyn Files) -> Option<Self> {
         if has_program(files, "dracut") && update_initramfs_is_dracuts(files) {
@@ -68,31 +71,11 @@ fn update_initramfs_is_dracuts(files: &dyn Files) -> bool {
         .any(|path| matches!(text(files, path), Ok(Some(script)) if script.contains("dracut")))
 }
 
-/// The installed kernels, by release, those with modules and an image to boot: the plain ones before special ones (a cloud's,
-/// for debugging), newest first.
-#[must_use]
-pub fn releases(files: &dyn Files) -> Vec<String> {
-    let has_image = |release: &String| {
-        let images = kernel::images(release, &|dir| files.names(dir));
-        images.iter().any(|image| files.exists(image))
-    };
-    let mut releases: Vec<String> = kernel::MODULE_DIRS
-        .iter()
-        .flat_map(|dir| files.names(dir).into_iter().map(move |name| (dir, name)))
-        .filter(|(dir, name)| files.exists(&format!("{dir}/{name}/modules.dep")))
-        .map(|(_, name)| name)
-        .filter(has_image)
-        .collect();
-    releases.sort_by(|a, b| kernel::by_preference(b, a));
-    releases.dedup();
-    releases
-}
-
 /// Plans the module list and the rebuilding.
 ///
 /// # Errors
 /// A configuration file cannot be read.
-pub fn plan(files: &dyn Files, facts: &Facts, needed: &Needed) -> Result<Plan, PostError> {
+pub fn plan(files: &dyn Files, facts: &Facts, needed: &NeededModules) -> Result<Plan, PostError> {
     let mut plan = Plan::default();
     let releases = releases(files);
     if releases.is_empty() {
@@ -100,7 +83,7 @@ pub fn plan(files: &dyn Files, facts: &Facts, needed: &Needed) -> Result<Plan, P
     }
     let Some(tool) = Tool::of(files) else {
         // A kernel with everything built in needs none.
-        if names::has_initramfs(files) {
+        if kernels::has_initramfs(files) {
             plan.warnings.push(
                 "no update-initramfs, dracut, mkinitcpio, mkinitfs or Red Hat's mkinitrd: the initramfs stays the golden \
                  node's"
@@ -129,8 +112,8 @@ pub fn plan(files: &dyn Files, facts: &Facts, needed: &Needed) -> Result<Plan, P
     Ok(plan)
 }
 
-/// Images that a boot loader loads and that the plan does not make: they have the golden node's drivers. mkinitcpio alone
-/// knows what its presets make.
+/// Warns of images that a boot loader loads and that the plan does not make: they have the golden node's
+/// drivers. Only mkinitcpio knows the images of its presets.
 fn warn_of_others(plan: &mut Plan, files: &dyn Files) {
     let runs = plan.actions.iter().filter_map(|action| match action {
         Action::Run(command) => Some(command),
@@ -159,9 +142,9 @@ fn warn_of_others(plan: &mut Plan, files: &dyn Files) {
     plan.warnings.extend(warnings);
 }
 
-/// The hardware's modules and those of `--with=MODULE` (mkinitrd's option, understood for every tool), and the other
-/// options, which go to the tool as they are.
-fn wanted(needed: &Needed, options: &[String]) -> (Vec<String>, Vec<String>) {
+/// Returns the hardware's modules and those of `--with=MODULE` (mkinitrd's option, understood for every
+/// tool), and the other options, which go to the tool as they are.
+fn wanted(needed: &NeededModules, options: &[String]) -> (Vec<String>, Vec<String>) {
     let mut modules = needed.initramfs.clone();
     let mut others = Vec::new();
     for option in options {
@@ -188,8 +171,9 @@ fn run(plan: &mut Plan, release: &str, argv: &[&str], options: &[String]) {
         BUILD_LIMIT,
         &words,
     );
-    // Debian's hook (systemd-boot's /etc/initramfs/post-update.d) would write boot entries with the command line of the
-    // kernel that runs here, stage1's, where there is no /etc/kernel/cmdline (kernel-install(8)).
+    // Without /etc/kernel/cmdline (kernel-install(8)), Debian's hook (systemd-boot's
+    // /etc/initramfs/post-update.d) would write boot entries with the command line of the running kernel,
+    // which is stage1's.
     plan.set_env("KERNEL_INSTALL_BYPASS", "1");
 }
 
@@ -230,12 +214,12 @@ fn initramfs_tools(
         let how = if known { "-u" } else { "-c" };
         run(plan, release, &["update-initramfs", how, "-k", release], options);
         let image = format!("/boot/initrd.img-{release}");
-        copies(plan, release, &image, &boot_entries::images(files, release));
+        copies(plan, release, &image, &kernels::entry_images(files, release));
     }
     Ok(())
 }
 
-/// The text with our lines at its end, those of an earlier run replaced. Nothing else of it changes.
+/// Returns the text with our lines at its end, those of an earlier run replaced. Nothing else of it changes.
 fn with_lines(old: &str, lines: &[String]) -> String {
     let mut text = String::new();
     let mut inside = false;
@@ -275,14 +259,15 @@ fn dracut(plan: &mut Plan, files: &dyn Files, releases: &[String], modules: &[St
 
 /// The images of one kernel.
 struct Images {
-    /// Those that the tool is to make, one at least.
+    /// The images that the tool is to make, one at least.
     built: Vec<String>,
-    /// Those that are to be the same as the first of them.
+    /// Other places that must hold the same image as the first of them.
     copies: Vec<String>,
 }
 
-/// The images of a kernel, by the names they have here; `otherwise` when there is none yet. Where kernel-install keeps one
-/// on the ESP beside the one in /boot, the loader takes the former and the latter is what the next update starts from.
+/// Returns the images of a kernel, by their present names, or `otherwise` if there is none yet.
+/// kernel-install may keep one on the ESP beside the one in /boot. Then the loader takes the former, and the
+/// next update starts from the latter.
 fn images(files: &dyn Files, release: &str, otherwise: &str) -> Images {
     let mut built = kernel::initramfs(release, &|dir| files.names(dir));
     built.retain(|name| files.exists(name));
@@ -290,7 +275,7 @@ fn images(files: &dyn Files, release: &str, otherwise: &str) -> Images {
     if built.iter().any(|name| files.kind(name) == Some(Kind::File)) {
         built.retain(|name| files.kind(name) == Some(Kind::File));
     }
-    let mut copies = boot_entries::images(files, release);
+    let mut copies = kernels::entry_images(files, release);
     if built.is_empty() && !copies.is_empty() {
         built.push(copies.remove(0));
     }
@@ -309,8 +294,8 @@ fn mkinitcpio(
 ) -> Result<(), PostError> {
     const CONFIG: &str = "/etc/mkinitcpio.conf";
     let old = text_or_empty(files, CONFIG)?;
-    // bash reads the file: the last line adds to whatever is before it, in whatever form (array, text, several lines). It is
-    // not `+=`, which would leave a text of several names one name.
+    // bash reads the file. The last line adds to the value before it, in any form (array, text, several
+    // lines). It is not `+=`, which would leave a text of several names one name.
     let addition = match modules.is_empty() {
         true => Vec::new(),
         false => vec![format!("MODULES=(${{MODULES[@]}} {})", modules.join(" "))],
@@ -323,7 +308,7 @@ fn mkinitcpio(
     run(plan, "all kernels", &["mkinitcpio", "-P"], options);
     // With kernel-install there are no presets, and -P makes nothing.
     for release in releases {
-        for image in boot_entries::images(files, release) {
+        for image in kernels::entry_images(files, release) {
             run(
                 plan,
                 release,
@@ -335,8 +320,8 @@ fn mkinitcpio(
     Ok(())
 }
 
-/// Alpine's tool takes features, lists of modules' paths: ours is one more of them (mkinitfs(1)). Its image has no name of its
-/// own but the flavour's.
+/// Alpine's tool takes features, lists of modules' paths: ours is one more of them (mkinitfs(1)). Its image
+/// has no name of its own but the flavour's.
 fn mkinitfs(
     plan: &mut Plan,
     files: &dyn Files,
@@ -372,7 +357,7 @@ fn mkinitfs(
         let images = match flavour {
             Some(image) => Images {
                 built: vec![image],
-                copies: boot_entries::images(files, release),
+                copies: kernels::entry_images(files, release),
             },
             None => images(files, release, &format!("/boot/initramfs-{release}")),
         };
@@ -383,8 +368,8 @@ fn mkinitfs(
     Ok(())
 }
 
-/// The path of a module below its release's directory, whatever it is compressed with: `kernel/fs/ext4/ext4.ko*`. Files are
-/// named with hyphens or underscores, which mean the same (modprobe(8)).
+/// The path of a module below its release's directory, whatever it is compressed with:
+/// `kernel/fs/ext4/ext4.ko*`. Files are named with hyphens or underscores, which mean the same (modprobe(8)).
 fn module_glob(index: &str, module: &str) -> Option<String> {
     let plain = |name: &str| name.replace('-', "_");
     let paths = index.lines().filter_map(|line| line.split(':').next());

@@ -1,4 +1,4 @@
-//! Which images are built by which tool, and how those reach the place that is booted from.
+//! The images that each tool builds, and their way to the place that the machine boots from.
 
 use super::*;
 use crate::facts::tests::facts;
@@ -17,10 +17,10 @@ fn system(tool: &str) -> Texts {
     .with(&format!("/usr/sbin/{tool}"), "")
 }
 
-fn needed() -> Needed {
-    Needed {
+fn needed() -> NeededModules {
+    NeededModules {
         initramfs: vec!["libata".to_owned(), "ahci".to_owned()],
-        ..Needed::default()
+        ..NeededModules::default()
     }
 }
 
@@ -155,7 +155,7 @@ fn a_unified_kernel_image_is_said_to_stay_as_it_was() {
     );
 }
 
-/// What bash makes of the configuration, as mkinitcpio reads it: the names, each once.
+/// Returns the names that bash finds in the configuration, as mkinitcpio reads it, each once.
 fn modules_by_bash(config: &str) -> Vec<String> {
     let script = format!("{config}\nset -f\nprintf '%s\\n' \"${{MODULES[@]}}\"");
     let ran = ka_host::run::Tool::new("bash")
@@ -212,7 +212,7 @@ fn a_file_of_its_own_that_sets_archs_modules_anew_is_followed_by_ours_and_nothin
         modules_by_bash(&format!("MODULES=(i915)\n{drop_in}")),
         ["ahci", "i915", "libata"]
     );
-    let nothing = plan(&files, &facts(), &Needed::default()).unwrap();
+    let nothing = plan(&files, &facts(), &NeededModules::default()).unwrap();
     assert_eq!(nothing.actions.len(), 1, "{nothing}");
 }
 
@@ -285,7 +285,7 @@ fn alpines_images_get_a_feature_with_this_hardwares_modules_and_keep_their_names
     let again = plan(
         &files.with("/etc/mkinitfs/mkinitfs.conf", &config),
         &facts(),
-        &Needed::default(),
+        &NeededModules::default(),
     )
     .unwrap();
     assert_eq!(

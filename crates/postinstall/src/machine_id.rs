@@ -1,22 +1,25 @@
-//! Which machine-id a clone has when it runs. `systemd.machine_id=` on the kernel command line prevails over
-//! `/etc/machine-id` (machine-id(5), kernel-command-line(7)), and kernel-install writes it into each entry it makes: with
-//! the golden one every clone would become the same machine at its first boot.
+//! The machine-id of a clone when it runs. `systemd.machine_id=` on the kernel command line prevails over
+//! `/etc/machine-id` (machine-id(5), kernel-command-line(7)), and kernel-install writes it into each entry
+//! that it makes. With the golden one every clone would become the same machine at its first boot.
 
 use std::ops::Range;
 
 use crate::boot_entries;
+use crate::error::PostError;
 use crate::facts::Facts;
 use crate::files::{Files, text_or_empty};
-use crate::plan::{Plan, PostError};
-use crate::references::{self, is_comment};
+use crate::names::text::is_comment;
+use crate::plan::Plan;
+use crate::references;
 
 pub(crate) const FILE: &str = "/etc/machine-id";
 /// systemd takes either form, as of all its parameters.
 const PARAMETERS: [&str; 2] = ["systemd.machine_id=", "systemd.machine-id="];
-/// What its own tool makes from other files; one that is made by hand is its maker's to correct.
+/// Files that their own tools make from others. A hand-made one is for its author to correct.
 const MADE: [&str; 2] = ["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"];
 
-/// Plans the clone's own id for every command line and boot entry that names one. Names of files and directories stay.
+/// Plans the clone's own id for every command line and boot entry that names one. Names of files and
+/// directories stay.
 pub(crate) fn plan_parameters(plan: &mut Plan, files: &dyn Files, id: &str) -> Result<(), PostError> {
     for path in references::paths(files)
         .into_iter()
@@ -32,11 +35,12 @@ pub(crate) fn plan_parameters(plan: &mut Plan, files: &dyn Files, id: &str) -> R
     Ok(())
 }
 
-/// The machine-id that the clone will have: none where it makes one at its first boot, or has no use for it.
+/// Returns the machine-id that the clone will have. `None` if it makes one at its first boot, or has no use
+/// for it.
 ///
 /// # Errors
-/// A file cannot be read; or a command line of the clone names another machine-id than its own, and nobody wants the golden
-/// identity kept.
+/// A file cannot be read. Or a command line of the clone names another machine-id than its own, and the
+/// golden identity is not to be kept.
 pub fn prevailing(files: &dyn Files, facts: &Facts) -> Result<Option<String>, PostError> {
     let own = plain(text_or_empty(files, FILE)?.trim());
     let own = is_id(&own).then_some(own);
@@ -60,15 +64,17 @@ pub fn prevailing(files: &dyn Files, facts: &Facts) -> Result<Option<String>, Po
     Ok(own)
 }
 
-/// Insists on unified kernel images that make the clone no other machine: none but a hook makes those anew.
+/// Insists on unified kernel images that make the clone no other machine, because only a hook makes those
+/// anew.
 ///
 /// # Errors
-/// The first that names a machine-id, unless the golden identity is to be kept.
+/// The first that names a machine-id, unless the golden identity is kept.
 pub(crate) fn check_unified(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
     check_texts(&boot_entries::unified_command_lines(files)?, facts)
 }
 
-/// The same of configurations that [`plan_parameters`] leaves to the tool that makes them, where that will not be run.
+/// Checks, as [`check_unified`] does, the configurations that [`plan_parameters`] leaves to their tool, if
+/// that tool will not run.
 ///
 /// # Errors
 /// As [`check_unified`].
@@ -92,7 +98,7 @@ fn check_texts(texts: &[(String, String)], facts: &Facts) -> Result<(), PostErro
     Ok(())
 }
 
-/// Whatever holds a kernel command line, with its text.
+/// Returns the files that hold a kernel command line, with their text.
 fn command_lines(files: &dyn Files) -> Result<Vec<(String, String)>, PostError> {
     let mut lines = boot_entries::unified_command_lines(files)?;
     for path in references::paths(files) {
@@ -102,7 +108,8 @@ fn command_lines(files: &dyn Files) -> Result<Vec<(String, String)>, PostError> 
     Ok(lines)
 }
 
-/// A line with this id in the parameter, and in the field of a boot entry (Boot Loader Specification, `machine-id`).
+/// Returns a line with this id in the parameter, and in the field of a boot entry (Boot Loader Specification,
+/// `machine-id`).
 fn renamed(line: &str, id: &str) -> String {
     if is_comment(line) {
         return line.to_owned();
@@ -120,7 +127,8 @@ fn renamed(line: &str, id: &str) -> String {
     new
 }
 
-/// Where the parameter's values stand that are ids: `firmware`, for one, is none, and no other machine's.
+/// Returns the places of the parameter's values that are ids: `firmware`, for one, is none, and no other
+/// machine's.
 fn values(line: &str) -> Vec<Range<usize>> {
     let starts = PARAMETERS
         .iter()

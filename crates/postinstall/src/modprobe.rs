@@ -1,20 +1,21 @@
-//! The kernel modules that this node's hardware needs: its modaliases against the restored kernel's `modules.alias`,
-//! never a list kept by hand.
+//! The kernel modules that this node's hardware needs. They come from its modaliases and the restored
+//! kernel's `modules.alias`, never from a list kept by hand.
 //!
-//! udev loads by modalias anyway. What is written serves what udev does not reach: tools that make an initramfs (see
-//! [`crate::initramfs`]), a kernel that asks for the driver of an interface by name (`netdev-eth0`, modprobe.d(5)),
-//! and people.
+//! udev loads by modalias anyway. The written files serve other readers: tools that make an initramfs (see
+//! [`crate::initramfs`]), a kernel that asks for the driver of an interface by name (`netdev-eth0`,
+//! modprobe.d(5)), and people.
 
 use std::path::Path;
 
 use ka_kmod::{Index, ModuleName, hardware_modaliases};
 
+use crate::error::PostError;
 use crate::files::{Files, text};
-use crate::plan::{Plan, PostError};
+use crate::plan::Plan;
 
-/// Where the file is on today's systems.
+/// The path of the file on today's systems.
 pub const MODERN: &str = "/etc/modprobe.d/ka-hardware.conf";
-/// Where it was before module-init-tools 3.
+/// Its path before module-init-tools 3.
 const OLD: &str = "/etc/modprobe.conf";
 
 /// Directories of the kernel's own tree with drivers that a disk may hang on.
@@ -40,7 +41,7 @@ const BUSES: [&str; 5] = [
 /// Nothing boots from it any more, and looking for it takes seconds.
 const NEVER: [&str; 2] = ["floppy", "pktcdvd"];
 
-/// What the kernel says about this machine.
+/// This machine as the kernel describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hardware {
     /// The modaliases of all devices.
@@ -70,19 +71,20 @@ impl Hardware {
     }
 }
 
-/// What of the restored kernel this hardware needs.
+/// The modules of the restored kernel that this hardware needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Needed {
+pub struct NeededModules {
     /// The drivers of disk controllers.
     pub storage: Vec<String>,
     /// Interfaces with their drivers.
     pub network: Vec<(String, String)>,
-    /// What an initramfs must have, in loading order.
+    /// The modules that an initramfs must have, in loading order.
     pub initramfs: Vec<String>,
 }
 
-impl Needed {
-    /// Asks the restored kernel's index. `filesystems` are the types without which the root cannot be mounted. Pure.
+impl NeededModules {
+    /// Asks the restored kernel's index. `filesystems` are the types without which the root cannot be
+    /// mounted. Pure.
     #[must_use]
     pub fn of(hardware: &Hardware, index: &Index, filesystems: &[&str]) -> Self {
         let mut found: Vec<(bool, ModuleName)> = Vec::new();
@@ -125,7 +127,8 @@ impl Needed {
         }
     }
 
-    /// The lines of the old file, and what is shown: `alias scsi_hostadapter ahci`, `alias eth0 e1000`.
+    /// Returns the lines of the old file, which are also shown: `alias scsi_hostadapter ahci`, `alias eth0
+    /// e1000`.
     #[must_use]
     pub fn aliases(&self) -> Vec<String> {
         let storage = self.storage.iter().enumerate().map(|(index, module)| {
@@ -148,7 +151,7 @@ impl Needed {
 ///
 /// # Errors
 /// The old file is there and cannot be read.
-pub fn plan(files: &dyn Files, needed: &Needed) -> Result<Plan, PostError> {
+pub fn plan(files: &dyn Files, needed: &NeededModules) -> Result<Plan, PostError> {
     let mut plan = Plan::default();
     let aliases = needed.aliases();
     if let Some(old) = text(files, OLD).map_err(PostError::reading(OLD))? {

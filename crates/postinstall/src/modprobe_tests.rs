@@ -40,7 +40,7 @@ pub(crate) fn index() -> (tempfile::TempDir, Index) {
     (dir, index)
 }
 
-/// A `/sys` with these devices (name, modalias) and interfaces (name, device).
+/// Returns a `/sys` with these devices (name, modalias) and interfaces (name, device).
 pub(crate) fn sys(devices: &[(&str, &str)], interfaces: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (name, modalias) in devices {
@@ -61,7 +61,7 @@ pub(crate) fn sys(devices: &[(&str, &str)], interfaces: &[(&str, &str)]) -> temp
     dir
 }
 
-/// What QEMU shows with an AHCI disk and an Intel card.
+/// Returns the hardware of QEMU with an AHCI disk and an Intel card.
 pub(crate) fn ahci_and_e1000() -> Hardware {
     let dir = sys(
         &[
@@ -88,7 +88,7 @@ pub(crate) fn ahci_and_e1000() -> Hardware {
 #[test]
 fn a_clone_on_other_hardware_gets_that_hardwares_drivers() {
     let (_dir, index) = index();
-    let needed = Needed::of(&ahci_and_e1000(), &index, &[]);
+    let needed = NeededModules::of(&ahci_and_e1000(), &index, &[]);
     assert_eq!(
         needed.aliases(),
         ["alias scsi_hostadapter ahci", "alias eth0 e1000"]
@@ -108,7 +108,7 @@ fn a_clone_on_other_hardware_gets_that_hardwares_drivers() {
         ],
         &[("ens5", "0000:00:05.0/virtio1")],
     );
-    let needed = Needed::of(&Hardware::read(virtio.path()), &index, &["ext4", "proc"]);
+    let needed = NeededModules::of(&Hardware::read(virtio.path()), &index, &["ext4", "proc"]);
     assert_eq!(
         needed.aliases(),
         ["alias scsi_hostadapter virtio_blk", "alias ens5 virtio_net"]
@@ -126,7 +126,11 @@ fn a_clone_on_other_hardware_gets_that_hardwares_drivers() {
 #[test]
 fn todays_systems_get_a_file_of_their_own() {
     let (_dir, index) = index();
-    let plan = plan(&Texts::default(), &Needed::of(&ahci_and_e1000(), &index, &[])).unwrap();
+    let plan = plan(
+        &Texts::default(),
+        &NeededModules::of(&ahci_and_e1000(), &index, &[]),
+    )
+    .unwrap();
     let [Action::Write { path, bytes, .. }] = plan.actions.as_slice() else {
         panic!("{plan}")
     };
@@ -152,7 +156,7 @@ fn an_old_modprobe_conf_loses_the_golden_hardware_and_keeps_the_rest() {
         OLD,
         "alias eth0 tg3\nalias scsi_hostadapter megaraid\noptions loop max_loop=64\nalias ethernet-x y\n",
     )]);
-    let plan = plan(&files, &Needed::of(&ahci_and_e1000(), &index, &[])).unwrap();
+    let plan = plan(&files, &NeededModules::of(&ahci_and_e1000(), &index, &[])).unwrap();
     let [Action::Write { bytes, .. }] = plan.actions.as_slice() else {
         panic!("{plan}")
     };

@@ -1,17 +1,16 @@
-//! What a part decided to do, as a value: printed, tested, then carried out beneath the restored root.
+//! A plan as a value: made by a part, printed, tested, then carried out beneath the restored root.
 
 use std::fmt;
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use ka_host::run::{RunError, Tool};
+use ka_host::run::Tool;
 
 use crate::chroot::Chroot;
-use crate::labels;
+use crate::error::PostError;
 use crate::root::Root;
 
-/// What is told of a program's output: enough for a hook that says what it does.
+/// Most lines of a program's output that are shown. They are enough for a hook that describes its work.
 const MAX_OUTPUT_LINES: usize = 50;
 
 /// One thing to do in the clone. Paths are absolute in the clone.
@@ -25,21 +24,21 @@ pub enum Action {
         bytes: Vec<u8>,
         /// Mode bits, should it be new.
         mode: u32,
-        /// What changes, one line each; empty says no more than the path.
+        /// The changes, one line each; without any, only the path is told.
         changes: Vec<String>,
     },
     /// Remove a file.
     Remove {
         /// The file.
         path: String,
-        /// Why.
+        /// The reason for the removal.
         why: &'static str,
     },
     /// Make a symbolic link.
     Link {
         /// The link.
         path: String,
-        /// What it names.
+        /// The link's target.
         target: String,
     },
     /// Run a program of the clone in the clone.
@@ -49,80 +48,39 @@ pub enum Action {
 /// A program to be run in the clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
-    /// What for, as gerund and object.
+    /// The purpose, as gerund and object.
     pub description: String,
     /// Program and arguments.
     pub argv: Vec<String>,
     /// Variables of its environment.
     pub env: Vec<(String, String)>,
-    /// How long it may take.
+    /// The most time that it may take.
     pub limit: Duration,
 }
 
-/// What a part is going to do, in order.
+/// The actions of one part, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The actions.
     pub actions: Vec<Action>,
-    /// What the operator should know and could do something about.
+    /// The warnings, about which the operator could do something.
     pub warnings: Vec<String>,
 }
 
-/// An action that failed.
-#[derive(Debug, thiserror::Error)]
-pub enum PostError {
-    /// A file of the clone could not be read or changed.
-    #[error("{doing} the clone's {path}: {source}")]
-    File {
-        /// "reading", "writing"…
-        doing: &'static str,
-        /// The file.
-        path: String,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// A program failed.
-    #[error(transparent)]
-    Run(#[from] RunError),
-    /// A mount for the programs could not be made or undone.
-    #[error(transparent)]
-    Host(#[from] ka_host::HostError),
-    /// A line of fstab has nothing to name.
-    #[error(transparent)]
-    Fstab(#[from] crate::fstab::FstabError),
-    /// The kernel modules of the clone could not be read.
-    #[error(transparent)]
-    Modules(#[from] ka_kmod::KmodError),
-    /// Something is not as it has to be.
-    #[error("{0}")]
-    Wrong(String),
-}
-
-impl PostError {
-    pub(crate) fn reading(path: &str) -> impl FnOnce(io::Error) -> Self {
-        Self::file("reading", path)
-    }
-
-    pub(crate) fn file(doing: &'static str, path: &str) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::File { doing, path, source }
-    }
-}
-
 impl Plan {
-    /// Whether nothing is to be done.
+    /// True if there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.actions.is_empty()
     }
 
-    /// Whether a program is to be run: that needs a [`Chroot`].
+    /// True if the plan runs a program: that needs a [`Chroot`].
     #[must_use]
     pub fn runs_programs(&self) -> bool {
         self.actions.iter().any(|action| matches!(action, Action::Run(_)))
     }
 
-    /// What is going to change, one line each.
+    /// Returns the changes, one line each.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         self.actions.iter().flat_map(Action::lines).collect()
@@ -161,7 +119,7 @@ impl Plan {
         });
     }
 
-    /// Whether a file goes.
+    /// True if the plan removes the file.
     pub(crate) fn removes(&self, file: &str) -> bool {
         let mut actions = self.actions.iter();
         actions.any(|action| matches!(action, Action::Remove { path, .. } if path == file))
@@ -183,12 +141,12 @@ impl Plan {
         }
     }
 
-    /// Carries it out. `told` hears of each action before it is done. What its programs leave running in the clone ends with
-    /// it: it would go on writing there, and keep the disk busy.
+    /// Carries the plan out. `told` gets each action before it is done. Programs that its programs leave
+    /// running in the clone are ended: they would go on writing there, and keep the disk busy.
     ///
     /// # Errors
-    /// The first that fails; those before it stay done.
-    pub fn apply(&self, clone: &Clone<'_>, told: &mut dyn FnMut(&str)) -> Result<(), PostError> {
+    /// The first action that fails. Those before it stay done.
+    pub fn apply(&self, clone: &Destination<'_>, told: &mut dyn FnMut(&str)) -> Result<(), PostError> {
         let applied = self.apply_actions(clone, told);
         if let Some(chroot) = clone.chroot.filter(|_| self.runs_programs()) {
             let left = chroot.end_programs();
@@ -202,7 +160,7 @@ impl Plan {
         applied
     }
 
-    fn apply_actions(&self, clone: &Clone<'_>, told: &mut dyn FnMut(&str)) -> Result<(), PostError> {
+    fn apply_actions(&self, clone: &Destination<'_>, told: &mut dyn FnMut(&str)) -> Result<(), PostError> {
         let mut replaced = Vec::new();
         for action in &self.actions {
             for line in action.lines() {
@@ -210,14 +168,14 @@ impl Plan {
             }
             if let Action::Remove { path, .. } = action {
                 let path = Path::new(path);
-                replaced.extend(labels::label(clone.root, path).map(|label| (path, label)));
+                replaced.extend(clone.root.label(path).map(|label| (path, label)));
             }
             action.apply(clone, told)?;
         }
         // What a program has made again in the place of a file is what that was.
         for (path, label) in replaced {
-            if labels::label(clone.root, path).is_none()
-                && let Err(error) = labels::set_label(clone.root, path, &label)
+            if clone.root.label(path).is_none()
+                && let Err(error) = clone.root.set_label(path, &label)
             {
                 tracing::debug!(path = %path.display(), %error, "no label");
             }
@@ -226,17 +184,17 @@ impl Plan {
     }
 }
 
-/// Where a plan is carried out.
+/// The clone in which a plan is carried out.
 #[derive(Debug, Clone, Copy)]
-pub struct Clone<'a> {
-    /// Its files.
+pub struct Destination<'a> {
+    /// The clone's files.
     pub root: &'a Root,
-    /// Where its programs run; a plan without any needs none.
+    /// The place where the clone's programs run; a plan that runs none needs none.
     pub chroot: Option<&'a Chroot>,
 }
 
 impl Action {
-    /// What it changes, one line each.
+    /// Returns the changes, one line each.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         match self {
@@ -250,7 +208,7 @@ impl Action {
         }
     }
 
-    fn apply(&self, clone: &Clone<'_>, told: &mut dyn FnMut(&str)) -> Result<(), PostError> {
+    fn apply(&self, clone: &Destination<'_>, told: &mut dyn FnMut(&str)) -> Result<(), PostError> {
         match self {
             Self::Write {
                 path, bytes, mode, ..
@@ -279,7 +237,7 @@ impl Action {
 }
 
 impl Command {
-    /// Runs it and returns what it said.
+    /// Runs the program and returns its output.
     ///
     /// # Errors
     /// [`PostError::Run`]; [`PostError::Wrong`] without a chroot.
@@ -313,11 +271,11 @@ impl fmt::Display for Plan {
 
 #[cfg(test)]
 pub(crate) mod fixture {
-    //! What a test wants to know of a plan.
+    //! Questions of a test about a plan.
 
     use super::{Action, Plan};
 
-    /// The programs, with their arguments.
+    /// Returns the programs, with their arguments.
     pub(crate) fn commands(plan: &Plan) -> Vec<String> {
         let run = |action: &Action| match action {
             Action::Run(command) => Some(command.argv.join(" ")),
@@ -326,7 +284,7 @@ pub(crate) mod fixture {
         plan.actions.iter().filter_map(run).collect()
     }
 
-    /// The text that a file gets.
+    /// Returns the text that a file gets.
     pub(crate) fn written(plan: &Plan, file: &str) -> String {
         let found = plan.actions.iter().find_map(|action| match action {
             Action::Write { path, bytes, .. } if path == file => {

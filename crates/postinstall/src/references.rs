@@ -1,30 +1,29 @@
-//! References to golden disks outside fstab: crypttab, kernel command lines, boot entries, units, the resume device.
-//! Each becomes one to the clone's own disk; one to what the clone does not have is taken out, or told. The rest of each
-//! file stays byte for byte, also where it is no UTF-8.
+//! References to golden disks outside fstab: crypttab, kernel command lines, boot entries, units, the resume
+//! device. Each becomes a reference to the clone's own disk. A reference to a disk that the clone does not
+//! have is taken out, or reported. The rest of each file stays byte for byte, also if it is not UTF-8.
 //!
-//! The files are a list of places, and every text below `/boot` and on the EFI system partition: loaders of all kinds
-//! keep their configuration there. Lines are searched, not parsed; comments are left alone. The model is
-//! [`crate::names`].
+//! The files are a list of places, and every text below `/boot` and on the EFI system partition, because
+//! loaders of all kinds keep their configuration there. Lines are searched, not parsed; comments are left
+//! alone. The model is [`crate::names`].
 
 mod places;
 mod records;
 
+use crate::error::PostError;
 use crate::facts::Facts;
 use crate::files::{Files, Kind};
 use crate::fstab;
-use crate::names::layers;
-use crate::names::text::{self, Rewritten};
-use crate::names::words::{self, Said};
-use crate::names::{Manner, Names, crypttab, ids, units};
-use crate::plan::{Plan, PostError};
+use crate::names::text::{self, Rewritten, is_comment};
+use crate::names::words::{self, WordNotes};
+use crate::names::{self, Manner, Names, crypttab, layers, tabs, unit_names, units};
+use crate::plan::Plan;
 use crate::uboot;
 
-pub(crate) use crate::names::text::is_comment;
 pub(crate) use places::paths;
 use places::{all_paths, is_script_name};
 use records::Records;
 
-/// How a file is written.
+/// The form of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Crypttab,
@@ -43,7 +42,7 @@ enum Form {
     UbootScript,
     /// Another fstab(5): dracut's, and the drop-ins of util-linux.
     Fstab,
-    /// The list of mounts, where it is no link to the kernel's own.
+    /// The list of mounts, if it is no link to the kernel's own.
     MountTable,
     Records(Records),
     /// Ids of storage, one a line.
@@ -87,7 +86,7 @@ impl Form {
 /// A file cannot be read; an environment block of GRUB's cannot hold what it must.
 pub fn plan(files: &dyn Files, facts: &Facts) -> Result<Plan, PostError> {
     let mut plan = Plan::default();
-    let names = Names::new(files, facts)?;
+    let names = names::read(files, facts)?;
     for path in all_paths(files, facts) {
         let Some(bytes) = files.read(&path).map_err(PostError::reading(&path))? else {
             continue;
@@ -126,10 +125,10 @@ const FSTAB: &str = "/etc/fstab";
 fn rewrite(path: &str, bytes: &[u8], files: &dyn Files, names: &Names<'_>) -> Result<Rewritten, PostError> {
     Ok(match Form::of(path) {
         Form::Crypttab => crypttab::plan(bytes, names).file,
-        Form::Tab => layers::tab(bytes, names),
+        Form::Tab => tabs::tab(bytes, names),
         Form::Dmcrypt => crypttab::dmcrypt(bytes, names),
-        Form::Mdadm => layers::mdadm(bytes, names),
-        Form::LvmDevices => layers::lvm_devices(bytes, names),
+        Form::Mdadm => tabs::mdadm(bytes, names),
+        Form::LvmDevices => tabs::lvm_devices(bytes, names),
         Form::Suspend => suspend(bytes, names),
         Form::Lilo => lines(path, bytes, names, Manner::AtInstall),
         Form::Grubenv => grubenv(path, bytes, names)?,
@@ -175,13 +174,14 @@ fn emptied(bytes: &[u8]) -> Rewritten {
     }
 }
 
-/// dracut's initramfs waits for each device that it is told of: those that are gone leave the list.
+/// Rewrites a file of dracut's. Its initramfs waits for each device in the list, so devices that are gone
+/// leave it.
 fn dracut(path: &str, bytes: &[u8], names: &Names<'_>) -> Rewritten {
     let mut new = Rewritten::default();
     for (number, line) in (1..).zip(text::lines(bytes)) {
         let key = line.text().split_once('=').map_or("", |(key, _)| key.trim());
         let key = key.trim_end_matches('+');
-        let mut said = Said::default();
+        let mut said = WordNotes::default();
         if !is_comment(line.text()) && matches!(key, "add_device" | "add_devices") {
             let made = words::without_gone(line.text(), names, &mut said);
             new.push(&line, &made);
@@ -216,7 +216,7 @@ fn lines(path: &str, bytes: &[u8], names: &Names<'_>, manner: Manner) -> Rewritt
             new.push(&line, &made);
             continue;
         }
-        let mut said = Said::default();
+        let mut said = WordNotes::default();
         let made = words::rewrite(line.text(), names, manner, &mut said);
         new.warnings.extend(
             said.warnings
@@ -228,8 +228,8 @@ fn lines(path: &str, bytes: &[u8], names: &Names<'_>, manner: Manner) -> Rewritt
     new
 }
 
-/// Switches of grub-mkconfig and grub-install that would bring golden habits back: kernel names on the command line, a
-/// search for encrypted disks.
+/// Switches of grub-mkconfig and grub-install that would bring golden habits back: kernel names on the
+/// command line, a search for encrypted disks.
 fn grub_switch(line: &str, names: &Names<'_>) -> Option<String> {
     let (key, value) = line.trim_start_matches("export ").split_once('=')?;
     let is_on = matches!(value.trim().trim_matches(['"', '\'']), "true" | "y" | "1");
@@ -254,7 +254,7 @@ fn suspend(bytes: &[u8], names: &Names<'_>) -> Rewritten {
         let setting = line.text().split_once('=').filter(|_| !is_comment(line.text()));
         let key = setting.map(|(key, _)| key.split_whitespace().collect::<Vec<_>>().join(" "));
         match (key.as_deref(), setting.map(|(_, value)| value.trim())) {
-            (Some("resume device"), Some(value)) => match units::word(value, names, &[]) {
+            (Some("resume device"), Some(value)) => match unit_names::word(value, names, &[]) {
                 Some(device) => new.push(&line, &line.text().replacen(value, &device, 1)),
                 None => new.comment_out(
                     &line,
@@ -302,37 +302,13 @@ fn grubenv(path: &str, bytes: &[u8], names: &Names<'_>) -> Result<Rewritten, Pos
     })
 }
 
-/// Insists that a boot loader's configuration names no file system or partition of the golden node: what its own tool or
-/// [`plan`] could not reach would leave a clone that does not boot, or one that mounts another machine's disk.
-///
-/// # Errors
-/// The first that is named outside comments.
-pub(crate) fn expect_own(path: &str, text: &str, facts: &Facts) -> Result<(), PostError> {
-    if facts.keep_uuids {
-        return Ok(());
-    }
-    let lines = text.lines().filter(|line| !is_comment(line));
-    let lines: Vec<&str> = lines.collect();
-    for (golden, clone) in ids::pairs(facts) {
-        if golden != clone
-            && lines
-                .iter()
-                .any(|line| ids::replace_whole(line, golden, clone) != *line)
-        {
-            return Err(PostError::Wrong(format!(
-                "{path} still names the golden file system {golden}: look for what writes it (GRUB: /etc/grub.d)"
-            )));
-        }
-    }
-    Ok(())
-}
-
 fn is_grubenv(path: &str) -> bool {
     path.ends_with("/grubenv")
 }
 
-/// GRUB's environment block has a fixed length, filled up with `#` (GRUB manual, section "Environment block"); other files
-/// have none. One that would be longer stays so: the caller's to refuse.
+/// Returns a text of the file's length. GRUB's environment block has a fixed length, filled up with `#` (GRUB
+/// manual, section "Environment block"); other files have none. A text that would be longer stays so, and the
+/// caller must refuse it.
 pub(crate) fn fitting(path: &str, text: String, len: usize) -> String {
     let fitted = fitting_bytes(path, text.as_bytes(), len);
     fitted

@@ -10,7 +10,7 @@ const SWAP: &str = "11111111-0002-4000-8000-000000000002";
 const NEW_ROOT: &str = "aaaaaaaa-0003-4000-8000-000000000003";
 const NEW_SWAP: &str = "aaaaaaaa-0002-4000-8000-000000000002";
 
-/// The new text of the only file.
+/// Returns the new text of the only file.
 fn rewritten(path: &str, text: &str) -> String {
     let plan = plan(&Texts::new(&[(path, text)]), &facts()).unwrap();
     match plan.actions.as_slice() {
@@ -145,7 +145,7 @@ fn kept_uuids_change_nothing() {
     assert!(plan(&files, &facts).unwrap().is_empty());
 }
 
-/// The new texts of all files, with what is told.
+/// Returns the new texts of all files, with the reported lines.
 fn all(files: &[(&str, &str)], facts: &Facts) -> (Texts, Vec<String>) {
     let mut after = Texts::new(files);
     let plan = plan(&after, facts).unwrap();

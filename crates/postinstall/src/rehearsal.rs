@@ -1,24 +1,26 @@
-//! The rewriting of names, tried on the golden tree before any node writes: what would fail each clone after its files were
-//! restored is refused by the server, with the file, the word and the way out.
+//! The rewriting of names, tried on the golden tree before any node writes. Some faults would fail each clone
+//! after its files were restored. The server refuses them here, with the file, the word and the remedy.
 //!
-//! The clone of the rehearsal has made-up names of the longest kind that disks have. All else is what nodes do themselves:
-//! the same plans, and the same checks behind them.
+//! The clone of the rehearsal has made-up names of the longest kind that disks have. All else is what nodes
+//! do themselves: the same plans, and the same checks behind them.
 
 use std::collections::BTreeMap;
 use std::io;
 
+use ka_disk::fs_type::FsType;
 use ka_disk::layout::Source;
-use ka_disk::spec::{FsType, InstallSpec, Loader, Place, partition_name};
+use ka_disk::spec::{InstallSpec, Loader, Place, partition_name};
 use ka_distro::efi::BIOS_PLATFORM;
 
 use crate::boot_entries;
 use crate::bootloader;
+use crate::error::PostError;
 use crate::facts::{DiskFact, Facts, Firmware, KnownPartitions, MountFact, SwapFileFact};
 use crate::files::{Files, Kind, Stamp, text};
 use crate::fstab::{self, CloneDevice, DeviceMap};
 use crate::hooks;
 use crate::machine_id;
-use crate::plan::{Action, Plan, PostError};
+use crate::plan::{Action, Plan};
 use crate::references;
 
 const FSTAB: &str = "/etc/fstab";
@@ -39,11 +41,12 @@ const IMAGE_TOOLS: [&str; 8] = [
 pub struct Rehearsal {
     /// Lines for the operator.
     pub notes: Vec<String>,
-    /// Why no node that UEFI has started could boot as a clone, while others could.
+    /// The reason for which no node that UEFI has started could boot as a clone, while others could.
     pub uefi_obstacle: Option<String>,
 }
 
-/// Tries on the golden tree what a node does with its clone's names. `is_executable` tells of a path whether it may be run.
+/// Tries on the golden tree the steps that a node does with its clone's names. `is_executable` tells if a
+/// path may be run.
 ///
 /// # Errors
 /// One line that says what would fail each clone, and what to do.
@@ -90,7 +93,7 @@ pub fn check(
     Ok(found)
 }
 
-/// The ways out, by what is wrong.
+/// The remedies, by the kind of fault.
 const TWIN: &str = "take it out on the golden node, give it a hook in /etc/ka/hooks.d that makes the file anew, or use \
                     --keep-identity";
 const IMAGE: &str = "a clone would not boot: correct it on the golden node, give it a hook in /etc/ka/hooks.d with ukify, dracut, \
@@ -99,7 +102,7 @@ const BOOT: &str = "a clone would not boot: correct it on the golden node, give 
                     clones, or clone without a boot loader (-r none)";
 
 impl Rehearsal {
-    /// Refuses what is wrong with `otherwise`, or notes it where a hook may correct it.
+    /// Refuses a fault with `otherwise`, or notes it if a hook may correct it.
     fn judge(
         &mut self,
         result: Result<(), PostError>,
@@ -118,7 +121,7 @@ impl Rehearsal {
     }
 }
 
-/// The hooks that a clone runs; one that is no text, or is too long, as what there is of it.
+/// Returns the hooks that a clone runs. Of one that is not a text, or is too long, only a part is returned.
 fn hooks(files: &dyn Files, spec: &InstallSpec, is_executable: &dyn Fn(&str) -> bool) -> Vec<String> {
     let names = files.names(hooks::DIR).into_iter();
     let paths = names
@@ -130,7 +133,7 @@ fn hooks(files: &dyn Files, spec: &InstallSpec, is_executable: &dyn Fn(&str) -> 
         .collect()
 }
 
-/// The golden tree as a clone's would be when all names are rewritten.
+/// Returns the golden tree as a clone's would be when all names are rewritten.
 fn rewritten<'a>(files: &'a dyn Files, facts: &Facts) -> Result<Changed<'a>, PostError> {
     let mut after = Changed {
         under: files,
@@ -207,7 +210,7 @@ impl Files for Changed<'_> {
     }
 }
 
-/// A clone that no node is yet.
+/// Returns the facts of a clone that no node has become yet.
 fn facts(spec: &InstallSpec) -> Facts {
     let devices = devices(spec);
     let mut mounts = mounts(spec, &devices);

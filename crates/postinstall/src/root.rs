@@ -1,14 +1,16 @@
 //! Files of the restored tree, read and changed without leaving it.
 //!
-//! The tree came from the golden node, and its symbolic links mean the clone's own root: `/etc/fstab` may be a
-//! link to `/data/fstab`. Followed by a plain open, it would lead to this machine's file. The kernel resolves
-//! such a path inside the tree (openat2(2), `RESOLVE_IN_ROOT`).
+//! The tree came from the golden node, and its symbolic links mean the clone's own root: `/etc/fstab` may be
+//! a link to `/data/fstab`. Followed by a plain open, it would lead to this machine's file. The kernel
+//! resolves such a path inside the tree (openat2(2), `RESOLVE_IN_ROOT`).
 //!
-//! What is new gets an SELinux label where the tree has any ([`crate::labels`]).
+//! A new file gets an SELinux label where the tree has any: that of the most similar file beside it, else of its
+//! directory. To an enforcing system a file without one is `unlabeled_t`.
 //!
-//! A directory keeps its times when a file in it is made or removed: a clone's tree differs from the golden one only
-//! where it must.
+//! A directory keeps its times when a file in it is made or removed: a clone's tree differs from the golden
+//! one only where it must.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
@@ -20,7 +22,7 @@ use rustix::fs::{
 };
 
 use crate::files::{Files, Kind, MAX_TEXT_BYTES, Stamp};
-use crate::labels;
+use crate::selinux;
 
 /// The tree under the mount directory.
 #[derive(Debug)]
@@ -32,7 +34,7 @@ impl Root {
     /// Opens the tree's root directory.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel refused.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
@@ -42,13 +44,13 @@ impl Root {
     /// Opens the existing file `path` (absolute in the clone) with `flags`.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel refused.
     pub fn open_file(&self, path: &Path, flags: OFlags) -> io::Result<File> {
         self.open_with(path, flags, Mode::empty())
     }
 
-    /// Where the directory `path` of the tree really is, for programs that want a name. Free of links: good until
-    /// somebody changes the tree.
+    /// Returns the real place of the directory `path` of the tree, for programs that want a name. It is free
+    /// of links, and good until the tree changes.
     ///
     /// # Errors
     /// No such directory.
@@ -57,11 +59,11 @@ impl Root {
         std::fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd()))
     }
 
-    /// Gives a file this content. One that is there keeps its owner, mode, attributes and, where it has one, its
-    /// immutable flag; a new one gets `mode`, and its missing directories are made.
+    /// Writes a file with this content. An existing file keeps its owner, mode, attributes and its immutable
+    /// flag, if it has one. A new one gets `mode`, and its missing directories are made.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel refused.
     pub fn write(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         let mut file = match self.open_file(path, OFlags::RDONLY | OFlags::NONBLOCK) {
             Ok(file) => return self.replace(path, &file, bytes),
@@ -74,7 +76,7 @@ impl Root {
     /// Makes an empty file that is not there yet, with its directories, and opens it for writing.
     ///
     /// # Errors
-    /// What the kernel says; a dangling link in its place counts as being there.
+    /// The kernel refused; a dangling link in its place counts as being there.
     pub fn create(&self, path: &Path, mode: u32) -> io::Result<File> {
         let parent = path.parent().unwrap_or(Path::new("/"));
         self.make_dirs(parent)?;
@@ -83,7 +85,7 @@ impl Root {
             let file = self.open_with(path, flags, Mode::from_raw_mode(mode))?;
             // Whatever the umask says.
             rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
-            labels::label_new(self, path);
+            self.label_new(path);
             Ok(file)
         })
     }
@@ -91,7 +93,7 @@ impl Root {
     /// Removes a file or link; no error when it is not there.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel refused.
     pub fn remove(&self, path: &Path) -> io::Result<()> {
         let (parent, name) = split(path)?;
         if self.kind(&path.to_string_lossy()).is_none() {
@@ -103,10 +105,10 @@ impl Root {
         })
     }
 
-    /// Makes a symbolic link, in the place of whatever file or link was there.
+    /// Makes a symbolic link, in the place of any file or link.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel refused.
     pub fn link(&self, target: &str, path: &Path) -> io::Result<()> {
         let (parent, name) = split(path)?;
         self.make_dirs(parent)?;
@@ -114,15 +116,15 @@ impl Root {
         self.keeping_times(parent, || {
             let dir = self.open_file(parent, OFlags::PATH | OFlags::DIRECTORY)?;
             symlinkat(target, &dir, name)?;
-            labels::label_new(self, path);
+            self.label_new(path);
             Ok(())
         })
     }
 
-    /// Makes a directory and those above it, mode 0755, where they are missing.
+    /// Makes a directory and those above it, mode 0755, if they are missing.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel refused.
     pub fn make_dirs(&self, path: &Path) -> io::Result<()> {
         match self.open_file(path, OFlags::PATH | OFlags::DIRECTORY) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -136,7 +138,7 @@ impl Root {
     /// Makes one directory with this mode where there is none. Its parent must be there.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel refused.
     pub fn make_dir(&self, path: &Path, mode: u32) -> io::Result<()> {
         let (parent, name) = split(path)?;
         if self.exists(&path.to_string_lossy()) {
@@ -145,9 +147,56 @@ impl Root {
         self.keeping_times(parent, || {
             let dir = self.open_file(parent, OFlags::PATH | OFlags::DIRECTORY)?;
             mkdirat(&dir, name, Mode::from_raw_mode(mode))?;
-            labels::label_new(self, path);
+            self.label_new(path);
             Ok(())
         })
+    }
+
+    /// Returns the SELinux label of the name itself, behind no link; `None` if it has none.
+    pub(crate) fn label(&self, path: &Path) -> Option<Vec<u8>> {
+        let (dir, name) = self.dir_and_name(path).ok()?;
+        selinux::label(&dir, name)
+    }
+
+    /// Sets the SELinux label of the name itself.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(crate) fn set_label(&self, path: &Path, label: &[u8]) -> io::Result<()> {
+        let (dir, name) = self.dir_and_name(path)?;
+        selinux::set_label(&dir, name, label)
+    }
+
+    /// Returns the label that fits `path`: of the neighbour of the same kind whose name begins most like it;
+    /// else the directory's.
+    pub(crate) fn fitting_label(&self, path: &Path) -> Option<Vec<u8>> {
+        let parent = path.parent()?;
+        let name = path.file_name()?.to_str()?;
+        let kind = self.kind(path.to_str()?)?;
+        let alike = selinux::alike(self.names(parent.to_str()?), name);
+        let beside = alike.iter().find_map(|other| {
+            let other = parent.join(other);
+            let is_like = self.kind(other.to_str()?) == Some(kind);
+            is_like.then(|| self.label(&other)).flatten()
+        });
+        beside.or_else(|| self.label(parent))
+    }
+
+    /// Labels `path`, which is new. Without labels beside it nothing happens.
+    fn label_new(&self, path: &Path) {
+        if self.label(path).is_none()
+            && let Some(found) = self.fitting_label(path)
+            && let Err(error) = self.set_label(path, &found)
+        {
+            tracing::debug!(path = %path.display(), %error, "no label");
+        }
+    }
+
+    /// Opens the directory of `path`, and returns its name in it. The root's own name is `.`.
+    fn dir_and_name<'a>(&self, path: &'a Path) -> io::Result<(File, &'a OsStr)> {
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let dir = self.open_file(parent, OFlags::PATH | OFlags::DIRECTORY)?;
+        Ok((dir, path.file_name().unwrap_or(OsStr::new("."))))
     }
 
     fn open_regular(&self, path: &str) -> io::Result<Option<File>> {
@@ -178,7 +227,7 @@ impl Root {
         Ok(())
     }
 
-    /// Runs `change` and gives the directory it changes the times back that it had.
+    /// Runs `change` and then restores the times of the directory that it changes.
     fn keeping_times<T>(&self, dir: &Path, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let dir = self.open_file(dir, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let before = fstat(&dir)?;
@@ -271,7 +320,7 @@ impl Files for Root {
     }
 }
 
-fn split(path: &Path) -> io::Result<(&Path, &std::ffi::OsStr)> {
+fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
     match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => Ok((parent, name)),
         _ => Err(io::ErrorKind::InvalidFilename.into()),

@@ -1,5 +1,5 @@
-//! U-Boot's scripts (`boot.scr`): a text behind a header with check sums (U-Boot, `include/image.h`, legacy image format;
-//! `mkimage -T script`).
+//! U-Boot's scripts (`boot.scr`): a text behind a header with check sums (U-Boot, `include/image.h`, legacy
+//! image format; `mkimage -T script`).
 
 use ka_disk::table::crc32;
 
@@ -8,12 +8,13 @@ use crate::names::text::Rewritten;
 /// `struct legacy_img_hdr`.
 const HEADER_LEN: usize = 64;
 const MAGIC: [u8; 4] = [0x27, 0x05, 0x19, 0x56];
-/// Where its fields are: the header's own check sum, the length and the check sum of what follows, the type of image.
+/// Offsets of its fields: the header's own check sum, the length and the check sum of the data behind it, the
+/// type of image.
 const HEADER_CRC_AT: usize = 4;
 const LEN_AT: usize = 12;
 const DATA_CRC_AT: usize = 24;
 const TYPE_AT: usize = 30;
-/// `IH_TYPE_SCRIPT`.
+/// Type of an image that is a script (`IH_TYPE_SCRIPT`).
 const SCRIPT: u8 = 6;
 /// Behind the header: the length of the text, and a zero, because no other part follows.
 const LENGTHS_LEN: usize = 8;
@@ -23,7 +24,7 @@ pub(crate) fn is_script(head: &[u8]) -> bool {
     head.len() > HEADER_LEN + LENGTHS_LEN && head.starts_with(&MAGIC) && head[TYPE_AT] == SCRIPT
 }
 
-/// The script with another text; `None` where it is none, is damaged, or has several parts.
+/// Returns the script with another text; `None` where it is none, is damaged, or has several parts.
 pub(crate) fn rewrite(bytes: &[u8], by: impl FnOnce(&[u8]) -> Rewritten) -> Option<Rewritten> {
     let text = text(bytes)?;
     let new = by(text);
@@ -75,7 +76,7 @@ fn put(bytes: &mut [u8], at: usize, value: u32) {
 pub(crate) mod tests {
     use super::*;
 
-    /// The bytes that `mkimage -A arm64 -T script -C none -n boot -d boot.cmd boot.scr` makes.
+    /// Returns the bytes that `mkimage -A arm64 -T script -C none -n boot -d boot.cmd boot.scr` makes.
     pub(crate) fn script(text: &str) -> Vec<u8> {
         let len = u32::try_from(text.len()).unwrap();
         let data = [&len.to_be_bytes()[..], &[0; 4], text.as_bytes()].concat();

@@ -1,16 +1,17 @@
-//! What a node is known by from one round to the next, and over a restart of the server: numbers, ports and connections
-//! change, the machine stays.
+//! The identity of a node from one round to the next, and over a restart of the server: numbers, ports and
+//! connections change, the machine stays.
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::MacAddr;
+use ka_mac::MacAddr;
 
 /// A machine, as it introduces itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
-    /// Its hardware address, if it said.
+    /// MAC address, if the machine gave it.
+    #[serde(default, with = "ka_mac::octets")]
     pub mac: Option<MacAddr>,
     /// Its host name.
     pub name: String,
@@ -19,8 +20,9 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Whether both are one machine: the same name with the same hardware address, or with the same address where one
-    /// of them gave none. The name counts in both cases: several nodes on one machine share its hardware address.
+    /// Returns true if both are one machine: the same name with the same MAC address, or with the same
+    /// address if one of them gave no MAC address. The name counts in both cases, because several nodes on
+    /// one machine share its MAC address.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         let same_place = match (self.mac, other.mac) {

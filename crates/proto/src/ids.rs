@@ -1,6 +1,7 @@
 //! Numbers that must not be mixed up, each its own type, and the protocol version.
 //!
-//! Not here: names and free text ([`crate::text`]). Specification: `docs/protocol.md`, "Names and numbers".
+//! Not here: names and free text ([`crate::text`]).
+//! Specification: `docs/protocol.md`, "Names and numbers".
 
 use std::fmt;
 
@@ -10,29 +11,36 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u16)]
 pub enum ProtocolVersion {
-    /// First version: Join with proof, prepare, go, streams over the chain, report, release; messages for healing
-    /// (`LinkLost`, `Relink`, offsets in the link handshake) are there and are used when the server heals.
+    /// First version: Join with proof, prepare, go, streams over the chain, report, release. It has messages
+    /// for healing (`LinkLost`, `Relink`, offsets in the link handshake), which are used when the server
+    /// heals.
     V1 = 1,
-    /// Rounds: `Abort` says whether the node is wanted in the next round, `Queued` keeps a late node until then.
-    /// Payload travels encrypted (`OpenStream` says how, the block's header has a tag), and the end of a stream is signed
-    /// by the server.
-    /// `OpenStream` has the link's silence, `Progress` how the node spent its time.
-    /// `Pending` keeps a node waiting while the operator is asked.
-    /// `OpenStream` says whether the server keeps the stream, `DataGone` asks to go on from there.
-    /// `Tunnel`, both ways, carries an operator's connection to a node that only the server can reach.
-    /// `Commit` tells a node that its clone was judged good, and is answered with `Bootable`; a node that lost its server
-    /// before joins again with the clone that it holds.
+    /// Rounds: `Abort` says whether the node is wanted in the next round, `Queued` keeps a late node until
+    /// then. Payload travels encrypted (`OpenStream` says how, the block's header has a tag), and the end of
+    /// a stream is signed by the server. `OpenStream` has the link's silence, `Progress` how the node spent
+    /// its time. `Pending` keeps a node waiting while the operator is asked. `OpenStream` says whether the
+    /// server keeps the stream, `DataGone` asks to go on from there. `Tunnel`, both ways, carries an
+    /// operator's connection to a node that only the server can reach. `Commit` tells a node that its clone
+    /// was judged good, and is answered with `Bootable`; a node that lost its server before joins again with
+    /// the clone that it holds.
     V2 = 2,
-    /// Each data link has a key of its own, for two named nodes: `OpenStream` and `Relink` hand it to both of them.
-    /// `Join` says what the node has come for: a node with `--dry-run` gets its `Prepare` at once and is no member.
+    /// Each data link has a key of its own, for two named nodes: `OpenStream` and `Relink` hand it to both of
+    /// them. `Join` says what the node has come for: a node with `--dry-run` gets its `Prepare` at once and
+    /// is no member.
     V3 = 3,
+    /// Multicast: `OpenStream` names the group of a stream, `GroupReport` and `LeftGroup` come from its
+    /// members, `LeaveGroup` goes to them. An acknowledgement says if its sender stands by on the link.
+    /// Wiring: `Join` has the switch port that the node heard of (LLDP), and `Wiring` brings it when it is heard
+    /// later. The server orders the chain by it.
+    V4 = 4,
 }
 
-/// The version that this build speaks. A peer with another one is refused by name, see [`crate::control::Join`].
-pub const PROTOCOL_VERSION: ProtocolVersion = ProtocolVersion::V3;
+/// The version that this build speaks. A peer with another one is refused by name, see
+/// [`crate::control::Join`].
+pub const PROTOCOL_VERSION: ProtocolVersion = ProtocolVersion::V4;
 
 impl ProtocolVersion {
-    /// The number on the wire.
+    /// Returns the number on the wire.
     #[must_use]
     pub const fn number(self) -> u16 {
         self as u16
@@ -60,7 +68,8 @@ macro_rules! number {
 }
 
 number! {
-    /// A node within one run, given by the server when it accepts a Join; [`NodeId::SERVER`] is the server itself.
+    /// A node within one run, given by the server when it accepts a Join; [`NodeId::SERVER`] is the server
+    /// itself.
     NodeId(u32)
 }
 number! {
@@ -86,13 +95,14 @@ impl NodeId {
 }
 
 impl StreamOffset {
-    /// The offset `bytes` further on. Saturates: a stream of 2^64 bytes does not exist, a hostile header may say so.
+    /// Returns the offset `bytes` further on. It saturates: a stream of 2^64 bytes does not exist, but a
+    /// hostile header may claim one.
     #[must_use]
     pub const fn plus(self, bytes: u64) -> Self {
         Self(self.0.saturating_add(bytes))
     }
 
-    /// Bytes from `earlier` to here, 0 when `earlier` is later.
+    /// Returns the bytes from `earlier` to here, 0 if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -115,17 +125,6 @@ impl fmt::Debug for RunId {
     }
 }
 
-/// A hardware address of a network interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct MacAddr(pub [u8; 6]);
-
-impl fmt::Display for MacAddr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,10 +133,5 @@ mod tests {
     fn offsets_saturate_instead_of_wrapping() {
         assert_eq!(StreamOffset(u64::MAX).plus(1), StreamOffset(u64::MAX));
         assert_eq!(StreamOffset(1).since(StreamOffset(2)), 0);
-    }
-
-    #[test]
-    fn a_hardware_address_prints_with_colons() {
-        assert_eq!(MacAddr([2, 0, 0xab, 0, 0, 1]).to_string(), "02:00:ab:00:00:01");
     }
 }

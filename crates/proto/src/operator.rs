@@ -1,11 +1,12 @@
-//! What an operator and a node say to each other (`ka-status`): the node's log as it grows, and commands typed by the
-//! operator with what they write and how they end.
+//! Messages between an operator and a node (`ka-status`): the node's log as it grows, and the operator's
+//! commands with their output and exit code.
 //!
-//! The connection is TLS 1.3 with raw keys both ways. The node takes no key but the server's, which its join code
-//! pins; it shows that it belongs to the run by [`operator_proof`] in its first frame. Frames are those of
-//! [`crate::wire`], at most [`MAX_OPERATOR_FRAME`] long. The version is the connection's ALPN name, [`OPERATOR_ALPN`].
+//! The connection is TLS 1.3 with raw keys both ways. The node takes no key but the server's, which its join
+//! code pins. It shows that it belongs to the run by [`operator_proof`] in its first frame. Frames are those
+//! of [`crate::wire`], at most [`MAX_OPERATOR_FRAME`] long. The version is the connection's ALPN name,
+//! [`OPERATOR_ALPN`].
 //!
-//! Not here: sockets, the log, running anything. Specification: `docs/protocol.md`, "Status".
+//! Not here: sockets, the log, running commands. Specification: `docs/protocol.md`, "Status".
 
 use serde::{Deserialize, Serialize};
 
@@ -22,18 +23,19 @@ pub const OPERATOR_ALPN: &[u8] = b"ka-operator/1";
 /// Label under which both ends export the keying material of a status connection, with an empty context.
 pub const OPERATOR_EXPORTER_LABEL: &[u8] = b"EXPORTER-ka-operator-v1";
 
-/// Longest frame either way, in bytes: the longest command, or a piece of output, with room for the fields around it.
+/// Longest frame either way, in bytes: the longest command, or a piece of output, with room for the fields
+/// around it.
 pub const MAX_OPERATOR_FRAME: usize = 64 << 10;
 
-/// Longest command in bytes: what one typed line or one command line of a shell holds.
+/// Longest command, in bytes, as one typed line or one command line of a shell holds.
 pub const MAX_COMMAND: usize = 32 << 10;
 
-/// Most bytes of output in one frame: a pipe's worth of what a command writes.
+/// Most bytes of output in one frame: the size of a pipe.
 pub const MAX_OUTPUT: usize = 32 << 10;
 
 const OPERATOR_CONTEXT: &str = "KA 2026-11 v1 operator proof";
 
-/// Where a command writes.
+/// An output of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Channel {
     /// Its standard output.
@@ -45,45 +47,45 @@ pub enum Channel {
 /// From a node to its operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToOperator {
-    /// The first frame: the node is there, and of this run.
+    /// The first frame: the node is there, and belongs to this run.
     Online {
-        /// What it calls itself.
+        /// Name of the node.
         name: NodeName,
-        /// [`operator_proof`].
+        /// The proof of [`operator_proof`].
         proof: [u8; 32],
     },
     /// A line of its log, without the line break.
     Line(Reason),
-    /// A piece of what the running command writes, at most [`MAX_OUTPUT`] bytes.
+    /// A piece of the running command's output, at most [`MAX_OUTPUT`] bytes.
     Output(Channel, Payload),
-    /// The command ended: its exit code, 128 + signal as a shell has it, 127 when it could not be started.
+    /// The command ended. Holds its exit code, 128 + signal as in a shell, or 127 if it could not be started.
     Exited(u8),
 }
 
 /// From an operator to a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromOperator {
-    /// Run this with `sh -c`, after those asked for before; at most [`MAX_COMMAND`] bytes.
+    /// Run this with `sh -c`, after the earlier commands. At most [`MAX_COMMAND`] bytes.
     Exec(String),
 }
 
-/// The node's proof that it holds the run's secret and is at the end of this very TLS connection.
+/// Returns the node's proof that it holds the run's secret and is at the end of this very TLS connection.
 #[must_use]
 pub fn operator_proof(secret: &Secret, exporter: &Exporter) -> [u8; 32] {
     *auth::mac(&blake3::derive_key(OPERATOR_CONTEXT, secret), &[exporter]).as_bytes()
 }
 
-/// Whether `proof` is [`operator_proof`]; takes the same time whatever is wrong with it.
+/// Returns true if `proof` is [`operator_proof`]. Takes the same time for every fault.
 #[must_use]
 pub fn operator_is_proved(secret: &Secret, exporter: &Exporter, proof: &[u8; 32]) -> bool {
     auth::mac(&blake3::derive_key(OPERATOR_CONTEXT, secret), &[exporter]) == *proof
 }
 
 impl ToOperator {
-    /// The whole frame, length included.
+    /// Returns the whole frame, length included.
     ///
     /// # Errors
-    /// [`WireError::FrameTooLong`] when output is over [`MAX_OUTPUT`] by far.
+    /// [`WireError::FrameTooLong`] if output is over [`MAX_OUTPUT`] by far.
     pub fn encode(&self) -> Result<Vec<u8>, WireError> {
         wire::encode(self, "message to the operator", MAX_OPERATOR_FRAME)
     }
@@ -98,7 +100,7 @@ impl ToOperator {
 }
 
 impl FromOperator {
-    /// The whole frame, length included.
+    /// Returns the whole frame, length included.
     ///
     /// # Errors
     /// [`WireError::FrameTooLong`] for a command over [`MAX_COMMAND`] by far.

@@ -1,45 +1,46 @@
-//! How a node spends its time in a stream: what the server needs to find the one that holds up all the others.
+//! The use of a node's time in a stream. The server needs it to find the node that holds up all the others.
 //!
-//! In a chain everybody goes at the rate of the slowest, so rates say nothing. What a node *could* do is its bytes over
-//! the time in which it did not wait for somebody else. Judged by [`crate::run`]; measured by the transport's pump.
-//! Specification: `docs/protocol.md`, "Pace".
+//! In a chain all nodes go at the rate of the slowest, so rates tell nothing. The rate that a node *could*
+//! reach is its bytes over the time in which it did not wait for another node. [`crate::run`] judges it; the
+//! transport's pump measures it. Specification: `docs/protocol.md`, "Pace".
 
 use std::fmt;
 use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
-/// A node's time since its last [`crate::control::Progress`], in milliseconds, and what it did in it. The first four
+/// A node's time since its last [`crate::control::Progress`], in milliseconds, and its use. The first four
 /// after `elapsed_ms` add up to it at most; the others overlap with them.
 ///
-/// At the head `upstream_ms` is the producer's own time (it reads, or makes the next block), `downstream_ms` the time in
-/// which the producer had a block and no room for it.
+/// At the head `upstream_ms` is the producer's own time (it reads, or makes the next block). `downstream_ms`
+/// is the time in which the producer had a block and no room for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pace {
-    /// Since the last one.
+    /// Time since the last report.
     pub elapsed_ms: u32,
-    /// Nothing to do: there was room, and nothing came from the predecessor (at the head: from the producer).
+    /// Time without work: there was room, and nothing came from the predecessor (at the head: from the
+    /// producer).
     pub upstream_ms: u32,
-    /// No room, because the own consumer has not taken what is here.
+    /// Time without room, because the own consumer has not taken the data here.
     pub consumer_ms: u32,
-    /// No room, because descendants have not acknowledged what is here.
+    /// Time without room, because descendants have not acknowledged the data here.
     pub downstream_ms: u32,
-    /// Verifying, forwarding, handing out.
+    /// Time of verifying, forwarding and handing out.
     pub work_ms: u32,
-    /// The own consumer had something to take.
+    /// Time in which the own consumer had data to take.
     pub consumer_busy_ms: u32,
-    /// Something was on its way to the successor, and the successor was ready to take it (tcp(7): `tcpi_busy_time` less
-    /// `tcpi_rwnd_limited`).
+    /// Time in which data was on its way to the successor, and the successor was ready to take it (tcp(7):
+    /// `tcpi_busy_time` less `tcpi_rwnd_limited`).
     pub link_busy_ms: u32,
     /// Bytes that the successor's kernel acknowledged in that time.
     pub link_bytes: u64,
-    /// The busiest thread of the process ran, or was ready to run and waited for a processor.
+    /// Time in which the busiest thread of the process ran, or was ready to run and waited for a processor.
     pub processor_ms: u32,
-    /// Whom the stream is handed to.
+    /// The consumer of the stream.
     pub taker: Taker,
 }
 
-/// Whom a node hands the stream to.
+/// A kind of consumer of the stream on a node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Taker {
     /// The node itself, which writes to its disks.
@@ -67,7 +68,8 @@ impl AddAssign for Pace {
 }
 
 /// The cause that keeps a node, and with it the chain, from going faster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Bottleneck {
     /// Its disk.
     Disk,

@@ -1,7 +1,7 @@
-//! Names and reasons that come from a peer: bounded, printable, safe to show on a terminal. A machine's name is more:
-//! a host name, which goes unquoted into files that a clone's boot reads.
+//! Names and reasons that come from a peer: bounded, printable, safe to show on a terminal. A machine's name
+//! is more than that: a host name, which goes unquoted into files that a clone's boot reads.
 //!
-//! Not here: what the names mean. Specification: `docs/protocol.md`, "Names and numbers".
+//! Not here: the meaning of the names. Specification: `docs/protocol.md`, "Names and numbers".
 
 use std::fmt;
 
@@ -9,25 +9,27 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::limits::{MAX_NAME, MAX_REASON};
 
-/// Why a name was not taken.
+/// A reason to refuse a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// Nothing there.
+    /// The name is empty.
     #[error("the name is empty")]
     Empty,
-    /// More bytes than [`MAX_NAME`].
+    /// The name has more bytes than [`MAX_NAME`].
     #[error("the name has {bytes} bytes, at most {MAX_NAME} are allowed")]
     TooLong {
         /// Bytes in the refused name.
         bytes: usize,
     },
-    /// A control character or white space at an end; it would garble the operator's terminal and log.
+    /// The name has a control character, or white space at an end. It would garble the operator's terminal
+    /// and log.
     #[error("the name {name:?} has unprintable characters or white space around it")]
     Unprintable {
         /// The refused name.
         name: String,
     },
-    /// No host name (RFC 1123 §2.1): it would be shell syntax, or two words, in the files of a clone.
+    /// The name is no host name (RFC 1123 §2.1). In the files of a clone it would be shell syntax, or two
+    /// words.
     #[error(
         "{name:?} is no host name: letters, digits, dashes and dots, at most {MAX_LABEL} bytes between two dots, no dash \
          at either end of such a part, and no address"
@@ -41,7 +43,8 @@ pub enum NameError {
 /// Longest part of a host name between two dots, in bytes (RFC 1123 §2.1, RFC 1035 §2.3.4).
 const MAX_LABEL: usize = 63;
 
-/// Host names as RFC 1123 §2.1 has them; the whole name is no longer than Linux keeps one (`HOST_NAME_MAX`, 64 bytes).
+/// Checks a host name by RFC 1123 §2.1. The whole name is no longer than the limit of Linux (`HOST_NAME_MAX`,
+/// 64 bytes).
 fn check_host_name(text: &str) -> Result<(), NameError> {
     check_name(text)?;
     let is_label = |label: &str| {
@@ -52,7 +55,8 @@ fn check_host_name(text: &str) -> Result<(), NameError> {
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    // Never the form of an address: the last part of a name with dots is not a number (RFC 1123 §2.1).
+    // A name never has the form of an address: the last part of a name with dots is not a number (RFC 1123
+    // §2.1).
     let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
     let is_address = text.rsplit_once('.').is_some_and(|(_, last)| is_number(last));
     if text.split('.').all(is_label) && !is_address {
@@ -78,8 +82,9 @@ fn check_name(text: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-/// Control characters, and the characters that reorder text on a terminal or that nobody sees: marks and overrides of
-/// direction, zero-width characters, invisible operators, tags (Unicode 16, sections 23.2 to 23.9).
+/// Returns true for control characters, and for characters that reorder text on a terminal or are invisible.
+/// These are marks and overrides of direction, zero-width characters, invisible operators and tags (Unicode
+/// 16, sections 23.2 to 23.9).
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -89,8 +94,9 @@ fn is_unsafe(c: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// A text that came from another machine, safe to show: tabs become spaces, line ends stay, and what would steer a
-/// terminal, reorder the line or hide in it is `?`. Every text of a peer passes here before anybody sees it.
+/// Returns a text from another machine, safe to show. Tabs become spaces, and line ends stay. Characters that
+/// would steer a terminal, reorder the line or hide in it become `?`. Every text of a peer passes here before
+/// it is shown.
 #[must_use]
 pub fn printable(text: &str) -> String {
     text.replace("\r\n", "\n").chars().map(shown).collect()
@@ -105,8 +111,8 @@ fn shown(c: char) -> char {
     }
 }
 
-/// A text as lines that nobody can take for somebody else's: each is printable, and all but the first begin with `| `.
-/// An empty text is one empty line.
+/// Returns a text as lines that cannot be taken for another program's. Each is printable, and all but the
+/// first begin with `| `. An empty text is one empty line.
 #[must_use]
 pub fn marked_lines(text: &str) -> Vec<String> {
     let text = printable(text);
@@ -131,7 +137,7 @@ macro_rules! name {
                 $check(text).map(|()| Self(text.to_owned()))
             }
 
-            /// The name.
+            /// Returns the name.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -172,20 +178,40 @@ name! {
     SessionName, check_name
 }
 name! {
-    /// What a node calls itself: its host name (RFC 1123). It becomes the clone's, so wherever a name comes in (option,
-    /// kernel command line, DHCP, node list, join) it comes in through this type.
+    /// A node's host name (RFC 1123). It becomes the clone's name. So wherever a name comes in (option,
+    /// kernel command line, DHCP, node list, join), it comes in through this type.
     NodeName, check_host_name
 }
 name! {
-    /// Whatever an operator calls a node by: its name, its address or its hardware address. Any printable text.
+    /// An operator's handle for a node: its name, its address or its MAC address. Any printable text.
     NodeHandle, check_name
 }
 name! {
     /// A stream's name: `kainstall2`, `kainstall3`, …
     StreamName, check_name
 }
+name! {
+    /// A place on the wire: a switch, a port of it, or an operator's group of nodes. Any printable text.
+    PlaceName, check_name
+}
 
-/// Names that every machine has and none is known by: a machine that is called so has no name yet.
+impl PlaceName {
+    /// Returns the nearest name to `text`, which a stranger on the wire sent. It is cut to [`MAX_NAME`] bytes,
+    /// and unprintable characters become `?`. `None` if nothing is left.
+    #[must_use]
+    pub fn nearest(text: &str) -> Option<Self> {
+        let mut name = String::new();
+        for c in printable(text.trim()).chars() {
+            if name.len() + c.len_utf8() > MAX_NAME {
+                break;
+            }
+            name.push(if c == '\n' { ' ' } else { c });
+        }
+        Self::new(name.trim()).ok()
+    }
+}
+
+/// Names that every machine has and that identify none. A machine with such a name has no name yet.
 const NAMELESS: [&str; 8] = [
     "localhost",
     "localhost4",
@@ -198,11 +224,12 @@ const NAMELESS: [&str; 8] = [
 ];
 
 impl NodeName {
-    /// The name of a machine that has none that could be used.
+    /// The name of a machine that has no usable one.
     pub const NAMELESS: &str = "node";
 
-    /// The nearest host name to `text`, which some system calls itself or gives a machine: what no host name may hold
-    /// becomes a dash (`my_pc` is `my-pc`). `None` where nothing is left, or only what every machine is called.
+    /// Returns the nearest host name to `text`, a name of a system for itself or for a machine. Characters
+    /// that no host name may hold become dashes (`my_pc` is `my-pc`). `None` if nothing is left, or only a
+    /// name that every machine has.
     #[must_use]
     pub fn nearest(text: &str) -> Option<Self> {
         let plain: String = text
@@ -221,7 +248,7 @@ impl NodeName {
         Self::new(&name).ok().filter(|name| !name.is_nameless())
     }
 
-    /// Whether it names no machine in particular, as `localhost.localdomain`.
+    /// Returns true for a name of no machine in particular, such as `localhost.localdomain`.
     #[must_use]
     pub fn is_nameless(&self) -> bool {
         let short = self.0.split('.').next().unwrap_or_default();
@@ -229,12 +256,14 @@ impl NodeName {
     }
 }
 
-/// Why something ended, for people: at most [`MAX_REASON`] bytes, line breaks kept, other control characters replaced.
+/// A reason why something ended, for people: at most [`MAX_REASON`] bytes, line breaks kept, other control
+/// characters replaced.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Reason(String);
 
 impl Reason {
-    /// Takes any text and makes it fit: cut at a character boundary, unprintable characters become `?`.
+    /// Takes any text and makes it fit. It is cut at a character boundary, and unprintable characters become
+    /// `?`.
     #[must_use]
     pub fn new(text: impl AsRef<str>) -> Self {
         let text = text.as_ref();
@@ -245,7 +274,7 @@ impl Reason {
         Self(text[..end].chars().map(shown).collect())
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -265,14 +294,14 @@ impl fmt::Debug for Reason {
 }
 
 impl<'de> Deserialize<'de> for Reason {
-    /// A peer's text is made safe rather than refused: losing the reason of a failure helps nobody.
+    /// Makes a peer's text safe rather than refusing it. Losing the reason of a failure helps nobody.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         <&str>::deserialize(deserializer).map(Self::new)
     }
 }
 
-/// A name as part of a file name: letters, digits, `-` and `_` stay, every other byte is written as `%` and two hexadecimal
-/// digits. Different names stay different, and none leads to another directory.
+/// Returns a name as part of a file name. Letters, digits, `-` and `_` stay; every other byte is written as
+/// `%` and two hexadecimal digits. Different names stay different, and none leads to another directory.
 #[must_use]
 pub fn file_name(name: &str) -> String {
     let mut text = String::new();
@@ -304,6 +333,22 @@ mod tests {
                 "{bad:?}"
             );
         }
+    }
+
+    #[test]
+    fn any_text_of_a_stranger_becomes_a_place_or_nothing() {
+        for (text, expected) in [
+            ("Gi1/0/2", Some("Gi1/0/2")),
+            ("  a\nb\u{1b}[2J ", Some("a b?[2J")),
+            ("\u{202e}", Some("?")),
+            (" \n\t", None),
+            ("", None),
+        ] {
+            let name = PlaceName::nearest(text);
+            assert_eq!(name.as_ref().map(PlaceName::as_str), expected, "{text:?}");
+        }
+        let long = PlaceName::nearest(&"é".repeat(100)).unwrap();
+        assert_eq!(long.as_str().len(), MAX_NAME);
     }
 
     #[test]
@@ -367,7 +412,7 @@ mod tests {
             NodeName::new(&"a.".repeat(40)),
             Err(NameError::TooLong { .. })
         ));
-        // A peer's is refused with its message.
+        // A peer's name is refused with its message.
         let sent = postcard::to_stdvec(&NodeHandle::new("n7$(id)").unwrap()).unwrap();
         assert!(postcard::from_bytes::<NodeName>(&sent).is_err());
     }

@@ -1,13 +1,13 @@
-//! Tunnels: byte streams between an operator at the server and a node, inside the control connection that the node keeps
-//! to its server. They go where no connection to the node does: through NAT and firewalls.
+//! Tunnels: byte streams between an operator at the server and a node, inside the control connection that the
+//! node keeps to its server. They reach nodes to which no connection can be made: through NAT and firewalls.
 //!
-//! The control connection belongs to the run. So a tunnel sends at most [`PIECE_WINDOW`] pieces of [`MAX_PIECE`] bytes
-//! that the other end has not used, there are at most [`MAX_TUNNELS_OF_NODE`], and a driver sends a message of a tunnel
-//! only when no other message waits. [`Tunnels`] counts for one connection, at either end; nothing it is told by a peer
-//! makes it hold more.
+//! The control connection belongs to the run. So a tunnel sends at most [`PIECE_WINDOW`] pieces of
+//! [`MAX_PIECE`] bytes that the other end has not used, and there are at most [`MAX_TUNNELS_OF_NODE`]. A
+//! driver sends a message of a tunnel only when no other message waits. [`Tunnels`] counts for one
+//! connection, at either end. No message of a peer makes it hold more.
 //!
-//! Not here: sockets, and what the bytes mean (TLS of the status connection, [`crate::operator`]). Specification:
-//! `docs/protocol.md`, "Tunnels".
+//! Not here: sockets, and the meaning of the bytes (TLS of the status connection, [`crate::operator`]).
+//! Specification: `docs/protocol.md`, "Tunnels".
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,21 +18,23 @@ use serde::{Deserialize, Serialize};
 use crate::text::Reason;
 use crate::wire::Payload;
 
-/// Most bytes of one piece: a TLS record of the operator's connection. A heartbeat waits behind at most one that is being
-/// sent.
+/// Most bytes of one piece: a TLS record of the operator's connection. A heartbeat waits for at most one that
+/// is being sent.
 pub const MAX_PIECE: usize = 16 << 10;
 
-/// Pieces of a tunnel that the other end has not used: 64 KiB on their way keep a screen full, and with every tunnel of a
-/// node it is 256 KiB, which a line of 10 Mbit/s carries in a fifth of a second.
+/// Most pieces of a tunnel that the other end has not used. 64 KiB on their way keep a screen full. With
+/// every tunnel of a node it is 256 KiB, which a line of 10 Mbit/s carries in a fifth of a second.
 pub const PIECE_WINDOW: usize = 4;
 
-/// Tunnels of one node at a time: a few people look at one node.
+/// Most tunnels of one node at a time: a few people look at one node.
 pub const MAX_TUNNELS_OF_NODE: usize = 4;
 
-/// Tunnels of one run at a time: an operator who looks at a room of machines. Each costs the server two tasks.
+/// Most tunnels of one run at a time, for an operator who looks at a room of machines. Each costs the server
+/// two tasks.
 pub const MAX_TUNNELS_OF_RUN: usize = 256;
 
-/// Messages of all tunnels of a connection that can be waiting to be sent: pieces, credits, the opening and the end.
+/// Most messages of all tunnels of a connection that can wait to be sent: pieces, credits, the opening and
+/// the end.
 pub const MAX_TUNNEL_MESSAGES: usize = MAX_TUNNELS_OF_NODE * (2 * PIECE_WINDOW + 2);
 
 /// A tunnel within one control connection; never used twice.
@@ -45,97 +47,97 @@ impl fmt::Display for TunnelId {
     }
 }
 
-/// What the two ends of a control connection say about tunnels, the same both ways.
+/// A message about tunnels between the two ends of a control connection, the same both ways.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TunnelMessage {
-    /// From the server only: an operator wants in.
+    /// An operator wants a connection. Sent by the server only.
     Open {
         /// The tunnel's number.
         tunnel: TunnelId,
-        /// Where the operator is, as the server sees it.
+        /// The operator's address, as the server sees it.
         from: SocketAddr,
     },
     /// The next bytes, at most [`MAX_PIECE`], and one of the receiver's credits.
     Piece {
-        /// Which tunnel.
+        /// The tunnel.
         tunnel: TunnelId,
         /// The bytes.
         bytes: Payload,
     },
-    /// One piece was used up: one more may come.
+    /// One piece was used, so one more may come.
     Credit {
-        /// Which tunnel.
+        /// The tunnel.
         tunnel: TunnelId,
     },
-    /// This end is gone; nothing more comes, and nothing more is taken.
+    /// This end is gone. Nothing more comes, and nothing more is taken.
     Close {
-        /// Which tunnel.
+        /// The tunnel.
         tunnel: TunnelId,
-        /// Why, for the operator.
+        /// The reason, for the operator.
         reason: Reason,
     },
 }
 
-/// Which end of the control connection this is.
+/// An end of the control connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// It opens tunnels.
+pub enum TunnelEnd {
+    /// The server, which opens tunnels.
     Server,
-    /// It takes them.
+    /// The node, which takes them.
     Node,
 }
 
-/// What came, for the driver to carry out.
+/// An event of a tunnel, for the driver to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Came {
+pub enum TunnelEvent {
     /// A tunnel is open.
     Opened {
-        /// Which.
+        /// The tunnel.
         tunnel: TunnelId,
-        /// Where the operator is.
+        /// The operator's address.
         from: SocketAddr,
     },
-    /// Bytes for whoever is at this end; [`Tunnels::used`] when they were taken.
+    /// Bytes for the user of this end, which calls [`Tunnels::used`] when it has taken them.
     Piece {
-        /// Of which tunnel.
+        /// The tunnel of the bytes.
         tunnel: TunnelId,
-        /// They.
+        /// The payload, in order.
         bytes: Vec<u8>,
     },
     /// [`Tunnels::claim`] succeeds again.
     Credit {
-        /// In which tunnel.
+        /// The tunnel.
         tunnel: TunnelId,
     },
-    /// The tunnel is gone: after the pieces that came before, there is nothing more. Where the peer does not know it yet,
-    /// it is to be sent `answer`.
+    /// The tunnel is gone. After the earlier pieces there is nothing more. If the peer does not know it yet,
+    /// `answer` must be sent.
     Closed {
-        /// Which.
+        /// The tunnel.
         tunnel: TunnelId,
-        /// Why.
+        /// The reason.
         reason: Reason,
-        /// For the peer.
+        /// The message for the peer.
         answer: Option<TunnelMessage>,
     },
-    /// Nothing to do: about a tunnel that is gone at this end.
+    /// Nothing to do: the message was about a tunnel that is gone at this end.
     Nothing,
 }
 
-/// Whether a piece may be sent.
+/// The permission to send a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claim {
-    /// One may; it counts as sent.
+pub enum Permit {
+    /// The piece may be sent, and counts as sent.
     Granted,
-    /// Not before [`Came::Credit`].
+    /// The piece must wait for [`TunnelEvent::Credit`].
     Wait,
-    /// Never again: the tunnel is gone.
+    /// No piece may be sent any more: the tunnel is gone.
     Gone,
 }
 
 /// The tunnels of one control connection, at one end.
 #[derive(Debug)]
 pub struct Tunnels {
-    end: End,
+    end: TunnelEnd,
     open: BTreeMap<TunnelId, Flow>,
     last: u32,
 }
@@ -147,9 +149,9 @@ struct Flow {
 }
 
 impl Tunnels {
-    /// None open.
+    /// Begins with no tunnel open.
     #[must_use]
-    pub const fn new(end: End) -> Self {
+    pub const fn new(end: TunnelEnd) -> Self {
         Self {
             end,
             open: BTreeMap::new(),
@@ -157,10 +159,11 @@ impl Tunnels {
         }
     }
 
-    /// Opens one to the node, for an operator at `from`: its number, and what the node is to be told.
+    /// Opens a tunnel to the node, for an operator at `from`. Returns its number, and the message for the
+    /// node.
     ///
     /// # Errors
-    /// For the operator, when [`MAX_TUNNELS_OF_NODE`] are open.
+    /// For the operator: [`MAX_TUNNELS_OF_NODE`] are open.
     pub fn open(&mut self, from: SocketAddr) -> Result<(TunnelId, TunnelMessage), Reason> {
         if self.open.len() >= MAX_TUNNELS_OF_NODE {
             return Err(too_many());
@@ -171,75 +174,75 @@ impl Tunnels {
         Ok((tunnel, TunnelMessage::Open { tunnel, from }))
     }
 
-    /// A message of the other end.
-    pub fn handle(&mut self, message: TunnelMessage) -> Came {
+    /// Handles a message of the other end.
+    pub fn handle(&mut self, message: TunnelMessage) -> TunnelEvent {
         match message {
             TunnelMessage::Open { tunnel, from } => self.handle_open(tunnel, from),
             TunnelMessage::Piece { tunnel, bytes } => self.handle_piece(tunnel, bytes.0),
             TunnelMessage::Credit { tunnel } => match self.open.get_mut(&tunnel) {
                 Some(flow) if flow.may_send < PIECE_WINDOW => {
                     flow.may_send += 1;
-                    Came::Credit { tunnel }
+                    TunnelEvent::Credit { tunnel }
                 }
                 Some(_) => self.violated(tunnel, "more credit than was used"),
-                None => Came::Nothing,
+                None => TunnelEvent::Nothing,
             },
             TunnelMessage::Close { tunnel, reason } => match self.open.remove(&tunnel) {
-                Some(_) => Came::Closed {
+                Some(_) => TunnelEvent::Closed {
                     tunnel,
                     reason,
                     answer: None,
                 },
-                None => Came::Nothing,
+                None => TunnelEvent::Nothing,
             },
         }
     }
 
     /// Takes a credit for one piece.
-    pub fn claim(&mut self, tunnel: TunnelId) -> Claim {
+    pub fn claim(&mut self, tunnel: TunnelId) -> Permit {
         match self.open.get_mut(&tunnel) {
             Some(flow) if flow.may_send > 0 => {
                 flow.may_send -= 1;
-                Claim::Granted
+                Permit::Granted
             }
-            Some(_) => Claim::Wait,
-            None => Claim::Gone,
+            Some(_) => Permit::Wait,
+            None => Permit::Gone,
         }
     }
 
-    /// A piece that came was taken by whoever is at this end; what the other end is to be told.
+    /// Records that the user of this end has taken a piece. Returns the message for the other end.
     pub fn used(&mut self, tunnel: TunnelId) -> Option<TunnelMessage> {
         let flow = self.open.get_mut(&tunnel)?;
         flow.may_come = (flow.may_come + 1).min(PIECE_WINDOW);
         Some(TunnelMessage::Credit { tunnel })
     }
 
-    /// Whoever is at this end is gone; what the other end is to be told.
+    /// Records that the user of this end is gone. Returns the message for the other end.
     pub fn close(&mut self, tunnel: TunnelId, reason: Reason) -> Option<TunnelMessage> {
         self.open.remove(&tunnel)?;
         Some(TunnelMessage::Close { tunnel, reason })
     }
 
-    fn handle_open(&mut self, tunnel: TunnelId, from: SocketAddr) -> Came {
+    fn handle_open(&mut self, tunnel: TunnelId, from: SocketAddr) -> TunnelEvent {
         // A node has no operators to send.
-        if self.end == End::Server || self.open.contains_key(&tunnel) {
-            return Came::Nothing;
+        if self.end == TunnelEnd::Server || self.open.contains_key(&tunnel) {
+            return TunnelEvent::Nothing;
         }
         if self.open.len() >= MAX_TUNNELS_OF_NODE {
             let reason = too_many();
-            return Came::Closed {
+            return TunnelEvent::Closed {
                 tunnel,
                 reason: reason.clone(),
                 answer: Some(TunnelMessage::Close { tunnel, reason }),
             };
         }
         self.open.insert(tunnel, Flow::new());
-        Came::Opened { tunnel, from }
+        TunnelEvent::Opened { tunnel, from }
     }
 
-    fn handle_piece(&mut self, tunnel: TunnelId, bytes: Vec<u8>) -> Came {
+    fn handle_piece(&mut self, tunnel: TunnelId, bytes: Vec<u8>) -> TunnelEvent {
         let Some(flow) = self.open.get_mut(&tunnel) else {
-            return Came::Nothing;
+            return TunnelEvent::Nothing;
         };
         if bytes.len() > MAX_PIECE {
             return self.violated(tunnel, "a piece is too long");
@@ -248,13 +251,13 @@ impl Tunnels {
             return self.violated(tunnel, "more pieces than there was credit for");
         }
         flow.may_come -= 1;
-        Came::Piece { tunnel, bytes }
+        TunnelEvent::Piece { tunnel, bytes }
     }
 
-    /// The run goes on without a tunnel whose other end does not keep to the rules.
-    fn violated(&mut self, tunnel: TunnelId, what: &str) -> Came {
+    /// Ends a tunnel whose other end breaks the rules. The run goes on without it.
+    fn violated(&mut self, tunnel: TunnelId, what: &str) -> TunnelEvent {
         let reason = Reason::new(format!("the other end broke the protocol: {what}"));
-        Came::Closed {
+        TunnelEvent::Closed {
             tunnel,
             reason: reason.clone(),
             answer: self.close(tunnel, reason),
@@ -294,13 +297,13 @@ mod tests {
         }
     }
 
-    /// Both ends with one tunnel open.
+    /// Returns both ends with one tunnel open.
     fn connected() -> (Tunnels, Tunnels, TunnelId) {
-        let (mut server, mut node) = (Tunnels::new(End::Server), Tunnels::new(End::Node));
+        let (mut server, mut node) = (Tunnels::new(TunnelEnd::Server), Tunnels::new(TunnelEnd::Node));
         let (tunnel, open) = server.open(OPERATOR).unwrap();
         assert_eq!(
             node.handle(open),
-            Came::Opened {
+            TunnelEvent::Opened {
                 tunnel,
                 from: OPERATOR
             }
@@ -312,17 +315,17 @@ mod tests {
     fn a_sender_stops_at_the_window_and_goes_on_with_each_piece_used() {
         let (mut server, mut node, tunnel) = connected();
         for _ in 0..PIECE_WINDOW {
-            assert_eq!(node.claim(tunnel), Claim::Granted);
+            assert_eq!(node.claim(tunnel), Permit::Granted);
             assert!(matches!(
                 server.handle(piece(tunnel, MAX_PIECE)),
-                Came::Piece { .. }
+                TunnelEvent::Piece { .. }
             ));
         }
-        assert_eq!(node.claim(tunnel), Claim::Wait);
+        assert_eq!(node.claim(tunnel), Permit::Wait);
         let credit = server.used(tunnel).unwrap();
-        assert_eq!(node.handle(credit), Came::Credit { tunnel });
-        assert_eq!(node.claim(tunnel), Claim::Granted);
-        assert_eq!(node.claim(tunnel), Claim::Wait);
+        assert_eq!(node.handle(credit), TunnelEvent::Credit { tunnel });
+        assert_eq!(node.claim(tunnel), Permit::Granted);
+        assert_eq!(node.claim(tunnel), Permit::Wait);
     }
 
     #[test]
@@ -334,7 +337,7 @@ mod tests {
             let (mut server, _, tunnel) = connected();
             let (other, _) = server.open(OPERATOR).unwrap();
             let last = (0..count).map(|_| server.handle(piece(tunnel, len))).last();
-            let Some(Came::Closed {
+            let Some(TunnelEvent::Closed {
                 reason,
                 answer: Some(TunnelMessage::Close { .. }),
                 ..
@@ -343,12 +346,12 @@ mod tests {
                 panic!("{last:?}")
             };
             assert!(reason.as_str().contains(expected), "{reason}");
-            assert_eq!(server.claim(tunnel), Claim::Gone);
-            assert_eq!(server.claim(other), Claim::Granted);
+            assert_eq!(server.claim(tunnel), Permit::Gone);
+            assert_eq!(server.claim(other), Permit::Granted);
         }
         let (mut server, _, tunnel) = connected();
         let unearned = server.handle(TunnelMessage::Credit { tunnel });
-        assert!(matches!(unearned, Came::Closed { .. }), "{unearned:?}");
+        assert!(matches!(unearned, TunnelEvent::Closed { .. }), "{unearned:?}");
     }
 
     #[test]
@@ -359,32 +362,35 @@ mod tests {
             node.handle(open);
         }
         assert!(server.open(OPERATOR).is_err());
-        // A server that does not count is told so.
+        // A server that does not count its tunnels gets a refusal.
         let beyond = TunnelMessage::Open {
             tunnel: TunnelId(99),
             from: OPERATOR,
         };
         assert!(matches!(
             node.handle(beyond),
-            Came::Closed {
+            TunnelEvent::Closed {
                 answer: Some(TunnelMessage::Close { .. }),
                 ..
             }
         ));
         let close = node.close(first, Reason::new("left")).unwrap();
-        assert!(matches!(server.handle(close), Came::Closed { answer: None, .. }));
+        assert!(matches!(
+            server.handle(close),
+            TunnelEvent::Closed { answer: None, .. }
+        ));
         assert!(server.open(OPERATOR).is_ok());
     }
 
     #[test]
     fn a_node_opens_nothing_at_the_server() {
-        let mut server = Tunnels::new(End::Server);
+        let mut server = Tunnels::new(TunnelEnd::Server);
         let open = TunnelMessage::Open {
             tunnel: TunnelId(5),
             from: OPERATOR,
         };
-        assert_eq!(server.handle(open), Came::Nothing);
-        assert_eq!(server.claim(TunnelId(5)), Claim::Gone);
+        assert_eq!(server.handle(open), TunnelEvent::Nothing);
+        assert_eq!(server.claim(TunnelId(5)), Permit::Gone);
     }
 
     fn message() -> impl Strategy<Value = TunnelMessage> {
@@ -404,19 +410,19 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a peer says, what waits for the consumer of one tunnel is never over the window.
+        /// The bytes that wait for the consumer of one tunnel never exceed the window, whatever a peer sends.
         #[test]
         fn no_peer_makes_an_end_hold_more_than_its_window(
             messages in proptest::collection::vec(message(), 0..200),
         ) {
-            for end in [End::Server, End::Node] {
+            for end in [TunnelEnd::Server, TunnelEnd::Node] {
                 let mut this = Tunnels::new(end);
-                if end == End::Server {
+                if end == TunnelEnd::Server {
                     this.open(OPERATOR).unwrap();
                 }
                 let mut held: BTreeMap<TunnelId, VecDeque<usize>> = BTreeMap::new();
                 for message in &messages {
-                    if let Came::Piece { tunnel, bytes } = this.handle(message.clone()) {
+                    if let TunnelEvent::Piece { tunnel, bytes } = this.handle(message.clone()) {
                         held.entry(tunnel).or_default().push_back(bytes.len());
                     }
                     assert!(this.open.len() <= MAX_TUNNELS_OF_NODE);

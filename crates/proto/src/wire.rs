@@ -1,4 +1,4 @@
-//! How a control message becomes bytes: a `u32` little-endian length, then postcard. And small readers for the fixed
+//! Control messages as bytes: a `u32` little-endian length, then postcard. Also small readers for the fixed
 //! layouts of blocks, link handshakes and discovery.
 //!
 //! Nothing here panics on any input, and nothing allocates more than the frame that was already accepted.
@@ -14,23 +14,23 @@ use crate::limits::MAX_PAYLOAD;
 /// Bytes of the length before each control frame.
 pub const FRAME_PREFIX: usize = 4;
 
-/// Why bytes from a peer, or a message to one, were refused.
+/// A reason to refuse bytes from a peer, or a message to one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    /// The announced or needed length is over the bound for this place: close the connection.
+    /// The announced or needed length is over the limit for this place: close the connection.
     #[error("a frame of {length} bytes, at most {limit} are allowed here")]
     FrameTooLong {
-        /// Announced or needed bytes.
+        /// Announced or needed length, in bytes.
         length: usize,
-        /// The bound.
+        /// Largest length here, in bytes.
         limit: usize,
     },
     /// Not a message of this protocol: close the connection.
     #[error("malformed {what}: {why}")]
     Malformed {
-        /// Which message.
+        /// The kind of message.
         what: &'static str,
-        /// What the decoder found.
+        /// The fault that the decoder found.
         why: String,
     },
     /// The peer speaks another version: tell it ([`crate::control::ToNode::Refused`]) and close.
@@ -38,13 +38,13 @@ pub enum WireError {
     Version {
         /// The peer's version.
         theirs: u16,
-        /// Ours.
+        /// Our version.
         ours: u16,
     },
     /// The peer does not know the secret, or the bytes were altered: close without a word.
     #[error("{what}: the proof is wrong")]
     Proof {
-        /// Which message.
+        /// The kind of message.
         what: &'static str,
     },
 }
@@ -84,7 +84,8 @@ pub fn frame(mut body: Vec<u8>, limit: usize) -> Result<Vec<u8>, WireError> {
     Ok(body)
 }
 
-/// Collects bytes from a socket into whole frames; holds at most one frame's bound plus one read.
+/// Reader that collects bytes from a socket into whole frames. It holds at most the longest frame plus one
+/// read.
 #[derive(Debug)]
 pub struct FrameReader {
     limit: usize,
@@ -92,7 +93,7 @@ pub struct FrameReader {
 }
 
 impl FrameReader {
-    /// A reader that refuses frames over `limit` bytes.
+    /// Returns a reader that refuses frames over `limit` bytes.
     #[must_use]
     pub const fn new(limit: usize) -> Self {
         Self {
@@ -101,18 +102,12 @@ impl FrameReader {
         }
     }
 
-    /// Changes the bound: from [`crate::limits::MAX_JOIN_FRAME`] to [`crate::limits::MAX_CONTROL_FRAME`] once a peer
-    /// has proved itself.
-    pub const fn set_limit(&mut self, limit: usize) {
-        self.limit = limit;
-    }
-
     /// Adds bytes that were read.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Takes the next whole frame, without its length; `None` until more bytes come.
+    /// Takes the next whole frame, without its length. Returns `None` until more bytes come.
     ///
     /// # Errors
     /// [`WireError::FrameTooLong`]; the reader is of no use afterwards.
@@ -135,7 +130,7 @@ impl FrameReader {
 /// Encodes `message` as a whole frame.
 ///
 /// # Errors
-/// [`WireError::FrameTooLong`] when a payload is over its bound.
+/// [`WireError::FrameTooLong`] if a payload is over its limit.
 pub(crate) fn encode<T: Serialize>(
     message: &T,
     what: &'static str,
@@ -145,7 +140,7 @@ pub(crate) fn encode<T: Serialize>(
     frame(body, limit)
 }
 
-/// Decodes a frame's body; every byte must belong to the message.
+/// Decodes a frame's body. Every byte must belong to the message.
 ///
 /// # Errors
 /// [`WireError::Malformed`].
@@ -192,7 +187,7 @@ impl<'de> Deserialize<'de> for Payload {
     }
 }
 
-/// Takes fields of fixed size one after another; running out is an error, never a panic.
+/// Reader of fields of fixed size, one after another. Running out is an error, never a panic.
 pub(crate) struct Fields<'a> {
     what: &'static str,
     rest: &'a [u8],

@@ -1,4 +1,4 @@
-//! Blocks: their layout, their proofs, their encryption, and what an attacker can do to them.
+//! Blocks: their layout, their proofs, their encryption, and attacks on them.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
@@ -26,13 +26,13 @@ fn opener(cipher: Option<Cipher>) -> Opener {
     Opener::new(&stream_key(), cipher).unwrap()
 }
 
-/// What a consumer gets of a block, or why it gets none.
+/// Returns the plain bytes that a consumer gets of a block, or the reason why it gets none.
 fn open(opener: &Opener, header: &BlockHeader, payload: &[u8]) -> Result<Vec<u8>, BlockError> {
     let mut plain = vec![0; payload.len()];
     opener.open(header, payload, &mut plain).map(|()| plain)
 }
 
-/// A block as it travels.
+/// Returns a block as it travels.
 fn sealed(cipher: Option<Cipher>, payload: &[u8]) -> (BlockHeader, Vec<u8>) {
     let mut payload = payload.to_vec();
     (sealer(cipher).seal(&mut payload).unwrap(), payload)
@@ -63,7 +63,7 @@ fn a_block_header_has_its_layout() {
     assert_eq!(header.encode()[40..56], header.tag);
 }
 
-/// Frozen: another build of this version must be able to open it.
+/// These bytes are frozen, because another build of this version must be able to open them.
 #[test]
 fn an_encrypted_block_is_made_of_these_bytes() {
     for (cipher, expected) in [
@@ -120,7 +120,8 @@ fn without_encryption_payload_travels_as_it_is() {
     assert_eq!(open(&opener(None), &header, &payload), Ok(payload));
 }
 
-/// The hash is one that every node of the run can make; what it cannot make it must not be able to leave out either.
+/// Every node of the run can make this hash. It must not be able to leave out the encryption that it cannot
+/// make.
 #[test]
 fn a_stream_takes_no_block_of_the_other_form() {
     let (clear, clear_payload) = sealed(None, b"payload");

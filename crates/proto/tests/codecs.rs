@@ -1,20 +1,27 @@
-//! Every decoder against what a network can give it: round trips, a cut at every byte, too much, random bytes.
+//! Every decoder against the input of a network: round trips, a cut at every byte, too many bytes, random
+//! bytes.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
 use std::net::SocketAddr;
 
-use ka_proto::auth::{join_is_proved, join_proof};
+use ka_mac::MacAddr;
 use ka_proto::block::{BlockHeader, Cipher, HEADER_LEN, SignedEnd};
-use ka_proto::control::{Join, OpenStream, Peer, Progress, Relink, Side, Stage, Successor, ToNode, ToServer};
+use ka_proto::control::{
+    Join, OpenStream, Peer, Progress, Relink, Side, Stage, StreamGroup, Successor, ToNode, ToServer,
+};
 use ka_proto::discovery::{Beacon, Offer, Probe};
+use ka_proto::group::Report;
+use ka_proto::group::probe::{ProbeAnswer, ProbeNews, ProbeOrder};
 use ka_proto::limits::{MAX_ANSWER, MAX_ANSWER_FRAME, MAX_BLOCK, MAX_JOIN_FRAME, MAX_PAYLOAD};
 use ka_proto::link::{ReceiptKey, ReceiptKeys};
 use ka_proto::pace::Pace;
 use ka_proto::tunnel::{MAX_PIECE, TunnelId, TunnelMessage};
 use ka_proto::wire::{FRAME_PREFIX, FrameReader, Payload, WireError};
+use ka_proto::wiring::Wiring;
 use ka_proto::{
-    ChainPosition, MacAddr, NodeId, NodeName, Reason, RunId, SessionName, StreamId, StreamName, StreamOffset,
+    ChainPosition, NodeId, NodeName, PlaceName, Reason, RunId, SessionName, StreamId, StreamName,
+    StreamOffset,
 };
 use proptest::prelude::*;
 
@@ -28,8 +35,19 @@ fn join() -> Join {
         start_now: false,
         wants_release: true,
         holds_clone: true,
+        wiring: Some(wiring()),
         nonce: [0x11; 16],
         proof: [0x22; 32],
+    }
+}
+
+fn wiring() -> Wiring {
+    Wiring {
+        chassis: PlaceName::new("id").unwrap(),
+        system_name: Some(PlaceName::new("sw").unwrap()),
+        port: PlaceName::new("1/7").unwrap(),
+        vlan: None,
+        speed_mbit: Some(1000),
     }
 }
 
@@ -83,8 +101,18 @@ fn to_server() -> Vec<ToServer> {
         ToServer::DataGone {
             stream,
             offset,
-            reason,
+            reason: reason.clone(),
         },
+        ToServer::Wiring(wiring()),
+        ToServer::GroupReport {
+            stream,
+            report: Report::default(),
+        },
+        ToServer::Probe(ProbeAnswer {
+            probe: 1,
+            news: ProbeNews::Heard,
+        }),
+        ToServer::LeftGroup { stream, reason },
     ];
     messages
         .into_iter()
@@ -103,18 +131,20 @@ fn receipt_keys() -> ReceiptKeys {
     }
 }
 
-fn to_node() -> Vec<ToNode> {
-    let peer = Peer {
-        node: NodeId(2),
-        addr: "[2001:db8::1]:30764".parse().unwrap(),
+fn open_stream(predecessor: Peer, keys: &ReceiptKeys) -> OpenStream {
+    let group = StreamGroup {
+        addr: "239.255.3.4:50000".parse().unwrap(),
+        sender: NodeId::SERVER,
+        shard_bytes: 1448,
+        report_every_ms: 50,
+        is_member: true,
     };
-    let keys = receipt_keys();
-    let open = OpenStream {
+    OpenStream {
         stream: StreamId(1),
         name: StreamName::new("kainstall2").unwrap(),
         key: [5; 32],
         position: ChainPosition(3),
-        predecessor: peer,
+        predecessor,
         predecessor_key: [6; 32],
         successor: Some(NodeId(9)),
         successor_key: Some([7; 32]),
@@ -122,8 +152,18 @@ fn to_node() -> Vec<ToNode> {
         receipts: keys.clone(),
         cipher: Some(Cipher::ChaCha20Poly1305),
         silence_ms: 2000,
+        group: Some(group),
         spooled: true,
+    }
+}
+
+fn to_node() -> Vec<ToNode> {
+    let peer = Peer {
+        node: NodeId(2),
+        addr: "[2001:db8::1]:30764".parse().unwrap(),
     };
+    let keys = receipt_keys();
+    let open = open_stream(peer, &keys);
     let successor = Some(Successor::Node(NodeId(4)));
     let messages = vec![
         ToNode::refused("the run has begun"),
@@ -159,6 +199,11 @@ fn to_node() -> Vec<ToNode> {
             keys,
         },
         ToNode::EndStream { stream: StreamId(1) },
+        ToNode::Probe(ProbeOrder::End { probe: 1 }),
+        ToNode::LeaveGroup {
+            stream: StreamId(1),
+            reason: Reason::new("it loses too much"),
+        },
         ToNode::Release { delay_ms: 300 },
         ToNode::Abort {
             reason: Reason::new("interrupted"),
@@ -209,17 +254,25 @@ fn tunnel_messages_have_the_bytes_that_the_document_gives_them() {
 #[test]
 fn the_first_bytes_of_a_join_never_change() {
     let frame = join().encode().unwrap();
-    let mut expected = vec![103, 0, 0, 0];
+    let mut expected = vec![0, 0, 0, 0];
     expected.extend(*b"KAJN");
-    expected.extend([3, 0]);
+    expected.extend([4, 0]);
     expected.extend([9]);
     expected.extend(*b"kainstall");
     expected.extend([2]);
     expected.extend(*b"n1");
     expected.extend([1, 2, 0, 0, 0, 0, 1]);
-    // IPv4, address, port 30764 as a varint; what it has come for (a clone); -g, -w, holds a clone.
+    // IPv4, address, port 30764 as a varint; its purpose (a clone); -g, -w, holds a clone.
     expected.extend([0, 10, 0, 1, 7, 0xac, 0xf0, 0x01]);
     expected.extend([0, 0, 1, 1]);
+    // Wiring: chassis, name, port; no VLAN; 1000 Mbit/s as a varint.
+    expected.extend([1, 2]);
+    expected.extend(*b"id");
+    expected.extend([1, 2]);
+    expected.extend(*b"sw");
+    expected.extend([3]);
+    expected.extend(*b"1/7");
+    expected.extend([0, 1, 0xe8, 0x07]);
     expected.extend([0x11; 16]);
     expected.extend([0x22; 32]);
     expected[0] = u8::try_from(expected.len() - FRAME_PREFIX).unwrap();
@@ -229,7 +282,7 @@ fn the_first_bytes_of_a_join_never_change() {
 #[test]
 fn a_refusal_is_frozen_so_that_any_version_understands_it() {
     let frame = ToNode::refused("no").encode().unwrap();
-    assert_eq!(frame, [5, 0, 0, 0, 0, 3, 2, b'n', b'o']);
+    assert_eq!(frame, [5, 0, 0, 0, 0, 4, 2, b'n', b'o']);
 }
 
 #[test]
@@ -239,12 +292,12 @@ fn a_join_of_another_version_says_which_whatever_follows() {
         Join::decode(&body),
         Err(WireError::Version {
             theirs: 1337,
-            ours: 3
+            ours: 4
         })
     );
     assert_eq!(
         Join::decode(&body).unwrap_err().to_string(),
-        "the peer speaks protocol version 1337, this is version 3"
+        "the peer speaks protocol version 1337, this is version 4"
     );
 }
 
@@ -257,7 +310,9 @@ fn messages_have_the_numbers_that_the_document_gives_them() {
         .collect();
     assert_eq!(
         numbers,
-        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 13, 13, 13]
+        [
+            0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 15, 16, 17, 18, 13, 13, 13, 13
+        ]
     );
     let numbers: Vec<u8> = to_node()
         .iter()
@@ -266,7 +321,7 @@ fn messages_have_the_numbers_that_the_document_gives_them() {
     assert_eq!(
         numbers,
         [
-            0, 1, 2, 3, 4, 5, 6, 6, 17, 7, 8, 9, 10, 11, 12, 13, 14, 14, 14, 14
+            0, 1, 2, 3, 4, 5, 6, 6, 17, 7, 18, 19, 8, 9, 10, 11, 12, 13, 14, 14, 14, 14
         ]
     );
 }
@@ -341,15 +396,15 @@ fn a_length_in_a_message_allocates_nothing_that_is_not_there() {
 fn a_join_proof_holds_for_one_secret_one_connection_and_one_join_only() {
     let (secret, exporter) = ([1; 16], [2; 32]);
     let mut good = join();
-    good.proof = join_proof(&secret, &exporter, &good);
-    assert!(join_is_proved(&secret, &exporter, &good));
-    assert!(!join_is_proved(&[9; 16], &exporter, &good));
-    assert!(!join_is_proved(&secret, &[9; 32], &good));
+    good.prove(&secret, &exporter);
+    assert!(good.is_proved(&secret, &exporter));
+    assert!(!good.is_proved(&[9; 16], &exporter));
+    assert!(!good.is_proved(&secret, &[9; 32]));
     let altered = Join {
         data_addr: "10.0.1.8:30764".parse::<SocketAddr>().unwrap(),
         ..good
     };
-    assert!(!join_is_proved(&secret, &exporter, &altered));
+    assert!(!altered.is_proved(&secret, &exporter));
 }
 
 proptest! {

@@ -1,4 +1,4 @@
-//! The data connection's handshake and its acknowledgements, and what an attacker can do to them: nothing.
+//! The data connection's handshake and its acknowledgements. Attacks on them achieve nothing.
 
 #![expect(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
@@ -55,6 +55,7 @@ fn ack(received: u64) -> UpFrame {
             .collect(),
         ended: true,
         tail_ended: false,
+        standby: received == 0,
     })
 }
 

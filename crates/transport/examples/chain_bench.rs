@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ka_proto::{NodeName, SessionName, StreamName};
-use ka_transport::{JoinCode, Node, NodeConfig, Order, Server, ServerConfig, ServerKey};
+use ka_transport::{JoinCode, Node, NodeConfig, Order, Server, ServerConfig, ServerKey, join_file};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
@@ -27,7 +27,7 @@ fn main() -> Result<()> {
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["all", nodes, mib] => all(nodes.parse()?, mib.parse()?),
         ["send", nodes, file, code] => send_file(nodes.parse()?, Path::new(file), Path::new(code)),
-        ["recv", addr, code, out] => receive(node_config(JoinCode::read_file(Path::new(code))?, addr)?, out),
+        ["recv", addr, code, out] => receive(node_config(join_file::read(Path::new(code))?, addr)?, out),
         _ => Err("usage: chain_bench all NODES MIB | send NODES FILE CODE | recv ADDR CODE OUT".into()),
     }
 }
@@ -40,9 +40,9 @@ fn block_len() -> Option<usize> {
 fn start(nodes: u32, listen: IpAddr) -> Result<Server> {
     let mut secret = [0; 16];
     getrandom::fill(&mut secret).map_err(|error| error.to_string())?;
-    let mut config = ServerConfig::new(SessionName::new("bench")?, ServerKey::ephemeral()?, secret);
+    let mut config = ServerConfig::new(SessionName::new("bench")?, ServerKey::ephemeral()?, secret)?;
     config.listen = listen;
-    config.wanted = Some(nodes);
+    config.run.wanted = Some(nodes);
     Ok(Server::start(config)?)
 }
 
@@ -135,7 +135,7 @@ fn all(nodes: u32, mib: usize) -> Result<()> {
 
 fn send_file(nodes: u32, path: &Path, code: &Path) -> Result<()> {
     let server = start(nodes, IpAddr::from([0, 0, 0, 0]))?;
-    server.join_code().write_file(code)?;
+    join_file::write(code, server.join_code())?;
     let file = File::open(path)?;
     feed(&server, nodes, |block, len| {
         (&file).take(len as u64).read_to_end(block)?;

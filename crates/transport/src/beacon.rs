@@ -1,4 +1,5 @@
-//! A clone's word at its first boot: sent to every address of the server until one answers, for a bounded time.
+//! A clone's word at its first boot: sent to every address of the server until one answers, for a bounded
+//! time.
 //!
 //! Plain blocking sockets: the program that does it is small and does nothing else. Message:
 //! `ka_proto::discovery::Beacon`; the server's side is `crate::discovery`.
@@ -7,14 +8,15 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use ka_mac::MacAddr;
 use ka_proto::discovery::{BEACON_ACK_LEN, Beacon, BeaconAck, BeaconToken};
-use ka_proto::{MacAddr, NodeId, NodeName};
+use ka_proto::{NodeId, NodeName};
 
 use crate::error::TransportError;
 use crate::stream::link::fresh_nonce;
 
-/// Longest time a clone goes on saying that it is there. A server that waits hears it in the first seconds; one that
-/// does not wait any more must not have machines call for it all day.
+/// Longest time in which a clone repeats its beacon. A server that waits hears it in the first seconds. A
+/// server that does not wait any more must not have machines call for it all day.
 pub const BEACON_LIMIT: Duration = Duration::from_secs(120);
 /// First pause between two tries, doubled up to [`LONGEST_PAUSE`]: the network may still be coming up.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -22,10 +24,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// One byte more than an answer, so that a longer one is seen to be too long.
 const BUFFER_LEN: usize = BEACON_ACK_LEN + 1;
 
-/// Says to each of `addrs` that `node` has booted, until one answers or `limit` is over. Gives whether one did.
+/// Reports to each of `addrs` that `node` has booted, until one answers or `limit` is over. Returns true if
+/// one did.
 ///
 /// # Errors
-/// The kernel gives no random bytes or no socket at all. That nothing can be sent yet is none: it is tried again.
+/// The kernel has no random bytes or no socket at all. A network that cannot send yet is no error: the send
+/// is tried again.
 pub fn announce(
     addrs: &[SocketAddr],
     token: &BeaconToken,
@@ -82,8 +86,8 @@ fn sockets(addrs: &[SocketAddr]) -> Result<Vec<(bool, UdpSocket)>, TransportErro
     Ok(sockets)
 }
 
-/// Listens until `next` at the latest. The answer may come from another port or address than was asked: the token
-/// proves whose it is.
+/// Listens until `next` at the latest. The answer may come from another port or address than was asked: the
+/// token proves whose it is.
 fn heard(
     sockets: &[(bool, UdpSocket)],
     token: &BeaconToken,

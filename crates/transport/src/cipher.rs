@@ -1,10 +1,10 @@
-//! Which cipher this machine encrypts with.
+//! The cipher that this machine encrypts with.
 
 use ka_proto::block::Cipher;
 
-/// AES where the processor has instructions for it and for GCM's multiplication; ChaCha20 elsewhere, where AES in
-/// software that leaks no timing is several times slower. The server decides, for it has the most to do: each node opens
-/// one stream while the server also reads the golden disk.
+/// Returns AES if the processor has instructions for it and for GCM's multiplication. Otherwise returns
+/// ChaCha20, because AES in software that leaks no timing is several times slower. The server decides,
+/// because it has the most work: each node opens one stream while the server also reads the golden disk.
 pub(crate) fn fastest() -> Cipher {
     if has_aes() {
         Cipher::Aes256Gcm

@@ -1,20 +1,14 @@
-//! The join code: the one line an operator pastes to let a node into a run.
+//! The join code: the one line that an operator pastes to let a node into a run.
 //!
-//! It holds the server key's fingerprint (so that a node gives nothing to a stranger) and the run's secret (so that
-//! the server gives nothing to one). What it does not hold: an address, a session name, anything that is not random.
-//! Issue 2 §6.
+//! It holds the server key's fingerprint, so that a node gives nothing to a stranger. It also holds the run's
+//! secret, so that the server gives nothing to a stranger. It holds no address and no session name, only
+//! random bytes.
 
 use std::fmt;
-use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::LazyLock;
 
 use data_encoding::{Encoding, Specification};
-
-use crate::error::TransportError;
 
 /// Length of a server key's fingerprint: BLAKE3 of the SubjectPublicKeyInfo.
 pub(crate) const FINGERPRINT_LEN: usize = 32;
@@ -26,8 +20,8 @@ const CHECKSUM_LEN: usize = 2;
 const RAW_LEN: usize = FINGERPRINT_LEN + SECRET_LEN + CHECKSUM_LEN;
 /// 50 bytes are exactly 80 characters of five bits: no padding.
 const TEXT_LEN: usize = RAW_LEN * 8 / 5;
-/// A join file holds one line; anything much longer is another file.
-const MAX_FILE_LEN: u64 = 4096;
+/// Characters of a group, as many as a person keeps in mind from one screen to the next.
+const GROUP_LEN: usize = 5;
 
 /// Crockford's alphabet: no letter that reads as a digit; what people type for one is taken as that digit.
 static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
@@ -48,7 +42,7 @@ pub struct JoinCode {
     pub secret: [u8; SECRET_LEN],
 }
 
-/// Why a text is no join code.
+/// The reason why a text is no join code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JoinCodeError {
     /// The text does not begin with `KA1-`.
@@ -76,58 +70,18 @@ pub enum JoinCodeError {
 }
 
 impl JoinCode {
-    /// Writes the code as one line to `path`, readable by its owner only. An existing file is replaced, so that
-    /// its mode cannot be wider and no link is followed.
-    ///
-    /// # Errors
-    /// [`TransportError::File`] with the path.
-    pub fn write_file(&self, path: &Path) -> Result<(), TransportError> {
-        let mut staged = path.as_os_str().to_owned();
-        staged.push(format!(".new{}", std::process::id()));
-        let staged = Path::new(&staged);
-        let write = || {
-            let mut file = fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(staged)?;
-            writeln!(file, "{self}")?;
-            file.sync_all()?;
-            fs::rename(staged, path)
-        };
-        write().map_err(|source| {
-            // Best effort: the error that matters is the one being reported.
-            fs::remove_file(staged).ok();
-            TransportError::file("writing the join code to", path, source)
-        })
-    }
-
-    /// Where a server keeps the code of a session's last run, for `ka-status`.
+    /// Returns the code in groups of five characters, on two lines, for somebody who reads it out. It
+    /// is a code like the one-line form.
     #[must_use]
-    pub fn file_of_session(state_dir: &Path, session: &str) -> PathBuf {
-        state_dir.join(format!("join-{}", ka_proto::text::file_name(session)))
-    }
-
-    /// Reads a code from `path`.
-    ///
-    /// # Errors
-    /// [`TransportError::File`] when it cannot be read, [`TransportError::ExposedFile`] when group or others may
-    /// read it, [`TransportError::JoinCode`] when it holds no code.
-    pub fn read_file(path: &Path) -> Result<Self, TransportError> {
-        let failed = |source| TransportError::file("reading the join code from", path, source);
-        let file = fs::File::open(path).map_err(failed)?;
-        let mode = file.metadata().map_err(failed)?.mode();
-        if mode & 0o077 != 0 {
-            return Err(TransportError::ExposedFile {
-                path: path.to_owned(),
-                mode: mode & 0o777,
-            });
-        }
-        let mut text = String::new();
-        file.take(MAX_FILE_LEN)
-            .read_to_string(&mut text)
-            .map_err(failed)?;
-        text.trim().parse().map_err(TransportError::JoinCode)
+    pub fn read_out(&self) -> [String; 2] {
+        let text = self.to_string();
+        let body: Vec<char> = text.chars().skip(PREFIX.len()).collect();
+        let groups: Vec<String> = body.chunks(GROUP_LEN).map(String::from_iter).collect();
+        let (first, second) = groups.split_at(groups.len() / 2);
+        [
+            format!("{PREFIX}{}-", first.join("-")),
+            format!("{:width$}{}", "", second.join("-"), width = PREFIX.len()),
+        ]
     }
 
     fn checksum(body: &[u8]) -> [u8; CHECKSUM_LEN] {
@@ -156,14 +110,19 @@ impl fmt::Debug for JoinCode {
 impl FromStr for JoinCode {
     type Err = JoinCodeError;
 
+    /// White space and dashes are left out: a terminal breaks the code at its edge, and it is pasted with the
+    /// break; a code that was read out is typed with or without its groups.
     fn from_str(text: &str) -> Result<Self, JoinCodeError> {
+        let is_part = |c: &char| !c.is_whitespace() && *c != '-';
+        let text: String = text.chars().filter(is_part).collect();
+        let mark = PREFIX.trim_end_matches('-');
         let prefix_matches = text
-            .get(..PREFIX.len())
-            .is_some_and(|p| p.eq_ignore_ascii_case(PREFIX));
+            .get(..mark.len())
+            .is_some_and(|p| p.eq_ignore_ascii_case(mark));
         if !prefix_matches {
             return Err(JoinCodeError::Prefix);
         }
-        let body = &text[PREFIX.len()..];
+        let body = &text[mark.len()..];
         let found = body.chars().count();
         if found != TEXT_LEN {
             return Err(JoinCodeError::Length { found });
@@ -192,8 +151,6 @@ impl FromStr for JoinCode {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use proptest::prelude::{any, proptest};
 
     use super::*;
@@ -219,6 +176,35 @@ mod tests {
     }
 
     #[test]
+    fn a_code_that_was_pasted_in_pieces_is_whole() {
+        let text = code().to_string();
+        for broken in [
+            format!("{}\n{}", &text[..80], &text[80..]),
+            format!(" {}\r\n  {} {}\n", &text[..3], &text[3..40], &text[40..]),
+        ] {
+            assert_eq!(broken.parse(), Ok(code()), "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn a_code_in_groups_fits_a_terminal_and_is_read_with_and_without_them() {
+        let lines = code().read_out();
+        assert!(lines.iter().all(|line| line.len() <= 56), "{lines:?}");
+        assert!(lines[0].starts_with("KA1-mpjtb-"), "{lines:?}");
+        let grouped = lines.join("\n");
+        let dictated = grouped.replace('-', " ").to_uppercase();
+        let joined = grouped.replace(['-', '\n', ' '], "");
+        for text in [&grouped, &dictated, &joined] {
+            assert_eq!(text.parse(), Ok(code()), "{text:?}");
+        }
+        assert_eq!(
+            joined.len(),
+            code().to_string().len() - 1,
+            "no character is added"
+        );
+    }
+
+    #[test]
     fn each_way_to_spoil_a_code_is_told_apart() {
         let text = code().to_string();
         assert_eq!("hello".parse::<JoinCode>(), Err(JoinCodeError::Prefix));
@@ -234,18 +220,6 @@ mod tests {
         let other = if &text[10..11] == "x" { "y" } else { "x" };
         let mistyped = format!("{}{other}{}", &text[..10], &text[11..]);
         assert_eq!(mistyped.parse::<JoinCode>(), Err(JoinCodeError::Checksum));
-    }
-
-    #[test]
-    fn join_file_is_private_and_an_exposed_one_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("join");
-        code().write_file(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(JoinCode::read_file(&path).unwrap(), code());
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let error = JoinCode::read_file(&path).unwrap_err();
-        assert!(error.to_string().contains("chmod 600"), "{error}");
     }
 
     proptest! {

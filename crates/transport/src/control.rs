@@ -1,6 +1,6 @@
 //! Frames of the control connection on an asynchronous stream, both sides.
 //!
-//! Here: reading with bounds on size and silence, writing in order. Not here: what the messages mean.
+//! Here: reading with limits on size and silence, writing in order. Not here: the meaning of the messages.
 //! `ka_proto::control`, `docs/protocol.md` "Control frames".
 
 use std::io;
@@ -12,11 +12,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// Messages waiting for one peer. The largest burst is an order with its payload and some heartbeats; a peer that
-/// lets this many pile up does not read.
+/// Messages waiting for one peer. The largest burst is an order with its payload and some heartbeats; a peer
+/// that lets this many pile up does not read.
 pub(crate) const MAX_QUEUED_FRAMES: usize = 256;
 
-/// Why a control connection ended.
+/// The reason why a control connection ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ControlError {
     #[error("the connection was closed")]
@@ -34,8 +34,8 @@ pub(crate) enum ControlError {
 /// Reads one frame's body. Not cancel-safe.
 ///
 /// # Errors
-/// [`ControlError::Silent`] when no byte comes for `silence`; [`ControlError::Closed`] at the end of the stream, also
-/// in the middle of a frame.
+/// [`ControlError::Silent`] when no byte comes for `silence`; [`ControlError::Closed`] at the end of the
+/// stream, also in the middle of a frame.
 pub(crate) async fn read_frame<R: AsyncRead + Unpin>(
     reader: &mut R,
     limit: usize,

@@ -1,8 +1,8 @@
-//! Finding the server by UDP broadcast: the node's questions and the server's answers. The server's socket also hears
-//! the beacons of clones that have booted ([`crate::beacon`] sends them).
+//! Finding the server by UDP broadcast: the node's questions and the server's answers. The server's socket
+//! also hears the beacons of clones that have booted ([`crate::beacon`] sends them).
 //!
-//! A server answers only a probe made with the run's secret for its session, so strangers learn nothing, and an
-//! answer is shorter than its question. Messages: `ka_proto::discovery`, `docs/protocol.md` "Discovery".
+//! A server answers only a probe made with the run's secret for its session, so strangers learn nothing, and
+//! an answer is shorter than its question. Messages: `ka_proto::discovery`, `docs/protocol.md` "Discovery".
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket as StdUdpSocket};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::net::{BroadcastRoute, bind_udp, broadcast_routes};
 use crate::server::ServerEvent;
 use crate::stream::link::fresh_nonce;
 
-/// How long a node listens for answers in one try. Servers answer at once; the rest is for a busy network.
+/// Time that a node listens for answers in one try. Servers answer at once; the rest is for a busy network.
 const ANSWER_TIME: Duration = Duration::from_millis(1500);
 /// A probe is repeated after this long: datagrams get lost.
 const REPEAT_AFTER: Duration = Duration::from_millis(400);
@@ -39,7 +39,7 @@ pub(crate) struct Responder {
     answers: Answers,
 }
 
-/// What is answered, and to whom.
+/// The answer to questions for one session.
 #[derive(Debug, Clone)]
 struct Answers {
     secret: Secret,
@@ -48,7 +48,7 @@ struct Answers {
     beacons: Beacons,
 }
 
-/// Where beacons go, and the token that they must have; none hears none.
+/// The queue for beacons, and the token that they must have; without one, none is taken.
 #[derive(Debug, Clone)]
 pub(crate) struct Beacons {
     pub(crate) token: Option<BeaconToken>,
@@ -56,8 +56,9 @@ pub(crate) struct Beacons {
 }
 
 impl Responder {
-    /// Binds the discovery sockets: on every interface, or, when `listen` is one address, on the broadcast addresses
-    /// of its interface (a socket bound to a unicast address gets no broadcasts) and on itself.
+    /// Binds the discovery sockets on every interface. If `listen` is one address, it binds that address and
+    /// the broadcast addresses of its interface, because a socket bound to a unicast address gets no
+    /// broadcasts.
     pub(crate) fn bind(
         listen: IpAddr,
         control_port: u16,
@@ -114,7 +115,7 @@ impl Responder {
                     let Some(answer) = answers.to(&buffer[..len], from) else {
                         continue;
                     };
-                    // Whoever asks, asks again when an answer is lost.
+                    // A node asks again when an answer is lost.
                     answer_from.send_to(&answer, from).await.ok();
                 }
             });
@@ -141,7 +142,7 @@ impl Answers {
             mac: beacon.mac,
             from,
         });
-        // A beacon that nobody could be told of is not answered: the clone says it again.
+        // A beacon that could not be passed on is not answered. The clone repeats it.
         told.ok().map(|()| BeaconAck { nonce }.encode(token).to_vec())
     }
 }
@@ -156,12 +157,13 @@ pub(crate) struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// The interfaces that would be asked on.
+    /// Returns the interfaces that would be asked on.
     pub(crate) fn routes(&self) -> Vec<BroadcastRoute> {
         broadcast_routes(self.listen).unwrap_or_default()
     }
 
-    /// Broadcasts on `routes` and gives the control address of the first server that answers, if one does in time.
+    /// Broadcasts on `routes` and returns the control address of the first server that answers, if one does
+    /// in time.
     pub(crate) async fn ask(&self, routes: &[BroadcastRoute]) -> Result<Option<SocketAddr>, String> {
         let probe = Probe {
             nonce: fresh_nonce()?,

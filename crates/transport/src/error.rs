@@ -1,4 +1,4 @@
-//! What can go wrong in transport, one variant for each thing a caller can do about it.
+//! The errors of transport, one variant for each thing a caller can do about it.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ pub enum TransportError {
     /// A file of ours cannot be read or written.
     #[error("{action} {}: {source}", path.display())]
     File {
-        /// What was being done, as "writing the join code to".
+        /// The step that failed, as "writing the join code to".
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
@@ -34,7 +34,7 @@ pub enum TransportError {
         /// The key file.
         path: PathBuf,
     },
-    /// A run uses what is to be changed.
+    /// A run uses the thing that should change.
     #[error("a run of ka-server uses {}: let it end, or end it with Ctrl-C, and try again", path.display())]
     InUse {
         /// The state directory.
@@ -62,7 +62,7 @@ pub enum TransportError {
     /// Any other system call on a socket, thread or timer.
     #[error("{action}: {source}")]
     System {
-        /// What was being done.
+        /// The step that failed.
         action: &'static str,
         /// The system's reason.
         source: io::Error,
@@ -72,7 +72,7 @@ pub enum TransportError {
     NoServer {
         /// The session looked for.
         session: String,
-        /// What was tried and what came of it.
+        /// The tries and their result.
         tried: String,
     },
     /// The server knows this node's code and says no.
@@ -100,13 +100,13 @@ pub enum TransportError {
     /// The control connection ended or went silent.
     #[error("lost the server: {reason}")]
     ServerLost {
-        /// How it showed.
+        /// The sign of it.
         reason: String,
     },
     /// No node is left that could go on.
     #[error("no node is left{reason}")]
     NoNodes {
-        /// Which ones failed, and how; begins with a separator.
+        /// The nodes that failed, and how; begins with a separator.
         reason: String,
     },
     /// A stream cannot be completed on this node.
@@ -114,7 +114,7 @@ pub enum TransportError {
     Stream {
         /// Name of the stream.
         stream: String,
-        /// What happened.
+        /// The cause, one line.
         reason: String,
     },
     /// A node does not let its operator in, or is none.
@@ -122,7 +122,7 @@ pub enum TransportError {
     Operator {
         /// The node's address.
         addr: SocketAddr,
-        /// What happened.
+        /// The cause, one line.
         reason: String,
     },
     /// The caller did things in the wrong order, or sent more than a limit allows.
@@ -144,7 +144,7 @@ pub enum OwnPort {
 }
 
 impl OwnPort {
-    /// The option that changes it.
+    /// Returns the option that changes it.
     const fn option(self) -> &'static str {
         match self {
             Self::Control | Self::Discovery => "--control-port",
@@ -153,7 +153,7 @@ impl OwnPort {
         }
     }
 
-    /// The operator's remedy where the port cannot be had.
+    /// Returns the operator's remedy where the port cannot be had.
     fn remedy(self, addr: SocketAddr, source: &io::Error) -> String {
         let (port, option) = (addr.port(), self.option());
         match source.kind() {

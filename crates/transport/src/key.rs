@@ -20,11 +20,12 @@ use crate::code::FINGERPRINT_LEN;
 use crate::error::TransportError;
 
 const KEY_FILE: &str = "server-key.pk8";
-/// Fingerprints of keys that were rotated away, one a line: what they signed can still be told from a stranger's.
+/// Fingerprints of keys that were rotated away, one a line: what they signed can still be told from a
+/// stranger's.
 const RETIRED_FILE: &str = "retired-keys";
 /// Largest such file read, in bytes: a thousand rotations.
 const MAX_RETIRED_BYTES: u64 = 128 << 10;
-/// What precedes the 32 bytes of an Ed25519 key in its SubjectPublicKeyInfo (RFC 8410 §4, in DER).
+/// The bytes that precede the 32 bytes of an Ed25519 key in its SubjectPublicKeyInfo (RFC 8410 §4, in DER).
 const ED25519_SPKI: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
 ];
@@ -40,8 +41,9 @@ impl ServerKey {
     /// Loads the key from `state_dir`, or makes directory (0700) and key (0600) at the first start.
     ///
     /// # Errors
-    /// [`TransportError::File`] when directory or file cannot be made or read, [`TransportError::ExposedFile`] when
-    /// others than the owner may read the key, [`TransportError::Key`] when the file holds no Ed25519 key.
+    /// [`TransportError::File`] when directory or file cannot be made or read,
+    /// [`TransportError::ExposedFile`] when others than the owner may read the key, [`TransportError::Key`]
+    /// when the file holds no Ed25519 key.
     pub fn load_or_create(state_dir: &Path) -> Result<Self, TransportError> {
         match Self::load(state_dir) {
             Err(TransportError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -69,18 +71,19 @@ impl ServerKey {
         Self::from_pkcs8(&pkcs8).ok_or(TransportError::Key { path })
     }
 
-    /// The file that holds the key.
+    /// Returns the file that holds the key.
     #[must_use]
     pub fn file(state_dir: &Path) -> PathBuf {
         state_dir.join(KEY_FILE)
     }
 
-    /// Puts a new key in place of the one in `state_dir`. The old private key is kept nowhere: it has no further use.
-    /// Its fingerprint is, in `retired-keys`, so that what it signed can be told from what a stranger signed. Hold a
-    /// [`crate::RunLock`] of your own: the runs that use the old key must have ended.
+    /// Puts a new key in place of the one in `state_dir`. The old private key is not kept, because it has no
+    /// further use. Its fingerprint is kept in `retired-keys`, which tells its signatures from a stranger's.
+    /// Hold a [`crate::RunLock`] of your own: the runs that use the old key must have ended.
     ///
     /// # Errors
-    /// As [`ServerKey::load`]: there must be a key; and [`TransportError::File`] when the directory cannot be written.
+    /// As [`ServerKey::load`], because there must be a key. Also [`TransportError::File`] if the directory
+    /// cannot be written.
     pub fn rotate(state_dir: &Path) -> Result<Rotated, TransportError> {
         let old = Self::load(state_dir)?;
         let (path, pkcs8) = (state_dir.join(KEY_FILE), Self::generate()?);
@@ -105,7 +108,7 @@ impl ServerKey {
         Ok(Rotated { old, new })
     }
 
-    /// The fingerprints of the keys that were rotated away, oldest first, in hexadecimal.
+    /// Returns the fingerprints of the keys that were rotated away, oldest first, in hexadecimal.
     ///
     /// # Errors
     /// [`TransportError::File`] when the list is there and cannot be read.
@@ -122,7 +125,7 @@ impl ServerKey {
         }
     }
 
-    /// A key that is never stored: for a node, and for tests.
+    /// Returns a key that is never stored: for a node, and for tests.
     ///
     /// # Errors
     /// [`TransportError::Random`] when the kernel gives no random bytes.
@@ -130,19 +133,20 @@ impl ServerKey {
         Self::from_pkcs8(&Self::generate()?).ok_or(TransportError::Random)
     }
 
-    /// What a join code holds of this key.
+    /// Returns the fingerprint of this key, as a join code holds it.
     #[must_use]
     pub const fn fingerprint(&self) -> [u8; FINGERPRINT_LEN] {
         self.fingerprint
     }
 
-    /// The same in hexadecimal, for people.
+    /// Returns the same in hexadecimal, for people.
     #[must_use]
     pub fn fingerprint_hex(&self) -> String {
         blake3::Hash::from_bytes(self.fingerprint).to_hex().to_string()
     }
 
-    /// The public key as a SubjectPublicKeyInfo in DER (RFC 8410 §4), whose BLAKE3 is the fingerprint.
+    /// Returns the public key as a SubjectPublicKeyInfo in DER (RFC 8410 §4), whose BLAKE3 is the
+    /// fingerprint.
     #[must_use]
     pub fn public_key(&self) -> &[u8] {
         self.certified
@@ -151,8 +155,9 @@ impl ServerKey {
             .map_or(&[], |certificate| certificate.as_ref())
     }
 
-    /// Signs a text for `purpose` (RFC 8032, Ed25519, over purpose, line feed, text): a signature made for one purpose is
-    /// none for another. `None` when the key is no Ed25519 key, which [`ServerKey::load`] does not let in.
+    /// Signs a text for `purpose` (RFC 8032, Ed25519, over purpose, line feed, text): a signature made for
+    /// one purpose is none for another. `None` when the key is no Ed25519 key, which [`ServerKey::load`] does
+    /// not let in.
     #[must_use]
     pub fn sign_text(&self, purpose: &str, text: &str) -> Option<[u8; SIGNATURE_LEN]> {
         self.sign(&message(purpose, text))
@@ -162,7 +167,8 @@ impl ServerKey {
         Arc::clone(&self.certified)
     }
 
-    /// Signs `message` (RFC 8032); `None` when the key is no Ed25519 key, which [`ServerKey::load`] does not let in.
+    /// Signs `message` (RFC 8032); `None` when the key is no Ed25519 key, which [`ServerKey::load`] does not
+    /// let in.
     pub(crate) fn sign(&self, message: &[u8]) -> Option<[u8; SIGNATURE_LEN]> {
         let signer = self.certified.key.choose_scheme(&[SignatureScheme::ED25519])?;
         signer.sign(message).ok()?.try_into().ok()
@@ -175,7 +181,8 @@ impl ServerKey {
             .mode(0o700)
             .create(state_dir)
             .map_err(|source| TransportError::file("making the state directory", state_dir, source))?;
-        // Written beside and linked in place: a second server that starts at the same moment gets the same key.
+        // Written beside and linked in place: a second server that starts at the same moment gets the same
+        // key.
         let staged = state_dir.join(format!("{KEY_FILE}.new{}", std::process::id()));
         let written = write_private(&staged, &pkcs8).and_then(|()| fs::hard_link(&staged, path));
         fs::remove_file(&staged).ok();
@@ -206,7 +213,7 @@ impl ServerKey {
     }
 }
 
-/// Whether `signature` is that of [`ServerKey::sign_text`] by the key with this SubjectPublicKeyInfo.
+/// True when `signature` is that of [`ServerKey::sign_text`] by the key with this SubjectPublicKeyInfo.
 #[must_use]
 pub fn is_signed_text(public_key: &[u8], purpose: &str, text: &str, signature: &[u8]) -> bool {
     public_key_of(public_key).is_some_and(|key| {
@@ -216,7 +223,7 @@ pub fn is_signed_text(public_key: &[u8], purpose: &str, text: &str, signature: &
     })
 }
 
-/// The fingerprint of a public key as in [`ServerKey::public_key`], in hexadecimal.
+/// Returns the fingerprint of a public key as in [`ServerKey::public_key`], in hexadecimal.
 #[must_use]
 pub fn fingerprint_of_public_key(public_key: &[u8]) -> String {
     blake3::Hash::from_bytes(fingerprint_of(public_key))
@@ -228,7 +235,7 @@ fn message(purpose: &str, text: &str) -> Vec<u8> {
     [purpose.as_bytes(), b"\n", text.as_bytes()].concat()
 }
 
-/// What a rotation changed.
+/// The result of a rotation.
 #[derive(Debug)]
 pub struct Rotated {
     /// The key that is gone.
@@ -237,7 +244,7 @@ pub struct Rotated {
     pub new: ServerKey,
 }
 
-/// A new file that only its owner reads.
+/// Writes a new file that only its owner can read.
 fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = fs::OpenOptions::new()
         .write(true)
@@ -260,7 +267,7 @@ pub(crate) fn fingerprint_of(subject_public_key_info: &[u8]) -> [u8; FINGERPRINT
     *blake3::hash(subject_public_key_info).as_bytes()
 }
 
-/// The key inside a SubjectPublicKeyInfo; `None` when it is not Ed25519.
+/// Returns the key inside a SubjectPublicKeyInfo; `None` when it is not Ed25519.
 pub(crate) fn public_key_of(subject_public_key_info: &[u8]) -> Option<ServerPublicKey> {
     let key = subject_public_key_info.strip_prefix(&ED25519_SPKI)?;
     key.try_into().ok().map(ServerPublicKey)

@@ -10,7 +10,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::error::{OwnPort, TransportError};
 
-/// Connections that the kernel keeps for us until they are accepted: a whole room of nodes that starts at once.
+/// Connections that the kernel keeps for us until they are accepted: a whole room of nodes that starts at
+/// once.
 const BACKLOG: i32 = 1024;
 /// The first keepalive probe after this much silence, then one each [`KEEPALIVE_INTERVAL`].
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
@@ -54,8 +55,8 @@ pub(crate) fn listen_tcp_or_ephemeral(
     }
 }
 
-/// A socket for datagrams that may be broadcast. Several servers on one machine share the port and tell by the
-/// probe's MAC which of them is meant.
+/// Returns a socket for datagrams that may be broadcast. Several servers on one machine share the port and
+/// tell by the probe's MAC which of them is meant.
 pub(crate) fn bind_udp(addr: SocketAddr) -> Result<UdpSocket, TransportError> {
     let open = || {
         let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
@@ -74,17 +75,17 @@ pub(crate) fn bind_udp(addr: SocketAddr) -> Result<UdpSocket, TransportError> {
     })
 }
 
-/// Options of a control connection: small messages leave at once, a peer that vanished is noticed after `silence`
-/// also while something is unacknowledged.
+/// Options of a control connection: small messages leave at once, a peer that vanished is noticed after
+/// `silence` also while something is unacknowledged.
 pub(crate) fn tune_control(socket: &SockRef<'_>, silence: Duration) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive())?;
     socket.set_tcp_user_timeout(Some(silence))
 }
 
-/// Options of a data connection. No TCP_USER_TIMEOUT here: it would also end a connection whose receiver waits for a
-/// slow disk with its window closed (tcp(7)); the relay's own timers tell the two apart. Buffer sizes are left to the
-/// kernel's autotuning, until a line shows to be fast (`stream::downstream`).
+/// Options of a data connection. No TCP_USER_TIMEOUT here: it would also end a connection whose receiver
+/// waits for a slow disk with its window closed (tcp(7)); the relay's own timers tell the two apart. Buffer
+/// sizes are left to the kernel's autotuning, until a line shows to be fast (`stream::downstream`).
 pub(crate) fn tune_data(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive())
@@ -97,8 +98,8 @@ fn keepalive() -> TcpKeepalive {
         .with_retries(KEEPALIVE_PROBES)
 }
 
-/// Every IPv4 interface that is up, with the address broadcasts go to; only the one that holds `listen` if given.
-/// The loopback has no broadcast flag in Linux, yet 127.255.255.255 reaches every socket on it.
+/// Returns every IPv4 interface that is up, with its broadcast address; only the one that holds `listen` if
+/// given. The loopback has no broadcast flag in Linux, yet 127.255.255.255 reaches every socket on it.
 pub(crate) fn broadcast_routes(listen: Option<IpAddr>) -> io::Result<Vec<BroadcastRoute>> {
     let listen = match listen.filter(|addr| !addr.is_unspecified()) {
         Some(IpAddr::V6(_)) => return Ok(Vec::new()),

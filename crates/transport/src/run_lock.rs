@@ -1,6 +1,7 @@
-//! Who uses a state directory: every run holds a shared lock on it, what changes its key an exclusive one.
+//! The lock on a state directory: every run holds a shared one, a change of its key an exclusive one.
 //!
-//! flock(2): the kernel lets go of it when the process ends, however it ends. Nothing of it is left to clean up.
+//! flock(2): the kernel lets go of it when the process ends, however it ends. Nothing of it is left to clean
+//! up.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -20,7 +21,7 @@ pub struct RunLock {
 }
 
 impl RunLock {
-    /// For a run: others may run beside it, nobody changes the key.
+    /// Takes the lock for a run. Other runs may go on beside it, but the key cannot be changed.
     ///
     /// # Errors
     /// [`TransportError::InUse`] while the key is being changed, [`TransportError::File`].
@@ -28,10 +29,10 @@ impl RunLock {
         Self::take(state_dir, FlockArg::LockSharedNonblock)
     }
 
-    /// For a change of the key: nobody runs meanwhile.
+    /// Takes the lock for a change of the key. No run can go on meanwhile.
     ///
     /// # Errors
-    /// [`TransportError::InUse`] while somebody does, [`TransportError::File`].
+    /// [`TransportError::InUse`] while there is a run, [`TransportError::File`].
     pub fn for_change(state_dir: &Path) -> Result<Self, TransportError> {
         Self::take(state_dir, FlockArg::LockExclusiveNonblock)
     }

@@ -1,7 +1,7 @@
-//! The directory of `--spool`: whether it can be used, and the files in it.
+//! The directory of `--spool`: the check that it can be used, and the files in it.
 //!
-//! A file there has no name (open(2), `O_TMPFILE`; or it loses it at once): when this process ends, in whatever way, the
-//! kernel takes it away, and the directory is as it was.
+//! A file there has no name (open(2), `O_TMPFILE`), or loses it at once. When this process ends, in any way,
+//! the kernel removes the file, and the directory is as it was.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 /// Begins the names that files have for a moment where the file system knows no file without one.
 const NAME_PREFIX: &str = ".ka-spool-";
-/// Free space below which a directory counts as full, bytes: a few blocks of what the thread behind it holds.
+/// Free space below which a directory counts as full, in bytes: a few blocks of the thread behind it.
 const LEAST_FREE: u64 = 64 << 20;
 
 /// A directory in which streams can be kept.
@@ -23,7 +23,7 @@ pub struct SpoolDir {
     path: PathBuf,
 }
 
-/// Why a directory cannot be used; one line that names it.
+/// The reason why a directory cannot be used; one line that names it.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolDirError {
     /// It is not there, or something else is.
@@ -31,7 +31,7 @@ pub enum SpoolDirError {
     NotThere {
         /// The directory.
         path: String,
-        /// What the kernel says.
+        /// The kernel's error.
         source: io::Error,
     },
     /// No file can be made in it.
@@ -39,7 +39,7 @@ pub enum SpoolDirError {
     NotWritable {
         /// The directory.
         path: String,
-        /// What the kernel says.
+        /// The kernel's error.
         source: io::Error,
     },
     /// There is less room than the stream may need.
@@ -57,14 +57,14 @@ pub enum SpoolDirError {
     },
 }
 
-/// Whole MiB; rounded up, so that what is needed is never less than it says.
+/// Formats whole MiB, rounded up, so that the need is never larger than the text.
 fn mib(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))
 }
 
 impl SpoolDir {
-    /// Checks that files can be made and written there; nothing of it stays. What a killed process left with a name is
-    /// removed.
+    /// Checks that files can be made and written there; nothing of it stays. What a killed process left with
+    /// a name is removed.
     ///
     /// # Errors
     /// [`SpoolDirError`].
@@ -93,19 +93,19 @@ impl SpoolDir {
         Ok(dir)
     }
 
-    /// Where it is.
+    /// Returns the path of the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Bytes that this process may still write there.
+    /// Returns the bytes that this process may still write there.
     #[must_use]
     pub fn free(&self) -> u64 {
         statvfs(&self.path).map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize))
     }
 
-    /// Whether a stream of `bytes` fits.
+    /// Checks that a stream of `bytes` fits.
     ///
     /// # Errors
     /// [`SpoolDirError::Full`].
@@ -118,10 +118,10 @@ impl SpoolDir {
         Ok(())
     }
 
-    /// A new file without a name, for its owner alone.
+    /// Returns a new file without a name, for its owner alone.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub(crate) fn file(&self) -> io::Result<File> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         match openat(CWD, &self.path, flags, Mode::RUSR | Mode::WUSR) {

@@ -1,7 +1,7 @@
 //! TLS 1.3 with raw public keys (RFC 7250) both ways: no certificate authority, no names, no dates.
 //!
-//! The node pins the server's key by the fingerprint in its join code. The server takes any key of a node in TLS; a
-//! node shows that it may join by a proof bound to this very connection ([`exported_secret`]), see
+//! The node pins the server's key by the fingerprint in its join code. The server takes any key of a node in
+//! TLS; a node shows that it may join by a proof bound to this very connection ([`exported_secret`]), see
 //! [`crate::control`]. Nothing else is offered: no TLS 1.2, no resumption, no early data.
 
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, Uni
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible,
-    ServerConfig, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error,
+    PeerIncompatible, ServerConfig, SignatureScheme,
 };
 
 use crate::code::FINGERPRINT_LEN;
@@ -39,7 +39,7 @@ pub(crate) fn via_config(key: &ServerKey) -> Result<Arc<ClientConfig>, Transport
     Ok(Arc::new(config))
 }
 
-/// The key that the peer has shown, and proved to have.
+/// Returns the key that the peer has shown, and proved to have.
 pub(crate) fn shown_fingerprint<Data>(
     connection: &rustls::ConnectionCommon<Data>,
 ) -> Option<[u8; FINGERPRINT_LEN]> {
@@ -56,7 +56,7 @@ pub(crate) fn client_config(
 }
 
 /// Configuration of a node that answers its operator: only the key with `fingerprint` gets in.
-pub(crate) fn operator_door_config(
+pub(crate) fn operator_listener_config(
     fingerprint: [u8; FINGERPRINT_LEN],
     own: &ServerKey,
 ) -> Result<Arc<ServerConfig>, TransportError> {
@@ -65,7 +65,8 @@ pub(crate) fn operator_door_config(
     Ok(Arc::new(config))
 }
 
-/// Configuration of an operator, who holds the server's key; the node proves itself after the handshake.
+/// Returns the configuration of an operator, the holder of the server's key. The node proves itself after the
+/// handshake.
 pub(crate) fn operator_config(key: &ServerKey) -> Result<Arc<ClientConfig>, TransportError> {
     let mut config = connecting(key, PeerKey::any())?;
     config.alpn_protocols = vec![OPERATOR_ALPN.to_vec()];
@@ -103,7 +104,7 @@ pub(crate) fn exported_secret<Data>(
     Ok(connection.export_keying_material([0; 32], label, None)?)
 }
 
-/// Whether `error` says that the peer showed another key than the pinned one.
+/// True when `error` says that the peer showed another key than the pinned one.
 pub(crate) fn is_wrong_key(error: &std::io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     matches!(
@@ -114,10 +115,18 @@ pub(crate) fn is_wrong_key(error: &std::io::Error) -> bool {
     )
 }
 
-/// Which keys of the peer are taken; in every case it must hold the private part.
+/// True when `error` says that the peer has turned down the key that we showed.
+pub(crate) fn refuses_our_key(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    matches!(inner, Some(Error::AlertReceived(AlertDescription::AccessDenied)))
+}
+
+/// The rule for the key that a peer shows, for rustls on either side; the peer must hold the private part in
+/// every case.
 #[derive(Debug)]
 struct PeerKey {
-    /// BLAKE3 of the one key; `None` takes any: what the peer may do is then decided by its proof.
+    /// BLAKE3 of the one key that is accepted. `None` accepts any key: the peer's later proof decides about
+    /// its rights.
     pinned: Option<[u8; FINGERPRINT_LEN]>,
 }
 
@@ -142,92 +151,68 @@ impl PeerKey {
     }
 }
 
-fn verify_signature(
-    message: &[u8],
-    key: &CertificateDer<'_>,
-    dss: &DigitallySignedStruct,
-) -> Result<HandshakeSignatureValid, Error> {
-    let key = SubjectPublicKeyInfoDer::from(key.as_ref());
-    let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
-    verify_tls13_signature_with_raw_key(message, &key, dss, &algorithms)
+/// The methods about signatures that rustls asks of both its verifiers: TLS 1.3, with the raw Ed25519 key
+/// that was shown.
+macro_rules! raw_key_signatures {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            _message: &[u8],
+            _key: &CertificateDer<'_>,
+            _dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Err(PeerIncompatible::Tls12NotOffered.into())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            key: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            let key = SubjectPublicKeyInfoDer::from(key.as_ref());
+            let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms;
+            verify_tls13_signature_with_raw_key(message, &key, dss, &algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            vec![SignatureScheme::ED25519]
+        }
+
+        fn requires_raw_public_keys(&self) -> bool {
+            true
+        }
+    };
 }
 
 impl ServerCertVerifier for PeerKey {
+    raw_key_signatures!();
+
     fn verify_server_cert(
         &self,
-        end_entity: &CertificateDer<'_>,
+        key: &CertificateDer<'_>,
         _intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.check(end_entity).map(|()| ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(PeerIncompatible::Tls12NotOffered.into())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
+        self.check(key).map(|()| ServerCertVerified::assertion())
     }
 }
 
 impl ClientCertVerifier for PeerKey {
+    raw_key_signatures!();
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
 
     fn verify_client_cert(
         &self,
-        end_entity: &CertificateDer<'_>,
+        key: &CertificateDer<'_>,
         _intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.check(end_entity).map(|()| ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(PeerIncompatible::Tls12NotOffered.into())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
+        self.check(key).map(|()| ClientCertVerified::assertion())
     }
 }

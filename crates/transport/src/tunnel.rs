@@ -1,40 +1,43 @@
-//! Tunnels of one control connection, carried out: an operator's byte stream to a node and back.
+//! The tunnels of one control connection: operators' byte streams to a node and back, multiplexed with its
+//! messages.
 //!
-//! Each has a task that moves its bytes and waits where [`Tunnels`] says so; the connection's reader only hands messages
-//! over and never waits. Not here: what decides ([`ka_proto::tunnel`]), and who is at either end.
+//! Each tunnel has a task that moves its bytes and waits where [`Tunnels`] says so; the connection's reader
+//! only hands messages over and never waits. [`ka_proto::tunnel`] decides how much may be sent.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ka_proto::tunnel::{Came, Claim, End, MAX_PIECE, PIECE_WINDOW, TunnelId, TunnelMessage, Tunnels};
+use ka_proto::tunnel::{
+    MAX_PIECE, PIECE_WINDOW, Permit, TunnelEnd, TunnelEvent, TunnelId, TunnelMessage, Tunnels,
+};
 use ka_proto::wire::Payload;
 use ka_proto::{Reason, WireError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-/// How the messages of this end become frames.
+/// Makes a frame of one of this end's messages.
 type Encode = fn(TunnelMessage) -> Result<Vec<u8>, WireError>;
 
-/// The tunnels of one control connection.
+/// The multiplexer of one control connection's tunnels, at one end; clones are the same.
 #[derive(Debug, Clone)]
-pub(crate) struct Tunnelling {
-    state: Arc<Mutex<State>>,
+pub(crate) struct TunnelMux {
+    state: Arc<Mutex<MuxState>>,
     frames: mpsc::Sender<Vec<u8>>,
     encode: Encode,
 }
 
 #[derive(Debug)]
-struct State {
+struct MuxState {
     machine: Tunnels,
-    open: HashMap<TunnelId, Way>,
-    /// Why there are no more tunnels here.
+    open: HashMap<TunnelId, TunnelInput>,
+    /// The reason why there are no more tunnels here.
     over: Option<Reason>,
 }
 
-/// The way from the connection's reader to the task of a tunnel.
+/// The queues from the connection's reader to the task of a tunnel.
 #[derive(Debug)]
-struct Way {
+struct TunnelInput {
     pieces: mpsc::Sender<Vec<u8>>,
     credit: Arc<Notify>,
     ended: oneshot::Sender<Reason>,
@@ -45,14 +48,14 @@ struct Way {
 pub(crate) struct Tunnel {
     /// Its bytes; dropping it closes the tunnel, and its end is the tunnel's.
     pub(crate) stream: DuplexStream,
-    /// Why it ended, when the other end or the connection did it.
+    /// The reason of its end, when the other end or the connection ended it.
     pub(crate) ended: oneshot::Receiver<Reason>,
 }
 
-impl Tunnelling {
-    /// None yet. `frames` are sent when the connection has nothing else to send.
-    pub(crate) fn new(end: End, frames: mpsc::Sender<Vec<u8>>, encode: Encode) -> Self {
-        let state = State {
+impl TunnelMux {
+    /// Returns a multiplexer without tunnels. `frames` are sent when the connection has nothing else to send.
+    pub(crate) fn new(end: TunnelEnd, frames: mpsc::Sender<Vec<u8>>, encode: Encode) -> Self {
+        let state = MuxState {
             machine: Tunnels::new(end),
             open: HashMap::new(),
             over: None,
@@ -67,14 +70,14 @@ impl Tunnelling {
     /// Opens a tunnel for an operator at `from`.
     ///
     /// # Errors
-    /// For the operator.
+    /// One line for the operator.
     pub(crate) fn open(&self, from: SocketAddr) -> Result<Tunnel, Reason> {
         let mut state = self.lock();
         if let Some(reason) = &state.over {
             return Err(reason.clone());
         }
         let (tunnel, open) = state.machine.open(from)?;
-        // First its opening, then what its task sends.
+        // The opening comes first, then the messages of its task.
         if !self.try_send(open) {
             state.machine.close(tunnel, Reason::new("never opened"));
             return Err(Reason::new("the node does not read what it is sent"));
@@ -82,76 +85,76 @@ impl Tunnelling {
         Ok(self.begin(&mut state, tunnel))
     }
 
-    /// Does what a message says; a tunnel that it opens, and for whom.
+    /// Handles a message of the other end. Returns the tunnel that it opens, with the operator's address.
     pub(crate) fn handle(&self, message: TunnelMessage) -> Option<(Tunnel, SocketAddr)> {
         let mut state = self.lock();
         match state.machine.handle(message) {
-            Came::Opened { tunnel, from } => return Some((self.begin(&mut state, tunnel), from)),
-            Came::Piece { tunnel, bytes } => {
+            TunnelEvent::Opened { tunnel, from } => return Some((self.begin(&mut state, tunnel), from)),
+            TunnelEvent::Piece { tunnel, bytes } => {
                 // There is room for as many as the machine lets through.
-                if let Some(way) = state.open.get(&tunnel) {
-                    way.pieces.try_send(bytes).ok();
+                if let Some(input) = state.open.get(&tunnel) {
+                    input.pieces.try_send(bytes).ok();
                 }
             }
-            Came::Credit { tunnel } => {
-                if let Some(way) = state.open.get(&tunnel) {
-                    way.credit.notify_one();
+            TunnelEvent::Credit { tunnel } => {
+                if let Some(input) = state.open.get(&tunnel) {
+                    input.credit.notify_one();
                 }
             }
-            Came::Closed {
+            TunnelEvent::Closed {
                 tunnel,
                 reason,
                 answer,
             } => {
-                if let Some(way) = state.open.remove(&tunnel) {
-                    way.end(reason);
+                if let Some(input) = state.open.remove(&tunnel) {
+                    input.end(reason);
                 }
                 // A peer that keeps to no rules gets no more than there is room for.
                 answer.map(|answer| self.try_send(answer));
             }
-            Came::Nothing => {}
+            TunnelEvent::Nothing => {}
         }
         None
     }
 
-    /// The connection is over, and every tunnel with it.
+    /// Ends every tunnel: the connection is over.
     pub(crate) fn end(&self, reason: &Reason) {
         let mut state = self.lock();
         state.over = Some(reason.clone());
-        for (_, way) in state.open.drain() {
-            way.end(reason.clone());
+        for (_, input) in state.open.drain() {
+            input.end(reason.clone());
         }
     }
 
-    fn begin(&self, state: &mut State, tunnel: TunnelId) -> Tunnel {
+    fn begin(&self, state: &mut MuxState, tunnel: TunnelId) -> Tunnel {
         let (outside, inside) = duplex(MAX_PIECE);
-        let (pieces, came) = mpsc::channel(PIECE_WINDOW);
+        let (sender, pieces) = mpsc::channel(PIECE_WINDOW);
         let (credit, (ended, why)) = (Arc::new(Notify::new()), oneshot::channel());
-        let way = Way {
-            pieces,
+        let input = TunnelInput {
+            pieces: sender,
             credit: Arc::clone(&credit),
             ended,
         };
-        state.open.insert(tunnel, way);
-        tokio::spawn(self.clone().carry(tunnel, inside, came, credit));
+        state.open.insert(tunnel, input);
+        tokio::spawn(self.clone().run(tunnel, inside, pieces, credit));
         Tunnel {
             stream: outside,
             ended: why,
         }
     }
 
-    /// Until either end is gone. What came before the other end's close still arrives.
-    async fn carry(
+    /// Moves bytes both ways until either end is gone. What came before the other end's close still arrives.
+    async fn run(
         self,
         tunnel: TunnelId,
         inside: DuplexStream,
-        came: mpsc::Receiver<Vec<u8>>,
+        pieces: mpsc::Receiver<Vec<u8>>,
         credit: Arc<Notify>,
     ) {
         let (reader, writer) = split(inside);
         tokio::select! {
-            () = self.bring(tunnel, writer, came) => {}
-            () = self.take(tunnel, reader, &credit) => {}
+            () = self.deliver(tunnel, writer, pieces) => {}
+            () = self.forward(tunnel, reader, &credit) => {}
         }
         let close = self
             .lock()
@@ -163,14 +166,14 @@ impl Tunnelling {
         }
     }
 
-    /// Pieces of the other end, to whoever is at this one.
-    async fn bring(
+    /// Writes the other end's pieces to this one.
+    async fn deliver(
         &self,
         tunnel: TunnelId,
         mut writer: WriteHalf<DuplexStream>,
-        mut came: mpsc::Receiver<Vec<u8>>,
+        mut pieces: mpsc::Receiver<Vec<u8>>,
     ) {
-        while let Some(piece) = came.recv().await {
+        while let Some(piece) = pieces.recv().await {
             if writer.write_all(&piece).await.is_err() {
                 return;
             }
@@ -181,19 +184,19 @@ impl Tunnelling {
         }
     }
 
-    /// Bytes of this end, to the other one; read only when they may be sent.
-    async fn take(&self, tunnel: TunnelId, mut reader: ReadHalf<DuplexStream>, credit: &Notify) {
+    /// Sends this end's bytes to the other one; reads them only when they may be sent.
+    async fn forward(&self, tunnel: TunnelId, mut reader: ReadHalf<DuplexStream>, credit: &Notify) {
         let mut buffer = vec![0; MAX_PIECE];
         loop {
             let claim = self.lock().machine.claim(tunnel);
             match claim {
-                Claim::Granted => {}
-                Claim::Wait => {
+                Permit::Granted => {}
+                Permit::Wait => {
                     credit.notified().await;
                     continue;
                 }
-                // The other end has closed: what it sent before is still brought, which ends this.
-                Claim::Gone => std::future::pending().await,
+                // The other end has closed. Its earlier data is still delivered, which ends this.
+                Permit::Gone => std::future::pending().await,
             }
             match reader.read(&mut buffer).await {
                 Ok(0) | Err(_) => return,
@@ -216,14 +219,14 @@ impl Tunnelling {
         (self.encode)(message).is_ok_and(|frame| self.frames.try_send(frame).is_ok())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, MuxState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Way {
+impl TunnelInput {
     fn end(self, reason: Reason) {
-        // Whoever is there may have left meanwhile.
+        // The receiver may have left meanwhile.
         self.ended.send(reason).ok();
         self.credit.notify_one();
     }
@@ -241,11 +244,15 @@ mod tests {
     const OPERATOR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7);
 
     /// Both ends of a connection whose messages arrive in order.
-    fn connected() -> (Tunnelling, Tunnel, Tunnel) {
+    fn connected() -> (TunnelMux, Tunnel, Tunnel) {
         let (to_node, mut at_node) = mpsc::channel(64);
         let (to_server, mut at_server) = mpsc::channel(64);
-        let server = Tunnelling::new(End::Server, to_node, |message| ToNode::Tunnel(message).encode());
-        let node = Tunnelling::new(End::Node, to_server, |message| ToServer::Tunnel(message).encode());
+        let server = TunnelMux::new(TunnelEnd::Server, to_node, |message| {
+            ToNode::Tunnel(message).encode()
+        });
+        let node = TunnelMux::new(TunnelEnd::Node, to_server, |message| {
+            ToServer::Tunnel(message).encode()
+        });
         let operators = server.open(OPERATOR).unwrap();
         let Ok(ToNode::Tunnel(open)) = ToNode::decode(&at_node.try_recv().unwrap()[4..]) else {
             panic!("not opened")

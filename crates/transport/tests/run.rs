@@ -9,10 +9,12 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ka_proto::run::RunEvent;
+use ka_proto::wire::Payload;
 use ka_proto::{NodeName, SessionName, StreamName};
 use ka_transport::{
-    JoinCode, JoinEvent, Node, NodeConfig, Order, Outcome, Server, ServerConfig, ServerEvent, ServerKey,
-    StreamReader, TransportError, beacon,
+    JoinCode, JoinEvent, Node, NodeConfig, Order, Server, ServerConfig, ServerEvent, ServerKey, StreamReader,
+    TransportError, beacon,
 };
 
 /// No test may take longer, whatever breaks.
@@ -32,20 +34,20 @@ fn within_limit<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) ->
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// A server for `wanted` nodes on a loopback address of its own.
+/// Returns a server for `wanted` nodes on a loopback address of its own.
 fn server(last: u8, wanted: u32) -> Server {
     let mut config = server_config(last);
-    config.wanted = Some(wanted);
+    config.run.wanted = Some(wanted);
     Server::start(config).unwrap()
 }
 
 fn server_config(last: u8) -> ServerConfig {
     let session = SessionName::new(&format!("test{last}")).unwrap();
-    let mut config = ServerConfig::new(session, ServerKey::ephemeral().unwrap(), [last; 16]);
+    let mut config = ServerConfig::new(session, ServerKey::ephemeral().unwrap(), [last; 16]).unwrap();
     config.listen = IpAddr::from([127, 0, 1, last]);
     config.control_port = 0;
-    config.data_port = 0;
-    config.timeouts.handshake = Duration::from_secs(1);
+    config.run.data_port = 0;
+    config.handshake = Duration::from_secs(1);
     config
 }
 
@@ -59,7 +61,7 @@ fn node_config(server: &Server, last: u8, number: u8) -> NodeConfig {
     config
 }
 
-/// What a test node does with a stream: gives the number of bytes and their hash.
+/// Reads a stream as a test node does. Returns the number of bytes and their hash.
 fn swallow(mut reader: StreamReader, pause: Duration) -> Result<(u64, blake3::Hash), TransportError> {
     let mut hasher = blake3::Hasher::new();
     let mut bytes = 0;
@@ -72,7 +74,7 @@ fn swallow(mut reader: StreamReader, pause: Duration) -> Result<(u64, blake3::Ha
     Ok((bytes, hasher.finalize()))
 }
 
-/// A node that does everything it is asked, and reports its streams as text.
+/// Returns a node that does everything it is asked, and reports its streams as text.
 fn good_node(config: NodeConfig, pause: Duration) -> JoinHandle<Result<(), TransportError>> {
     std::thread::spawn(move || {
         let node = Node::join(config, |_| ())?;
@@ -110,10 +112,6 @@ fn send_stream(server: &Server, name: &str, lens: impl IntoIterator<Item = usize
     format!("{bytes} {};", hasher.finalize())
 }
 
-fn is_done<T>(outcome: &Outcome<T>) -> bool {
-    matches!(outcome, Outcome::Done(_))
-}
-
 #[test]
 fn four_nodes_go_through_a_whole_run_with_several_streams() {
     within_limit(|| {
@@ -136,16 +134,16 @@ fn four_nodes_go_through_a_whole_run_with_several_streams() {
         assert!(
             plans
                 .iter()
-                .all(|(_, plan)| *plan == Outcome::Done(b"spec".to_vec()))
+                .all(|(_, plan)| *plan == Ok(Payload(b"spec".to_vec())))
         );
-        assert!(server.go().unwrap().iter().all(|(_, outcome)| is_done(outcome)));
+        assert!(server.go().unwrap().iter().all(|(_, outcome)| outcome.is_ok()));
         let mut expected = send_stream(&server, "kainstall2", std::iter::repeat_n(128 << 10, 512));
         expected += &send_stream(&server, "kainstall3", []);
         expected += &send_stream(&server, "kainstall4", [1]);
         expected += &send_stream(&server, "kainstall5", [1 << 20, 7, 300_000]);
         let reports = server.collect_reports(|_, _| {}).unwrap();
         for (node, report) in &reports {
-            assert_eq!(*report, Outcome::Done(expected.clone().into_bytes()), "{node}");
+            assert_eq!(*report, Ok(Payload(expected.clone().into_bytes())), "{node}");
         }
         server.release(Duration::ZERO).unwrap();
         for node in nodes {
@@ -229,7 +227,7 @@ fn wrong_code_session_and_key_are_told_apart() {
             !server
                 .events()
                 .try_iter()
-                .any(|event| matches!(event, ServerEvent::NodeJoined { .. }))
+                .any(|event| matches!(event, ServerEvent::Run(RunEvent::NodeJoined { .. })))
         );
     });
 }
@@ -254,7 +252,7 @@ fn strangers_at_the_control_port_are_dropped_in_time_and_named_once() {
         let turned: Vec<_> = server
             .events()
             .try_iter()
-            .filter(|event| matches!(event, ServerEvent::Turned { .. }))
+            .filter(|event| matches!(event, ServerEvent::ConnectionRefused { .. }))
             .collect();
         assert_eq!(turned.len(), 2, "{turned:?}");
         let node = good_node(node_config(&server, 4, 40), Duration::ZERO);
@@ -283,19 +281,22 @@ fn node_that_cannot_prepare_is_dropped_and_named_and_the_others_go_on() {
         let good = good_node(node_config(&server, 5, 52), Duration::ZERO);
         server.gather().unwrap();
         let plans = server.prepare(Vec::new()).unwrap();
-        let Outcome::Failed(failure) = &plans[0].1 else {
+        let Err(failure) = &plans[0].1 else {
             panic!("{plans:?}")
         };
         assert!(
-            failure.reason.contains("choosing disks: no disk is large enough"),
+            failure
+                .reason
+                .as_str()
+                .contains("choosing disks: no disk is large enough"),
             "{failure}"
         );
-        assert!(is_done(&plans[1].1));
+        assert!(plans[1].1.is_ok());
         assert_eq!(server.go().unwrap().len(), 1);
         let expected = send_stream(&server, "kainstall2", [1000; 10]);
         let reports = server.collect_reports(|_, _| {}).unwrap();
         assert_eq!(reports.len(), 1);
-        assert_eq!(reports[0].1, Outcome::Done(expected.into_bytes()));
+        assert_eq!(reports[0].1, Ok(Payload(expected.into_bytes())));
         server.release(Duration::ZERO).unwrap();
         good.join().unwrap().unwrap();
         assert!(matches!(bad.join().unwrap(), Ok(Order::Aborted { .. })));
@@ -330,7 +331,7 @@ fn chain_heals_when_the_middle_node_vanishes() {
         let reports = server.collect_reports(|_, _| {}).unwrap();
         assert_eq!(reports.len(), 3, "{reports:?}");
         for (node, report) in reports {
-            assert_eq!(report, Outcome::Done(expected.clone().into_bytes()), "{node}");
+            assert_eq!(report, Ok(Payload(expected.clone().into_bytes())), "{node}");
         }
         server.release(Duration::ZERO).unwrap();
         for other in others {
@@ -340,7 +341,7 @@ fn chain_heals_when_the_middle_node_vanishes() {
             .events()
             .try_iter()
             .filter_map(|event| match event {
-                ServerEvent::NodeFailed { node, .. } => Some(node.name),
+                ServerEvent::Run(RunEvent::NodeFailed { node, .. }) => Some(node.name.to_string()),
                 _ => None,
             })
             .collect();
@@ -374,7 +375,7 @@ fn stream_ends_clearly_when_every_node_is_gone() {
         assert!(error.contains("no node is left"), "{error}");
         let summary = writer.finish().unwrap();
         assert!(
-            summary.nodes.iter().all(|(_, outcome)| !is_done(outcome)),
+            summary.nodes.iter().all(|(_, outcome)| outcome.is_err()),
             "{summary:?}"
         );
         assert!(matches!(
@@ -418,11 +419,11 @@ fn writer_that_is_dropped_ends_the_run_as_failed() {
 fn wait_starts_with_whoever_is_there_and_gives_up_with_nobody() {
     within_limit(|| {
         let mut config = server_config(10);
-        config.wait = Some(Duration::from_millis(500));
+        config.run.wait = Some(Duration::from_millis(500));
         let server = Server::start(config).unwrap();
         assert!(server.gather().unwrap_err().to_string().contains("nobody came"));
         let mut config = server_config(11);
-        config.wait = Some(Duration::from_secs(2));
+        config.run.wait = Some(Duration::from_secs(2));
         let server = Server::start(config).unwrap();
         let _node = Node::join(node_config(&server, 11, 110), |_| ()).unwrap();
         assert_eq!(server.gather().unwrap().len(), 1);
@@ -451,7 +452,7 @@ fn node_joins_over_ipv6() {
     within_limit(|| {
         let mut config = server_config(13);
         config.listen = "::1".parse().unwrap();
-        config.wanted = Some(2);
+        config.run.wanted = Some(2);
         let server = match Server::start(config) {
             Ok(server) => server,
             // A kernel without IPv6 has nothing to test.
@@ -470,7 +471,7 @@ fn node_joins_over_ipv6() {
         assert!(
             reports
                 .iter()
-                .all(|(_, report)| *report == Outcome::Done(expected.clone().into_bytes()))
+                .all(|(_, report)| *report == Ok(Payload(expected.clone().into_bytes())))
         );
         server.release(Duration::ZERO).unwrap();
         for node in nodes {
@@ -483,7 +484,7 @@ fn node_joins_over_ipv6() {
 fn a_clone_that_booted_is_heard_when_the_run_is_long_over() {
     within_limit(|| {
         let mut config = server_config(14);
-        config.wanted = Some(1);
+        config.run.wanted = Some(1);
         config.beacon = Some([5; 32]);
         let server = Server::start(config).unwrap();
         let node = good_node(node_config(&server, 14, 140), Duration::ZERO);

@@ -1,53 +1,51 @@
-//! What both servers have in common: a packet as it arrived, what they do about it, where an answer goes, and the part
-//! of an answer that makes a machine boot.
+//! Parts that both DHCP servers share: a received packet, the server's reaction to it, the destination of an
+//! answer, and the boot options of an answer.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use dhcproto::v4::{DhcpOption, MessageType, OptionCode};
+use ka_dhcp::{CLIENT_PORT, DhcpOption, MAX_FILE, MessageType, OptionCode, Outgoing, Packet, SERVER_PORT};
+use ka_mac::MacAddr;
 
-use crate::dhcp::codec::{MAX_FILE, Outgoing, Packet};
 use crate::dhcp::vendor::{self, Client};
 use crate::dhcp::{BootFileFor, DhcpEvent};
-use crate::machine::{MacAddr, Machine};
+use crate::machine::Machine;
 
-/// RFC 2131 §4.1; PXE 2.1 §2.2.
-pub(crate) const SERVER_PORT: u16 = 67;
-pub(crate) const CLIENT_PORT: u16 = 68;
+/// UDP port of PXE boot servers (PXE 2.1 §2.2).
 pub(crate) const PXE_PORT: u16 = 4011;
 
-/// A request, and how it came.
+/// A request, and the way it arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Arrival {
     pub(crate) packet: Packet,
-    /// Sent to our own address, not to everyone.
+    /// True if it was sent to the server's own address, false if it was broadcast.
     pub(crate) unicast: bool,
-    /// Came to port 4011.
+    /// True if it arrived on port 4011.
     pub(crate) to_pxe_port: bool,
     pub(crate) from: SocketAddrV4,
 }
 
-/// What a server wants done.
+/// An action that a server requests from its caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
     Send(Outgoing, Destination),
-    /// Ask the wire whether somebody has this address, and tell the server.
+    /// Send an ARP question for this address, and tell the server the answer.
     Probe(Ipv4Addr),
     Event(DhcpEvent),
 }
 
-/// Where an answer goes.
+/// Destination of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Destination {
-    /// Through the kernel: a relay, or a client that has its address.
+    /// A relay, or a client that uses its address already: the kernel sends it.
     Address(SocketAddrV4),
-    /// To everyone on the wire.
+    /// The broadcast address.
     Broadcast,
-    /// To a card that does not answer ARP for its new address yet.
+    /// A card that does not answer ARP for its new address yet.
     Card(MacAddr, Ipv4Addr),
 }
 
 impl Destination {
-    /// RFC 2131 §4.1, for OFFER and ACK.
+    /// Destination of an OFFER or ACK (RFC 2131 §4.1).
     pub(crate) fn of_grant(request: &Packet, given: Ipv4Addr) -> Self {
         if let Some(relay) = request.giaddr() {
             return Self::Address(SocketAddrV4::new(relay, SERVER_PORT));
@@ -61,7 +59,7 @@ impl Destination {
         Self::Card(request.mac(), given)
     }
 
-    /// For answers to who has no address, or has a wrong one.
+    /// Destination of an answer to a client that has no address, or a wrong one.
     pub(crate) fn of_refusal(request: &Packet) -> Self {
         match request.giaddr() {
             Some(relay) => Self::Address(SocketAddrV4::new(relay, SERVER_PORT)),
@@ -70,7 +68,7 @@ impl Destination {
     }
 }
 
-/// What a request tells the operator, whatever becomes of it.
+/// The event for the operator that a request causes, whatever the answer is.
 pub(crate) fn event_of(client: &Client, request: &Packet) -> Option<DhcpEvent> {
     match client {
         Client::Boot(machine) if request.kind() == MessageType::Discover => {
@@ -92,10 +90,11 @@ fn is_looking(kind: MessageType) -> bool {
     )
 }
 
-/// Adds what the machine is to boot, if anything.
+/// Adds the boot file and the options that belong to it.
 ///
-/// The name stands in the header, as every ROM reads it, and in options 66 and 67 for who asks for them, or when it is
-/// too long for the header. Both options end in NUL: ROMs are in the field that copy the option and look for the NUL.
+/// The file name stands in the header, where every ROM reads it. Option 67 has it too if the client asks for
+/// it or if the name is too long for the header, and option 66 has the server if the client asks. Both
+/// options end in NUL, because some ROMs copy the option and look for the NUL.
 pub(crate) fn add_boot(
     answer: &mut Outgoing,
     request: &Packet,
@@ -103,7 +102,7 @@ pub(crate) fn add_boot(
     file: &str,
     server: Ipv4Addr,
 ) {
-    answer.header_mut().set_siaddr(server);
+    answer.set_siaddr(server);
     answer.set_file(file);
     let http = machine.http && !machine.ipxe;
     let class = if http {
@@ -146,17 +145,18 @@ pub(crate) fn pxe_port(
     if !matches!(request.kind(), MessageType::Request | MessageType::Inform) {
         return None;
     }
-    // A ROM that chose another boot server names that one.
+    // A ROM that chose another boot server sends that server's identifier.
     if request.server_id().is_some_and(|chosen| chosen != server) {
         return None;
     }
     let file = boot(machine)?;
     let mut answer = Outgoing::answer(request, MessageType::Ack, server);
     if let Some(own) = request.ciaddr() {
-        answer.header_mut().set_ciaddr(own);
+        answer.set_ciaddr(own);
     }
     add_boot(&mut answer, request, machine, &file, server);
-    // Firmware is not of one mind about ciaddr here; the sender's address and port are always right, if there are any.
+    // Firmware disagrees about the use of ciaddr here. The sender's address and port are right whenever they
+    // are set.
     let to = match (arrival.from.ip().is_unspecified(), request.ciaddr()) {
         (false, _) => Destination::Address(arrival.from),
         (true, Some(own)) => Destination::Address(SocketAddrV4::new(own, CLIENT_PORT)),

@@ -1,8 +1,9 @@
-//! The clock of leases: it counts the machine's own time, so that a stepped wall clock ends no lease.
+//! The clock of leases. It counts elapsed time, so that a step of the wall clock ends no lease.
 //!
-//! A golden node whose hardware clock was wrong is put right by NTP in the middle of a run. Leases and offers then go on
-//! as promised: the clock counts `CLOCK_BOOTTIME` (`clock_gettime(2)`), which never jumps and goes on during a suspend. The
-//! file has wall time, because it outlives the boot: times are moved when they are written.
+//! NTP may correct a golden node's wrong hardware clock in the middle of a run. Leases and offers then last
+//! as long as promised, because this clock counts `CLOCK_BOOTTIME` (`clock_gettime(2)`), which never jumps
+//! and goes on during a suspend. The lease file holds wall time, because it outlives the boot: times are
+//! converted when they are written.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +11,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::dhcp::lease::{Kept, UnixTime};
 
-/// Seconds since 1970 as the wall clock had them at the start, counted on by the time since.
+/// A clock in seconds since 1970: the wall time at the start plus the time elapsed since.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LeaseClock {
     wall_at_start: u64,
@@ -30,7 +31,7 @@ impl LeaseClock {
         }
     }
 
-    /// The time that leases go by.
+    /// The current time for all decisions about leases.
     pub(crate) fn now(&self) -> UnixTime {
         self.at(boot_time())
     }
@@ -40,15 +41,16 @@ impl LeaseClock {
         UnixTime(self.wall_at_start.saturating_add(since.as_secs()))
     }
 
-    /// The same leases with the wall clock's times, for the file: what is left of each stays as long as it is.
+    /// Returns the leases with wall-clock times, for the file. The remaining time of each lease stays the
+    /// same.
     pub(crate) fn for_file(&self, kept: Kept) -> Kept {
         moved(kept, self.now(), UnixTime(wall_seconds()))
     }
 }
 
-/// Moves every end so that it is as far from `to` as it was from `from`.
+/// Moves every end time so that it is as far from `to` as it was from `from`.
 fn moved(mut kept: Kept, from: UnixTime, to: UnixTime) -> Kept {
-    // A second's difference is only rounding: a file that says the same is left alone.
+    // A difference of one second is only rounding: the times in the file stay as they are.
     if from.0.abs_diff(to.0) <= 1 {
         return kept;
     }
@@ -75,9 +77,10 @@ fn wall_seconds() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use ka_mac::MacAddr;
+
     use super::*;
     use crate::dhcp::lease::{Lease, Quarantined};
-    use crate::machine::MacAddr;
 
     fn kept(until: u64) -> Kept {
         Kept {
@@ -112,7 +115,7 @@ mod tests {
             assert_eq!(written.leases[0].until, UnixTime(to + 300), "{from} {to}");
             assert_eq!(written.quarantined[0].until, UnixTime(to + 305), "{from} {to}");
         }
-        // What ended long ago stays ended, and is no number below nothing.
+        // An entry that ended long ago stays ended, and its time does not fall below zero.
         let written = moved(kept(10), UnixTime(5_000), UnixTime(1_000));
         assert_eq!(written.leases[0].until, UnixTime(0));
         assert_eq!(moved(kept(7), UnixTime(10), UnixTime(11)), kept(7));

@@ -1,4 +1,4 @@
-//! What the operator wants of DHCP, and whether it can be: every contradiction is one line that names what to change.
+//! The DHCP configuration and its check. Each contradiction is one line that names the option to change.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,107 +7,110 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ka_mac::MacAddr;
+
 use crate::dhcp::iface::Subnet;
 use crate::dhcp::{DhcpError, Interface};
-use crate::machine::MacAddr;
 
-/// A /16 of machines: more than one server ever boots, and few enough to walk through for each new machine.
+/// Largest pool, in addresses: a /16. It is more than one server ever boots, and still few enough to scan for
+/// each new machine.
 const MAX_POOL: u32 = 65_536;
-/// Clients must find the time to renew, with retries (RFC 2131 §4.4.5 waits in seconds).
+/// Shortest lease time. A client needs time to renew, with retries (RFC 2131 §4.4.5 waits in seconds).
 const MIN_LEASE: Duration = Duration::from_secs(10);
-/// Beyond a year it is a static address under another name.
+/// Longest lease time: one year. A longer lease is a static address under another name.
 const MAX_LEASE: Duration = Duration::from_secs(365 * 24 * 3600);
-/// What a machine room needs from power-on to the clone's first boots; then other servers take over.
+/// Default lease time. It covers a machine room from power-on to the clones' first boots; then other servers
+/// take over.
 const DEFAULT_LEASE: Duration = Duration::from_secs(12 * 3600);
-/// So many fit a reply beside everything else.
+/// Largest number of name servers: as many fit into a reply beside all other options.
 const MAX_DNS: usize = 8;
-/// RFC 1035 §2.3.4.
+/// Longest domain name and label, in bytes (RFC 1035 §2.3.4).
 const MAX_DOMAIN: usize = 253;
 const MAX_LABEL: usize = 63;
 
 /// The DHCP service of one interface.
 #[derive(Debug, Clone)]
 pub struct DhcpConfig {
-    /// The interface that is served, and no other.
+    /// The only interface that is served.
     pub iface: String,
-    /// How.
+    /// DHCP mode.
     pub mode: DhcpMode,
-    /// Machines that we know by MAC. In `full` mode they get their address and name.
+    /// Machines known by MAC. In `full` mode each gets its own address and name.
     pub known: Vec<KnownMachine>,
-    /// Where leases are kept (`leases-IFACE.json`). Made if it is not there.
+    /// Directory of the lease file (`leases-IFACE.json`). Created if it does not exist.
     pub state_dir: PathBuf,
 }
 
-/// `--dhcp full:FIRST-LAST|proxy|off`
+/// Values of `--dhcp`: `full:FIRST-LAST`, `proxy` or `off`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DhcpMode {
-    /// We give addresses and boot files; nobody else does.
+    /// This server gives addresses and boot files, and there is no other DHCP server.
     Full(FullConfig),
-    /// Another server gives addresses, we add the boot file.
+    /// Another server gives addresses, and this one adds the boot file.
     Proxy,
-    /// Silent.
+    /// No DHCP service.
     Off,
 }
 
-/// What machines get in `full` mode besides their boot file.
+/// Network settings that machines get in `full` mode, besides their boot file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FullConfig {
-    /// Addresses for machines on our own wire.
+    /// Addresses for machines on the server's own wire.
     pub pool: Pool,
     /// Addresses for machines behind relays.
     pub relayed: Vec<RelayedPool>,
-    /// How long an address is theirs.
+    /// Time for which a machine may use its address.
     pub lease_time: Duration,
-    /// Their router; a relayed pool without one of its own gets the relay.
+    /// Default router. A relayed pool without a router of its own gets the relay's address instead.
     pub router: Option<Ipv4Addr>,
-    /// Their name servers.
+    /// Name servers, at most eight.
     pub dns: Vec<Ipv4Addr>,
-    /// Their domain.
+    /// Domain name.
     pub domain: Option<String>,
 }
 
 /// The addresses FIRST to LAST, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pool {
-    /// The first.
+    /// First address.
     pub first: Ipv4Addr,
-    /// The last.
+    /// Last address.
     pub last: Ipv4Addr,
 }
 
-/// A pool for another subnet, whose relay sends us its machines' requests.
+/// A pool for another subnet, whose relay forwards requests to this server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelayedPool {
-    /// The addresses.
+    /// Addresses of the pool.
     pub pool: Pool,
-    /// Length of the subnet's prefix.
+    /// Prefix length of the subnet, in bits.
     pub prefix: u8,
-    /// Its router, where that is not the relay.
+    /// Router of the subnet, if it is not the relay.
     pub router: Option<Ipv4Addr>,
 }
 
-/// A machine that we know by its MAC.
+/// A machine known by its MAC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownMachine {
-    /// Its card.
+    /// MAC address of its card.
     pub mac: MacAddr,
-    /// The host name it is told (option 12).
+    /// Host name that the machine is told (option 12).
     pub name: Option<String>,
-    /// The address that is always its own.
+    /// Fixed address of the machine.
     pub address: Option<Ipv4Addr>,
 }
 
 impl Pool {
-    /// Whether it has the address.
+    /// True if the pool contains the address.
     #[must_use]
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         (self.first..=self.last).contains(&address)
     }
 
-    /// Checks what is wrong on every wire.
+    /// Checks that the pool does not end before it begins. This needs no subnet.
     ///
     /// # Errors
-    /// It ends before it begins.
+    /// Fails if the pool ends before it begins.
     pub fn check_order(&self) -> Result<(), String> {
         let Self { first, last } = self;
         match first > last {
@@ -140,7 +143,7 @@ impl RelayedPool {
 }
 
 impl FullConfig {
-    /// A pool and the usual lease time; no router, no name server, no domain.
+    /// A configuration with this pool and the default lease time, without router, name server and domain.
     #[must_use]
     pub fn new(pool: Pool) -> Self {
         Self {
@@ -157,8 +160,8 @@ impl FullConfig {
 impl FromStr for DhcpMode {
     type Err = String;
 
-    /// `proxy`, `off`, or `full:FIRST-LAST[,FIRST-LAST/PREFIX…]`: the first pool is for our own wire, those with a prefix
-    /// are for subnets behind relays.
+    /// Parses `proxy`, `off`, or `full:FIRST-LAST[,FIRST-LAST/PREFIX…]`. The first pool is for the server's
+    /// own wire; pools with a prefix are for subnets behind relays.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is none of full:FIRST-LAST, proxy, off");
         match text {
@@ -193,12 +196,12 @@ fn parse_pool(text: &str) -> Option<Pool> {
 }
 
 impl DhcpConfig {
-    /// Holds everything against the interface and against each other; the first fault.
+    /// Checks all settings against the interface and against each other. Returns the first fault.
     pub(crate) fn check(&self, interface: &Interface) -> Result<(), DhcpError> {
         self.faults(interface).into_iter().next().map_or(Ok(()), Err)
     }
 
-    /// The same, with every fault.
+    /// Checks as [`Self::check`] does, and returns every fault.
     pub(crate) fn faults(&self, interface: &Interface) -> Vec<DhcpError> {
         let DhcpMode::Full(full) = &self.mode else {
             return Vec::new();
@@ -211,7 +214,7 @@ impl DhcpConfig {
 }
 
 impl FullConfig {
-    /// Every fault, a line each. `place` is what the operator knows the subnet by.
+    /// Every fault, one line each. `place` is the operator's name for the subnet.
     pub(crate) fn faults(&self, known: &[KnownMachine], subnet: &Subnet, place: &str) -> Vec<String> {
         let pool = self.pool;
         let mut faults: Vec<String> = check_pool(&pool, subnet, place).err().into_iter().collect();
@@ -339,7 +342,8 @@ fn known_faults(known: &[KnownMachine], full: &FullConfig, subnet: &Subnet, plac
     faults
 }
 
-/// Labels of letters, digits and dashes (RFC 1123 §2.1); underscores too, as they are found.
+/// True if the name has labels of letters, digits and dashes (RFC 1123 §2.1), or underscores, which exist in
+/// practice.
 fn is_domain(name: &str) -> bool {
     let label = |label: &str| {
         (1..=MAX_LABEL).contains(&label.len())

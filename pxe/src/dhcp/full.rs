@@ -1,29 +1,29 @@
-//! The DHCP server that gives addresses (RFC 2131 §4.3). Pure: packets, answers about the wire and the time go in,
+//! The DHCP server that gives addresses (RFC 2131 §4.3). Pure: packets, ARP results and the time go in,
 //! [`Action`]s come out.
 //!
-//! An address is asked for on the wire before it is given (`Action::Probe`); the request waits until the caller says who
-//! answered ([`Full::probed`]). Addresses behind a relay cannot be asked for: ARP does not cross routers.
+//! The server checks by ARP that an address is unused before it gives the address away (`Action::Probe`). The
+//! request waits until the caller reports the result ([`Full::probed`]). Addresses behind a relay cannot be
+//! checked: ARP does not cross routers.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use dhcproto::v4::{DhcpOption, MessageType};
+use ka_dhcp::{CLIENT_PORT, DhcpOption, MessageType, Outgoing, Packet};
+use ka_mac::MacAddr;
 
 use crate::dhcp::answer::{Action, Arrival, Destination, add_boot, event_of, pxe_port};
-use crate::dhcp::codec::{Outgoing, Packet};
 use crate::dhcp::config::{DhcpConfig, FullConfig, KnownMachine, Pool};
 use crate::dhcp::iface::Subnet;
 use crate::dhcp::lease::{Kept, Leases, QUARANTINE, UnixTime};
 use crate::dhcp::vendor::{Client, IPXE_NO_PROXY, IPXE_OPTIONS};
 use crate::dhcp::{BootFileFor, DhcpEvent};
-use crate::machine::MacAddr;
 
-/// Requests that may wait for the wire's answer at once: all machines of a large room switched on together. Who comes
-/// beyond that asks again by itself.
+/// Largest number of requests that wait for an ARP result: all machines of a large room switched on together.
+/// Further machines repeat their requests by themselves.
 const MAX_WAITING: usize = 1024;
 
-/// One subnet's addresses.
+/// Addresses and settings of one subnet.
 #[derive(Debug, Clone)]
 struct Scope {
     subnet: Subnet,
@@ -32,14 +32,14 @@ struct Scope {
     relayed: bool,
 }
 
-/// What a request waits for the wire's answer with.
+/// A request that waits for an ARP result, and the answer it will then get.
 #[derive(Debug, Clone)]
 struct Waiting {
     arrival: Arrival,
     grant: MessageType,
 }
 
-/// The server.
+/// The DHCP server of `full` mode.
 pub(crate) struct Full {
     server: Ipv4Addr,
     scopes: Vec<Scope>,
@@ -54,7 +54,8 @@ pub(crate) struct Full {
 }
 
 impl Full {
-    /// The configuration has been checked against `own`, our address and prefix.
+    /// Creates a server. `own` is its address and prefix; the caller has checked the configuration against
+    /// it.
     pub(crate) fn new(
         own: Subnet,
         config: &DhcpConfig,
@@ -80,12 +81,12 @@ impl Full {
         }
     }
 
-    /// What must be on disk before the answers go out; `None` while nothing has changed.
+    /// Returns the leases that must be on disk before the answers go out. `None` while nothing has changed.
     pub(crate) fn unsaved(&self, now: UnixTime) -> Option<Kept> {
         self.changed.then(|| self.leases.kept(now))
     }
 
-    /// What [`Self::unsaved`] gave is on disk.
+    /// Records that the leases returned by [`Self::unsaved`] are on disk.
     pub(crate) fn set_saved(&mut self) {
         self.changed = false;
     }
@@ -112,13 +113,14 @@ impl Full {
         actions
     }
 
-    /// The wire's answer: whose card has the address, if anybody's.
+    /// Takes an ARP result: the card that has the address, or `None` if no card answered.
     pub(crate) fn probed(&mut self, address: Ipv4Addr, owner: Option<MacAddr>, now: UnixTime) -> Vec<Action> {
         let Some(Waiting { arrival, grant }) = self.waiting.remove(&address) else {
             return Vec::new();
         };
         let mac = arrival.packet.mac();
-        // The machine itself may still have it, and answer: a system that was restarted into its ROM's second stage.
+        // The machine itself may still use the address and answer, for instance a system that restarted into
+        // its ROM.
         if let Some(owner) = owner.filter(|owner| *owner != mac) {
             self.leases.quarantine(address, now);
             self.changed = true;
@@ -172,7 +174,7 @@ impl Full {
         actions
     }
 
-    /// Grants the address, once it is known that nobody has it.
+    /// Grants the address at once if no ARP check is needed or possible, else after the check.
     fn after_check(
         &mut self,
         scope: &Scope,
@@ -191,7 +193,7 @@ impl Full {
             arrival: arrival.clone(),
             grant,
         };
-        // A repetition takes the place of the first: its transaction is the one the client now waits for.
+        // A repetition replaces the first request: the client now waits for the newer transaction.
         if let Some(former) = self.waiting.get_mut(&address) {
             *former = waiting;
             return Vec::new();
@@ -203,7 +205,7 @@ impl Full {
         vec![Action::Probe(address)]
     }
 
-    /// REQUEST in its four forms (RFC 2131 §4.3.2, table 4).
+    /// Handles REQUEST in its four forms (RFC 2131 §4.3.2, table 4).
     fn request(&mut self, arrival: &Arrival, now: UnixTime) -> Vec<Action> {
         let request = &arrival.packet;
         match (request.server_id(), request.requested(), request.ciaddr()) {
@@ -218,13 +220,13 @@ impl Full {
         }
     }
 
-    /// It takes our offer.
+    /// The client accepts this server's offer.
     fn selecting(&mut self, arrival: &Arrival, address: Ipv4Addr, now: UnixTime) -> Vec<Action> {
         let (request, mac) = (&arrival.packet, arrival.packet.mac());
         let Some(scope) = self.scope(request).cloned() else {
             return no_scope(request);
         };
-        // A repeated REQUEST whose ACK was lost.
+        // The client repeats its REQUEST because the ACK was lost.
         if self.leases.is_active(mac, address, now) && self.leases.offered(mac, now) != Some(address) {
             return self.ack(arrival, address, now);
         }
@@ -232,13 +234,13 @@ impl Full {
             return vec![self.nak(request, "not the address that was offered")];
         }
         if self.leases.offered(mac, now) != Some(address) {
-            // Offered before our restart, or too long ago; it is still free.
+            // The offer was made before a restart of the server, or too long ago. The address is still free.
             self.leases.offer(mac, address, now);
         }
         self.after_check(&scope, arrival, MessageType::Ack, address, now)
     }
 
-    /// It takes another server's offer. There should be no other server.
+    /// The client accepts another server's offer. In `full` mode there should be no other server.
     fn selected_other(&mut self, request: &Packet, other: Ipv4Addr) -> Vec<Action> {
         let mac = request.mac();
         self.leases.withdraw(mac);
@@ -249,7 +251,8 @@ impl Full {
         ))]
     }
 
-    /// It remembers an address. Of what we have no record of we say nothing, unless it is of another network.
+    /// The client remembers an address. Without a record of the client the server is silent, unless the
+    /// address is of another network.
     fn init_reboot(&mut self, arrival: &Arrival, address: Ipv4Addr, now: UnixTime) -> Vec<Action> {
         let (request, mac) = (&arrival.packet, arrival.packet.mac());
         let Some(scope) = self.scope(request).cloned() else {
@@ -264,7 +267,8 @@ impl Full {
         }
     }
 
-    /// It uses an address and wants to keep it: RENEWING asks us alone, REBINDING everyone.
+    /// The client wants to keep an address that it uses. A RENEWING client asks this server alone, a
+    /// REBINDING client asks all servers.
     fn renewing_or_rebinding(&mut self, arrival: &Arrival, address: Ipv4Addr, now: UnixTime) -> Vec<Action> {
         let (request, mac) = (&arrival.packet, arrival.packet.mac());
         let Some(scope) = self.scope(request).cloned() else {
@@ -277,7 +281,7 @@ impl Full {
         Vec::new()
     }
 
-    /// More time for an address that is the machine's, or that nobody else has; NAK otherwise.
+    /// Extends the lease if the address belongs to the machine or to no other. Answers NAK otherwise.
     fn prolong(&mut self, scope: &Scope, arrival: &Arrival, address: Ipv4Addr, now: UnixTime) -> Vec<Action> {
         let (request, mac) = (&arrival.packet, arrival.packet.mac());
         let fixed = self
@@ -298,7 +302,8 @@ impl Full {
         self.after_check(scope, arrival, MessageType::Ack, address, now)
     }
 
-    /// Its address is used by somebody else. Only who has it may say so: else anybody could empty the pool.
+    /// The client found that another machine uses its address. Only the holder of an address may decline it,
+    /// since otherwise any machine could empty the pool.
     fn decline(&mut self, request: &Packet, now: UnixTime) -> Vec<Action> {
         let mac = request.mac();
         let (Some(address), true) = (request.requested(), self.is_meant(request)) else {
@@ -323,7 +328,8 @@ impl Full {
         Vec::new()
     }
 
-    /// It has an address from elsewhere and wants the rest (RFC 2131 §4.3.5): no address, no lease time.
+    /// The client has an address from elsewhere and wants the other settings (RFC 2131 §4.3.5). The answer
+    /// has no address and no lease time.
     fn inform(&mut self, arrival: &Arrival) -> Vec<Action> {
         let request = &arrival.packet;
         let own = request.ciaddr().unwrap_or(*arrival.from.ip());
@@ -332,9 +338,9 @@ impl Full {
             return Vec::new();
         };
         let mut ack = Outgoing::answer(request, MessageType::Ack, self.server);
-        ack.header_mut().set_ciaddr(own);
+        ack.set_ciaddr(own);
         self.add_network(&mut ack, request, scope);
-        let to = std::net::SocketAddrV4::new(own, crate::dhcp::answer::CLIENT_PORT);
+        let to = std::net::SocketAddrV4::new(own, CLIENT_PORT);
         vec![Action::Send(ack, Destination::Address(to))]
     }
 
@@ -354,13 +360,13 @@ impl Full {
         let request = &arrival.packet;
         let scope = self.scopes.iter().find(|scope| scope.subnet.contains(address))?;
         let mut grant = Outgoing::answer(request, kind, self.server);
-        grant.header_mut().set_yiaddr(address);
+        grant.set_yiaddr(address);
         if let (MessageType::Ack, Some(own)) = (kind, request.ciaddr()) {
-            grant.header_mut().set_ciaddr(own);
+            grant.set_ciaddr(own);
         }
         let lease = u32::try_from(self.lease_time.as_secs()).unwrap_or(u32::MAX);
         grant.push(&DhcpOption::AddressLeaseTime(lease));
-        // RFC 2131 §4.4.5: half, and seven eighths.
+        // Default times of RFC 2131 §4.4.5: one half, and seven eighths.
         grant.push(&DhcpOption::Renewal(lease / 2));
         grant.push(&DhcpOption::Rebinding(lease - lease / 8));
         self.add_network(&mut grant, request, scope);
@@ -370,7 +376,7 @@ impl Full {
     fn add_network(&self, answer: &mut Outgoing, request: &Packet, scope: &Scope) {
         answer.push(&DhcpOption::SubnetMask(scope.subnet.mask()));
         answer.push(&DhcpOption::BroadcastAddr(scope.subnet.broadcast()));
-        // Behind a relay the relay is a router.
+        // The relay of a relayed subnet is a router.
         let relay = scope.relayed.then(|| request.giaddr()).flatten();
         if let Some(router) = scope.router.or(relay) {
             answer.push(&DhcpOption::Router(vec![router]));
@@ -397,7 +403,7 @@ impl Full {
     fn nak(&self, request: &Packet, why: &str) -> Action {
         let mut nak = Outgoing::answer(request, MessageType::Nak, self.server);
         nak.push(&DhcpOption::Message(why.to_owned()));
-        // Its address is wrong, so the relay must not use it either (RFC 2131 §4.3.2).
+        // The client's address is wrong, so the relay must broadcast the answer (RFC 2131 §4.3.2).
         nak.set_broadcast();
         Action::Send(nak, Destination::of_refusal(request))
     }
@@ -411,7 +417,8 @@ impl Full {
         ours && scope.subnet.has_host(address) && self.leases.is_free_for(mac, address, now)
     }
 
-    /// The client's subnet: what the relay says, else that of the address it has, else our own.
+    /// Finds the client's subnet: by the relay's link or address, else by the client's address, else the
+    /// server's own.
     fn scope(&self, request: &Packet) -> Option<&Scope> {
         let scope_of = |address: Ipv4Addr| self.scopes.iter().find(|scope| scope.subnet.contains(address));
         match request

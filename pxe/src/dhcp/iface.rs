@@ -1,24 +1,24 @@
-//! The one interface that is served: its Ethernet address, its IPv4 address and prefix, as the kernel has them.
+//! The interface that is served: its Ethernet address, IPv4 address and prefix, as the kernel has them.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use ka_mac::MacAddr;
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::sys::socket::LinkAddr;
 
 use crate::dhcp::DhcpError;
-use crate::machine::MacAddr;
 
-/// `ARPHRD_ETHER`: an interface with Ethernet frames.
+/// `ARPHRD_ETHER`: hardware type of an interface with Ethernet frames.
 const ETHERNET: u16 = 1;
 
-/// Addresses that share a prefix.
+/// An IPv4 subnet: all addresses that share a prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subnet {
-    /// Any address of it.
+    /// Any address of the subnet.
     pub address: Ipv4Addr,
-    /// Bits that all have in common, 0 to 32.
+    /// Prefix length, in bits, 0 to 32.
     pub prefix: u8,
 }
 
@@ -29,25 +29,25 @@ impl Subnet {
         Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0))
     }
 
-    /// The address that means everyone in it.
+    /// The broadcast address.
     #[must_use]
     pub fn broadcast(&self) -> Ipv4Addr {
         self.address | !self.mask()
     }
 
-    /// The address that means the subnet itself.
+    /// The network address: all host bits are zero.
     #[must_use]
     pub fn network(&self) -> Ipv4Addr {
         self.address & self.mask()
     }
 
-    /// Whether the address has its prefix.
+    /// True if the subnet contains the address.
     #[must_use]
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         address & self.mask() == self.network()
     }
 
-    /// Whether a machine can have the address: it is neither the subnet's own nor its broadcast address.
+    /// True if a machine can have the address: it is neither the network's nor the broadcast address.
     #[must_use]
     pub fn has_host(&self, address: Ipv4Addr) -> bool {
         let special = self.prefix < 31 && (address == self.network() || address == self.broadcast());
@@ -72,11 +72,11 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// Looks an interface up. Of several IPv4 addresses the one that shares its subnet with `near` is taken (the
-    /// pool's first address), else the first.
+    /// Looks up an interface. If it has several IPv4 addresses, the one whose subnet contains `near` (the
+    /// pool's first address) is taken, else the first.
     ///
     /// # Errors
-    /// There is no such interface, it is down, no Ethernet, or has no IPv4 address.
+    /// Fails if the interface does not exist, is down, is not Ethernet, or has no IPv4 address.
     pub fn find(name: &str, near: Option<Ipv4Addr>) -> Result<Self, DhcpError> {
         let all: Vec<InterfaceAddress> = getifaddrs()
             .map_err(|err| DhcpError::interface(name, format!("cannot be looked up: {err}")))?
@@ -112,7 +112,7 @@ impl Interface {
         Ok(Self { mac, subnet, link })
     }
 
-    /// Our address there.
+    /// IPv4 address of this server on the interface.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.subnet.address

@@ -1,27 +1,28 @@
-//! Who has which address until when: leases, offers, quarantined addresses. Pure; `store` keeps it over restarts.
+//! Leases, offers and quarantined addresses. Pure; `store` keeps them over restarts.
 //!
-//! A machine is its MAC, whatever client identifier it sends: the ROM, iPXE, our node and the installed system of one
-//! machine each send another one, and would take four addresses (Kea's `match-client-id: false` is there for the same
-//! reason).
+//! A machine is identified by its MAC, and its client identifier is ignored. The ROM, iPXE, the node and the
+//! installed system of one machine each send another identifier, and would take four addresses. Kea has
+//! `match-client-id: false` for the same reason.
 //!
-//! Every map is bounded: leases, offers and quarantines by the number of addresses there are to give, which the
-//! configuration bounds.
+//! Every map is bounded. Leases, offers and quarantines are limited by the number of addresses to give, and
+//! the configuration limits that number.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use ka_mac::MacAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::dhcp::config::{KnownMachine, Pool};
-use crate::machine::MacAddr;
 
-/// How long an offered address waits for the client's REQUEST. ROMs answer within seconds, people at a boot menu later.
+/// Time for which an offered address waits for the client's REQUEST. ROMs answer within seconds, people at a
+/// boot menu later.
 const OFFER_HOLD: Duration = Duration::from_secs(60);
-/// How long an address that somebody else uses is left alone.
+/// Time for which an address in use by a stranger is not given to any machine.
 pub(crate) const QUARANTINE: Duration = Duration::from_secs(600);
 
-/// Seconds since 1970: leases outlive this process, and the machine's uptime.
+/// Seconds since 1970. A lease outlives this process and the machine's uptime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct UnixTime(pub(crate) u64);
 
@@ -31,7 +32,7 @@ impl UnixTime {
     }
 }
 
-/// What is written to disk.
+/// Content of the lease file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Kept {
@@ -39,7 +40,8 @@ pub(crate) struct Kept {
     pub(crate) quarantined: Vec<Quarantined>,
 }
 
-/// An address that was given. After `until` it is history: the machine gets it again if it is still there.
+/// An address that was given. After `until` the lease is over, but the machine gets the address again if it
+/// is still free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Lease {
@@ -48,7 +50,7 @@ pub(crate) struct Lease {
     pub(crate) until: UnixTime,
 }
 
-/// An address that somebody uses without asking us.
+/// An address that a machine uses without a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Quarantined {
@@ -60,11 +62,11 @@ pub(crate) struct Quarantined {
 struct Offer {
     address: Ipv4Addr,
     until: UnixTime,
-    /// Nobody answered for the address when it was asked for.
+    /// True if no machine answered ARP for the address.
     checked: bool,
 }
 
-/// All addresses.
+/// All leases, offers and quarantines.
 #[derive(Debug)]
 pub(crate) struct Leases {
     fixed: HashMap<MacAddr, Ipv4Addr>,
@@ -77,7 +79,8 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    /// `usable` says which kept addresses are still ours to give.
+    /// Creates the table from the lease file. `usable` is true for kept addresses that this server may still
+    /// give.
     pub(crate) fn new(known: &[KnownMachine], kept: &Kept, usable: impl Fn(Ipv4Addr) -> bool) -> Self {
         let fixed: HashMap<_, _> = known
             .iter()
@@ -101,7 +104,7 @@ impl Leases {
         leases
     }
 
-    /// What must outlive us.
+    /// Returns the content for the lease file.
     pub(crate) fn kept(&self, now: UnixTime) -> Kept {
         let mut quarantined: Vec<_> = self
             .quarantined
@@ -116,17 +119,17 @@ impl Leases {
         }
     }
 
-    /// The address that is always this machine's own.
+    /// The machine's fixed address, from the node list.
     pub(crate) fn fixed(&self, mac: MacAddr) -> Option<Ipv4Addr> {
         self.fixed.get(&mac).copied()
     }
 
-    /// The address that this machine has or had last.
+    /// The address that the machine has now or had last.
     pub(crate) fn last_of(&self, mac: MacAddr) -> Option<Ipv4Addr> {
         self.by_mac.get(&mac).copied()
     }
 
-    /// Whether the machine may use the address now without a new look at the wire.
+    /// True if the machine may use the address now without a new ARP check.
     pub(crate) fn is_active(&self, mac: MacAddr, address: Ipv4Addr, now: UnixTime) -> bool {
         self.by_address
             .get(&address)
@@ -134,7 +137,7 @@ impl Leases {
             && !self.is_quarantined(address, now)
     }
 
-    /// Whether nobody else has, is offered or owns the address, as far as we know.
+    /// True if the address is not leased to, offered to or reserved for another machine, and not quarantined.
     pub(crate) fn is_free_for(&self, mac: MacAddr, address: Ipv4Addr, now: UnixTime) -> bool {
         let leased = self
             .by_address
@@ -158,8 +161,8 @@ impl Leases {
         self.quarantined.get(&address).is_some_and(|until| *until > now)
     }
 
-    /// The address to offer (RFC 2131 §4.3.1): the machine's own, the one it has or had, the one it asks for, one that
-    /// nobody ever had, the one that has been free the longest.
+    /// Chooses the address to offer (RFC 2131 §4.3.1). The order is: the machine's fixed address, the one it
+    /// has or had, the one it asks for, one that was never given, the one that has been free the longest.
     pub(crate) fn choose(
         &self,
         mac: MacAddr,
@@ -192,7 +195,7 @@ impl Leases {
             })
     }
 
-    /// Sets the address aside for the machine.
+    /// Reserves the address for the machine while it decides.
     pub(crate) fn offer(&mut self, mac: MacAddr, address: Ipv4Addr, now: UnixTime) {
         let checked = self.is_checked(mac, address, now);
         self.withdraw(mac);
@@ -201,14 +204,15 @@ impl Leases {
             until: now.after(OFFER_HOLD),
             checked,
         };
-        // Who was offered it before did not take it in time.
+        // The machine that was offered the address before did not accept it in time.
         if let Some(former) = self.offered.insert(address, mac) {
             self.offers.remove(&former);
         }
         self.offers.insert(mac, offer);
     }
 
-    /// Nobody answers for the address. `false`: it is no longer set aside for the machine.
+    /// Records that no machine answers ARP for the address. Returns false if the address is no longer offered
+    /// to the machine.
     pub(crate) fn set_checked(&mut self, mac: MacAddr, address: Ipv4Addr) -> bool {
         match self.offers.get_mut(&mac) {
             Some(offer) if offer.address == address => {
@@ -219,27 +223,27 @@ impl Leases {
         }
     }
 
-    /// Whether the address is set aside for the machine, and was found unused while that offer stood.
+    /// True if the address is offered to the machine and was found unused during that offer.
     pub(crate) fn is_checked(&self, mac: MacAddr, address: Ipv4Addr, now: UnixTime) -> bool {
         self.offers
             .get(&mac)
             .is_some_and(|offer| offer.checked && offer.address == address && offer.until > now)
     }
 
-    /// The address set aside for the machine.
+    /// The address offered to the machine.
     pub(crate) fn offered(&self, mac: MacAddr, now: UnixTime) -> Option<Ipv4Addr> {
         let offer = self.offers.get(&mac)?;
         (offer.until > now).then_some(offer.address)
     }
 
-    /// The offer stands no longer.
+    /// Ends the offer to the machine.
     pub(crate) fn withdraw(&mut self, mac: MacAddr) {
         if let Some(offer) = self.offers.remove(&mac) {
             self.offered.remove(&offer.address);
         }
     }
 
-    /// The address is the machine's until then; one it had before is nobody's.
+    /// Leases the address to the machine until then. Frees the address that the machine had before.
     pub(crate) fn commit(&mut self, mac: MacAddr, address: Ipv4Addr, until: UnixTime) {
         self.withdraw(mac);
         self.insert(Lease { mac, address, until });
@@ -258,7 +262,8 @@ impl Leases {
         }
     }
 
-    /// The machine gives its address back; it is remembered, for the next time it comes.
+    /// Ends the lease, because the machine gave its address back. The address is remembered for its next
+    /// visit. Returns true if there was a lease to end.
     pub(crate) fn release(&mut self, mac: MacAddr, address: Ipv4Addr, now: UnixTime) -> bool {
         match self.by_address.get_mut(&address) {
             Some(lease) if lease.mac == mac && lease.until > now => {
@@ -269,7 +274,7 @@ impl Leases {
         }
     }
 
-    /// Somebody uses the address without asking us: nobody gets it for a while.
+    /// Quarantines an address that a machine uses without a lease: no machine gets it for a while.
     pub(crate) fn quarantine(&mut self, address: Ipv4Addr, now: UnixTime) {
         self.quarantined.retain(|_, until| *until > now);
         self.quarantined.insert(address, now.after(QUARANTINE));
@@ -281,7 +286,7 @@ impl Leases {
         }
     }
 
-    /// How many addresses of a pool are out of reach: leased, and quarantined.
+    /// Counts the addresses of a pool that cannot be given: leased, and quarantined.
     pub(crate) fn taken(&self, pool: &Pool, now: UnixTime) -> (usize, usize) {
         let leased = self.by_address.range(pool.first..=pool.last);
         let leased = leased.filter(|(_, lease)| lease.until > now).count();

@@ -1,20 +1,21 @@
-//! DHCP for machines that boot from the network: `full` (we give addresses), or `proxy` (another server does).
+//! DHCP for machines that boot from the network. In `full` mode this server gives the addresses, in `proxy`
+//! mode another server does.
 //!
-//! `full` is RFC 2131 with relays (RFC 3046, RFC 3527); the boot file is chosen by options 60, 77, 93, 175 (RFC 4578,
-//! PXE 2.1, UEFI HTTP boot). `proxy` answers firmware only, on ports 67 and 4011, and never gives an address.
+//! `full` is RFC 2131 with relays (RFC 3046, RFC 3527). Options 60, 77, 93 and 175 select the boot file (RFC
+//! 4578, PXE 2.1, UEFI HTTP boot). `proxy` answers only firmware, on ports 67 and 4011, and never gives an
+//! address.
 //!
-//! The servers themselves (`full`, `proxy`) are pure: a packet and the time in, replies and questions out. `serve`
-//! has the sockets. What a boot file is called, and who may boot, is not decided here: the caller's function says.
+//! The servers themselves (`full`, `proxy`) are pure: a packet and the time go in, replies and ARP questions
+//! come out. `serve` has the sockets; messages, frames and ARP are in `ka_dhcp`. The embedding program
+//! decides which machine may boot and how its boot file is called.
 
 mod answer;
-mod arp;
 mod clock;
-mod codec;
 mod config;
-mod frame;
 mod full;
 mod iface;
 mod lease;
+mod prober;
 mod proxy;
 mod search;
 mod serve;
@@ -29,98 +30,100 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::machine::{MacAddr, Machine};
+use ka_mac::MacAddr;
+
+use crate::machine::Machine;
 
 pub use config::{DhcpConfig, DhcpMode, FullConfig, KnownMachine, Pool, RelayedPool};
 pub use iface::{Interface, Subnet};
 pub use serve::{Dhcp, serve};
-pub use vendor::NODE_CLASS;
 pub(crate) use wire::try_ports;
 
-/// Names what a machine is to load: a TFTP name, or a URL where [`Machine::http`] or [`Machine::ipxe`] is set. `None`:
-/// nothing; the machine gets an address in `full` mode, and no answer in `proxy` mode. Must not wait.
+/// Function that names a machine's boot file: a TFTP name, or a URL if [`Machine::http`] or [`Machine::ipxe`]
+/// is set. `None` means no boot file: the machine gets only an address in `full` mode, and no answer in
+/// `proxy` mode. Must not block.
 pub type BootFileFor = Arc<dyn Fn(&Machine) -> Option<String> + Send + Sync>;
 
-/// Takes what happens. Called from the server's task: must not wait.
+/// Function that receives events. The server's task calls it, so it must not block.
 pub type EventSink = Arc<dyn Fn(DhcpEvent) + Send + Sync>;
 
-/// What happens.
+/// An event of the DHCP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DhcpEvent {
-    /// Firmware or iPXE looks for something to boot. Comes again with every repetition of its DISCOVER.
+    /// Firmware or iPXE asks for something to boot. Sent again with every repetition of its DISCOVER.
     Asked(Machine),
-    /// A machine has an address of ours; renewals are not told.
+    /// A machine got an address from this server. Renewals are not reported.
     Leased {
-        /// Whose.
+        /// MAC address of the machine.
         mac: MacAddr,
-        /// Which.
+        /// The address that it got.
         address: Ipv4Addr,
     },
-    /// An operating system (no firmware, not iPXE, not our own node) speaks DHCP on this card.
+    /// An operating system asks for an address on this card: neither firmware nor iPXE nor a node of ours.
     SeenAgain {
-        /// The card.
+        /// MAC address of the card.
         mac: MacAddr,
-        /// What it calls itself (option 60), if anything.
+        /// Vendor class of the system (option 60), if it sends one.
         vendor_class: Option<String>,
-        /// Its host name (option 12 or 81), if it says one.
+        /// Host name of the system (option 12 or 81), if it sends one.
         host_name: Option<String>,
     },
-    /// Something that the operator should know; one line. The same line is not repeated within a minute.
+    /// A warning for the operator, one line. The same line is not repeated within a minute.
     Warning(String),
 }
 
-/// Why DHCP does not start, or ends.
+/// Reason why DHCP does not start, or ends.
 #[derive(Debug, thiserror::Error)]
 pub enum DhcpError {
     /// The interface cannot be served.
     #[error("interface {name} {what}")]
     Interface {
-        /// Its name.
+        /// Name of the interface.
         name: String,
-        /// What is wrong, and what to do.
+        /// The fault, and the remedy.
         what: String,
     },
     /// The configuration contradicts the interface or itself.
     #[error("--dhcp: {0}")]
     Config(String),
-    /// Two servers on one wire give the same addresses to different machines.
+    /// Another DHCP server is on the wire. Two servers would give the same address to different machines.
     #[error(
         "another DHCP server, {server}, answers on {iface} (it offers {offered}): stop it, or use --dhcp proxy beside it"
     )]
     OtherServer {
-        /// The interface.
+        /// Name of the interface.
         iface: String,
-        /// Its address.
+        /// Address of the other server.
         server: Ipv4Addr,
-        /// What it offered to a machine that does not exist.
+        /// Address that it offered to a made-up card.
         offered: Ipv4Addr,
     },
-    /// The port belongs to another program.
+    /// Another program uses the port.
     #[error(
         "UDP port {port} on {iface} is taken by another program (see: ss -ulpn 'sport = {port}'): stop it, or use --dhcp off"
     )]
     PortTaken {
-        /// The interface.
+        /// Name of the interface.
         iface: String,
-        /// The port.
+        /// The UDP port.
         port: u16,
     },
-    /// A socket cannot be made or fails.
+    /// A socket cannot be opened, or failed.
     #[error("{doing} on {iface}: {source}")]
     Socket {
-        /// The interface.
+        /// Name of the interface.
         iface: String,
-        /// What was tried.
+        /// Step that failed, as a gerund: `receiving`.
         doing: &'static str,
-        /// What the kernel says.
+        /// Error of the kernel.
         source: io::Error,
     },
-    /// The leases of the last run cannot be read, or new ones cannot be kept.
+    /// The lease file of the last run cannot be read, or a new one cannot be written.
     #[error("lease file {}: {what}", path.display())]
     Leases {
-        /// The file.
+        /// Path of the lease file.
         path: PathBuf,
-        /// What is wrong, and what to do.
+        /// The fault, and the remedy.
         what: String,
     },
 }

@@ -1,12 +1,11 @@
-//! The proxyDHCP server (PXE 2.1 §2.2): names the boot file beside another server, which gives the address. Pure.
+//! The proxyDHCP server (PXE 2.1 §2.2). It names the boot file; another server gives the address. Pure.
 
 use std::net::Ipv4Addr;
 
-use dhcproto::v4::MessageType;
+use ka_dhcp::{MessageType, Outgoing};
 
 use crate::dhcp::BootFileFor;
 use crate::dhcp::answer::{Action, Arrival, Destination, add_boot, event_of, pxe_port};
-use crate::dhcp::codec::Outgoing;
 use crate::dhcp::vendor::Client;
 
 pub(crate) struct Proxy {
@@ -31,7 +30,7 @@ impl Proxy {
         actions
     }
 
-    /// Only DISCOVER: a broadcast REQUEST is the machine's word to the server that gives it the address.
+    /// Answers DISCOVER only. A broadcast REQUEST is meant for the server that gives the address.
     fn offer(&self, arrival: &Arrival, client: &Client) -> Option<Action> {
         let request = &arrival.packet;
         let Client::Boot(machine) = client else {
@@ -43,7 +42,7 @@ impl Proxy {
         let file = (self.boot)(machine)?;
         let mut offer = Outgoing::answer(request, MessageType::Offer, self.server);
         add_boot(&mut offer, request, machine, &file, self.server);
-        // No address is given, so there is none to send to.
+        // The proxy gives no address, so it must broadcast the offer.
         Some(Action::Send(offer, Destination::of_refusal(request)))
     }
 }

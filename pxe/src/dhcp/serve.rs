@@ -1,28 +1,30 @@
-//! The servers at work: what the sockets bring goes into [`Full`] or [`Proxy`], what those want done is done.
+//! The running DHCP service. It passes requests from the sockets to [`Full`] or [`Proxy`] and carries out
+//! their actions.
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use ka_mac::MacAddr;
+
 use crate::dhcp::answer::{Action, Arrival};
-use crate::dhcp::arp::{Prober, Step};
 use crate::dhcp::clock::LeaseClock;
 use crate::dhcp::full::Full;
+use crate::dhcp::prober::{Prober, Step};
 use crate::dhcp::proxy::Proxy;
 use crate::dhcp::search::refuse_other_server;
 use crate::dhcp::store::LeaseFile;
 use crate::dhcp::wire::Wire;
 use crate::dhcp::{BootFileFor, DhcpConfig, DhcpError, DhcpEvent, DhcpMode, EventSink, Interface};
-use crate::machine::MacAddr;
 
-/// So many requests are taken together when they wait already: their leases go to disk in one write.
+/// Largest number of waiting requests handled together: one write to disk then saves all their leases.
 const BATCH: usize = 64;
-/// The same warning is told once in this time, and not more than so many in all: a machine repeats itself, and a wire
-/// can be full of machines.
+/// Time within which the same warning is not repeated. Machines repeat themselves, and a wire can be full of
+/// machines; [`MAX_WARNINGS`] therefore limits the number of warnings within this time.
 const WARN_AGAIN: Duration = Duration::from_secs(60);
 const MAX_WARNINGS: usize = 32;
 
-/// A DHCP server that is ready, and has not begun to answer.
+/// A DHCP server that is bound and does not answer yet.
 pub struct Dhcp {
     server: Server,
     wire: Wire,
@@ -37,10 +39,10 @@ enum Server {
     Proxy(Proxy),
 }
 
-/// Binds and serves until `stop` is done. In mode `off` it only waits for that.
+/// Binds the ports and serves until `stop` completes. In mode `off` it only waits for `stop`.
 ///
 /// # Errors
-/// As [`Dhcp::bind`] and [`Dhcp::serve`].
+/// Fails as [`Dhcp::bind`] and [`Dhcp::serve`] do.
 pub async fn serve(
     config: &DhcpConfig,
     boot_file: BootFileFor,
@@ -57,12 +59,12 @@ pub async fn serve(
 }
 
 impl Dhcp {
-    /// Checks the configuration, takes the ports, reads the leases; in `full` mode looks for another server, for about
-    /// five seconds. `None` in mode `off`. Needs a tokio runtime with I/O and time, and the rights to bind port 67 and to
-    /// open packet sockets.
+    /// Checks the configuration, opens the ports and reads the leases. In `full` mode it also searches for
+    /// another server, for about five seconds. Returns `None` in mode `off`. Needs a tokio runtime with I/O
+    /// and time, and the rights to bind port 67 and to open packet sockets.
     ///
     /// # Errors
-    /// Anything that is in the way, named in one line.
+    /// Fails with one line that names the obstacle.
     pub async fn bind(
         config: &DhcpConfig,
         boot_file: BootFileFor,
@@ -95,10 +97,10 @@ impl Dhcp {
         }))
     }
 
-    /// Answers until `stop` is done.
+    /// Answers requests until `stop` completes.
     ///
     /// # Errors
-    /// A socket fails.
+    /// Fails if a socket fails.
     pub async fn serve(mut self, stop: impl Future<Output = ()>) -> Result<(), DhcpError> {
         tokio::pin!(stop);
         loop {
@@ -112,7 +114,7 @@ impl Dhcp {
         }
     }
 
-    /// One request, and all that wait behind it.
+    /// Handles one request, and those that wait behind it.
     fn requests(&mut self, first: Arrival) {
         let mut actions = Vec::new();
         let mut next = Some(first);
@@ -152,7 +154,8 @@ impl Dhcp {
         self.act(actions.into_iter().map(|action| (action, false)).collect());
     }
 
-    /// Leases first, then the answers that promise them: without the first, none of the second.
+    /// Saves the leases first, then sends the answers that promise them. If the leases cannot be saved, no
+    /// answer goes out.
     fn act(&mut self, actions: Vec<(Action, bool)>) {
         let kept = self.keep();
         for (action, from_pxe_port) in actions {
@@ -196,7 +199,7 @@ async fn at(due: Option<Instant>) {
     }
 }
 
-/// What was warned of lately.
+/// Recent warnings and their times.
 #[derive(Debug, Default)]
 struct Warned(VecDeque<(Instant, String)>);
 

@@ -1,5 +1,5 @@
-//! The lease file: `leases-IFACE.json` in the state directory, replaced as a whole, so that a power cut leaves the old
-//! one or the new one.
+//! The lease file, `leases-IFACE.json` in the state directory. It is replaced as a whole, so that a power cut
+//! leaves either the old file or the new one.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::dhcp::DhcpError;
 use crate::dhcp::lease::Kept;
 
-/// What this version writes; others are refused, not guessed at.
+/// Version that this program writes. Files of other versions are refused.
 const VERSION: u32 = 1;
-/// Far above what a /16 of leases takes (about 100 bytes each).
+/// Largest lease file, in bytes: far more than a /16 of leases needs (about 100 bytes each).
 const MAX_BYTES: u64 = 32 << 20;
 
 #[derive(Serialize, Deserialize)]
@@ -22,14 +22,14 @@ struct Contents {
     kept: Kept,
 }
 
-/// Where leases are kept.
+/// The lease file of one interface.
 #[derive(Debug, Clone)]
 pub(crate) struct LeaseFile {
     path: PathBuf,
 }
 
 impl LeaseFile {
-    /// Makes the directory, and reads what the last run left.
+    /// Creates the directory and reads the leases of the last run.
     pub(crate) fn open(state_dir: &Path, iface: &str) -> Result<(Self, Kept), DhcpError> {
         let file = Self {
             path: state_dir.join(format!("leases-{iface}.json")),
@@ -37,7 +37,7 @@ impl LeaseFile {
         crate::state_dir::make(state_dir)
             .map_err(|err| file.error(format!("its directory cannot be made: {err}")))?;
         let kept = file.load()?;
-        // Whether it can be written shows now, not when the first machine waits for its address.
+        // An unwritable file must show now, not when the first machine waits for its address.
         file.save(&kept)?;
         Ok((file, kept))
     }
@@ -59,7 +59,7 @@ impl LeaseFile {
         Ok(contents.kept)
     }
 
-    /// On disk when this returns.
+    /// Writes the leases. They are on disk when this returns.
     pub(crate) fn save(&self, kept: &Kept) -> Result<(), DhcpError> {
         self.replace(kept)
             .map_err(|err| self.error(format!("cannot be written: {err}")))
@@ -97,9 +97,10 @@ impl LeaseFile {
 
 #[cfg(test)]
 mod tests {
+    use ka_mac::MacAddr;
+
     use super::*;
     use crate::dhcp::lease::{Lease, Quarantined, UnixTime};
-    use crate::machine::MacAddr;
 
     fn kept() -> Kept {
         Kept {

@@ -1,35 +1,31 @@
-//! What firmware says of itself and wants to hear: PXE's vendor classes, option 43, the facts of [`Machine`].
-//!
-//! PXE specification 2.1 §2.2 and tables 2-1, 2-2; RFC 4578; UEFI specification §24.7 for `HTTPClient`.
+//! Vendor options: the facts of a [`Machine`] that firmware sends, PXE's vendor classes, and option 43.
 
-use crate::dhcp::codec::{Packet, sub_option};
+use ka_dhcp::{NODE_CLASS, Packet, sub_option};
+
 use crate::machine::{Arch, Machine};
-
-/// The vendor class of our own node, which asks by itself once it runs: no firmware, and no installed system.
-pub const NODE_CLASS: &str = "KA-node";
 
 pub(crate) const PXE_CLASS: &str = "PXEClient";
 pub(crate) const HTTP_CLASS: &str = "HTTPClient";
 
-/// PXE sub-options of option 43.
+/// PXE sub-options of option 43: discovery control, boot item, end.
 const DISCOVERY_CONTROL: u8 = 6;
 const BOOT_ITEM: u8 = 71;
 const END: u8 = 255;
 /// Bit 3: load the named boot file at once; no menu, no prompt, no search for boot servers.
 const LOAD_AT_ONCE: u8 = 8;
 
-/// iPXE's encapsulated options, and in it `no-pxedhcp`: do not wait for a proxy.
+/// iPXE's encapsulated options, and the sub-option `no-pxedhcp`: do not wait for a proxy.
 pub(crate) const IPXE_OPTIONS: u8 = 175;
 pub(crate) const IPXE_NO_PROXY: [u8; 3] = [176, 1, 1];
 
-/// Who asks.
+/// Kind of a DHCP client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Client {
     /// Firmware, or iPXE.
     Boot(Machine),
-    /// Our own node.
+    /// A node of ours.
     Node,
-    /// An operating system; its vendor class.
+    /// An operating system, with its vendor class.
     System(Option<String>),
 }
 
@@ -49,14 +45,16 @@ impl Client {
 }
 
 fn machine(request: &Packet, http: bool, vendor_class: Option<String>) -> Machine {
-    // A list (RFC 4578 §2.1) is in the firmware's order of preference; the first that has a boot program decides.
+    // A list (RFC 4578 §2.1) is in the firmware's order of preference. The first entry with a boot program is
+    // used.
     let numbers = request.architectures();
     let known = numbers
         .iter()
         .map(|number| Arch::of_number(*number))
         .find(|(arch, _)| !matches!(arch, Arch::Other(_)));
     let first = numbers.first().map(|number| Arch::of_number(*number));
-    // No option 93: a ROM from before RFC 4578, which is a BIOS one; the class repeats the number where it is there.
+    // A ROM without option 93 is older than RFC 4578 and therefore a BIOS ROM, unless its class gives the
+    // number.
     let from_class = || vendor_class.as_deref().and_then(arch_in_class);
     let (arch, http_arch) = known.or(first).or_else(from_class).unwrap_or((Arch::Bios, false));
     let uuid = request
@@ -72,13 +70,14 @@ fn machine(request: &Packet, http: bool, vendor_class: Option<String>) -> Machin
     }
 }
 
-/// `PXEClient:Arch:00007:UNDI:003016`
+/// Reads the architecture from a class such as `PXEClient:Arch:00007:UNDI:003016`.
 fn arch_in_class(class: &str) -> Option<(Arch, bool)> {
     let number = class.split_once(":Arch:")?.1.split(':').next()?;
     Some(Arch::of_number(number.parse().ok()?))
 }
 
-/// Option 43 of our answers: boot what is named, at once; and the boot item that was asked for, if one was.
+/// Option 43 of an answer: boot the named file at once. If the client asked for a boot item, the item is
+/// repeated.
 pub(crate) fn pxe_options(request: &Packet) -> Vec<u8> {
     let mut options = vec![DISCOVERY_CONTROL, 1, LOAD_AT_ONCE];
     let item = request

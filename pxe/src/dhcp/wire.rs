@@ -1,10 +1,15 @@
-//! The sockets of one interface: UDP on ports 67 and 4011, and packet sockets for ARP and for machines that have no
-//! address yet. `SO_BINDTODEVICE` keeps each to its interface: nothing is heard from, or said to, any other.
+//! The sockets of one interface: UDP on ports 67 and 4011, and packet sockets for ARP and for machines
+//! without an address. `SO_BINDTODEVICE` ties each socket to its interface, so that it neither receives nor
+//! sends on any other.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
+use ka_dhcp::arp::{self, Arp};
+use ka_dhcp::frame::{self, EtherType};
+use ka_dhcp::{CLIENT_PORT, Outgoing, Packet, SERVER_PORT};
+use ka_mac::MacAddr;
 use nix::libc;
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, sendmsg, setsockopt, sockopt,
@@ -13,25 +18,18 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-use crate::dhcp::answer::{Arrival, CLIENT_PORT, Destination, PXE_PORT, SERVER_PORT};
-use crate::dhcp::codec::{Outgoing, Packet};
-use crate::dhcp::frame::{self, Route};
+use crate::dhcp::answer::{Arrival, Destination, PXE_PORT};
 use crate::dhcp::{DhcpError, Interface};
-use crate::machine::MacAddr;
 
-/// The step that an error of a DHCP socket names.
+/// Step that an error of a DHCP socket names.
 const OPENING: &str = "opening UDP ports 67 and 4011";
-/// The largest frame of an Ethernet with jumbo frames; what is larger is cut off and dropped.
+/// Largest frame, in bytes: an Ethernet jumbo frame. A larger frame is cut off and dropped.
 const MAX_FRAME: usize = 9216;
-/// Room for a room full of machines that ask at once while leases are written to disk.
+/// Receive buffer, in bytes. It holds the requests of a room full of machines while leases are written to
+/// disk.
 const RECEIVE_BUFFER: usize = 1 << 20;
-/// `ETH_P_ARP`, `ETH_P_IP` (if_ether.h).
-const ARP: u16 = 0x0806;
-const IPV4: u16 = 0x0800;
-/// A packet socket that hears nothing.
-const NOTHING: u16 = 0;
 
-/// All sockets of a server.
+/// All sockets of a DHCP server.
 pub(crate) struct Wire {
     iface: String,
     interface: Interface,
@@ -46,14 +44,14 @@ impl Wire {
         Ok(Self {
             dhcp: udp(iface, SERVER_PORT)?,
             pxe: udp(iface, PXE_PORT)?,
-            arp: Frames::open(iface, &interface, ARP)?,
-            out: Frames::open(iface, &interface, NOTHING)?,
+            arp: Frames::open(iface, &interface, Some(EtherType::Arp))?,
+            out: Frames::open(iface, &interface, None)?,
             iface: iface.to_owned(),
             interface,
         })
     }
 
-    /// Waits for a request on either port. Safe to drop half-way.
+    /// Waits for a request on either port. Cancel safe.
     pub(crate) async fn request(&self) -> Result<Arrival, DhcpError> {
         loop {
             let received = tokio::select! {
@@ -66,7 +64,7 @@ impl Wire {
         }
     }
 
-    /// A request that is there already.
+    /// Returns a request that has already arrived, without waiting.
     pub(crate) fn waiting_request(&self) -> Option<Arrival> {
         let received = match receive(&self.dhcp) {
             Ok(received) => (Ok(received), false),
@@ -81,7 +79,7 @@ impl Wire {
     ) -> Result<Option<Arrival>, DhcpError> {
         let received = match received {
             Ok(received) => received,
-            // A client that closed its port, told by ICMP.
+            // A client closed its port; ICMP reports this as an error of the socket.
             Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => return Ok(None),
             Err(err) => return Err(socket_error(&self.iface, "receiving", err)),
         };
@@ -100,7 +98,7 @@ impl Wire {
         }))
     }
 
-    /// Sends an answer. What cannot be sent is lost, as on any wire; the client repeats its question.
+    /// Sends an answer. A failure to send is only logged: the client repeats its question, as after any loss.
     pub(crate) fn send(&self, packet: &Outgoing, to: Destination, from_pxe_port: bool) {
         let bytes = packet.encode();
         let socket = if from_pxe_port { &self.pxe } else { &self.dhcp };
@@ -110,22 +108,28 @@ impl Wire {
                 let everyone = SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT);
                 self.send_udp(socket, &bytes, everyone)
             }
-            Destination::Card(mac, address) => self.out.send(&frame::udp(
-                &Route {
-                    from_mac: self.interface.mac,
-                    to_mac: mac,
-                    from: (self.interface.address(), SERVER_PORT),
-                    to: (address, CLIENT_PORT),
-                },
-                &bytes,
-            )),
+            Destination::Card(mac, address) => self.send_frame(&bytes, mac, address),
         };
         if let Err(err) = sent {
             tracing::warn!("{}: answer to {to:?} cannot be sent: {err}", self.iface);
         }
     }
 
-    /// The source is the address that is our server identifier, also where the interface has several.
+    /// Sends a frame to a card that does not answer ARP yet, past the kernel's IP stack.
+    fn send_frame(&self, bytes: &[u8], mac: MacAddr, address: Ipv4Addr) -> io::Result<()> {
+        let from = SocketAddrV4::new(self.interface.address(), SERVER_PORT);
+        let packet = frame::udp(from, SocketAddrV4::new(address, CLIENT_PORT), bytes)
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        self.out.send(&frame::ethernet(
+            self.interface.mac,
+            mac,
+            EtherType::Ipv4,
+            &packet,
+        ))
+    }
+
+    /// Sends a datagram from the address that is the server identifier, even if the interface has several
+    /// addresses.
     fn send_udp(&self, socket: &UdpSocket, bytes: &[u8], to: SocketAddrV4) -> io::Result<()> {
         let info = libc::in_pktinfo {
             ipi_ifindex: 0,
@@ -144,40 +148,44 @@ impl Wire {
         sent.map(drop).map_err(io::Error::from)
     }
 
-    /// Asks who has an address.
+    /// Sends an ARP question for an address.
     pub(crate) fn ask(&self, address: Ipv4Addr) {
-        if let Err(err) = self.arp.send(&frame::arp_probe(self.interface.mac, address)) {
+        let own = self.interface.mac;
+        let probe = frame::ethernet(own, MacAddr::BROADCAST, EtherType::Arp, &arp::probe(own, address));
+        if let Err(err) = self.arp.send(&probe) {
             tracing::warn!("{}: no ARP question for {address}: {err}", self.iface);
         }
     }
 
-    /// Waits for the next claim to an address. Safe to drop half-way.
+    /// Waits for the next ARP claim to an address. Cancel safe.
     pub(crate) async fn claim(&self) -> Result<(MacAddr, Ipv4Addr), DhcpError> {
         loop {
             let frame = self.arp.receive().await;
             let frame = frame.map_err(|err| socket_error(&self.iface, "receiving ARP", err))?;
-            if let Some(claim) = frame::arp_claim(&frame) {
+            let arp = frame::packet_in(&frame, EtherType::Arp).and_then(Arp::read);
+            if let Some(claim) = arp.and_then(|arp| arp.claim()) {
                 return Ok(claim);
             }
         }
     }
 }
 
-/// A packet socket on one interface, in a UDP socket's coat: tokio has no other safe one, and `send` and `recv` are the
-/// same system calls for both.
+/// A packet socket on one interface, wrapped in a [`UdpSocket`]: tokio has no other safe wrapper, and `send`
+/// and `recv` are the same system calls for both.
 pub(crate) struct Frames(UdpSocket);
 
 impl Frames {
-    /// Hears all IPv4 frames of the interface.
+    /// Opens a socket that receives all IPv4 frames of the interface.
     pub(crate) fn ipv4(iface: &str, interface: &Interface) -> Result<Self, DhcpError> {
-        Self::open(iface, interface, IPV4)
+        Self::open(iface, interface, Some(EtherType::Ipv4))
     }
 
-    fn open(iface: &str, interface: &Interface, ethertype: u16) -> Result<Self, DhcpError> {
+    /// Opens a socket that receives frames of this kind. With `None` the socket only sends.
+    fn open(iface: &str, interface: &Interface, kind: Option<EtherType>) -> Result<Self, DhcpError> {
         let open = || {
-            let protocol = Protocol::from(i32::from(ethertype.to_be()));
+            let protocol = Protocol::from(i32::from(kind.map_or(0, |kind| kind as u16).to_be()));
             let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking().cloexec(), Some(protocol))?;
-            // An address without a protocol (as getifaddrs gives it) leaves the socket's own protocol.
+            // An address without a protocol, as getifaddrs returns it, keeps the protocol of the socket.
             nix::sys::socket::bind(socket.as_raw_fd(), interface.link())?;
             socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
             UdpSocket::from_std(OwnedFd::from(socket).into())
@@ -200,7 +208,7 @@ impl Frames {
                     buffer.truncate(length);
                     return Ok(buffer);
                 }
-                // The interface went down; it tells so once.
+                // The interface went down. The socket reports this once.
                 Err(err) if err.raw_os_error() == Some(libc::ENETDOWN) => {}
                 Err(err) => return Err(err),
             }
@@ -208,14 +216,14 @@ impl Frames {
     }
 }
 
-/// A datagram.
+/// A received datagram.
 struct Received {
     bytes: Vec<u8>,
     from: SocketAddrV4,
     to: Option<Ipv4Addr>,
 }
 
-/// Takes the ports of DHCP and PXE for a moment. Needs no runtime.
+/// Opens the ports of DHCP and PXE for a moment, to see whether they are free. Needs no runtime.
 pub(crate) fn try_ports(iface: &str) -> Result<(), DhcpError> {
     for port in [SERVER_PORT, PXE_PORT] {
         drop(open(iface, port)?);

@@ -1,4 +1,4 @@
-//! From a request to a response. No socket.
+//! From an HTTP request to a response. No socket.
 
 use std::net::Ipv4Addr;
 use std::ops::Range;
@@ -19,10 +19,10 @@ use crate::http::places::Taking;
 use crate::http::range::{Wanted, wanted};
 use crate::names;
 
-/// What is sent: a file, or one line of text.
+/// A response whose body is a file or one line of text.
 pub(super) type Answer = Response<Either<FileBody, Full<Bytes>>>;
 
-/// One end of a connection: who asks, at which of our addresses, and the record of what it takes.
+/// Both addresses of a connection, and the record of the bytes that it takes.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) addr: Ipv4Addr,
@@ -30,7 +30,7 @@ pub(super) struct Peer {
     pub(super) taking: Taking,
 }
 
-/// Answers one request. Does not wait for its body, which is ignored.
+/// Answers one request. Ignores the request's body and does not wait for it.
 pub(super) async fn answer<B>(
     request: Request<B>,
     peer: Peer,
@@ -65,7 +65,8 @@ pub(super) async fn answer<B>(
         Err(_) => return line(StatusCode::INTERNAL_SERVER_ERROR, "stopping\n"),
     };
     let wanted = if is_head {
-        // RFC 9110 §14.2: Range is defined for GET only. Firmware that sizes a file by HEAD wants the whole length.
+        // RFC 9110 §14.2 defines Range for GET only. Firmware that sizes a file by HEAD wants the whole
+        // length.
         Wanted::All
     } else {
         part_of(request.headers(), content.len())
@@ -74,7 +75,7 @@ pub(super) async fn answer<B>(
 }
 
 fn part_of(headers: &HeaderMap, len: u64) -> Wanted {
-    // We give no validators, so none can match: RFC 9110 §13.1.5 then wants the whole file.
+    // Our responses have no validators, so none can match. RFC 9110 §13.1.5 then requires the whole file.
     if headers.contains_key(IF_RANGE) {
         return Wanted::All;
     }
@@ -135,7 +136,8 @@ fn fetched(peer: Ipv4Addr, file: String, range: &Range<u64>, took: Duration) -> 
     }
 }
 
-/// UEFI HTTP boot takes a file for a program by its name's end or by this type (UEFI 2.10 §24.7.7.2).
+/// Content type of a file. UEFI HTTP boot recognizes a program by the end of its name or by this type (UEFI
+/// 2.10 §24.7.7.2).
 fn content_type(name: &str) -> &'static str {
     if name.ends_with(".efi") {
         "application/efi"
@@ -159,7 +161,7 @@ fn insert(response: &mut Answer, name: hyper::header::HeaderName, value: &str) {
     }
 }
 
-/// Percent-encoding undone; what is no encoding stays as it is.
+/// Decodes percent-encoding. A `%` without two hex digits stays as it is.
 fn decoded(path: &str) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();

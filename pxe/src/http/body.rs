@@ -1,4 +1,4 @@
-//! A file on its way out: one piece of it in memory at a time.
+//! The body of a response: streams a file with one piece in memory at a time.
 
 use std::io;
 use std::ops::Range;
@@ -12,13 +12,14 @@ use tokio::task::JoinHandle;
 use crate::catalog::Content;
 use crate::http::places::Taking;
 
-/// Bytes read at once: large enough that reading costs nothing beside sending, small enough for hundreds at once.
+/// Bytes read at once. Large enough that reading costs little beside sending, small enough for hundreds of
+/// transfers at once.
 const PIECE: usize = 256 << 10;
 
-/// Called once, when the last byte was handed over.
+/// Function that is called once, when the last byte was handed over.
 type Finished = Box<dyn FnOnce() + Send>;
 
-/// The bytes of a range of a file.
+/// Body with the bytes of a range of a file.
 pub(super) struct FileBody {
     content: Content,
     left: Range<u64>,

@@ -1,7 +1,8 @@
-//! HTTP for the big files: GET and HEAD, Content-Length always, single byte ranges. For iPXE, GRUB and UEFI HTTP boot.
+//! HTTP for large files: GET and HEAD, always with Content-Length, single byte ranges. For iPXE, GRUB and
+//! UEFI HTTP boot.
 //!
-//! What is served is the catalog's; this is no web server: no directories, no writing, no TLS. `answer` turns a request
-//! into a response, `body` streams a file with one piece in memory, `range` reads the header.
+//! The catalog decides which files exist. This is no web server: no directories, no writing, no TLS. `answer`
+//! turns a request into a response, `body` streams a file with one piece in memory, `range` reads the header.
 
 mod answer;
 mod body;

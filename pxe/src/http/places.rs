@@ -1,5 +1,6 @@
-//! Connections have places: so many in all, so many of one address. When all are taken, a connection that has asked for
-//! nothing, or that takes its file slower than any boot would, gives its place up: it must not keep machines out.
+//! Places of connections: a limit in all, and a limit for one address. When all places are taken, an idle or
+//! slow connection gives its place up, so that it cannot keep machines out. A connection is idle if it has
+//! asked for nothing, and slow if it takes its file slower than any boot would.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-/// Connections at once: 64 machines with two each, and room.
+/// Largest number of connections at once: 64 machines with two each, and room.
 pub(super) const MAX_CONNECTIONS: usize = 256;
-/// Connections at once of one address; the others would be somebody's who keeps machines out.
+/// Largest number of connections at once from one address. More would keep other machines out.
 const MAX_CONNECTIONS_OF_PEER: usize = 16;
-/// A connection is judged by its rate after this time: the first request of a loaded machine may come late.
+/// Age at which a connection is judged by its rate. The first request of a loaded machine may come late.
 const JUDGED_AFTER: Duration = Duration::from_secs(20);
-/// Bytes a second below which a connection gives its place up to somebody who needs it: all 256 at this rate are a tenth
-/// of a 100 Mbit/s line, and a 10 MB image would take forty minutes.
+/// Rate in bytes per second below which a connection gives its place up when another needs it. All 256
+/// connections at this rate take a tenth of a 100 Mbit/s line, and a 10 MB image would take forty minutes.
 const SLOWEST_RATE: u64 = 4 << 10;
 
 /// All places.
@@ -33,19 +34,20 @@ struct State {
 struct Taken {
     peer: IpAddr,
     taking: Taking,
-    /// Dropped: the place is needed.
+    /// Dropping this tells the connection that its place is needed.
     _stay: oneshot::Sender<()>,
 }
 
-/// How much a connection has asked for and taken.
+/// Record of a connection's requests and of the bytes that it takes.
 #[derive(Debug, Clone)]
 pub(super) struct Taking {
     since: Instant,
-    /// Requests answered and bytes handed to the socket; zero: it has asked for nothing.
+    /// Requests answered plus bytes handed to the socket. Zero means that the connection has asked for
+    /// nothing.
     taken: Arc<AtomicU64>,
 }
 
-/// A connection's place, free again when it is dropped.
+/// The place of one connection. Dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Places,
@@ -55,7 +57,7 @@ pub(super) struct Place {
 }
 
 impl Places {
-    /// A place, if need be that of a connection that is idle or too slow. `None`: all are in use.
+    /// Takes a place, if need be that of an idle or slow connection. Returns `None` if all are in use.
     pub(super) fn take(&self, peer: IpAddr) -> Option<Place> {
         let mut state = self.lock();
         let of_peer = state.taken.values().filter(|taken| taken.peer == peer).count();
@@ -113,12 +115,12 @@ impl Taking {
         }
     }
 
-    /// The connection asks for a file.
+    /// Records that the connection asks for a file.
     pub(super) fn asks(&self) {
         self.took(1);
     }
 
-    /// So many bytes more were handed to its socket.
+    /// Records the number of bytes handed to the socket.
     pub(super) fn took(&self, bytes: u64) {
         self.taken.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -134,14 +136,14 @@ impl Taking {
 }
 
 impl Place {
-    /// The place's record of what its connection asks for and takes.
+    /// The record of this place's connection.
     pub(super) fn taking(&self) -> Taking {
         self.taking.clone()
     }
 
-    /// Waits until somebody else needs the place.
+    /// Waits until another connection needs the place.
     pub(super) async fn needed(&mut self) {
-        // Nothing is ever sent: it ends when the other half is dropped.
+        // Nothing is ever sent: the wait ends when the other half is dropped.
         let _ = (&mut self.stay).await;
     }
 }
@@ -198,7 +200,7 @@ mod tests {
         new.asks();
         assert!(trickle.is_slow(later) && !slow_line.is_slow(later));
         assert!(!new.is_slow(start + Duration::from_secs(5)), "too early to judge");
-        // All places taken by trickling connections that began a minute ago.
+        // Connections that began a minute ago and take almost nothing occupy all places.
         let held: Vec<_> = (0..MAX_CONNECTIONS)
             .filter_map(|number| places.take(addr(2 + number % 200)))
             .inspect(|place| place.taking().asks())

@@ -2,18 +2,18 @@
 
 use std::ops::Range;
 
-/// What a `Range` header means for a file of a given length.
+/// Meaning of a `Range` header for a file of a given length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// No range, one that is malformed, or several: the whole file is a valid answer to all of them.
+    /// The whole file: a valid answer if the range is missing, malformed or multiple.
     All,
-    /// These bytes.
+    /// The range of bytes, within the file.
     Part(Range<u64>),
-    /// Bytes that the file has not.
+    /// A range behind the end of the file.
     Beyond,
 }
 
-/// Reads the header's value.
+/// Parses the value of the header for a file of `len` bytes.
 pub(super) fn wanted(header: &str, len: u64) -> Wanted {
     let Some((unit, set)) = header.split_once('=') else {
         return Wanted::All;
@@ -36,7 +36,7 @@ pub(super) fn wanted(header: &str, len: u64) -> Wanted {
     let part = match (number(first), number(last)) {
         (Some(Some(first)), Some(Some(last))) if first > last => return Wanted::All,
         (Some(Some(first)), Some(last)) => first..last.map_or(len, |last| last.saturating_add(1).min(len)),
-        // The last so many bytes.
+        // A suffix range: the last `count` bytes.
         (Some(None), Some(Some(count))) => len.saturating_sub(count)..len,
         _ => return Wanted::All,
     };

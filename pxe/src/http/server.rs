@@ -1,4 +1,4 @@
-//! The sockets of HTTP: a bounded number of connections, each with limits of time.
+//! The sockets of HTTP: a bounded number of connections, each with time limits.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,28 +21,28 @@ use crate::events::Events;
 use crate::http::answer::{Peer, answer};
 use crate::http::places::{MAX_CONNECTIONS, Place, Places};
 
-/// A request's head must come within this time, also the next one on an open connection.
+/// Time within which the head of a request must arrive, also the next one on an open connection.
 const HEAD_LIMIT: Duration = Duration::from_secs(20);
-/// A client that takes nothing for this long has gone: its memory and its place are others'.
+/// Time after which a client that takes nothing counts as gone. Its memory and its place are then free.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
-/// No boot takes longer, on any line.
+/// Longest life of a connection. No boot takes longer, on any line.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(3600);
-/// Connections that were sent away and whose task has not yet run to close them: accepting is quicker than closing, and
-/// waits for them.
+/// Largest number of connections that lost their place and are not closed yet. Accepting is quicker than
+/// closing, and waits for it.
 const MAX_LEAVING: usize = 32;
-/// Largest head of a request, in bytes: boot programs send a few hundred. hyper takes no less.
+/// Largest head of a request, in bytes. Boot programs send a few hundred; hyper accepts no smaller limit.
 const MAX_HEAD: usize = 8192;
-/// Pause after the kernel had no descriptor left for a connection.
+/// Pause after the kernel had no file descriptor left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// An HTTP server on one address, bound and not yet running.
+/// An HTTP server on one address, bound but not running.
 #[derive(Debug)]
 pub(crate) struct Http {
     listener: StdListener,
     local: Ipv4Addr,
 }
 
-/// Takes the port on one address.
+/// Binds the port on one address.
 pub(crate) fn bind(local: Ipv4Addr, port: u16) -> Result<Http, PxeError> {
     let addr = SocketAddr::from((local, port));
     let bound =
@@ -59,7 +59,7 @@ struct Shared {
 }
 
 impl Http {
-    /// Serves until it is dropped; connections end with it.
+    /// Serves until the future is dropped, which also ends the connections.
     pub(crate) async fn serve(self, catalog: Arc<Catalog>, events: Events) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener)?;
         let shared = Shared {
@@ -126,10 +126,12 @@ impl Shared {
         let mut builder = http1::Builder::new();
         let serving = builder
             .timer(TokioTimer::new())
-            // GRUB compares `Content-Length: ` with its case (grub-core/net/http.c and net/efi/http.c): without it, GRUB
-            // waits half a minute for the end of each file, four times, and then falls back to TFTP.
+            // GRUB compares `Content-Length: ` with its case (grub-core/net/http.c and net/efi/http.c).
+            // Otherwise GRUB waits half a minute for the end of each file, four times, and then falls back to
+            // TFTP.
             .title_case_headers(true)
-            // A small client says all it has to say and closes its side (`nc -N`, boot loaders with a tiny TCP).
+            // A small client sends its request and closes its side (`nc -N`, boot loaders with a tiny TCP
+            // stack).
             .half_close(true)
             .header_read_timeout(HEAD_LIMIT)
             .max_buf_size(MAX_HEAD)

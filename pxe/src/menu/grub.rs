@@ -1,4 +1,4 @@
-//! The menu as GRUB reads it: `grub.cfg`. Words: the GRUB manual, "Commands".
+//! The menu in GRUB's form, `grub.cfg`. Commands: the GRUB manual, "Commands".
 
 use std::fmt::Write as _;
 
@@ -6,18 +6,21 @@ use ka_distro::efi::{self, Arch};
 
 use crate::menu::{Menu, Origin};
 
-/// Fetched by HTTP and run; when that works, big files come by HTTP too.
+/// Name of a file that GRUB fetches by HTTP and runs. If that works, GRUB fetches the large files by HTTP
+/// too.
 pub(crate) const HTTP_PROBE: &str = "ka-http";
-/// What it says.
+/// Content of that file.
 pub(crate) const HTTP_PROBE_TEXT: &str = "set files=$ka_http\n";
 
-/// Big files by HTTP where this GRUB can: it has the module, and reaches our port, which is seen by fetching a line that
-/// says so (`[ -e … ]` is never true of a file on the net). By TFTP otherwise.
+/// Writes the menu. GRUB fetches large files by HTTP if it has the module and reaches the server's port, else
+/// by TFTP. To find out, GRUB fetches and runs a one-line file, because `[ -e … ]` is never true of a file on
+/// the net.
 ///
-/// `local` looks for a boot loader on the disks itself: `exit` returns success to the firmware, and then UEFI firmware
-/// that follows its specification (§3.1.1) shows its own menu instead of trying the next boot entry. The disk must be
-/// `root`: Debian's GRUB tells the program it starts that it came from there, and shim looks for the next one beside itself.
-/// On a BIOS the boot record of its first disk is started: `exit` is INT 18h there, at which many a BIOS stands still.
+/// `local` looks for a boot loader on the disks itself. `exit` returns success to the firmware, and UEFI
+/// firmware that follows its specification (§3.1.1) then shows its own menu instead of trying the next boot
+/// entry. The disk must be `root`, because Debian's GRUB tells the next program that it came from there, and
+/// shim looks for the next program beside itself. On a BIOS, GRUB starts the boot record of the first disk:
+/// `exit` is INT 18h there, at which many a BIOS stands still.
 pub(super) fn write(menu: &Menu) -> String {
     let addr = menu.origin.addr;
     let http = menu.origin.url().replacen("http://", "http,", 1);
@@ -83,7 +86,7 @@ menuentry 'kamethod: ERASE the disks of this machine and clone the golden node o
     )
 }
 
-/// The loaders to try on such a machine; those of the menu that GRUB's shell would change are left out.
+/// Loaders to try on such a machine. Loaders of the menu that GRUB's shell would change are left out.
 fn loaders(menu: &Menu, arch: Arch) -> String {
     let own: Vec<String> = menu
         .loaders
@@ -94,7 +97,7 @@ fn loaders(menu: &Menu, arch: Arch) -> String {
     efi::places(arch, &own).join(" ")
 }
 
-/// The file for a GRUB that asked by a name without its MAC: it asks again with it.
+/// The file for a GRUB that asked by a name without its MAC. It makes GRUB ask again by its MAC.
 #[must_use]
 pub fn bounce(origin: Origin) -> String {
     format!(
@@ -103,7 +106,7 @@ pub fn bounce(origin: Origin) -> String {
     )
 }
 
-/// Each word that GRUB's shell would change stands in quotes.
+/// Quotes each word that GRUB's shell would change.
 fn quoted(append: &str) -> String {
     let words = append.split_whitespace().map(|word| match is_plain(word) {
         true => word.to_owned(),
@@ -112,7 +115,7 @@ fn quoted(append: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Whether GRUB's shell takes the word as it stands.
+/// True if GRUB's shell does not change the word.
 fn is_plain(word: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.,:=/+@%".contains(&b) || b >= 0x80;
     word.bytes().all(plain)

@@ -1,15 +1,15 @@
-//! The menu as an iPXE script. Words: <https://ipxe.org/cmd>.
+//! The menu as an iPXE script. Commands: <https://ipxe.org/cmd>.
 
 use std::fmt::Write as _;
 
 use crate::menu::{Menu, Origin};
 
-/// Everything by HTTP. `netX` is the card that iPXE opened last, the one it boots from: `net0` would be the wrong one on
-/// a machine whose second card is plugged.
+/// Writes the menu. All files come by HTTP. `netX` is the card that iPXE opened last, the one it boots from;
+/// `net0` would be the wrong card if the machine's second card is plugged in.
 ///
-/// `initrd=NAME` for each initrd: under UEFI the kernel's stub reads them by name from iPXE's virtual file system; under
-/// BIOS the kernel ignores the words. When UEFI refuses the kernel (Secure Boot: the firmware knows shim's key only), shim
-/// and GRUB are tried.
+/// There is one `initrd=NAME` for each initrd: under UEFI the kernel's stub reads them by name from iPXE's
+/// virtual file system; under BIOS the kernel ignores the words. If UEFI refuses the kernel, the script tries
+/// shim and GRUB (under Secure Boot the firmware knows only shim's key).
 pub(super) fn write(menu: &Menu) -> String {
     let url = menu.origin.url();
     let named: String = menu.initrds.iter().fold(String::new(), |mut words, name| {
@@ -55,7 +55,7 @@ reboot
     )
 }
 
-/// The script for an iPXE that asked by a name without its MAC: it asks again with it.
+/// The script for an iPXE that asked by a name without its MAC. It makes iPXE ask again by its MAC.
 #[must_use]
 pub fn bounce(origin: Origin) -> String {
     format!(

@@ -1,11 +1,11 @@
-//! The boot menu: one model, three forms, made anew for each machine that asks.
+//! The boot menu: one model in three forms, made anew for each machine that asks.
 //!
-//! The model knows what boots by default and what the entries do; [`pxelinux`], [`ipxe`] and [`grub`] write it in the
-//! words of each boot program. Which machine asks under which name is [`names`]; who is armed is [`crate::arming`].
+//! The model knows the default entry and the content of all entries. [`pxelinux`], [`ipxe`] and [`grub`]
+//! write it in the language of each boot program. [`names`] maps requested names to machines;
+//! [`crate::arming`] knows the armed machines.
 
 pub mod grub;
 pub mod ipxe;
-pub(crate) mod maker;
 pub mod names;
 pub mod pxelinux;
 
@@ -13,23 +13,23 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use crate::config::HTTP_PORT;
+use crate::ports::HTTP_PORT;
 
-/// Longest kernel command line, in bytes, that every loader and an x86 kernel (2048 with its NUL) take whole, less what
-/// the loaders add themselves (`BOOTIF=`, `initrd=`, `BOOT_IMAGE=`).
+/// Longest kernel command line, in bytes, that every loader and an x86 kernel (2048 with its NUL) take whole.
+/// The words that loaders add themselves are deducted (`BOOTIF=`, `initrd=`, `BOOT_IMAGE=`).
 pub const MAX_COMMAND_LINE: usize = 1900;
 
-/// What a machine boots.
+/// An entry of the boot menu.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Entry {
-    /// Its own disk.
+    /// Boots the machine's own disk.
     Local,
-    /// The clone: it will erase the machine's disks.
+    /// Makes the machine a clone, which erases its disks.
     Kamethod,
 }
 
 impl Entry {
-    /// Its name in every menu, the original's.
+    /// Name of the entry in every menu. The names are those of the original's menu.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -48,48 +48,49 @@ impl fmt::Display for Entry {
 /// One form of the menu.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// `pxelinux.cfg/…`
+    /// PXELINUX: `pxelinux.cfg/…`.
     Pxelinux,
-    /// `pxelinux.cfg/http`: the entries of a PXELINUX that fetched this by HTTP (`lpxelinux.0`), included in the other.
+    /// PXELINUX by HTTP: `pxelinux.cfg/http`, the entries for a PXELINUX that can fetch them by HTTP
+    /// (`lpxelinux.0`). The main form includes this one.
     PxelinuxHttp,
-    /// A script.
+    /// iPXE: a script.
     Ipxe,
-    /// `grub.cfg`
+    /// GRUB: `grub.cfg`.
     Grub,
 }
 
 /// The menu of one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Menu {
-    /// What boots when nobody presses a key.
+    /// The entry that boots if nobody presses a key.
     pub default: Entry,
-    /// How long it waits for one.
+    /// Time that the menu waits for a key.
     pub timeout: Duration,
-    /// Whom the menu is for: a node's name, or a MAC.
+    /// Title: the node's name and MAC, the MAC alone, or the address of an unknown machine.
     pub title: String,
-    /// Where the files are.
+    /// Server of the files.
     pub origin: Origin,
-    /// The kernel's name.
+    /// Served name of the kernel.
     pub kernel: String,
-    /// The initrds' names, in order.
+    /// Served names of the initrds, in order.
     pub initrds: Vec<String>,
     /// The kernel command line, without `BOOTIF=`.
     pub append: String,
-    /// Boot loaders that `local` looks for before all others, as paths on an EFI system partition.
+    /// Boot loaders that `local` tries before all others, as paths on an EFI system partition.
     pub loaders: Vec<String>,
 }
 
-/// Where files are fetched from.
+/// The server that files are fetched from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
-    /// Our address, as the machine reaches it.
+    /// IPv4 address of this server, as the machine reaches it.
     pub addr: Ipv4Addr,
-    /// Our HTTP port.
+    /// TCP port of HTTP.
     pub http_port: u16,
 }
 
 impl Origin {
-    /// `http://ADDR` or `http://ADDR:PORT`.
+    /// The URL without a path: `http://ADDR` or `http://ADDR:PORT`.
     #[must_use]
     pub fn url(&self) -> String {
         match self.http_port {
@@ -100,7 +101,7 @@ impl Origin {
 }
 
 impl Menu {
-    /// The menu in one form.
+    /// Writes the menu in one form.
     #[must_use]
     pub fn write(&self, form: Form) -> String {
         match form {
@@ -111,16 +112,17 @@ impl Menu {
         }
     }
 
-    /// The timeout in whole seconds, at least one: zero would mean "for ever" to pxelinux.
+    /// The timeout in whole seconds, at least one: PXELINUX would take zero for "for ever".
     fn timeout_secs(&self) -> u64 {
         self.timeout.as_secs().max(1)
     }
 }
 
-/// Says what is wrong with a kernel command line that a menu cannot carry in all three forms.
+/// Checks that a menu can carry the kernel command line in all three forms.
 ///
 /// # Errors
-/// Control characters, `${` (iPXE would expand it), quotes and backslashes (GRUB would eat them), or too long.
+/// Fails on control characters, `${` (iPXE would expand it), quotes and backslashes (GRUB would remove them),
+/// and on a line longer than [`MAX_COMMAND_LINE`].
 pub fn check_command_line(text: &str) -> Result<(), String> {
     if text.chars().any(char::is_control) {
         return Err("a line break or another control character".to_owned());

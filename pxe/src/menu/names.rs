@@ -1,43 +1,45 @@
-//! Under which names boot programs ask for their menu, and what the name says of the machine that asks.
+//! Names by which boot programs ask for their menu, and the machine that each name identifies.
 //!
-//! | program | asks for, in this order |
+//! | program | names it asks for, in this order |
 //! |---|---|
-//! | PXELINUX | `pxelinux.cfg/UUID`, `…/01-MAC`, `…/0A4D0065` and each shorter beginning of it, `…/default`; what our menu includes, `…/http` |
+//! | PXELINUX | `pxelinux.cfg/UUID`, `…/01-MAC`, `…/0A4D0065` and each shorter prefix, `…/default`; included by our menu: `…/http` |
 //! | GRUB | `grub/x86_64-efi/grub.cfg` (Debian's image), `grub/grub.cfg-01-MAC`, `…-0A4D0065` and shorter, `grub/grub.cfg` |
-//! | iPXE | the name DHCP told it, ours has the MAC in it; `autoexec.ipxe` by itself |
+//! | iPXE | the name from DHCP, which has the MAC in ours; `autoexec.ipxe` by itself |
 //!
-//! Names come in lower case and with plain slashes (`crate::names`); whatever directory stands in front is ignored, since
-//! it is made from the boot program's own path.
+//! Names come in lower case and with plain slashes (`crate::names`). Directories in front are ignored,
+//! because programs derive them from their own path.
 
 use std::net::Ipv4Addr;
 
-use crate::machine::MacAddr;
+use ka_mac::MacAddr;
+
 use crate::menu::{Form, pxelinux};
 
-/// Hardware type Ethernet, in front of a MAC.
+/// Prefix of a MAC: the hardware type of Ethernet.
 const ETHERNET: &str = "01-";
 
-/// A menu that is asked for.
+/// A request for a menu.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked {
-    /// In which form.
+    /// Requested form.
     pub form: Form,
-    /// By whom.
+    /// Machine that the name identifies.
     pub who: Who,
 }
 
-/// What the name says of the machine.
+/// Identity that a requested name carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
-    /// Its card.
+    /// MAC address of the machine's card.
     Mac(MacAddr),
-    /// Its SMBIOS UUID, which several machines may share: it names nobody.
+    /// SMBIOS UUID. Several machines may share it, so it identifies none.
     Uuid,
-    /// Nothing, or only the address it asks from.
+    /// No identity, or only the address of the sender.
     Peer,
 }
 
-/// Whether this is the name of a menu, and whose. `peer` is the address that asks.
+/// Parses the name of a menu. Returns `None` if the name is not that of a menu. `peer` is the address of the
+/// sender.
 #[must_use]
 pub fn asked(name: &str, peer: Ipv4Addr) -> Option<Asked> {
     let (form, who) = if name == pxelinux::HTTP_ENTRIES {
@@ -70,7 +72,7 @@ fn who(text: &str, default: &str, peer: Ipv4Addr) -> Option<Who> {
     (text == default || address.starts_with(text)).then_some(Who::Peer)
 }
 
-/// `52540000-1234-…`, 8-4-4-4-12 hex digits.
+/// True for 8-4-4-4-12 hex digits: `52540000-1234-…`.
 fn is_uuid(text: &str) -> bool {
     const LENGTHS: [usize; 5] = [8, 4, 4, 4, 12];
     let groups: Vec<&str> = text.split('-').collect();
@@ -78,7 +80,7 @@ fn is_uuid(text: &str) -> bool {
         && groups.concat().bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// `…/dir/rest`, where `rest` has no slash.
+/// Splits `…/dir/rest`, where `rest` has no slash.
 fn split_dir<'a>(name: &'a str, dir: &str) -> Option<(&'a str, &'a str)> {
     let (path, rest) = name.rsplit_once('/')?;
     let front = path.strip_suffix(dir)?;

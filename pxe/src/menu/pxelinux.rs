@@ -1,14 +1,17 @@
-//! The menu as PXELINUX reads it: `pxelinux.cfg/…`. Words: <https://wiki.syslinux.org/wiki/index.php?title=Config>.
+//! The menu in PXELINUX's form, `pxelinux.cfg/…`. Directives:
+//! <https://wiki.syslinux.org/wiki/index.php?title=Config>.
 
 use crate::menu::Menu;
 
-/// The file that a PXELINUX with HTTP includes, and one without does not find.
+/// Name of the file that the menu includes. A PXELINUX without HTTP does not find it.
 pub(crate) const HTTP_ENTRIES: &str = "pxelinux.cfg/http";
 
-/// Big files by TFTP: `pxelinux.0` knows nothing else. `lpxelinux.0` has HTTP, and asks for its menu in the same words: it
-/// finds its entry in what is included, and of two entries with one name PXELINUX takes the first.
+/// Writes the menu. Large files come by TFTP, because `pxelinux.0` knows nothing else. `lpxelinux.0` has HTTP
+/// and asks for the same menu. It finds its entry in the included file, and of two entries with one name
+/// PXELINUX takes the first.
 ///
-/// `TOTALTIMEOUT` lets a machine go on where a stray key (a KVM switch, a serial console's noise) stopped the timeout.
+/// `TOTALTIMEOUT` lets a machine go on if a stray key stopped the timeout (a KVM switch, noise on a serial
+/// console).
 pub(super) fn write(menu: &Menu) -> String {
     let tenths = menu.timeout_secs() * 10;
     format!(
@@ -37,12 +40,12 @@ INCLUDE {url}/{HTTP_ENTRIES}
     )
 }
 
-/// The entry whose files come by HTTP. It boots nothing by itself: what does is said by the menu that includes it.
+/// Writes the entry whose files come by HTTP. It has no default entry: the including menu decides that.
 pub(super) fn write_http(menu: &Menu) -> String {
     kamethod(menu, &format!("{}/", menu.origin.url()))
 }
 
-/// The entry that fetches its files from this place; `IPAPPEND 2` adds `BOOTIF=01-aa-bb-…`.
+/// Writes the entry that fetches its files from `place`. `IPAPPEND 2` adds `BOOTIF=01-aa-bb-…`.
 fn kamethod(menu: &Menu, place: &str) -> String {
     let initrds: Vec<String> = menu.initrds.iter().map(|name| format!("{place}{name}")).collect();
     let initrd = match initrds.is_empty() {

@@ -1,8 +1,9 @@
 //! TFTP, read only: RFC 1350, 2347 (options), 2348 (block size), 2349 (timeout, size), 7440 (windows).
 //!
-//! One socket for each address of the interface, and one for each transfer on the address that was asked: answers leave
-//! from where the request went, whatever the routing table says. Names are looked up in the catalog; no file system.
-//! [`packet`] reads and writes, [`window`] decides what goes out next, `transfer` does it, `server` has the list.
+//! There is one socket for each address of the interface, and one for each transfer, on the requested
+//! address. Answers therefore leave from the address of the request, whatever the routing table says. Names
+//! are looked up in the catalog, never in the file system. [`packet`] reads and writes packets, [`window`]
+//! decides which block is next, `transfer` sends it, `server` has the list of transfers.
 
 mod netascii;
 pub(crate) mod packet;

@@ -1,7 +1,7 @@
-//! Netascii (RFC 764): what a client that asks for text gets.
+//! Netascii (RFC 764): the encoding for clients that ask for text.
 
-/// Line ends become CR LF, a carriage return becomes CR NUL. A CR LF in the file thus becomes CR NUL CR LF, as RFC 1350
-/// wants it: the client turns it back.
+/// Encodes a text: a line end becomes CR LF, a carriage return becomes CR NUL. A CR LF in the file thus
+/// becomes CR NUL CR LF, as RFC 1350 wants it, and the client turns it back.
 pub(super) fn encode(bytes: &[u8]) -> Vec<u8> {
     let mut encoded = Vec::with_capacity(bytes.len() + bytes.len() / 16);
     for byte in bytes {

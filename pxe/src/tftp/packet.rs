@@ -1,18 +1,18 @@
 //! TFTP packets: RFC 1350 with the options of RFC 2347, 2348, 2349 and 7440. Bytes in, values out; no socket.
 
-/// Largest request looked at, in bytes: RFC 2347 §"Packet Formats" allows no larger one.
+/// Largest request accepted, in bytes: RFC 2347 §"Packet Formats" allows no larger one.
 pub(crate) const MAX_REQUEST_BYTES: usize = 512;
-/// Options looked at in one request: there are four that mean something.
+/// Largest number of options read from one request. Four of them have a meaning.
 const MAX_OPTIONS: usize = 16;
 /// Block size without the option, and its bounds (RFC 2348).
 pub(crate) const DEFAULT_BLOCK: u16 = 512;
 const MIN_BLOCK: u16 = 8;
 const MAX_BLOCK: u16 = 65464;
-/// Retransmission times taken over from a client, in seconds. RFC 2349 allows 255; a dead client would then hold its
-/// place for half an hour.
+/// Largest retransmission time accepted from a client, in seconds. RFC 2349 allows 255; a dead client would
+/// then hold its place for half an hour.
 const MAX_TIMEOUT_SECS: u8 = 30;
-/// Largest window granted, in blocks: 64 of 1468 bytes are what the smallest NIC ring of a ROM and a switch port's
-/// buffer take without loss; RFC 7440 allows 65535.
+/// Largest window granted, in blocks. 64 blocks of 1468 bytes fit the smallest NIC ring of a ROM and a switch
+/// port's buffer without loss; RFC 7440 allows 65535.
 const MAX_WINDOW: u16 = 64;
 
 const RRQ: u16 = 1;
@@ -22,75 +22,75 @@ const ACK: u16 = 4;
 const ERROR: u16 = 5;
 const OACK: u16 = 6;
 
-/// How the bytes of a file are sent.
+/// Encoding of a file's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// As they are.
+    /// Binary: the bytes unchanged.
     Octet,
-    /// Line ends as CR LF, a lone CR as CR NUL (RFC 764).
+    /// Text: line ends as CR LF, a lone CR as CR NUL (RFC 764).
     Netascii,
 }
 
-/// What a new client wants.
+/// First packet of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Opening {
-    /// To read a file.
+    /// A request to read a file.
     Read(ReadRequest),
-    /// Something that is answered with this error.
+    /// A request to be answered with this error.
     Refused(ErrorCode, &'static str),
-    /// Nothing that has an answer: data, acknowledgements and errors of a transfer long gone, or no TFTP at all.
+    /// A packet without an answer: data, acknowledgements and errors of an old transfer, or no TFTP at all.
     Stray,
 }
 
 /// A read request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReadRequest {
-    /// The name's bytes, as sent.
+    /// Bytes of the name, as sent.
     pub(crate) name: Vec<u8>,
-    /// The mode.
+    /// Encoding that the client wants.
     pub(crate) mode: Mode,
-    /// What was asked beyond RFC 1350.
+    /// Options beyond RFC 1350.
     pub(crate) options: Options,
 }
 
-/// Options that were asked for, as far as we understand them; values out of bounds count as not asked.
+/// Options of a request that the server understands. A value out of bounds counts as not requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Options {
-    /// Bytes of a block.
+    /// Block size, in bytes.
     pub(crate) block: Option<u16>,
-    /// Seconds between retransmissions.
+    /// Time between retransmissions, in seconds.
     pub(crate) timeout_secs: Option<u8>,
-    /// Whether the file's size is wanted.
+    /// True if the client wants the file's size.
     pub(crate) size: bool,
-    /// Blocks sent before an acknowledgement is waited for.
+    /// Window: blocks sent before the server waits for an acknowledgement.
     pub(crate) window: Option<u16>,
 }
 
-/// RFC 1350's error codes, those that we use.
+/// Error codes of RFC 1350 that this server sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ErrorCode {
-    /// See the message.
+    /// Not defined; the message tells the error.
     Undefined = 0,
-    /// No such file.
+    /// The table has no such file.
     NotFound = 1,
-    /// Writing is not for anyone.
+    /// The client wants to write. This server is read only.
     AccessViolation = 2,
-    /// No TFTP operation.
+    /// The packet is no request of RFC 1350.
     IllegalOperation = 4,
 }
 
-/// What a client says in the middle of a transfer.
+/// Packet of a client during a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reply {
-    /// It has everything up to the block with this number, modulo 65536.
+    /// The client has every block up to this number, modulo 65536.
     Ack(u16),
-    /// It has had enough.
+    /// The client ends the transfer.
     Error,
-    /// Nothing that belongs here.
+    /// A packet that does not belong to the transfer.
     Stray,
 }
 
-/// Reads the first packet of a client.
+/// Parses the first packet of a client.
 pub(crate) fn opening(packet: &[u8]) -> Opening {
     let Some((operation, rest)) = operation(packet) else {
         return Opening::Stray;
@@ -105,17 +105,17 @@ pub(crate) fn opening(packet: &[u8]) -> Opening {
     }
 }
 
-/// Reads a later packet.
+/// Parses a later packet.
 pub(crate) fn reply(packet: &[u8]) -> Reply {
     match operation(packet) {
         Some((ACK, [high, low, ..])) => Reply::Ack(u16::from_be_bytes([*high, *low])),
-        // Cut short or not: whoever sends one has gone.
+        // The packet may be cut short, but its sender has ended the transfer in any case.
         Some((ERROR, _)) => Reply::Error,
         _ => Reply::Stray,
     }
 }
 
-/// `DATA` with a block's number.
+/// Encodes a `DATA` packet with a block's number.
 pub(crate) fn data(number: u64, payload: &[u8]) -> Vec<u8> {
     let mut packet = Vec::with_capacity(4 + payload.len());
     packet.extend(DATA.to_be_bytes());
@@ -124,13 +124,13 @@ pub(crate) fn data(number: u64, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// Block numbers roll over to 0 after 65535.
+/// Number of a block on the wire. It rolls over to 0 after 65535.
 pub(crate) fn wire_number(number: u64) -> u16 {
     let [.., high, low] = number.to_be_bytes();
     u16::from_be_bytes([high, low])
 }
 
-/// `ERROR`.
+/// Encodes an `ERROR` packet.
 pub(crate) fn error(code: ErrorCode, message: &str) -> Vec<u8> {
     let mut packet = Vec::from(ERROR.to_be_bytes());
     packet.extend((code as u16).to_be_bytes());
@@ -139,7 +139,7 @@ pub(crate) fn error(code: ErrorCode, message: &str) -> Vec<u8> {
     packet
 }
 
-/// `OACK` with the options granted.
+/// Encodes an `OACK` packet with the granted options.
 pub(crate) fn oack(granted: &[(&str, u64)]) -> Vec<u8> {
     let mut packet = Vec::from(OACK.to_be_bytes());
     for (name, value) in granted {
@@ -156,7 +156,7 @@ fn operation(packet: &[u8]) -> Option<(u16, &[u8])> {
     Some((u16::from_be_bytes(*operation), rest))
 }
 
-/// Name, mode, options, each ended by a NUL. The last NUL may be missing, and padding may follow: some ROMs send either.
+/// Parses name, mode and options, each ended by a NUL. Some ROMs omit the last NUL, others append padding.
 fn read_request(rest: &[u8]) -> Option<ReadRequest> {
     let mut fields = rest.split(|b| *b == 0);
     let name = fields.next()?.to_vec();
@@ -199,7 +199,7 @@ mod tests {
 
     use super::*;
 
-    /// `|` stands for NUL.
+    /// Replaces `|` by NUL.
     fn bytes(text: &str) -> Vec<u8> {
         text.bytes().map(|b| if b == b'|' { 0 } else { b }).collect()
     }

@@ -1,4 +1,4 @@
-//! Who is being served: the list of transfers, one for each client's address and port.
+//! The TFTP server and its list of transfers, one for each address and port of a client.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,28 +19,30 @@ use crate::tftp::netascii;
 use crate::tftp::packet::{self, ErrorCode, MAX_REQUEST_BYTES, Mode, Opening, ReadRequest};
 use crate::tftp::transfer::{Activity, Ended, Transfer};
 
-/// Transfers at once: more than 64 machines with a few leftovers of earlier attempts each. Further requests are dropped;
-/// every boot program repeats them.
+/// Largest number of transfers at once: more than 64 machines with a few leftovers of earlier attempts each.
+/// Further requests are dropped; every boot program repeats them.
 const MAX_TRANSFERS: usize = 1024;
-/// Transfers at once of one address: a ROM has one, a tool that fetches many files a few.
+/// Largest number of transfers at once for one address. A ROM has one, a tool that fetches many files has a
+/// few.
 const MAX_TRANSFERS_OF_PEER: usize = 32;
-/// A request that comes again within this time of the last sign of life is an old packet; later, the client starts anew.
+/// Time after the client's last packet within which a repeated request is an old packet. Later, it means that
+/// the client starts anew.
 const FRESH: Duration = Duration::from_secs(1);
-/// Largest file turned into netascii, in bytes: text, made in memory.
+/// Largest file that is encoded as netascii, in bytes. The text is made in memory.
 const MAX_NETASCII: u64 = 4 << 20;
-/// MTU where the kernel does not say: Ethernet's.
+/// MTU of Ethernet, in bytes, used if the kernel does not tell the path's MTU.
 const ETHERNET_MTU: usize = 1500;
-/// Pause between two warnings that there are too many transfers.
+/// Pause between two warnings about too many transfers.
 const WARNING_PAUSE: Duration = Duration::from_secs(60);
 
-/// A TFTP server on one address, bound and not yet running.
+/// A TFTP server on one address, bound but not running.
 #[derive(Debug)]
 pub(crate) struct Tftp {
     socket: StdSocket,
     local: Ipv4Addr,
 }
 
-/// Takes the port on one address.
+/// Binds the port on one address.
 pub(crate) fn bind(local: Ipv4Addr, port: u16) -> Result<Tftp, PxeError> {
     let addr = SocketAddr::from((local, port));
     let bound = StdSocket::bind(addr).and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
@@ -66,7 +68,7 @@ struct Active {
 }
 
 impl Tftp {
-    /// Serves until it is dropped.
+    /// Serves until the future is dropped.
     pub(crate) async fn serve(self, catalog: Arc<Catalog>, events: Events) -> io::Result<()> {
         let socket = UdpSocket::from_std(self.socket)?;
         let shared = Arc::new(Shared {
@@ -80,14 +82,14 @@ impl Tftp {
         let mut buffer = [0; MAX_REQUEST_BYTES];
         loop {
             let Ok((length, SocketAddr::V4(peer))) = socket.recv_from(&mut buffer).await else {
-                // An ICMP error of an earlier answer; the socket itself is well.
+                // The error is an ICMP error of an earlier answer. The socket itself is in order.
                 continue;
             };
             let packet = &buffer[..length];
             match packet::opening(packet) {
                 Opening::Stray => (),
                 Opening::Refused(code, message) => {
-                    // A lost error is no harm: the client asks again.
+                    // The client asks again if this answer is lost.
                     let _ = socket.try_send_to(&packet::error(code, message), peer.into());
                 }
                 Opening::Read(request) => {
@@ -105,9 +107,9 @@ impl Tftp {
     }
 }
 
-/// Ends the transfer that was asked for first among those that no acknowledgement ever came for (of one address, when that
-/// has its share): its address may be invented, and a flood of such requests must not keep machines out. `false`: there is
-/// none.
+/// Ends the oldest transfer that has had no acknowledgement; with `of`, only one of that address. The
+/// client's address may be invented, and a flood of such requests must not keep machines out. Returns false
+/// if there is no such transfer.
 fn make_room(active: &mut HashMap<SocketAddrV4, Active>, of: Option<Ipv4Addr>) -> bool {
     let unheard = active
         .iter()
@@ -125,13 +127,14 @@ fn make_room(active: &mut HashMap<SocketAddrV4, Active>, of: Option<Ipv4Addr>) -
 }
 
 impl Shared {
-    /// Starts a transfer, or wakes the one that this is a repetition of. `false`: there is no room.
+    /// Starts a transfer, or wakes the transfer whose request this packet repeats. Returns false if there is
+    /// no room.
     fn begin(self: &Arc<Self>, peer: SocketAddrV4, packet: &[u8], request: ReadRequest) -> bool {
         let mut active = self.active();
         if let Some(old) = active.get(&peer) {
             if old.request == packet && (!old.activity.has_begun() || old.activity.silence() < FRESH) {
-                // The same client, still waiting for our first packet: it must come from the same port as before, since
-                // the client may have seen that one. Or a packet that was late on the way.
+                // The packet was late on the way, or the client still waits for the first answer. That answer
+                // must come from the same port as before, because the client may have seen the first one.
                 if !old.activity.has_begun() {
                     old.activity.repeat();
                 }
@@ -165,7 +168,7 @@ impl Shared {
         true
     }
 
-    /// One transfer, and again when its request came once more while it was ending.
+    /// Runs one transfer, and again if its request was repeated while it was ending.
     async fn work(
         self: Arc<Self>,
         id: u64,

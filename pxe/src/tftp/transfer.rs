@@ -1,4 +1,4 @@
-//! One transfer: a socket connected to its client, a file, and the waits.
+//! One transfer: a socket connected to its client, a file, and the timeouts.
 
 use std::io;
 use std::sync::Mutex;
@@ -15,45 +15,47 @@ use crate::catalog::Content;
 use crate::tftp::packet::{self, DEFAULT_BLOCK, Options, Reply};
 use crate::tftp::window::{Progress, Window};
 
-/// First wait for an answer, how it grows, and the longest. A machine on the same wire answers within a millisecond, one
-/// that writes to slow memory within a second; a wait too short costs one packet, which the client drops. The longest is
-/// longer than atftp's own of 5 s: in a window it answers repetitions never, each restarts its clock, and only in a pause
-/// longer than that does it say again what it has.
+/// First wait for an answer, its growth, and the longest wait. A machine on the same wire answers within a
+/// millisecond, one that writes to slow memory within a second. A wait that is too short costs one packet,
+/// which the client drops. The longest wait exceeds atftp's own timeout of 5 s: in a window atftp never
+/// answers repetitions, each of which restarts its clock, and only in a longer pause does it repeat its
+/// acknowledgement.
 const FIRST_WAIT: Duration = Duration::from_millis(300);
 const WAIT_GROWTH: u32 = 3;
-/// First wait for the answer to an OACK: longer, because curl takes a repeated OACK that arrives behind block 1 for a new
-/// beginning and never gets on.
+/// First wait for the answer to an OACK. It is longer, because curl takes a repeated OACK that arrives after
+/// block 1 for a new beginning and then never goes on.
 const FIRST_OACK_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(6);
-/// Times the same packets are sent without an answer: about half a minute, longer than any ROM waits itself.
+/// Number of times that the same packets are sent without an answer: about half a minute, longer than any ROM
+/// waits itself.
 const MAX_TRIES: u32 = 7;
-/// Bytes read from the file at once. One for each transfer is held.
+/// Bytes read from the file at once. Each transfer holds one such buffer.
 const READ_AHEAD: usize = 256 << 10;
-/// Largest answer of a client looked at, in bytes: an ERROR with a long message may be cut, which changes nothing.
+/// Largest answer of a client that is read, in bytes. A longer ERROR message is cut, which does no harm.
 const MAX_REPLY: usize = 600;
-/// IPv4, UDP and TFTP headers, in bytes: what a block cannot have of the path's MTU.
+/// IPv4, UDP and TFTP headers, in bytes. A block plus these headers must fit the path's MTU.
 const HEADERS: usize = 20 + 8 + 4;
 
-/// How a transfer ended.
+/// Result of a transfer.
 #[derive(Debug)]
 pub(super) enum Ended {
     /// The client has everything.
     Done,
-    /// The client said that it has had enough.
+    /// The client ended the transfer with an error packet.
     Refused,
-    /// The client went away.
+    /// The client no longer answers.
     Gone,
     /// The file cannot be read.
     Unreadable(io::Error),
 }
 
-/// What the listener and the transfer tell each other of the client.
+/// State of the client that the listener and the transfer share.
 #[derive(Debug)]
 pub(super) struct Activity {
-    /// Whether a block was acknowledged.
+    /// True once the client has acknowledged a block.
     begun: AtomicBool,
     heard: Mutex<Instant>,
-    /// Repetitions of the request that the transfer has not answered.
+    /// Number of repeated requests that the transfer has not answered.
     repeats: AtomicU32,
     repeated: Notify,
 }
@@ -74,7 +76,7 @@ impl Activity {
         self.begun.load(Ordering::Relaxed)
     }
 
-    /// How long nothing was heard.
+    /// Time since the client's last packet.
     pub(super) fn silence(&self) -> Duration {
         self.heard
             .lock()
@@ -82,13 +84,13 @@ impl Activity {
             .elapsed()
     }
 
-    /// The same request came again.
+    /// Records that the request was repeated.
     pub(super) fn repeat(&self) {
         self.repeats.fetch_add(1, Ordering::Relaxed);
         self.repeated.notify_one();
     }
 
-    /// Whether the request came again since this was last asked.
+    /// True if the request was repeated since the last call.
     pub(super) fn take_repeats(&self) -> bool {
         self.repeats.swap(0, Ordering::Relaxed) > 0
     }
@@ -98,7 +100,7 @@ impl Activity {
     }
 }
 
-/// A transfer that is agreed.
+/// A transfer with its granted options.
 pub(super) struct Transfer<'a> {
     socket: &'a UdpSocket,
     content: &'a Content,
@@ -110,7 +112,7 @@ pub(super) struct Transfer<'a> {
     ahead: (u64, Bytes),
 }
 
-/// What the client last confirmed.
+/// Result of one wait for the client.
 enum Heard {
     Ack(u16),
     Repeated,
@@ -120,7 +122,8 @@ enum Heard {
 }
 
 impl<'a> Transfer<'a> {
-    /// Grants what can be granted: blocks no larger than one packet of the path to the client, the rest as read.
+    /// Creates a transfer and grants its options. A block is no larger than one packet of the path to the
+    /// client; the other options are granted as requested.
     pub(super) fn new(
         socket: &'a UdpSocket,
         content: &'a Content,
@@ -175,7 +178,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Sends the OACK until it is acknowledged as block 0.
+    /// Sends the OACK until the client acknowledges it as block 0.
     async fn greet(&mut self, oack: &[u8]) -> Result<(), Ended> {
         for tries in 0..MAX_TRIES {
             self.send(oack).await?;
@@ -193,7 +196,7 @@ impl<'a> Transfer<'a> {
         Err(Ended::Gone)
     }
 
-    /// Listens until the client moves on, or the wait is over (`Nothing`).
+    /// Waits until the client makes progress, or the time is over (`Nothing`).
     async fn wait_for_progress(&mut self, tries: u32) -> Result<Progress, Ended> {
         let until = Instant::now() + self.wait(FIRST_WAIT, tries);
         loop {
@@ -223,7 +226,8 @@ impl<'a> Transfer<'a> {
                 biased;
                 received = timeout(left, self.socket.recv(&mut buffer)) => received,
                 () = self.activity.repeated.notified() => {
-                    // None: a permit of the transfer before, whose end the repetition met.
+                    // Without a repetition this is a notification for the transfer before, which ended
+                    // meanwhile.
                     if self.activity.take_repeats() {
                         return Heard::Repeated;
                     }
@@ -258,7 +262,7 @@ impl<'a> Transfer<'a> {
         match self.socket.send(packet).await {
             Ok(_) => Ok(()),
             Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => Err(Ended::Gone),
-            // No buffer, no route for a moment: as good as lost on the way.
+            // No buffer, or no route for a moment: the same as a packet lost on the way.
             Err(err) => {
                 tracing::debug!("tftp: {err}");
                 Ok(())
@@ -266,7 +270,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// A block's bytes, out of what was read ahead.
+    /// Returns the bytes of a block, from the buffer that was read ahead.
     async fn payload(&mut self, number: u64) -> io::Result<Bytes> {
         let block = usize::from(self.block);
         let offset = (number - 1) * u64::from(self.block);
@@ -290,7 +294,7 @@ impl<'a> Transfer<'a> {
     }
 }
 
-/// Reads without holding up other transfers when a disk has to be waited for.
+/// Reads from the file. Does not hold up other transfers while a disk is slow.
 pub(crate) async fn read(content: &Content, offset: u64, max: usize) -> io::Result<Bytes> {
     if content.is_in_memory() {
         return content.read_at(offset, max);

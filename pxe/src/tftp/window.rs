@@ -1,19 +1,19 @@
-//! What a transfer sends next: blocks, windows, acknowledgements, rollover. No socket and no clock, so that every order
-//! of events can be tried.
+//! The window of a transfer: blocks, acknowledgements, rollover. It has no socket and no clock, so that tests
+//! can try every order of events.
 //!
-//! Blocks are counted from 1 without end; only the wire's numbers roll over. A window slides to the acknowledged block
-//! (RFC 7440 §4). An acknowledgement of the block before the window is a loss when windows are in use, and is then
-//! answered by sending the window again, once; with single blocks it is a duplicate and answering it would double every
-//! later packet (the "Sorcerer's Apprentice" of RFC 1123 §4.2.3.1).
+//! Blocks are counted from 1 without end; only the numbers on the wire roll over. A window slides to the
+//! acknowledged block (RFC 7440 §4). An acknowledgement of the block before the window means a loss if the
+//! window has several blocks, and the window is then sent again, once. With single blocks it is a duplicate,
+//! and answering it would double every later packet (the "Sorcerer's Apprentice" of RFC 1123 §4.2.3.1).
 
 use crate::tftp::packet::wire_number;
 
-/// Where a transfer stands.
+/// Progress of a transfer, counted in blocks.
 #[derive(Debug)]
 pub(crate) struct Window {
-    /// Every block up to this one has arrived.
+    /// Last block that has arrived, with all before it.
     acked: u64,
-    /// Every block up to this one has been sent.
+    /// Last block that was sent, with all before it.
     sent: u64,
     /// Number of the last block, the first one that is not full.
     last: u64,
@@ -21,19 +21,19 @@ pub(crate) struct Window {
     resent: bool,
 }
 
-/// What an acknowledgement means.
+/// Meaning of an acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// Send what [`Window::next_blocks`] says.
+    /// Send the blocks of [`Window::next_blocks`].
     Send,
-    /// Old news.
+    /// Nothing new.
     Nothing,
-    /// The client has it all.
+    /// The client has the whole file.
     Done,
 }
 
 impl Window {
-    /// A file of `bytes` in blocks of `block`, `size` of them in flight.
+    /// Creates the window for a file of `bytes` in blocks of `block` bytes, with `size` blocks in flight.
     pub(crate) fn new(bytes: u64, block: u16, size: u16) -> Self {
         Self {
             acked: 0,
@@ -45,19 +45,19 @@ impl Window {
         }
     }
 
-    /// The blocks to be sent now; they count as sent.
+    /// Returns the blocks to be sent now. They count as sent.
     pub(crate) fn next_blocks(&mut self) -> std::ops::RangeInclusive<u64> {
         let first = self.sent + 1;
         self.sent = (self.acked + self.size).min(self.last);
         first..=self.sent
     }
 
-    /// Nothing was heard: the whole window goes out again.
+    /// Makes the whole window go out again, after a wait without an answer.
     pub(crate) fn rewind(&mut self) {
         self.sent = self.acked;
     }
 
-    /// Takes an acknowledgement with the wire's number.
+    /// Handles an acknowledgement. `number` is the number on the wire.
     pub(crate) fn acknowledge(&mut self, number: u16) -> Progress {
         let ahead = u64::from(number.wrapping_sub(wire_number(self.acked)));
         if ahead == 0 {
@@ -71,12 +71,12 @@ impl Window {
         if self.acked == self.last {
             return Progress::Done;
         }
-        // Less than was sent: the rest was lost on the way, or came in the wrong order.
+        // The client has fewer blocks than were sent: the others were lost or came in the wrong order.
         self.rewind();
         Progress::Send
     }
 
-    /// Whether the client has confirmed any block.
+    /// True if the client has acknowledged any block.
     pub(crate) fn has_begun(&self) -> bool {
         self.acked > 0
     }

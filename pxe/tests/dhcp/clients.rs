@@ -1,10 +1,10 @@
-//! Leases: got, renewed, given back, kept over a restart, by ISC's client and by busybox'.
+//! Leases with ISC's client and busybox's: obtained, renewed, released, kept over a restart.
 
 use anyhow::{Context as _, Result, ensure};
 use ka_pxe::dhcp::DhcpEvent;
 use nix::sys::signal::Signal;
 
-use crate::kit::{OURS, Room, addresses, known, lease_file, wait};
+use crate::room::{OURS, Room, addresses, known, lease_file, wait};
 
 #[test]
 fn dhclient_gets_renews_and_releases_a_lease() -> Result<()> {
@@ -32,7 +32,7 @@ fn dhclient_gets_renews_and_releases_a_lease() -> Result<()> {
     drop(running);
     room.introduce_server(1)?;
     client.release()?;
-    // Given back: the next machine could have it, and this one gets it again.
+    // The lease was released: the next machine could have it, and this one gets it again.
     let until = |text: &str| -> Result<u64> {
         let json: serde_json::Value = serde_json::from_str(text)?;
         json["leases"][0]["until"].as_u64().context("no lease")
@@ -98,7 +98,7 @@ fn leases_are_kept_over_a_restart_of_the_server() -> Result<()> {
         first.log()
     );
     server.stop()?;
-    // The same machine must not be found as "another server" by the one that starts, and is not.
+    // The starting server must not take a client of the former one for "another server".
     let server = room.serve(&room.full(60))?;
     let second = room.udhcpc(2, &[])?;
     ensure!(
@@ -135,7 +135,7 @@ fn dhclient_comes_back_with_its_old_address_after_a_reboot() -> Result<()> {
 #[test]
 fn an_address_that_answers_arp_is_never_given() -> Result<()> {
     let room = Room::new("conflict", 2)?;
-    // A machine with hand-made addresses: it asked nobody.
+    // This machine has addresses set by hand, without DHCP.
     room.client(2).ip("addr add 10.77.0.50/24 dev eth0")?;
     room.client(2).ip("addr add 10.77.0.51/24 dev eth0")?;
     let server = room.serve(&room.full(60))?;
@@ -201,7 +201,7 @@ fn firmware_is_told_its_boot_file_and_our_node_is_no_system() -> Result<()> {
     };
     assert_eq!(machine.mac.to_string(), room.mac(1)?);
     rom.run.wait()?;
-    let node = room.udhcpc(1, &["-V", ka_pxe::dhcp::NODE_CLASS])?;
+    let node = room.udhcpc(1, &["-V", ka_dhcp::NODE_CLASS])?;
     node.wait_for("bound", 0)?;
     let seen = server.events();
     ensure!(

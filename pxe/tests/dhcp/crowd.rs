@@ -1,4 +1,4 @@
-//! Many machines at once, and strangers that say anything: through the real sockets.
+//! Many machines at once, and strangers that send anything, through the real sockets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::kit::{OURS, Room};
+use crate::room::{OURS, Room};
 
-/// A full rack and a bit.
+/// Number of machines: a full rack and a few more.
 const MACHINES: u8 = 96;
-/// Where the machines seem to be: behind a relay on our own wire, so that one socket hears all answers.
+/// Address of a relay on the server's own wire. The machines seem to be behind it, so that one socket
+/// receives all answers.
 const RELAY: &str = "10.77.0.240";
 
 #[test]
@@ -68,7 +69,7 @@ fn garbage_on_both_ports_stops_nobody_from_being_served() -> Result<()> {
     server.stop()
 }
 
-/// Asks for all machines, again for those without an answer, and collects each one's address.
+/// Asks for all machines, and again for those without an answer. Collects the address of each.
 fn exchange(socket: &UdpSocket, ask: impl Fn(u8) -> Vec<u8>, expected: u8) -> Result<BTreeMap<u8, [u8; 4]>> {
     let mut answered = BTreeMap::new();
     let begun = Instant::now();

@@ -1,6 +1,6 @@
-//! DHCP against the clients and servers of other houses, in namespaces of our own. Needs root, like the lab.
+//! DHCP with clients and servers of other projects, in namespaces of our own. Needs root, like the lab.
 
 mod clients;
 mod crowd;
-mod kit;
 mod others;
+mod room;

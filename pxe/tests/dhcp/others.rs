@@ -1,11 +1,11 @@
-//! Other servers on the wire, relays, and what is in the way of a start.
+//! Other servers on the wire, relays, and obstacles to a start.
 
 use anyhow::{Context as _, Result, ensure};
+use ka_lab::netns::Namespace;
+use ka_lab::process::Program;
 use ka_pxe::dhcp::{DhcpEvent, DhcpMode, Pool, RelayedPool};
-use ka_tests::netns::Namespace;
-use ka_tests::process::Program;
 
-use crate::kit::{LIMIT, OURS, Room, Served, dnsmasq, full, wait};
+use crate::room::{LIMIT, OURS, Room, Served, dnsmasq, full, wait};
 
 #[test]
 fn full_mode_refuses_to_start_beside_another_server_and_names_it() -> Result<()> {
@@ -31,7 +31,7 @@ fn full_mode_refuses_to_start_beside_another_server_and_names_it() -> Result<()>
 #[test]
 fn a_slow_server_that_pings_before_it_offers_is_found_too() -> Result<()> {
     let room = Room::new("slow", 1)?;
-    let _other = crate::kit::dnsmasq_that_pings(
+    let _other = crate::room::dnsmasq_that_pings(
         &room,
         1,
         "10.77.0.9",
@@ -57,7 +57,7 @@ fn two_of_ours_do_not_start_on_one_wire() -> Result<()> {
         refused.starts_with(&format!("another DHCP server, {OURS}, ")),
         "{refused}"
     );
-    // On the same host it is the port that is taken.
+    // On the same host the port is taken.
     let same = room.refused(&room.full(60))?.to_string();
     ensure!(
         same.starts_with("UDP port 67 on eth0 is taken by another program"),
@@ -82,8 +82,8 @@ fn proxy_mode_names_the_boot_file_beside_another_server() -> Result<()> {
     ensure!(bound.contains(" 10.77.0.9 "), "{bound}");
     system.run.wait()?;
     server.wait_for("the system", |event| matches!(event, DhcpEvent::SeenAgain { .. }))?;
-    // Firmware hears both: whose offer comes first does not matter to a ROM, it collects them.
-    let replies = crate::kit::rom_hears(&room, 1)?;
+    // Firmware receives both offers. Their order does not matter, because a ROM collects them.
+    let replies = crate::room::rom_hears(&room, 1)?;
     let (address, ours): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.yiaddr != [0; 4]);
     ensure!(
         address.iter().any(|reply| reply.server == [10, 77, 0, 9]),
@@ -92,7 +92,7 @@ fn proxy_mode_names_the_boot_file_beside_another_server() -> Result<()> {
     let ours = ours.first().context("no proxy offer")?;
     assert_eq!(ours.server, [10, 77, 0, 1]);
     assert_eq!(ours.file, "boot.BIOS");
-    let named = crate::kit::ask_4011(&room, 1)?;
+    let named = crate::room::ask_4011(&room, 1)?;
     assert_eq!((named.file.as_str(), named.yiaddr), ("boot.BIOS", [0; 4]));
     server.stop()
 }
@@ -100,7 +100,7 @@ fn proxy_mode_names_the_boot_file_beside_another_server() -> Result<()> {
 #[test]
 fn machines_behind_a_real_relay_get_their_subnets_addresses() -> Result<()> {
     let room = Room::new("relay", 1)?;
-    // Behind the client's host, which becomes the relay, a wire of its own with one machine.
+    // The client's host becomes the relay. Behind it is another wire with one machine.
     let (relay, far) = (room.client(1), Namespace::new("far")?);
     relay.ip("addr add 10.77.0.200/24 brd + dev eth0")?;
     let pair = format!(

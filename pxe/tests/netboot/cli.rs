@@ -3,12 +3,12 @@
 use std::net::{TcpListener, UdpSocket};
 
 use anyhow::{Result, ensure};
-use ka_tests::netns::GOLDEN_ADDRESS;
-use ka_tests::process::{Ended, Program};
+use ka_lab::netns::GOLDEN_ADDRESS;
+use ka_lab::process::{Ended, Program};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::kit::Kit;
+use crate::boot_network::BootNetwork;
 
 fn expect_one_error_line(ended: &Ended) -> Result<()> {
     let lines: Vec<&str> = ended.stderr.lines().collect();
@@ -21,10 +21,10 @@ fn expect_one_error_line(ended: &Ended) -> Result<()> {
 
 #[test]
 fn what_keeps_it_from_starting_is_said_in_one_line_with_the_way_out() -> Result<()> {
-    let kit = Kit::new("cli-errors", None)?;
-    let missing = kit.path("missing").display().to_string();
-    let plain = |args: &[&str]| kit.program().args(args).finish();
-    let nodes = kit.path("nodes");
+    let net = BootNetwork::new("cli-errors", None)?;
+    let missing = net.path("missing").display().to_string();
+    let plain = |args: &[&str]| net.program().args(args).finish();
+    let nodes = net.path("nodes");
     std::fs::write(&nodes, "\n52:54 x\n")?;
     let nodes = nodes.display().to_string();
     for (ended, code, parts) in [
@@ -39,38 +39,38 @@ fn what_keeps_it_from_starting_is_said_in_one_line_with_the_way_out() -> Result<
             ["missing", "No such file"],
         ),
         (
-            kit.serve_program(&["--nodes", &nodes]).finish()?,
+            net.serve_program(&["--nodes", &nodes]).finish()?,
             1,
             ["nodes:2:", "MAC"],
         ),
         (
-            kit.serve_program(&["--boot-files", &missing]).finish()?,
+            net.serve_program(&["--boot-files", &missing]).finish()?,
             2,
             ["--boot-files", "ka-pxe --help"],
         ),
         (
-            kit.serve_program(&["--arm", "all"]).finish()?,
+            net.serve_program(&["--arm", "all"]).finish()?,
             1,
             ["--arm all", "-n NUM"],
         ),
         (
-            kit.serve_program(&["--append", "a\nb"]).finish()?,
+            net.serve_program(&["--append", "a\nb"]).finish()?,
             1,
             ["--append", "line break"],
         ),
         (
-            kit.serve_program(&["--append", "x=${y}"]).finish()?,
+            net.serve_program(&["--append", "x=${y}"]).finish()?,
             1,
             ["--append", "${"],
         ),
         (
-            kit.serve_program(&["--dhcp", "proxy", "--router", "10.0.0.1"])
+            net.serve_program(&["--dhcp", "proxy", "--router", "10.0.0.1"])
                 .finish()?,
             1,
             ["--router", "full"],
         ),
         (
-            kit.serve_program(&["--dhcp", "some"]).finish()?,
+            net.serve_program(&["--dhcp", "some"]).finish()?,
             2,
             ["--dhcp", "proxy"],
         ),
@@ -86,24 +86,24 @@ fn what_keeps_it_from_starting_is_said_in_one_line_with_the_way_out() -> Result<
 
 #[test]
 fn a_port_that_is_taken_is_named_with_the_option_that_changes_it() -> Result<()> {
-    let kit = Kit::new("cli-ports", None)?;
-    let golden = kit.network.golden();
+    let net = BootNetwork::new("cli-ports", None)?;
+    let golden = net.network.golden();
     let tftp = golden.enter(|| UdpSocket::bind((GOLDEN_ADDRESS, 69)))??;
-    let ended = kit.serve_program(&[]).finish()?;
+    let ended = net.serve_program(&[]).finish()?;
     ended
         .expect(1)?
         .says("TFTP port 10.77.0.1:69")?
         .says("--tftp-port")?;
     drop(tftp);
     let _http = golden.enter(|| TcpListener::bind((GOLDEN_ADDRESS, 80)))??;
-    let ended = kit.serve_program(&[]).finish()?;
+    let ended = net.serve_program(&[]).finish()?;
     ended
         .expect(1)?
         .says("HTTP port 10.77.0.1:80")?
         .says("--http-port")?;
-    let _server = kit.serve(&["--http-port", "8080"])?;
+    let _server = net.serve(&["--http-port", "8080"])?;
     ensure!(
-        kit.http(
+        net.http(
             "ipxe/52-54-00-00-00-01.ipxe",
             &["--connect-to", "::10.77.0.1:8080"]
         )?
@@ -114,13 +114,14 @@ fn a_port_that_is_taken_is_named_with_the_option_that_changes_it() -> Result<()>
 
 #[test]
 fn without_root_it_says_so() -> Result<()> {
-    let kit = Kit::new("cli-root", None)?;
-    kit.network
+    let net = BootNetwork::new("cli-root", None)?;
+    net.network
         .golden()
         .run("sysctl -qw net.ipv4.ip_unprivileged_port_start=1024")?;
     let state = tempfile::tempdir()?;
     nix::unistd::chown(state.path(), Some(65534.into()), None)?;
-    // The test's own directory may be nobody's business: the program is run from where everyone can read it.
+    // Other users may be unable to read the test's own directory, so the program runs from a copy that
+    // everyone can read.
     let copy = state.path().join("ka-pxe");
     std::fs::copy(env!("CARGO_BIN_EXE_ka-pxe"), &copy)?;
     for name in ["pxelinux.0", "ldlinux.c32", "kernel"] {
@@ -135,7 +136,7 @@ fn without_root_it_says_so() -> Result<()> {
         .arg(state.path())
         .arg("--state-dir")
         .arg(state.path())
-        .inside(kit.network.golden())
+        .inside(net.network.golden())
         .finish()?;
     ended.expect(1)?.says("permission denied")?.says("root")?;
     expect_one_error_line(&ended)
@@ -143,9 +144,9 @@ fn without_root_it_says_so() -> Result<()> {
 
 #[test]
 fn ctrl_c_ends_it_cleanly_and_the_ports_are_free_again() -> Result<()> {
-    let kit = Kit::new("cli-stop", None)?;
+    let net = BootNetwork::new("cli-stop", None)?;
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let server = kit.serve(&[])?;
+        let server = net.serve(&[])?;
         kill(Pid::from_raw(i32::try_from(server.pid())?), signal)?;
         let ended = server.wait()?;
         ended.expect(0)?.says("stopped")?;
@@ -156,13 +157,13 @@ fn ctrl_c_ends_it_cleanly_and_the_ports_are_free_again() -> Result<()> {
 
 #[test]
 fn the_menu_of_a_machine_is_printed_in_every_form_and_takes_no_place() -> Result<()> {
-    let kit = Kit::new("cli-menu", None)?;
+    let net = BootNetwork::new("cli-menu", None)?;
     let menu = |args: &[&str]| -> Result<String> {
-        let program = kit
+        let program = net
             .program()
             .args(["menu", "52:54:00:00:00:01", "--iface", "eth0", "--state-dir"]);
         program
-            .arg(kit.path("state"))
+            .arg(net.path("state"))
             .args(["--arm", "all", "-n", "1"])
             .args(args)
             .run()
@@ -185,10 +186,10 @@ fn the_menu_of_a_machine_is_printed_in_every_form_and_takes_no_place() -> Result
         let one = menu(&["--form", form])?;
         ensure!(one.contains(has) && !one.contains(has_not), "{form}:\n{one}");
     }
-    let listed = kit
+    let listed = net
         .program()
         .args(["list", "--state-dir"])
-        .arg(kit.path("state"))
+        .arg(net.path("state"))
         .run()?;
     ensure!(listed.is_empty(), "{listed}");
     Ok(())

@@ -1,4 +1,4 @@
-//! Ten thousand connections and requests of a stranger, while a machine boots.
+//! Ten thousand connections and requests of a stranger while a machine boots.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -8,17 +8,17 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
-use ka_tests::netns::GOLDEN_ADDRESS;
+use ka_lab::netns::GOLDEN_ADDRESS;
 
-use crate::kit::{Kit, bytes, expect_file};
+use crate::boot_network::{BootNetwork, bytes, expect_file};
 
-/// Connections to HTTP, requests to TFTP, datagrams to DHCP.
+/// Number of HTTP connections, of TFTP requests and of DHCP datagrams.
 const FLOOD: usize = 10_000;
-/// Connections that the stranger holds open at a time.
+/// Number of connections that the stranger holds open at a time.
 const HELD: usize = 500;
-/// Places of HTTP and TFTP, and what the server itself has open.
+/// Largest number of file descriptors: places of HTTP and TFTP, and those of the server itself.
 const MAX_DESCRIPTORS: usize = 256 + 32 + 1024 + 50;
-/// What strangers may cost of memory, in KiB.
+/// Largest growth of memory that strangers may cause, in KiB.
 const MAX_GROWTH_KIB: u64 = 64 << 10;
 
 fn fill_http() {
@@ -29,7 +29,7 @@ fn fill_http() {
     let mut held = VecDeque::new();
     for number in 0..FLOOD {
         if let Ok(mut socket) = TcpStream::connect_timeout(&target, Duration::from_millis(500)) {
-            // It may have been closed already.
+            // The server may have closed the connection already.
             socket.write_all(openings[number % openings.len()]).ok();
             held.push_back(socket);
         }
@@ -39,7 +39,7 @@ fn fill_http() {
     }
 }
 
-/// Requests that nobody will acknowledge, garbage, and what looks like DHCP.
+/// Sends requests that nobody will acknowledge, and garbage to the ports of DHCP and TFTP.
 fn fill_datagrams() {
     for number in 0..FLOOD {
         let Ok(socket) = UdpSocket::bind("0.0.0.0:0") else {
@@ -64,15 +64,15 @@ fn cost(pid: u32) -> (usize, u64) {
 
 #[test]
 fn a_machine_boots_while_ten_thousand_strangers_are_at_every_port() -> Result<()> {
-    let kit = Kit::new("pxe-floods", None)?;
-    let mut server = kit.serve(&["--dhcp", "proxy"])?;
+    let net = BootNetwork::new("pxe-floods", None)?;
+    let mut server = net.serve(&["--dhcp", "proxy"])?;
     let (pid, own) = (server.pid(), cost(server.pid()));
-    // The machine itself has another address than the stranger beside it.
-    kit.node().ip("addr add 10.77.0.140/24 dev eth0")?;
-    let to = |name: &str| kit.path(&format!("booted.{name}"));
+    // The booting machine has another address than the stranger beside it.
+    net.node().ip("addr add 10.77.0.140/24 dev eth0")?;
+    let to = |name: &str| net.path(&format!("booted.{name}"));
     let worst = thread::scope(|scope| -> Result<(usize, u64)> {
         let flooding = scope.spawn(|| {
-            kit.node().enter(|| {
+            net.node().enter(|| {
                 thread::scope(|both| {
                     both.spawn(fill_http);
                     both.spawn(fill_datagrams);
@@ -87,7 +87,7 @@ fn a_machine_boots_while_ten_thousand_strangers_are_at_every_port() -> Result<()
                 ("program", "tftp://10.77.0.1/pxelinux.0"),
             ] {
                 let curl =
-                    kit.on_node("curl")
+                    net.on_node("curl")
                         .args(["-sS", "--interface", "10.77.0.140", "--max-time", "15", "-o"]);
                 curl.arg(to(name)).arg(url).run()?;
             }

@@ -1,22 +1,22 @@
-//! HTTP as boot programs use it, asked by curl.
+//! HTTP as boot programs use it, with curl.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use ka_tests::netns::GOLDEN_ADDRESS;
+use ka_lab::netns::GOLDEN_ADDRESS;
 
-use crate::kit::{Kit, bytes, expect_file};
+use crate::boot_network::{BootNetwork, bytes, expect_file};
 
 #[test]
 fn curl_gets_a_whole_file_its_head_and_its_parts() -> Result<()> {
-    let kit = Kit::new("http-curl", None)?;
-    let server = kit.serve(&[])?;
+    let net = BootNetwork::new("http-curl", None)?;
+    let server = net.serve(&[])?;
     let content = bytes(2, 3_000_001);
-    let to = kit.path("got");
+    let to = net.path("got");
     let to_text = to.display().to_string();
-    kit.http("initrd.img", &["-o", &to_text])?;
+    net.http("initrd.img", &["-o", &to_text])?;
     expect_file(&to, &content)?;
     ensure!(
         server
@@ -26,7 +26,7 @@ fn curl_gets_a_whole_file_its_head_and_its_parts() -> Result<()> {
         server.said()
     );
 
-    let head = kit.http("initrd.img", &["-I"])?.to_lowercase();
+    let head = net.http("initrd.img", &["-I"])?.to_lowercase();
     for line in [
         "http/1.1 200 ok",
         "content-length: 3000001",
@@ -40,7 +40,7 @@ fn curl_gets_a_whole_file_its_head_and_its_parts() -> Result<()> {
         ("2999990-", 2_999_990..3_000_001),
         ("-7", 2_999_994..3_000_001),
     ] {
-        let head = kit
+        let head = net
             .http("initrd.img", &["-r", range, "-o", &to_text, "-D", "-"])?
             .to_lowercase();
         let told = format!("content-range: bytes {}-{}/3000001", part.start, part.end - 1);
@@ -53,11 +53,12 @@ fn curl_gets_a_whole_file_its_head_and_its_parts() -> Result<()> {
     Ok(())
 }
 
-/// GRUB looks for `Content-Length: ` and knows no other case; others compare names as RFC 9110 §5.1 wants.
+/// GRUB looks for `Content-Length: ` in exactly this case. Other programs ignore case, as RFC 9110 §5.1
+/// wants.
 #[test]
 fn headers_are_written_as_boot_programs_compare_them() -> Result<()> {
-    let kit = Kit::new("http-case", None)?;
-    let _server = kit.serve(&[])?;
+    let net = BootNetwork::new("http-case", None)?;
+    let _server = net.serve(&[])?;
     for (options, wanted) in [
         (
             &["-D", "-", "-o", "/dev/null"][..],
@@ -74,28 +75,28 @@ fn headers_are_written_as_boot_programs_compare_them() -> Result<()> {
         ),
         (&["-D", "-", "-o", "/dev/null"], "\r\nAccept-Ranges: bytes\r\n"),
     ] {
-        let head = kit.http("initrd.img", options)?;
+        let head = net.http("initrd.img", options)?;
         ensure!(head.contains(wanted), "{wanted:?} is not in {head:?}");
     }
     for name in ["no-such-file", "ka-http", "boot.ipxe"] {
-        let head = kit.http(name, &["-D", "-", "-o", "/dev/null"])?;
+        let head = net.http(name, &["-D", "-", "-o", "/dev/null"])?;
         ensure!(head.contains("\r\nContent-Length: "), "{name}: {head:?}");
     }
     Ok(())
 }
 
-/// RFC 9110 §14.2: Range means something in a GET only.
+/// RFC 9110 §14.2: Range has a meaning in GET only.
 #[test]
 fn the_head_of_a_file_has_its_whole_length_whatever_range_is_asked_for() -> Result<()> {
-    let kit = Kit::new("http-head-range", None)?;
-    let _server = kit.serve(&[])?;
+    let net = BootNetwork::new("http-head-range", None)?;
+    let _server = net.serve(&[])?;
     for range in [
         "Range: bytes=100-199",
         "Range: bytes=0-",
         "Range: bytes=-5",
         "Range: bytes=9999999-",
     ] {
-        let head = kit.http("initrd.img", &["-I", "-H", range])?;
+        let head = net.http("initrd.img", &["-I", "-H", range])?;
         ensure!(
             head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("\r\nContent-Length: 3000001\r\n"),
             "{range}: {head}"
@@ -107,19 +108,19 @@ fn the_head_of_a_file_has_its_whole_length_whatever_range_is_asked_for() -> Resu
 
 #[test]
 fn a_download_that_was_cut_off_is_continued() -> Result<()> {
-    let kit = Kit::new("http-continue", None)?;
-    let _server = kit.serve(&[])?;
+    let net = BootNetwork::new("http-continue", None)?;
+    let _server = net.serve(&[])?;
     let content = bytes(2, 3_000_001);
-    let to = kit.path("part");
+    let to = net.path("part");
     std::fs::write(&to, &content[..1_234_567])?;
-    kit.http("initrd.img", &["-C", "-", "-o", &to.display().to_string()])?;
+    net.http("initrd.img", &["-C", "-", "-o", &to.display().to_string()])?;
     expect_file(&to, &content)
 }
 
 #[test]
 fn what_cannot_be_answered_is_refused_with_its_status() -> Result<()> {
-    let kit = Kit::new("http-refused", None)?;
-    let _server = kit.serve(&[])?;
+    let net = BootNetwork::new("http-refused", None)?;
+    let _server = net.serve(&[])?;
     let status = ["-o", "/dev/null", "-w", "%{http_code}"];
     for (name, options, code) in [
         ("initrd.img", &["-r", "3000001-"][..], "416"),
@@ -133,7 +134,7 @@ fn what_cannot_be_answered_is_refused_with_its_status() -> Result<()> {
         ("vmlinuz?x=y", &[], "200"),
         ("%76mlinuz", &[], "200"),
     ] {
-        let said = kit.http(name, &[&status, options].concat())?;
+        let said = net.http(name, &[&status, options].concat())?;
         ensure!(said == code, "{name}: {said} instead of {code}");
     }
     Ok(())
@@ -141,38 +142,38 @@ fn what_cannot_be_answered_is_refused_with_its_status() -> Result<()> {
 
 #[test]
 fn one_address_cannot_take_every_place_and_a_silent_connection_loses_its_own() -> Result<()> {
-    let kit = Kit::new("http-places", None)?;
-    let _server = kit.serve(&[])?;
+    let net = BootNetwork::new("http-places", None)?;
+    let _server = net.serve(&[])?;
     let connect = || TcpStream::connect((GOLDEN_ADDRESS, 80));
     let mut open: Vec<TcpStream> = Vec::new();
     for _ in 0..16 {
-        open.push(kit.node().enter(connect)??);
+        open.push(net.node().enter(connect)??);
     }
-    let mut one_too_many = kit.node().enter(connect)??;
+    let mut one_too_many = net.node().enter(connect)??;
     one_too_many.set_read_timeout(Some(Duration::from_secs(5)))?;
     ensure!(
         matches!(one_too_many.read(&mut [0]), Ok(0) | Err(_)),
         "it was served"
     );
-    // Half a request, and then nothing: closed when its time is over.
+    // Half a request and then silence: the server closes the connection after its time limit.
     let first = &mut open[0];
     first.write_all(b"GET /vmlinuz HTTP/1.1\r\nHost: x\r\n")?;
     first.set_read_timeout(Some(Duration::from_secs(40)))?;
     let mut said = Vec::new();
     first.read_to_end(&mut said).context("it stayed open")?;
-    kit.http("vmlinuz", &["-o", "/dev/null"])?;
+    net.http("vmlinuz", &["-o", "/dev/null"])?;
     Ok(())
 }
 
 #[test]
 fn garbage_stops_nothing() -> Result<()> {
-    let kit = Kit::new("http-garbage", None)?;
-    let _server = kit.serve(&[])?;
+    let net = BootNetwork::new("http-garbage", None)?;
+    let _server = net.serve(&[])?;
     for seed in 0..200 {
         let connect = || TcpStream::connect((GOLDEN_ADDRESS, 80));
-        let mut stream = kit.node().enter(connect)??;
+        let mut stream = net.node().enter(connect)??;
         stream.write_all(&bytes(seed, 3000)).ok();
     }
-    kit.http("vmlinuz", &["-o", "/dev/null"])?;
+    net.http("vmlinuz", &["-o", "/dev/null"])?;
     Ok(())
 }

@@ -1,13 +1,14 @@
-//! The boot server, as binary and as library, in namespaces: real TFTP and HTTP clients, a lossy wire, a crowd of machines.
+//! The boot server, as binary and as library, in namespaces: real TFTP and HTTP clients, a lossy wire, many
+//! machines.
 //!
-//! Needs root, as everything that uses the lab.
+//! Needs root, as all tests in the lab do.
 
 mod arming;
+mod boot_network;
 mod cli;
 mod crowd;
 mod floods;
 mod http;
-mod kit;
 mod menu;
 
 mod proxy;

@@ -1,11 +1,11 @@
-//! The menus, letter by letter: what firmware reads must change only when somebody means it to.
+//! The menus, letter by letter: their text must change only on purpose.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::Result;
+use ka_lab::process::Program;
 use ka_pxe::{Entry, Form, Menu, Origin};
-use ka_tests::process::Program;
 
 fn menu(default: Entry) -> Menu {
     Menu {
@@ -117,7 +117,7 @@ menuentry 'kamethod: ERASE the disks of this machine and clone the golden node o
 }
 ";
 
-/// The menu for GRUB with each list of loaders by its processor's name, and the lists.
+/// The menu for GRUB with each list of loaders replaced by its processor's name, and the lists.
 fn grub_form(menu: &Menu) -> (String, Vec<Vec<String>>) {
     let mut lists = Vec::new();
     let mut text = String::new();
@@ -213,7 +213,7 @@ fn another_http_port_and_no_initrd_are_written_as_loaders_read_them() {
     assert!(!menu.write(Form::Pxelinux).contains("INITRD"));
 }
 
-/// `lpxelinux.0` includes it. It has no default: what boots by itself is the including menu's word.
+/// `lpxelinux.0` includes this file. It has no default entry, because the including menu decides that.
 #[test]
 fn a_pxelinux_with_http_gets_the_same_entry_by_http() {
     let mut menu = menu(Entry::Kamethod);
@@ -228,7 +228,7 @@ LABEL kamethod
     menu.origin.http_port = 8080;
     let pxelinux = menu.write(Form::Pxelinux);
     let included = "INCLUDE http://10.0.0.1:8080/pxelinux.cfg/http\n";
-    // Of two entries with one name the first counts.
+    // Of two entries with one name PXELINUX takes the first.
     assert!(
         pxelinux.find(included) < pxelinux.find("LABEL kamethod"),
         "{pxelinux}"

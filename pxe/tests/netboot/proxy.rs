@@ -1,4 +1,4 @@
-//! A bad wire between one TFTP client and the server: drops packets and changes their order.
+//! A lossy wire between one TFTP client and the server. It drops packets and changes their order.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -8,20 +8,20 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::Result;
-use ka_tests::netns::{GOLDEN_ADDRESS, Namespace};
+use ka_lab::netns::{GOLDEN_ADDRESS, Namespace};
 
-use crate::kit::Random;
+use crate::boot_network::Random;
 
-/// Packets of a hundred that vanish, and that are held back until the next one has passed.
+/// Percentages of packets that are dropped, and that are held back until the next one has passed.
 const DROPPED_PERCENT: u64 = 5;
 const DELAYED_PERCENT: u64 = 5;
-/// How long it listens on one side before it looks at the other.
+/// Time that it listens on one side before it looks at the other.
 const TURN: Duration = Duration::from_micros(200);
 const RRQ: u8 = 1;
 
-/// The wire; gone when dropped.
+/// The lossy wire. Dropping it ends it.
 pub(crate) struct BadWire {
-    /// Where the client finds it, in the client's namespace.
+    /// UDP port for the client, in the client's namespace.
     pub(crate) port: u16,
     stop: Arc<AtomicBool>,
     dropped: Arc<AtomicUsize>,
@@ -49,7 +49,7 @@ impl BadWire {
         })
     }
 
-    /// How many packets have vanished.
+    /// Number of dropped packets.
     pub(crate) fn dropped(&self) -> usize {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -90,7 +90,7 @@ fn carry(
     }
 }
 
-/// One direction.
+/// One direction of the wire.
 struct Lane {
     random: Random,
     held: Option<Vec<u8>>,

@@ -1,14 +1,14 @@
-//! TFTP packet by packet: what firmware does that no ordinary client does.
+//! TFTP packet by packet: behaviour of firmware that no ordinary client shows.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use ka_tests::netns::GOLDEN_ADDRESS;
+use ka_lab::netns::GOLDEN_ADDRESS;
 
-use crate::kit::Kit;
+use crate::boot_network::BootNetwork;
 
-/// Long enough for several retransmissions, had there been any.
+/// Time of silence that proves that there are no retransmissions.
 const QUIET: Duration = Duration::from_millis(1500);
 
 /// A read request; `|` stands for NUL.
@@ -27,7 +27,7 @@ fn receive(socket: &UdpSocket) -> Result<(Vec<u8>, SocketAddr)> {
     Ok((buffer[..length].to_vec(), from))
 }
 
-/// Insists that nothing comes.
+/// Fails if a packet arrives.
 fn expect_silence(socket: &UdpSocket) -> Result<()> {
     socket.set_read_timeout(Some(QUIET))?;
     let heard = receive(socket);
@@ -38,10 +38,10 @@ fn expect_silence(socket: &UdpSocket) -> Result<()> {
 
 #[test]
 fn a_size_probe_that_ends_with_an_error_is_over_at_once_and_the_same_port_may_ask_again() -> Result<()> {
-    let kit = Kit::new("tftp-probe", None)?;
-    kit.put("bootx64.efi", 1, 10_000)?;
-    let _server = kit.serve(&[])?;
-    let socket = kit.socket()?;
+    let net = BootNetwork::new("tftp-probe", None)?;
+    net.put("bootx64.efi", 1, 10_000)?;
+    let _server = net.serve(&[])?;
+    let socket = net.socket()?;
     for _ in 0..3 {
         socket.send_to(
             &request("bootx64.efi|octet|tsize|0|blksize|1468|"),
@@ -68,11 +68,11 @@ fn a_size_probe_that_ends_with_an_error_is_over_at_once_and_the_same_port_may_as
 
 #[test]
 fn another_request_from_the_same_port_replaces_the_transfer() -> Result<()> {
-    let kit = Kit::new("tftp-replace", None)?;
-    kit.put("one", 1, 10_000)?;
-    let two = kit.put("two", 2, 100)?;
-    let _server = kit.serve(&[])?;
-    let socket = kit.socket()?;
+    let net = BootNetwork::new("tftp-replace", None)?;
+    net.put("one", 1, 10_000)?;
+    let two = net.put("two", 2, 100)?;
+    let _server = net.serve(&[])?;
+    let socket = net.socket()?;
     socket.send_to(&request("one|octet|"), server_at(GOLDEN_ADDRESS))?;
     let (data, first) = receive(&socket)?;
     ensure!(data.len() == 516);
@@ -89,10 +89,10 @@ fn another_request_from_the_same_port_replaces_the_transfer() -> Result<()> {
 
 #[test]
 fn a_repeated_request_is_answered_again_from_the_same_port() -> Result<()> {
-    let kit = Kit::new("tftp-repeat", None)?;
-    kit.put("file", 1, 10_000)?;
-    let _server = kit.serve(&[])?;
-    let socket = kit.socket()?;
+    let net = BootNetwork::new("tftp-repeat", None)?;
+    net.put("file", 1, 10_000)?;
+    let _server = net.serve(&[])?;
+    let socket = net.socket()?;
     for options in ["", "blksize|1024|"] {
         let request = request(&format!("file|octet|{options}"));
         socket.send_to(&request, server_at(GOLDEN_ADDRESS))?;
@@ -109,10 +109,10 @@ fn a_repeated_request_is_answered_again_from_the_same_port() -> Result<()> {
 
 #[test]
 fn a_client_that_falls_silent_is_given_up_after_bounded_repetitions() -> Result<()> {
-    let kit = Kit::new("tftp-silent", None)?;
-    kit.put("file", 1, 10_000)?;
-    let _server = kit.serve(&[])?;
-    let socket = kit.socket()?;
+    let net = BootNetwork::new("tftp-silent", None)?;
+    net.put("file", 1, 10_000)?;
+    let _server = net.serve(&[])?;
+    let socket = net.socket()?;
     socket.send_to(&request("file|octet|timeout|1|"), server_at(GOLDEN_ADDRESS))?;
     let mut heard = 0;
     while receive(&socket).is_ok() {
@@ -125,11 +125,11 @@ fn a_client_that_falls_silent_is_given_up_after_bounded_repetitions() -> Result<
 
 #[test]
 fn answers_leave_from_the_address_that_was_asked() -> Result<()> {
-    let kit = Kit::new("tftp-addresses", None)?;
-    kit.put("file", 1, 100)?;
-    kit.network.golden().ip("addr add 10.77.0.9/24 dev eth0")?;
-    let _server = kit.serve(&[])?;
-    let socket = kit.socket()?;
+    let net = BootNetwork::new("tftp-addresses", None)?;
+    net.put("file", 1, 100)?;
+    net.network.golden().ip("addr add 10.77.0.9/24 dev eth0")?;
+    let _server = net.serve(&[])?;
+    let socket = net.socket()?;
     for address in ["10.77.0.9", GOLDEN_ADDRESS] {
         socket.send_to(&request("file|octet|"), server_at(address))?;
         let (data, from) = receive(&socket)?;
@@ -144,10 +144,10 @@ fn answers_leave_from_the_address_that_was_asked() -> Result<()> {
 
 #[test]
 fn a_block_is_never_larger_than_a_packet_of_the_path() -> Result<()> {
-    let kit = Kit::new("tftp-mtu", None)?;
-    kit.put("file", 1, 100_000)?;
-    let _server = kit.serve(&[])?;
-    let socket = kit.socket()?;
+    let net = BootNetwork::new("tftp-mtu", None)?;
+    net.put("file", 1, 100_000)?;
+    let _server = net.serve(&[])?;
+    let socket = net.socket()?;
     socket.send_to(
         &request("file|octet|blksize|65464|windowsize|1000|"),
         server_at(GOLDEN_ADDRESS),
@@ -169,21 +169,21 @@ fn a_block_is_never_larger_than_a_packet_of_the_path() -> Result<()> {
 
 #[test]
 fn garbage_stops_nothing() -> Result<()> {
-    let kit = Kit::new("tftp-garbage", None)?;
-    kit.put("file", 1, 100)?;
-    let _server = kit.serve(&[])?;
-    let socket = kit.socket()?;
-    let mut random = crate::kit::Random::new(99);
+    let net = BootNetwork::new("tftp-garbage", None)?;
+    net.put("file", 1, 100)?;
+    let _server = net.serve(&[])?;
+    let socket = net.socket()?;
+    let mut random = crate::boot_network::Random::new(99);
     for _ in 0..2000 {
         let length = usize::try_from(random.next() % 700)?;
-        let mut packet = crate::kit::bytes(random.next(), length);
+        let mut packet = crate::boot_network::bytes(random.next(), length);
         if length > 2 && random.percent(70) {
             packet[0] = 0;
             packet[1] %= 8;
         }
         socket.send_to(&packet, server_at(GOLDEN_ADDRESS))?;
     }
-    let asks = kit.socket()?;
+    let asks = net.socket()?;
     asks.send_to(&request("file|octet|"), server_at(GOLDEN_ADDRESS))?;
     let (data, _) = receive(&asks)?;
     ensure!(data.len() == 104);

@@ -1,21 +1,21 @@
-//! Requests byte by byte, as boot programs of packages send them (read from their sources, and seen on the wire), and the
-//! neighbours of each that RFC 9112 and RFC 2347 allow.
+//! Requests byte by byte, as boot programs of packages send them, and variants of each that RFC 9112 and RFC
+//! 2347 allow. The requests are from the programs' sources and were seen on the wire.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use ka_tests::netns::GOLDEN_ADDRESS;
+use ka_lab::netns::GOLDEN_ADDRESS;
 
-use crate::kit::{Kit, bytes};
+use crate::boot_network::{BootNetwork, bytes};
 
-/// Each answer comes at once; what waits for a time-out of the client's is as bad as none.
+/// Time limit of each answer. An answer that needs a time-out of the client is as bad as none.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// The answer of a server to these bytes, until it closes, or the body is whole.
-fn asked(kit: &Kit, request: &[u8], closes_its_side: bool, wanted: usize) -> Result<Vec<u8>> {
-    let mut stream = kit.node().enter(|| TcpStream::connect((GOLDEN_ADDRESS, 80)))??;
+/// The server's answer to these bytes, until it closes or the body is complete.
+fn asked(net: &BootNetwork, request: &[u8], closes_its_side: bool, wanted: usize) -> Result<Vec<u8>> {
+    let mut stream = net.node().enter(|| TcpStream::connect((GOLDEN_ADDRESS, 80)))??;
     stream.set_read_timeout(Some(AT_ONCE))?;
     stream.write_all(request)?;
     if closes_its_side {
@@ -49,8 +49,8 @@ fn body_of(said: &[u8]) -> Option<&[u8]> {
 
 #[test]
 fn each_spelling_of_a_request_gets_the_same_bytes_at_once() -> Result<()> {
-    let kit = Kit::new("http-forms", None)?;
-    let _server = kit.serve(&[])?;
+    let net = BootNetwork::new("http-forms", None)?;
+    let _server = net.serve(&[])?;
     let content = bytes(1, 1_000_000);
     let requests = [
         // GRUB 2.06 and 2.12.
@@ -61,7 +61,7 @@ fn each_spelling_of_a_request_gets_the_same_bytes_at_once() -> Result<()> {
         "GET /vmlinuz HTTP/1.0\r\nHost: 10.77.0.1\r\nUser-Agent: Syslinux/6.04\r\nConnection: close\r\n\r\n",
         // EDK II.
         "GET /vmlinuz HTTP/1.1\r\nHost: 10.77.0.1\r\nAccept: */*\r\nUser-Agent: UefiHttpBoot/1.0\r\n\r\n",
-        // With the port, in the absolute form, through what thinks of us as a proxy.
+        // With the port, and in the absolute form that a client uses for a proxy.
         "GET /vmlinuz HTTP/1.1\r\nHost: 10.77.0.1:80\r\n\r\n",
         "GET http://10.77.0.1/vmlinuz HTTP/1.1\r\nHost: 10.77.0.1\r\n\r\n",
         "GET http://10.77.0.1:80//vmlinuz HTTP/1.1\r\nHost: 10.77.0.1:80\r\n\r\n",
@@ -74,22 +74,22 @@ fn each_spelling_of_a_request_gets_the_same_bytes_at_once() -> Result<()> {
         "GET /%2Fvmlinuz HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET /\\vmlinuz HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET /vmlinuz?mac=52-54-00 HTTP/1.1\r\nHost: x\r\n\r\n",
-        // Headers in any case, with any space behind the colon, folded into one packet or none at all.
+        // Headers in any case, with any space behind the colon, and no headers at all.
         "GET /vmlinuz HTTP/1.1\r\nHOST:10.77.0.1\r\nCONNECTION:\tClose\r\n\r\n",
         "GET /vmlinuz HTTP/1.1\r\n\r\n",
         "GET /vmlinuz HTTP/1.0\r\n\r\n",
         "GET /vmlinuz HTTP/1.1\nHost: x\n\n",
         "\r\nGET /vmlinuz HTTP/1.1\r\nHost: x\r\n\r\n",
-        // A range that cannot be meant is the whole file (RFC 9110 section 14.2).
+        // For a range that is malformed the answer is the whole file (RFC 9110 section 14.2).
         "GET /vmlinuz HTTP/1.1\r\nHost: x\r\nRANGE: bytes=9-1\r\n\r\n",
         "GET /vmlinuz HTTP/1.1\r\nHost: x\r\nRange: pages=1-2\r\n\r\n",
-        // A body that nobody has asked for.
+        // A body, which this server ignores.
         "GET /vmlinuz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
     ];
     for request in requests {
         for closes_its_side in [false, true] {
             let began = Instant::now();
-            let said = asked(&kit, request.as_bytes(), closes_its_side, content.len())
+            let said = asked(&net, request.as_bytes(), closes_its_side, content.len())
                 .with_context(|| format!("{request:?}, closes its side: {closes_its_side}"))?;
             let head = String::from_utf8_lossy(&said[..said.len().min(300)]).into_owned();
             ensure!(
@@ -107,14 +107,14 @@ fn each_spelling_of_a_request_gets_the_same_bytes_at_once() -> Result<()> {
     Ok(())
 }
 
-/// GRUB reads on from where a seek went (`Range: bytes=N-`), firmware sizes a file by HEAD and fetches it over the same
-/// connection.
+/// GRUB continues after a seek (`Range: bytes=N-`). Firmware sizes a file by HEAD and fetches it over the
+/// same connection.
 #[test]
 fn parts_and_heads_follow_each_other_on_one_connection() -> Result<()> {
-    let kit = Kit::new("http-follow", None)?;
-    let _server = kit.serve(&[])?;
+    let net = BootNetwork::new("http-follow", None)?;
+    let _server = net.serve(&[])?;
     let content = bytes(1, 1_000_000);
-    let mut stream = kit.node().enter(|| TcpStream::connect((GOLDEN_ADDRESS, 80)))??;
+    let mut stream = net.node().enter(|| TcpStream::connect((GOLDEN_ADDRESS, 80)))??;
     stream.set_read_timeout(Some(AT_ONCE))?;
     let follows: [(&str, usize, &[u8]); 4] = [
         ("HEAD /vmlinuz HTTP/1.1\r\nHost: x\r\n\r\n", 1_000_000, b""),
@@ -131,7 +131,7 @@ fn parts_and_heads_follow_each_other_on_one_connection() -> Result<()> {
         ),
     ];
     for (request, length, body) in follows {
-        // In two packets, as small stacks send.
+        // In two packets, as small TCP stacks send.
         let (first, second) = request.as_bytes().split_at(11);
         stream.write_all(first)?;
         std::thread::sleep(Duration::from_millis(20));
@@ -153,11 +153,12 @@ fn parts_and_heads_follow_each_other_on_one_connection() -> Result<()> {
     Ok(())
 }
 
-/// A text that is no HTTP gets its status at once and loses its connection: no client waits for a time-out of ours.
+/// A text that is no HTTP gets an error status or a closed connection at once, so that no client waits for a
+/// time-out.
 #[test]
 fn what_is_no_request_is_refused_at_once() -> Result<()> {
-    let kit = Kit::new("http-none", None)?;
-    let _server = kit.serve(&[])?;
+    let net = BootNetwork::new("http-none", None)?;
+    let _server = net.serve(&[])?;
     let long = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(9000));
     for request in [
         "GET\r\n\r\n",
@@ -168,7 +169,7 @@ fn what_is_no_request_is_refused_at_once() -> Result<()> {
         &long,
     ] {
         let began = Instant::now();
-        let said = asked(&kit, request.as_bytes(), false, usize::MAX)
+        let said = asked(&net, request.as_bytes(), false, usize::MAX)
             .with_context(|| format!("{:?}", &request[..request.len().min(40)]))?;
         ensure!(
             !String::from_utf8_lossy(&said).contains(" 200 "),
@@ -181,11 +182,11 @@ fn what_is_no_request_is_refused_at_once() -> Result<()> {
     Ok(())
 }
 
-/// The options of a read request, as each program writes them: what is granted, letter by letter.
+/// Options of a read request as each program writes them, and the granted options letter by letter.
 #[test]
 fn each_spelling_of_a_tftp_request_gets_what_it_asked_for() -> Result<()> {
-    let kit = Kit::new("tftp-forms", None)?;
-    let _server = kit.serve(&[])?;
+    let net = BootNetwork::new("tftp-forms", None)?;
+    let _server = net.serve(&[])?;
     let data = |block: usize| [&[0, 3, 0, 1][..], &bytes(1, 1_000_000)[..block]].concat();
     let oack = |text: &str| [&[0, 6][..], text.replace('|', "\0").as_bytes()].concat();
     let requests: [(&str, Vec<u8>); 13] = [
@@ -219,7 +220,7 @@ fn each_spelling_of_a_tftp_request_gets_what_it_asked_for() -> Result<()> {
             "vmlinuz|octet|tsize|0|blksize|512|rollover|0|",
             oack("tsize|1000000|blksize|512|"),
         ),
-        // Options that are none of ours, in any case and place; none at all; a path as DHCP told it.
+        // Unknown options, in any case and place; no options; a path as DHCP gave it.
         (
             "vmlinuz|OCTET|TSIZE|0|BLKSIZE2|1024|utimeout|100|",
             oack("tsize|1000000|"),
@@ -230,7 +231,7 @@ fn each_spelling_of_a_tftp_request_gets_what_it_asked_for() -> Result<()> {
         ("./vmlinuz|netascii|tsize|x|", Vec::new()),
     ];
     for (request, granted) in requests {
-        let socket = kit.socket()?;
+        let socket = net.socket()?;
         let packet = [&[0, 1][..], request.replace('|', "\0").as_bytes()].concat();
         let began = Instant::now();
         socket.send_to(&packet, (GOLDEN_ADDRESS, 69))?;
@@ -253,7 +254,7 @@ fn each_spelling_of_a_tftp_request_gets_what_it_asked_for() -> Result<()> {
     Ok(())
 }
 
-/// An OACK's options may stand in any order (RFC 2347); everything else is compared byte by byte.
+/// Compares two packets byte by byte. The options of an OACK may stand in any order (RFC 2347).
 fn same_options(answer: &[u8], wanted: &[u8]) -> bool {
     let pairs = |packet: &[u8]| {
         let fields: Vec<Vec<u8>> = packet[2..].split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();

@@ -1,17 +1,18 @@
-//! What nodes boot and what they get before anything else: stage1 and stage2, made from the golden system before a port
-//! is opened, so that whatever is missing is said at once.
+//! The images that nodes receive first: stage1 and stage2. They are made from the golden system before a port
+//! is opened, so that anything missing is reported at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ka_disk::spec::InstallSpec;
 use ka_initrd::{Stage1Options, Stage2Options};
+use ka_report::text::count;
 
-use super::plan::{BootSettings, PxePlan};
+use crate::settings::{BootSettings, ImageOptions};
 
-/// What the boot server serves.
+/// The files of the boot server.
 #[derive(Debug)]
 pub(crate) struct Stage1 {
     /// The kernel's release.
@@ -20,52 +21,102 @@ pub(crate) struct Stage1 {
     pub(crate) kernel: PathBuf,
     /// The boot image, without the join code.
     pub(crate) image: Vec<u8>,
-    /// The golden node's own EFI loader, as a path on its EFI system partition: the clones' is the same.
+    /// The golden node's own EFI loader, as a path on its EFI system partition. The clones have it at the
+    /// same path.
     pub(crate) loader: Option<String>,
 }
 
 /// All images of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Images {
-    /// For the boot server, if there is to be one.
+    /// Files for the boot server, if there is one.
     pub(crate) stage1: Option<Stage1>,
     /// Tools and storage drivers, sent as the first stream.
     pub(crate) stage2: Option<Vec<u8>>,
-    /// What the operator may want to know of them.
+    /// Notes about the images for the operator.
     pub(crate) notes: Vec<String>,
+    /// Items that a note sums up, for the log.
+    pub(crate) details: Vec<String>,
 }
 
-/// Makes what `settings` ask for from the golden system below `root`, for the file systems of `spec`.
+/// Most drivers that a note names. More are counted, and named in the log.
+const MAX_NAMED: usize = 3;
+
+impl Images {
+    /// Notes the drivers whose firmware the golden node does not have. Most cards work without it. An operator
+    /// with one that does not must be able to find this line.
+    fn note_firmware(&mut self, drivers: &BTreeSet<String>) {
+        let names: Vec<&str> = drivers.iter().map(String::as_str).collect();
+        let named = if names.len() <= MAX_NAMED {
+            names.join(", ")
+        } else {
+            let list = names.join(", ");
+            self.details
+                .push(format!("the golden node has no firmware for the drivers {list}"));
+            "run.log and -v name them".to_owned()
+        };
+        let counted = count(names.len(), "driver");
+        if !names.is_empty() {
+            self.notes.push(format!(
+                "no firmware for {counted} on the golden node ({named}): it matters only if a node finds no link or no disk, \
+                 and then the package with its firmware is wanted here"
+            ));
+        }
+    }
+}
+
+/// Makes the images that `settings` require from the golden system below `root`, for the file systems of
+/// `spec`.
 ///
 /// # Errors
-/// A kernel, driver, tool or library is missing; the line names it and the option that changes it.
+/// A kernel, driver, tool or library is missing. The line names it and the option that changes it.
 pub(crate) fn make(settings: &BootSettings, root: &Path, spec: &InstallSpec) -> Result<Images> {
     let mut images = Images::default();
+    let mut without_firmware = BTreeSet::new();
     if let Some(plan) = &settings.pxe {
-        images.stage1 = Some(stage1(plan, root, spec, &mut images.notes)?);
+        images.stage1 = Some(stage1(
+            settings,
+            plan.client.clone(),
+            root,
+            spec,
+            &mut without_firmware,
+        )?);
     }
-    images.stage2 = match (&settings.stage2, &settings.pxe, &images.stage1) {
+    images.stage2 = match (&settings.images.stage2, &settings.pxe, &images.stage1) {
         (Some(path), ..) => {
             Some(fs::read(path).with_context(|| format!("reading --stage2 {}", path.display()))?)
         }
-        (None, Some(plan), Some(stage1)) => {
+        (None, Some(_), Some(stage1)) => {
             let release = stage1.release.clone();
-            Some(stage2(plan, release, root, spec, &mut images.notes)?)
+            Some(stage2(
+                &settings.images,
+                release,
+                root,
+                spec,
+                &mut without_firmware,
+            )?)
         }
         _ => None,
     };
+    images.note_firmware(&without_firmware);
     Ok(images)
 }
 
-fn stage1(plan: &PxePlan, root: &Path, spec: &InstallSpec, notes: &mut Vec<String>) -> Result<Stage1> {
+fn stage1(
+    settings: &BootSettings,
+    client: PathBuf,
+    root: &Path,
+    spec: &InstallSpec,
+    without_firmware: &mut BTreeSet<String>,
+) -> Result<Stage1> {
     let made = ka_initrd::stage1(&Stage1Options {
         root: root.to_owned(),
-        kernel: plan.kernel.clone(),
-        client: plan.client.clone(),
-        drivers: plan.drivers.clone(),
+        kernel: settings.images.kernel.clone(),
+        client,
+        drivers: settings.images.stage1_drivers.clone(),
     });
     let made = made.context("making the boot image (stage1)")?;
-    note_firmware(notes, "network", &made.missing_firmware);
+    without_firmware.extend(made.missing_firmware.into_keys());
     Ok(Stage1 {
         release: made.release,
         kernel: made.kernel,
@@ -75,32 +126,53 @@ fn stage1(plan: &PxePlan, root: &Path, spec: &InstallSpec, notes: &mut Vec<Strin
 }
 
 fn stage2(
-    plan: &PxePlan,
+    options: &ImageOptions,
     release: String,
     root: &Path,
     spec: &InstallSpec,
-    notes: &mut Vec<String>,
+    without_firmware: &mut BTreeSet<String>,
 ) -> Result<Vec<u8>> {
     let names = spec.filesystems.iter().map(|fs| fs.fstype.name().to_owned());
     let made = ka_initrd::stage2_image(&Stage2Options {
         root: root.to_owned(),
         kernel: Some(release),
-        drivers: plan.drivers.clone(),
+        drivers: options.stage1_drivers.clone(),
         file_systems: names.collect::<BTreeSet<_>>().into_iter().collect(),
     });
     let made = made.context("making the nodes' tools (stage2)")?;
-    note_firmware(notes, "storage", &made.missing_firmware);
+    without_firmware.extend(made.missing_firmware.into_keys());
     Ok(made.image)
 }
 
-/// Most cards work without; whoever has one of the others must be able to find this line.
-fn note_firmware(notes: &mut Vec<String>, what: &str, missing: &BTreeMap<String, Vec<String>>) {
-    if !missing.is_empty() {
-        let drivers: Vec<_> = missing.keys().map(String::as_str).collect();
-        notes.push(format!(
-            "the golden node has no firmware for the {what} drivers {}: a node that needs one of them wants the package \
-             with its firmware here",
-            drivers.join(", ")
-        ));
+#[cfg(test)]
+mod tests {
+    use super::Images;
+
+    fn noted(drivers: &[&str]) -> Images {
+        let mut images = Images::default();
+        images.note_firmware(&drivers.iter().map(|name| (*name).to_owned()).collect());
+        images
+    }
+
+    #[test]
+    fn drivers_without_firmware_are_one_line_and_many_are_listed_in_the_log() {
+        assert!(noted(&[]).notes.is_empty());
+        let two = noted(&["tg3", "bnx2"]);
+        assert_eq!((two.notes.len(), two.details.len()), (1, 0));
+        assert!(
+            two.notes[0].contains("2 drivers on the golden node (bnx2, tg3)"),
+            "{:?}",
+            two.notes
+        );
+        let many = noted(&["a", "b", "c", "d"]);
+        assert!(
+            many.notes[0].contains("4 drivers") && !many.notes[0].contains("a, b"),
+            "{:?}",
+            many.notes
+        );
+        assert_eq!(
+            many.details,
+            ["the golden node has no firmware for the drivers a, b, c, d"]
+        );
     }
 }

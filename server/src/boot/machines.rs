@@ -1,39 +1,43 @@
-//! Machines by their hardware address: what they are called, where they are, and which events of the boot server an
+//! Machines by their MAC address: their names, their addresses, and the events of the boot server that an
 //! operator should see. Pure: no clock, no socket.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use ka_pxe::{BootEvent, Entry, MacAddr, NodeEntry};
-use ka_status::boot::{MachineNews, MachineRef};
-use ka_status::run::RunEvent;
+use ka_mac::MacAddr;
+use ka_pxe::{BootEvent, Entry, NodeEntry};
+use ka_report::boot::{MachineNews, MachineRef};
+use ka_report::run::RunEvent;
 
-/// Machines remembered at most: whoever invents hardware addresses must not fill our memory. A room has hundreds.
+/// Most machines remembered. Invented MAC addresses must not fill the memory. A room has hundreds of
+/// machines.
 const MAX_MACHINES: usize = 16 << 10;
-/// The time in which lines are counted.
+/// Period in which lines are counted.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Lines of one machine in a window: a boot has about eight, and a machine that boots over and over in ten seconds has
-/// fewer than this.
+/// Most lines of one machine in a window. A boot has about eight, and a machine that boots again every ten
+/// seconds has fewer than this.
 const MAX_LINES_OF_MACHINE: u32 = 40;
-/// Lines in a window of all machines that are not on the list. A room of 200 that is switched on has more, but then they
-/// are listed, or `--arm all` is for fewer: whoever invents hardware addresses must not fill terminal and log.
+/// Most lines in a window of all machines that are not on the list. A room of 200 that is switched on has
+/// more, but then they are listed, or `--arm all` is for fewer. Invented MAC addresses must not fill terminal
+/// and log.
 const MAX_LINES_OF_STRANGERS: u32 = 400;
 
-/// How vendor classes (option 60) of boot programs begin that are no PXE: U-Boot, GRUB's own client, Etherboot and gPXE, Apple's
-/// firmware.
+/// Prefixes of the vendor class (option 60) of boot programs that are not PXE: U-Boot, GRUB's own client,
+/// Etherboot and gPXE, Apple's firmware.
 const FIRMWARE_CLASSES: [&str; 5] = ["U-Boot", "GRUB", "Etherboot", "gPXE", "AAPLBSDPC"];
 
 /// The machines of the boot network.
 #[derive(Debug, Default)]
 pub(crate) struct Machines {
     known: BTreeMap<MacAddr, Machine>,
-    /// Files whose transfer is worth a line: kernel and boot image. The last one comes just before the kernel starts.
+    /// Files whose transfer is worth a line: kernel and boot image. The last one comes just before the kernel
+    /// starts.
     files: Vec<String>,
     lines: Lines,
 }
 
-/// The lines told in the current window.
+/// Lines shown in the current window.
 #[derive(Debug, Default)]
 struct Lines {
     since: Option<Instant>,
@@ -44,31 +48,32 @@ struct Lines {
 #[derive(Debug, Default)]
 struct Machine {
     is_listed: bool,
-    /// Lines told of it in the current window.
+    /// Lines shown for this machine in the current window.
     lines: u32,
     name: Option<String>,
     addr: Option<IpAddr>,
-    /// Whether it has that address from us, or is only meant to.
+    /// True if the machine has that address from us. Otherwise the node list only plans it.
     is_leased: bool,
-    /// Whether its menu last said kamethod: then it comes from the address that it has from us.
+    /// True if its last menu was kamethod. Then the node comes from the address that it has from us.
     is_sent: bool,
-    /// What was last told of it: ROMs ask for everything two or three times.
+    /// The event shown last for this machine. ROMs ask for everything two or three times.
     last: Option<MachineNews>,
 }
 
-/// What an event of the boot server means for the run.
+/// The meaning of an event of the boot server for the run.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Meaning {
-    /// Something to show.
+    /// An event to show.
     Show(RunEvent),
-    /// What may be an operating system asks for an address on this machine, under this name.
+    /// A possible operating system asks for an address. It holds the machine's MAC address and the host name
+    /// given.
     SystemAsks(MacAddr, Option<String>),
-    /// Nothing worth a line.
+    /// An event that is not worth a line.
     Nothing,
 }
 
 impl Machines {
-    /// Takes in the machines of the list; `files` are those whose transfer is shown.
+    /// Adds the machines of the list. `files` are those whose transfer is shown.
     pub(crate) fn know(&mut self, nodes: &[NodeEntry], files: Vec<String>) {
         let machine = |node: &NodeEntry| Machine {
             is_listed: true,
@@ -84,8 +89,8 @@ impl Machines {
         self.files = files;
     }
 
-    /// What speaks against a node at `addr` that says this hardware address: we gave that address to another machine, or
-    /// this machine another address.
+    /// Returns the evidence against a node at `addr` that claims this MAC address, if there is any. Either we
+    /// gave that address to another machine, or we gave this machine another address.
     pub(crate) fn contradicts(&self, addr: IpAddr, said: MacAddr) -> Option<String> {
         let mut leased = self
             .known
@@ -99,13 +104,13 @@ impl Machines {
         ))
     }
 
-    /// The machine that has this address.
+    /// Returns the MAC address of the machine that has this address.
     pub(crate) fn mac_of(&self, addr: IpAddr) -> Option<MacAddr> {
         let found = self.known.iter().find(|(_, machine)| machine.addr == Some(addr));
         found.map(|(mac, _)| *mac)
     }
 
-    /// The name of the node list, and the address it has, as far as they are known.
+    /// Returns the machine with its name from the node list and its address, as far as they are known.
     pub(crate) fn reference(&self, mac: MacAddr) -> MachineRef {
         let machine = self.known.get(&mac);
         MachineRef {
@@ -117,7 +122,7 @@ impl Machines {
         }
     }
 
-    /// A warning that counts the lines left out, once a window is over in which there were too many.
+    /// Returns a warning that counts the lines left out, after a window in which there were too many.
     pub(crate) fn left_out(&mut self, now: Instant) -> Option<RunEvent> {
         let since = *self.lines.since.get_or_insert(now);
         if now.saturating_duration_since(since) < WINDOW {
@@ -136,7 +141,7 @@ impl Machines {
         })
     }
 
-    /// Takes in an event and says what it means.
+    /// Takes in an event and returns its meaning.
     pub(crate) fn take(&mut self, event: BootEvent) -> Meaning {
         match event {
             BootEvent::Asked { mac, arch, stage } => self.news(
@@ -214,7 +219,8 @@ impl Machines {
         Meaning::Show(RunEvent::Machine { machine, news })
     }
 
-    /// An address belongs to one machine; a pool gives it to another one later.
+    /// Records that the machine has this address now. An address belongs to one machine, but a pool may give
+    /// it to another one later.
     fn moved(&mut self, mac: MacAddr, addr: IpAddr) {
         for machine in self
             .known
@@ -246,6 +252,7 @@ mod tests {
             mac: MAC,
             name: "n101".into(),
             address: Some(Ipv4Addr::new(10, 0, 1, 101)),
+            group: None,
             disks: vec![],
         };
         let mut machines = Machines::default();
@@ -311,7 +318,7 @@ mod tests {
     fn who_says_the_hardware_address_of_a_machine_that_has_another_address_is_contradicted() {
         let mut machines = machines();
         let [own, foreign]: [IpAddr; 2] = [[10, 0, 1, 101].into(), [10, 0, 1, 99].into()];
-        // Only meant to have it: it may have been switched on without us.
+        // The address is only planned: the machine may have been switched on without us.
         assert_eq!(machines.contradicts(foreign, MAC), None);
         machines.take(BootEvent::Leased {
             mac: MAC,
@@ -339,7 +346,7 @@ mod tests {
             None,
             "nothing is known of it"
         );
-        // It got another one meanwhile, as stage1 may from another server's pool.
+        // The machine got another address meanwhile, as stage1 may from another server's pool.
         machines.take(BootEvent::Leased {
             mac: MAC,
             addr: Ipv4Addr::new(10, 0, 1, 99),

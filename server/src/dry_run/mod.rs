@@ -1,7 +1,10 @@
-//! `--dry-run`: everything that would be sent and done, as tables or as JSON. Touches nothing, binds nothing.
+//! `--dry-run`: shows everything that would be sent and done, as tables or as JSON. It changes nothing and
+//! binds no port.
 //!
-//! The partitions are shown as planned on a disk like the golden one; each node plans anew for its own disk.
+//! The partitions are shown as planned on a disk like the golden one. Each node plans anew for its own disk.
 
+mod boot;
+mod order;
 mod planned;
 mod tables;
 
@@ -16,37 +19,35 @@ use ka_disk::spec::InstallSpec;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::boot::BootJson;
-use crate::cli::Options;
-use crate::generic::describe;
 use crate::settings::{Input, Settings};
+use boot::{BootJson, BootText};
+use order::PlannedOrder;
 use planned::Planned;
 
-/// Shows a clone, and warnings about what a run would meet.
+/// Shows a clone, and warnings about problems of a real run.
 ///
 /// # Errors
 /// A drive cannot be planned, or standard output cannot be written.
-pub(crate) fn of_clone(
-    spec: &InstallSpec,
-    settings: &Settings,
-    options: &Options,
-    warnings: &[String],
-) -> Result<()> {
+pub(crate) fn of_clone(spec: &InstallSpec, settings: &Settings, warnings: &[String]) -> Result<()> {
     let plans = planned::all(spec)?;
+    let order = PlannedOrder::new(settings);
     let pxe = settings.boot.pxe.as_ref();
-    if options.json {
-        let boot = pxe.map(BootJson::from);
-        let run = RunJson::new(settings, options);
+    if settings.output.json {
+        let boot = pxe.map(|plan| BootJson::new(plan, &settings.boot.images));
+        let run = RunJson::new(settings);
         return print_json(
-            &json!({ "run": run, "spec": spec, "plans": plans, "boot": boot, "warnings": warnings }),
+            &json!({ "run": run, "spec": spec, "plans": plans, "boot": boot, "order": order, "warnings": warnings }),
         );
     }
     let warnings = warning_lines(warnings);
     print_text(&format!(
-        "{}{}{}{warnings}",
-        run_text(settings, options),
+        "{}{}{}{order}{warnings}",
+        run_text(settings),
         clone_text(spec, &plans, settings)?,
-        pxe.map_or_else(String::new, ToString::to_string)
+        pxe.map_or_else(String::new, |plan| {
+            let images = &settings.boot.images;
+            BootText { plan, images }.to_string()
+        })
     ))
 }
 
@@ -81,7 +82,7 @@ fn clone_text(spec: &InstallSpec, plans: &[Planned], settings: &Settings) -> Res
     Ok(text)
 }
 
-/// What clones boot by.
+/// Returns a description of the clones' boot loader.
 fn boot_loader(spec: &InstallSpec) -> String {
     let boot = &spec.boot;
     let program = boot.golden.program.as_deref();
@@ -100,37 +101,33 @@ fn boot_loader(spec: &InstallSpec) -> String {
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub(crate) fn of_generic(
-    input: &Input,
-    settings: &Settings,
-    options: &Options,
-    warnings: &[String],
-) -> Result<()> {
+pub(crate) fn of_generic(input: &Input, settings: &Settings, warnings: &[String]) -> Result<()> {
+    let order = PlannedOrder::new(settings);
     let stream = format!("{}1", settings.session);
-    if options.json {
+    if settings.output.json {
         let what = match input {
             Input::Command(command) => json!({ "command": command }),
             Input::File(path) => json!({ "file": path.display().to_string() }),
         };
         let stream = json!({ "name": stream, "input": what });
-        let run = RunJson::new(settings, options);
-        return print_json(&json!({ "run": run, "streams": [stream], "warnings": warnings }));
+        let run = RunJson::new(settings);
+        return print_json(&json!({ "run": run, "streams": [stream], "order": order, "warnings": warnings }));
     }
     print_text(&format!(
-        "{}\n{stream}: {}\n{}",
-        run_text(settings, options),
-        describe(input),
+        "{}\n{stream}: {}\n{order}{}",
+        run_text(settings),
+        input.describe(),
         warning_lines(warnings)
     ))
 }
 
-/// What the run itself would be, for machines.
+/// The settings of the run, as `--dry-run --json` shows them.
 #[derive(Debug, Serialize)]
 struct RunJson {
     session: String,
     nodes_wanted: Option<u32>,
     wait_secs: Option<u64>,
-    release_delay_tenths: u32,
+    release_delay_tenths: u64,
     wait_boot_secs: u64,
     beacon: bool,
     buffer_bytes: usize,
@@ -138,28 +135,30 @@ struct RunJson {
 }
 
 impl RunJson {
-    fn new(settings: &Settings, options: &Options) -> Self {
+    fn new(settings: &Settings) -> Self {
         Self {
             session: settings.session.to_string(),
             nodes_wanted: settings.wanted,
-            wait_secs: options.wait,
-            release_delay_tenths: options.release_delay,
+            wait_secs: settings.nodes.wait.map(|wait| wait.as_secs()),
+            release_delay_tenths: u64::try_from(settings.nodes.release_delay.as_millis() / 100)
+                .unwrap_or(u64::MAX),
             wait_boot_secs: settings.boot.wait_boot.as_secs(),
             beacon: settings.boot.beacon,
-            buffer_bytes: options.buffer.0,
-            block_bytes: settings.block_bytes,
+            buffer_bytes: settings.stream.buffer.0,
+            block_bytes: settings.stream.block_size.map(|size| size.0),
         }
     }
 }
 
-fn run_text(settings: &Settings, options: &Options) -> String {
+fn run_text(settings: &Settings) -> String {
     let nodes = settings.wanted.map_or_else(
         || "until a node says go".to_owned(),
         |nodes| format!("for {nodes} nodes"),
     );
-    let wait = options
+    let wait = settings
+        .nodes
         .wait
-        .map_or_else(String::new, |secs| format!(", at most {secs} s"));
+        .map_or_else(String::new, |wait| format!(", at most {} s", wait.as_secs()));
     format!(
         "Session {}: waits {nodes}{wait}. Nothing has been touched.\n",
         settings.session
@@ -194,20 +193,21 @@ fn print_json(value: &serde_json::Value) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use ka_disk::desc::Desc;
+    use ka_disk::fs_type::FsType;
     use ka_disk::layout::Source;
     use ka_disk::spec::{
-        BootSpec, DriveSpec, FsFeatures, FsSpec, FsType, GoldenDevice, InstallSpec, MountSpec, Place,
-        ReadBackWhen, SPEC_VERSION, StreamKind, StreamPlan, SwapFileSpec, TreeSpec,
+        BootSpec, DriveSpec, FsFeatures, FsSpec, GoldenDevice, InstallSpec, MountSpec, Place, ReadBackWhen,
+        SPEC_VERSION, StreamKind, StreamPlan, SwapFileSpec, TreeSpec,
     };
     use ka_disk::table::TableKind;
 
     use super::{clone_text, planned};
-    use crate::cli::{Parsed, parse};
+    use crate::cli::Options;
     use crate::settings::Settings;
 
     fn settings() -> Settings {
-        match parse(["ka-server".into()]) {
-            Parsed::Options(options) => Settings::check(&options).unwrap(),
+        match ka_cli::parse::<Options>(["ka-server"]) {
+            Ok(options) => Settings::check(&options).unwrap(),
             other => panic!("{other:?}"),
         }
     }
@@ -275,7 +275,6 @@ mod tests {
             excluded: vec![b"/tmp".to_vec()],
             skipped: vec![],
             keep_uuids: false,
-            boot_loader: None,
             boot: BootSpec::default(),
             verify: ReadBackWhen::default(),
             streams: vec![StreamPlan {

@@ -3,11 +3,12 @@
 use anyhow::{Context, Result};
 use ka_disk::layout::{Geometry, LayoutError, PartitionPlan, minimum_bytes, plan};
 use ka_disk::spec::{DriveSpec, FitError, InstallSpec, check_fit};
-use ka_status::text::size;
+use ka_report::text::size;
 use serde::Serialize;
 
 const MIB: u64 = 1 << 20;
-/// Each step makes room for one file system, or for a part of one whose size is a share of the disk.
+/// Most steps of growing the disk. Each step makes room for one file system, or for a part of one whose size
+/// is a share of the disk.
 const MAX_STEPS: usize = 64;
 
 /// A drive with its plan.
@@ -15,9 +16,9 @@ const MAX_STEPS: usize = 64;
 pub(super) struct Planned {
     /// Golden name of the drive.
     pub(super) drive: String,
-    /// The plan, on a disk like the golden one where it fits there.
+    /// The plan, on a disk like the golden one if it fits there.
     pub(super) plan: PartitionPlan,
-    /// What does not fit a disk like the golden one.
+    /// A line for the operator if the clone does not fit a disk like the golden one.
     pub(super) note: Option<String>,
     /// Partitions that grow with the disk.
     #[serde(skip)]
@@ -28,12 +29,13 @@ pub(super) struct Planned {
 #[derive(Debug)]
 struct Rest {
     number: u32,
-    /// The least that it must have for its files, in bytes.
+    /// Smallest size that holds the files, in bytes.
     least_bytes: u64,
 }
 
 impl Planned {
-    /// The size of a partition, for people: one that grows with the disk says how small it may be.
+    /// Returns the size of a partition, for people. A partition that grows with the disk also has its
+    /// smallest size.
     pub(super) fn size_text(&self, number: u32, len_bytes: u64) -> String {
         match self.rest.iter().find(|rest| rest.number == number) {
             Some(rest) => format!("{}, rest (>= {})", size(len_bytes), size(rest.least_bytes)),
@@ -45,7 +47,7 @@ impl Planned {
 /// Plans every drive of the clone.
 ///
 /// # Errors
-/// No disk would do for one of them.
+/// There is a drive that no disk could hold.
 pub(super) fn all(spec: &InstallSpec) -> Result<Vec<Planned>> {
     spec.drives.iter().map(|drive| planned(spec, drive)).collect()
 }
@@ -54,7 +56,7 @@ fn planned(spec: &InstallSpec, drive: &DriveSpec) -> Result<Planned> {
     let keep_ids = spec.keep_uuids;
     let (error, golden_bytes) = match on_disk(drive, drive.golden_bytes, keep_ids) {
         Ok(plan) => {
-            // A node's own disk may be larger; if it is not, it refuses with the same words.
+            // A node's own disk may be larger. If it is not, the node refuses with the same words.
             let note = check_fit(spec, &drive.name, &plan)
                 .err()
                 .map(|error| error.to_string());
@@ -92,7 +94,8 @@ fn planned(spec: &InstallSpec, drive: &DriveSpec) -> Result<Planned> {
     })
 }
 
-/// The partitions that a larger disk would make larger, with what they have on the smallest disk that takes the files.
+/// Returns the partitions that a larger disk would enlarge, with their size on the smallest disk that takes
+/// the files.
 fn rest(spec: &InstallSpec, drive: &DriveSpec, plan: &PartitionPlan, disk_bytes: u64) -> Vec<Rest> {
     const MORE_BYTES: u64 = 1 << 30;
     let smallest = minimum_bytes(&drive.source, drive.golden_sector_size, drive.golden_table);
@@ -110,7 +113,7 @@ fn rest(spec: &InstallSpec, drive: &DriveSpec, plan: &PartitionPlan, disk_bytes:
     partitions.collect()
 }
 
-/// Grows the disk until what the golden node holds goes onto it too.
+/// Grows the disk until the golden node's files fit, too.
 fn with_the_files(
     spec: &InstallSpec,
     drive: &DriveSpec,

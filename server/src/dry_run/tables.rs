@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use ka_disk::spec::{FsSpec, InstallSpec, StreamKind};
-use ka_status::text::size;
+use ka_report::text::size;
 
 use super::planned::Planned;
 use crate::settings::Settings;
@@ -18,7 +18,7 @@ fn table(header: &[&str], right: &[usize]) -> Table {
     table
 }
 
-/// The drives of the clone.
+/// Returns the table of the clone's drives.
 pub(super) fn drives(spec: &InstallSpec, plans: &[Planned]) -> Table {
     let mut table = table(
         &[
@@ -57,7 +57,7 @@ pub(super) fn drives(spec: &InstallSpec, plans: &[Planned]) -> Table {
     table
 }
 
-/// Their partitions, as planned.
+/// Returns the table of planned partitions.
 pub(super) fn partitions(spec: &InstallSpec, plans: &[Planned]) -> Table {
     let header = [
         "partition",
@@ -105,7 +105,7 @@ pub(super) fn partitions(spec: &InstallSpec, plans: &[Planned]) -> Table {
     table
 }
 
-/// What is mounted where, in the order of the paths.
+/// Returns the table of mounts, in the order of the paths.
 pub(super) fn mounts(spec: &InstallSpec) -> Table {
     let mut table = table(
         &[
@@ -137,7 +137,7 @@ pub(super) fn mounts(spec: &InstallSpec) -> Table {
     table
 }
 
-/// Swap files.
+/// Returns the table of swap files.
 pub(super) fn swap_files(spec: &InstallSpec) -> Table {
     let mut table = table(&["file", "size"], &[1]);
     for file in &spec.swap_files {
@@ -146,7 +146,7 @@ pub(super) fn swap_files(spec: &InstallSpec) -> Table {
     table
 }
 
-/// The sessions of the run and what each carries.
+/// Returns the table of the run's sessions and their contents.
 pub(super) fn streams(spec: &InstallSpec, settings: &Settings) -> Table {
     let mut table = table(&["stream", "what", "about"], &[2]);
     let plan_bytes = spec.to_json().map_or(0, |json| json.len() as u64);

@@ -1,61 +1,59 @@
-//! The one place where everything that happens comes together: the flow tells it what it does, a thread brings
-//! what the transport reports, and all of it goes to the views in order.
+//! The one place that all events of a run pass. The run reports its own steps, a thread brings the events of
+//! the transport, and all go to the views in order.
 
 mod outlet;
-mod slow;
-mod spool;
+mod progress;
+mod questions;
+mod refusals;
+mod roster;
+mod run_events;
 #[cfg(test)]
 mod tests;
+mod works;
 
 use std::collections::BTreeMap;
 use std::mem;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select, TryRecvError};
-use ka_image::Progress;
-use ka_proto::MacAddr;
-use ka_status::boot::SeenBy;
-use ka_status::event::NodeEvent;
-use ka_status::exec::OperatorExec;
-use ka_status::report::NodePlan;
-use ka_status::report::NodeReport;
-use ka_status::run::{NodeProgress, NodeRef, RunEvent};
-use ka_status::summary::{NodeOutcome, NodeSummary, StreamTotals};
-use ka_status::view::View;
-use ka_transport::{NodeInfo, ServerEvent};
+use ka_mac::MacAddr;
+use ka_proto::Reason;
+use ka_proto::order::Crossings;
+use ka_proto::run::{self, NodeInfo};
+use ka_proto::via::Work;
+use ka_proto::wire::Payload;
+use ka_report::boot::SeenBy;
+use ka_report::event::NodeEvent;
+use ka_report::exec::OperatorExec;
+use ka_report::report::{NodePlan, NodeReport};
+use ka_report::run::{NodeProgress, NodeRef, RunEvent};
+use ka_report::summary::{NodeOutcome, NodeSummary, StreamTotals};
+use ka_transport::{Approvals, ServerEvent};
+use ka_view::View;
 
 use crate::approve::Questions;
-use crate::roster::{Asking, Roster};
 use crate::unfinished::Done;
-
 use outlet::Outlet;
+pub(crate) use progress::FeedProgress;
+use progress::RunningStream;
+use questions::ShownQuestions;
+use refusals::Refusals;
+use roster::{Asking, Roster};
+use works::Works;
 
-/// Between two progress events: readable on a screen, and small beside the data in a JSON log.
+/// Interval of progress events. They stay readable on a screen, and few beside the data in a JSON log.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Refused connections shown one by one; a port scanner must not push the nodes' own lines away.
-const MAX_REFUSALS_SHOWN: u32 = 50;
-
-/// Events taken in by one caller: who floods us with them must not keep the flow in here.
+/// Most events that one caller takes in. A flood of events must not keep the run in here.
 const MAX_TAKEN: usize = 4 << 10;
 
-/// How far the running stream is on the server's side; written by the feed, read for progress.
-#[derive(Debug, Default)]
-pub(crate) struct FeedProgress {
-    /// Bytes given to the chain.
-    pub(crate) sent: AtomicU64,
-    /// Content read by the image crate; stays zero where there is no such thing (`-e`).
-    pub(crate) content: Progress,
-}
-
-/// Shows a run and remembers its nodes.
+/// The views of a run, and the memory of its nodes.
 ///
-/// Whoever tells it something first takes in all that the transport has reported until then: what a node said
-/// before the flow went on is shown before it.
+/// Each call first takes in all events that the transport has reported until then. So the words of a node are
+/// shown before the steps that follow them.
 pub(crate) struct Monitor {
     started: Instant,
     events: Receiver<ServerEvent>,
@@ -69,52 +67,54 @@ struct State {
     roster: Roster,
     wanted: Option<u32>,
     stream: Option<RunningStream>,
-    refusals: u32,
-    questions: Questions,
-    /// Time since the run began, as of the last look.
+    refusals: Refusals,
+    questions: ShownQuestions,
+    works: Works,
+    /// Time since the run began, as of the last call.
     at: Duration,
-    /// When each node was released.
+    /// Time of each node's release, by the node's number.
     released_at: BTreeMap<u32, Duration>,
-    /// The transport has ended: nothing more will be reported.
+    /// True if the transport has ended and reports nothing more.
     is_over: bool,
 }
 
-struct RunningStream {
-    feed: Arc<FeedProgress>,
-    nodes: Vec<NodeProgress>,
-}
-
 impl Monitor {
-    /// A monitor of a run that begins now. Each view comes with what it is called in a warning.
+    /// Returns the monitor of a run that begins now. Each view comes with its name in warnings.
     ///
     /// # Errors
-    /// A thread cannot be had.
+    /// A thread cannot be started.
     pub(crate) fn new(
         views: Vec<(String, Box<dyn View>)>,
         wanted: Option<u32>,
         events: Receiver<ServerEvent>,
+        approvals: Approvals,
     ) -> std::io::Result<Arc<Self>> {
-        let outlets = views.into_iter().map(|(name, view)| Outlet::open(&name, view));
+        let started = Instant::now();
+        let outlets = views
+            .into_iter()
+            .map(|(name, view)| Outlet::open(&name, view, started));
         let state = State {
             outlets: outlets.collect::<std::io::Result<_>>()?,
             wanted,
+            questions: ShownQuestions::of(approvals),
             ..State::default()
         };
-        let questions = state.questions.clone();
+        let questions = state.questions.seen();
         Ok(Arc::new(Self {
-            started: Instant::now(),
+            started,
             events,
             questions,
             state: Mutex::new(state),
         }))
     }
 
-    /// The questions about nodes that have been shown.
+    /// Returns the questions about nodes that have been shown.
     pub(crate) fn questions(&self) -> Questions {
         self.questions.clone()
     }
 
-    /// Waits until every output has everything, at most so long: one that nobody reads keeps no run from its end.
+    /// Waits until every output has written everything, but no longer than `limit`. An output without a
+    /// reader must not keep the run from its end.
     pub(crate) fn drain(&self, limit: Duration) {
         let until = Instant::now() + limit;
         for outlet in &self.up_to_date().outlets {
@@ -122,7 +122,7 @@ impl Monitor {
         }
     }
 
-    /// Time since the run began.
+    /// Returns the time since the run began.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
@@ -132,14 +132,19 @@ impl Monitor {
         self.up_to_date().show(event);
     }
 
-    /// The chain is ordered.
-    pub(crate) fn lets_go(&self, infos: &[NodeInfo]) {
+    /// Shows the chain in its order, with its crossings between switches.
+    pub(crate) fn lets_go(&self, infos: &[NodeInfo], crossings: Crossings) {
         let mut state = self.up_to_date();
         let nodes = state.roster.order(infos);
-        state.show(&RunEvent::LetsGo { nodes });
+        let wiring: Vec<_> = infos.iter().map(|info| info.wiring.clone()).collect();
+        state.show(&RunEvent::LetsGo {
+            nodes,
+            wiring,
+            crossings,
+        });
     }
 
-    /// Nodes that an earlier process of this run saw done.
+    /// Adds the nodes that an earlier process of this run saw done.
     pub(crate) fn know_done(&self, done: &[Done]) -> Vec<NodeRef> {
         let mut state = self.up_to_date();
         (1..)
@@ -148,31 +153,37 @@ impl Monitor {
             .collect()
     }
 
-    /// The node with this number, as the views know it.
+    /// Returns the node with this number, as the views know it.
     pub(crate) fn node(&self, id: u32) -> Option<NodeRef> {
         self.up_to_date().roster.find(id)
     }
 
-    /// A node is out. Said once, whoever says it first.
+    /// Settles a node as failed and shows this. Only the first report of a node's failure counts.
     pub(crate) fn node_failed(&self, id: u32, stage: &str, reason: &str) {
         self.up_to_date().node_failed(id, stage, reason);
     }
 
-    /// A node is out, even if it was called done before.
+    /// Takes in an event of the run.
+    pub(crate) fn node_failed_by(&self, id: u32, failure: &run::Failure) {
+        self.node_failed(id, &failure.stage.to_string(), failure.reason.as_str());
+    }
+
+    /// Settles a node as failed, even if it was done before.
     pub(crate) fn node_revoked(&self, id: u32, stage: &str, reason: &str) {
         let mut state = self.up_to_date();
         state.roster.revoke(id);
         state.node_failed(id, stage, reason);
     }
 
-    /// A node is out, and may come back.
+    /// Records that a failed node may come back.
     pub(crate) fn may_return(&self, id: u32) {
         self.up_to_date().roster.may_return(id);
     }
 
-    /// A node is done and compared.
+    /// Settles a node as done and compared.
     pub(crate) fn node_done(&self, id: u32, report: NodeReport) {
         let mut state = self.up_to_date();
+        state.works.ended(id);
         if let Some(node) = state.roster.settle(
             id,
             NodeOutcome::Done {
@@ -183,7 +194,7 @@ impl Monitor {
         }
     }
 
-    /// A stream begins; progress events come from now on.
+    /// Begins a stream. Progress events come from now on.
     pub(crate) fn stream_started(
         &self,
         session: &str,
@@ -192,10 +203,7 @@ impl Monitor {
     ) -> Arc<FeedProgress> {
         let feed = Arc::new(FeedProgress::default());
         let mut state = self.up_to_date();
-        state.stream = Some(RunningStream {
-            feed: Arc::clone(&feed),
-            nodes: Vec::new(),
-        });
+        state.stream = Some(RunningStream::new(Arc::clone(&feed), expected_bytes));
         let (session, what) = (session.to_owned(), what.to_owned());
         state.show(&RunEvent::SessionStarted {
             session,
@@ -205,7 +213,7 @@ impl Monitor {
         feed
     }
 
-    /// The stream is through.
+    /// Ends the stream and shows its totals.
     pub(crate) fn stream_ended(&self, totals: &StreamTotals) {
         let mut state = self.up_to_date();
         state.progress();
@@ -215,7 +223,7 @@ impl Monitor {
         });
     }
 
-    /// Ends the run for all nodes that have no outcome yet, and gives every node with its outcome.
+    /// Ends the run for all nodes that have no outcome yet. Returns every node with its outcome.
     pub(crate) fn settle_all(&self, stage: &str, reason: &str) -> Vec<NodeSummary> {
         let mut state = self.up_to_date();
         for node in state.roster.unsettled() {
@@ -224,15 +232,24 @@ impl Monitor {
         state.roster.summaries()
     }
 
-    /// A node's hardware address, which it did not give itself.
+    /// Returns the work of a node, if it is at work.
+    pub(crate) fn work_of(&self, id: u32) -> Option<Work> {
+        let state = self.up_to_date();
+        let sent = state.stream.as_ref().map(RunningStream::sent);
+        state.works.of(state.at, id, sent)
+    }
+
+    /// Records a node's MAC address, which the node did not give itself.
     pub(crate) fn learn_mac(&self, id: u32, mac: MacAddr) {
         self.up_to_date().roster.learn_mac(id, mac);
     }
 
-    /// The round is over: shows who is there for another one, if somebody is or may come back in `grace`.
+    /// Ends the round. Shows the nodes for another one, if there are any or some may come back within
+    /// `grace`.
     pub(crate) fn round_ended(&self, round: u32, grace: Duration) {
         let mut state = self.up_to_date();
-        // The places are counted among those of a round, and nobody is wanted by number in the next one.
+        // The places are counted among those of a round, and the next round waits for no fixed number of
+        // nodes.
         state.wanted = None;
         let (waiting, lost) = state.roster.end_round();
         let secs = grace.as_secs();
@@ -246,12 +263,12 @@ impl Monitor {
         }
     }
 
-    /// Whether every node of this round has failed or is done.
+    /// True if every node of this round has failed or is done.
     pub(crate) fn nobody_left(&self) -> bool {
         self.up_to_date().roster.unsettled().is_empty()
     }
 
-    /// The nodes are released: those that are done are expected to boot from their own disks.
+    /// Records the release of the nodes. Those that are done are expected to boot from their own disks.
     pub(crate) fn expect_boots(&self, done: &[NodeInfo]) {
         let mut state = self.up_to_date();
         let at = state.at;
@@ -261,26 +278,28 @@ impl Monitor {
         state.roster.expect_boots();
     }
 
-    /// The clones that have not come back yet are waited for.
+    /// Shows that the run waits for the clones that have not come back yet.
     pub(crate) fn wait_for_boots(&self, wait: Duration) {
         let mut state = self.up_to_date();
+        state.refusals.await_boots();
         let (nodes, secs) = (state.roster.missing_boots(), wait.as_secs());
         state.show(&RunEvent::WaitingForBoots { nodes, secs });
     }
 
-    /// How many nodes wait for the next round.
+    /// Returns the number of nodes that wait for the next round.
     pub(crate) fn waiting(&self) -> usize {
         self.up_to_date().roster.waiting()
     }
 
-    /// Clones that have not been seen yet.
+    /// Returns the number of clones that have not been seen yet.
     pub(crate) fn missing_boots(&self) -> usize {
         self.up_to_date().roster.missing_boots()
     }
 
-    /// What may be an operating system asks for an address on the machine with this hardware address. Where the clone tells
-    /// its first boot itself, that proves nothing: it is on its way at best. Elsewhere it is the clone if it says the clone's
-    /// name, and says it after the node has gone: firmware, a management board or the system of another disk does not.
+    /// Takes in that a possible operating system asks for an address on the machine with this MAC address. If
+    /// clones report their first boot by a beacon, this proves nothing: the clone is on its way at best.
+    /// Otherwise it is the clone if it gives the clone's name after the node has gone. Firmware, a management
+    /// board or the system of another disk does not.
     pub(crate) fn system_asks(&self, mac: MacAddr, host_name: Option<&str>) {
         let mut state = self.up_to_date();
         let Some(id) = state.roster.id_of(mac) else { return };
@@ -291,10 +310,10 @@ impl Monitor {
         }
     }
 
-    /// Starts the thread that takes in what the transport reports. It ends when the server is dropped.
+    /// Starts the thread that takes in the transport's events. It ends when the server is dropped.
     ///
     /// # Errors
-    /// No thread can be had.
+    /// A thread cannot be started.
     pub(crate) fn watch(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
         let monitor = Arc::clone(self);
         std::thread::Builder::new()
@@ -307,12 +326,13 @@ impl Monitor {
         let mut waiting = Select::new();
         waiting.recv(&self.events);
         loop {
-            // Whether it was an event or the time does not matter: both are looked after below.
+            // An event and the end of the wait need the same work, which follows.
             let is_due = waiting.ready_deadline(next_progress).is_err();
             let mut state = self.up_to_date();
             if state.is_over {
                 return;
             }
+            state.settle_questions();
             if is_due || Instant::now() >= next_progress {
                 next_progress = Instant::now() + PROGRESS_INTERVAL;
                 state.progress();
@@ -320,8 +340,8 @@ impl Monitor {
         }
     }
 
-    /// The state, with everything in it that the transport has reported. A view that panicked while it held the
-    /// lock leaves nothing half done that matters here.
+    /// Returns the state after all events that the transport has reported. A view that panicked while it held
+    /// the lock leaves nothing half done that matters here.
     fn up_to_date(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.at = self.elapsed();
@@ -342,9 +362,9 @@ impl Monitor {
 impl State {
     fn take(&mut self, event: ServerEvent) {
         match event {
-            ServerEvent::NodeJoined { node, present } => self.joined(&node, present),
+            ServerEvent::Run(event) => self.run_event(event),
             ServerEvent::ApprovalWanted(wanted) => {
-                self.questions.asked(wanted.request);
+                self.questions.add(&wanted);
                 self.show(&RunEvent::ApprovalWanted {
                     request: wanted.request,
                     name: wanted.name,
@@ -354,57 +374,37 @@ impl State {
                     limit_secs: wanted.limit.as_secs(),
                 });
             }
-            ServerEvent::LeftOut { events } => self.show(&RunEvent::Warning {
-                text: format!("{events} messages of nodes about their steps and progress came too fast and are not shown"),
-            }),
-            ServerEvent::Turned { from, reason } => self.refused(from, reason),
-            ServerEvent::NodeLooked { node, plan } => self.looked(&node, plan),
-            ServerEvent::NodeQueued { node, round, reason } => {
-                let node = self.roster.queue(&node);
-                self.show(&RunEvent::NodeQueued { node, round, reason });
+            ServerEvent::ConnectionRefused { from, name, reason } => {
+                self.refused(from, name.map(|name| name.to_string()), reason);
             }
-            ServerEvent::NodeDoneAlready { from, name } => self.came_again(from, name),
-            ServerEvent::NodeFailed { node, failure } => {
-                if failure.again {
-                    self.roster.may_return(node.id.0);
-                }
-                self.node_failed(node.id.0, &failure.stage, &failure.reason);
+            ServerEvent::SpoolOff { reason } => self.show(&RunEvent::SpoolOff { reason }),
+            ServerEvent::Transport {
+                multicast,
+                nodes,
+                text,
+            } => {
+                let count = |number| u32::try_from(number).unwrap_or(u32::MAX);
+                let (multicast, nodes) = (count(multicast), count(nodes));
+                self.show(&RunEvent::Transport {
+                    multicast,
+                    nodes,
+                    text,
+                });
             }
-            ServerEvent::NodeEvent { node, payload } => self.step(node.0, &payload),
-            ServerEvent::NodeEventsLeftOut { node, so_far } => self.left_out(node.0, so_far),
-            ServerEvent::Progress {
-                node,
-                received,
-                consumed,
-                buffered,
-                ..
-            } => self.note(NodeProgress {
-                id: node.0,
-                received_bytes: received,
-                consumed_bytes: consumed,
-                buffered_bytes: buffered,
-            }),
-            ServerEvent::SlowNode {
-                node,
-                slow,
-                set_aside,
-            } => self.slow(node.0, slow, set_aside),
-            ServerEvent::NodeAway { .. }
-            | ServerEvent::NodeRejoined { .. }
-            | ServerEvent::SpoolOff { .. } => {
-                self.spool(event);
-            }
-            // The flow itself tells these from the results it gets.
-            ServerEvent::NodeReady { .. }
-            | ServerEvent::StreamOpened { .. }
-            | ServerEvent::StreamDone { .. }
-            | ServerEvent::Reported { .. } => {}
             ServerEvent::CloneBooted { node, name, mac, .. } => {
                 let id = self.roster.cloned_as(node.0, &name, mac);
                 self.came_back(id, SeenBy::Beacon);
             }
-            ServerEvent::NodeGone { node } => self.roster.gone(node.0),
-            ServerEvent::NodeLeft { node, reason, .. } => self.left(&node, &reason),
+            ServerEvent::LeftOut { events } => self.show(&RunEvent::Warning {
+                text: format!("{events} messages of nodes about their steps and progress came too fast and are not shown"),
+            }),
+        }
+    }
+
+    /// Tells the views which of the shown questions are over.
+    fn settle_questions(&mut self) {
+        for request in self.questions.take_settled() {
+            self.show(&RunEvent::ApprovalSettled { request });
         }
     }
 
@@ -434,17 +434,8 @@ impl State {
         }
     }
 
-    fn slow(&mut self, id: u32, slow: ka_proto::run::Slow, set_aside: bool) {
-        let node = self.roster.find(id);
-        let slow = slow::shown(slow);
-        self.show(&RunEvent::SlowNode {
-            node,
-            slow,
-            set_aside,
-        });
-    }
-
-    /// It was never part of the run: neither done nor failed, and perhaps it comes back.
+    /// Shows that a node left before the run. It was never part of it, neither done nor failed, and may come
+    /// back.
     fn left(&mut self, info: &NodeInfo, reason: &str) {
         if let Some(node) = self.roster.leave(info.id.0) {
             let text = format!("{node} left before the start: {reason}");
@@ -460,35 +451,36 @@ impl State {
             present,
             wanted,
         });
+        self.wired(info);
     }
 
-    /// It was never part of the run: nothing of it stays.
-    fn looked(&mut self, node: &NodeInfo, plan: Result<Vec<u8>, String>) {
-        let plan = plan.and_then(|payload| NodePlan::decode(&payload).map_err(|error| error.to_string()));
+    /// Shows the switch port of a node, if it has heard of one.
+    fn wired(&mut self, info: &NodeInfo) {
+        if let Some(wiring) = &info.wiring {
+            let text = format!("{} ({}) is plugged into {wiring}", info.name, info.addr.ip());
+            self.show(&RunEvent::Detail { text });
+        }
+    }
+
+    /// Shows the plan of a node that only looked. It was never part of the run and leaves nothing in it.
+    fn looked(&mut self, node: &NodeInfo, plan: Result<Payload, Reason>) {
+        let plan = plan.map_err(|reason| reason.to_string());
+        let plan = plan.and_then(|payload| NodePlan::decode(&payload.0).map_err(|error| error.to_string()));
         let (actions, error) = match plan {
             Ok(plan) => (plan.actions, None),
             Err(error) => (Vec::new(), Some(error)),
         };
         self.show(&RunEvent::NodeLooked {
-            addr: node.addr.to_string(),
-            name: node.name.clone(),
+            addr: node.addr.ip().to_string(),
+            name: node.name.to_string(),
             actions,
             error,
         });
     }
 
-    fn refused(&mut self, from: SocketAddr, reason: String) {
-        self.refusals = self.refusals.saturating_add(1);
-        if self.refusals <= MAX_REFUSALS_SHOWN {
-            self.show(&RunEvent::NodeRefused {
-                addr: from.to_string(),
-                reason,
-            });
-        } else if self.refusals == MAX_REFUSALS_SHOWN + 1 {
-            let text = format!(
-                "more than {MAX_REFUSALS_SHOWN} connections were refused; the next ones are not shown"
-            );
-            self.show(&RunEvent::Warning { text });
+    fn refused(&mut self, from: SocketAddr, name: Option<String>, reason: String) {
+        if let Some(event) = self.refusals.take(from.ip(), name, reason) {
+            self.show(&event);
         }
     }
 
@@ -506,6 +498,7 @@ impl State {
         }
         let step = NodeEvent::decode(payload);
         if let Ok(step) = &step {
+            self.works.step(self.at, id, step);
             self.roster.works(id, step.step);
         }
         self.show(&match step {
@@ -522,13 +515,14 @@ impl State {
             stage: stage.clone(),
             reason: reason.clone(),
         };
+        self.works.ended(id);
         if let Some(node) = self.roster.settle(id, outcome) {
             self.show(&RunEvent::NodeFailed { node, stage, reason });
         }
     }
 
-    /// An output that cannot be written any more (a closed pipe, a full disk) is dropped, and the others say so; the run
-    /// goes on.
+    /// Sends an event to every output. An output that cannot be written any more (a closed pipe, a full disk)
+    /// is dropped, the others report that, and the run goes on.
     fn show(&mut self, event: &RunEvent) {
         let mut gone = Vec::new();
         for outlet in mem::take(&mut self.outlets) {
@@ -543,23 +537,15 @@ impl State {
     }
 
     fn note(&mut self, progress: NodeProgress) {
-        let Some(stream) = &mut self.stream else { return };
-        match stream.nodes.iter_mut().find(|node| node.id == progress.id) {
-            Some(node) => *node = progress,
-            None => stream.nodes.push(progress),
+        self.works.progress(self.at, &progress);
+        if let Some(stream) = &mut self.stream {
+            stream.note(progress);
         }
     }
 
     fn progress(&mut self) {
-        let Some(stream) = &self.stream else { return };
-        let sent_bytes = stream.feed.sent.load(Ordering::Relaxed);
-        let content = stream.feed.content.bytes();
-        let content_bytes = if content == 0 { sent_bytes } else { content };
-        let nodes = stream.nodes.clone();
-        self.show(&RunEvent::Progress {
-            sent_bytes,
-            content_bytes,
-            nodes,
-        });
+        if let Some(event) = self.stream.as_ref().map(RunningStream::event) {
+            self.show(&event);
+        }
     }
 }

@@ -1,26 +1,32 @@
-//! A view and the thread that writes it. Whoever emits an event never waits for a terminal, a pipe or a disk.
+//! A view and the thread that writes it. The sender of an event never waits for a terminal, a pipe or a disk.
 //!
-//! Each view has a queue of its own. Of progress only the newest is kept. Where the view takes nothing for long, lines about
-//! the nodes' single steps are left out first, then who comes and goes; they are counted, and the view is told how many it
-//! missed as soon as it takes something again. Failures, questions, outcomes and the end are always kept.
+//! Each view has its own queue, which keeps only the newest progress event. If the view takes nothing for
+//! long, the queue drops events. It first drops the nodes' single steps, then joins, departures and warnings.
+//! They are counted, and the view gets the count as soon as it takes something again. Failures, questions,
+//! outcomes and the end are always kept.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ka_status::run::RunEvent;
-use ka_status::view::View;
+use ka_report::run::RunEvent;
+use ka_view::View;
 
-/// Events of a view that takes none: from here on steps are left out. Some seconds of a room of a thousand nodes.
+/// Events in a queue from which on steps are left out. This is some seconds of a room of a thousand nodes.
 const MAX_STEPS: usize = 4 << 10;
-/// From here on joins and warnings are left out, too: more of them than a run has nodes are somebody's flood.
+/// Events in a queue from which on joins and warnings are left out, too. More of them than a run has nodes
+/// are a flood.
 const MAX_COMINGS: usize = 64 << 10;
 
-/// How an output is given up on, for the operator.
+/// Interval of the ticks of a view without events. A resized terminal is drawn anew before the operator is
+/// disturbed.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Text for the operator about an output that is given up.
 const GONE: &str = "nothing more of this run is written there";
 
-/// Where events of one view go.
+/// The queue and the thread of one view.
 pub(super) struct Outlet {
     shared: Arc<Shared>,
 }
@@ -33,20 +39,30 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     events: VecDeque<(Duration, RunEvent)>,
-    /// Left out since the view was told last.
+    /// Events left out since the view last got a count of them.
     left_out: u64,
-    /// The view writes what it took last.
+    /// True while the view writes the event that it took last.
     is_writing: bool,
-    /// No more will come.
+    /// True if no more events will come.
     is_closed: bool,
-    /// The view cannot write any more, and why.
+    /// The reason why the view cannot write any more.
     broken: Option<String>,
 }
 
-/// How much an event matters.
+/// The next piece of work of a view.
+enum Next {
+    /// An event to show.
+    Event(Duration, Box<RunEvent>),
+    /// Time has passed.
+    Tick,
+    /// The end: no more events come.
+    End,
+}
+
+/// Importance of an event.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Weight {
-    /// Replaced by the next one.
+    /// Progress, which the next progress event replaces.
     Progress,
     Step,
     Coming,
@@ -54,11 +70,11 @@ enum Weight {
 }
 
 impl Outlet {
-    /// Starts the view's thread. `name` says in a warning which output it is.
+    /// Starts the view's thread, for a run that began at `began`. `name` is the output's name in a warning.
     ///
     /// # Errors
-    /// No thread can be had.
-    pub(super) fn open(name: &str, view: Box<dyn View>) -> io::Result<Self> {
+    /// A thread cannot be started.
+    pub(super) fn open(name: &str, view: Box<dyn View>, began: Instant) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             changed: Condvar::new(),
@@ -66,11 +82,11 @@ impl Outlet {
         let (writing, name) = (Arc::clone(&shared), name.to_owned());
         std::thread::Builder::new()
             .name("view".into())
-            .spawn(move || writing.write(&name, view))?;
+            .spawn(move || writing.write(&name, view, began))?;
         Ok(Self { shared })
     }
 
-    /// Takes an event; never waits. Gives why the view is gone, once.
+    /// Takes an event and never waits. Returns once why the view is gone.
     pub(super) fn push(&self, at: Duration, event: &RunEvent) -> Result<(), String> {
         let mut queue = self.shared.lock();
         if let Some(reason) = queue.broken.take() {
@@ -82,7 +98,7 @@ impl Outlet {
         Ok(())
     }
 
-    /// Waits until everything is written, at most until `limit`; false where it is not.
+    /// Waits until everything is written, at most until `limit`. Returns false if something is left.
     pub(super) fn drain(&self, limit: Instant) -> bool {
         let mut queue = self.shared.lock();
         while !queue.is_idle() {
@@ -98,7 +114,7 @@ impl Outlet {
 }
 
 impl Drop for Outlet {
-    /// The thread ends with what is left; one that is stuck in a write ends with the process.
+    /// The thread ends after the rest of the queue. If it is stuck in a write, it ends with the process.
     fn drop(&mut self) {
         self.shared.lock().is_closed = true;
         self.shared.changed.notify_all();
@@ -110,9 +126,13 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, name: &str, mut view: Box<dyn View>) {
-        while let Some((at, event)) = self.next() {
-            let written = view.handle(at, &event);
+    fn write(&self, name: &str, mut view: Box<dyn View>, began: Instant) {
+        loop {
+            let written = match self.next() {
+                Next::Event(at, event) => view.handle(at, &event),
+                Next::Tick => view.tick(began.elapsed()),
+                Next::End => return,
+            };
             let mut queue = self.lock();
             queue.is_writing = false;
             if let Err(error) = written {
@@ -126,28 +146,33 @@ impl Shared {
         }
     }
 
-    /// The next event, waited for; first of all what was missed.
-    fn next(&self) -> Option<(Duration, RunEvent)> {
+    /// Waits for the next piece of work of the view. A count of missed events comes first.
+    fn next(&self) -> Next {
         let mut queue = self.lock();
         loop {
             if queue.left_out > 0 && !queue.events.is_empty() {
                 let text = format!(
                     "{} of this run are missing here: what reads them stood still",
-                    ka_status::text::count(usize::try_from(queue.left_out).unwrap_or(usize::MAX), "line")
+                    ka_report::text::count(usize::try_from(queue.left_out).unwrap_or(usize::MAX), "line")
                 );
                 queue.left_out = 0;
                 queue.is_writing = true;
                 let at = queue.events.front().map_or(Duration::ZERO, |(at, _)| *at);
-                return Some((at, RunEvent::Warning { text }));
+                return Next::Event(at, Box::new(RunEvent::Warning { text }));
             }
-            if let Some(next) = queue.events.pop_front() {
+            if let Some((at, event)) = queue.events.pop_front() {
                 queue.is_writing = true;
-                return Some(next);
+                return Next::Event(at, Box::new(event));
             }
             if queue.is_closed {
-                return None;
+                return Next::End;
             }
-            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            let waited = self.changed.wait_timeout(queue, TICK);
+            let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            queue = woken;
+            if timeout.timed_out() && queue.events.is_empty() && !queue.is_closed {
+                return Next::Tick;
+            }
         }
     }
 }
@@ -156,7 +181,7 @@ impl Queue {
     fn take(&mut self, at: Duration, event: &RunEvent) {
         let limit = match weight(event) {
             Weight::Progress => {
-                // Only the newest says where the run is.
+                // Only the newest progress event tells where the run is.
                 if let Some(last) = self.events.back_mut()
                     && weight(&last.1) == Weight::Progress
                 {
@@ -184,7 +209,10 @@ impl Queue {
 const fn weight(event: &RunEvent) -> Weight {
     match event {
         RunEvent::Progress { .. } => Weight::Progress,
-        RunEvent::NodeStep { .. } | RunEvent::OperatorExec { .. } | RunEvent::Machine { .. } => Weight::Step,
+        RunEvent::NodeStep { .. }
+        | RunEvent::OperatorExec { .. }
+        | RunEvent::Machine { .. }
+        | RunEvent::Detail { .. } => Weight::Step,
         RunEvent::NodeJoined { .. }
         | RunEvent::NodeQueued { .. }
         | RunEvent::NodeDoneAlready { .. }
@@ -198,13 +226,13 @@ const fn weight(event: &RunEvent) -> Weight {
 mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    use ka_status::event::{NodeEvent, Step};
-    use ka_status::run::NodeRef;
-    use ka_status::view::event_line;
+    use ka_report::event::{NodeEvent, Step};
+    use ka_report::run::NodeRef;
+    use ka_view::event_line;
 
     use super::*;
 
-    /// A terminal that takes nothing until it is told to.
+    /// A terminal that takes nothing until the test releases it.
     struct Stopped {
         go: Receiver<()>,
         lines: Sender<String>,
@@ -212,7 +240,7 @@ mod tests {
 
     impl View for Stopped {
         fn handle(&mut self, _: Duration, event: &RunEvent) -> io::Result<()> {
-            // An error: whoever held it has gone, and everything may go.
+            // An error means that the test has dropped its end, and every event may go.
             self.go.recv().ok();
             self.lines.send(event_line(event).unwrap_or_default()).ok();
             Ok(())
@@ -231,7 +259,7 @@ mod tests {
     #[test]
     fn a_view_that_stands_still_stops_nobody_misses_only_steps_and_is_told_how_many() {
         let ((go_on, go), (lines, shown)) = (channel(), channel());
-        let outlet = Outlet::open("test", Box::new(Stopped { go, lines })).unwrap();
+        let outlet = Outlet::open("test", Box::new(Stopped { go, lines }), Instant::now()).unwrap();
         let step = |number: usize| RunEvent::NodeStep {
             node: node(),
             step: NodeEvent::news(Step::Format, format!("{number}")),
@@ -273,7 +301,7 @@ mod tests {
                 Err(io::ErrorKind::StorageFull.into())
             }
         }
-        let outlet = Outlet::open("run.log", Box::new(Full)).unwrap();
+        let outlet = Outlet::open("run.log", Box::new(Full), Instant::now()).unwrap();
         let event = RunEvent::Warning { text: "x".into() };
         outlet.push(Duration::ZERO, &event).unwrap();
         outlet.drain(Instant::now() + Duration::from_secs(60));

@@ -1,20 +1,23 @@
-//! What is shown in which order, and what is not.
+//! The order of the lines shown, and the events that are not shown.
 
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
-use ka_proto::{ChainPosition, NodeId};
-use ka_status::run::RunEvent;
-use ka_status::view::{View, event_line};
-use ka_transport::{NodeInfo, ServerEvent};
+use ka_proto::order::Crossings;
+use ka_proto::run::{self, NodeInfo};
+use ka_proto::{ChainPosition, NodeId, NodeName};
+use ka_report::run::RunEvent;
+use ka_transport::{Approvals, ServerEvent};
+use ka_view::{View, event_line};
 
-use super::{MAX_REFUSALS_SHOWN, Monitor};
+use super::Monitor;
+use super::refusals::MAX_REFUSALS_SHOWN;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Keeps the lines it would show; fails from a given one on, as a closed pipe does.
+/// A view that keeps its lines. It fails from a given line on, as a closed pipe does.
 struct Lines(Arc<Mutex<Vec<String>>>, usize);
 
 impl View for Lines {
@@ -32,18 +35,18 @@ fn shown_by(views: Vec<Lines>, wanted: Option<u32>, events: Receiver<ServerEvent
     let named = views
         .into_iter()
         .map(|view| ("a test".to_owned(), Box::new(view) as Box<dyn View>));
-    Monitor::new(named.collect(), wanted, events).unwrap()
+    Monitor::new(named.collect(), wanted, events, Approvals::default()).unwrap()
 }
 
 fn info(id: u32, position: u32) -> NodeInfo {
     NodeInfo {
         id: NodeId(id),
-        name: format!("n{id}"),
-        addr: [10, 0, 1, 9 - u8::try_from(id).unwrap()].into(),
+        name: NodeName::new(&format!("n{id}")).unwrap(),
+        addr: ([10, 0, 1, 9 - u8::try_from(id).unwrap()], 30764).into(),
         mac: None,
         position: ChainPosition(position),
-        wants_release: false,
         holds_clone: false,
+        wiring: None,
     }
 }
 
@@ -54,21 +57,22 @@ fn what_a_node_did_before_the_flow_went_on_is_shown_before_it() {
     let monitor = shown_by(vec![Lines(Arc::clone(&lines), 99)], Some(2), events);
     for (id, present) in [(1, 1), (2, 2)] {
         reports
-            .send(ServerEvent::NodeJoined {
+            .send(ServerEvent::Run(run::RunEvent::NodeJoined {
                 node: info(id, 0),
                 present,
-            })
+                wanted: Some(2),
+            }))
             .unwrap();
     }
-    monitor.lets_go(&[info(2, 1), info(1, 2)]);
+    monitor.lets_go(&[info(2, 1), info(1, 2)], Crossings::default());
     monitor.node_failed(1, "formatting", "no room");
     monitor.node_failed(1, "formatting", "said by somebody else too");
     monitor.drain(LIMIT);
     assert_eq!(
         *lines.lock().unwrap(),
         [
-            "n1 (10.0.1.8) is here, place 1 in the chain, 1 of 2 present",
-            "n2 (10.0.1.7) is here, place 1 in the chain, 2 of 2 present",
+            "n1 (10.0.1.8) is here, 1 of 2 present",
+            "n2 (10.0.1.7) is here, 2 of 2 present",
             "Let's go: 2 nodes, chain: 1 n2 → 2 n1",
             "node 2 n1 (10.0.1.8): FAILED at formatting: no room",
         ]
@@ -104,8 +108,9 @@ fn a_port_scanner_does_not_push_the_nodes_lines_away() {
     for port in 1..200 {
         let from = ([10, 0, 1, 99], port).into();
         reports
-            .send(ServerEvent::Turned {
+            .send(ServerEvent::ConnectionRefused {
                 from,
+                name: None,
                 reason: "garbage".into(),
             })
             .unwrap();

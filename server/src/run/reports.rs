@@ -1,45 +1,22 @@
-//! The end of a round: what the nodes report is compared with what was sent and with each other. Only then, and only where
-//! it is good, a clone is made bootable; the others leave nothing that boots.
+//! The end of a round. The nodes' reports are compared with the streams sent and with each other. A clone is
+//! made bootable only if its report is good; the others leave nothing that boots.
 //!
-//! Each report is kept as it comes, not when the last one is here: between them may lie minutes in which this process is
-//! killed, while the first clones wait for their verdict.
+//! Each report is kept as it comes, not when the last one is here. The first clones may wait minutes for
+//! their verdict, and this process may be killed in that time.
 
 use std::sync::Arc;
 
 use anyhow::Result;
-use ka_proto::identity::Identity;
-use ka_status::report::NodeReport;
-use ka_status::run::RunEvent;
-use ka_transport::{NodeInfo, Outcome};
+use ka_proto::run::NodeInfo;
+use ka_report::report::NodeReport;
 
 use super::Run;
-use crate::identities::Compared;
-use crate::settings::Job;
 use crate::unfinished::Done;
-use crate::verdict::compare;
-
-/// Why a report is no good.
-struct Bad {
-    stage: &'static str,
-    reason: String,
-    /// The node did nothing wrong, and may be cloned anew.
-    again: bool,
-}
-
-impl Bad {
-    fn new(stage: &'static str, reason: impl Into<String>) -> Self {
-        let reason = reason.into();
-        Self {
-            stage,
-            reason,
-            again: false,
-        }
-    }
-}
+use crate::verdict::BadReport;
 
 impl Run<'_> {
-    /// Waits for the nodes' reports, compares each with what was sent and with the others, and has the good clones made
-    /// bootable.
+    /// Waits for the nodes' reports, compares each with the streams sent and with the others, and has the
+    /// good clones made bootable.
     ///
     /// # Errors
     /// No node is left, or the run was stopped.
@@ -55,13 +32,13 @@ impl Run<'_> {
         })?;
         let mut good = Vec::new();
         for (node, payload) in self.survivors(answers)? {
-            match self.judge(&node, &payload) {
+            match self.judge(&node, &payload.0) {
                 Ok(report) => good.push((node, report)),
                 Err(bad) => self.turn_down(&node, &bad),
             }
         }
         let good = self.without_twins(good);
-        let good = if self.makes_clones() {
+        let good = if self.settings.makes_clones() {
             self.commit(good)?
         } else {
             good
@@ -70,153 +47,104 @@ impl Run<'_> {
         for (node, report) in good {
             self.monitor.node_done(node.id.0, report);
             self.server.mark_done(node.id);
-            self.done.push(node);
+            self.clones.add(node);
         }
-        if !self.makes_clones() {
+        if !self.settings.makes_clones() {
             kept.retain(|identity| !done.contains(identity));
-            self.keep_no_more(&kept);
+            self.record.remove(&kept);
         }
         Ok(())
     }
 
-    const fn makes_clones(&self) -> bool {
-        matches!(self.settings.job, Job::Clone(_))
+    /// Returns the report of a good clone, or the fault of another one.
+    fn judge(&self, node: &NodeInfo, payload: &[u8]) -> Result<NodeReport, BadReport> {
+        let is_kept = |report: &NodeReport| self.record.knows_complete(report);
+        self.verdicts.judge(payload, node.holds_clone, is_kept)
     }
 
-    /// The report of a good clone; of another one, what is wrong with it. A node that came with its clone took it in an
-    /// earlier round, or from an earlier process of this run.
-    fn judge(&self, node: &NodeInfo, payload: &[u8]) -> Result<NodeReport, Bad> {
-        let report = NodeReport::decode(payload).map_err(|error| Bad::new("reporting", error.to_string()))?;
-        if node.holds_clone {
-            let of_before = |expected: &Vec<_>| compare(expected, &report).is_ok();
-            if self.earlier.iter().any(of_before) || self.unfinished.knows_complete(&report) {
-                return Ok(report);
-            }
-            let reason =
-                "its clone was made before this server began, which cannot judge it: it is cloned anew";
-            let again = true;
-            return Err(Bad {
-                again,
-                ..Bad::new("comparing digests", reason)
-            });
-        }
-        compare(&self.expected, &report).map_err(|reason| Bad::new("comparing digests", reason))?;
-        Ok(report)
-    }
-
-    /// Names a clone that is no good, and has its node undo it.
-    fn turn_down(&mut self, node: &NodeInfo, bad: &Bad) {
+    /// Settles a clone that is not good, and has its node undo it.
+    fn turn_down(&mut self, node: &NodeInfo, bad: &BadReport) {
         if bad.again {
             self.monitor.may_return(node.id.0);
         }
         self.monitor.node_revoked(node.id.0, bad.stage, &bad.reason);
         self.server
             .reject(node.id, &format!("{}: {}", bad.stage, bad.reason), bad.again);
-        self.identities.forget(node.id.0);
-        self.keep_no_more(&[node.identity()]);
+        self.verdicts.forget_clone(node.id.0);
+        self.record.remove(&[node.identity()]);
     }
 
-    /// Has these clones made bootable, and gives those that are.
+    /// Has these clones made bootable, and returns those that are.
     fn commit(&mut self, good: Vec<(NodeInfo, NodeReport)>) -> Result<Vec<(NodeInfo, NodeReport)>> {
         if good.is_empty() {
             return Ok(good);
         }
-        // Before they are told: whoever is killed in between must not clone once more what may be bootable by then.
+        // This is kept before the nodes are told. A server that is killed in between must not clone them once
+        // more, because they may be bootable by then.
         let done = good.iter().map(|(node, report)| Done {
             identity: node.identity(),
             report: report.clone(),
         });
-        self.keep_done(done.collect());
+        self.record.add(done.collect());
         let mut made = Vec::new();
         let endings = self.server.commit().inspect_err(|_| {
             let all: Vec<_> = good.iter().map(|(node, _)| node.identity()).collect();
-            self.keep_no_more(&all);
+            self.record.remove(&all);
         })?;
         for (node, outcome) in endings {
             match outcome {
-                Outcome::Done(()) => made.push(node.id),
-                Outcome::Failed(failure) => {
-                    self.monitor
-                        .node_failed(node.id.0, &failure.stage, &failure.reason);
-                    self.identities.forget(node.id.0);
+                Ok(()) => made.push(node.id),
+                Err(failure) => {
+                    self.monitor.node_failed_by(node.id.0, &failure);
+                    self.verdicts.forget_clone(node.id.0);
                 }
             }
         }
         let is_made = |(node, _): &(NodeInfo, NodeReport)| made.contains(&node.id);
         let (made, lost): (Vec<_>, Vec<_>) = good.into_iter().partition(is_made);
         for (node, report) in lost {
-            self.keep_no_more(&[node.identity()]);
-            // What it holds stays good: it may come back with it.
+            self.record.remove(&[node.identity()]);
+            // The node's clone stays good, and the node may come back with it.
             self.keep(&node, report);
         }
         Ok(made)
     }
 
-    /// Keeps a report as it comes. Where nothing is to be made bootable its node is done with it.
+    /// Keeps a report as it comes. If nothing is to be made bootable, its node is done with it.
     fn keep(&mut self, node: &NodeInfo, report: NodeReport) {
         let identity = node.identity();
         let done = Done { identity, report };
-        if !self.makes_clones() {
-            return self.keep_done(vec![done]);
-        }
-        if let Err(error) = self.unfinished.add_complete(done) {
-            self.monitor.emit(&RunEvent::Warning {
-                text: format!("{error:#}: a server started again would clone {node} once more"),
-            });
+        if self.settings.makes_clones() {
+            self.record.add_complete(node, done);
+        } else {
+            self.record.add(vec![done]);
         }
     }
 
-    fn keep_done(&mut self, done: Vec<Done>) {
-        if let Err(error) = self.unfinished.add(done) {
-            self.monitor.emit(&RunEvent::Warning {
-                text: format!("{error:#}: a server started again would clone this round's nodes once more"),
-            });
-        }
-    }
-
-    fn keep_no_more(&mut self, identities: &[Identity]) {
-        if let Err(error) = self.unfinished.remove(identities) {
-            self.monitor.emit(&RunEvent::Warning {
-                text: format!("{error:#}: a server started again would take clones for good that are not"),
-            });
-        }
-    }
-
-    /// Gives those that have nothing in common which no two machines may have; the others are turned down, and whoever
-    /// was called done before and has the same is so no more.
+    /// Returns the clones that share no identity with another one. The others are turned down, and so are
+    /// earlier clones with the same identity that were done before.
     fn without_twins(&mut self, good: Vec<(NodeInfo, NodeReport)>) -> Vec<(NodeInfo, NodeReport)> {
         for (node, report) in &good {
-            let identity = report.identity.as_deref().cloned().unwrap_or_default();
             let name = self
                 .monitor
                 .node(node.id.0)
-                .map_or_else(|| node.name.clone(), |node| node.to_string());
-            self.identities
-                .add(node.id.0, (name, node.name.as_str()), identity);
+                .map_or_else(|| node.name.to_string(), |node| node.to_string());
+            self.verdicts
+                .add_clone(node.id.0, (name, node.name.as_str()), report);
         }
-        let twins = self.identities.twins();
+        let twins = self.verdicts.twins();
         for (id, reason) in &twins {
             self.monitor.node_revoked(*id, "comparing identities", reason);
         }
         let is_twin = |node: &NodeInfo| twins.iter().any(|(twin, _)| *twin == node.id.0);
-        let revoked = self.done.iter().filter(|node| is_twin(node));
-        let revoked: Vec<_> = revoked.map(NodeInfo::identity).collect();
-        self.keep_no_more(&revoked);
-        // The boot server has been told of the first ones; what it is to be told of comes behind them.
-        let known = self.done.iter().take(self.finished);
-        self.finished = known.filter(|node| !is_twin(node)).count();
-        self.done.retain(|node| !is_twin(node));
+        let revoked = self.clones.remove(is_twin);
+        self.record.remove(&revoked);
         let (bad, good): (Vec<_>, Vec<_>) = good.into_iter().partition(|(node, _)| is_twin(node));
         for (node, _) in bad {
             let reason = twins.iter().find(|(twin, _)| *twin == node.id.0);
             let reason = reason.map(|(_, reason)| reason.clone()).unwrap_or_default();
-            self.turn_down(&node, &Bad::new("comparing identities", reason));
+            self.turn_down(&node, &BadReport::new("comparing identities", reason));
         }
         good
-    }
-
-    /// What no two of the clones may have in common.
-    pub(crate) fn compare_identities(&mut self, compared: Compared) {
-        self.identities.compare(compared);
     }
 }

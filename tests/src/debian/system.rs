@@ -1,7 +1,8 @@
-//! Golden systems of any release of Debian, each with its own tools: what the matrix clones.
+//! Golden systems of any release of Debian, each with its own tools, for the matrix to clone.
 //!
-//! Two archives make one: a release with the tools of file systems, by debootstrap, and the same with a kernel and the
-//! packages of one way to boot, by apt-get in it: debootstrap cannot choose between tools for the initramfs.
+//! Two archives make one system. debootstrap makes the first: a release with the tools of file systems.
+//! apt-get adds a kernel and the packages of one way to boot, because debootstrap cannot choose between tools
+//! for the initramfs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,15 +17,16 @@ use crate::mounts::Mounted;
 use crate::process::Program;
 use crate::scratch::Scratch;
 
-/// The packages that every one of them has by debootstrap.
+/// Packages that every system gets from debootstrap.
 const BASE: &str = "zstd,kmod,systemd-sysv,udev,openssh-server,iproute2,e2fsprogs,xfsprogs,btrfs-progs,dosfstools,fdisk,\
     ca-certificates";
-/// The package that every one has by apt-get.
+/// Package that every system gets from apt-get.
 const KERNEL: &str = "linux-image-amd64";
 /// The drivers of the machines, and every file system that a root of the matrix has.
 const DRIVERS: &str = "virtio_pci\nvirtio_blk\next4\nxfs\nbtrfs\n";
 
-/// Made in seconds under emulation: Debian 11's knows no levels and gives zstd its slowest.
+/// Settings of initramfs-tools that make an image in seconds under emulation: Debian 11's has no levels and
+/// runs zstd at its slowest.
 const SETTINGS: &str = "MODULES=list\nCOMPRESS=gzip\n";
 
 /// A release of Debian and the packages that make it boot.
@@ -35,29 +37,29 @@ pub struct System {
 }
 
 impl System {
-    /// A release by its code name, with a kernel, the tools of file systems and these packages: an initramfs tool, and what a
-    /// boot loader needs.
+    /// Names a release by its code name. It gets a kernel, the tools of file systems and these packages: an
+    /// initramfs tool, and the needs of a boot loader.
     #[must_use]
     pub const fn new(suite: &'static str, packages: &'static [&'static str]) -> Self {
         Self { suite, packages }
     }
 
-    /// The release's code name.
+    /// Returns the release's code name.
     #[must_use]
     pub fn suite(self) -> &'static str {
         self.suite
     }
 
-    /// The archive, made now when it is not there yet. Where dracut is among the packages, `/boot` has a line of text in
-    /// place of an image: it says [`GOLDEN_IMAGE`].
+    /// Returns the archive; makes it if it is not there yet. If dracut is among the packages, `/boot` has a
+    /// line of text in place of an image: [`GOLDEN_IMAGE`].
     ///
     /// # Errors
-    /// debootstrap or apt-get fails; the error repeats the end of what it said.
+    /// debootstrap or apt-get fails; the error repeats the end of its output.
     pub fn archive(self) -> Result<PathBuf> {
         let base = cached(&format!("debian-{}-base-1.tar", self.suite), |unfinished| {
             let scratch = Scratch::new("debootstrap")?;
             let root = scratch.dir("root")?;
-            debootstrap(&root, BASE, self.suite)?;
+            debootstrap(&root, BASE, self.suite, &|_| ())?;
             pack(&root, unfinished)
         })?;
         cached(&self.name(), |unfinished| {
@@ -75,9 +77,9 @@ impl System {
     }
 
     fn finish(self, root: &Path) -> Result<()> {
-        // systemd's programs open files by way of it, in newer releases.
+        // In newer releases, systemd's programs open files through it.
         let _proc = Mounted::new(Path::new("/proc"), &root.join("proc"), "bind")?;
-        // It would ask for the partition to be installed on.
+        // The package would ask for the partition to be installed on.
         Program::new("chroot")
             .arg(root)
             .arg("debconf-set-selections")

@@ -1,4 +1,5 @@
-//! The judge of a clone's names: a search for the golden node's, byte by byte, which knows nothing of how KA finds them.
+//! The judge of a clone's names: a byte-by-byte search for the golden node's, which knows nothing of how KA
+//! finds them.
 
 use std::fs;
 use std::path::Path;
@@ -10,18 +11,18 @@ use crate::golden;
 use crate::process::Program;
 use crate::scratch::Scratch;
 
-/// Where names of disks lead to a boot, or to a disk that is mounted.
+/// Directories in which names of disks lead to a boot, or to a disk that is mounted.
 const SEARCHED: [&str; 2] = ["etc", "boot"];
 /// Tags that `blkid` finds on a partition and that another disk must not have.
 const TAGS: [&str; 2] = ["UUID", "PARTUUID"];
-/// No partition table of the lab has more.
+/// Most partitions of any table of the lab.
 const PARTITIONS: u32 = 8;
 
 /// The names of the golden node that no clone may have.
 pub(super) struct Names(Vec<String>);
 
 impl Names {
-    /// Those of its partitions.
+    /// Returns the names of the disk's partitions.
     pub(super) fn of(disk: &Disk) -> Result<Self> {
         let mut names = Vec::new();
         for number in 1..=PARTITIONS {

@@ -1,7 +1,8 @@
-//! The matrix of golden systems: what a golden node may be, each with what must become of its clone.
+//! The matrix of golden systems: kinds of golden nodes, each with the right result for its clone.
 //!
-//! Real Debians of several releases (`real`), and text trees of systems whose packages are not at hand (`shapes`). The
-//! fast part runs as ordinary tests (target `matrix`); `cargo xtask matrix` runs all of it and prints the table.
+//! Real Debians of several releases (`real`), and text trees of systems whose packages are not at hand
+//! (`shapes`). The fast part runs as ordinary tests (target `matrix`); `cargo xtask matrix` runs all of it
+//! and prints the table.
 
 mod judge;
 mod real;
@@ -11,9 +12,9 @@ use std::fmt::{self, Display, Formatter};
 
 use anyhow::{Result, ensure};
 
-/// One golden system and what must become of its clone.
+/// One golden system and the right result for its clone.
 pub struct Case {
-    /// The case's name, by which it is chosen: `debian11-ext4-grub`.
+    /// Name by which the case is chosen: `debian11-ext4-grub`.
     pub name: &'static str,
     /// The distribution and its release.
     pub system: &'static str,
@@ -21,35 +22,35 @@ pub struct Case {
     pub root: &'static str,
     /// The boot loader: `GRUB, BIOS`.
     pub loader: &'static str,
-    /// The tool that makes the initramfs.
+    /// Tool that makes the initramfs.
     pub initramfs: &'static str,
     /// The part that the case belongs to.
     pub part: Part,
     /// The right result; any other is a failure.
     pub expected: Expected,
-    /// Clones the system and looks at what became of it.
+    /// Clones the system and returns the result.
     pub run: Box<dyn Fn() -> Result<Outcome> + Send + Sync>,
 }
 
 /// The part of the matrix that a case belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// Seconds, without a machine: runs in CI too.
+    /// It takes seconds and no machine: runs in CI too.
     Fast,
-    /// Minutes: only `cargo xtask matrix` runs it.
+    /// It takes minutes: only `cargo xtask matrix` runs it.
     Full,
 }
 
 /// The result that a case must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
-    /// [`Outcome::Boots`].
+    /// The result is [`Outcome::Boots`].
     Boots,
-    /// [`Outcome::Cloned`].
+    /// The result is [`Outcome::Cloned`].
     Cloned,
-    /// [`Outcome::Refused`] with a line that holds each of these texts.
+    /// The result is [`Outcome::Refused`] with a line that holds each of these texts.
     Refused(&'static [&'static str]),
-    /// [`Outcome::Failed`] with a line that holds each of these texts.
+    /// The result is [`Outcome::Failed`] with a line that holds each of these texts.
     Failed(&'static [&'static str]),
 }
 
@@ -58,7 +59,7 @@ pub enum Expected {
 pub enum Outcome {
     /// The clone names nothing of the golden node, and came from its own disk to a login.
     Boots,
-    /// The clone names nothing of the golden node, and its loader was installed; nobody switched it on.
+    /// The clone names nothing of the golden node, and its loader was installed; it was not switched on.
     Cloned,
     /// Nothing was written, for the reason in this line.
     Refused(String),

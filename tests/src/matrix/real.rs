@@ -1,7 +1,9 @@
-//! Real Debians: partitioned, formatted and filled on a loop disk, with a boot loader of their own, then cloned.
+//! Real Debians: partitioned, formatted and filled on a loop disk, with a boot loader of their own, then
+//! cloned.
 //!
-//! With a BIOS the clone is made on this machine, in seconds. A clone with an EFI system partition is made in a machine
-//! that boots over the network: this kernel need not have vfat. Either then comes up from its own disk in a machine.
+//! With a BIOS the clone is made on this machine, in seconds. A clone with an EFI system partition is made in
+//! a machine that boots over the network: this kernel need not have vfat. Either then comes up from its own
+//! disk in a machine.
 
 mod layouts;
 mod loaders;
@@ -25,7 +27,7 @@ use crate::qemu::machine::{Bus, Card, Powered, Spec};
 use crate::qemu::room::{BOOT_LIMIT, FULL_DHCP, Node, Room};
 use crate::qemu::seats;
 
-/// A real system, and how its clone is made.
+/// A real system, and the way to make its clone.
 #[derive(Debug, Clone, Copy)]
 struct Real {
     name: &'static str,
@@ -41,20 +43,20 @@ struct Real {
     install: fn(&Room) -> Result<()>,
     firmware: Firmware,
     bus: Bus,
-    /// More arguments of `ka-server`: what the machine that boots has, and this one has not.
+    /// More arguments of `ka-server`: devices that the machine that boots has, and this one has not.
     args: &'static [&'static str],
 }
 
 /// The archive that a golden system is unpacked from.
 #[derive(Debug, Clone, Copy)]
 enum Archive {
-    /// One of the matrix's own.
+    /// An archive of the matrix itself.
     Of(System),
-    /// The one of the other tests, which CI has anyway.
+    /// The archive of the other tests, which CI has anyway.
     Bookworm(fn() -> Result<PathBuf>),
 }
 
-/// The cases of real systems.
+/// Returns the cases of real systems.
 pub(super) fn cases() -> Vec<Case> {
     let case = |real: Real| Case {
         name: real.name,
@@ -102,8 +104,8 @@ impl Real {
     }
 }
 
-/// Lets the golden system and its clones wait longer for their disks than the minute and a half after which systemd gives
-/// a boot up: an emulated machine on a busy one needs more.
+/// Lets the golden system and its clones wait longer for their disks. After a minute and a half systemd gives
+/// a boot up; an emulated machine on a busy one needs more.
 fn be_patient(root: &Path) -> Result<()> {
     let dir = root.join("etc/systemd/system.conf.d");
     fs::create_dir_all(&dir)?;
@@ -136,7 +138,7 @@ impl Made<'_> {
         Ok(Outcome::Boots)
     }
 
-    /// A run with one node on a loop disk; says what became of it when it is no clone.
+    /// Runs one node on a loop disk; returns the result if it is no clone.
     fn run_of_one(&self, node: &Node) -> Result<Option<Outcome>> {
         let room = &self.room;
         let root = room.golden.root().display().to_string();
@@ -147,7 +149,7 @@ impl Made<'_> {
         let client = room.lab.client(1, &server, &args)?.wait()?;
         match client.code {
             Some(0) => server.run.wait()?.expect(0).map(|_| None),
-            // Before the first write.
+            // The end came before the first write.
             Some(1) => {
                 ensure!(
                     is_untouched(&node.disk)?,
@@ -178,7 +180,7 @@ impl Made<'_> {
         Ok(Outcome::Boots)
     }
 
-    /// The volumes as a clone has them: its EFI system partition is what firmware can read.
+    /// Returns the volumes as a clone has them: firmware can read the clone's EFI system partition.
     fn volumes(&self) -> Vec<Volume> {
         let mut volumes = self.plan.volumes.clone();
         for volume in volumes.iter_mut().filter(|volume| volume.mount == layouts::ESP) {
@@ -187,7 +189,7 @@ impl Made<'_> {
         volumes
     }
 
-    /// A clone that has not booted yet.
+    /// Judges a clone that has not booted yet.
     fn judge(&self, disk: &Disk) -> Result<()> {
         let (scratch, volumes) = (self.room.lab.scratch(), self.volumes());
         let names = Names::of(self.room.golden.disk())?;
@@ -216,7 +218,7 @@ impl Made<'_> {
         Ok(())
     }
 
-    /// From power-on to a login of the clone's own, under this name, with its own root and swap.
+    /// Watches a clone from power-on to its own login, under this name, with its own root and swap.
     fn comes_up(&self, node: &Node, powered: &Powered, name: &str) -> Result<()> {
         powered.login(Mark::default(), BOOT_LIMIT)?;
         let console = &powered.console;
@@ -226,7 +228,7 @@ impl Made<'_> {
         says(console, "hostname", name)?;
         let source = match root.subvolume {
             Some(subvolume) => format!("[/{subvolume}]"),
-            // `/dev/vda1`, `/dev/nvme0n1p1`.
+            // The names of partitions are `/dev/vda1`, `/dev/nvme0n1p1`.
             None => format!("{}\n", root.partition),
         };
         says(console, "findmnt -n -o SOURCE /", &source)?;
@@ -253,13 +255,13 @@ fn shut_down(powered: Powered) -> Result<()> {
     powered.wait_off(BOOT_LIMIT).map(drop)
 }
 
-/// Returns true if nobody has written to a disk since it was made: its sparse file has no blocks.
+/// Returns true if a disk was never written to since it was made: its sparse file has no blocks.
 fn is_untouched(disk: &Disk) -> Result<bool> {
     fs::File::open(disk.checked()?)?.sync_all()?;
     Ok(fs::metadata(disk.file())?.blocks() == 0)
 }
 
-/// The line that a program ended with.
+/// Returns the line that a program ended with.
 fn error_line(ended: &Ended) -> String {
     let line = ended.stderr.lines().rfind(|line| line.starts_with("error:"));
     line.map_or_else(|| ended.all(), ToOwned::to_owned)

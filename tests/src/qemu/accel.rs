@@ -1,7 +1,7 @@
-//! KVM where a guest really boots under it, else emulation.
+//! The choice of an accelerator: KVM if a guest really boots under it, else emulation.
 //!
-//! The device node says little: there are machines that have `/dev/kvm` and on which a Linux guest hangs at boot. So
-//! one small guest is tried, with a limit, once for each process.
+//! The device node is no proof: there are machines that have `/dev/kvm` and on which a Linux guest hangs at
+//! boot. So one small guest is tried, with a limit, once for each process.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -13,22 +13,22 @@ use crate::process::Program;
 use crate::qemu::console::{Console, Mark};
 use crate::scratch::Scratch;
 
-/// A kernel under working KVM says this within a second or two.
+/// Time limit of the trial: a kernel under working KVM prints the proof within a second or two.
 const TRIAL_LIMIT: Duration = Duration::from_secs(12);
-/// The last thing a kernel without any file system says, long after everything that hangs.
+/// The last message of a kernel without any file system, long after every point where it might hang.
 const PROOF: &str = "VFS: Unable to mount root fs";
 
-/// What to give QEMU: an accelerator and a processor.
+/// The accelerator and processor of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accel {
-    /// The host's processor.
+    /// KVM with the host's processor.
     Kvm,
     /// Emulation, about ten times slower.
     Tcg,
 }
 
 impl Accel {
-    /// QEMU's options.
+    /// Returns QEMU's options.
     #[must_use]
     pub fn options(self) -> [&'static str; 4] {
         match self {
@@ -36,9 +36,24 @@ impl Accel {
             Self::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max"],
         }
     }
+
+    /// Returns the value of QEMU's `-smp` for a machine that starts with `count` processors.
+    ///
+    /// An emulated machine always has room for one more. QEMU before 8.1 leaves out the memory barriers of a
+    /// guest that can never have a second processor, although the threads of its devices share its memory. A
+    /// guest then announces a request in its queue in the moment in which the device stops looking: neither
+    /// sees the other's write, and the queue stands still. The guest's kernel resets an NVMe controller twice
+    /// for that, and gives it up after two and a half minutes.
+    #[must_use]
+    pub fn processors(self, count: u32) -> String {
+        match self {
+            Self::Kvm => count.to_string(),
+            Self::Tcg => format!("{count},maxcpus={}", count + 1),
+        }
+    }
 }
 
-/// What machines can be run with here. `kernel` is any Linux kernel, for the trial.
+/// Chooses the accelerator for this machine. `kernel` is any Linux kernel, for the trial.
 ///
 /// # Errors
 /// QEMU is not there. A trial that fails is no error: it means emulation.

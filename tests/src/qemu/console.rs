@@ -1,4 +1,4 @@
-//! The serial line of a machine: what it said, without the colours, and what is typed into it.
+//! The serial line of a machine: its output without the colours, and the text typed into it.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -12,18 +12,19 @@ use anyhow::{Context as _, Result, bail};
 use crate::interrupt;
 use crate::qemu::pace::Patience;
 
-/// QEMU opens its socket within moments of its start; a loaded machine may take longer.
+/// Longest wait for QEMU's socket. QEMU opens it within moments of its start; a loaded machine may take
+/// longer.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
-/// How often the text is looked at.
+/// Time between two looks at the text.
 const POLL: Duration = Duration::from_millis(50);
-/// How much of the text an error repeats, in bytes.
+/// Bytes of the text that an error repeats.
 const TAIL_BYTES: usize = 3000;
-/// What no machine may ever say: no use in waiting for the limit then.
+/// Messages of a machine that has failed: to wait for the limit then is of no use.
 const DEADLY: [&str; 3] = ["Kernel panic", "(initramfs)", "You are in emergency mode"];
-/// A shell's answer to a command.
+/// Time limit of a shell's answer to a command.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 
-/// What is done with each line as it comes, for somebody who watches.
+/// A callback for each line of a console, for an observer.
 pub type Watcher = Box<dyn Fn(&str) + Send>;
 
 /// A machine's console.
@@ -42,7 +43,7 @@ struct Heard {
     closed: bool,
 }
 
-/// A place in what a machine said.
+/// A place in a machine's output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark(usize);
 
@@ -62,7 +63,7 @@ impl Console {
         };
         let heard = Arc::new(Mutex::new(Heard::default()));
         let (mut reader, shared) = (line.try_clone()?, Arc::clone(&heard));
-        // Ends with the machine, which closes its end.
+        // The thread ends with the machine, which closes its end.
         thread::Builder::new()
             .name(format!("console {name}"))
             .spawn(move || {
@@ -89,46 +90,46 @@ impl Console {
         })
     }
 
-    /// The same console of a machine that this process runs: the time in which it has no processor does not count.
+    /// Names the process that runs the machine: time in which it has no processor does not count.
     #[must_use]
     pub fn of_process(mut self, process: u32) -> Self {
         self.process = Some(process);
         self
     }
 
-    /// The patience with a machine that may take so long.
+    /// Returns the patience with this machine for a limit.
     #[must_use]
     pub fn patience(&self, limit: Duration) -> Patience {
         Patience::begin(limit, self.process)
     }
 
-    /// All the machine said until now.
+    /// Returns the machine's whole output until now.
     #[must_use]
     pub fn text(&self) -> String {
         self.heard().text.clone()
     }
 
-    /// The end of what was said, to wait for what comes after.
+    /// Returns the present end of the output; a wait may start from it.
     #[must_use]
     pub fn mark(&self) -> Mark {
         Mark(self.heard().text.len())
     }
 
-    /// What was said since.
+    /// Returns the output since a mark.
     #[must_use]
     pub fn since(&self, mark: Mark) -> String {
         self.heard().text[mark.0..].to_owned()
     }
 
-    /// Waits until the machine has said a text after `from`; returns the place behind it.
+    /// Waits until the machine's output has a text after `from`; returns the place behind it.
     ///
     /// # Errors
-    /// The limit passes, the machine is switched off, or it says something that no machine recovers from.
+    /// The limit passes, the machine is switched off, or it prints a message of a machine that has failed.
     pub fn wait_for(&self, from: Mark, text: &str, limit: Duration) -> Result<Mark> {
         self.wait_for_any(from, &[text], limit).map(|(_, mark)| mark)
     }
 
-    /// The same with several texts; says which came first.
+    /// Waits for the first of several texts; returns its index and the place behind it.
     ///
     /// # Errors
     /// As [`Console::wait_for`].
@@ -168,7 +169,7 @@ impl Console {
         }
     }
 
-    /// Whether the machine is off.
+    /// True if the machine is off.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.heard().closed
@@ -184,7 +185,8 @@ impl Console {
             .with_context(|| format!("typing at {}", self.name))
     }
 
-    /// Waits for a login prompt after `from`, logs in as root, who has no password, and makes the shell a quiet one.
+    /// Waits for a login prompt after `from`, logs in as root, who has no password, and makes the shell a
+    /// quiet one.
     ///
     /// # Errors
     /// No prompt comes.
@@ -223,7 +225,7 @@ impl Console {
     }
 }
 
-/// Takes control sequences (ECMA-48), carriage returns and NULs out of a terminal's text.
+/// A filter that removes control sequences (ECMA-48), carriage returns and NULs from a terminal's text.
 #[derive(Debug, Default)]
 struct Cleaner {
     state: State,
@@ -248,8 +250,8 @@ impl Cleaner {
                 (State::Plain, b'\r' | 0 | 0x08) => {}
                 (State::Plain, byte) => self.pending.push(*byte),
                 (State::Escape, b'[') => self.state = State::Sequence,
-                // Operating system commands and device control strings: systemd writes them (OSC 3008), ended by BEL
-                // or ESC \.
+                // Operating system commands and device control strings: systemd writes them (OSC 3008), ended
+                // by BEL or ESC \.
                 (State::Escape, b']' | b'P') => self.state = State::Text,
                 (State::Text, 0x1b) => self.state = State::Escape,
                 (State::Sequence, 0x40..=0x7e) | (State::Text, 0x07) | (State::Escape, _) => {

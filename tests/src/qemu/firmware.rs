@@ -1,4 +1,4 @@
-//! What a machine runs before anything of ours: a BIOS, or UEFI with variables of its own.
+//! The first program of a machine: a BIOS, or UEFI with variables of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,22 +7,23 @@ use anyhow::{Context as _, Result};
 
 use crate::scratch::Scratch;
 
-/// Where Debian's `ovmf` package puts its images. Those with `.ms` hold Microsoft's keys and have Secure Boot on.
+/// Directory of the images of Debian's `ovmf` package. Those with `.ms` hold Microsoft's keys and have Secure
+/// Boot on.
 const OVMF: &str = "/usr/share/OVMF";
 
 /// The firmware of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Firmware {
-    /// `SeaBIOS`.
+    /// A BIOS: `SeaBIOS`.
     Bios,
-    /// OVMF without Secure Boot.
+    /// UEFI without Secure Boot: OVMF.
     Uefi,
-    /// OVMF with Secure Boot on, as a bought machine has it.
+    /// UEFI with Secure Boot on, as a new machine has it: OVMF.
     SecureBoot,
 }
 
 impl Firmware {
-    /// Whether it is UEFI.
+    /// True if it is UEFI.
     #[must_use]
     pub fn is_uefi(self) -> bool {
         self != Self::Bios
@@ -45,10 +46,10 @@ impl Firmware {
         Ok(Some(file))
     }
 
-    /// QEMU's options.
+    /// Returns QEMU's options.
     pub(crate) fn options(self, variables: Option<&Path>) -> Vec<String> {
         let code = match self {
-            // Its screen on the serial line, too: `graphics=off` makes SeaBIOS use one.
+            // The screen is on the serial line, too: `graphics=off` makes SeaBIOS use one.
             Self::Bios => return words("-machine graphics=off"),
             Self::Uefi => "OVMF_CODE_4M.fd",
             Self::SecureBoot => "OVMF_CODE_4M.ms.fd",
@@ -64,10 +65,11 @@ impl Firmware {
                 variables.display()
             ));
         }
-        // Nobody answers there, and each try takes a minute before the disk's turn comes.
+        // No server answers there, and each try takes a minute before the disk's turn comes.
         options.extend(words("-fw_cfg name=opt/org.tianocore/IPv6PXESupport,string=no"));
         if self == Self::SecureBoot {
-            // Variables may be written through system management mode only, or Secure Boot would be worth nothing.
+            // Variables may be written through system management mode only, or Secure Boot would be worth
+            // nothing.
             options.extend(words(
                 "-machine smm=on -global driver=cfi.pflash01,property=secure,value=on",
             ));

@@ -1,4 +1,4 @@
-//! The golden Debian on a disk of its own, as `ka-server --root` wants it.
+//! The golden Debian on a disk of its own, as `ka-server --root` expects it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use crate::qemu::firmware::Firmware;
 use crate::scratch::Scratch;
 use crate::tree;
 
-/// Root and swap by partition number, and a second file system of another kind.
+/// Table with root and swap, and a second file system of another type.
 const MBR: &str = "label: dos
 size=1100MiB,type=83,bootable
 size=320MiB,type=83
 type=82
 ";
-/// The same with an EFI system partition before it.
+/// Table with an EFI system partition before them.
 const GPT: &str = "label: gpt
 size=64MiB,type=uefi
 size=1100MiB,type=linux
@@ -26,12 +26,12 @@ size=320MiB,type=linux
 type=swap
 ";
 
-/// The golden system of machines with this firmware.
+/// Returns the plan of the golden system for machines with this firmware.
 #[must_use]
 pub fn plan(firmware: Firmware) -> Plan {
     let (table, volumes) = if firmware.is_uefi() {
-        // The build machine's kernel need not have vfat, and the server wants everything mounted that fstab names:
-        // here the golden one is ext4, and the desc makes the clones' vfat.
+        // The build machine's kernel need not have vfat, and the server wants everything mounted that fstab
+        // names. So the golden partition is ext4 here, and the desc makes the clones' vfat.
         let esp = Volume::new(1, "ext4", "/boot/efi");
         let rest = [
             Volume::new(2, "ext4", "/"),
@@ -56,7 +56,8 @@ pub fn plan(firmware: Firmware) -> Plan {
     }
 }
 
-/// Makes it: disk, file systems, Debian, `etc/fstab`, and something of its own on the second file system.
+/// Makes the golden system: disk, file systems, Debian, `etc/fstab`, and a file of its own on the second file
+/// system.
 ///
 /// # Errors
 /// No space, or the tools fail.
@@ -64,7 +65,7 @@ pub fn make(scratch: &Scratch, plan: &Plan) -> Result<Golden> {
     make_from(&debian::bootable()?, scratch, plan)
 }
 
-/// The same of another archive.
+/// Makes the golden system from another archive.
 ///
 /// # Errors
 /// As [`make`].
@@ -77,7 +78,7 @@ pub fn make_from(archive: &Path, scratch: &Scratch, plan: &Plan) -> Result<Golde
     Ok(golden)
 }
 
-/// The golden system's kernel image.
+/// Returns the golden system's kernel image.
 ///
 /// # Errors
 /// It has none.
@@ -87,7 +88,7 @@ pub fn kernel(root: &Path) -> Result<PathBuf> {
         .join(format!("vmlinuz-{}", debian::kernel_release(root)?)))
 }
 
-/// The golden system's own initramfs.
+/// Returns the golden system's own initramfs.
 ///
 /// # Errors
 /// It has none.
@@ -97,5 +98,5 @@ pub fn initramfs(root: &Path) -> Result<PathBuf> {
         .join(format!("initrd.img-{}", debian::kernel_release(root)?)))
 }
 
-/// A disk twice as large: no clone's disk is the golden one's size.
+/// Size in bytes of a disk twice as large: no clone's disk is the golden one's size.
 pub const ROOMY: u64 = 3 * GIB;

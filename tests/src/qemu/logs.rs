@@ -1,7 +1,7 @@
 //! The console logs of machines: one directory a test, kept when the test fails.
 //!
-//! `cargo test` shows what a test said when all tests of its program have ended, half an hour later. [`reported`] says the
-//! reason of a failure at once, and where the logs are.
+//! `cargo test` shows a test's output when all tests of its program have ended, half an hour later.
+//! [`reported`] prints the reason of a failure at once, with the directory of the logs.
 
 use std::fs;
 use std::io::Write as _;
@@ -12,14 +12,14 @@ use anyhow::{Context as _, Result};
 
 use crate::binaries;
 
-/// Runs a test's body. A failure is told on standard error at once, past the capture of `cargo test`, with the directory of
-/// the machines' console logs; a success removes them.
+/// Runs a test's body. It reports a failure on standard error at once, past the capture of `cargo test`, with
+/// the directory of the machines' console logs; a success removes them.
 ///
 /// # Errors
 /// The body's.
 pub fn reported(body: impl FnOnce() -> Result<()>) -> Result<()> {
     let dir = own_dir()?;
-    // What an earlier run of this test left.
+    // An earlier run of this test may have left them.
     let _ = fs::remove_dir_all(&dir);
     let result = body();
     match &result {
@@ -30,14 +30,14 @@ pub fn reported(body: impl FnOnce() -> Result<()>) -> Result<()> {
                 test_name(),
                 dir.display()
             );
-            // Nobody may be listening; the test fails all the same.
+            // Standard error may be closed; the test fails all the same.
             let _ = std::io::stderr().write_all(text.as_bytes());
         }
     }
     result
 }
 
-/// The path of a log of this test; its directory is made.
+/// Returns the path of a log of this test; its directory is made.
 pub(crate) fn file(name: &str) -> Result<PathBuf> {
     let dir = own_dir()?;
     fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
@@ -49,7 +49,7 @@ fn own_dir() -> Result<PathBuf> {
     Ok(binaries::own_dir()?.join("machine-logs").join(name))
 }
 
-/// The test harness names each test's thread after it.
+/// Returns the test's name: the test harness names each test's thread after it.
 fn test_name() -> String {
     thread::current().name().unwrap_or("machines").to_owned()
 }

@@ -1,4 +1,4 @@
-//! A machine: what it is made of, switched on and off.
+//! A machine and its parts, switched on and off.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,18 +15,18 @@ use crate::qemu::firmware::Firmware;
 use crate::qemu::logs;
 use crate::scratch::Scratch;
 
-/// No machine runs longer, whatever becomes of its test. What a test waits for has limits of its own, which follow the
-/// pace of this machine ([`crate::qemu::pace`]).
+/// Longest time that a machine runs, whatever the result of its test. The waits of a test have limits of
+/// their own, which follow the pace of this machine ([`crate::qemu::pace`]).
 const MACHINE_LIMIT: Duration = Duration::from_secs(3600);
 
-/// How a disk is attached.
+/// The bus and controller of a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bus {
-    /// `/dev/vda`.
+    /// virtio-blk: `/dev/vda`.
     Virtio,
     /// SATA: `/dev/sda`, module `ahci`.
     Ahci,
-    /// `/dev/nvme0n1`, module `nvme`.
+    /// NVMe: `/dev/nvme0n1`, module `nvme`.
     Nvme,
     /// Parallel ATA of the i440FX board: `/dev/sda`, module `ata_piix`.
     Ide,
@@ -37,39 +37,39 @@ pub enum Bus {
 /// A network card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Card {
-    /// virtio-net.
+    /// The paravirtual card virtio-net.
     Virtio,
     /// Intel 82540EM, module `e1000`.
     E1000,
 }
 
-/// What a machine is made of.
+/// The parts of a machine.
 #[derive(Debug)]
 pub struct Spec {
-    /// Its name in messages.
+    /// Name in messages.
     pub name: String,
-    /// Its firmware.
+    /// Firmware that boots it.
     pub firmware: Firmware,
-    /// How its disk is attached.
+    /// Bus of its disk.
     pub bus: Bus,
-    /// Its network card.
+    /// Model of its network card.
     pub card: Card,
-    /// The card's address.
+    /// MAC address of the card.
     pub mac: String,
-    /// MiB of memory.
+    /// Memory in MiB.
     pub memory_mib: u32,
-    /// Virtual processors.
+    /// Number of virtual processors.
     pub processors: u32,
-    /// Whether a reset switches it off instead, so that its disk can be looked at between two boots.
+    /// True if a reset switches it off instead, so that its disk can be looked at between two boots.
     pub off_at_reset: bool,
-    /// Whether the firmware boots from the network before it tries the disk, or never does.
+    /// True if the firmware boots from the network before it tries the disk; otherwise it never does.
     pub network_boot: bool,
     /// More options for QEMU.
     pub options: Vec<String>,
 }
 
 impl Spec {
-    /// A machine of 1 GiB with one processor and this number, from which its card's address comes.
+    /// Describes a machine of 1 GiB with one processor. Its card's address contains `number`.
     #[must_use]
     pub fn new(name: &str, number: u8, firmware: Firmware, bus: Bus, card: Card) -> Self {
         Self {
@@ -77,7 +77,7 @@ impl Spec {
             firmware,
             bus,
             card,
-            // QEMU's own prefix, for guests.
+            // The prefix is QEMU's own, for guests.
             mac: format!("52:54:00:4b:41:{number:02x}"),
             memory_mib: 1024,
             processors: 1,
@@ -99,7 +99,7 @@ pub struct Machine {
 /// A machine that is on; the power is cut on drop.
 #[derive(Debug)]
 pub struct Powered {
-    /// Its serial line.
+    /// Serial line of the machine.
     pub console: Console,
     run: Running,
 }
@@ -120,19 +120,19 @@ impl Machine {
         Ok(Self { spec, tap, variables })
     }
 
-    /// The machine's parts.
+    /// Returns the machine's parts.
     #[must_use]
     pub fn spec(&self) -> &Spec {
         &self.spec
     }
 
-    /// The card's address.
+    /// Returns the card's MAC address.
     #[must_use]
     pub fn mac(&self) -> &str {
         &self.spec.mac
     }
 
-    /// The file of the firmware's variables.
+    /// Returns the file of the firmware's variables.
     #[must_use]
     pub fn variables(&self) -> Option<&PathBuf> {
         self.variables.as_ref()
@@ -152,7 +152,7 @@ impl Machine {
         self.power_on_watched(scratch, network, disk, accel, None)
     }
 
-    /// The same with somebody who sees each line the machine says.
+    /// Switches the machine on; `watcher` gets each line of its console.
     ///
     /// # Errors
     /// As [`Machine::power_on`].
@@ -214,7 +214,7 @@ impl Machine {
                 "-m",
                 &format!("{}M", spec.memory_mib),
                 "-smp",
-                &spec.processors.to_string(),
+                &accel.processors(spec.processors),
             ])
             .args(spec.firmware.options(self.variables.as_deref()));
         if spec.off_at_reset {
@@ -231,8 +231,8 @@ impl Machine {
             Card::Virtio => "virtio-net-pci",
             Card::E1000 => "e1000",
         };
-        // OVMF boots from the network by its own drivers then. With iPXE's option ROM before it, shim's second fetch
-        // comes back padded and is refused (see docs/firmware-quirks.md).
+        // OVMF boots from the network by its own drivers then. With iPXE's option ROM before it, shim's
+        // second fetch comes back padded and is refused (see docs/firmware-quirks.md).
         let boot = match (self.spec.network_boot, self.spec.firmware.is_uefi()) {
             (false, _) => ",romfile=",
             (true, false) => ",bootindex=1",
@@ -251,7 +251,7 @@ impl Powered {
     /// Waits for a text on the console; see [`Console::wait_for`].
     ///
     /// # Errors
-    /// As there, with what QEMU itself complains of.
+    /// As there, with QEMU's own messages.
     pub fn wait_for(&self, from: Mark, text: &str, limit: Duration) -> Result<Mark> {
         let found = self.console.wait_for(from, text, limit);
         found.with_context(|| self.complaints())
@@ -260,7 +260,7 @@ impl Powered {
     /// Waits for the login prompt and logs in; see [`Console::login`].
     ///
     /// # Errors
-    /// As there, with what QEMU itself complains of.
+    /// As there, with QEMU's own messages.
     pub fn login(&self, from: Mark, limit: Duration) -> Result<()> {
         let found = self.console.login(from, limit);
         found.with_context(|| self.complaints())
@@ -285,7 +285,7 @@ impl Powered {
         Ok(text)
     }
 
-    /// Cuts the power at once. What the machine has written is on its disk, what it had in memory is lost.
+    /// Cuts the power at once. Data that the machine has written is on its disk, data in its memory is lost.
     ///
     /// # Errors
     /// The machine cannot be killed.
@@ -295,14 +295,14 @@ impl Powered {
         Ok(text)
     }
 
-    /// What QEMU itself said, in one line.
+    /// Returns QEMU's own messages, in one line.
     fn complaints(&self) -> String {
         format!("QEMU says {:?}", self.run.said().trim())
     }
 }
 
 fn disk_options(bus: Bus, disk: &Disk) -> Vec<String> {
-    // Flushes need not reach the host's disk: after a power cut of the machine the host still knows what was written.
+    // Flushes need not reach the host's disk: after a power cut of the machine the host still has its writes.
     let drive = format!(
         "if=none,id=disk,format=raw,cache=unsafe,file={}",
         disk.file().display()

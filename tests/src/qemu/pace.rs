@@ -1,10 +1,13 @@
-//! How long a machine is waited for: a limit is written for the machine KA is developed on, and stretched where the
-//! machine under the test is slower or busy with something else.
+//! The time that a test waits for a machine. A limit is written for the machine KA is developed on, and
+//! stretched if the machine under the test is slower or busy with something else.
 //!
-//! Three things stretch it. A slower processor: a fixed piece of work is timed once, in processor time, so that other
-//! programs do not count. A busy one: the time that QEMU's threads were ready and had no processor (`/proc/PID/task/TID/
-//! schedstat`, second field, nanoseconds; kernel document `scheduler/sched-stats`) does not count as waiting. And a machine
-//! that still says something new is given up later than one that is silent.
+//! Three things stretch it:
+//!
+//! - A slower processor: a fixed piece of work is timed once, in processor time, so that other programs do
+//!   not count.
+//! - A busy one: time in which QEMU's threads were ready and had no processor does not count as waiting
+//!   (`/proc/PID/task/TID/schedstat`, second field, nanoseconds; kernel document `scheduler/sched-stats`).
+//! - A machine that still prints something new: it gets more time than a silent one.
 
 use std::fs;
 use std::hint::black_box;
@@ -15,13 +18,13 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Processor time of [`work`] on the machine that the limits were written on.
 const REFERENCE: Duration = Duration::from_millis(40);
-/// No machine is so slow that it takes longer by more than this.
+/// Largest factor by which a slow machine stretches a limit.
 const SLOWEST: f64 = 8.0;
-/// A machine that said something within this time is alive.
+/// Time since its last output in which a machine counts as alive.
 const ALIVE: Duration = Duration::from_secs(60);
-/// A machine that is alive is given its limit so many times.
+/// Factor for the limit of a machine that is alive.
 const ALIVE_TIMES: u32 = 2;
-/// Whatever is stretched, nothing is waited for longer, by the clock on the wall.
+/// Longest wait in wall clock time, however much it is stretched.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The patience with one wait for one machine.
@@ -35,7 +38,7 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Begins to wait, so long at most, for a machine whose QEMU is `process`.
+    /// Begins to wait, at most `limit`, for a machine whose QEMU is `process`.
     #[must_use]
     pub fn begin(limit: Duration, process: Option<u32>) -> Self {
         Self {
@@ -47,11 +50,11 @@ impl Patience {
         }
     }
 
-    /// Whether it has lasted too long; `said` is how much the machine has said by now, in bytes. The error's text says how
-    /// long it was waited for and what of it counted.
+    /// Checks that the wait may go on; `said` is the number of bytes of the machine's output by now. The
+    /// error's text says how long it waited and how much of that counted.
     ///
     /// # Errors
-    /// It has.
+    /// The wait has lasted too long.
     pub fn check(&mut self, said: usize) -> Result<(), String> {
         if said != self.heard.0 {
             self.heard = (said, Instant::now());
@@ -88,17 +91,18 @@ impl Patience {
     }
 }
 
-/// How much slower this machine's processor is than that of the limits; 1 where it is quicker.
+/// Returns the factor by which this machine's processor is slower than that of the limits; 1 if it is
+/// quicker.
 pub fn slowness() -> f64 {
     static FOUND: OnceLock<f64> = OnceLock::new();
     *FOUND.get_or_init(|| {
-        // The best of three: the first one also warms the caches.
+        // The best of three counts: the first one also warms the caches.
         let took = (0..3).map(|_| timed(work)).min().unwrap_or(REFERENCE);
         (took.as_secs_f64() / REFERENCE.as_secs_f64()).clamp(1.0, SLOWEST)
     })
 }
 
-/// The longest time that one thread of a process was ready to run and did not.
+/// Returns the longest time that one thread of a process was ready to run and did not.
 fn delay(process: u32) -> Duration {
     let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
         return Duration::ZERO;
@@ -127,7 +131,7 @@ fn processor_time() -> Duration {
     Duration::new(secs.unwrap_or(0), nanos.unwrap_or(0))
 }
 
-/// Multiplications, table look-ups and branches that depend on each other, as an emulator has them.
+/// Runs multiplications, table look-ups and branches that depend on each other, as an emulator has them.
 fn work() {
     let mut table = [0_u64; 4096];
     let mut state = black_box(0x9e37_79b9_7f4a_7c15_u64);

@@ -18,25 +18,27 @@ use crate::qemu::golden;
 use crate::qemu::machine::{Machine, Powered, Spec};
 use crate::qemu::seats::{self, Seats};
 
-/// From power-on to a login prompt under emulation, two machines at once; stretched as [`crate::qemu::pace`] says.
+/// Time limit from power-on to a login prompt under emulation, with two machines at once;
+/// [`crate::qemu::pace`] stretches it.
 pub const BOOT_LIMIT: Duration = Duration::from_secs(400);
-/// From power-on to the reset of a cloned machine: the golden system has 9000 files and 400 MB.
+/// Time limit from power-on to the reset of a cloned machine: the golden system has 9000 files and 400 MB.
 pub const CLONE_LIMIT: Duration = Duration::from_secs(900);
-/// Two clonings and two boots on a machine several times slower than ours: it ends what a test that died left.
+/// Time limit of a server: two clonings and two boots on a machine several times slower than ours. It ends
+/// what a test that died left.
 pub const SERVER_LIMIT: Duration = Duration::from_secs(5400);
-/// What to give after `--dhcp` when nobody else gives addresses.
+/// Value of `--dhcp` when no other server gives addresses.
 pub const FULL_DHCP: &str = "full:10.77.0.50-10.77.0.99";
-/// What to give after `--append`: machines of the lab have a serial line and no screen.
+/// Value of `--append`: machines of the lab have a serial line and no screen.
 const SERIAL: &str = "console=ttyS0,115200 quiet";
 
 /// A golden system and the network it clones onto.
 #[derive(Debug)]
 pub struct Room {
-    /// The golden system.
+    /// Golden system that the server sends.
     pub golden: Golden,
-    /// What the machines run with.
+    /// Accelerator of the machines.
     pub accel: Accel,
-    /// The network. It goes after the rest: it holds their directory.
+    /// Network and directory of the machines. It is dropped after the rest, because it holds their directory.
     pub lab: Lab,
     _place: Seats,
 }
@@ -44,9 +46,9 @@ pub struct Room {
 /// A machine and its disk.
 #[derive(Debug)]
 pub struct Node {
-    /// The machine.
+    /// Machine in the network.
     pub machine: Machine,
-    /// Its disk.
+    /// Disk of the machine.
     pub disk: Disk,
 }
 
@@ -59,7 +61,7 @@ impl Room {
         Self::with_golden(label, &debian::bootable()?, plan)
     }
 
-    /// The same with the golden system of this archive.
+    /// Makes a room with the golden system of this archive.
     ///
     /// # Errors
     /// As [`Room::new`].
@@ -76,7 +78,7 @@ impl Room {
         })
     }
 
-    /// A machine with a disk of this size.
+    /// Makes a machine with a disk of this size.
     ///
     /// # Errors
     /// No space, or no firmware.
@@ -94,7 +96,7 @@ impl Room {
         self.power_on_watched(node, None)
     }
 
-    /// The same with somebody who sees each line the machine says.
+    /// Switches a machine on; `watcher` gets each line of its console.
     ///
     /// # Errors
     /// QEMU refuses.
@@ -104,14 +106,24 @@ impl Room {
             .power_on_watched(scratch, network, &node.disk, self.accel, watcher)
     }
 
-    /// Starts a server that boots machines from its network and clones the golden system onto these, which it calls
-    /// `NAME-clone`: with `dhcp` as its `--dhcp`, and `desc` for the golden drive.
+    /// Starts a server that boots machines from its network and clones the golden system onto these. It calls
+    /// them `NAME-clone`. `dhcp` is its `--dhcp`, and `desc` the desc of the golden drive.
     ///
     /// # Errors
-    /// It ends before machines may come; the error repeats what it said.
+    /// It ends before machines may come; the error repeats its output.
     pub fn serve(&self, dhcp: &str, nodes: &[Node], desc: &str) -> Result<Running> {
+        let mut server = self.server(dhcp, nodes, desc)?.spawn()?;
+        server.wait_for(READY)?;
+        Ok(server)
+    }
+
+    /// Returns the command line of that server. It prints [`READY`] when machines may be switched on.
+    ///
+    /// # Errors
+    /// No space.
+    pub fn server(&self, dhcp: &str, nodes: &[Node], desc: &str) -> Result<Program> {
         let scratch = self.lab.scratch().path();
-        let mut server = Program::new(binaries::path("ka-server")?)
+        let server = Program::new(binaries::path("ka-server")?)
             .args(["-n", &nodes.len().to_string(), "--pxe", "eth0", "--dhcp", dhcp])
             .args(["--append", SERIAL, "--nodes"])
             .arg(self.nodes_file(nodes)?)
@@ -126,16 +138,14 @@ impl Room {
             .env("KA_STATIC_CLIENT", binaries::static_client()?)
             .inside(self.lab.network().golden())
             .limit(SERVER_LIMIT)
-            .tethered()
-            .spawn()?;
-        server.wait_for(READY)?;
+            .tethered();
         Ok(server)
     }
 
     /// Switches these machines on and waits until each has been cloned and resets, which switches it off.
     ///
     /// # Errors
-    /// One is no clone; the error repeats what it and the server said last.
+    /// One is no clone; the error repeats its last output and the server's.
     pub fn clone_all(&self, nodes: &[Node], server: &Running) -> Result<()> {
         let on = nodes
             .iter()
@@ -154,7 +164,7 @@ impl Room {
         Ok(())
     }
 
-    /// A file of the lab's directory.
+    /// Makes a file in the lab's directory.
     ///
     /// # Errors
     /// No space.
@@ -164,7 +174,7 @@ impl Room {
         Ok(path)
     }
 
-    /// A file for `--nodes` that arms these machines and names them `NAME-clone`.
+    /// Makes a file for `--nodes` that arms these machines and names them `NAME-clone`.
     ///
     /// # Errors
     /// No space.
@@ -176,14 +186,14 @@ impl Room {
     }
 }
 
-/// The end of a text, for errors.
+/// Returns the end of a text, for errors.
 #[must_use]
 pub fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
 }
 
-/// How many lines an error repeats.
+/// Lines that an error repeats.
 const LAST_LINES: usize = 40;
-/// What the server says when machines may be switched on.
-const READY: &str = "boot server on";
+/// The server's message that machines may be switched on.
+pub const READY: &str = "boot server on";

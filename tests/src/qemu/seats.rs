@@ -1,11 +1,11 @@
-//! Limits on machines that run at once, and on tests that have machines: an emulated machine takes a whole processor, and a
-//! third would make all three late.
+//! Limits on machines that run at once, and on tests that have machines: an emulated machine takes a whole
+//! processor, and a third would make all three late.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// As many machines as the smallest machine that builds KA has processors.
+/// Most machines at once: the smallest machine that builds KA has this many processors.
 pub const SEATS: usize = 2;
-/// As many tests: one more would have started a server and its limits while it waits for a seat.
+/// Most tests at once: one more would start a server, and its time limits, while it waits for a seat.
 const ROOMS: usize = 2;
 
 static SEATED: Limit = Limit::new(SEATS);
@@ -18,7 +18,8 @@ pub struct Seats {
     count: usize,
 }
 
-/// Waits until so many machines more may run. All at once: taken one by one, two tests could wait for each other.
+/// Waits until `count` more machines may run. It takes all at once: if they were taken one by one, two tests
+/// could wait for each other.
 ///
 /// # Panics
 /// More than [`SEATS`] are asked for.
@@ -27,12 +28,12 @@ pub fn take(count: usize) -> Seats {
     SEATED.take(count)
 }
 
-/// Waits until one test more may have a room with machines.
+/// Waits until one more test may have a room with machines.
 pub(crate) fn take_room() -> Seats {
     OPEN_ROOMS.take(1)
 }
 
-/// A number of things that may be at once.
+/// A limit on things that exist at once.
 #[derive(Debug)]
 struct Limit {
     most: usize,

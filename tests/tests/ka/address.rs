@@ -1,20 +1,22 @@
-//! The node's DHCP client against dnsmasq, on a switch in namespaces: a lease, its renewal, a server that goes away.
+//! The node's DHCP client against dnsmasq, on a switch in namespaces: a lease, its renewal, a server that
+//! goes away.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use ka_dhcpc::{Client, Config, Event, Interface, Lease};
-use ka_host::netif::MacAddr;
 use ka_host::route;
+use ka_mac::MacAddr;
 use ka_tests::netns::{Namespace, Network};
 use ka_tests::process::{Program, Running};
 use ka_tests::scratch::Scratch;
 
-/// No step takes longer; what does is a hang.
+/// Time limit of a step: a longer one hangs.
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// dnsmasq on the golden host: addresses from 10.77.0.60 to this one, in order, to be renewed after three seconds.
+/// Starts dnsmasq on the golden host: addresses from 10.77.0.60 to `last`, in order, to be renewed after
+/// three seconds.
 fn dnsmasq(network: &Network, scratch: &Scratch, last: &str) -> Result<Running> {
     let leases = scratch.path().join("leases");
     let mut server = Program::new("dnsmasq")
@@ -46,12 +48,12 @@ fn dnsmasq(network: &Network, scratch: &Scratch, last: &str) -> Result<Running> 
     Ok(server)
 }
 
-/// Runs the client on the node until it has what `enough` looks for.
+/// Runs the client on the node until `enough` is true for its output.
 fn run_client(
     node: &Namespace,
     enough: impl Fn(&[Event]) -> bool + Send + Sync,
 ) -> Result<(Lease, Vec<Event>)> {
-    // Not from /sys/class/net, which shows the namespace that mounted it.
+    // /sys/class/net would show the namespace that mounted it.
     let listed = node.ip("-o link show dev eth0")?;
     let (index, _) = listed.split_once(':').context("no index")?;
     let mut words = listed.split_whitespace();
@@ -65,7 +67,7 @@ fn run_client(
         index: index.parse()?,
     };
     let config = Config {
-        mac: mac.0,
+        mac,
         vendor_class: "KA-node".to_owned(),
         host_name: None,
         seed: 7,
@@ -124,7 +126,7 @@ fn a_server_that_starts_late_is_found() -> Result<()> {
     node.ip("addr flush dev eth0")?;
     std::thread::scope(|scope| {
         let client = scope.spawn(|| run_client(node, |_| true));
-        // Past the first question and its repetition.
+        // The wait is longer than the first question and its repetition.
         std::thread::sleep(Duration::from_secs(4));
         let server = dnsmasq(&network, &scratch, "10.77.0.60")?;
         let (lease, events) = client.join().expect("the client's thread")?;

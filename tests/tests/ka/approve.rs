@@ -1,4 +1,4 @@
-//! `--approve`: nobody joins before the operator has said yes to the code that the node shows.
+//! `--approve`: no node joins before the operator has accepted the code that the node shows.
 
 use anyhow::{Context as _, Result, ensure};
 use ka_tests::binaries;
@@ -26,7 +26,7 @@ impl Asking {
         Ok(program.arg(state).args(args))
     }
 
-    /// A node that waits, and the code it shows.
+    /// Starts a node that waits, and returns it with the code it shows.
     fn node(&self, number: usize) -> Result<(Running, String)> {
         let mut node = self.lab.client(number, &self.server, &["-e", "cat"])?;
         node.wait_for("its code is ")?;
@@ -42,7 +42,7 @@ fn a_node_is_let_in_by_its_code_and_another_is_sent_away() -> Result<()> {
     let (wanted, code) = asking.node(1)?;
     let (unwanted, other) = asking.node(2)?;
     ensure!(code != other, "two nodes show one code");
-    // Both sides show the same code; who waits is not in.
+    // Both sides show the same code; a node that waits has not joined.
     let listed = asking.approve(&[])?.run()?;
     let line = |code: &str| listed.lines().find(|line| line.contains(code)).map(str::to_owned);
     let (yes, no) = (
@@ -82,7 +82,7 @@ fn a_node_is_let_in_by_its_code_and_another_is_sent_away() -> Result<()> {
         .finish()?
         .expect(0)?
         .says("is let in")?;
-    // Everybody else, now and later.
+    // This accepts all other nodes, now and later.
     asking.approve(&["--all"])?.finish()?.expect(0)?;
     let late = asking.lab.client(2, &asking.server, &["-e", "cat"])?;
     let outcome = finish(asking.server, vec![wanted, late])?;

@@ -1,6 +1,7 @@
-//! A man in the middle of the chain, between two real nodes: he passes on what they say, and alters one bit of it.
+//! A man in the middle of the chain, between two real nodes: he passes on their data, and alters one bit of
+//! it.
 //!
-//! Peers with a key, forged ends, strangers and listeners: `crates/transport/src/stream/attackers.rs`.
+//! `crates/transport/src/stream/attackers.rs` tests peers with a key, forged ends, strangers and listeners.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -18,20 +19,21 @@ use crate::kit::{expect_same_file, finish, payload};
 const DATA: u16 = 30_764;
 /// Bytes of a connection after which the bit is altered: some blocks are through by then.
 const ALTERED_AT: usize = 2_000_000;
-/// Where the first node really is for the man in the middle.
+/// Address of the first node for the man in the middle.
 const BEHIND: &str = "10.77.0.201";
 const PAYLOAD: usize = 20_000_000;
 
-/// Stands between the second node and the first until it is dropped.
+/// A man in the middle, between the second node and the first until it is dropped.
 struct Middle {
     over: Arc<AtomicBool>,
-    /// How often he has altered something.
+    /// Number of alterations so far.
     altered: Arc<AtomicUsize>,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
 impl Middle {
-    /// Takes the first node's address inside the second node's namespace, and alters the first `times` connections.
+    /// Takes the first node's address inside the second node's namespace, and alters the first `times`
+    /// connections.
     fn new(lab: &Lab, times: usize) -> Result<Self> {
         let (first, second) = (lab.network().node(1), lab.network().node(2).clone());
         first.ip(&format!("addr add {BEHIND}/24 dev eth0"))?;
@@ -48,7 +50,7 @@ impl Middle {
         })
     }
 
-    /// Ends him; how often he has altered something.
+    /// Ends him, and returns the number of alterations.
     fn end(mut self) -> Result<usize> {
         self.over.store(true, Ordering::SeqCst);
         let thread = self.thread.take().context("ended twice")?;

@@ -1,5 +1,6 @@
-//! The boot server inside `ka-server`: who is sent where by its menu, before and after the clone, over restarts; the
-//! tools as first stream; and which clones came back. Machines are curl and udhcpc here; whole ones are in `tests/qemu`.
+//! The boot server inside `ka-server`: the boot menu of each machine, before and after the clone, over
+//! restarts; the tools as first stream; and the clones that came back. Machines are curl and udhcpc here;
+//! whole ones are in `tests/qemu`.
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
@@ -17,11 +18,11 @@ use serde_json::Value;
 
 use crate::kit::Kit;
 
-/// A machine that nobody has listed.
+/// MAC address of a machine that is not listed.
 const STRANGER: &str = "02:00:00:00:00:99";
-/// A machine that is listed and never switched on.
+/// MAC address of a machine that is listed and never switched on.
 const ABSENT: &str = "02:00:00:00:00:42";
-/// No test of this file takes longer; what does is a hang.
+/// Time limit of a test of this file: a longer one hangs.
 const LIMIT: Duration = Duration::from_secs(180);
 
 /// A golden system with a kernel, boot programs, tools to send, and a room of nodes.
@@ -33,7 +34,7 @@ impl Room {
     pub(crate) fn new(label: &str, nodes: usize) -> Result<Self> {
         let kit = Kit::small(label, nodes)?;
         let root = kit.golden.root();
-        // A kernel that nobody boots here: it is complete as far as files go.
+        // No machine boots this kernel; it is complete as far as files go.
         for (path, text) in [
             ("boot/vmlinuz-6.1.0-ka", "kernel\n"),
             ("lib/modules/6.1.0-ka/modules.dep", ""),
@@ -54,17 +55,17 @@ impl Room {
         Ok(room)
     }
 
-    /// The root of its golden system.
+    /// Returns the root of its golden system.
     pub(crate) fn root(&self) -> &Path {
         self.kit.golden.root()
     }
 
-    /// Its network and directory.
+    /// Returns its network and directory.
     pub(crate) fn lab(&self) -> &Lab {
         &self.kit.lab
     }
 
-    /// A disk for a node.
+    /// Makes a disk for a node.
     pub(crate) fn disk(&self, name: &str) -> Result<Disk> {
         self.kit.same_disk(name)
     }
@@ -77,7 +78,7 @@ impl Room {
         self.path(name).display().to_string()
     }
 
-    /// The hardware address of a node (from 1).
+    /// Returns the MAC address of a node (from 1).
     pub(crate) fn mac(&self, number: usize) -> Result<String> {
         let link = self.kit.lab.network().node(number).ip("-o link show eth0")?;
         let mut words = link.split_whitespace().skip_while(|word| *word != "link/ether");
@@ -89,7 +90,7 @@ impl Room {
         Ok(self.text("nodes"))
     }
 
-    /// What every server here is given.
+    /// Returns the arguments of every server here, with `more`.
     pub(crate) fn args(&self, more: &[&str]) -> Result<Vec<String>> {
         let client = binaries::static_client()?.display().to_string();
         let boot = self.text("boot-files");
@@ -113,7 +114,7 @@ impl Room {
             .server(&args.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// A server that must end by itself.
+    /// Runs a server that must end by itself.
     pub(crate) fn refused(&self, more: &[&str]) -> Result<Ended> {
         let root = self.kit.golden.root().display().to_string();
         let program = self
@@ -124,20 +125,20 @@ impl Room {
         program.args(self.args(more)?).limit(LIMIT).finish()
     }
 
-    /// A program on a node.
+    /// Begins a program on a node.
     pub(crate) fn on_node(&self, number: usize, program: &str) -> Program {
         Program::new(program)
             .inside(self.kit.lab.network().node(number))
             .limit(LIMIT)
     }
 
-    /// What a machine gets under this name, by HTTP.
+    /// Fetches a file of this name by HTTP, as a machine does.
     fn http(&self, name: &str) -> Result<String> {
         let url = format!("http://{GOLDEN_ADDRESS}/{name}");
         self.on_node(1, "curl").args(["-fsS", &url]).run()
     }
 
-    /// The menu of a machine, by TFTP as PXELINUX gets it.
+    /// Fetches the menu of a machine by TFTP, as PXELINUX does.
     fn menu(&self, mac: &str) -> Result<String> {
         let name = format!("pxelinux.cfg/01-{}", mac.replace(':', "-"));
         let url = format!("tftp://{GOLDEN_ADDRESS}/{name}");
@@ -153,12 +154,12 @@ impl Room {
         Ok(())
     }
 
-    /// A node on an installed system.
+    /// Starts a node on an installed system.
     pub(crate) fn full_node(&self, number: usize, server: &Server, disk: &Disk) -> Result<Running> {
         self.kit.node(number, server, disk, &[])
     }
 
-    /// The static client as a node boots it, but with the disk chosen.
+    /// Starts the static client as a node boots it, but with the disk chosen.
     fn node(&self, number: usize, server: &Server, disk: &Disk) -> Result<Running> {
         Program::new(binaries::static_client()?)
             .args(["--no-reboot", "--mount-dir"])
@@ -176,7 +177,8 @@ impl Room {
             .spawn()
     }
 
-    /// The beacon of a clone's first boot, with what it removes moved into the lab: the clone is not this machine.
+    /// Prepares the beacon of a clone's first boot. The paths that it removes are in the lab, because the
+    /// clone is not this machine.
     fn beacon(&self, number: usize, disk: &Disk) -> Result<(Program, Vec<PathBuf>)> {
         let clone = self.kit.mounted(disk, &self.kit.plan.volumes)?;
         let in_clone = |path: &str| clone.root().join(path);
@@ -337,7 +339,8 @@ fn with_dhcp_of_our_own_a_clone_is_seen_again_by_its_request() -> Result<()> {
     room.node(1, &server, &disk)?.wait()?.expect(0)?;
     server.run.wait_for("waiting for 1 clone to come back")?;
     room.expect_default(&room.mac(1)?, "local")?;
-    // Firmware, a management board and the system of another disk ask as well, under other names or none: that proves nothing.
+    // Firmware, a management board and the system of another disk also ask for an address, under other names
+    // or none: that proves nothing.
     let ask = ["udhcpc", "-f", "-q", "-n", "-i", "eth0", "-s", "/bin/true"];
     for other in [
         &[][..],
@@ -354,8 +357,8 @@ fn with_dhcp_of_our_own_a_clone_is_seen_again_by_its_request() -> Result<()> {
     }
     std::thread::sleep(std::time::Duration::from_secs(1));
     ensure!(!server.run.has_ended()?, "something else passed for the clone");
-    // Its address stays: the lab's own. What counts is that the clone's system asks, and gets its lease although the run could
-    // end at its first word.
+    // Its address stays the lab's own. The test is that the clone's system asks, and gets its lease although
+    // the run could end at its first word.
     let named = ["-x", "hostname:room-1.lab.example"];
     room.on_node(1, "busybox")
         .args(ask)
@@ -434,7 +437,8 @@ fn dry_run_shows_the_boot_part_and_touches_nothing() -> Result<()> {
     Ok(())
 }
 
-/// What is known at once is said at once: before an image is made, and by the dry run with the same words.
+/// Faults that are known at once are reported at once: before an image is made, and by the dry run with the
+/// same words.
 #[test]
 fn what_keeps_a_boot_server_from_starting_is_said_before_images_are_made_and_by_the_dry_run() -> Result<()> {
     let room = Room::new("bootfirst", 1)?;
@@ -461,7 +465,8 @@ fn what_keeps_a_boot_server_from_starting_is_said_before_images_are_made_and_by_
             ensure!(!ended.all().contains("Making the boot images"), "{}", ended.all());
         }
     }
-    // Said before the golden node is looked at, which takes a while: with another fault that is known at once.
+    // The server reports it before it looks at the golden node, which takes a while: with another fault that
+    // is known at once.
     let args = [
         "--dhcp",
         "full:10.1.0.100-10.1.0.120",
@@ -475,7 +480,7 @@ fn what_keeps_a_boot_server_from_starting_is_said_before_images_are_made_and_by_
         .expect(2)?
         .says("10.1.0.100 is not in 10.77.0.0/24")?
         .says("--log-dir")?;
-    // A port in use: the dry run shows the plan all the same.
+    // A port is in use: the dry run shows the plan all the same.
     let golden = room.kit.lab.network().golden();
     let _held = golden.enter(|| TcpListener::bind(("10.77.0.1", 80)))??;
     let ended = room.refused(&["-n", "1", "--arm", "all", "--dry-run"])?;

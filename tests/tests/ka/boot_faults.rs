@@ -1,12 +1,12 @@
-//! Everything that is wrong with a boot server's interface, pool, ports and node list is said in one go, a line each, before
-//! anything is read or made.
+//! Faults of a boot server's interface, pool, ports and node list: all are reported in one go, a line each,
+//! before anything is read or made.
 
 use anyhow::{Result, ensure};
 use std::net::TcpListener;
 
 use crate::boot::Room;
 
-/// Each part stands in a line of its own that begins with `error: `.
+/// Insists that each part is in a line of its own that begins with `error: `.
 fn expect_lines(said: &str, parts: &[&str]) -> Result<()> {
     let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
     for part in parts {
@@ -24,7 +24,8 @@ fn every_fault_of_a_pool_and_of_a_node_list_is_said_at_once() -> Result<()> {
         "52:54:00:00:00:01 n1 disk=sda".to_owned(),
         "nonsense".to_owned(),
         "52:54:00:00:00:03 a_b 10.77.0 disk=sda=/dev/x disk=sdb=/dev/x".to_owned(),
-        "52:54:00:00:00:01 n4".to_owned(),
+        "5254.0000.0001 n4".to_owned(),
+        "52:54:00:00:00:05,n5,10.77.0.105".to_owned(),
     ])?;
     let refused = room.refused(&["-n", "1", "--nodes", &list])?;
     refused.expect(2)?;
@@ -35,6 +36,7 @@ fn every_fault_of_a_pool_and_of_a_node_list_is_said_at_once() -> Result<()> {
         "nodes:3: `10.77.0` is neither",
         "nodes:3: `disk=` gives /dev/x to two drives",
         "nodes:4: 52:54:00:00:00:01 is already on line 1",
+        "nodes:5: fields are separated by blanks, not commas",
     ];
     // The third line has three faults.
     let errors = refused
@@ -81,7 +83,7 @@ fn an_interface_that_is_down_is_named_in_every_mode() -> Result<()> {
     Ok(())
 }
 
-/// The option that a message tells the operator to change has to be an option of the program that says so.
+/// The option that a message tells the operator to change has to be an option of the program that prints it.
 #[test]
 fn a_port_that_is_taken_is_said_with_the_option_that_this_program_has() -> Result<()> {
     let room = Room::new("bootoption", 1)?;

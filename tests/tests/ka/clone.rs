@@ -188,7 +188,8 @@ fn a_raw_partition_arrives_byte_for_byte() -> Result<()> {
     Ok(())
 }
 
-/// The last six of the 446 bytes are the disk's signature, which every disk has for itself.
+/// Length of the code: the last six of the 446 bytes are the disk's signature, which is different on every
+/// disk.
 const CODE: usize = 440;
 
 #[test]
@@ -240,7 +241,7 @@ fn swap_files_are_made_anew_and_our_own_state_stays_home() -> Result<()> {
     Ok(())
 }
 
-/// `sfdisk --verify` (and `sgdisk -v` for GPT) must have nothing to say.
+/// Insists that `sfdisk --verify` (and `sgdisk -v` for GPT) has no complaint.
 fn expect_sound_table(disk: &Disk, label: &str, partitions: usize) -> Result<()> {
     let verified = Program::new("sfdisk")
         .arg("--verify")
@@ -264,7 +265,8 @@ fn expect_sound_table(disk: &Disk, label: &str, partitions: usize) -> Result<()>
     Ok(())
 }
 
-/// Every volume is named by what it is on this disk, in the way the golden fstab names it; foreign lines stay.
+/// Insists that fstab names every volume by this disk's own values, in the way the golden fstab does; foreign
+/// lines stay.
 fn expect_own_fstab(kit: &Kit, disk: &Disk, volumes: &[Volume]) -> Result<()> {
     let clone = kit.mounted(disk, volumes)?;
     let text = fs::read_to_string(clone.root().join("etc/fstab"))?;

@@ -1,4 +1,4 @@
-//! Which disk a node takes, what it says about it before, and what of its options is refused before it joins.
+//! The disk that a node takes, its messages about it before, and options that are refused before it joins.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -11,7 +11,8 @@ use ka_tests::process::{Ended, Program};
 
 use crate::kit::{Kit, finish};
 
-/// A machine whose disks are called as a real one's, in mounts of its own: what a node sees in `/sys/class/block` and `/dev`.
+/// A machine with disk names as on a real one, in mounts of its own: a node sees them in `/sys/class/block`
+/// and `/dev`.
 struct Machine {
     script: PathBuf,
 }
@@ -53,7 +54,7 @@ impl Machine {
         Ok(Self { script: path })
     }
 
-    /// What a node with these options would do here.
+    /// Runs a dry run of a node with these options here.
     fn looks(&self, kit: &Kit, server: &Server, args: &[&str]) -> Result<Ended> {
         let script = self.script.display().to_string();
         let program = kit.lab.client_program(1, server)?.arg("--dry-run").args(args);
@@ -101,7 +102,7 @@ fn among_several_disks_none_is_taken_for_its_name_and_members_by_nobody_unasked(
     )?;
     told.expect(0)?.says("erase /dev/sdb")?.says("which is empty")?;
 
-    // A volume group that nothing has assembled.
+    // A volume group that no tool has assembled.
     write_at(&one, 512, b"LABELONE")?;
     write_at(&one, 512 + 24, b"LVM2 001")?;
     let told = machine.looks(&kit, &server, &[])?;
@@ -119,7 +120,7 @@ fn among_several_disks_none_is_taken_for_its_name_and_members_by_nobody_unasked(
     format(&one, "DATA")?;
     ensure!(!before.is_empty(), "a fingerprint");
 
-    // None of this was part of the run: it is there for its node.
+    // The dry runs did not count as part of the run: it still waits for its node.
     let node = kit.node(1, &server, &other, &[])?;
     let outcome = finish(server, vec![node])?;
     outcome.expect_success()?;
@@ -188,7 +189,7 @@ fn options_that_cannot_be_meant_end_a_node_before_it_joins() -> Result<()> {
         (&["--output", &output], "there is no directory"),
     ];
     for (args, said) in cases {
-        // The last of two --mount-dir would be wrong usage of another kind: the lab's own is left out.
+        // The lab's own --mount-dir is left out: two of them would be wrong usage of another kind.
         let program = Program::new(ka_tests::binaries::path("ka-client")?).arg("--no-reboot");
         let program = program.inside(kit.lab.network().node(1));
         let ended = program

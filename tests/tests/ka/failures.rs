@@ -1,4 +1,4 @@
-//! Nodes on which something is wrong, found before a byte is written where that is possible.
+//! Nodes with a fault: it is found before a byte is written if that is possible.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use ka_tests::process::{Ended, Program};
 
 use crate::kit::{Kit, finish, mib};
 
-/// One node that must refuse to begin: exit code 1, the server names it.
+/// Runs one node that must refuse to begin: exit code 1, and the server names it.
 fn refusal(kit: &Kit, disk: &Disk, args: &[&str], says: &str) -> Result<()> {
     let server = kit.server(&["-n", "1"])?;
     let node = kit.node(1, &server, disk, args)?;
@@ -25,7 +25,7 @@ fn refusal(kit: &Kit, disk: &Disk, args: &[&str], says: &str) -> Result<()> {
     kit.lab.expect_unmounted(1)
 }
 
-/// The same, and its disk is as it was.
+/// Runs one node that must refuse to begin and leave its disk as it was.
 fn expect_refusal(kit: &Kit, disk: &Disk, args: &[&str], says: &str) -> Result<()> {
     let before = disk.fingerprint()?;
     refusal(kit, disk, args, says)?;
@@ -89,7 +89,7 @@ fn a_disk_used_as_swap_is_refused() -> Result<()> {
         .args(["--priority", "0"])
         .arg(disk.partition(1))
         .run()?;
-    // No fingerprint: the kernel itself may write to a swap partition.
+    // There is no fingerprint here: the kernel itself may write to a swap partition.
     let refused = refusal(&kit, &disk, &[], "swap");
     Program::new("swapoff").arg(disk.partition(1)).run()?;
     refused
@@ -164,7 +164,8 @@ fn a_failing_tool_fails_its_node_with_what_it_said_and_the_other_node_finishes()
 #[test]
 fn a_file_system_that_fills_up_during_the_run_fails_its_node_only() -> Result<()> {
     let kit = Kit::small("enospc", 2)?;
-    // Sparse where it is, and so below the check's sum; the holes are filled by a file that grows behind its back.
+    // The golden files are sparse, and so below the check's sum; a file that grows during the run fills the
+    // holes.
     let desc = kit.desc("swap 8\nlinux fill\n")?;
     let disks = [kit.disk("n1", mib(64), 512)?, kit.disk("n2", mib(512), 512)?];
     let many = kit.golden.root().join("home/many");
@@ -193,7 +194,7 @@ fn a_file_system_that_fills_up_during_the_run_fails_its_node_only() -> Result<()
 fn dry_run_of_both_sides_writes_nothing() -> Result<()> {
     let kit = Kit::small("dry", 1)?;
     let disk = kit.same_disk("n1")?;
-    // Reading it would write access times; nothing else may be written at all.
+    // A read would write access times; nothing else may be written at all.
     Program::new("mount")
         .args(["-o", "remount,ro"])
         .arg(kit.golden.root())

@@ -1,5 +1,6 @@
-//! Faults of one node in the middle of a run: it fails with its reason, its disk boots nothing, nothing of it stays in the
-//! kernel, and the others do not notice. Full disks and failing tools: `failures.rs`; bad reads after the restore: `verify.rs`.
+//! Faults of one node in the middle of a run. It fails with its reason, its disk boots nothing, nothing of it
+//! stays in the kernel, and the others do not notice. `failures.rs` tests full disks and failing tools,
+//! `verify.rs` bad reads after the restore.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -13,14 +14,15 @@ use ka_tests::process::{Program, Running};
 
 use crate::kit::{Kit, Outcome, finish, mib, small_plan};
 
-/// A run of two nodes, the second one sound.
+/// Runs two nodes, the second one sound.
 fn beside_a_sound_one(
     kit: &Kit,
     bad: &Disk,
     begin: impl FnOnce(&ka_tests::lab::Server) -> Result<Running>,
 ) -> Result<(Disk, Outcome)> {
     let good = kit.same_disk("n2")?;
-    let server = kit.server(&["-n", "2"])?;
+    let logs = logs(kit).display().to_string();
+    let server = kit.server(&["-n", "2", "--log-dir", &logs])?;
     let nodes = vec![begin(&server)?, kit.node(2, &server, &good, &[])?];
     let outcome = finish(server, nodes)?;
     outcome.nodes[1].expect(0)?;
@@ -31,10 +33,33 @@ fn beside_a_sound_one(
     Ok((good, outcome))
 }
 
+/// Returns the directory of the server's logs.
+fn logs(kit: &Kit) -> PathBuf {
+    kit.lab.scratch().path().join("server-logs")
+}
+
+/// Insists that the node and the server's file of its log repeat what the kernel said of the disk.
+fn expect_kernel_named(kit: &Kit, outcome: &Outcome, disk: &Disk) -> Result<()> {
+    let name = disk.name();
+    let said = &outcome.nodes[0].stderr;
+    let of_disk = |line: &&str| line.contains(": kernel: [") && line.contains(&name);
+    let told = said
+        .lines()
+        .find(of_disk)
+        .with_context(|| format!("no word of {name}'s kernel: {said}"))?;
+    let run = fs::read_dir(logs(kit))?.next().context("no log of the run")??;
+    let mut files = fs::read_dir(run.path())?.filter_map(|entry| Some(entry.ok()?.path()));
+    let is_log = |path: &PathBuf| path.display().to_string().ends_with("-n1.log");
+    let file = files.find(is_log).context("no log of n1")?;
+    let kept = fs::read_to_string(&file)?;
+    ensure!(kept.contains(told), "{} lacks {told:?}:\n{kept}", file.display());
+    Ok(())
+}
+
 fn expect_named(outcome: &Outcome, says: &str) -> Result<()> {
     outcome.nodes[0].expect(3)?.says(says)?;
     outcome.server.expect(3)?;
-    // Behind it stands only what is on the disks.
+    // Only the line about the disks follows it.
     let failed = |line: &&str| line.starts_with("failed: ");
     let last = outcome.server.stdout.lines().rfind(failed).unwrap_or_default();
     outcome
@@ -50,11 +75,12 @@ fn expect_named(outcome: &Outcome, says: &str) -> Result<()> {
 #[test]
 fn a_disk_with_write_errors_behind_some_offset_fails_its_node_only() -> Result<()> {
     let kit = Kit::slow("eio", 2)?;
-    // The file beneath the disk cannot grow beyond this: what is written later is an I/O error.
+    // The file beneath the disk cannot grow beyond this: a later write is an I/O error.
     let small = Mounted::in_memory(&kit.lab.scratch().path().join("small"), mib(30))?;
     let bad = Disk::over(small.point().join("n1.img"), kit.plan.size, kit.plan.sector_size)?;
     let (_, outcome) = beside_a_sound_one(&kit, &bad, |server| kit.node(1, server, &bad, &[]))?;
     expect_named(&outcome, "Input/output error")?;
+    expect_kernel_named(&kit, &outcome, &bad)?;
     drop(bad);
     drop(small);
     Ok(())
@@ -73,7 +99,7 @@ fn a_tool_that_is_killed_fails_its_node_with_the_signal() -> Result<()> {
     expect_named(&outcome, "signal")
 }
 
-/// A directory with one program in front of all others.
+/// Returns a search path that begins with a directory of one program.
 fn path_with(kit: &Kit, name: &str, script: &str) -> Result<String> {
     let bin = kit.lab.scratch().dir("bin")?;
     fs::write(bin.join(name), script)?;
@@ -81,7 +107,7 @@ fn path_with(kit: &Kit, name: &str, script: &str) -> Result<String> {
     Ok(format!("{}:{}", bin.display(), std::env::var("PATH")?))
 }
 
-/// As a small machine has it: what the node writes counts, too, and must go to the disk in time.
+/// The limit is that of a small machine: the node's writes count, too, and must go to the disk in time.
 #[test]
 fn a_node_with_little_memory_is_cloned_or_fails_with_its_reason() -> Result<()> {
     const LIMIT: u64 = 96 << 20;
@@ -100,7 +126,7 @@ fn a_node_with_little_memory_is_cloned_or_fails_with_its_reason() -> Result<()> 
         outcome.server.expect(0)?;
         return kit.expect_clone(&disk);
     }
-    // Behind it stands only what is on the disks.
+    // Only the line about the disks follows it.
     let failed = |line: &&str| line.starts_with("failed: ");
     let last = outcome.server.stdout.lines().rfind(failed).unwrap_or_default();
     outcome
@@ -143,7 +169,8 @@ impl Drop for MemoryGroup {
     }
 }
 
-/// The signed text of the run says what could not be read, and so does the program that checks it.
+/// Insists that the signed text of the run counts the unread file, and that the program that checks it
+/// reports it.
 fn expect_signed(kit: &Kit) -> Result<()> {
     let reports = fs::read_dir(kit.lab.server_state().join("reports"))?;
     let report = reports.into_iter().next().context("no report")??.path();
@@ -161,7 +188,7 @@ fn expect_signed(kit: &Kit) -> Result<()> {
         .map(drop)
 }
 
-/// btrfs tells what a rotten disk gave it: reading such a file is an I/O error.
+/// Btrfs notices a damaged block: reading such a file is an I/O error.
 #[test]
 fn a_golden_file_that_cannot_be_read_is_named_and_no_node_hangs() -> Result<()> {
     const MARK: &[u8] = b"what was written before the disk went bad";
@@ -195,7 +222,7 @@ fn a_golden_file_that_cannot_be_read_is_named_and_no_node_hangs() -> Result<()> 
     for node in &outcome.nodes {
         node.expect(0)?;
     }
-    // The clones are as good as they can be, and lack something: nobody may take that for success.
+    // The clones are as good as they can be, but a file is missing: the exit code must not mean success.
     outcome.server.expect(3)?;
     let said = &outcome.server.stdout;
     outcome

@@ -1,5 +1,6 @@
-//! Ten thousand connections, silent, slow or talking nonsense, while a run goes on: it goes on, nobody is kept out, and the
-//! strangers cost a bounded number of descriptors and bytes. What they cost is printed, and stands in docs/security.md.
+//! Ten thousand connections, silent, slow or with nonsense, during a run. The run goes on, no node is kept
+//! out, and the strangers cost a bounded number of descriptors and bytes. The test prints the costs;
+//! docs/security.md has them.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -18,14 +19,15 @@ use crate::kit::{finish, payload};
 
 /// Connections made to each port.
 const FLOOD: usize = 10_000;
-/// Of these, so many are held open at a time, by us; the other side may have closed them.
+/// Connections that we hold open at a time; the other side may have closed them.
 const HELD: usize = 2_000;
-/// Places for strangers (control 512, data 512), 64 at each port that are just leaving, and what the run itself has open.
+/// Most descriptors: places for strangers (control 512, data 512), 64 at each port that are just leaving, and
+/// those of the run itself.
 const MAX_DESCRIPTORS: usize = 512 + 512 + 2 * 64 + 50;
-/// What strangers may cost of memory, in KiB. Measured: a third of it.
+/// Most memory that strangers may cost, in KiB. Measured: a third of it.
 const MAX_GROWTH_KIB: u64 = 64 << 10;
 
-/// What a process has at its worst while it is watched.
+/// The highest costs of a process while it is watched.
 #[derive(Debug, Default)]
 struct Cost {
     descriptors: usize,
@@ -62,7 +64,7 @@ fn memory_kib(pid: u32) -> u64 {
         .unwrap_or(0)
 }
 
-/// Connects, says one of the things that strangers say, and holds on.
+/// Connects again and again, sends one of the openings of strangers, and holds on.
 fn connect_again_and_again(target: SocketAddr, made: &AtomicUsize) {
     let openings: [&[u8]; 5] = [
         b"",
@@ -75,7 +77,7 @@ fn connect_again_and_again(target: SocketAddr, made: &AtomicUsize) {
     for number in 0..FLOOD {
         if let Ok(mut socket) = TcpStream::connect_timeout(&target, Duration::from_millis(500)) {
             made.fetch_add(1, Ordering::Relaxed);
-            // It may have been closed already.
+            // The other side may have closed it already.
             socket.write_all(openings[number % openings.len()]).ok();
             held.push_back(socket);
         }
@@ -83,7 +85,7 @@ fn connect_again_and_again(target: SocketAddr, made: &AtomicUsize) {
             held.pop_front();
         }
     }
-    // Those that are left send one byte now and then, as if they had something to say.
+    // The remaining connections send one byte now and then, as if they had something to send.
     for _ in 0..5 {
         for socket in &mut held {
             socket.write_all(b"\x03").ok();
@@ -98,12 +100,12 @@ fn noise_by_datagram(target: SocketAddr) {
     };
     for number in 0..FLOOD {
         let datagram = ka_tests::tree::noise(number % 200, number);
-        // The queue may be full: then it is full.
+        // The queue may be full, which is no error here.
         socket.send_to(&datagram, target).ok();
     }
 }
 
-/// Floods these ports from the stranger's machine; looks at the processes meanwhile.
+/// Floods these ports from the stranger's machine, and watches the processes meanwhile.
 fn flood(stranger: &Namespace, targets: &[SocketAddr], watched: &[u32]) -> Result<Vec<Cost>> {
     let (made, over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let mut costs: Vec<Cost> = watched.iter().map(|_| Cost::default()).collect();
@@ -165,7 +167,7 @@ fn ten_thousand_strangers_at_each_of_the_servers_ports_keep_no_node_out_and_a_ru
     let (costs, nodes) = thread::scope(|scope| {
         let flooding = scope.spawn(|| flood(lab.network().node(3), &targets, &[pid]));
         thread::sleep(Duration::from_millis(500));
-        // They come while it is at its height: one by broadcast, one by address.
+        // The nodes come while the flood is at its height: one by broadcast, one by address.
         let nodes = [
             lab.client(1, &server, &["-e", "sha256sum"]),
             lab.client(2, &server, &["-h", GOLDEN_ADDRESS, "-e", "sha256sum"]),
@@ -197,7 +199,7 @@ fn ten_thousand_strangers_at_each_of_a_nodes_ports_do_not_disturb_its_stream() -
     let address = node_address(1);
     let targets = [target(&address, 30_764)?, target(&address, 12_345)?];
     let costs = flood(lab.network().node(3), &targets, &[pid])?;
-    // Who holds the key still gets in, and is answered.
+    // An operator with the key still gets in, and gets an answer.
     let state = lab.server_state();
     let asked = ka_tests::process::Program::new(ka_tests::binaries::path("ka-status")?)
         .arg("--state-dir")

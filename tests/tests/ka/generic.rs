@@ -216,8 +216,8 @@ fn several_nodes_on_one_machine_each_with_its_own_address() -> Result<()> {
     Ok(())
 }
 
-/// An operator who pressed Ctrl-S, or a program behind `--json` that does not read: nothing that is written there is taken,
-/// and the run goes on as if it were.
+/// An operator pressed Ctrl-S, or the program behind `--json` does not read: no output is taken there, and
+/// the run goes on as if it were.
 #[test]
 fn an_output_that_nobody_reads_costs_the_run_nothing_and_misses_no_outcome() -> Result<()> {
     let lab = Lab::new("unread", 1, None)?;
@@ -259,7 +259,7 @@ fn an_output_that_nobody_reads_costs_the_run_nothing_and_misses_no_outcome() -> 
         .limit(Duration::from_secs(120));
     node.finish()?.expect(0)?;
     expect_same_file(&source, &sink)?;
-    // Somebody reads at last, until the server ends.
+    // The output is read at last, until the server ends.
     let mut text = Vec::new();
     let mut buffer = [0; 65_536];
     loop {

@@ -1,4 +1,4 @@
-//! Golden nodes whose clones could not boot: refused by the server before a node is asked, with the way out.
+//! Golden nodes whose clones could not boot: the server refuses them before it asks a node, with a remedy.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,13 +9,13 @@ use ka_tests::process::Ended;
 
 use crate::kit::Kit;
 
-/// What the server says of the golden system, with these arguments.
+/// Runs a server on the golden system with these arguments.
 fn server(kit: &Kit, args: &[&str]) -> Result<Ended> {
     let program = kit.lab.server_program()?.args(["-n", "1", "--root"]);
     program.arg(kit.golden.root()).args(args).finish()
 }
 
-/// Files of the golden system; a name that ends in `/` is a directory.
+/// Makes files of the golden system; a name that ends in `/` is a directory.
 fn make(kit: &Kit, files: &[(&str, &str)]) -> Result<()> {
     for (name, text) in files {
         let path = kit.golden.root().join(name);
@@ -55,7 +55,7 @@ const KERNEL: (&str, &str) = ("boot/kernel-6.6.62-gentoo-dist", "kernel");
 fn a_golden_node_that_could_not_boot_is_refused_and_r_none_clones_it() -> Result<()> {
     let kit = Kit::small("unbootable", 1)?;
     expect_refused(&kit, &["knows no boot loader"])?;
-    // Gentoo's handbook: /boot is not mounted in daily use.
+    // According to Gentoo's handbook, /boot is not mounted in daily use.
     let fstab = fs::read_to_string(kit.golden.root().join("etc/fstab"))?;
     make(&kit, &[MODULES, ("boot/", ""), ("usr/sbin/grub-install", "")])?;
     let line = "/dev/disk/by-label/GBOOT /boot ext2 noauto,noatime 1 2\n";
@@ -111,7 +111,7 @@ fn a_kernel_without_modules_or_left_at_home_is_refused_and_a_whole_one_is_told()
             .says(&format!("-x {excluded}"))?
             .says("-r none")?;
     }
-    // A second kernel that lost its modules does not stop a run, and is named.
+    // A second kernel that lost its modules does not stop a run, but it is named.
     make(&kit, &[("boot/vmlinuz-6.6.63-gentoo-dist", "kernel")])?;
     server(&kit, &["--dry-run"])?
         .expect(0)?
@@ -119,7 +119,7 @@ fn a_kernel_without_modules_or_left_at_home_is_refused_and_a_whole_one_is_told()
         .map(drop)
 }
 
-/// An EFI program whose second section is this command line, padded as ukify does.
+/// Makes an EFI program whose second section is this command line, padded as ukify does.
 fn unified_image(command_line: &str) -> Vec<u8> {
     const TABLE: usize = 0x98 + 112;
     let mut image = vec![0; 1024];
@@ -174,7 +174,7 @@ fn names_that_nobody_could_correct_in_a_clone_are_refused_before_a_node_is_asked
             "#!/bin/sh\nukify build --output /boot/efi/EFI/Linux/gentoo.efi\n",
         )],
     )?;
-    // One that may not be run is none.
+    // A hook that is not executable does not count.
     expect_refused(&kit, &["/boot/efi/EFI/Linux/gentoo.efi", "hook"])?;
     fs::set_permissions(kit.golden.root().join(hook), fs::Permissions::from_mode(0o755))?;
     server(&kit, &["--dry-run"])?.expect(0)?.says("count on a hook")?;

@@ -1,4 +1,5 @@
-//! The chain heals: eight nodes on shaped lines, a fault when two fifths have come, and every survivor has every byte.
+//! The chain heals: eight nodes on shaped lines, a fault when two fifths have come, and every survivor has
+//! every byte.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,9 +14,10 @@ use crate::kit::{expect_same_file, payload};
 
 const NODES: usize = 8;
 const BYTES: usize = 60_000_000;
-/// Bits a second: the payload takes five seconds.
+/// Rate of a line in bits a second: the payload takes five seconds.
 const RATE: u64 = 100_000_000;
-/// A silent node is named after 2 s and a little; without the link's witness it would be 15.
+/// Time limit for the server to name a silent node. It takes 2 s and a little; without the link's witness it
+/// would take 15.
 const NOTICED_IN: Duration = Duration::from_secs(10);
 
 struct Chain {
@@ -25,7 +27,7 @@ struct Chain {
     source: PathBuf,
 }
 
-/// What the server said, and each node that lived to the end.
+/// The server's output, and each node that lived to the end.
 struct Outcome {
     server: Ended,
     nodes: Vec<Option<Ended>>,
@@ -46,7 +48,7 @@ impl Chain {
         })
     }
 
-    /// Eight nodes that write to files, in one round: the next ones are `rounds.rs`'s.
+    /// Begins a run of eight nodes that write to files, in one round: `rounds.rs` tests the next ones.
     fn eight(label: &str) -> Result<Self> {
         let mut chain = Self::new(label, NODES, &["--rounds", "1"])?;
         (1..=NODES).try_for_each(|number| chain.start(number, None))?;
@@ -90,11 +92,11 @@ impl Chain {
         for node in self.nodes {
             nodes.push(node.map(Running::wait).transpose()?);
         }
-        // The lab's files are needed no longer than until here: they were compared by the caller's `expect`.
+        // The lab's files are not needed any more: the caller's `expect` has compared them.
         Ok(Outcome { server, nodes })
     }
 
-    /// Ends the run and insists that everybody but `lost` has every byte, and that the server names those.
+    /// Ends the run and insists that every node but `lost` has every byte, and that the server names those.
     fn expect_all_but(mut self, lost: &[usize]) -> Result<()> {
         let ended = self.server.run.wait_until("the end", |_| Ok(false)).err();
         ensure!(
@@ -148,7 +150,7 @@ fn the_middle_node_is_killed_and_everybody_else_gets_every_byte() -> Result<()> 
 
 #[test]
 fn the_last_node_is_killed_and_everybody_else_gets_every_byte() -> Result<()> {
-    // The last one's file is what shows how far the chain is.
+    // The last node's file shows how far the chain is.
     killed("heallast", &[8])
 }
 
@@ -162,7 +164,8 @@ fn two_nodes_at_different_places_are_killed_and_everybody_else_gets_every_byte()
     killed("healplaces", &[2, 6])
 }
 
-/// Waits until the server has named the node, and insists that it did not take the control connection's silence.
+/// Waits until the server has named the node, and insists that it did not take the control connection's
+/// silence.
 fn expect_noticed(chain: &mut Chain, number: usize, since: Instant) -> Result<()> {
     let name = format!("n{number} ");
     chain.server.run.wait_until("the node is named", |run| {
@@ -234,7 +237,7 @@ fn a_disk_that_stands_still_for_ten_seconds_costs_nobody_the_run() -> Result<()>
 fn a_slow_consumer_is_named_set_aside_and_done_in_the_next_round() -> Result<()> {
     let mut chain = Chain::new("healslow", 4, &[])?;
     let sinks = [1, 2, 3, 4].map(|number| chain.sink(number));
-    // Slow at the first time only.
+    // It is slow at the first time only.
     let slow = format!(
         "if mkdir {0}.tried; then while [ \"$(head -c 100000 | wc -c)\" -gt 0 ]; do sleep 0.1; done; else cat > {0}; fi",
         sinks[1].display()

@@ -1,4 +1,4 @@
-//! What arrives is what was there (issue 2 §5): every kind of file and every oddity, on each file system.
+//! Clones equal to their golden trees: every kind of file and every oddity, on each file system.
 
 use std::fs;
 use std::path::PathBuf;
@@ -103,7 +103,8 @@ fn many_small_files_and_directories_arrive() -> Result<()> {
     kit.expect_clone(&disk)
 }
 
-/// The golden node lives on while it is read: nothing of that may break the stream, and it is reported by name.
+/// The golden node works on while it is read. Its changes must not break the stream, and they are reported by
+/// name.
 #[test]
 fn files_that_change_and_vanish_while_they_are_read_break_nothing() -> Result<()> {
     let kit = Kit::slow("changing", 1)?;

@@ -1,4 +1,5 @@
-//! Ctrl-C at any moment of the demo, the bench and the tests: no namespace, mount, loop device, process or directory is left.
+//! Ctrl-C at any moment of the demo, the bench and the tests: no namespace, mount, loop device, process or
+//! directory is left.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +12,7 @@ use ka_tests::process::Program;
 use ka_tests::scratch;
 use nix::sys::signal::Signal;
 
-/// The demo and the bench need the whole of this and are cut off long before.
+/// Time limit: the demo and the bench take less, and are cut off long before.
 const LIMIT: Duration = Duration::from_secs(300);
 
 #[test]
@@ -32,7 +33,7 @@ fn an_interrupted_bench_leaves_nothing_behind() -> Result<()> {
 
 #[test]
 fn a_test_program_that_is_killed_leaves_nothing_behind() -> Result<()> {
-    // Several tests, two at a time: more than the seconds until the signal.
+    // Several tests, two at a time, take longer than the seconds until the signal.
     let tests = ["clone::", "--test-threads=2"];
     for (signal, tenths) in [
         (Signal::SIGINT, 3),
@@ -48,7 +49,7 @@ fn a_test_program_that_is_killed_leaves_nothing_behind() -> Result<()> {
         let pid = run.pid();
         thread::sleep(Duration::from_millis(tenths * 100));
         ensure!(!run.has_ended()?, "{tests:?} have ended before the signal");
-        // Only the program itself: what it has started is not told.
+        // Only the program itself gets the signal, not its children.
         run.signal(signal)?;
         let ended = run.wait()?;
         ensure!(ended.signal == Some(signal as i32), "{}", ended.all());
@@ -68,7 +69,8 @@ fn a_test_program_that_is_killed_leaves_nothing_behind() -> Result<()> {
     Ok(())
 }
 
-/// Starts it with the binaries of this test, interrupts it after so many tenths of a second, and looks around.
+/// Starts it with the binaries of this test, interrupts it after so many tenths of a second, and looks for
+/// leftovers.
 fn cut_off(args: &[&str], tenths: u64) -> Result<()> {
     let mut run = Program::new(binaries::path("xtask")?)
         .args(args)
@@ -87,7 +89,7 @@ fn cut_off(args: &[&str], tenths: u64) -> Result<()> {
         ended.all()
     );
     let left = left_of(pid)?;
-    // It also sweeps up after others that were killed, beside other tests that do the same.
+    // The program also sweeps up after others that were killed, beside other tests that do the same.
     let own = [format!("ka-{pid}-"), format!("ka-lab-{pid}-")];
     let all = ended.all();
     let stays = |line: &&str| line.contains("stays") && own.iter().any(|name| line.contains(name.as_str()));
@@ -99,7 +101,7 @@ fn cut_off(args: &[&str], tenths: u64) -> Result<()> {
     Ok(())
 }
 
-/// What of a process is still there: the lab names everything after the process that made it.
+/// Lists the leftovers of a process: the lab names everything after the process that made it.
 fn left_of(pid: u32) -> Result<Vec<String>> {
     let mut left = Vec::new();
     for (dir, prefix) in [

@@ -1,5 +1,5 @@
-//! `ka-server key`: the key is shown by its fingerprint, changed only while nobody uses it, and what was made with an old
-//! one is worth nothing.
+//! `ka-server key`: it shows the key by its fingerprint and changes it only while no server uses it. Codes
+//! made with an old key are worth nothing.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -50,7 +50,7 @@ fn a_key_is_rotated_only_while_no_run_uses_it_and_old_codes_end_with_it() -> Res
         "{after}"
     );
 
-    // A node that holds the old code refuses the very same server with its new key, and is given nothing.
+    // A node that holds the old code refuses the same server with its new key, and gets nothing.
     let server = lab.server(&["-n", "1", "-e", "echo precious"])?;
     let stale = lab.scratch().path().join("stale");
     fs::write(&stale, kept)?;
@@ -76,7 +76,7 @@ fn a_key_is_rotated_only_while_no_run_uses_it_and_old_codes_end_with_it() -> Res
     outcome.nodes[0].says("precious").map(drop)
 }
 
-/// Whatever answers at the address: the node looks at its key first, and says nothing to another one.
+/// Any program may answer at the address: the node checks the key first, and sends nothing to another one.
 #[test]
 fn a_server_with_another_key_is_refused_by_the_node() -> Result<()> {
     let lab = Lab::new("key-false", 2, None)?;

@@ -1,4 +1,5 @@
-//! kill -9 and pulled plugs: the run ends, names who is missing, and no half disk looks whole.
+//! Nodes ended by kill -9 and pulled plugs: the run ends, names the missing ones, and no half disk looks
+//! whole.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +11,8 @@ use ka_tests::process::Running;
 
 use crate::kit::Kit;
 
-/// From a node's end to the server's: heartbeats, deadlines, the rest of the stream. Anything longer is a hang.
+/// Longest time from a node's end to the server's: heartbeats, deadlines, the rest of the stream. A longer
+/// one is a hang.
 const LIMIT: Duration = Duration::from_secs(90);
 
 struct Run {
@@ -23,7 +25,7 @@ fn three(kit: &Kit) -> Result<Run> {
     let disks = (1..=3)
         .map(|number| kit.same_disk(&format!("n{number}")))
         .collect::<Result<Vec<_>>>()?;
-    // One round, one try: how it ends when nobody comes back.
+    // One round and one try: this is the end when no node comes back.
     let server = kit.server(&["-n", "3", "--rounds", "1"])?;
     let nodes = disks
         .iter()
@@ -33,7 +35,7 @@ fn three(kit: &Kit) -> Result<Run> {
     Ok(Run { server, nodes, disks })
 }
 
-/// Kills node `victim` (from 1) once it says `when`; the run must end in time with a report that names it.
+/// Kills node `victim` (from 1) once it prints `when`; the run must end in time with a report that names it.
 fn kill_when(when: &str, victim: usize) -> Result<()> {
     let kit = Kit::slow(&format!("kill{victim}"), 3)?;
     let mut run = three(&kit)?;

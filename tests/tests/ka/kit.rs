@@ -1,6 +1,7 @@
-//! What most tests begin with: a lab, a small golden system, and runs of the real binaries between them.
+//! The start of most tests: a lab, a small golden system, and runs of the real binaries between them.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -11,17 +12,17 @@ use ka_tests::golden::{self, Golden, MountedTree, Plan, Volume};
 use ka_tests::lab::{Lab, Server};
 use ka_tests::process::{Ended, Program, Running};
 
-/// A golden system in a lab. Dropped in this order: the lab's directory goes last.
+/// A golden system in a lab. Fields are dropped in this order: the lab's directory goes last.
 pub(crate) struct Kit {
     pub(crate) golden: Golden,
     pub(crate) plan: Plan,
     pub(crate) lab: Lab,
 }
 
-/// How a run went.
+/// The result of a run.
 pub(crate) struct Outcome {
     pub(crate) server: Ended,
-    /// In the order of the disks given.
+    /// Results of the nodes, in the order of the disks given.
     pub(crate) nodes: Vec<Ended>,
 }
 
@@ -45,7 +46,14 @@ impl Outcome {
     }
 }
 
-/// Root on ext4 and swap, MBR, 512 MiB: for everything that is not about layouts.
+/// Makes a shell script that stands for a program.
+pub(crate) fn script(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, format!("#!/bin/sh\n{text}\n"))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// Returns a plan with root on ext4 and swap, MBR, 512 MiB: for every test that is not about layouts.
 pub(crate) fn small_plan() -> Plan {
     Plan {
         size: GIB / 2,
@@ -57,17 +65,17 @@ pub(crate) fn small_plan() -> Plan {
 }
 
 impl Kit {
-    /// A lab with a small golden system and so many nodes.
+    /// Makes a lab with a small golden system and `nodes` nodes.
     pub(crate) fn small(label: &str, nodes: usize) -> Result<Self> {
         Self::with_plan(label, nodes, small_plan())
     }
 
-    /// A lab with this golden system, filled with a small tree.
+    /// Makes a lab with this golden system, filled with a small tree.
     pub(crate) fn with_plan(label: &str, nodes: usize, plan: Plan) -> Result<Self> {
         Self::in_lab(Lab::new(label, nodes, None)?, plan)
     }
 
-    /// The same on lines of 100 Mbit/s with 60 MB more to send: some seconds in which things can go wrong.
+    /// Makes a small lab on lines of 100 Mbit/s with 60 MB more to send: faults have some seconds to happen.
     pub(crate) fn slow(label: &str, nodes: usize) -> Result<Self> {
         let kit = Self::in_lab(Lab::new(label, nodes, Some(100_000_000))?, small_plan())?;
         for index in 0..6 {
@@ -85,17 +93,17 @@ impl Kit {
         Ok(Self { golden, plan, lab })
     }
 
-    /// A new disk for a node.
+    /// Makes a disk for a node.
     pub(crate) fn disk(&self, name: &str, size: u64, sector_size: u32) -> Result<Disk> {
         Disk::new(self.lab.scratch(), name, size, sector_size)
     }
 
-    /// As large as the golden one.
+    /// Makes a disk as large as the golden one.
     pub(crate) fn same_disk(&self, name: &str) -> Result<Disk> {
         self.disk(name, self.plan.size, self.plan.sector_size)
     }
 
-    /// A desc file for the golden drive: what to give after `-p`.
+    /// Writes a desc file for the golden drive, and returns the arguments with `-p`.
     pub(crate) fn desc(&self, text: &str) -> Result<[String; 3]> {
         let path = self.lab.scratch().path().join("desc");
         fs::write(&path, text)?;
@@ -106,8 +114,8 @@ impl Kit {
         ])
     }
 
-    /// A server that clones the golden system, ready for nodes. A system without a boot loader could not boot, which
-    /// has to be wanted.
+    /// Starts a server that clones the golden system, and waits until nodes may come. A system without a boot
+    /// loader could not boot, so the server gets the option that allows it.
     pub(crate) fn server(&self, args: &[&str]) -> Result<Server> {
         let without = !self.golden.root().join("usr/sbin/grub-install").exists() && !args.contains(&"-r");
         let loader: &[&str] = if without { &["-r", "none"] } else { &[] };
@@ -115,14 +123,14 @@ impl Kit {
             .server(&[&["--root", &self.root()], loader, args].concat())
     }
 
-    /// A node (from 1) that takes a disk for the golden drive.
+    /// Starts a node (from 1) that takes a disk for the golden drive.
     pub(crate) fn node(&self, number: usize, server: &Server, disk: &Disk, args: &[&str]) -> Result<Running> {
         let choice = self.choice(disk)?;
         self.lab
             .client(number, server, &[&["--disk", &choice], args].concat())
     }
 
-    /// What to give after `--disk`.
+    /// Returns the value of `--disk`.
     pub(crate) fn choice(&self, disk: &Disk) -> Result<String> {
         Ok(format!(
             "{}={}",
@@ -131,7 +139,7 @@ impl Kit {
         ))
     }
 
-    /// A whole run: one node for each disk.
+    /// Makes a whole run: one node for each disk.
     pub(crate) fn clone_to(&self, disks: &[&Disk], args: &[&str]) -> Result<Outcome> {
         let count = disks.len().to_string();
         let server = self.server(&[&["-n", &count], args].concat())?;
@@ -151,12 +159,12 @@ impl Kit {
             .map(drop)
     }
 
-    /// The same with the golden system's own file systems, and nothing changed but fstab.
+    /// Insists that a clone has the golden system's own file systems, and that only fstab has changed.
     pub(crate) fn expect_clone(&self, disk: &Disk) -> Result<()> {
         self.compare(disk, &self.plan.volumes, &Allowed::for_system())
     }
 
-    /// A clone's file systems, mounted.
+    /// Mounts a clone's file systems.
     pub(crate) fn mounted(&self, disk: &Disk, volumes: &[Volume]) -> Result<MountedTree> {
         disk.show_partitions()?;
         let root = self.lab.scratch().dir(&format!("clone-{}", disk.name()))?;
@@ -168,7 +176,7 @@ impl Kit {
     }
 }
 
-/// Waits for all of them.
+/// Waits for the server and all nodes.
 pub(crate) fn finish(server: Server, nodes: Vec<Running>) -> Result<Outcome> {
     let nodes = nodes.into_iter().map(Running::wait).collect::<Result<Vec<_>>>();
     let server = server.run.wait()?;
@@ -176,7 +184,7 @@ pub(crate) fn finish(server: Server, nodes: Vec<Running>) -> Result<Outcome> {
     Ok(Outcome { server, nodes })
 }
 
-/// `ka-status` at the server's machine, with the key in `state`.
+/// Returns a `ka-status` at the server's machine, with the key in `state`.
 pub(crate) fn status_program(lab: &Lab, state: &Path) -> Result<Program> {
     let program = Program::new(binaries::path("ka-status")?)
         .arg("--state-dir")
@@ -201,18 +209,19 @@ impl Waiting {
         Ok(Self { lab, server, node })
     }
 
-    /// The server's state directory.
+    /// Returns the server's state directory.
     pub(crate) fn state(&self) -> PathBuf {
         self.lab.server_state()
     }
 
-    /// [`status_program`] with these arguments.
+    /// Returns [`status_program`] with these arguments.
     pub(crate) fn status(&self, state: &Path, args: &[&str]) -> Result<Program> {
         Ok(status_program(&self.lab, state)?.args(args))
     }
 }
 
-/// A server beside the lab's own, with a key in `state` and a run whose code fits it: consistent in itself, and of no use.
+/// Starts a server beside the lab's own, with a key in `state` and a run whose code fits it: consistent in
+/// itself, and useless.
 pub(crate) fn other_server(lab: &Lab, state: &Path) -> Result<Running> {
     let join = lab.scratch().path().join("own-join");
     let mut server = Program::new(binaries::path("ka-server")?)
@@ -227,14 +236,14 @@ pub(crate) fn other_server(lab: &Lab, state: &Path) -> Result<Running> {
     Ok(server)
 }
 
-/// A file of noise in the lab's directory.
+/// Makes a file of noise in the lab's directory.
 pub(crate) fn payload(lab: &Lab, bytes: usize) -> Result<PathBuf> {
     let path = lab.scratch().path().join("payload");
     fs::write(&path, ka_tests::tree::noise(bytes, 7))?;
     Ok(path)
 }
 
-/// Insists that two files hold the same.
+/// Insists that two files have the same contents.
 pub(crate) fn expect_same_file(one: &Path, other: &Path) -> Result<()> {
     let (one_bytes, other_bytes) = (fs::read(one)?, fs::read(other)?);
     anyhow::ensure!(
@@ -248,7 +257,7 @@ pub(crate) fn expect_same_file(one: &Path, other: &Path) -> Result<()> {
     Ok(())
 }
 
-/// One MiB as `Disk` wants it, here for short.
+/// Returns MiB in bytes, as `Disk` takes them.
 pub(crate) const fn mib(count: u64) -> u64 {
     count * MIB
 }

@@ -1,4 +1,4 @@
-//! The lab itself, without our binaries: a fault in it must not pass for one of theirs.
+//! Tests of the lab itself, without our binaries: its faults must not be taken for theirs.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,4 +1,5 @@
-//! What `cargo deny` would check, without needing it: licences, sources and banned crates of everything in the lock file.
+//! The checks of `cargo deny` without that program: licences, sources and banned crates of everything in the
+//! lock file.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -68,7 +69,8 @@ fn every_direct_dependency_is_explained() -> Result<()> {
     Ok(())
 }
 
-/// SPDX as cargo writes it: any branch of an OR whose every AND part is allowed.
+/// True if an SPDX expression, as cargo writes it, is allowed: any branch of an OR whose every AND part is
+/// allowed.
 fn is_allowed(licence: &str, allowed: &BTreeSet<String>) -> bool {
     let flat = licence.replace(['(', ')'], "");
     !flat.trim().is_empty()
@@ -77,7 +79,7 @@ fn is_allowed(licence: &str, allowed: &BTreeSet<String>) -> bool {
             .any(|branch| branch.split(" AND ").all(|part| allowed.contains(part.trim())))
 }
 
-/// The strings of `name = [ … ]` in deny.toml: one line each, as we write it.
+/// Returns the strings of `name = [ … ]` in deny.toml: one line each, as we write it.
 fn list_in_deny(name: &str) -> Result<BTreeSet<String>> {
     let text = fs::read_to_string(workspace().join("deny.toml")).context("reading deny.toml")?;
     let start = text

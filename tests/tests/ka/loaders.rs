@@ -1,8 +1,8 @@
-//! A real Debian with dracut, EXTLINUX and systemd-boot, cloned to a loop disk: which of its initramfs images is new, what
-//! is in it, and what each loader will boot.
+//! A real Debian with dracut, EXTLINUX and systemd-boot, cloned to a loop disk. The tests judge its initramfs
+//! images, their contents, and the image that each loader will boot.
 //!
-//! EXTLINUX is installed for real. systemd-boot is here as far as it goes without vfat: `bootctl` and `kernel-install` have
-//! made its files on the golden node, in a directory, and the clone's copies are judged.
+//! EXTLINUX is installed for real. As for systemd-boot, there is no vfat here. So `bootctl` and
+//! `kernel-install` have made its files in a directory of the golden node, and the clone's copies are judged.
 
 use std::fs;
 use std::path::Path;
@@ -17,14 +17,14 @@ use ka_tests::process::Program;
 
 use crate::kit::{Kit, finish, mib};
 
-/// dracut takes some seconds alone, and some minutes beside other tests.
+/// Time limit: dracut takes some seconds alone, and some minutes beside other tests.
 const LIMIT: Duration = Duration::from_secs(900);
 const CONFIG: &str = "boot/extlinux/extlinux.conf";
 const HARDWARE: &str = "etc/dracut.conf.d/90-ka-hardware.conf";
-/// Boot code ends where the disk's signature begins.
+/// Length of the boot code: the disk's signature begins behind it.
 const CODE_LEN: usize = 440;
 
-/// A golden system with its own /boot, and what is to be compared with its clone.
+/// A golden system with its own /boot, and the facts to compare with its clone.
 struct Made {
     kit: Kit,
     entry: BootEntry,
@@ -67,7 +67,7 @@ fn made(label: &str) -> Result<Made> {
 }
 
 impl Made {
-    /// The image in /boot.
+    /// Returns the path of the image in /boot.
     fn image(&self) -> String {
         format!("boot/initrd.img-{}", self.entry.release)
     }
@@ -90,7 +90,8 @@ fn holds(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-/// Boot code in sector 0, the active partition with EXTLINUX' own boot sector, its second stage.
+/// Insists on boot code in sector 0, the active partition with EXTLINUX' own boot sector, and its second
+/// stage.
 fn expect_extlinux_on(disk: &Disk, root: &Path) -> Result<()> {
     let start = disk.first_bytes(512)?;
     let mut code = fs::read(root.join("usr/lib/syslinux/mbr/mbr.bin"))?;
@@ -109,7 +110,7 @@ fn expect_extlinux_on(disk: &Disk, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Every file that leads to a disk leads to the clone's.
+/// Insists that every file with a name of a disk has the clone's.
 fn expect_own_references(made: &Made, disk: &Disk, root: &Path) -> Result<()> {
     let files = [
         "etc/fstab",
@@ -131,7 +132,7 @@ fn expect_own_references(made: &Made, disk: &Disk, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// dracut's image, with the drivers that were asked for, and nothing of the golden node's disks.
+/// Insists on dracut's image, with the requested drivers, and without any name of the golden node's disks.
 fn expect_rebuilt(made: &Made, disk: &Disk, root: &Path) -> Result<()> {
     let image = made.image();
     let bytes = fs::read(root.join(&image))?;
@@ -172,7 +173,7 @@ fn expect_rebuilt(made: &Made, disk: &Disk, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The image that systemd-boot takes is the new one, and its entry makes the clone nobody else.
+/// Insists that systemd-boot takes the new image, and that its entry has no name of another machine.
 fn expect_entry(made: &Made, root: &Path) -> Result<()> {
     ensure!(
         fs::read(root.join(made.image_on_esp()))? == fs::read(root.join(made.image()))?,
@@ -219,14 +220,15 @@ fn a_debian_with_dracut_and_extlinux_boots_what_was_rebuilt_for_this_hardware() 
 /// A machine-id that a golden system has, and that no clone may have.
 const GOLDEN_ID: &str = "00112233445566778899aabbccddeeff";
 
-/// A small golden system with this machine-id.
+/// Makes a small golden system with this machine-id.
 fn small_with_id(label: &str) -> Result<Kit> {
     let kit = Kit::small(label, 1)?;
     fs::write(kit.golden.root().join("etc/machine-id"), format!("{GOLDEN_ID}\n"))?;
     Ok(kit)
 }
 
-/// Refused by the server that sees the file; where it appears later, the clone fails.
+/// Insists that the server refuses the file if it is there in time, and that the clone fails if it appears
+/// later.
 fn expect_failed_by(kit: &Kit, disk: &Disk, file: &str) -> Result<()> {
     let says = format!("{file} says systemd.machine_id={GOLDEN_ID}");
     let server = kit
@@ -250,7 +252,7 @@ fn expect_failed_by(kit: &Kit, disk: &Disk, file: &str) -> Result<()> {
 #[test]
 fn a_command_line_that_makes_every_clone_the_golden_machine_fails_the_clone() -> Result<()> {
     let kit = small_with_id("machineid")?;
-    // Made by hand: there is no GRUB in this system that would make it anew.
+    // The file is made by hand: there is no GRUB in this system that would make it anew.
     let dir = kit.golden.root().join("boot/grub");
     fs::create_dir_all(&dir)?;
     fs::write(
@@ -278,7 +280,7 @@ fn a_unified_kernel_image_with_the_golden_machine_id_fails_the_clone() -> Result
     fs::write(&line, format!("quiet systemd.machine_id={GOLDEN_ID}"))?;
     let dir = kit.golden.root().join("boot/efi/EFI/Linux");
     fs::create_dir_all(&dir)?;
-    // systemd-stub(7): how an image is put together where there is no ukify.
+    // systemd-stub(7) shows how to put an image together without ukify.
     Program::new("objcopy")
         .arg("--add-section")
         .arg(format!(".cmdline={}", line.display()))

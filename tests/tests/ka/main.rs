@@ -1,7 +1,8 @@
 //! The real binaries, driven in namespaces on loop disks. One target, so that it links once.
 //!
-//! Needs root and the packages of `xtask/packages.txt`: `cargo xtask test` sees to both. Every program started has a
-//! time limit, everything made carries this process's id and is undone by a guard.
+//! The tests need root and the packages of `xtask/packages.txt`: `cargo xtask test` sees to both. Every
+//! started program has a time limit. Everything that is made carries this process's id, and a guard undoes
+//! it.
 
 mod address;
 mod approve;
@@ -11,11 +12,14 @@ mod boot;
 mod boot_faults;
 mod boot_images;
 mod clone;
+mod consent;
 mod cut_off;
+mod demo;
 mod disks;
 mod failures;
 mod faults;
 mod floods;
+mod front_door;
 mod generic;
 mod golden_boot;
 mod healing;
@@ -28,9 +32,11 @@ mod kit;
 mod lab;
 mod licences;
 mod loaders;
+mod multicast;
 mod old_kernel;
 mod options;
 mod own_identity;
+mod packages;
 mod pipes;
 mod postinstall;
 mod references;
@@ -41,6 +47,7 @@ mod spool;
 mod status;
 mod strangers;
 mod subvolumes;
+mod sudo;
 mod survey;
 mod tls;
 mod units;
@@ -48,3 +55,5 @@ mod unproved;
 mod verify;
 mod versions;
 mod via;
+mod view;
+mod wiring;

@@ -1,13 +1,14 @@
-//! Kernels that lack what KA needs: refused in one line, before anything is written. The kernel here is a new one; a filter
-//! (seccomp(2)) answers as an old one does.
+//! Kernels without a feature that KA needs: refused in one line, before anything is written. The kernel here
+//! is a new one; a filter (seccomp(2)) answers as an old one does.
 
 use anyhow::{Result, ensure};
 use ka_tests::process::Program;
 
 use crate::kit::Kit;
 
-/// A program that starts the next one with system call number `$ENV{KA_NO_CALL}` answered with ENOSYS. Classic BPF over
-/// `struct seccomp_data`: load the number; if it is that one, the error, else go on.
+/// A program that starts the next one and makes system call number `$ENV{KA_NO_CALL}` fail with ENOSYS. The
+/// filter is classic BPF over `struct seccomp_data`: load the number; if it is that one, the error, else go
+/// on.
 const WITHOUT_CALL: &str = r#"
     my $filter = pack("(SCCL)4", 0x20, 0, 0, 0, 0x15, 0, 1, $ENV{KA_NO_CALL}, 0x06, 0, 0, 0x00050026, 0x06, 0, 0, 0x7fff0000);
     my $program = pack("Sx6P", 4, $filter);
@@ -15,7 +16,7 @@ const WITHOUT_CALL: &str = r#"
     syscall($prctl, 38, 1, 0, 0, 0) == 0 && syscall($prctl, 22, 2, $program) == 0 or die "no filter: $!";
     exec @ARGV or die "exec: $!";
 "#;
-/// The same number on every architecture.
+/// Number of openat2(2), the same on every architecture.
 const OPENAT2: &str = "437";
 
 fn without_openat2(program: Program) -> Program {

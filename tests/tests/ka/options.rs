@@ -1,4 +1,4 @@
-//! Bad input of the command line and of desc files (issue 2 §9): one clear line, the right exit code, nothing written.
+//! Bad input of the command line and of desc files: one clear line, the right exit code, nothing written.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ fn run(binary: &str, args: &[&str]) -> Result<Ended> {
     program.args(args).finish()
 }
 
-/// One line beginning with `error: `, whatever else is said.
+/// Insists on exactly one line that begins with `error: `, beside any other output.
 fn expect_one_error_line(ended: &Ended) -> Result<()> {
     let errors = ended
         .stderr
@@ -57,6 +57,31 @@ fn wrong_usage_is_exit_code_two_and_names_the_option() -> Result<()> {
         expect_one_error_line(&ended).with_context(|| format!("{binary} {args:?}"))?;
     }
     Ok(())
+}
+
+#[test]
+fn a_hardware_address_is_taken_as_people_and_switches_write_it() -> Result<()> {
+    let state = Scratch::new("options-mac")?;
+    let pxe = |args: &[&str]| {
+        let program = Program::new(binaries::path("ka-pxe")?).args(args);
+        program.arg("--state-dir").arg(state.path()).finish()
+    };
+    for written in [
+        "5254.0012.3456",
+        "525400123456",
+        "52-54-00-12-34-56",
+        "52:54:00:12:34:56",
+    ] {
+        pxe(&["arm", written])?.expect(0)?;
+    }
+    let listed = pxe(&["list"])?;
+    listed.expect(0)?.says("52:54:00:12:34:56")?;
+    ensure!(listed.stdout.lines().count() == 1, "{}", listed.stdout);
+    let refused = pxe(&["arm", "5254.0012.34"])?;
+    refused
+        .expect(2)?
+        .says("is no MAC address: twelve hex digits")
+        .map(drop)
 }
 
 #[test]
@@ -169,7 +194,7 @@ fn every_desc_example_is_accepted() -> Result<()> {
     Ok(())
 }
 
-/// One try shows all that is wrong: each line names its option, and the next try may be the one.
+/// One try shows all mistakes: each line names its option, and the next try may succeed.
 #[test]
 fn everything_that_is_wrong_is_said_in_one_go() -> Result<()> {
     let wrong: [(&[&str], &str); 12] = [

@@ -1,4 +1,5 @@
-//! A golden system that was lived in: what names it, and what a clone has in its place. The SELinux label of every file too.
+//! A golden system that was in use: its names, and those of a clone in their place. Also the SELinux label of
+//! every file.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +20,7 @@ fn write(root: &Path, path: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A program of this machine, with the libraries that it needs.
+/// Installs a program of this machine, with the libraries that it needs.
 fn install(root: &Path, program: &str) -> Result<()> {
     let listed = Program::new("ldd").arg(program).run()?;
     let libraries = listed.split_whitespace().filter(|word| word.starts_with('/'));

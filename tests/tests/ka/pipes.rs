@@ -1,5 +1,5 @@
-//! Nobody reads, or nothing takes what is written: no program panics, says nothing to a pipe that has read enough, and never
-//! calls a file whole that the disk did not take.
+//! Output that is not read or not taken. No program panics, none writes to a pipe whose reader has ended, and
+//! none calls a file whole that the disk did not take.
 
 use anyhow::{Result, ensure};
 use ka_tests::binaries::{self, workspace};
@@ -20,7 +20,7 @@ fn shell(line: &str) -> Result<Ended> {
         .finish()
 }
 
-/// Lines that print something and end well.
+/// Returns lines that print something and end well.
 fn talkative(scratch: &Scratch) -> Result<Vec<String>> {
     let image = scratch.path().join("image");
     let list = scratch.path().join("nodes");
@@ -61,7 +61,7 @@ fn a_pipe_that_has_read_enough_ends_no_program_in_disorder() -> Result<()> {
     for line in talkative(&scratch)? {
         let whole = shell(&line)?;
         whole.expect(0)?;
-        // Closed before the first byte, and after the first line.
+        // The pipe is closed before the first byte, and after the first line.
         for reader in ["true", "head -n 1 > /dev/null"] {
             let ended = shell(&format!(
                 "{{ sleep 0.05; {line}; }} | {reader}; exit ${{PIPESTATUS[0]}}"
@@ -105,7 +105,7 @@ fn an_error_that_nobody_hears_is_an_error_all_the_same() -> Result<()> {
     Ok(())
 }
 
-/// A desc file of half a disk, a list without its last machines.
+/// A desc file that is cut describes half a disk, and a list that is cut lacks its last machines.
 #[test]
 fn what_a_full_disk_does_not_take_is_an_error() -> Result<()> {
     let scratch = Scratch::new("fulldisk")?;

@@ -1,6 +1,6 @@
-//! A real Debian with kernel and GRUB, cloned to loop disks: what its own tools make of it in the clone.
+//! A real Debian with kernel and GRUB, cloned to loop disks: the work of its own tools in the clone.
 //!
-//! That such a clone boots is for the QEMU tests; here is what can be seen on its disk.
+//! These tests judge the clone's disk; the QEMU tests show that such a clone boots.
 
 use std::fs;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
@@ -18,10 +18,10 @@ use nix::sys::signal::Signal;
 
 use crate::kit::{Kit, finish, mib};
 
-/// Building an initramfs takes 20 seconds alone, and some minutes beside other tests.
+/// Time limit: building an initramfs takes 20 seconds alone, and some minutes beside other tests.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// What a clone has of its own, beside what every clone of a small system has.
+/// Files that a clone has of its own, beside those that every clone of a small system has.
 const OWN: [&str; 16] = [
     "etc/hosts",
     "etc/machine-id",
@@ -51,7 +51,7 @@ fn debian_plan() -> Plan {
     }
 }
 
-/// The golden Debian, with a reference to its swap on the kernel command line and two hooks.
+/// Makes the golden Debian, with a reference to its swap on the kernel command line and two hooks.
 fn kit(label: &str, nodes: usize) -> Result<Kit> {
     let lab = Lab::new(label, nodes, None)?.patient(LIMIT);
     let plan = debian_plan();
@@ -82,7 +82,8 @@ fn kit(label: &str, nodes: usize) -> Result<Kit> {
     Ok(Kit { golden, plan, lab })
 }
 
-/// The initramfs in /boot, and where kernel-install would have put a copy of it for systemd-boot.
+/// Returns the initramfs in /boot, and the place where kernel-install would have put a copy of it for
+/// systemd-boot.
 fn copy_on_the_esp(root: &Path) -> Result<(PathBuf, PathBuf)> {
     let release = debian::kernel_release(root)?;
     let name = format!("initrd.img-{release}");
@@ -104,7 +105,8 @@ fn text(root: &Path, path: &str) -> Result<String> {
     fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
 }
 
-/// The disk's first bytes hold boot code of GRUB's, and something follows where it belongs.
+/// Insists that the disk's first bytes hold boot code of GRUB's, and that its core image follows at its
+/// place.
 fn expect_grub_on(disk: &Disk, embedded_at: u64) -> Result<()> {
     let device = fs::File::open(disk.checked()?)?;
     let mut sector = [0; 440];
@@ -122,7 +124,7 @@ fn expect_grub_on(disk: &Disk, embedded_at: u64) -> Result<()> {
     Ok(())
 }
 
-/// What its own tools and KA have made of the clone `root`, named `name`, on `disk`.
+/// Insists that its own tools and KA have changed the clone `root`, named `name`, on `disk`.
 fn expect_own(kit: &Kit, disk: &Disk, root: &Path, name: &str) -> Result<()> {
     ensure!(text(root, "etc/hostname")?.trim() == name);
     ensure!(text(root, "etc/hosts")?.contains(&format!("127.0.1.1\t{name}\n")));
@@ -159,7 +161,7 @@ fn expect_own(kit: &Kit, disk: &Disk, root: &Path, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Everything else is as on the golden node.
+/// Insists that everything else is as on the golden node.
 fn expect_same_but_for_its_own(kit: &Kit, clone: &MountedTree) -> Result<()> {
     let mut allowed = Allowed::for_system();
     allowed.ignored.extend(OWN.map(PathBuf::from));
@@ -269,7 +271,7 @@ fn a_loader_or_hook_that_fails_fails_the_clone_and_leaves_no_table() -> Result<(
     ensure!(!disk.looks_finished()?, "the disk looks finished");
     kit.lab.expect_unmounted(1)?;
 
-    // The UUIDs that fstab and the boot loader go by are not a hook's to change.
+    // A hook must not change the UUIDs that fstab and the boot loader go by.
     let uuid = "01234567-89ab-cdef-0123-456789abcdef";
     executable(
         &kit.golden.root().join("etc/ka/hooks.d/95-no.pre-boot"),
@@ -312,7 +314,7 @@ fn a_tool_that_is_killed_in_one_clone_fails_that_one_and_no_other() -> Result<()
     Ok(())
 }
 
-/// As an image that was made from a clone, or a hook that means well, would have it.
+/// An image that was made from a clone, or a hook with good intentions, could have them.
 #[test]
 fn clones_with_one_machine_id_and_one_ssh_host_key_are_named_and_the_run_is_not_complete() -> Result<()> {
     let kit = kit("posttwins", 2)?;
@@ -335,7 +337,7 @@ fn clones_with_one_machine_id_and_one_ssh_host_key_are_named_and_the_run_is_not_
     let disks = ["n1", "n2"].map(|name| kit.disk(name, 2 * GIB, 512));
     let disks = disks.into_iter().collect::<Result<Vec<_>>>()?;
     let (server, nodes) = named(&kit, &disks, &["one", "two"])?;
-    // Both disks are erased: that is not "nothing done".
+    // Both disks are erased: the outcome is not "nothing done".
     server
         .expect(3)?
         .says("disks erased, and nothing boots from them: one, two")?;
@@ -356,7 +358,7 @@ fn clones_with_one_machine_id_and_one_ssh_host_key_are_named_and_the_run_is_not_
     Ok(())
 }
 
-/// The quick one waits for the verdict when the server is killed, and comes back with its clone.
+/// The quick node waits for the verdict when the server is killed, and comes back with its clone.
 #[test]
 fn a_clone_that_was_reported_before_the_server_was_killed_is_known_to_the_next_one() -> Result<()> {
     let kit = kit("postknown", 2)?;
@@ -389,7 +391,7 @@ fn a_clone_that_was_reported_before_the_server_was_killed_is_known_to_the_next_o
     Ok(())
 }
 
-/// A run with a node for each disk, named so: what the server and the nodes said.
+/// Runs a node for each disk, under these names; returns the outputs of server and nodes.
 fn named(kit: &Kit, disks: &[Disk], names: &[&str]) -> Result<(Ended, Vec<Ended>)> {
     let server = kit.server(&["-n", &disks.len().to_string()])?;
     let nodes = disks.iter().zip(names).enumerate();
@@ -449,7 +451,7 @@ fn a_kernel_under_gentoos_name_is_a_kernel_for_drivers_initramfs_and_boot_loader
     Ok(())
 }
 
-/// One real initramfs is enough; here it takes no time.
+/// Removes the real initramfs tool: one test with it is enough, and without it the others take no time.
 fn without_initramfs(kit: &Kit) -> Result<()> {
     executable(
         &kit.golden.root().join("usr/sbin/update-initramfs"),
@@ -458,7 +460,7 @@ fn without_initramfs(kit: &Kit) -> Result<()> {
     Ok(())
 }
 
-/// A run with one node, named `solo`; what the node said.
+/// Runs one node, named `solo`; returns its output.
 fn run(kit: &Kit, disk: &Disk, args: &[String]) -> Result<Ended> {
     let args: Vec<&str> = ["-n", "1"]
         .into_iter()

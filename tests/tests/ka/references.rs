@@ -1,4 +1,5 @@
-//! Names of golden disks in every file that a system has them in: a clone follows, takes out or tells each of them.
+//! Names of golden disks in every file of a system that holds them: a clone replaces, removes or reports each
+//! of them.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +14,7 @@ use crate::kit::{Kit, Outcome, mib};
 
 const GIVEN_UP: &str = "0c0c0c0c-0000-4000-8000-00000000c0c0";
 
-/// Swap, root, `/srv`, and a partition without anything on it.
+/// Returns a plan with swap, root, `/srv`, and a partition without anything on it.
 fn plan() -> Plan {
     Plan {
         size: GIB / 2,
@@ -28,9 +29,9 @@ fn plan() -> Plan {
     }
 }
 
-/// A golden system, and a data disk that is mounted at `/data` of it and stays at home.
+/// A golden system, and a data disk that is mounted at its `/data` and stays at home.
 ///
-/// What is mounted last goes first.
+/// Fields are dropped in this order: the last mount goes first.
 struct Room {
     _mounted: Mounted,
     data: Disk,
@@ -62,7 +63,8 @@ impl Room {
         golden::tag(&self.kit.golden.disk().partition(partition), tag)
     }
 
-    /// A run without the data disk that went well: what was said, the clone's disk and its file systems.
+    /// Runs without the data disk, which must succeed; returns the output, the clone's disk and its file
+    /// systems.
     fn cloned(&self, args: &[&str]) -> Result<(Outcome, Disk, MountedTree)> {
         let disk = self.kit.same_disk("n1")?;
         let data = self.data.name();
@@ -89,7 +91,8 @@ fn escaped(uuid: &str) -> String {
     uuid.replace('-', "\\x2d")
 }
 
-/// Files with kernel command lines of many kinds of loaders and boards, with their text around the command line.
+/// Files with kernel command lines for many kinds of loaders and boards, with the text around the command
+/// line.
 const COMMAND_LINES: [(&str, &str, &str); 13] = [
     ("boot/refind_linux.conf", "\"Boot\" \"", "\"\n"),
     (
@@ -241,7 +244,8 @@ fn units_follow_and_what_nobody_translates_is_told_with_its_file() -> Result<()>
         room.data_uuid()?,
     );
     let units = "etc/systemd/system";
-    // No line for /srv: its unit mounts it. What is not in fstab travels only where the survey finds it.
+    // There is no line for /srv: its unit mounts it. A mount outside fstab travels only if the survey finds
+    // it.
     room.write("etc/fstab", room.kit.golden.fstab())?;
     room.write(
         &format!("{units}/srv.mount"),
@@ -350,8 +354,9 @@ fn kernel_names_stay_where_the_operator_wants_them() -> Result<()> {
     Ok(())
 }
 
-/// Files beside fstab and command lines: what is to become of `{root}`, the golden root's UUID, `{dev}`, its kernel name, and
-/// of a disk that the clone does not have. The new text has the same marks.
+/// Files beside fstab and command lines: path, golden text, clone's text. `{root}` is the golden root's UUID
+/// and `{dev}` its kernel name; some names are those of a disk that the clone does not have. The new text has
+/// the same marks.
 const OTHER_FILES: [(&str, &str, &str); 15] = [
     (
         "etc/auto.data",

@@ -1,5 +1,5 @@
-//! Nodes that come late or come back, and a server that ends or is killed: what the operator has to do about them is
-//! nothing.
+//! Nodes that come late or come back, and a server that ends or is killed: the operator has nothing to do
+//! about them.
 
 use std::fs;
 use std::thread;
@@ -109,7 +109,7 @@ fn ctrl_c_on_the_server_ends_every_node_also_those_that_wait_and_leaves_nothing_
     nodes.push(late);
     server.run.signal(Signal::SIGINT)?;
     let outcome = finish(server, nodes)?;
-    // Two disks are erased: that is not "nothing done".
+    // Two disks are erased: the outcome is not "nothing done".
     ensure!(outcome.server.code == Some(3), "{}", outcome.server.all());
     let text = &outcome.server.stdout;
     let end = "disks erased, and nothing boots from them: n1, n2; run the same command again to clone them\n";
@@ -181,7 +181,7 @@ fn a_server_started_again_knows_who_is_done_and_another_job_or_fresh_begins_anew
     let input = ["-n", "2", "--input", source.to_str().unwrap_or_default()];
     let runs = lab.scratch().path().join("runs");
     let count = format!("echo >> {}; cat > /dev/null", runs.display());
-    // Round 1 is one node, which is done; the server dies in round 2.
+    // Round 1 has one node, which is done; the server dies in round 2.
     let mut server = lab.server(&[&input[..], &["--wait", "3"]].concat())?;
     let mut first = lab.client(1, &server, &["-e", &format!("{count}; sleep 4")])?;
     first.wait_until("it runs", |_| Ok(runs.exists()))?;

@@ -1,5 +1,5 @@
-//! Nothing secret is in a log, a process list, an environment, a core dump or a file that others may read: a real run is
-//! searched for its join code, as text and as the bytes in it.
+//! Secrets must not be in a log, a process list, an environment, a core dump or a file that others may read.
+//! A real run is searched for its join code, as text and as the bytes in it.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -10,7 +10,7 @@ use ka_tests::lab::{Lab, Server};
 use ka_tests::process::Running;
 use ka_transport::JoinCode;
 
-/// Every form in which the secret could stand somewhere.
+/// Every form in which the secret could appear.
 struct Secret {
     code: String,
     forms: Vec<Vec<u8>>,
@@ -23,7 +23,8 @@ impl Secret {
         let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
         let json: Vec<_> = secret.iter().map(u8::to_string).collect();
         let forms = vec![
-            // Its last characters are the secret and nothing else: also found when the beginning is cut off.
+            // The code's last characters are the secret and nothing else: they are found even if the
+            // beginning is cut off.
             code.as_bytes()[code.len() - 24..].to_vec(),
             hex.into_bytes(),
             json.join(",").into_bytes(),
@@ -42,7 +43,7 @@ impl Secret {
     }
 }
 
-/// Command line and environment of a process and of all that it started.
+/// Insists that command line and environment of a process and of all its children do not have it.
 fn expect_hidden(secret: &Secret, process: &Running) -> Result<()> {
     for pid in family(process.pid())? {
         for file in ["cmdline", "environ"] {
@@ -73,7 +74,7 @@ fn family(root: u32) -> Result<Vec<u32>> {
     Ok(family)
 }
 
-/// All files below a directory that are not for their owner alone, and all that are not in `private`.
+/// Insists that no file below a directory has it, except those in `private`, which only their owner may read.
 fn expect_no_file_with(secret: &Secret, dir: &Path, private: &[PathBuf]) -> Result<()> {
     for entry in fs::read_dir(dir)? {
         let (path, meta) = entry.and_then(|entry| Ok((entry.path(), entry.metadata()?)))?;

@@ -1,5 +1,6 @@
-//! Who holds up the chain, on shaped lines: the right one is named, and nobody where all are alike. The simulator's `pace_tests`
-//! have the matrix of causes, places and numbers; here is what the kernel really tells of lines, pipes and queues.
+//! The node that holds up the chain, on shaped lines: the right one is named, and none where all are alike.
+//! The simulator's `pace_tests` have the matrix of causes, places and numbers; these tests show what the
+//! kernel reports of lines, pipes and queues.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,10 +12,10 @@ use ka_tests::process::Running;
 
 use crate::kit::{expect_same_file, payload};
 
-/// Lines, in bits a second.
+/// Rate of a fast line in bits a second.
 const FAST: u64 = 100_000_000;
 const SLOW: u64 = 10_000_000;
-/// So much that a node with a tenth of a processor is slow.
+/// Rate in bits a second at which a node with a tenth of a processor is slow.
 const QUICK: u64 = 400_000_000;
 
 struct Slow {
@@ -25,12 +26,12 @@ struct Slow {
 }
 
 impl Slow {
-    /// Nodes on lines of 100 Mbit/s, whose commands write to files.
+    /// Begins a run of nodes on lines of 100 Mbit/s, whose commands write to files.
     fn new(label: &str, nodes: usize, bytes: usize, server: &[&str]) -> Result<Self> {
         Self::prepared(label, nodes, bytes, server, |_| Ok(()))
     }
 
-    /// The same; `change` does something to the network before anybody starts.
+    /// Begins a run like [`Slow::new`]; `change` changes the network before any program starts.
     fn prepared(
         label: &str,
         nodes: usize,
@@ -67,7 +68,7 @@ impl Slow {
         Ok(())
     }
 
-    /// A node in a control group, with a command that writes to a file, or without.
+    /// Starts a node in a control group, with a command that writes to a file, or without.
     fn start_limited(&mut self, number: usize, group: &Cgroup, has_command: bool) -> Result<()> {
         let sink = self.sink(number).display().to_string();
         let (command, itself) = (format!("cat > {sink}"), ["--output", &sink]);
@@ -78,7 +79,7 @@ impl Slow {
         Ok(())
     }
 
-    /// Every node has every byte; gives what the server said.
+    /// Insists that every node has every byte; returns the server's output.
     fn finish(self) -> Result<String> {
         let sinks: Vec<PathBuf> = (1..=self.nodes.len()).map(|number| self.sink(number)).collect();
         for node in self.nodes {
@@ -92,7 +93,8 @@ impl Slow {
         Ok(ended.all())
     }
 
-    /// The same, and in each line in which somebody is said to be slow it is this one, for this reason.
+    /// Ends the run like [`Slow::finish`], and insists that each line about a slow node names this one, for
+    /// this reason.
     fn finish_accusing(self, who: &str) -> Result<()> {
         let said = self.finish()?;
         let accused = accusations(&said);
@@ -104,16 +106,17 @@ impl Slow {
     }
 }
 
-/// The lines in which somebody is said to be slow.
+/// Returns the lines that call a node slow.
 fn accusations(said: &str) -> Vec<&str> {
     said.lines().filter(|line| line.contains(" is slow: ")).collect()
 }
 
-/// Whether a node is said to be slow for its line, compared with those, at what a port of 10 Mbit/s carries. That is 1.18 MB/s
-/// of payload less the acknowledgements that go the same way: in tenths it is the one or the other.
+/// True if the server calls a node slow for its line, compared with the others, at the rate of a port of 10
+/// Mbit/s. That is 1.18 MB/s of payload less the acknowledgements that go the same way: in tenths it is 1.1
+/// or 1.2.
 fn names_a_slow_port(said: &str, node: &str, others: &str) -> Result<bool> {
     let begin = format!("{node} is slow: ");
-    // A line that is only half there is looked at again.
+    // A line that is only half there waits for the next look.
     let whole = said.rfind('\n').map_or("", |end| &said[..end]);
     let all = accusations(whole);
     let Some(first) = all.iter().find(|line| line.contains(&begin)) else {
@@ -136,7 +139,7 @@ fn a_node_on_a_slow_port_is_named_and_set_aside_and_nobody_else() -> Result<()> 
         names_a_slow_port(&run.said(), "n3", "the lines before it")
     })?;
     chain.server.run.wait_for("it is set aside")?;
-    // For the next round somebody has put in another cable.
+    // For the next round the node gets another cable.
     chain.lab.network().reshape(3, FAST, None)?;
     chain.finish_accusing("n3 is slow: its line carries ")
 }
@@ -153,17 +156,22 @@ fn the_first_node_on_a_slow_port_is_named_although_nobody_was_ever_faster() -> R
     chain.finish_accusing("n1 is slow: its line carries ")
 }
 
+/// The golden command gives 2 MB/s until it is named: on a loaded machine that takes longer.
 #[test]
 fn a_slow_golden_command_is_named_and_nobody_else() -> Result<()> {
-    let mut chain = Slow::new("slowgolden", 3, 32_000_000, &["-e", "true"])?;
-    // 2 MB/s.
+    let mut chain = Slow::new("slowgolden", 3, 110_000_000, &["-e", "true"])?;
+    let flag = chain.lab.scratch().path().join("slow");
+    std::fs::write(&flag, "")?;
     let reads = format!(
-        "i=0; while [ $i -lt 160 ]; do tail -c +$((i * 200000 + 1)) {} | head -c 200000; sleep 0.1; i=$((i + 1)); done",
-        chain.source.display()
+        "exec < {source}; while [ -e {flag} ]; do dd bs=200000 count=1 status=none; sleep 0.1; done; cat",
+        source = chain.source.display(),
+        flag = flag.display()
     );
     drop(chain.server.run);
     chain.server = chain.lab.server(&["-n", "3", "--buffer", "16M", "-e", &reads])?;
     (1..=3).try_for_each(|number| chain.start(number, None))?;
+    chain.server.run.wait_for(" is slow: ")?;
+    std::fs::remove_file(flag)?;
     let said = chain.finish()?;
     let accused = accusations(&said);
     ensure!(accused.len() == 1, "{said}");
@@ -175,7 +183,7 @@ fn a_slow_golden_command_is_named_and_nobody_else() -> Result<()> {
     Ok(())
 }
 
-/// Token buckets with 200 ms of their rate saved up: below the first line each block passes at once.
+/// Token buckets have 200 ms of their rate saved up: below the first line each block passes at once.
 #[test]
 fn where_all_lines_are_policed_alike_nobody_is_accused() -> Result<()> {
     let police = |lab: &Lab| {
@@ -189,7 +197,7 @@ fn where_all_lines_are_policed_alike_nobody_is_accused() -> Result<()> {
     Ok(())
 }
 
-/// All of it fits its buffer: nobody waits for it, though its command takes 2 MB/s.
+/// The node's buffer holds the whole stream: no node waits for it, though its command takes 2 MB/s.
 #[test]
 fn a_node_that_has_everything_and_writes_slowly_is_waited_for() -> Result<()> {
     let mut chain = Slow::new("slowtail", 3, 15_000_000, &["--rounds", "2"])?;
@@ -205,8 +213,9 @@ fn a_node_that_has_everything_and_writes_slowly_is_waited_for() -> Result<()> {
     Ok(())
 }
 
-/// A node that writes the stream itself, or has a command for it, gets 1 ms in 125 ms until it is named. The kernel's clock lets it
-/// have some times that, and then nothing for a second: that is not to be its silence.
+/// Slows down the processor of a node that writes the stream itself, or has a command for it: it gets 1 ms in
+/// 125 ms until it is named. The kernel's clock may give it a multiple of that, and then nothing for a
+/// second; this must not count as its silence.
 fn expect_slow_processor_named(label: &str, slow: usize, has_command: bool) -> Result<()> {
     const NODES: usize = 5;
     let group = Cgroup::limited(label, Duration::from_millis(1), Duration::from_millis(125))?;
@@ -236,7 +245,8 @@ fn the_last_node_with_a_slow_processor_is_named_for_it_and_nobody_else() -> Resu
     expect_slow_processor_named("slowcpulast", 5, true)
 }
 
-/// A node whose command takes 2 MB/s of more than all buffers hold, until it is named: that is said of it, and nothing of anybody else.
+/// Slows down a node's command: it takes 2 MB/s until it is named, and the stream is larger than all buffers.
+/// The server must name this node for it, and no other.
 fn expect_slow_command_named(label: &str, nodes: usize, slow: usize) -> Result<()> {
     let mut chain = Slow::new(label, nodes, 110_000_000, &[])?;
     let (sink, flag) = (chain.sink(slow), chain.lab.scratch().path().join("slow"));

@@ -1,5 +1,5 @@
-//! `ka-server --spool DIR`: a node that lost its place in a stream goes on in the same round, where it stood; and the
-//! directory is as empty as it was, however the server ends.
+//! `ka-server --spool DIR`: a node that lost its place in a stream goes on in the same round, at the point
+//! where it stood. The directory is as empty as before, whatever the server's end.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,13 @@ use nix::sys::signal::Signal;
 use crate::kit::{Kit, expect_same_file, finish, mib, payload};
 
 const BYTES: usize = 60_000_000;
-/// Bits a second: the payload takes five seconds.
+/// Rate of a line in bits a second: the payload takes five seconds.
 const RATE: u64 = 100_000_000;
-/// A line that is down for so long is noticed, and a window of 8 MiB is gone three times; the node itself notices nothing
+/// Time that a line is down: it is noticed, and three windows of 8 MiB pass; the node itself notices nothing
 /// that ends it.
 const DOWN: Duration = Duration::from_secs(5);
 
-/// Longer than a server waits for a node that says nothing, when it keeps nothing for it.
+/// Time longer than a server waits for a silent node when it keeps nothing for it.
 const LONG_DOWN: Duration = Duration::from_secs(17);
 
 /// Nodes that write a stream to files.
@@ -51,7 +51,7 @@ impl Room {
         self.lab.scratch().path().join(format!("sink{number}"))
     }
 
-    /// `command` takes the stream instead of `cat`.
+    /// Starts a node; `command` takes the stream instead of `cat`.
     fn node(&self, number: usize, server: &Server, command: Option<&str>) -> Result<Running> {
         let to_file = format!("cat > {}", self.sink(number).display());
         let args = ["--buffer", "8M", "-e", command.unwrap_or(&to_file)];
@@ -85,10 +85,10 @@ fn names(dir: &Path) -> Result<Vec<String>> {
     Ok(names.collect())
 }
 
-/// Whether the server keeps something in `dir` just now, of so many bytes at least. The file has no name there.
+/// True if the server keeps at least `bytes` bytes in `dir` just now. The file has no name there.
 fn keeps(server: &Server, dir: &Path, bytes: u64) -> Result<bool> {
     for entry in fs::read_dir(format!("/proc/{}/fd", server.run.pid()))?.flatten() {
-        // One that was closed meanwhile.
+        // The descriptor may have been closed meanwhile.
         let Ok(file) = fs::read_link(entry.path()) else {
             continue;
         };
@@ -99,7 +99,7 @@ fn keeps(server: &Server, dir: &Path, bytes: u64) -> Result<bool> {
     Ok(false)
 }
 
-/// Four nodes, the second one's line is down for a while.
+/// Runs four nodes; the second one's line is down for a while.
 fn with_a_line_down(label: &str, down: Duration, args: &[&str]) -> Result<Ended> {
     let room = Room::new(label, 4, BYTES)?;
     let mut server = room.server(4, args)?;
@@ -176,7 +176,8 @@ fn nodes_whose_data_is_kept_by_no_neighbour_get_it_from_the_spool() -> Result<()
     let room = Room::new("spoolgap", 4, BYTES)?;
     let dir = room.spool()?.display().to_string();
     let mut server = room.server(4, &["--tolerate", "0", "--spool", &dir])?;
-    // The third one stands still until its own and the second one's window are full: what it misses then is gone further up.
+    // The third node stands still until its own and the second one's window are full: the data that it then
+    // lacks is gone further up.
     let stands = format!(
         "head -c 10000000 > {0}; while ! test -e {0}.go; do sleep 0.1; done; cat >> {0}",
         room.sink(3).display()
@@ -282,7 +283,7 @@ fn nothing_is_left_of_a_spool_after_ctrl_c_and_after_a_kill() -> Result<()> {
     Ok(())
 }
 
-/// What the server says of a directory that it cannot use: one line that names it.
+/// Returns the server's message about a directory that it cannot use: one line that names it.
 fn refusal(lab: &Lab, dir: &Path, input: &Path) -> Result<String> {
     let (dir, input) = (dir.display().to_string(), input.display().to_string());
     let ended = lab

@@ -1,4 +1,4 @@
-//! Who does not belong: no join code, a wrong one, another session, another version, garbage, silence.
+//! Strangers: no join code, a wrong one, another session, another version, garbage, silence.
 //!
 //! Each time a proper node must still be served afterwards.
 
@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use ka_tests::lab::{Lab, Server};
-use ka_tests::netns::{GOLDEN_ADDRESS, Namespace};
+use ka_tests::netns::{GOLDEN_ADDRESS, Namespace, node_address};
 
 use crate::kit::finish;
 
-/// The control and discovery port, and the data port.
+/// The control and discovery port; the data port is below.
 const CONTROL: u16 = 30_765;
 const DATA: u16 = 30_764;
 
-/// A server that waits for one node, and the proof that it still serves: the node gets its stream.
+/// Insists that a server that waits for one node still serves: the node gets its stream.
 fn expect_still_serving(lab: &Lab, server: Server) -> Result<()> {
     let node = lab.client(1, &server, &["-e", "cat"])?;
     let outcome = finish(server, vec![node])?;
@@ -66,6 +66,13 @@ fn a_join_code_of_another_run_is_refused_on_both_sides() -> Result<()> {
         stranger.expect(1)?;
         ensure!(!stranger.all().contains("precious"), "{}", stranger.all());
     }
+    let mut server = server;
+    let refused = format!("{} refused: it has the join code of another run", node_address(2));
+    server.run.wait_for(&refused)?;
+    let said = server.run.said();
+    for jargon in ["::ffff:", "control port", "TLS", "alert"] {
+        ensure!(!said.contains(jargon), "{jargon}: {said}");
+    }
     expect_still_serving(&lab, server)
 }
 
@@ -95,7 +102,20 @@ fn without_a_server_the_client_says_so_and_gives_up() -> Result<()> {
         .arg(join)
         .args(["-e", "cat", "--retries", "2"])
         .finish()?;
-    ended.expect(1)?.says("Can't reach a valid KA server").map(drop)
+    ended.expect(1)?.says("no answer, try 1 of 2; again in 1 s")?;
+    // The reason is long, so it is said once, at the end.
+    let said = ended.all();
+    ensure!(
+        said.matches("Can't reach a valid KA server").count() == 1,
+        "{said}"
+    );
+    ensure!(said.matches("no answer to broadcasts").count() == 1, "{said}");
+    let last = said.lines().last().unwrap_or_default();
+    ensure!(
+        last.starts_with("error: Can't reach a valid KA server") && last.ends_with("(2 tries)"),
+        "{said}"
+    );
+    Ok(())
 }
 
 #[test]
@@ -133,7 +153,7 @@ fn half_open_and_silent_connections_hold_nobody_up_and_are_dropped() -> Result<(
         })?
     };
     let mut silent = (0..20).map(|_| connect()).collect::<Result<Vec<_>>>()?;
-    // A ClientHello's beginning, then nothing.
+    // It sends a ClientHello's beginning, then nothing.
     silent[0].write_all(&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01])?;
     let started = Instant::now();
     let mut rest = [0; 64];

@@ -1,4 +1,5 @@
-//! Btrfs as distributions lay it out: each subvolume travels once, wherever it is seen; snapshots only when asked for.
+//! Btrfs as distributions lay it out: each subvolume travels once, in whichever mounts it appears; snapshots
+//! only on request.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -42,7 +43,7 @@ fn snapshot(of: &Path, at: &Path) -> Result<()> {
     program.arg(of).arg(at).run().map(drop)
 }
 
-/// Paths of all subvolumes from the top level.
+/// Returns the paths of all subvolumes from the top level.
 fn subvolumes(seen_at: &Path) -> Result<BTreeSet<String>> {
     let list = btrfs(&["subvolume", "list"], seen_at)?;
     let path = |line: &str| line.split_once(" path ").map(|(_, path)| path.to_owned());
@@ -57,7 +58,7 @@ fn default_of(seen_at: &Path) -> Result<String> {
         .to_owned())
 }
 
-/// Clones onto a disk like the golden one and compares, but for these paths; `look` sees the mounted clone.
+/// Clones onto a disk like the golden one and compares, but for these paths; `look` gets the mounted clone.
 fn cloned(
     kit: &Kit,
     name: &str,
@@ -183,7 +184,8 @@ fn a_top_level_mounted_inside_one_of_its_subvolumes_travels_without_it() -> Resu
 
 #[test]
 fn a_nested_subvolume_that_is_mounted_elsewhere_too_travels_once() -> Result<()> {
-    // Fedora's names, Arch's snapshots, and one that is mounted beside where it lies.
+    // The names are Fedora's, the snapshots Arch's, and one subvolume is mounted beside its place in the
+    // tree.
     let kit = Kit::with_plan(
         "nested",
         1,
@@ -211,7 +213,7 @@ fn a_nested_subvolume_that_is_mounted_elsewhere_too_travels_once() -> Result<()>
         .says("1 snapshot is left out: /pool/monday")?
         .says("--snapshots")?;
     cloned(&kit, "n1", &[], &["pool/data", "pool/monday"], |clone| {
-        // The tool shows what lies in the mounted subvolume from there.
+        // The tool prints paths inside the mounted subvolume relative to it.
         let expected = ["home", "pool/data", "root"].map(str::to_owned);
         assert_eq!(subvolumes(clone.root())?, expected.into());
         Ok(())

@@ -1,4 +1,5 @@
-//! What the survey says it leaves out, what it refuses before a disk is touched, and golden systems that are a directory.
+//! The survey: its notes on what it leaves out, its refusals before a disk is touched, and golden systems in
+//! a directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use ka_tests::tree;
 
 use crate::kit::{Kit, finish, mib};
 
-/// What mounts the spare partition.
+/// The unit that mounts the spare partition.
 const UNIT: &str = "etc/systemd/system/srv-my\\x20data.mount";
 
 fn dry_run(kit: &Kit, args: &[&str]) -> Result<Ended> {
@@ -26,7 +27,7 @@ fn dry_run(kit: &Kit, args: &[&str]) -> Result<Ended> {
     server.arg(kit.golden.root()).args(args).finish()
 }
 
-/// Root, and one partition more that no line of fstab names.
+/// Makes a system with a root, and one partition more that no line of fstab names.
 fn with_spare(label: &str) -> Result<(Kit, PathBuf)> {
     let plan = Plan {
         size: GIB / 2,
@@ -48,7 +49,8 @@ fn both() -> [Volume; 2] {
     ]
 }
 
-/// Clones onto a disk like the golden one; the clone has both file systems, and its unit names its own.
+/// Clones onto a disk like the golden one, and insists that the clone has both file systems and that its unit
+/// names its own.
 fn clones_both(kit: &Kit, name: &str, args: &[&str]) -> Result<()> {
     let disk = kit.same_disk(name)?;
     let args = [&["--verify=always"], args].concat();
@@ -88,7 +90,7 @@ fn what_a_unit_mounts_is_cloned_as_what_fstab_mounts() -> Result<()> {
     let refused = dry_run(&kit, &small.each_ref().map(String::as_str))?;
     ensure!(refused.code != Some(0), "{}", refused.all());
     refused.says("/srv/my data")?.says("mount=")?;
-    // No fstab at all: the mount table is used.
+    // Without any fstab the mount table is used.
     fs::remove_file(root.join("etc/fstab"))?;
     dry_run(&kit, &[])?.says("there is no etc/fstab")?;
     clones_both(&kit, "n3", &[])?;
@@ -103,7 +105,7 @@ fn a_mount_that_nobody_names_is_told_and_a_desc_line_clones_it() -> Result<()> {
     Program::new("mkfs.ext4").arg("-qF").arg(extra.checked()?).run()?;
     let point = kit.golden.root().join("media/stick");
     let mounted = Mounted::new(extra.device(), &point, "defaults")?;
-    // Neither a bind mount nor memory is anything of its own.
+    // Bind mounts and file systems in memory have nothing of their own.
     let bound = Mounted::new(
         &kit.golden.root().join("home"),
         &kit.golden.root().join("bound"),
@@ -152,7 +154,7 @@ fn a_boot_partition_that_is_not_mounted_is_refused_unless_the_operator_says_so()
         if options == "defaults" {
             continue;
         }
-        // Who asks for no boot loader is told.
+        // With `-r none` it is only a warning.
         let told = dry_run(&kit, &[])?;
         told.expect(0)?
             .says(&format!("warning: {place} ("))?
@@ -161,7 +163,7 @@ fn a_boot_partition_that_is_not_mounted_is_refused_unless_the_operator_says_so()
     Ok(())
 }
 
-/// A disk whose first bytes tell whether anything was written.
+/// Makes a disk with a mark in its first bytes: if anything is written, the mark is gone.
 fn marked(kit: &Kit, name: &str, size: u64) -> Result<Disk> {
     let disk = kit.disk(name, size, 512)?;
     fs::write(disk.checked()?, b"untouched")?;
@@ -200,7 +202,7 @@ fn files_that_share_their_blocks_are_refused_before_the_disk_is_erased() -> Resu
         dry_run(&kit, &[])?.says("needs about")?;
         let disk = marked(&kit, "n1", mib(600))?;
         refused_untouched(&kit, &disk, &[], "needs")?;
-        // Half of them left out, it fits.
+        // It fits if half of them are left out.
         for copy in 0..6 {
             fs::remove_file(root.join(format!("home/a{copy}")))?;
         }

@@ -1,4 +1,5 @@
-//! The systemd units are sound and take away what they promise, and a running boot server has no more of root's power.
+//! The systemd units: they are sound, they take away the powers that they promise, and a running boot server
+//! has no more of root's.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use ka_tests::binaries;
 use ka_tests::lab::Lab;
 use ka_tests::process::{Program, is_installed};
 
-/// What `systemd-analyze security` may say at most, in tenths, of 100 (10.0 is no protection at all).
+/// Highest exposure by `systemd-analyze security`, in tenths: 100 (10.0) is no protection at all.
 const MOST_EXPOSED: [(&str, u32); 2] = [("ka-pxe.service", 35), ("ka-server@.service", 55)];
 
 fn units() -> PathBuf {
@@ -24,7 +25,7 @@ fn the_units_are_sound_and_leave_little_open() -> Result<()> {
     for (unit, most) in MOST_EXPOSED {
         let path = units().join(unit);
         let text = fs::read_to_string(&path)?;
-        // It wants the programs to be where the unit says; here they are where they were built.
+        // The tool wants the programs at the unit's paths; here they are in the build directory.
         let lab = ka_tests::scratch::Scratch::new("units")?;
         let built = binaries::dir()?.display().to_string();
         let copy = lab.path().join(unit);
@@ -78,7 +79,7 @@ fn capabilities(pid: u32) -> Result<(u64, u64, bool)> {
 
 /// Bits of capabilities(7): DAC_READ_SEARCH, NET_BIND_SERVICE, NET_RAW.
 const BOOT_SERVER: u64 = 1 << 2 | 1 << 10 | 1 << 13;
-/// SYS_MODULE, SYS_BOOT, MKNOD, CHOWN, SETUID: what a server of clones has no use for.
+/// Capabilities that a server of clones has no use for: SYS_MODULE, SYS_BOOT, MKNOD, CHOWN, SETUID.
 const NEVER_SERVER: u64 = 1 << 16 | 1 << 22 | 1 << 27 | 1 | 1 << 7;
 
 #[test]
@@ -116,7 +117,7 @@ fn servers_keep_of_roots_power_only_what_they_need() -> Result<()> {
             "thread {task} of ka-server: {permitted:x}"
         );
     }
-    // The operator's own command has what root has.
+    // The operator's own command has root's power.
     let node = lab.client(1, &server, &["-e", "cat"])?;
     let outcome = crate::kit::finish(server, vec![node])?;
     outcome.expect_success()?;

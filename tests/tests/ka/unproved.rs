@@ -1,5 +1,5 @@
-//! Who has not proved himself gets not one byte, on any port, but TLS's own handshake and alerts: no banner, no version,
-//! no reason. And a proof made for one connection is worth nothing on another.
+//! Peers that have not proved themselves get not one byte, on any port, but TLS's own handshake and alerts:
+//! no banner, no version, no reason. A proof made for one connection is worth nothing on another.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -7,23 +7,23 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use ka_proto::auth::{EXPORTER_LABEL, join_proof};
+use ka_proto::auth::EXPORTER_LABEL;
 use ka_proto::control::{Join, ToNode};
 use ka_proto::operator::{FromOperator, OPERATOR_ALPN};
 use ka_proto::{NodeName, SessionName};
 use ka_tests::lab::{Lab, Server};
 use ka_tests::netns::{GOLDEN_ADDRESS, Namespace, node_address};
 use ka_tests::process::Running;
-use ka_transport::JoinCode;
+use ka_transport::{JoinCode, join_file};
 
 use crate::tls::{self, PATIENCE, Tls, heard};
 
 const CONTROL: u16 = 30_765;
 const DATA: u16 = 30_764;
 const STATUS: u16 = 12_345;
-/// A banner would be there by then.
+/// Time in which a banner would arrive.
 const BANNER: Duration = Duration::from_millis(1500);
-/// Content type, version, length, level, description (RFC 8446 §5.1 and §6).
+/// Length of an alert in bytes: content type, version, length, level, description (RFC 8446 §5.1 and §6).
 const ALERT_BYTES: usize = 7;
 
 /// A node in the middle of a stream that does not end, so that every port is open; and a stranger.
@@ -36,7 +36,7 @@ struct Streaming {
 impl Streaming {
     fn new(label: &str) -> Result<Self> {
         let lab = Lab::new(label, 2, None)?;
-        // More than a block, which is what goes at once.
+        // The payload is longer than a block, which is sent at once.
         let feed = "yes precious | head -c 20000000; sleep 600";
         let server = lab.server(&["-n", "1", "-e", feed])?;
         let mut node = lab.client(1, &server, &["-e", "head -c 90; cat > /dev/null"])?;
@@ -57,7 +57,7 @@ impl Streaming {
     }
 
     fn code(&self) -> Result<JoinCode> {
-        Ok(JoinCode::read_file(self.server.join_file())?)
+        Ok(join_file::read(self.server.join_file())?)
     }
 }
 
@@ -87,7 +87,7 @@ fn silence_and_garbage_get_not_one_byte_on_any_port() -> Result<()> {
             asked.push((format!("{host}:{port}"), port == DATA, opening, socket));
         }
     }
-    // All at once: each may take as long as a banner might.
+    // All ask at once: each may take as long as a banner might.
     let asking = asked.into_iter().map(|(at, is_data, opening, mut socket)| {
         thread::spawn(move || {
             let answer = heard(&mut socket, PATIENCE);
@@ -149,7 +149,7 @@ fn tls_without_a_proof_hears_nothing_from_the_server_and_a_replayed_join_is_refu
     let answer = heard(&mut wrong, PATIENCE);
     ensure!(answer.is_empty(), "a wrong proof was answered with {answer:?}");
 
-    // This one is right, which the server's answer shows; recorded and sent again, it is worth nothing.
+    // This proof is right, as the server's answer shows; recorded and sent again, it is worth nothing.
     let mut right = connect()?;
     let recorded = join_frame(&mut right, &code.secret)?;
     right.write_all(&recorded)?;
@@ -163,10 +163,13 @@ fn tls_without_a_proof_hears_nothing_from_the_server_and_a_replayed_join_is_refu
     let answer = heard(&mut replay, PATIENCE);
     ensure!(answer.is_empty(), "a replayed join was answered with {answer:?}");
     let mut server = streaming.server;
-    server.run.wait_for("its join code is not of this run").map(drop)
+    server
+        .run
+        .wait_for("it has the join code of another run")
+        .map(drop)
 }
 
-/// A Join that is proved for this connection, if `secret` is the run's.
+/// Returns a Join with a proof for this connection, if `secret` is the run's.
 fn join_frame(tls: &mut Tls, secret: &[u8; 16]) -> Result<Vec<u8>> {
     while tls.conn.is_handshaking() {
         tls.conn.complete_io(&mut tls.sock)?;
@@ -181,9 +184,10 @@ fn join_frame(tls: &mut Tls, secret: &[u8; 16]) -> Result<Vec<u8>> {
         start_now: false,
         wants_release: false,
         holds_clone: false,
+        wiring: None,
         nonce: [5; 16],
         proof: [0; 32],
     };
-    join.proof = join_proof(secret, &exporter, &join);
+    join.prove(secret, &exporter);
     Ok(join.encode()?)
 }

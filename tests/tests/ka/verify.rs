@@ -1,4 +1,4 @@
-//! What was written is read back before anything boots from it, and no two clones are the same machine.
+//! Reading back: a clone is compared before anything boots from it, and no two clones are the same machine.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use crate::kit::{Kit, Outcome, finish};
 
-/// Nobody else's file holds this.
+/// Content that no other file has.
 const MARK: &[u8] = b"a mark that is on the disk once: 7c1f9a";
 
 #[test]
@@ -21,6 +21,8 @@ fn a_clone_is_read_back_and_server_and_node_say_so() -> Result<()> {
     let outcome = kit.clone_to(&[&disk], &["--verify"])?;
     outcome.expect_success()?;
     outcome.nodes[0].says("verifying data: read back: ")?;
+    outcome.nodes[0].says("learning the new devices...OK")?;
+    outcome.nodes[0].says("checking excluded directories...OK")?;
     let line = done_line(&outcome)?;
     ensure!(
         line.contains("read back: ") && line.contains(" files, "),
@@ -30,7 +32,7 @@ fn a_clone_is_read_back_and_server_and_node_say_so() -> Result<()> {
     kit.expect_clone(&disk)
 }
 
-/// The proof of the clone, checked with nothing of ours but the description in `docs/report.md`.
+/// The proof of the clone is checked without our code, by the description in `docs/report.md`.
 #[test]
 fn the_signed_report_holds_before_openssl_and_not_after_a_change() -> Result<()> {
     let kit = Kit::small("signed", 1)?;
@@ -116,7 +118,8 @@ fn done_line(outcome: &Outcome) -> Result<String> {
     Ok(line.with_context(|| outcome.server.all())?.to_owned())
 }
 
-/// Clones to two nodes; the first one is stopped as soon as it begins to verify, its disk harmed, and goes on.
+/// Clones to two nodes. The first one is stopped as soon as it begins to verify, its disk is harmed, and it
+/// goes on.
 fn with_harm(label: &str, harm: impl FnOnce(&Disk) -> Result<()>) -> Result<(Kit, [Disk; 2], Outcome)> {
     let kit = Kit::slow(label, 2)?;
     fs::write(
@@ -141,7 +144,7 @@ fn expect_one_failed(kit: &Kit, disks: &[Disk; 2], outcome: &Outcome, says: &str
     outcome.nodes[0].expect(3)?.says("verifying data")?.says(says)?;
     outcome.nodes[1].expect(0)?;
     outcome.server.expect(3)?;
-    // Behind it stands only what is on the disks.
+    // Only the line about the disks follows it.
     let failed = |line: &&str| line.starts_with("failed: ");
     let last = outcome.server.stdout.lines().rfind(failed).unwrap_or_default();
     outcome
@@ -175,8 +178,9 @@ fn a_sector_that_the_disk_spoils_behind_the_cache_is_found_and_the_disk_does_not
 fn a_disk_that_cannot_be_read_any_more_fails_its_node_only() -> Result<()> {
     let (kit, disks, outcome) = with_harm("unread", |disk| {
         write_back(disk)?;
-        // Reads behind the end of the file beneath are I/O errors. What is left holds the tables of the file system. Where the
-        // unmount still writes something behind that end, what lies between reads as zeros instead: lost all the same.
+        // Reads behind the end of the file beneath are I/O errors. The part that is left holds the tables of
+        // the file system. If the unmount still writes something behind that end, the space between reads as
+        // zeros instead: it is lost all the same.
         let file = OpenOptions::new().write(true).open(disk.file())?;
         let marked = position(&fs::read(disk.file())?)?;
         Ok(file.set_len(marked as u64 / 4096 * 4096)?)
@@ -184,7 +188,7 @@ fn a_disk_that_cannot_be_read_any_more_fails_its_node_only() -> Result<()> {
     expect_one_failed(&kit, &disks, &outcome, "verifying data: ")
 }
 
-/// Everything that the stopped node has written, on its way to the disk or not.
+/// Writes back all data of the stopped node that is still on its way to the disk.
 fn write_back(disk: &Disk) -> Result<()> {
     Program::new("sync").run()?;
     Ok(File::open(disk.file())?.sync_all()?)
@@ -204,7 +208,7 @@ fn spoil(file: &Path) -> Result<()> {
     Ok(file.sync_all()?)
 }
 
-/// Three nodes, of which the first two are given `args`.
+/// Runs three nodes; the first two get `args`.
 fn twins(kit: &Kit, args: &[&str], server_args: &[&str]) -> Result<(Vec<Disk>, Outcome)> {
     let disks = (1..=3).map(|number| kit.same_disk(&format!("n{number}")));
     let disks = disks.collect::<Result<Vec<_>>>()?;
@@ -217,8 +221,8 @@ fn twins(kit: &Kit, args: &[&str], server_args: &[&str]) -> Result<(Vec<Disk>, O
     Ok((disks, finish(server, nodes)?))
 }
 
-/// The golden node's name says nothing when a node joins, as every live system of a room may have it, but it is a name once it
-/// is given.
+/// A node's golden name proves nothing when it joins, because every live system of a room may have it; but
+/// once it is assigned, it is a name.
 #[test]
 fn clones_that_are_one_machine_are_all_named_and_none_of_them_is_made_bootable() -> Result<()> {
     let kit = Kit::small("twins", 3)?;
@@ -266,7 +270,7 @@ fn the_second_machine_of_one_name_is_refused_before_anything_is_written() -> Res
     disks.iter().try_for_each(|disk| kit.expect_clone(disk))
 }
 
-/// A server that ends between the reports and its verdict: nothing boots from what nobody has judged.
+/// The server ends between the reports and its verdict: nothing boots from a clone without a verdict.
 #[test]
 fn a_clone_that_was_never_judged_does_not_boot_and_waits_for_the_server_that_is_started_again() -> Result<()>
 {

@@ -1,7 +1,8 @@
-//! Two versions meet: an old node at our server, our node at a newer server. `docs/protocol.md`, "Versions".
+//! Two versions that meet: an old node at our server, our node at a newer server (`docs/protocol.md`,
+//! "Versions").
 //!
-//! The other version is played here, from the frozen bytes of the specification: TLS 1.3 with raw public keys, a frame
-//! length, `KAJN`, a version.
+//! The tests play the other version from the frozen bytes of the specification: TLS 1.3 with raw public keys,
+//! a frame length, `KAJN`, a version.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,17 +16,11 @@ use ka_proto::control::ToNode;
 use ka_proto::{PROTOCOL_VERSION, Reason};
 use ka_tests::lab::Lab;
 use ka_tests::netns::GOLDEN_ADDRESS;
-use ka_transport::JoinCode;
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::verify_tls13_signature_with_raw_key;
-use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
-use rustls::server::AlwaysResolvesServerRawPublicKeys;
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use ka_transport::{JoinCode, join_file};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
 
 use crate::kit::finish;
-use crate::tls::{self, PATIENCE, frame, key, provider, read_frame};
+use crate::tls::{self, PATIENCE, frame, key, read_frame};
 
 const CONTROL: u16 = 30_765;
 /// A version that this build does not speak.
@@ -35,7 +30,7 @@ const OTHER: u16 = 4711;
 fn an_old_node_is_told_its_version_and_the_run_goes_on() -> Result<()> {
     let lab = Lab::new("versions", 2, None)?;
     let server = lab.server(&["-n", "1", "-e", "echo precious"])?;
-    let code = JoinCode::read_file(server.join_file())?;
+    let code = join_file::read(server.join_file())?;
     let socket = lab
         .network()
         .node(2)
@@ -51,7 +46,7 @@ fn an_old_node_is_told_its_version_and_the_run_goes_on() -> Result<()> {
         other => return Err(anyhow!("an old node was answered with {other:?}")),
     }
     let mut rest = Vec::new();
-    // Refused is the last word; whether the connection ends politely does not matter.
+    // The refusal is the last word; it does not matter if the connection ends politely.
     tls.read_to_end(&mut rest).ok();
     ensure!(rest.is_empty(), "{} bytes after the refusal", rest.len());
     let node = lab.client(1, &server, &["-e", "cat"])?;
@@ -114,16 +109,12 @@ fn said_once(text: &str, line: &str) -> Result<()> {
     Ok(())
 }
 
-/// A server of another version: reads the frozen beginning of one Join, refuses in the form that all versions know.
+/// Plays a server of another version: reads the frozen beginning of one Join, refuses in the form that all
+/// versions know.
 fn refuse_one(listener: &TcpListener, key: Arc<CertifiedKey>) -> Result<u16> {
     let socket = accept(listener)?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    let config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(Arc::new(AnyNode))
-        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key)));
-    let connection = rustls::ServerConnection::new(Arc::new(config))?;
-    let mut tls = rustls::StreamOwned::new(connection, socket);
+    let mut tls = tls::accept(socket, key)?;
     let body = read_frame(&mut tls)?;
     ensure!(
         body.starts_with(b"KAJN"),
@@ -141,7 +132,7 @@ fn refuse_one(listener: &TcpListener, key: Arc<CertifiedKey>) -> Result<u16> {
     Ok(u16::from_le_bytes(version.try_into()?))
 }
 
-/// accept(2) with a limit.
+/// Accepts a connection (accept(2)) with a time limit.
 fn accept(listener: &TcpListener) -> Result<TcpStream> {
     listener.set_nonblocking(true)?;
     let started = Instant::now();
@@ -163,51 +154,4 @@ fn join_body(version: u16) -> Vec<u8> {
     body.extend_from_slice(&version.to_le_bytes());
     body.extend_from_slice(b"fields that only the other version can read");
     body
-}
-
-/// Any node's key: what a node may do is decided by its proof.
-#[derive(Debug)]
-struct AnyNode;
-
-impl ClientCertVerifier for AnyNode {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not offered".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let key = SubjectPublicKeyInfoDer::from(cert.as_ref());
-        let algorithms = provider().signature_verification_algorithms;
-        verify_tls13_signature_with_raw_key(message, &key, dss, &algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
-    }
 }

@@ -1,4 +1,5 @@
-//! `ka-status --via`: nodes that only the server can reach are seen and commanded through it, by the holder of its key.
+//! `ka-status --via`: the holder of the server's key sees and commands nodes that only the server can reach,
+//! through it.
 
 use std::fs;
 use std::io::Write;
@@ -14,15 +15,16 @@ use ka_tests::binaries;
 use ka_tests::lab::{Lab, Server};
 use ka_tests::netns::{GOLDEN_ADDRESS, Namespace, node_address};
 use ka_tests::process::{Program, Running};
-use ka_transport::{CONTROL_PORT, JoinCode, OperatorConnection, ServerKey};
+use ka_transport::{CONTROL_PORT, OperatorConnection, ServerKey, join_file};
 
 use crate::kit::{expect_same_file, finish, other_server, payload, status_program};
 use crate::tls;
 
-/// Where the node is, behind its NAT.
+/// Address of the node, behind its NAT.
 const HIDDEN_ADDRESS: &str = "192.168.77.2";
 
-/// A node behind a machine that translates its addresses and takes no connection for it: node 1's place in the network.
+/// A node behind a machine that translates its addresses and takes no connection for it: node 1's place in
+/// the network.
 struct Hidden {
     lab: Lab,
     inside: Namespace,
@@ -72,9 +74,9 @@ impl Hidden {
         Ok(program.args(["--via", GOLDEN_ADDRESS]).args(args))
     }
 
-    /// Another operator at the node, who asks for it by its name.
+    /// Connects another operator to the node, by the node's name.
     fn operator(&self, server: &Server) -> Result<OperatorConnection> {
-        let code = JoinCode::read_file(server.join_file())?;
+        let code = join_file::read(server.join_file())?;
         let key = ServerKey::load_or_create(&self.state())?;
         let at = format!("{GOLDEN_ADDRESS}:{CONTROL_PORT}").parse()?;
         let name = NodeHandle::new("hidden")?;
@@ -97,7 +99,7 @@ fn a_node_behind_nat_is_listed_and_its_log_and_commands_go_through_the_server() 
         .server(&["-n", "2", "-e", "true", "--json", "--log-dir", &logs_arg])?;
     let mut node = hidden.client(&server, &["-e", "cat", "--log-dir", &logs_arg])?;
     node.wait_for("joined session")?;
-    // Neither at its own address nor at the one that it seems to have.
+    // The node is reachable neither at its own address nor at the one that it seems to have.
     for addr in [HIDDEN_ADDRESS.to_owned(), node_address(1)] {
         let direct = Program::new(binaries::path("ka-status")?)
             .arg("--state-dir")
@@ -143,14 +145,14 @@ fn a_node_behind_nat_is_listed_and_its_log_and_commands_go_through_the_server() 
     let ended = screen.wait()?;
     ended
         .expect(0)?
-        .says("hidden> offline: ")?
+        .says("hidden> offline since ")?
         .says("hidden is gone: ")?;
     let gone = hidden.status(&hidden.state(), &["hidden", "exec", "true"])?;
     gone.finish()?.expect(255).map(drop)
 }
 
-/// Each of the two commands starts and ends once in the node's log and in the server's, with the operator's address as
-/// the server saw it.
+/// Insists that the logs of node and server have the start and end of each of the two commands once, with the
+/// operator's address as the server saw it.
 fn both_logs_say_who_asked(server: &Server, logs: &Path, command: &str) -> Result<()> {
     let mut said = server.run.said();
     for _ in 0..100 {
@@ -196,8 +198,8 @@ fn without_the_servers_key_the_server_says_nothing_about_nodes_and_passes_nothin
     let mut server = hidden.lab.server(&["-n", "2", "-e", "true"])?;
     let mut node = hidden.client(&server, &["-e", "cat"])?;
     node.wait_for("joined session")?;
-    let code = JoinCode::read_file(server.join_file())?;
-    // One that knows the join code, as every node does, and speaks the protocol.
+    let code = join_file::read(server.join_file())?;
+    // This peer knows the join code, as every node does, and speaks the protocol.
     for asked in [AskServer::List, AskServer::Connect(NodeHandle::new("hidden")?)] {
         let socket = hidden
             .lab
@@ -210,7 +212,7 @@ fn without_the_servers_key_the_server_says_nothing_about_nodes_and_passes_nothin
         ensure!(answer.is_empty(), "{asked:?} was answered with {answer:?}");
     }
     server.run.wait_for("an operator without the server's key")?;
-    // A server's key, and a run's code that fits it, but not this server's.
+    // This is a server's key and a run's code that fits it, but not this server's.
     let other = hidden.lab.scratch().path().join("other-state");
     let _other_server = other_server(&hidden.lab, &other)?;
     let mark = hidden.lab.scratch().path().join("touched");
@@ -222,7 +224,7 @@ fn without_the_servers_key_the_server_says_nothing_about_nodes_and_passes_nothin
         "{refused:?}"
     );
     ensure!(!mark.exists(), "a stranger's command ran");
-    // Who may, and asks for somebody who is not there, is told so.
+    // An operator with the key who asks for a missing node gets an answer.
     let unknown = hidden
         .status(&hidden.state(), &["nobody", "exec", "true"])?
         .finish()?;
@@ -275,7 +277,7 @@ fn output_without_end_through_the_server_holds_up_no_stream_and_none_is_lost_to_
         "{} bytes",
         bytes.len()
     );
-    // One that left makes room for the next.
+    // An operator who left makes room for the next.
     drop(reading);
     let mut node_again = hidden.operator(&server);
     for _ in 0..50 {

@@ -1,6 +1,6 @@
 //! The fast part of the matrix of golden systems; `cargo xtask matrix` runs all of it.
 //!
-//! Needs root and the packages of `xtask/packages.txt`: `cargo xtask test` sees to both.
+//! It needs root and the packages of `xtask/packages.txt`: `cargo xtask test` sees to both.
 
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,10 +9,10 @@ use std::thread;
 use anyhow::{Result, ensure};
 use ka_tests::matrix::{self, Case, Part};
 
-/// Cases at once: they are tools that wait for disks more than for processors.
+/// Cases at once: their tools wait for disks more than for processors.
 const AT_ONCE: usize = 3;
 
-/// Runs cases some at a time, and names every one that has another result than it must have.
+/// Runs several cases at a time, and names every one with another result than it must have.
 fn check(cases: &[Case]) -> Result<()> {
     ensure!(!cases.is_empty(), "no cases");
     let next = AtomicUsize::new(0);

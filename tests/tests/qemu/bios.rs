@@ -1,4 +1,4 @@
-//! BIOS machines, with all addresses from us.
+//! BIOS machines that get all addresses from KA.
 
 use anyhow::{Context as _, Result, ensure};
 use ka_tests::disk::{GIB, MIB};
@@ -14,10 +14,10 @@ use ka_tests::qemu::seats;
 use crate::judge::{self, Identity};
 use ka_tests::qemu::room::{BOOT_LIMIT, FULL_DHCP, Node, Room};
 
-/// The clones' disks differ from the golden one in every partition.
+/// The clones' layout: it differs from the golden one in every partition.
 const DESC: &str = "# 1 = /, 2 = /srv, 3 = swap\nlinux 1400 boot\nlinux fill\nswap 100\n";
 
-/// Proof 1 of the boot issue: from an empty disk to a login prompt, twice, on other hardware than the golden node's.
+/// Two machines go from an empty disk to a login prompt, on other hardware than the golden node's.
 #[test]
 fn two_bare_machines_become_clones_and_boot_from_their_own_disks() -> Result<()> {
     reported(|| {
@@ -57,8 +57,8 @@ fn become_clones(room: &Room, nodes: &[Node], volumes: &[Volume], server: &Runni
     shut_down(log_in(room, nodes, &identities, volumes)?)
 }
 
-/// Every machine from power-on through the network, which says `local`, to a login prompt of its own disk, where root
-/// logs in and looks around.
+/// Follows every machine from power-on through the network, which tells it `local`, to a login prompt of its
+/// own disk. Root logs in there and looks around.
 pub(crate) fn log_in(
     room: &Room,
     nodes: &[Node],

@@ -1,4 +1,4 @@
-//! EXTLINUX and dracut's image, made in a clone on this machine, boot another one.
+//! EXTLINUX and dracut's image, made in a clone on this machine: they boot another one.
 
 use std::fs;
 
@@ -16,9 +16,9 @@ use ka_tests::qemu::seats;
 
 use crate::bios::shut_down;
 
-/// The drivers of the machines that boot, which are not the one that clones.
+/// Loader with the drivers of the machines that boot; the one that clones has others.
 const LOADER: &str = "extlinux --with=ahci --with=sd_mod";
-/// The golden node's own layout has an MBR.
+/// The clone's layout; the golden node's own has an MBR.
 const GPT: &str = "table gpt\nlinux 1400 boot\nlinux fill\nswap 100\n";
 
 #[test]
@@ -43,8 +43,8 @@ fn extlinux_boots_from_an_mbr_and_from_a_gpt_with_dracuts_image() -> Result<()> 
     })
 }
 
-/// Nothing has been installed yet but the program: there is a configuration, and no ldlinux.sys. Returns the kernel's
-/// release.
+/// Configures EXTLINUX where only the program is installed: there is a configuration, and no ldlinux.sys.
+/// Returns the kernel's release.
 fn configure(room: &Room) -> Result<String> {
     let golden = golden::tag(&room.golden.disk().partition(1), "UUID")?;
     let root = room.golden.root();
@@ -66,7 +66,7 @@ fn machine(room: &Room, name: &str, number: u8) -> Result<Node> {
     room.node(spec, 3 * GIB)
 }
 
-/// A run with one node, on this machine.
+/// Runs one node, on this machine.
 fn clone(room: &Room, node: &Node, args: &[&str]) -> Result<()> {
     let root = room.golden.root().display().to_string();
     let fixed = ["--root", &root, "-n", "1", "-r", LOADER];

@@ -1,5 +1,5 @@
-//! The ways firmware takes to `/init` that no other test here goes: pxelinux, UEFI HTTP boot, and Secure Boot beside an
-//! address server that names us. Nothing is cloned.
+//! The ways of firmware to `/init` that no other test here takes: pxelinux, UEFI HTTP boot, and Secure Boot
+//! beside an address server that names KA's. Nothing is cloned.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -15,22 +15,23 @@ use ka_tests::qemu::machine::{Bus, Card, Spec};
 use ka_tests::qemu::room::{BOOT_LIMIT, FULL_DHCP, Node, Room, SERVER_LIMIT};
 use ka_tests::qemu::seats;
 
-use crate::kit::{self, RomOf};
+use crate::boot_server::{self, RomOf};
 
-/// What `/init` says first.
+/// First words of `/init`.
 const INIT: &str = "KA node ";
-/// A boot record that says `the disk boots` and halts. 16-bit code: print the text behind it by INT 10h, function 0Eh.
+/// A boot record that prints `the disk boots` and halts. 16-bit code: it prints the text behind it by INT
+/// 10h, function 0Eh.
 const BOOT_RECORD: &[u8] =
     b"\x31\xc0\x8e\xd8\xbe\x16\x7c\xac\x08\xc0\x74\x06\xb4\x0e\xcd\x10\xeb\xf5\xf4\xeb\xfd\x90\
     \r\nthe disk boots\r\n\0";
-/// Firmware with PXE switched off, as in its setup: HTTP boot is what is left.
+/// Firmware setting that switches PXE off, so that HTTP boot is left.
 const NO_PXE: &str = "name=opt/org.tianocore/IPv4PXESupport,string=no";
 
 #[test]
 fn pxelinux_and_uefi_http_boot_lead_to_init_and_an_unarmed_machine_to_its_disk() -> Result<()> {
     reported(|| {
         let room = Room::new("firmware", &golden::plan(Firmware::Bios))?;
-        let images = kit::images(&room)?;
+        let images = boot_server::images(&room)?;
         let unarmed = pxelinux_machine(&room, "unarmed", 1)?;
         let mut http = Spec::new("http", 3, Firmware::Uefi, Bus::Ahci, Card::Virtio);
         http.options.extend(["-fw_cfg", NO_PXE].map(str::to_owned));
@@ -41,7 +42,7 @@ fn pxelinux_and_uefi_http_boot_lead_to_init_and_an_unarmed_machine_to_its_disk()
         unarmed.disk.checked()?;
         boot_record(&unarmed.disk)?;
         let args = ["--dhcp", FULL_DHCP];
-        let pxe = kit::serve(&room, &images, &armed, &args, SERVER_LIMIT)?;
+        let pxe = boot_server::serve(&room, &images, &armed, &args, SERVER_LIMIT)?;
         let _seats = seats::take(2);
         let said = || format!("ka-pxe said:\n{}", pxe.said());
 
@@ -56,7 +57,7 @@ fn pxelinux_and_uefi_http_boot_lead_to_init_and_an_unarmed_machine_to_its_disk()
             .and_then(|menu| clone.wait_for(menu, INIT, BOOT_LIMIT))
             .with_context(said)?;
         clone.cut()?;
-        // The name by UUID is asked for first; this one has the MAC, and finds the menu.
+        // Pxelinux asks for the name by UUID first; this name has the MAC address, and finds the menu.
         fetched(&pxe, "pxelinux.cfg/01-52-54-00-4b-41-02")?;
 
         let http = room.power_on(&armed[1])?;
@@ -74,31 +75,31 @@ fn pxelinux_and_uefi_http_boot_lead_to_init_and_an_unarmed_machine_to_its_disk()
 fn secure_boot_finds_its_menu_beside_an_address_server_that_names_us() -> Result<()> {
     reported(|| {
         let room = Room::new("beside", &golden::plan(Firmware::Bios))?;
-        let images = kit::images(&room)?;
+        let images = boot_server::images(&room)?;
         let spec = Spec::new("named", 5, Firmware::SecureBoot, Bus::Ahci, Card::Virtio);
         let nodes = [room.node(spec, 64 * MIB)?];
         let other = room.lab.network().node(1);
         let _seat = seats::take(1);
 
-        // A server that names us. Proof 3 goes on from this menu.
-        let dnsmasq = kit::dnsmasq(other, &["--dhcp-boot=bootx64.efi,ka,10.77.0.1"], SERVER_LIMIT)?;
-        let mut pxe = kit::serve(&room, &images, &nodes, &["--dhcp", "off"], SERVER_LIMIT)?;
+        // This address server names KA's boot server.
+        let dnsmasq = boot_server::dnsmasq(other, &["--dhcp-boot=bootx64.efi,ka,10.77.0.1"], SERVER_LIMIT)?;
+        let mut pxe = boot_server::serve(&room, &images, &nodes, &["--dhcp", "off"], SERVER_LIMIT)?;
         let named = room.power_on(&nodes[0])?;
         pxe.wait_for("fetched vmlinuz")
             .with_context(|| both(&pxe, &dnsmasq))?;
         named.cut()?;
         drop(pxe);
 
-        // And the operator is told when it will not do.
-        let mut pxe = kit::serve(&room, &images, &nodes, &["--dhcp", "proxy"], SERVER_LIMIT)?;
+        // The operator is told that this firmware cannot do it.
+        let mut pxe = boot_server::serve(&room, &images, &nodes, &["--dhcp", "proxy"], SERVER_LIMIT)?;
         pxe.wait_for("get iPXE, which Secure Boot refuses")
     })
 }
 
-/// A BIOS machine whose PXE ROM takes pxelinux.
+/// Makes a BIOS machine whose PXE ROM takes pxelinux.
 fn pxelinux_machine(room: &Room, name: &'static str, number: u8) -> Result<Node> {
     let url = "tftp://10.77.0.1/pxelinux.0";
-    kit::rom_machine(room, &RomOf { name, number, url })
+    boot_server::rom_machine(room, &RomOf { name, number, url })
 }
 
 fn boot_record(disk: &Disk) -> Result<()> {

@@ -1,5 +1,5 @@
-//! The golden node is a machine that runs: `ka-server -p … --pxe …` on its own `/`, as the user types it, and a bare machine
-//! becomes its clone while the golden one stays in service.
+//! The golden node as a machine that runs: `ka-server -p … --pxe …` on its own `/`, as the user types it. A
+//! bare machine becomes its clone while the golden one stays in service.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,11 +17,11 @@ use ka_tests::qemu::machine::{Bus, Card, Machine, Powered, Spec};
 use ka_tests::qemu::room::{BOOT_LIMIT, CLONE_LIMIT, Node, Room};
 use ka_tests::qemu::seats;
 
-/// Where the binary and the libraries it was built with lie in the golden system: this machine's may be newer.
+/// Directory of the binary and its libraries in the golden system: this machine's may be newer.
 const PLACE: &str = "opt/ka";
-/// The clone's disk differs from the golden one in every partition.
+/// The clone's layout: it differs from the golden one in every partition.
 const DESC: &str = "# 1 = /, 2 = /srv, 3 = swap\nlinux 1400 boot\nlinux fill\nswap 100\n";
-/// The golden machine's own address on the boot network, and what it gives.
+/// The golden machine's own address on the boot network.
 const ADDRESS: &str = "10.77.0.200/24";
 const POOL: &str = "full:10.77.0.210-10.77.0.219";
 /// Boot programs that the golden system's packages would bring.
@@ -72,6 +72,8 @@ fn clone_itself(room: &Room, golden: &Powered, bare: &Node) -> Result<()> {
     golden.wait_for(start, "boot server on", BOOT_LIMIT)?;
 
     let cloning = room.power_on(bare)?;
+    golden.wait_for(start, "Enter to start", CLONE_LIMIT)?;
+    console.send("\n")?;
     let said = cloning.wait_off(CLONE_LIMIT)?;
     let finished = format!("({mac}) is finished");
     ensure!(
@@ -104,7 +106,8 @@ fn clone_itself(room: &Room, golden: &Powered, bare: &Node) -> Result<()> {
     Ok(())
 }
 
-/// Root and data by the clone's own UUIDs, its own name, nothing failed, and nothing of the run left on it.
+/// Insists on root and data by the clone's own UUIDs, its own name, no failed unit, and nothing of the run
+/// left on it.
 fn is_a_clone(clone: &Powered) -> Result<()> {
     let console = &clone.console;
     ensure!(console.command("hostname")?.trim() == "bare-clone");
@@ -158,7 +161,7 @@ fn install(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The golden disk has no boot loader of its own yet: its kernel is given to QEMU.
+/// Returns options that give the kernel to QEMU: the golden disk has no boot loader of its own yet.
 fn boot_options(room: &Room) -> Result<Vec<String>> {
     let root = room.golden.root();
     let (kernel, initramfs) = (golden::kernel(root)?, golden::initramfs(root)?);

@@ -1,4 +1,5 @@
-//! What a clone must be: the golden tree but for what makes it a machine of its own. No code of KA judges here.
+//! The judge of a clone: it must have the golden tree but for what makes it a machine of its own. No code of
+//! KA judges here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use ka_tests::process::Program;
 
 use ka_tests::qemu::room::Room;
 
-/// What a machine has of its own, and no other may have.
+/// The identity of a machine, which no other may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) hostname: String,
@@ -22,7 +23,7 @@ pub(crate) struct Identity {
     pub(crate) root_uuid: String,
 }
 
-/// Written anew in every clone. Directories whose entries came, went or were replaced have other times.
+/// Files that are new in every clone. Directories whose entries came, went or were replaced have other times.
 const REWRITTEN: [&str; 24] = [
     "",
     "boot",
@@ -50,7 +51,7 @@ const REWRITTEN: [&str; 24] = [
     "var/tmp",
 ];
 
-/// Only one of both has it, or it is made by tools of the clone: judged by booting from it.
+/// Files that only one of both has, or that tools of the clone make: the clone's boot is their test.
 const IGNORED: [&str; 7] = [
     "boot/grub",
     "etc/dracut.conf.d/90-ka-hardware.conf",
@@ -61,7 +62,7 @@ const IGNORED: [&str; 7] = [
     "var/log/ka",
 ];
 
-/// Compares the disk of a machine that was cloned and has not booted since; returns what is its own.
+/// Compares the disk of a machine that was cloned and has not booted since; returns its identity.
 pub(crate) fn clone(room: &Room, disk: &Disk, volumes: &[Volume]) -> Result<Identity> {
     disk.reread()?;
     let verified = Program::new("sfdisk")
@@ -129,7 +130,7 @@ fn identity(disk: &Disk, volumes: &[Volume], root: &Path) -> Result<Identity> {
     })
 }
 
-/// Every file system is named by its own UUID, and what is none of ours stands as it was.
+/// Insists that fstab names every file system by its own UUID, and that all other lines stand as they were.
 fn fstab(disk: &Disk, volumes: &[Volume], root: &Path) -> Result<()> {
     let fstab = fs::read_to_string(root.join("etc/fstab"))?;
     ensure!(
@@ -174,7 +175,8 @@ fn ssh_keys(root: &Path) -> Result<Vec<PathBuf>> {
     matching(root, "etc/ssh", "ssh_host_")
 }
 
-/// Names (relative to the root) in a directory that begin so; none when there is no such directory.
+/// Returns the names (relative to the root) in a directory with this prefix; none if there is no such
+/// directory.
 fn matching(root: &Path, dir: &str, prefix: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(root.join(dir)).into_iter().flatten() {

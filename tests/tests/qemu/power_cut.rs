@@ -1,4 +1,5 @@
-//! A power cut in the middle of the restore, and the file systems that the build machine's kernel cannot mount.
+//! A power cut in the middle of the restore, and the file systems that the build machine's kernel cannot
+//! mount.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -21,7 +22,7 @@ use crate::bios::{log_in, shut_down};
 use crate::judge;
 use ka_tests::qemu::room::{BOOT_LIMIT, FULL_DHCP, Node, Room};
 
-/// GPT on a BIOS: GRUB's core lies in a partition of its own.
+/// Table with a GPT for a BIOS: GRUB's core lies in a partition of its own.
 const TABLE: &str = "label: gpt
 size=1MiB,type=21686148-6449-6E6F-744E-656564454649
 size=1100MiB,type=linux
@@ -32,7 +33,7 @@ size=16MiB,type=linux
 size=16MiB,type=linux
 type=swap
 ";
-/// Large enough for each kind's smallest: reiserfs has a journal of 32 MiB.
+/// Layout with room for each type's smallest file system: reiserfs has a journal of 32 MiB.
 const DESC: &str = "table gpt
 bios 1
 linux 1400
@@ -50,13 +51,13 @@ const FOREIGN: [(u32, &str, &str); 4] = [
     (6, "reiserfs", "/data/reiserfs"),
     (7, "f2fs", "/data/f2fs"),
 ];
-/// What a node says when the restore begins, and when it is over.
+/// A node's message when the restore begins; the one below marks its end.
 const RESTORING: &str = "] restoring";
 const RESTORED: &str = "restoring...OK";
-/// A second or two after the restore has begun, a part of the files is written and the rest is not.
+/// Pause into the restore: some files are written then and the rest is not.
 const INTO_THE_RESTORE: Duration = Duration::from_secs(8);
 
-/// Proofs 4 and 6 of the boot issue.
+/// A power cut during the restore, and clones with file systems that the build machine's kernel cannot mount.
 #[test]
 fn a_machine_whose_power_was_cut_does_not_boot_until_it_is_cloned_again() -> Result<()> {
     reported(|| {
@@ -124,7 +125,7 @@ fn does_not_boot(room: &Room, disk: &Disk) -> Result<()> {
     powered.cut().map(drop)
 }
 
-/// The golden node has ext4 wherever this machine's kernel has not the clone's kind.
+/// Returns a plan in which the golden node has ext4 if this machine's kernel does not know the clone's type.
 fn plan() -> Plan {
     let mut volumes = vec![
         Volume::new(2, "ext4", "/"),
@@ -149,7 +150,7 @@ fn clone_volumes(golden: &[Volume]) -> Vec<Volume> {
     volumes
 }
 
-/// Files of several sizes, names and times; what vfat cannot have, the others get.
+/// Writes files of several sizes, names and times; those that vfat cannot hold go to the others.
 fn fill(dir: &Path, fs: &str) -> Result<()> {
     let below = dir.join("Some directory/deeper");
     fs::create_dir_all(&below)?;
@@ -179,7 +180,7 @@ fn fill(dir: &Path, fs: &str) -> Result<()> {
     Ok(())
 }
 
-/// A command that lists everything below a directory and digests every byte.
+/// Returns a command that lists everything below a directory and digests every byte.
 fn manifest(dir: &str, fs: &str) -> String {
     // vfat knows no owners and modes.
     let owner = if fs == "vfat" { "" } else { "%m %U %G %n " };

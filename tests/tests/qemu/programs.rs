@@ -1,10 +1,11 @@
-//! The boot programs that packages bring, through our TFTP and HTTP: each file is fetched once, none stands still, and the
-//! big ones come by HTTP where the program has it. A GRUB that has HTTP once lost more than two minutes at each boot, `local`
-//! included, over the case of one header. Each test prints a table of times (`docs/testing.md` has it).
+//! The boot programs of packages, through our TFTP and HTTP: each file is fetched once, none stalls, and the
+//! big ones come by HTTP if the program has it. A GRUB with HTTP once lost more than two minutes at each
+//! boot, `local` included, over the case of one header. Each test prints a table of times (`docs/testing.md`
+//! has it).
 //!
-//! Not here: `lpxelinux.0`, which stands still before its first request under the PXE interface of QEMU's iPXE.
-//! Elsewhere: `pxelinux.0`, and iPXE by UEFI HTTP boot (`firmware`); shim and its GRUB, which have TFTP only (`uefi`,
-//! `firmware`); iPXE as the ROM of a card (`bios`).
+//! Not tested: `lpxelinux.0`, which stalls before its first request under the PXE interface of QEMU's iPXE.
+//! Elsewhere: `pxelinux.0`, and iPXE by UEFI HTTP boot (`firmware`); shim and its GRUB, which have TFTP only
+//! (`uefi`, `firmware`); iPXE as the ROM of a card (`bios`).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,28 +25,28 @@ use ka_tests::qemu::pace;
 use ka_tests::qemu::room::{BOOT_LIMIT, FULL_DHCP, Node, Room, SERVER_LIMIT};
 use ka_tests::qemu::seats;
 
-use crate::kit::{self, RomOf};
+use crate::boot_server::{self, RomOf};
 
-/// What `/init` says first.
+/// First words of `/init`.
 const INIT: &str = "KA node ";
-/// The files that take long where they come by TFTP.
+/// The files that take long by TFTP.
 const BIG: [&str; 2] = ["vmlinuz", "initrd.img"];
-/// From the menu to the last big file at most, on the machine that limits are for: GRUB stood still for 134 s here. It takes
-/// about ten.
+/// Longest time from the menu to the last big file, on the machine that limits are for. It takes about ten
+/// seconds; GRUB once stood still for 134 s here.
 const KERNEL_LIMIT: Duration = Duration::from_secs(60);
-/// How often the server's lines are looked at.
+/// Time between two looks at the server's lines.
 const LOOK: Duration = Duration::from_millis(200);
-/// What GRUB's own image does: an address where the firmware left none, then the menu of this card.
+/// Commands of GRUB's own image: they get an address if the firmware left none, then the menu of this card.
 const EARLY: &str = "\
 if [ -z \"$net_default_mac\" ]; then net_bootp; fi
 configfile (tftp,10.77.0.1)/grub/grub.cfg-$net_default_mac
 ";
 const MODULES: &str =
     "net tftp http linux normal configfile echo test search search_fs_file chain boot reboot sleep halt";
-/// The place at which `grub-mknetdir` puts GRUB's first program for a BIOS.
+/// Path at which `grub-mknetdir` puts GRUB's first program for a BIOS.
 const CORE: &str = "boot/grub/i386-pc/core.0";
 
-/// One boot program, and what starts it.
+/// One boot program, and its starter.
 struct Boot {
     name: &'static str,
     by: By,
@@ -53,20 +54,21 @@ struct Boot {
 
 /// The starter of a boot program.
 enum By {
-    /// UEFI, which asks for the server's names for its kind of machine: they are this file.
+    /// UEFI, which asks for the server's names for its kind of machine: they lead to this file.
     Uefi(PathBuf),
-    /// The ROM of a BIOS machine, which fetches this URL. Beside the packages' programs there are these of the operator's.
+    /// The ROM of a BIOS machine, which fetches this URL; a directory may add programs of the operator's to
+    /// the packages' own.
     Rom(String, Option<PathBuf>),
 }
 
 /// The time of one boot, in seconds.
 struct Times {
     name: &'static str,
-    /// From power-on to the menu.
+    /// Time from power-on to the menu.
     menu: f64,
-    /// From the menu to the last big file.
+    /// Time from the menu to the last big file.
     files: f64,
-    /// From there to the first line of `/init`.
+    /// Time from there to the first line of `/init`.
     init: f64,
 }
 
@@ -114,9 +116,9 @@ fn each_bios_program_fetches_each_file_once_and_the_big_ones_by_http() -> Result
     })
 }
 
-/// Boots a machine through each of them, one after the other, and prints what it took.
+/// Boots a machine through each of them, one after the other, and prints the times.
 fn boot_all(room: &Room, boots: Vec<Boot>) -> Result<()> {
-    let images = kit::images(room)?;
+    let images = boot_server::images(room)?;
     let mut table =
         String::from("program              to the menu   to the last file   to /init   seconds\n");
     for (number, boot) in (11..).zip(boots) {
@@ -140,7 +142,7 @@ fn boots_to_init(room: &Room, images: &Path, number: u8, boot: &Boot) -> Result<
             let spec = Spec::new(boot.name, number, Firmware::Uefi, Bus::Ahci, Card::Virtio);
             room.node(spec, 64 * MIB)?
         }
-        By::Rom(url, _) => kit::rom_machine(
+        By::Rom(url, _) => boot_server::rom_machine(
             room,
             &RomOf {
                 name: boot.name,
@@ -166,7 +168,7 @@ fn boots_to_init(room: &Room, images: &Path, number: u8, boot: &Boot) -> Result<
     }
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let _seat = seats::take(1);
-    let pxe = kit::serve(room, images, &nodes, &args, SERVER_LIMIT)?;
+    let pxe = boot_server::serve(room, images, &nodes, &args, SERVER_LIMIT)?;
     let times = times_of(room, boot.name, &nodes[0], &pxe)
         .with_context(|| format!("ka-pxe said:\n{}", pxe.said()))?;
     let said = pxe.said();
@@ -174,7 +176,8 @@ fn boots_to_init(room: &Room, images: &Path, number: u8, boot: &Boot) -> Result<
     Ok(times)
 }
 
-/// Each file once, and the big ones by HTTP. GRUB opens its configuration twice: to see whether it is there, and to read it.
+/// Insists that each file was fetched once, and the big ones by HTTP. GRUB opens its configuration twice: to
+/// test that it is there, and to read it.
 fn fetched_well(said: &str) -> Result<()> {
     let mut fetched: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for line in said.lines() {
@@ -205,7 +208,7 @@ fn fetched_well(said: &str) -> Result<()> {
     Ok(())
 }
 
-/// Switches the machine on and waits for `/init`.
+/// Switches the machine on, waits for `/init` and returns the times.
 fn times_of(room: &Room, name: &'static str, node: &Node, pxe: &Running) -> Result<Times> {
     let powered = room.power_on(node)?;
     let began = Instant::now();
@@ -248,7 +251,7 @@ fn packaged(path: &str) -> Result<PathBuf> {
     Ok(PathBuf::from(path))
 }
 
-/// A GRUB 2.06 with HTTP, which `grub-mkimage` makes: Debian 12's signed one has only TFTP.
+/// Makes a GRUB 2.06 with HTTP by `grub-mkimage`: Debian 12's signed one has only TFTP.
 fn own_image(room: &Room, format: &str, card: &str) -> Result<PathBuf> {
     let early = room.file("early.cfg", EARLY)?;
     let image = room.lab.scratch().path().join(format!("grub-{format}"));

@@ -1,5 +1,5 @@
-//! A machine whose golden node has systemd-boot, entries of kernel-install and an initramfs of dracut's: it boots from what
-//! was made for it, as itself.
+//! A machine whose golden node has systemd-boot, entries of kernel-install and an initramfs of dracut's. It
+//! boots as itself, from the files that were made for it.
 
 use std::fs;
 
@@ -67,7 +67,7 @@ fn becomes_a_clone(
     shut_down(on)
 }
 
-/// What the running system says of the image it came from, and of the machine it is: `/etc/machine-id` was compared before.
+/// Insists that the running system names its own image and machine: `/etc/machine-id` was compared before.
 fn runs_as_itself(console: &Console, machine_id: &str, entry: &BootEntry) -> Result<()> {
     let line = console.command("cat /proc/cmdline")?;
     let image = format!("initrd=\\{}", entry.image().replace('/', "\\"));
@@ -84,7 +84,7 @@ fn runs_as_itself(console: &Console, machine_id: &str, entry: &BootEntry) -> Res
     Ok(())
 }
 
-/// A file of the first partition, which this kernel cannot mount.
+/// Returns a file of the first partition, which this kernel cannot mount.
 fn on_the_esp(disk: &Disk, path: &str) -> Result<Vec<u8>> {
     let copy = disk.file().with_extension("copied");
     Program::new("mcopy")

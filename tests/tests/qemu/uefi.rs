@@ -1,4 +1,4 @@
-//! UEFI machines: one where somebody else gives the addresses, one with Secure Boot on.
+//! UEFI machines: one beside another address server, one with Secure Boot on.
 
 use anyhow::{Context as _, Result, ensure};
 use ka_tests::disk::{Disk, GIB};
@@ -11,19 +11,20 @@ use ka_tests::qemu::machine::{Bus, Card, Powered, Spec};
 use ka_tests::qemu::seats;
 
 use crate::bios::{log_in, shut_down};
+use crate::boot_server;
 use crate::judge;
-use crate::kit;
 use ka_tests::qemu::room::{FULL_DHCP, Node, Room, SERVER_LIMIT};
 
-/// The golden node's ESP is a directory on ext4 (see [`golden::plan`]); the clones' is what firmware can read.
+/// The clones' layout, with an ESP that firmware can read; the golden node's is a directory on ext4 (see
+/// [`golden::plan`]).
 pub(crate) const DESC: &str = "table gpt\nesp 100 fs=vfat\nlinux 1400\nlinux fill\nswap 100\n";
-/// What firmware starts when it remembers nothing (UEFI 2.10 §3.5.1.1), and what Debian calls its own.
+/// The program that firmware starts when it remembers nothing (UEFI 2.10 §3.5.1.1), and Debian's own.
 const ON_THE_ESP: [&str; 2] = ["::/EFI/BOOT/BOOTX64.EFI", "::/EFI/debian/grubx64.efi"];
-/// `SecureBoot` of the global variables (UEFI 2.10 §3.3): four bytes of attributes, then 1 when it is enforced.
+/// The global variable `SecureBoot` (UEFI 2.10 §3.3): four bytes of attributes, then 1 when it is enforced.
 const SECURE_BOOT: &str =
     "od -An -j4 -tu1 /sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
-/// Proof 2 of the boot issue: beside an address server, on GPT with an ESP.
+/// A UEFI machine becomes a clone beside an address server, on GPT with an ESP.
 #[test]
 fn a_uefi_machine_becomes_a_clone_beside_an_address_server() -> Result<()> {
     reported(|| {
@@ -31,7 +32,7 @@ fn a_uefi_machine_becomes_a_clone_beside_an_address_server() -> Result<()> {
         let room = Room::new("uefi", &plan)?;
         let spec = Spec::new("uefi", 1, Firmware::Uefi, Bus::Nvme, Card::Virtio);
         let nodes = [room.node(spec, 3 * GIB)?];
-        let address_server = kit::dnsmasq(room.lab.network().node(1), &[], SERVER_LIMIT)?;
+        let address_server = boot_server::dnsmasq(room.lab.network().node(1), &[], SERVER_LIMIT)?;
         let _seat = seats::take(1);
         let server = room.serve("proxy", &nodes, DESC)?;
         becomes_a_clone(&room, &nodes, &plan.volumes, &server).with_context(|| {
@@ -43,7 +44,7 @@ fn a_uefi_machine_becomes_a_clone_beside_an_address_server() -> Result<()> {
     })
 }
 
-/// Proof 3 of the boot issue: shim, signed GRUB, signed kernel and modules from power-on to the clone's own login.
+/// Secure Boot covers shim, signed GRUB, signed kernel and modules from power-on to the clone's own login.
 #[test]
 fn secure_boot_stays_on_from_power_on_to_the_booted_clone() -> Result<()> {
     reported(|| {
@@ -87,12 +88,13 @@ fn firmware_knows_it(node: &Node, powered: &Powered) -> Result<()> {
     Ok(())
 }
 
-/// The firmware has an entry for this loader (in small letters) on the machine's own first partition.
+/// Insists that the firmware has an entry for this loader (in small letters) on the machine's own first
+/// partition.
 pub(crate) fn expect_boot_entry(node: &Node, powered: &Powered, loader: &str) -> Result<()> {
     let entries = powered.console.command("efibootmgr -v")?;
     let entry = entries.lines().find(|line| line.to_lowercase().contains(loader));
     let entry = entry.with_context(|| format!("no boot entry for {loader} in NVRAM:\n{entries}"))?;
-    // It names the partition by its own id, not the golden one's.
+    // The entry names the partition by its own id, not the golden one's.
     let esp = ka_tests::golden::tag(&node.disk.partition(1), "PARTUUID")?;
     ensure!(
         entry.to_lowercase().contains(&esp),
@@ -101,7 +103,8 @@ pub(crate) fn expect_boot_entry(node: &Node, powered: &Powered, loader: &str) ->
     Ok(())
 }
 
-/// What the golden system has on ext4 for want of vfat in this kernel is vfat on a clone.
+/// Returns the clones' volumes: the ESP is vfat there, and ext4 on the golden system for want of vfat in this
+/// kernel.
 pub(crate) fn clone_volumes(golden: &[Volume]) -> Vec<Volume> {
     let mut volumes = golden.to_vec();
     for volume in volumes.iter_mut().filter(|volume| volume.mount == "/boot/efi") {

@@ -1,4 +1,4 @@
-//! Machines that boot: many at once fetch a stage1 by HTTP from `ka-pxe` over one line (issue 3 §1).
+//! The boot case: many machines at once fetch a stage1 by HTTP from `ka-pxe` over one line.
 
 use std::fs;
 use std::path::Path;
@@ -17,10 +17,10 @@ use crate::bench::peers::Peer;
 use crate::bench::report::Outcome;
 use crate::cli::BenchOptions;
 
-/// No round takes longer.
+/// Time limit of each round.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Each machine is a curl with an address of its own behind the same line: the line is what they share.
+/// Runs the case. Each machine is a curl with an address of its own, and all share one line.
 pub(crate) fn boot_case(case: &Case, release: &Path, options: &BenchOptions) -> Result<Vec<Outcome>> {
     let scratch = Scratch::below(Path::new(MEMORY), "bench-boot")?;
     let each = case.bytes / case.nodes as u64;
@@ -68,7 +68,7 @@ pub(crate) fn boot_case(case: &Case, release: &Path, options: &BenchOptions) -> 
     Ok(median(outcomes).into_iter().collect())
 }
 
-/// The seconds until the last machine has its file.
+/// Seconds until the last machine has its file.
 fn round_of(case: &Case, network: &Network, receivers: &Cgroup, each: u64) -> Result<f64> {
     let started = Instant::now();
     let machines: Vec<_> = (0..case.nodes)

@@ -1,5 +1,5 @@
-//! What a fault costs the others (issue 4 §1): eight nodes in a chain, one fault at two fifths of the transfer, and the time
-//! that the survivors need beyond an undisturbed run.
+//! Cost of a fault for the other nodes: eight nodes in a chain or a multicast group, one fault at two fifths of
+//! the transfer, and the time that the survivors need beyond an undisturbed run.
 
 use std::path::Path;
 use std::thread;
@@ -7,63 +7,34 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use ka_tests::cgroup::Cgroup;
-use ka_tests::interrupt;
 use ka_tests::netns::Network;
 use ka_tests::process::{Program, Running};
 use ka_tests::scratch::Scratch;
+use ka_tests::{interrupt, multicast};
 use nix::sys::signal::Signal;
 
-use crate::bench::cases::Case;
+use crate::bench::cases::{Case, Kind};
+use crate::bench::fault_kinds::{Fault, What};
+use crate::bench::line;
 use crate::bench::measure::{MEMORY, POLL, ensure_room, write_noise};
 use crate::bench::median;
-use crate::bench::peers::{Job, Prepared, RUN_LIMIT};
+use crate::bench::peers::{Job, Prepared, RUN_LIMIT, Transport};
 use crate::bench::report::{FaultCost, Outcome};
 use crate::cli::BenchOptions;
 
-/// Part of an undisturbed transfer after which the fault comes.
+/// Time of the fault, as a part of an undisturbed transfer.
 const FAULT_AT: f64 = 0.4;
 
-/// What goes wrong.
-#[derive(Debug, Clone, Copy)]
-enum What {
-    Nothing,
-    /// SIGKILL: the kernel closes the connections.
-    Killed,
-    /// SIGSTOP: the kernel goes on answering for a process that does nothing.
-    Stopped,
-    /// The node's port of the switch goes down: no connection closes.
-    Unplugged,
-}
+/// Number of bytes that a node must get after the group went dark to count as going on.
+const GOES_ON: u64 = 1 << 20;
 
-/// A fault and the nodes that it hits, counted from 1.
-struct Fault {
-    name: &'static str,
-    what: What,
-    nodes: &'static [usize],
-}
-
-/// The first one is what the others are compared with.
-const FAULTS: [Fault; 8] = [
-    fault("undisturbed", What::Nothing, &[]),
-    fault("first node killed", What::Killed, &[1]),
-    fault("middle node killed", What::Killed, &[4]),
-    fault("last node killed", What::Killed, &[8]),
-    fault("two neighbours killed", What::Killed, &[4, 5]),
-    fault("two places killed", What::Killed, &[2, 6]),
-    fault("middle node stopped", What::Stopped, &[4]),
-    fault("middle node unplugged", What::Unplugged, &[4]),
-];
-
-const fn fault(name: &'static str, what: What, nodes: &'static [usize]) -> Fault {
-    Fault { name, what, nodes }
-}
-
-/// Every fault `runs` times, in turns; the median of each.
+/// Runs every fault `runs` times, in turns. Returns the median of each.
 pub(crate) fn fault_case(case: &Case, release: &Path, options: &BenchOptions) -> Result<Vec<Outcome>> {
     let scratch = Scratch::below(Path::new(MEMORY), "bench-faults")?;
     ensure_room(scratch.path(), case.bytes * (case.nodes as u64 + 1))?;
     write_noise(&scratch.path().join("source"), case.bytes)?;
-    let network = Network::new(case.nodes, case.rate)?;
+    let network = line::network(case)?;
+    let faults = Fault::of(case.kind);
     let bed = Bed {
         case,
         network,
@@ -71,9 +42,9 @@ pub(crate) fn fault_case(case: &Case, release: &Path, options: &BenchOptions) ->
         release,
     };
     let mut undisturbed = None;
-    let mut outcomes: Vec<Vec<Outcome>> = FAULTS.iter().map(|_| Vec::new()).collect();
+    let mut outcomes: Vec<Vec<Outcome>> = faults.iter().map(|_| Vec::new()).collect();
     for round in 0..options.rounds() {
-        for (fault, outcomes) in FAULTS.iter().zip(&mut outcomes) {
+        for (fault, outcomes) in faults.iter().zip(&mut outcomes) {
             let outcome = bed
                 .run(fault, undisturbed)
                 .with_context(|| format!("{}: {}", case.name, fault.name))?;
@@ -93,7 +64,7 @@ struct Bed<'a> {
 }
 
 impl Bed<'_> {
-    /// One transfer with its fault. Survivors must have every byte, and nobody else may be lost.
+    /// Runs one transfer with its fault. Fails if a survivor lacks a byte, or if another node is lost.
     fn run(&self, fault: &Fault, undisturbed: Option<f64>) -> Result<Outcome> {
         let received = self.scratch.dir("received")?;
         let (sender, receivers) = (Cgroup::new("send")?, Cgroup::new("receive")?);
@@ -104,6 +75,7 @@ impl Bed<'_> {
             release: self.release,
             work: self.scratch.path(),
             source: self.scratch.path().join("source"),
+            rate: self.case.rate,
             sinks: (1..=self.case.nodes)
                 .map(|number| received.join(number.to_string()))
                 .collect(),
@@ -113,9 +85,10 @@ impl Bed<'_> {
             mut senders,
             last,
             ..
-        } = job.ka(&["--rounds", "1"])?;
+        } = job.ka(self.transport(), &["--rounds", "1"])?;
         let server = senders.pop().context("a run without a server")?;
         thread::sleep(Duration::from_millis(200));
+        let before = self.received()?;
         let started = Instant::now();
         nodes.push(last.spawn()?);
         let mut run = Transfer {
@@ -127,12 +100,17 @@ impl Bed<'_> {
         };
         let outcome = run.follow(undisturbed);
         self.network_is_whole(fault)?;
-        let outcome = outcome?;
+        let mut outcome = outcome?;
+        let after = self.received()?;
         run.end()?;
-        for (number, sink) in (1..)
-            .zip(&job.sinks)
-            .filter(|(number, _)| !fault.nodes.contains(number))
-        {
+        if let Some(cost) = &mut outcome.fault {
+            let survivors = (1..)
+                .zip(before.iter().zip(&after))
+                .filter(|(number, _)| !fault.hits(*number));
+            let most = survivors.map(|(_, (before, after))| after - before).max();
+            cost.received_ratio = most.unwrap_or_default() as f64 / self.case.bytes as f64;
+        }
+        for (number, sink) in (1..).zip(&job.sinks).filter(|(number, _)| !fault.hits(*number)) {
             let compared = Program::new("cmp").arg("-s").arg(&job.source).arg(sink).run();
             compared.with_context(|| format!("node {number}"))?;
         }
@@ -140,17 +118,37 @@ impl Bed<'_> {
         Ok(outcome)
     }
 
+    fn transport(&self) -> Transport {
+        match self.case.kind {
+            Kind::GroupFault => Transport::Multicast,
+            _ => Transport::Chain,
+        }
+    }
+
+    /// Returns the bytes that each node has received on its line since the network was made.
+    fn received(&self) -> Result<Vec<u64>> {
+        (1..=self.case.nodes)
+            .map(|number| Ok(multicast::carried(self.network.node(number))?.received))
+            .collect()
+    }
+
     fn network_is_whole(&self, fault: &Fault) -> Result<()> {
-        if matches!(fault.what, What::Unplugged) {
-            for &node in fault.nodes {
-                self.network.set_plugged(node, true)?;
+        for &node in fault.nodes {
+            match fault.what {
+                What::Unplugged => self.network.set_plugged(node, true)?,
+                What::Slowed => self.network.reshape(node, self.rate()?, None)?,
+                What::Nothing | What::Killed | What::Stopped | What::Dark => {}
             }
         }
         Ok(())
     }
+
+    fn rate(&self) -> Result<u64> {
+        self.case.rate.context("a slow line needs the rate of the others")
+    }
 }
 
-/// A transfer that is under way.
+/// A running transfer.
 struct Transfer<'a> {
     bed: &'a Bed<'a>,
     fault: &'a Fault,
@@ -160,11 +158,12 @@ struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    /// To the exit of the last survivor.
+    /// Follows the transfer to the exit of the last survivor.
     fn follow(&mut self, undisturbed: Option<f64>) -> Result<Outcome> {
         let fault_after = undisturbed.map(|wall| Duration::from_secs_f64(wall * FAULT_AT));
-        let mut hit = None;
+        let mut hit: Option<Instant> = None;
         let mut noticed = None;
+        let mut at_fault = Vec::new();
         while self.survivors_left()? > 0 {
             let now = self.started.elapsed();
             ensure!(
@@ -175,16 +174,17 @@ impl Transfer<'_> {
             );
             if hit.is_none() && fault_after.is_some_and(|after| now >= after) {
                 self.strike()?;
+                at_fault = self.received();
                 hit = Some(Instant::now());
             }
-            if hit.is_some() && noticed.is_none() && self.all_are_named() {
+            if hit.is_some() && noticed.is_none() && self.is_noticed(&at_fault)? {
                 noticed = hit.map(|hit| hit.elapsed());
             }
             interrupt::check()?;
             thread::sleep(POLL);
         }
         let wall = self.started.elapsed().as_secs_f64();
-        if noticed.is_none() && self.all_are_named() {
+        if hit.is_some() && noticed.is_none() && self.is_noticed(&at_fault)? {
             noticed = hit.map(|hit| hit.elapsed());
         }
         let noticed = noticed.unwrap_or_default().as_secs_f64();
@@ -196,19 +196,16 @@ impl Transfer<'_> {
             fault: Some(FaultCost {
                 noticed_seconds: noticed,
                 lost_seconds: lost,
+                ..FaultCost::default()
             }),
             ..Outcome::default()
         })
     }
 
-    fn is_hit(&self, number: usize) -> bool {
-        self.fault.nodes.contains(&number)
-    }
-
     fn survivors_left(&mut self) -> Result<usize> {
         let mut left = 0;
         for number in 1..=self.nodes.len() {
-            if !self.is_hit(number) && !self.nodes[number - 1].has_ended()? {
+            if !self.fault.hits(number) && !self.nodes[number - 1].has_ended()? {
                 left += 1;
             }
         }
@@ -216,39 +213,87 @@ impl Transfer<'_> {
     }
 
     fn strike(&mut self) -> Result<()> {
+        if self.fault.what == What::Dark {
+            multicast::forget_members(&self.bed.network)?;
+        }
         for &number in self.fault.nodes {
             let node = &mut self.nodes[number - 1];
             match self.fault.what {
-                What::Nothing => {}
+                What::Nothing | What::Dark => {}
                 What::Killed => node.signal(Signal::SIGKILL)?,
                 What::Stopped => node.signal(Signal::SIGSTOP)?,
                 What::Unplugged => self.bed.network.set_plugged(number, false)?,
+                What::Slowed => {
+                    let slow = self.bed.rate()? / 4;
+                    self.bed.network.reshape(number, slow, None)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Whether the server has said of every node that was hit that it failed.
-    fn all_are_named(&self) -> bool {
+    /// True if the server has named every node that the fault hit or, when the group went dark, if the data goes on
+    /// at every node.
+    fn is_noticed(&mut self, at_fault: &[u64]) -> Result<bool> {
+        if self.fault.what == What::Dark {
+            let now = self.received();
+            let mut all_go_on = true;
+            for ((node, now), then) in self.nodes.iter_mut().zip(now).zip(at_fault) {
+                all_go_on &= now >= then + GOES_ON || node.has_ended()?;
+            }
+            return Ok(all_go_on);
+        }
         let said = self.server.said();
-        let is_named = |number: &usize| {
-            let name = format!("n{number} ");
-            said.lines()
-                .any(|line| line.contains(&name) && line.contains("FAILED"))
-        };
-        self.fault.nodes.iter().all(is_named)
+        let is_named = |number: &usize| said.lines().any(|line| self.fault.is_named_in(line, *number));
+        Ok(self.fault.nodes.iter().all(is_named))
     }
 
-    /// The survivors ended well, the server named the others, and these are ended now.
+    /// Returns the bytes that each node has received on its line.
+    fn received(&self) -> Vec<u64> {
+        self.nodes.iter().map(received_by).collect()
+    }
+
+    /// Checks that the survivors ended well and that the server reported the other nodes, and ends those.
     fn end(self) -> Result<()> {
-        let code = if self.fault.nodes.is_empty() { 0 } else { 3 };
+        let code = match (self.fault.what, self.fault.nodes) {
+            (_, []) => Some(0),
+            // It may have been left behind, or have caught up: both are right.
+            (What::Slowed, _) => None,
+            _ => Some(3),
+        };
         for (number, node) in (1..).zip(self.nodes) {
-            if self.fault.nodes.contains(&number) {
+            if self.fault.hits(number) {
                 node.kill_alone().ok();
             } else {
                 node.wait()?.expect(0).with_context(|| format!("node {number}"))?;
             }
         }
-        self.server.wait()?.expect(code).map(drop)
+        let ended = self.server.wait()?;
+        code.map_or(Ok(()), |code| ended.expect(code).map(drop))
+    }
+}
+
+/// Returns the bytes that a process's host has received on its line, as that process sees it: zero if it has
+/// ended.
+fn received_by(process: &Running) -> u64 {
+    let table = std::fs::read_to_string(format!("/proc/{}/net/dev", process.pid())).unwrap_or_default();
+    received_in(&table).unwrap_or_default()
+}
+
+/// Returns the received bytes of eth0 in `/proc/net/dev` (proc(5)).
+fn received_in(table: &str) -> Option<u64> {
+    let counts = table.lines().find_map(|line| line.trim().strip_prefix("eth0:"))?;
+    counts.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn received_bytes_are_those_of_the_line() {
+        let table = "Inter-|   Receive\n face |bytes packets\n    lo:     7  1 0\n  eth0: 4242  17 0 0 0\n";
+        assert_eq!(received_in(table), Some(4242));
+        assert_eq!(received_in("    lo: 7 1\n"), None);
     }
 }

@@ -1,17 +1,27 @@
-//! `cargo xtask bench`: one golden node to N nodes over shaped links inside this machine, ours beside peers.
+//! `cargo xtask bench`: one golden node to N nodes over shaped links inside this machine, KA beside other
+//! programs.
 //!
-//! The lab is that of the project's `bench/lab.sh`: namespaces on a bridge, each line shaped both ways with tbf at
-//! RATE × 1514/1538, wall time from the start of the transfer (all receivers ready) to the exit of the last receiver,
-//! processor time from control groups, every received byte compared outside the clock. For ours the start is the
-//! launch of the last node, the one that lets the server begin: discovery, TLS and the reports are inside the clock.
+//! The lab is that of the project's `bench/lab.sh`: namespaces on a bridge, each line shaped both ways with
+//! tbf at RATE × 1514/1538. Wall time runs from the start of the transfer (all receivers ready) to the exit
+//! of the last receiver. Processor time is that of control groups. Every received byte is compared outside
+//! the clock. For KA the start is the launch of the last node, which lets the server begin: discovery, TLS
+//! and the reports are inside the clock.
 
 mod boot;
 mod cases;
+mod datagram_peers;
+mod fault_kinds;
 mod faults;
+mod head;
+mod limit;
+mod line;
 mod measure;
+mod multicast_verdicts;
 mod peers;
 mod report;
+mod stranger;
 mod tree;
+mod verdicts;
 
 use std::fs;
 
@@ -21,6 +31,7 @@ use ka_tests::{binaries, interrupt, scratch};
 use crate::bench::cases::{Case, Kind};
 use crate::bench::report::{FaultCost, Measured, Outcome};
 use crate::bench::tree::GoldenTree;
+use crate::bench::verdicts::Verdict;
 use crate::cli::BenchOptions;
 use crate::{packages, root};
 
@@ -28,7 +39,7 @@ use crate::{packages, root};
 pub(crate) fn run(options: &BenchOptions) -> Result<()> {
     interrupt::catch()?;
     if !options.no_setup {
-        packages::install_missing()?;
+        packages::install_missing(packages::Use::All)?;
     }
     let release = match std::env::var_os(binaries::DIR_VARIABLE) {
         Some(dir) => dir.into(),
@@ -36,6 +47,7 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
     };
     if std::env::var_os(binaries::DIR_VARIABLE).is_none() {
         binaries::build(&release, true)?;
+        limit::build(&release)?;
     }
     root::become_root("bench", &release)?;
     scratch::sweep();
@@ -44,8 +56,12 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
     for case in cases.iter().filter(|case| is_chosen(case, &cases, &options.only)) {
         let outcomes = match case.kind {
             Kind::Boot => boot::boot_case(case, &release, options)?,
-            Kind::Fault => faults::fault_case(case, &release, options)?,
-            Kind::Stream => measure::stream_case(case, &release, options)?,
+            Kind::Fault | Kind::GroupFault => faults::fault_case(case, &release, options)?,
+            Kind::Stream | Kind::Multicast | Kind::Loss | Kind::Processor | Kind::Segments => {
+                measure::stream_case(case, &release, options)?
+            }
+            Kind::Head => head::head_case(case, &release, options)?,
+            Kind::Stranger => stranger::stranger_case(case, &release, options)?,
             Kind::Tree => {
                 let tree = match golden_tree.take() {
                     Some(tree) => tree,
@@ -64,7 +80,7 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
         measured.push(done);
         save(options, &measured)?;
     }
-    report::print_verdicts(&measured);
+    verdicts::print(measured.iter().map(|case| (case, judge(case))));
     Ok(())
 }
 
@@ -72,6 +88,13 @@ impl BenchOptions {
     fn rounds(&self) -> usize {
         if self.quick { 1 } else { self.runs.max(1) }
     }
+}
+
+/// Returns all verdicts on a case: those of the chain, of trees and of booting, and those of multicast.
+fn judge(measured: &Measured) -> Vec<Verdict> {
+    let mut found = verdicts::of(measured);
+    found.extend(multicast_verdicts::of(measured));
+    found
 }
 
 fn save(options: &BenchOptions, measured: &[Measured]) -> Result<()> {
@@ -82,7 +105,8 @@ fn save(options: &BenchOptions, measured: &[Measured]) -> Result<()> {
     fs::write(&options.json, text).with_context(|| format!("writing {}", options.json.display()))
 }
 
-/// A whole name chooses its case alone, though others may begin like it (`stream-1` and `stream-16`).
+/// True if the case is chosen. A whole name chooses only its case, though other names may begin like it
+/// (`stream-1` and `stream-16`).
 fn is_chosen(case: &Case, all: &[Case], only: &[String]) -> bool {
     let is_wanted = |wanted: &String| {
         let is_whole = all.iter().any(|case| case.name == *wanted);
@@ -91,8 +115,8 @@ fn is_chosen(case: &Case, all: &[Case], only: &[String]) -> bool {
     only.is_empty() || only.iter().any(is_wanted)
 }
 
-/// The middle one of several outcomes, by wall time; its processor times are medians of their own, for a run that was
-/// disturbed on a processor need not be one that took longer.
+/// Returns the middle one of several outcomes, by wall time. Processor times are medians of their own,
+/// because a run that was disturbed on a processor need not have taken longer.
 fn median(mut outcomes: Vec<Outcome>) -> Option<Outcome> {
     let middle_of = |figure: fn(&Outcome) -> f64| {
         let mut figures: Vec<f64> = outcomes.iter().map(figure).collect();
@@ -106,9 +130,12 @@ fn median(mut outcomes: Vec<Outcome>) -> Option<Outcome> {
         .then(|| FaultCost {
             noticed_seconds: middle_of(|outcome| outcome.fault.unwrap_or_default().noticed_seconds),
             lost_seconds: middle_of(|outcome| outcome.fault.unwrap_or_default().lost_seconds),
+            received_ratio: middle_of(|outcome| outcome.fault.unwrap_or_default().received_ratio),
         });
     let cpu_sender_seconds = middle_of(|outcome| outcome.cpu_sender_seconds);
     let cpu_per_gib_hop = middle_of(|outcome| outcome.cpu_per_gib_hop);
+    let sent_by_node = middle_of(|outcome| outcome.sent_by_node);
+    let machine_seconds = middle_of(|outcome| outcome.machine_seconds);
     outcomes.sort_by(|one, other| one.wall_seconds.total_cmp(&other.wall_seconds));
     let middle = outcomes.len() / 2;
     let spread = match (outcomes.first(), outcomes.last()) {
@@ -122,6 +149,8 @@ fn median(mut outcomes: Vec<Outcome>) -> Option<Outcome> {
         cpu_seconds,
         cpu_sender_seconds,
         cpu_per_gib_hop,
+        machine_seconds,
+        sent_by_node,
         fault,
         ..outcome
     })

@@ -1,58 +1,102 @@
-//! How each program is made to carry one file to N nodes. Options are those of `bench/lab.sh`.
+//! The programs of the comparison, each with the options to carry one file to N nodes. Options are those of
+//! `bench/lab.sh`.
 
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use ka_tests::cgroup::Cgroup;
 use ka_tests::netns::{GOLDEN_ADDRESS, Network, node_address};
 use ka_tests::process::{Program, Running, is_installed};
 
-/// A run that takes longer is a hang.
-pub(crate) const RUN_LIMIT: Duration = Duration::from_secs(300);
-/// Receivers get ready within this time.
-const READY_LIMIT: Duration = Duration::from_secs(20);
-/// The relays' port.
-const PORT: u16 = 7000;
-/// `ka-server`'s control port.
-pub(crate) const KA_PORT: u16 = 30_765;
-/// `udp-receiver`'s port.
-const UDPCAST_PORT: u16 = 9000;
+use crate::bench::cases::Kind;
+use crate::bench::limit;
 
-/// What is compared.
+/// Time limit of each run. A longer run is a hang.
+pub(crate) const RUN_LIMIT: Duration = Duration::from_secs(300);
+/// Time within which receivers must be ready.
+const READY_LIMIT: Duration = Duration::from_secs(20);
+/// TCP port of the relays.
+const PORT: u16 = 7000;
+/// Control port of `ka-server` (TCP).
+pub(crate) const KA_PORT: u16 = 30_765;
+
+/// A program of the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub(crate) enum Peer {
-    /// One plain TCP stream to one node: what a line gives.
+    /// One plain TCP stream to one node: the capacity of a line.
     Socat,
-    /// The cheapest chain the kernel allows: [`crate::splice`].
+    /// The cheapest chain that the kernel allows: [`crate::splice`].
     Splice,
-    /// A chain of mbuffers; with a tree, tar at both ends and the disks made inside the clock.
+    /// The cheapest chain that checks every block: the example `limit` of `ka-transport`. One thread at each node
+    /// receives, hashes, sends on, and writes.
+    Limit,
+    /// The same of a stream that is sealed: it also encrypts and decrypts.
+    LimitSealed,
+    /// A chain of mbuffers. For a tree, tar runs at both ends, and the disks are made inside the clock.
     Mbuffer,
-    /// The same with disks that were made before: trees only.
+    /// A chain of mbuffers with disks that were made before: trees only.
     MbufferReady,
-    /// Multicast.
+    /// Multicast by udpcast.
     Udpcast,
-    /// Ours.
+    /// Multicast by uftp, at a fixed rate.
+    Uftp,
+    /// KA itself: the chain, with its default options.
     Ka,
-    /// Ours with `--no-encrypt`: streams only.
+    /// KA with `--no-encrypt`: streams only.
     KaClear,
-    /// Ours doing no more than tar and mbuffer do: trees only.
+    /// KA with the options that limit it to the work of tar and mbuffer: trees only.
     KaLikeTar,
+    /// KA by multicast.
+    KaMulticast,
+    /// KA by multicast, with `--no-encrypt`.
+    KaMulticastClear,
+    /// KA's chain in the order of the wiring: two segments only.
+    KaOrdered,
+    /// KA's chain between two segments, and multicast within them.
+    KaHybrid,
+}
+
+/// Way in which KA carries a stream: `--transport` of `ka-server`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// From node to node.
+    Chain,
+    /// To all nodes at once.
+    Multicast,
+}
+
+impl Transport {
+    /// Returns the options of `ka-server`.
+    pub(crate) const fn options(self) -> [&'static str; 2] {
+        match self {
+            Self::Chain => ["--transport", "chain"],
+            Self::Multicast => ["--transport", "multicast"],
+        }
+    }
 }
 
 impl Peer {
-    /// Those that were asked for (all when nothing is said) and can run here, in the order of the table.
+    /// Returns the requested programs (all if none is requested) that can run on this machine, in the order
+    /// of the table.
     pub(crate) fn available(wanted: &[String]) -> Vec<Self> {
         let all = [
             Self::Socat,
             Self::Splice,
+            Self::Limit,
+            Self::LimitSealed,
             Self::Mbuffer,
             Self::MbufferReady,
             Self::Udpcast,
+            Self::Uftp,
             Self::Ka,
             Self::KaClear,
             Self::KaLikeTar,
+            Self::KaOrdered,
+            Self::KaMulticast,
+            Self::KaMulticastClear,
+            Self::KaHybrid,
         ];
         let installed = all
             .into_iter()
@@ -62,22 +106,71 @@ impl Peer {
             .collect()
     }
 
-    /// Whether it carries one file. The others are forms for trees.
-    pub(crate) const fn carries_streams(self) -> bool {
-        !matches!(self, Self::MbufferReady | Self::KaLikeTar)
+    /// True if the program is one of the two limits.
+    pub(crate) const fn is_limit(self) -> bool {
+        matches!(self, Self::Limit | Self::LimitSealed)
     }
 
-    /// Its name in tables.
+    /// True if the program has a row in the cases of this kind.
+    pub(crate) fn has_row_in(self, kind: Kind) -> bool {
+        let rows: &[Self] = match kind {
+            Kind::Stream => &[
+                Self::Socat,
+                Self::Splice,
+                Self::Limit,
+                Self::LimitSealed,
+                Self::Mbuffer,
+                Self::Udpcast,
+                Self::Ka,
+                Self::KaClear,
+            ],
+            Kind::Tree => &[Self::Mbuffer, Self::MbufferReady, Self::Ka, Self::KaLikeTar],
+            Kind::Boot | Kind::Fault => &[Self::Ka],
+            Kind::Multicast => &[
+                Self::Socat,
+                Self::Mbuffer,
+                Self::Udpcast,
+                Self::Uftp,
+                Self::Ka,
+                Self::KaMulticast,
+            ],
+            Kind::Loss => &[Self::Socat, Self::Udpcast, Self::Uftp, Self::KaMulticast],
+            Kind::Processor => &[
+                Self::Splice,
+                Self::Ka,
+                Self::KaClear,
+                Self::KaMulticast,
+                Self::KaMulticastClear,
+            ],
+            Kind::Head | Kind::GroupFault | Kind::Stranger => &[Self::KaMulticast],
+            Kind::Segments => &[Self::Socat, Self::Ka, Self::KaOrdered, Self::KaHybrid],
+        };
+        rows.contains(&self)
+    }
+
+    /// True for programs that give up when they lose too many datagrams.
+    pub(crate) const fn may_fail(self) -> bool {
+        matches!(self, Self::Udpcast | Self::Uftp)
+    }
+
+    /// Name in tables.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Socat => "socat (1 node)",
             Self::Splice => "splice relay",
+            Self::Limit => "limit, hashed",
+            Self::LimitSealed => "limit, hashed and encrypted",
             Self::Mbuffer => "mbuffer",
             Self::MbufferReady => "mbuffer, disks ready",
             Self::Udpcast => "udpcast",
             Self::Ka => "ka",
             Self::KaClear => "ka, not encrypted",
             Self::KaLikeTar => "ka, not encrypted, not read back",
+            Self::Uftp => "uftp",
+            Self::KaMulticast => "ka, multicast",
+            Self::KaMulticastClear => "ka, multicast, not encrypted",
+            Self::KaOrdered => "ka, ordered chain",
+            Self::KaHybrid => "ka, hybrid",
         }
     }
 
@@ -86,15 +179,25 @@ impl Peer {
             Self::Socat => &["socat"],
             Self::Mbuffer | Self::MbufferReady => &["mbuffer"],
             Self::Udpcast => &["udp-sender", "udp-receiver"],
-            Self::Splice | Self::Ka | Self::KaClear | Self::KaLikeTar => &[],
+            Self::Uftp => &["uftp", "uftpd"],
+            Self::Splice
+            | Self::Limit
+            | Self::LimitSealed
+            | Self::Ka
+            | Self::KaClear
+            | Self::KaLikeTar
+            | Self::KaMulticast
+            | Self::KaMulticastClear
+            | Self::KaOrdered
+            | Self::KaHybrid => &[],
         }
     }
 }
 
-/// What makes ours do no more than tar and mbuffer do.
+/// Options that limit KA to the work of tar and mbuffer.
 pub(crate) const LIKE_TAR: [&str; 2] = ["--no-encrypt", "--verify=never"];
 
-/// The place and the accounts of one run.
+/// Place and control groups of one run.
 pub(crate) struct Job<'a> {
     pub(crate) network: &'a Network,
     pub(crate) sender: &'a Cgroup,
@@ -102,7 +205,9 @@ pub(crate) struct Job<'a> {
     pub(crate) release: &'a Path,
     pub(crate) work: &'a Path,
     pub(crate) source: PathBuf,
-    /// Where node i (from 1) writes.
+    /// Rate of every line, in bits a second, for programs that must be told.
+    pub(crate) rate: Option<u64>,
+    /// Output of each node, node 1 first.
     pub(crate) sinks: Vec<PathBuf>,
 }
 
@@ -111,21 +216,28 @@ pub(crate) struct Prepared {
     pub(crate) receivers: Vec<Running>,
     pub(crate) senders: Vec<Running>,
     pub(crate) last: Program,
-    /// Whether `last` is a receiver too.
+    /// True if `last` is a receiver.
     pub(crate) last_receives: bool,
 }
 
 impl Job<'_> {
-    /// Makes everything ready but the last program.
+    /// Starts all programs except the last one.
     pub(crate) fn prepare(&self, peer: Peer) -> Result<Prepared> {
         match peer {
             Peer::Socat => self.socat(),
             Peer::Splice => self.splice(),
+            Peer::Limit => self.limit("hash"),
+            Peer::LimitSealed => self.limit("seal"),
             Peer::Mbuffer | Peer::MbufferReady => self.mbuffer(),
             Peer::Udpcast => self.udpcast(),
-            Peer::Ka => self.ka(&[]),
-            Peer::KaClear => self.ka(&["--no-encrypt"]),
-            Peer::KaLikeTar => self.ka(&LIKE_TAR),
+            Peer::Uftp => self.uftp(),
+            Peer::Ka => self.ka(Transport::Chain, &[]),
+            Peer::KaClear => self.ka(Transport::Chain, &["--no-encrypt"]),
+            Peer::KaLikeTar => self.ka(Transport::Chain, &LIKE_TAR),
+            Peer::KaMulticast => self.ka(Transport::Multicast, &[]),
+            Peer::KaMulticastClear => self.ka(Transport::Multicast, &["--no-encrypt"]),
+            Peer::KaOrdered => self.ka(Transport::Chain, &["--order", &self.order()?]),
+            Peer::KaHybrid => self.ka(Transport::Multicast, &["--order", &self.order()?]),
         }
     }
 
@@ -147,7 +259,7 @@ impl Job<'_> {
             .limit(RUN_LIMIT)
     }
 
-    fn sink(&self, number: usize) -> &Path {
+    pub(super) fn sink(&self, number: usize) -> &Path {
         &self.sinks[number - 1]
     }
 
@@ -168,17 +280,25 @@ impl Job<'_> {
     }
 
     fn splice(&self) -> Result<Prepared> {
-        let exe = std::env::current_exe()?;
+        self.relays(&std::env::current_exe()?, "splice")
+    }
+
+    fn limit(&self, form: &str) -> Result<Prepared> {
+        self.relays(&limit::program(self.release), form)
+    }
+
+    /// Prepares a chain of `program`, whose first word chooses the form, and the second the role.
+    fn relays(&self, program: &Path, form: &str) -> Result<Prepared> {
         let receivers = self.chain_from_the_end(|number, next| {
             let relay = self
-                .on_node(number, &exe)
-                .args(["splice", "relay", &PORT.to_string()]);
+                .on_node(number, program)
+                .args([form, "relay", &PORT.to_string()]);
             Ok(relay.arg(self.sink(number)).args(next))
         })?;
         let to = format!("{}:{PORT}", node_address(1));
         Ok(sent_by(
-            self.on_golden(&exe)
-                .args(["splice", "send"])
+            self.on_golden(program)
+                .args([form, "send"])
                 .arg(&self.source)
                 .arg(to),
             receivers,
@@ -206,32 +326,26 @@ impl Job<'_> {
         Ok(sent_by(sender, receivers))
     }
 
-    fn udpcast(&self) -> Result<Prepared> {
-        let words = "--interface eth0 --nokbd --no-progress --nosync --rcvbuf 4194304 --file";
-        let mut receivers = Vec::new();
-        for number in 1..=self.nodes() {
-            let receiver = self
-                .on_node(number, "udp-receiver")
-                .args(words.split(' '))
-                .arg(self.sink(number))
-                .spawn()?;
-            wait_listening(&receiver, UDPCAST_PORT, Proto::Udp)?;
-            receivers.push(receiver);
-        }
-        thread::sleep(Duration::from_millis(300));
-        // Without a hello interval the sender looks at its receivers every 2 s only.
-        let words = "--interface eth0 --nokbd --no-progress --rexmit-hello-interval 20 --min-receivers";
-        let sender = self
-            .on_golden("udp-sender")
-            .args(words.split(' '))
-            .arg(self.nodes().to_string());
-        Ok(sent_by(sender.arg("--file").arg(&self.source), receivers))
+    /// Writes the file for `--order` that a network of two switches calls for: a group for each switch, the golden
+    /// node's own first.
+    fn order(&self) -> Result<String> {
+        let path = self.work.join("order");
+        let (near, far): (Vec<_>, Vec<_>) = (1..=self.nodes()).partition(|number| number % 2 == 0);
+        let lines = |numbers: &[usize]| {
+            numbers
+                .iter()
+                .map(|number| format!("n{number}\n"))
+                .collect::<String>()
+        };
+        let text = format!("[first switch]\n{}[second switch]\n{}", lines(&near), lines(&far));
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        Ok(path.to_string_lossy().into_owned())
     }
 
-    /// `ka-server` with `args`, and the nodes n1, n2, ….
-    pub(crate) fn ka(&self, args: &[&str]) -> Result<Prepared> {
+    /// Prepares `ka-server` with `args`, and the nodes n1, n2, ….
+    pub(crate) fn ka(&self, transport: Transport, args: &[&str]) -> Result<Prepared> {
         let input = self.source.to_string_lossy().into_owned();
-        let (server, join) = self.ka_server(&[&["--input", &input], args].concat())?;
+        let (server, join) = self.ka_server(transport, &[&["--input", &input], args].concat())?;
         let node = |number: usize| {
             let program = self.on_node(number, self.release.join("ka-client")).args([
                 "-h",
@@ -257,8 +371,8 @@ impl Job<'_> {
         })
     }
 
-    /// A `ka-server` for all nodes that can be joined, and its join file.
-    pub(crate) fn ka_server(&self, args: &[&str]) -> Result<(Running, PathBuf)> {
+    /// Starts a `ka-server` for all nodes. Returns it, ready to be joined, and its join file.
+    pub(crate) fn ka_server(&self, transport: Transport, args: &[&str]) -> Result<(Running, PathBuf)> {
         let join = self.work.join("join");
         let _ = std::fs::remove_file(&join);
         let server = self
@@ -271,6 +385,7 @@ impl Job<'_> {
                 "--listen",
                 GOLDEN_ADDRESS,
             ])
+            .args(transport.options())
             .args(args)
             .arg("--state-dir")
             .arg(self.work.join("state"))
@@ -281,7 +396,7 @@ impl Job<'_> {
         Ok((server, join))
     }
 
-    /// Starts the last node first; each is ready before its predecessor connects to it.
+    /// Starts the last node first, so that each is ready before its predecessor connects to it.
     pub(crate) fn chain_from_the_end(
         &self,
         mut program: impl FnMut(usize, Option<String>) -> Result<Program>,
@@ -297,9 +412,9 @@ impl Job<'_> {
     }
 }
 
-/// Block and buffer size of every mbuffer.
+/// Options of every mbuffer: block and buffer size.
 pub(crate) const MBUFFER: [&str; 5] = ["-q", "-s", "256k", "-m", "64M"];
-/// Where the first relay of a chain listens.
+/// TCP port of the first relay of a chain.
 pub(crate) const RELAY_PORT: u16 = PORT;
 
 pub(crate) fn sent_by(last: Program, receivers: Vec<Running>) -> Prepared {
@@ -311,15 +426,16 @@ pub(crate) fn sent_by(last: Program, receivers: Vec<Running>) -> Prepared {
     }
 }
 
+/// Transport protocol of a socket.
 #[derive(Clone, Copy)]
-enum Proto {
+pub(super) enum Proto {
     Tcp,
     Udp,
 }
 
-/// Waits until somebody in the process's namespace listens on the port.
-fn wait_listening(process: &Running, port: u16, proto: Proto) -> Result<()> {
-    // Socket states of /proc/net: 0A is LISTEN, 07 an unconnected UDP socket.
+/// Waits until a program in the process's namespace listens on the port.
+pub(super) fn wait_listening(process: &Running, port: u16, proto: Proto) -> Result<()> {
+    // Socket states of /proc/net: 0A is LISTEN, 07 is an unconnected UDP socket.
     let (tables, state) = match proto {
         Proto::Tcp => (["tcp", "tcp6"], "0A"),
         Proto::Udp => (["udp", "udp6"], "07"),
@@ -327,7 +443,7 @@ fn wait_listening(process: &Running, port: u16, proto: Proto) -> Result<()> {
     wait_sockets(process, &tables, port, state, 1)
 }
 
-/// Waits until so many connections to the port of a process are established.
+/// Waits until this number of connections to the port of a process are established.
 pub(crate) fn wait_connections(process: &Running, port: u16, count: usize) -> Result<()> {
     wait_sockets(process, &["tcp"], port, "01", count)
 }

@@ -1,9 +1,10 @@
-//! A golden tree to N nodes: ours beside `tar | mbuffer chain | tar -x`, on the same links and the same disks.
+//! The tree cases: a golden tree to N nodes, KA beside `tar | mbuffer chain | tar -x`, on the same links and
+//! disks.
 //!
-//! All end with everything on disk and unmounted. Ours partitions and makes file systems inside its clock, compares
-//! digests and says what it did. So tar runs twice: once with the same work inside its clock, as an operator's script
-//! would do it on every node at the same time (sfdisk, mkfs, mount, restore, unmount), and once with disks that were
-//! made ready before. Every copy is compared with the golden tree.
+//! All end with everything on disk and unmounted. KA partitions and makes file systems inside its clock,
+//! compares digests and reports. So tar runs twice. The first run has the same work inside its clock, as an
+//! operator's script would do it on every node at the same time (sfdisk, mkfs, mount, restore, unmount).
+//! The second run has disks that were made before. Every copy is compared with the golden tree.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,27 +22,24 @@ use crate::bench::cases::Case;
 use crate::bench::measure::{MEMORY, ensure_room, transfer};
 use crate::bench::median;
 use crate::bench::peers::{
-    Job, KA_PORT, LIKE_TAR, MBUFFER, Peer, Prepared, RELAY_PORT, sent_by, wait_connections,
+    Job, KA_PORT, LIKE_TAR, MBUFFER, Peer, Prepared, RELAY_PORT, Transport, sent_by, wait_connections,
 };
 use crate::bench::report::Outcome;
 use crate::cli::BenchOptions;
 
-/// What the golden tree must have at least.
+/// Least number of files in the golden tree.
 const FILES: u64 = 50_000;
-/// Directories with more than this are left out: one huge package is no tree of small files.
+/// Largest directory taken, in bytes. A larger one is a huge package, not a tree of small files.
 const MAX_DIR_BYTES: u64 = 250 * MIB;
-/// Size of every disk.
+/// Size of every disk, in bytes.
 const DISK_BYTES: u64 = 4 * GIB;
-/// Where real trees are found.
+/// Directories of this machine that have real trees.
 const PLACES: [&str; 4] = ["/usr/share", "/usr/include", "/usr/lib", "/usr/src"];
-
-/// Who can carry a tree.
-const PEERS: [Peer; 4] = [Peer::Mbuffer, Peer::MbufferReady, Peer::Ka, Peer::KaLikeTar];
 
 /// The golden tree of all tree cases, on a disk in memory.
 pub(crate) struct GoldenTree {
     golden: Golden,
-    /// Dropped last: it holds the disk's file.
+    /// Dropped last, because it holds the disk's file.
     scratch: Scratch,
     bytes: u64,
 }
@@ -54,7 +52,7 @@ struct Bed<'a> {
 }
 
 impl GoldenTree {
-    /// Gathers it from this machine's own files.
+    /// Gathers the tree from this machine's own files.
     pub(crate) fn new() -> Result<Self> {
         let scratch = Scratch::below(Path::new(MEMORY), "tree")?;
         ensure_room(scratch.path(), 2 * DISK_BYTES)?;
@@ -79,7 +77,7 @@ impl GoldenTree {
     }
 }
 
-/// Runs both `runs` times in turns and takes the medians.
+/// Runs every program `runs` times, in turns. Returns the median of each.
 pub(crate) fn tree_case(
     case: &Case,
     tree: &GoldenTree,
@@ -96,7 +94,7 @@ pub(crate) fn tree_case(
     };
     let peers: Vec<Peer> = Peer::available(&options.peers)
         .into_iter()
-        .filter(|peer| PEERS.contains(peer))
+        .filter(|peer| peer.has_row_in(case.kind))
         .collect();
     let mut outcomes: Vec<Vec<Outcome>> = vec![Vec::new(); peers.len()];
     for round in 0..options.rounds() {
@@ -124,6 +122,7 @@ impl Bed<'_> {
             release: self.release,
             work: self.tree.scratch.path(),
             source: self.tree.golden.root().to_owned(),
+            rate: self.case.rate,
             sinks: disks.iter().map(|disk| disk.device().to_owned()).collect(),
         };
         let mut outcome = match peer {
@@ -144,7 +143,10 @@ impl Bed<'_> {
 
     fn ours(&self, job: &Job<'_>, args: &[&str]) -> Result<Prepared> {
         let root = self.tree.golden.root().to_string_lossy().into_owned();
-        let (server, join) = job.ka_server(&[&["-r", "none", "--root", &root], args].concat())?;
+        let (server, join) = job.ka_server(
+            Transport::Chain,
+            &[&["-r", "none", "--root", &root], args].concat(),
+        )?;
         let drive = self.tree.golden.disk().name();
         let node = |number: usize| {
             job.on_node(number, self.release.join("ka-client"))
@@ -167,8 +169,9 @@ impl Bed<'_> {
         })
     }
 
-    /// Unmounting, which writes everything out, is inside the clock, as for ours. Unless the disks are `ready`, each
-    /// node also makes its own when the run begins, while its mbuffer takes in the first of the stream.
+    /// Runs tar over a chain of mbuffers. Unmounting, which writes everything out, is inside the clock, as
+    /// for KA. Unless the disks are `ready`, each node also makes its own disk when the run begins, while its
+    /// mbuffer receives the first part of the stream.
     fn with_tar(&self, job: &Job<'_>, disks: &[Disk], ready: bool) -> Result<Outcome> {
         let scratch = &self.tree.scratch;
         let words = MBUFFER.join(" ");
@@ -225,8 +228,8 @@ impl Bed<'_> {
 
 const TABLE: &str = "label: dos\ntype=83\n";
 
-/// What an operator's script does with an empty disk. partx stands for the kernel's own look at a new table, which it
-/// does not take here ([`Disk::show_partitions`]).
+/// Shell command that partitions and formats an empty disk, as an operator's script would. partx replaces the
+/// kernel's own reading of a new table, which it does not do here ([`Disk::show_partitions`]).
 fn make_disk(disk: &Disk) -> Result<String> {
     let (device, partition) = (disk.checked()?.display(), disk.partition(1));
     let (table, partition) = (TABLE.trim_end().replace('\n', "\\n"), partition.display());
@@ -246,7 +249,8 @@ fn plan() -> Plan {
     }
 }
 
-/// Copies directories of this machine until there are enough files; returns files and bytes.
+/// Copies directories of this machine until there are enough files. Returns the numbers of files and of
+/// bytes.
 fn gather(root: &Path) -> Result<(u64, u64)> {
     let (mut files, mut bytes) = (0, 0);
     for place in PLACES {

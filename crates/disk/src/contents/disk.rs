@@ -1,4 +1,4 @@
-//! Looking at a whole disk: its table, then every area of it.
+//! The survey of a whole disk: its partition table, then every area of it.
 
 use std::fs::File;
 use std::io;
@@ -17,10 +17,11 @@ use crate::table::{self, PartType, Partition, PartitionTable};
 /// `DISKMAGIC` of BSD, little-endian.
 const BSD_MAGIC: [u8; 4] = [0x57, 0x45, 0x56, 0x82];
 
-/// More partitions than a GPT of the usual size holds are not looked at.
+/// The most partitions that are looked at: a GPT of the usual size holds no more.
 const MOST_PARTITIONS: usize = 128;
 
-/// Partitions whose type alone says that other disks belong to them: Windows dynamic disks and Storage Spaces, and VMware.
+/// GPT types of partitions that belong to something that spans disks: Windows dynamic disks and Storage
+/// Spaces, and VMware.
 const MEMBER_TYPES: [(Uuid, &str); 4] = [
     (
         uuid!("5808c8aa-7e8f-42e0-85d2-e1e90434cfb3"),
@@ -40,8 +41,8 @@ const MEMBER_TYPES: [(Uuid, &str); 4] = [
     ),
 ];
 
-/// Looks at what is on a disk or image. `kernel` are the partitions that the kernel knows of it: where it reads kinds of
-/// tables that KA does not, they are looked at all the same.
+/// Looks at what is on a disk or image. `kernel` lists the partitions that the kernel knows on it: they are
+/// looked at even if the kernel reads a kind of table that KA does not.
 #[must_use]
 pub fn look(path: &Path, sector_size: u32, kernel: &[KernelPartition]) -> Contents {
     let looked = File::open(path).and_then(|file| look_at(&file, path, sector_size, kernel));
@@ -53,7 +54,8 @@ pub fn look(path: &Path, sector_size: u32, kernel: &[KernelPartition]) -> Conten
 
 fn look_at(file: &File, path: &Path, sector_size: u32, kernel: &[KernelPartition]) -> io::Result<Contents> {
     let disk_bytes = block::size_bytes(file)?;
-    // What was read before a partition was written through a node of its own may be old. Image files need none of it.
+    // The cache may be older than what was written through a partition's own node. Image files have no such
+    // cache.
     block::flush(file).ok();
     let (table, word) = read_table(file, sector_size);
     let mut contents = Contents {
@@ -72,7 +74,8 @@ fn look_at(file: &File, path: &Path, sector_size: u32, kernel: &[KernelPartition
             Err(error) => contents.unreadable = Some(error.to_string()),
         }
     }
-    // What nobody knows may be a database's own format or encryption without a header: no empty disk.
+    // Unknown data may be a database's own format or encryption without a header: the disk does not count as
+    // empty.
     if is_bare && contents.areas.is_empty() && !is_zero(file, disk_bytes)? {
         contents.areas.push(Area {
             len_bytes: disk_bytes,
@@ -82,13 +85,13 @@ fn look_at(file: &File, path: &Path, sector_size: u32, kernel: &[KernelPartition
     Ok(contents)
 }
 
-/// Whether the first MiB holds nothing but zeros.
+/// True if the first MiB holds nothing but zeros.
 fn is_zero(file: &File, disk_bytes: u64) -> io::Result<bool> {
     let region = Region::read(file, 0, disk_bytes)?;
     Ok(region.head().iter().all(|byte| *byte == 0))
 }
 
-/// The table and the word for it. A GPT whose first sectors are gone still says where its partitions were.
+/// Returns the table and the word for its kind. A GPT whose first sectors are gone is read from its backup.
 fn read_table(file: &File, sector_size: u32) -> (Option<PartitionTable>, Option<String>) {
     match table::read(file, sector_size) {
         Ok(Some(table)) => {
@@ -103,7 +106,8 @@ fn read_table(file: &File, sector_size: u32) -> (Option<PartitionTable>, Option<
     }
 }
 
-/// Tables of other systems, which KA neither reads nor writes: by their magic (libblkid, `libblkid/src/partitions/`).
+/// Recognises tables of other systems, which KA neither reads nor writes, by their magic (libblkid,
+/// `libblkid/src/partitions/`).
 fn foreign_table(file: &File) -> Option<&'static str> {
     let mut start = [0; 1024];
     file.read_exact_at(&mut start, 0).ok()?;
@@ -156,10 +160,10 @@ fn areas<'a>(
     of_table.chain(of_kernel).filter(is_on_disk).take(MOST_PARTITIONS)
 }
 
-/// `None` where nothing is known of the area.
+/// Describes one area; `None` if nothing is known of it.
 fn describe(file: &File, path: &Path, mut area: Area, kind: Option<PartType>) -> io::Result<Option<Area>> {
     let region = Region::read(file, area.start_bytes, area.len_bytes)?;
-    // Without blkid, members are found all the same; only the names of file systems are missing.
+    // Without blkid, members are found all the same: only the names of file systems are missing.
     let found = probe_area(path, area.start_bytes, area.len_bytes).unwrap_or_default();
     let by_word = || found.fstype.as_deref().and_then(member::of_blkid_word);
     area.member = member::find(&region).or_else(by_word).or_else(|| of_type(kind?));

@@ -1,14 +1,15 @@
-//! Signatures of what is a part of something larger: the others of it lose with it.
+//! Signatures of devices that are part of something larger, such as a volume group, array or pool. Erasing
+//! one damages the whole.
 //!
-//! Places are those of libblkid's superblock probes (util-linux, `libblkid/src/superblocks/`) and of the formats' own
-//! documents. Only the edges are looked at that KA's own wipe clears: a disk that KA has wiped never looks like a member
-//! again.
+//! The offsets are those of libblkid's superblock probes (util-linux, `libblkid/src/superblocks/`) and of the
+//! formats' own documents. Only the edges that KA's own wipe clears are looked at: a disk that KA has wiped
+//! never looks like a member again.
 
 use super::region::Region;
 
 use At::{End, Start};
 
-/// Where a magic stands.
+/// Offset of a magic.
 enum At {
     /// Bytes from the start.
     Start(u64),
@@ -16,7 +17,7 @@ enum At {
     End(u64),
 }
 
-/// Plain signatures: bytes at one place say all.
+/// Formats that one magic at one offset identifies: name, offset, magic.
 const SIGNATURES: [(&str, At, &[u8]); 30] = [
     ("LVM 1", Start(0), b"HM\x01\0"),
     ("LVM 1", Start(0), b"HM\x02\0"),
@@ -65,22 +66,24 @@ const DRBD_MAGIC_AT: u64 = 60;
 
 /// md_p.h: `MD_SB_MAGIC`.
 const MD_MAGIC: u32 = 0xa92b_4efc;
-/// Zeroes behind it are reserved: an array's superblock 0.90 lies 64 to 128 KiB before the end, on a multiple.
+/// Reserved size that an md superblock 0.90 counts from: it lies 64 to 128 KiB before the end, at a multiple
+/// of this.
 const MD_RESERVED_BYTES: u64 = 64 << 10;
 
 /// zfs: `UBERBLOCK_MAGIC`.
 const ZFS_MAGIC: u64 = 0x00ba_b10c;
-/// A vdev label, two at each end of the device.
+/// Size of a ZFS vdev label in bytes; two lie at each end of the device.
 const ZFS_LABEL_BYTES: u64 = 256 << 10;
-/// Where in a label its list of names and values begins, and where its ring of uberblocks.
+/// Offsets within a ZFS label of its list of names and values, and of its ring of uberblocks.
 const ZFS_NAMES_AT: u64 = 16 << 10;
 const ZFS_RING_AT: u64 = 128 << 10;
 const ZFS_SLOT_BYTES: u64 = 1 << 10;
 
-/// cryptsetup's LUKS2 specification, 2.1: possible places of the second header, as far as KA's wipe reaches.
+/// Possible offsets of LUKS2's second header, as far as KA's wipe reaches (cryptsetup's LUKS2 specification,
+/// 2.1).
 const LUKS2_SECOND_AT: [u64; 6] = [0x4000, 0x8000, 0x1_0000, 0x2_0000, 0x4_0000, 0x8_0000];
 
-/// What blkid calls a part of something larger, beside every word that ends in `_member`.
+/// blkid's words for parts of something larger, beside every word that ends in `_member`.
 const BLKID_WORDS: [(&str, &str); 18] = [
     ("crypto_LUKS", "LUKS"),
     ("bcache", "bcache"),
@@ -102,7 +105,7 @@ const BLKID_WORDS: [(&str, &str); 18] = [
     ("gfs", "a GFS cluster file system"),
 ];
 
-/// The larger whole that a region belongs to, by the bytes in it.
+/// Names the larger whole that a region belongs to, by the bytes in it.
 pub(super) fn find(region: &Region<'_>) -> Option<String> {
     lvm(region)
         .or_else(|| luks(region))
@@ -112,7 +115,7 @@ pub(super) fn find(region: &Region<'_>) -> Option<String> {
         .or_else(|| plain(region))
 }
 
-/// The larger whole that blkid's word for a content stands for.
+/// Names the larger whole that blkid's word for a content stands for.
 pub(super) fn of_blkid_word(word: &str) -> Option<String> {
     let known = BLKID_WORDS.iter().find(|(blkid, _)| *blkid == word);
     known
@@ -131,7 +134,7 @@ fn plain(region: &Region<'_>) -> Option<String> {
     found.map(|(what, ..)| (*what).to_owned())
 }
 
-/// LVM 2: a label in one of the first four sectors (lvm2, `lib/label/label.h`).
+/// Finds the label of LVM 2 in one of the first four sectors (lvm2, `lib/label/label.h`).
 fn lvm(region: &Region<'_>) -> Option<String> {
     let is_label = |at: u64| region.has(at, b"LABELONE") && region.has(at + 24, b"LVM2 001");
     (0..4)
@@ -142,7 +145,7 @@ fn lvm(region: &Region<'_>) -> Option<String> {
         })
 }
 
-/// The name in front of the first text of metadata: `vg0 {\nid = "…`.
+/// Returns the name in front of the first text of metadata: `vg0 {\nid = "…`.
 fn volume_group(head: &[u8]) -> Option<String> {
     const BEHIND: &[u8] = b" {\nid = \"";
     let end = head.windows(BEHIND.len()).position(|bytes| bytes == BEHIND)?;
@@ -161,11 +164,11 @@ fn luks(region: &Region<'_>) -> Option<String> {
     Some(label.map_or_else(|| "LUKS".to_owned(), |label| format!("LUKS ({label})")))
 }
 
-/// Superblocks of md 0.90, 1.0 (at the end), 1.1 and 1.2 (at the start); the kernel's `md_p.h`.
+/// Finds superblocks of md 0.90 and 1.0 (at the end), 1.1 and 1.2 (at the start); see the kernel's `md_p.h`.
 fn md(region: &Region<'_>) -> Option<String> {
     let sectors = region.len() / 512;
     let old_at = (region.len() / MD_RESERVED_BYTES * MD_RESERVED_BYTES).checked_sub(MD_RESERVED_BYTES);
-    // 0.90 is in the byte order of the machine that made it.
+    // A 0.90 superblock is in the byte order of the machine that made it.
     let is_old = |at: &u64| {
         let little = region.le32(*at) == Some(MD_MAGIC) && region.le32(*at + 4) == Some(0);
         little || (region.le32(*at) == Some(MD_MAGIC.swap_bytes()) && region.le32(*at + 4) == Some(0))
@@ -180,7 +183,7 @@ fn md(region: &Region<'_>) -> Option<String> {
     Some(name.map_or_else(|| "an md array".to_owned(), |name| format!("the md array {name}")))
 }
 
-/// One label of the four is enough; spares and caches have labels without uberblocks.
+/// Finds a ZFS label: one of the four is enough. Spares and caches have labels without uberblocks.
 fn zfs(region: &Region<'_>) -> Option<String> {
     let end = region.len() / ZFS_LABEL_BYTES * ZFS_LABEL_BYTES;
     let last = [2, 1].map(|back| end.checked_sub(back * ZFS_LABEL_BYTES));
@@ -206,7 +209,8 @@ fn is_zfs_label(region: &Region<'_>, at: u64) -> bool {
     (0..128).any(is_uberblock) || has_names()
 }
 
-/// The pool's name in a label's list, which is XDR: the name `name`, type 9 (a string), one of it, its length.
+/// Returns the pool's name from a label's list, which is XDR: the name `name`, type 9 (a string), one
+/// element, its length.
 fn zfs_pool(region: &Region<'_>, at: u64) -> Option<String> {
     const BEFORE: &[u8] = b"\0\0\0\x04name\0\0\0\x09\0\0\0\x01";
     let names: [u8; 4096] = region.bytes(at + ZFS_NAMES_AT)?;
@@ -216,7 +220,7 @@ fn zfs_pool(region: &Region<'_>, at: u64) -> Option<String> {
     Some(super::shown(&String::from_utf8_lossy(name)))
 }
 
-/// File systems that know how many devices they have, and journals of file systems that are elsewhere.
+/// Finds file systems that record more than one device, and journals of file systems that are elsewhere.
 fn several_devices(region: &Region<'_>) -> Option<String> {
     if region.has(0x1_0040, b"_BHRfS_M")
         && let Some(devices @ 2..) = region.le64(0x1_0088)

@@ -1,9 +1,11 @@
-//! The present contents of a disk: its table, its file systems, and what of it belongs to something larger.
+//! The present contents of a disk: its table, its file systems, and its parts that belong to something
+//! larger.
 //!
-//! Nothing here writes. A member of a volume group, an array or a pool looks empty to whoever only asks for mounts: a
-//! node that was booted into memory assembles nothing. So the signatures themselves are looked for, on the whole disk
-//! and in each of its partitions, also those that stand at the end (md 0.90 and 1.0, DRBD, two of the four ZFS labels).
-//! blkid(8) adds the names of file systems; where it knows a member that `member` does not, its word counts too.
+//! Nothing here writes. A node that was booted into memory assembles no volume group, array or pool, so a
+//! check for mounts alone would take their members for empty. So the signatures themselves are looked for, on
+//! the whole disk and in each of its partitions. Some are at the end: md 0.90 and 1.0, DRBD, two of the four
+//! ZFS labels. The program blkid(8) adds the names of file systems; its word also counts for a member that
+//! `member` does not know.
 
 mod disk;
 mod member;
@@ -15,30 +17,30 @@ use serde::{Deserialize, Serialize};
 
 pub use disk::look;
 
-/// More file systems than these are only counted when contents are shown.
+/// The most file systems that are named when contents are shown; the others are only counted.
 const SHOWN: usize = 6;
 
 /// The present contents of a disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contents {
-    /// The partition table, in a word: `gpt`, `mbr`.
+    /// Kind of the partition table in a word: `gpt`, `mbr`.
     pub table: Option<String>,
-    /// The disk as a whole and its partitions, where there is anything to say about them.
+    /// The disk as a whole and its partitions, as far as anything is known about them.
     pub areas: Vec<Area>,
-    /// The disk, or a part of it, could not be read: the kernel's word.
+    /// The kernel's error if the disk, or a part of it, could not be read.
     pub unreadable: Option<String>,
 }
 
 /// The whole disk or one of its partitions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Area {
-    /// Number of the partition; none for the disk as a whole.
+    /// Number of the partition; `None` for the disk as a whole.
     pub partition: Option<u32>,
     /// First byte on the disk.
     pub start_bytes: u64,
     /// Length in bytes.
     pub len_bytes: u64,
-    /// Its file system, swap area or encryption, in blkid's word.
+    /// Its file system, swap area or encryption, as blkid calls it.
     pub fstype: Option<String>,
     /// Label of the file system.
     pub label: Option<String>,
@@ -47,14 +49,14 @@ pub struct Area {
 }
 
 impl Contents {
-    /// Nothing was found: no table, no file system, no member.
+    /// True if nothing was found: no table, no file system, no member.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.table.is_none() && self.areas.is_empty() && self.unreadable.is_none()
     }
 
-    /// The first part that belongs to something larger, or cannot be looked at: a reason not to take the disk unasked.
-    /// `disk` is the kernel's name of the disk.
+    /// Names the first part that belongs to something larger or cannot be read: a reason not to take the disk
+    /// unless the operator names it. `disk` is the kernel's name of the disk.
     #[must_use]
     pub fn member(&self, disk: &str) -> Option<String> {
         let member = self
@@ -88,7 +90,7 @@ impl Contents {
 }
 
 impl fmt::Display for Contents {
-    /// On one line: `gpt, vfat "ESP", ext4 "root"`; `nothing` where nothing was found.
+    /// Writes one line: `gpt, vfat "ESP", ext4 "root"`, or `nothing` if nothing was found.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
             return f.write_str("nothing");
@@ -111,7 +113,7 @@ impl fmt::Display for Area {
     }
 }
 
-/// A name from a disk as it may be shown: one line, no control characters, not endless.
+/// Makes a name from a disk fit to be shown: one line, no control characters, a bounded length.
 fn shown(name: &str) -> String {
     const LONGEST: usize = 64;
     name.chars()

@@ -1,10 +1,11 @@
-//! A range of bytes of a disk that is only read.
+//! A range of bytes of a disk, for reading only.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// This much is read of the beginning and of the end of a region: signatures that KA's own wipe removes lie there.
+/// Bytes that are read of the beginning and of the end of a region: signatures that KA's own wipe removes lie
+/// there.
 pub(super) const EDGE_BYTES: u64 = 1 << 20;
 
 /// The whole disk or one partition of it, with its edges in memory.
@@ -20,7 +21,7 @@ impl<'a> Region<'a> {
     /// Reads the edges of `len` bytes from `start`.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error when the disk cannot be read.
     pub(super) fn read(file: &'a File, start: u64, len: u64) -> io::Result<Self> {
         let edge = len.min(EDGE_BYTES);
         let read = |at: u64| {
@@ -46,7 +47,7 @@ impl<'a> Region<'a> {
         &self.head
     }
 
-    /// `N` bytes at an offset; `None` behind the end, or where they cannot be read.
+    /// Reads `N` bytes at an offset; `None` behind the end, or if they cannot be read.
     pub(super) fn bytes<const N: usize>(&self, at: u64) -> Option<[u8; N]> {
         let end = at.checked_add(N as u64).filter(|end| *end <= self.len)?;
         let edge = self.head.len() as u64;
@@ -66,7 +67,7 @@ impl<'a> Region<'a> {
         Some(bytes)
     }
 
-    /// Whether `magic` stands at an offset.
+    /// True if `magic` is at the offset `at`.
     pub(super) fn has(&self, at: u64, magic: &[u8]) -> bool {
         let end = at.checked_add(magic.len() as u64);
         if end.is_none_or(|end| end > self.len) {
@@ -78,17 +79,17 @@ impl<'a> Region<'a> {
             .all(|(byte, at)| self.bytes::<1>(at) == Some([*byte]))
     }
 
-    /// A little-endian number at an offset.
+    /// Reads a little-endian `u32` at an offset.
     pub(super) fn le32(&self, at: u64) -> Option<u32> {
         self.bytes(at).map(u32::from_le_bytes)
     }
 
-    /// A little-endian number at an offset.
+    /// Reads a little-endian `u64` at an offset.
     pub(super) fn le64(&self, at: u64) -> Option<u64> {
         self.bytes(at).map(u64::from_le_bytes)
     }
 
-    /// Text that a NUL or the end of its field ends.
+    /// Reads text that ends at a NUL or at the end of its field of `N` bytes.
     pub(super) fn text<const N: usize>(&self, at: u64) -> Option<String> {
         let bytes: [u8; N] = self.bytes(at)?;
         let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(N);

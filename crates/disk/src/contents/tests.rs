@@ -1,4 +1,5 @@
-//! Signatures as real tools write them where they are at hand, else at the places that the formats' documents give.
+//! Signatures as real tools write them if they are installed, else at the offsets that the formats' documents
+//! give.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -28,7 +29,7 @@ fn run(program: &str, args: &[&str], device: &Path) {
     tool.timeout(Duration::from_secs(60)).run().unwrap();
 }
 
-/// Partitions by sfdisk; the second lies from 20 to 60 MiB.
+/// Makes two partitions with sfdisk; the second lies from 20 to 60 MiB.
 fn partitioned(label: &str) -> NamedTempFile {
     let file = image();
     let script = format!("label: {label}\nstart=1MiB,size=16MiB\nstart=20MiB,size=40MiB\n");
@@ -43,7 +44,7 @@ fn partitioned(label: &str) -> NamedTempFile {
     file
 }
 
-/// Bytes at a place, where negative counts from the end.
+/// Writes bytes at an offset in a range; a negative offset counts from its end.
 fn mark(file: &File, start: u64, len: u64, at: i64, bytes: &[u8]) {
     let at = if at < 0 {
         start + len - at.unsigned_abs()
@@ -56,7 +57,7 @@ fn mark(file: &File, start: u64, len: u64, at: i64, bytes: &[u8]) {
 /// Bytes at an offset; a negative one counts from the end of the device.
 type Placed = (i64, Vec<u8>);
 
-/// What each kind leaves on a device of 40 MiB and of 64 MiB alike, and a word of what is to be said.
+/// The signatures of each kind on a device of 40 MiB and of 64 MiB alike, and a word that must be reported.
 fn signatures() -> Vec<(&'static str, Vec<Placed>)> {
     let one = |what, at: i64, bytes: &[u8]| (what, vec![(at, bytes.to_vec())]);
     let md = 0xa92b_4efc_u32.to_le_bytes();
@@ -275,10 +276,10 @@ fn what_nobody_knows_is_not_empty() {
 
 #[test]
 fn what_real_tools_make_is_known() {
-    let device = ka_host::loopdev::LoopDevice::scratch(64 << 20, 512).unwrap();
-    let node = device.path();
+    let disk = ka_lab::disk::Disk::scratch(64 << 20, 512).unwrap();
+    let node = disk.checked().unwrap();
     let look_again = || look(node, 512, &[]).member("sdb").unwrap();
-    // There is no device mapper to speak to in every kernel; metadata needs none.
+    // Not every kernel has a device mapper; metadata needs none.
     let config = "global{locking_type=0} activation{udev_sync=0 udev_rules=0} devices{use_devicesfile=0 filter=[\"a|loop|\"]}";
     run(
         "pvcreate",

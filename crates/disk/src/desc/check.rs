@@ -1,9 +1,9 @@
-//! What the lines of a desc file say together, before any disk is looked at.
+//! Checks of the lines of a desc file together, before any disk is looked at.
 
 use super::{Desc, DescEntry, MAX_PARTITIONS, Percent, Problem, Size};
 use crate::table::TableKind;
 
-/// Primary partitions of an MBR, and the number before the first logical one.
+/// Primary partitions that an MBR holds; the first logical partition has the next number.
 const MBR_PRIMARIES: u32 = 4;
 
 /// A problem and the line it is in.
@@ -41,7 +41,7 @@ fn extended_and_logical(entries: &[DescEntry]) -> AtLine<()> {
     Ok(())
 }
 
-/// Fills and percentages among the partitions beside each other.
+/// Checks the fills and percentages of the partitions of one level.
 fn one_level<'a>(entries: impl Iterator<Item = &'a DescEntry>) -> AtLine<()> {
     let mut fill = None;
     let mut whole = None;
@@ -92,7 +92,7 @@ fn numbers(entries: &[DescEntry]) -> AtLine<()> {
             return Err((entry.line, Problem::TooMany));
         }
         if let Some((_, first)) = numbered[..index].iter().find(|(other, _)| other == number) {
-            // Numbers that KA gives never clash, so one of the two has number=.
+            // The numbers that KA gives never clash, so one of the two lines has number=.
             let (at, other) = if entry.number.is_some() {
                 (entry, first)
             } else {
@@ -134,7 +134,7 @@ pub(super) fn numbered(entries: &[DescEntry]) -> Vec<(u32, &DescEntry)> {
     entries.iter().map(|entry| (number_of(entry), entry)).collect()
 }
 
-/// Checks what only one kind of table refuses.
+/// Checks the rules of one kind of table.
 pub(super) fn on_table(desc: &Desc, kind: TableKind) -> AtLine<()> {
     match kind {
         TableKind::Mbr => on_mbr(desc),

@@ -1,11 +1,11 @@
-//! What can be wrong with a desc file, each with the way out.
+//! Errors of a desc file, each with its remedy.
 
 use thiserror::Error;
 
 use super::keys::{ATTRIBUTES, KEYS};
-use super::{MAX_NAME_UNITS, MAX_PARTITIONS};
-use crate::spec::FsType;
-use crate::table::KnownType;
+use super::meant::{self, short};
+use super::{MAX_NAME_UNITS, MAX_PARTITIONS, mib_text};
+use crate::fs_type::FsType;
 
 /// A refusal of a desc file: `FILE:LINE: what is wrong, what to do`.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -13,29 +13,28 @@ use crate::table::KnownType;
 pub struct DescError {
     /// File name as the user gave it.
     pub origin: String,
-    /// Line number counted from 1.
+    /// Line number, from 1.
     pub line: u32,
-    /// What is wrong.
+    /// The mistake in that line.
     pub problem: Problem,
 }
 
-/// What is wrong with a line, in words for the user.
+/// A mistake in a line, in words for the user.
 #[expect(missing_docs, reason = "each variant is its message, right above it")]
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Problem {
-    // The line itself.
+    // Mistakes of one line.
     #[error("not UTF-8 text: save the file as UTF-8 or plain ASCII")]
     NotUtf8,
     #[error("a quotation mark is not closed: add the missing \"")]
     OpenQuote,
     #[error("control character U+{0:04X}: remove it")]
     ControlCharacter(u32),
-    #[error("the table is `{0}`: write `table mbr` or `table gpt`")]
+    #[error("the table is `{}`: write `table mbr` or `table gpt`", short(.0))]
     UnknownTable(String),
     #[error("`table` after a partition or a second time: make it the first line, once")]
     LateTable,
-    #[error("unknown partition type `{0}`: write linux, swap, extended, typeXX (hexadecimal), {names} or a \
-             GPT type GUID", names = type_names())]
+    #[error("unknown partition type `{}`: {}", short(.0), meant::of_type(.0))]
     UnknownType(String),
     #[error("type00 marks an unused entry: write the type that the partition is to have, or remove the line")]
     EmptyType,
@@ -45,46 +44,53 @@ pub enum Problem {
     MissingType,
     #[error("the size is missing: add whole MiB, a number with K, M, G or T, a percentage, or `fill`")]
     MissingSize,
-    #[error(
-        "bad size `{0}`: write whole MiB, a number with K, M, G or T (1024 each), a percentage, or `fill`"
-    )]
+    #[error("bad size `{}`: {}", short(.0), meant::of_size(.0))]
     BadSize(String),
-    #[error("bad size `{word}`: write it with {unit}, which is 1024 to the next unit")]
-    DecimalUnit { word: String, unit: String },
-    #[error("size `{0}` is nothing: give the partition at least 1 MiB")]
+    #[error(
+        "bad size `{}`: write {meant} (1024 to the next unit); decimal units are not taken",
+        short(word)
+    )]
+    DecimalUnit { word: String, meant: String },
+    #[error("size `{}` is nothing: give the partition at least 1 MiB", short(.0))]
     ZeroSize(String),
-    #[error("size `{0}` is more than a disk can have: make it smaller")]
+    #[error("size `{}` is more than a disk can have: make it smaller", short(.0))]
     HugeSize(String),
-    #[error("`{0}` is more than the whole disk: make it at most 100%")]
+    #[error("`{}` is more than the whole disk: make it at most 100%", short(.0))]
     PercentOver100(String),
-    #[error("`{0}` is left over: after TYPE and SIZE come only key=value ({known}) and `boot`", known = KEYS.join(", "))]
+    #[error("`{}` is left over: {}", short(.0), meant::of_rest(.0))]
     Trailing(String),
-    #[error("unknown key `{0}=`: known are {known}", known = KEYS.join(", "))]
+    #[error("unknown key `{}=`: known are {known}", short(.0), known = KEYS.join(", "))]
     UnknownKey(String),
     #[error("`{0}` is given twice on this line: keep one")]
     RepeatedKey(String),
     #[error("`{0}=` has no value: add one or remove the key")]
     EmptyValue(String),
-    #[error("unknown file system `{0}`: write one of {known}", known = file_system_names())]
+    #[error("unknown file system `{}`: write one of {known}", short(.0), known = file_system_names())]
     UnknownFs(String),
-    #[error("label `{label}` is longer than the {max} bytes that {fs} can keep: shorten it")]
+    #[error(
+        "label `{}` is longer than the {max} bytes that {fs} can keep: shorten it",
+        short(label)
+    )]
     LongLabel { label: String, fs: FsType, max: usize },
     #[error(
-        "mount point `{0}` is not an absolute path without `..`: write it as in fstab, for example /home"
+        "label `{}` is longer than the {max} bytes that any file system can keep: shorten it",
+        short(label)
     )]
+    EndlessLabel { label: String, max: usize },
+    #[error("mount point `{}` is not an absolute path without `..`: write it as in fstab, for example /home", short(.0))]
     BadMount(String),
-    #[error("partition name `{0}` is longer than GPT's {MAX_NAME_UNITS} UTF-16 units: shorten it")]
+    #[error("partition name `{}` is longer than GPT's {MAX_NAME_UNITS} UTF-16 units: shorten it", short(.0))]
     LongName(String),
-    #[error("bad partition number `{0}`: write 1 to {MAX_PARTITIONS}")]
+    #[error("bad partition number `{}`: write 1 to {MAX_PARTITIONS}", short(.0))]
     BadNumber(String),
-    #[error("unknown attribute `{0}`: write bit numbers 0 to 63 or {known}", known = attribute_names())]
+    #[error("unknown attribute `{}`: write bit numbers 0 to 63 or {known}", short(.0), known = attribute_names())]
     UnknownAttribute(String),
     #[error("an extended partition only holds logical ones: remove `{0}` or put it on a logical line")]
     OnExtended(&'static str),
     #[error("swap space is not mounted: remove mount= or write another type")]
     MountedSwap,
 
-    // The lines together.
+    // Mistakes of the lines together.
     #[error("no partitions: add at least one line `TYPE SIZE`")]
     Empty,
     #[error("more than {MAX_PARTITIONS} partitions: remove some")]
@@ -108,7 +114,7 @@ pub enum Problem {
     #[error("logical partitions are numbered from 5 in their order: remove number=")]
     NumberedLogical,
 
-    // The lines on one kind of table.
+    // Mistakes of the lines on one kind of table.
     #[error(
         "a fifth primary partition, and an mbr holds four: make one `extended` and the rest `logical`, or \
              write `table gpt` as the first line"
@@ -130,10 +136,11 @@ pub enum Problem {
     #[error("a second `boot` (the first is in line {0}), and an mbr has one active partition: keep one")]
     SecondBoot(u32),
 
-    // The lines on one disk.
+    // Mistakes of the lines on one disk.
     #[error(
-        "does not fit: {wanted} MiB wanted, {left} MiB of {whole} are left{inside}; make this or another line \
-             smaller, or take a larger disk"
+        "does not fit: {} wanted, {left} MiB of {whole} are left{inside}; make this or another line smaller, or take a \
+             larger disk",
+        mib_text(*wanted)
     )]
     DoesNotFit {
         wanted: u64,
@@ -142,12 +149,14 @@ pub enum Problem {
         inside: &'static str,
     },
     #[error(
-        "nothing is left to fill: the other lines take all {whole} MiB{inside}; make one of them smaller"
+        "nothing is left to fill: the other lines take all {}{inside}; make one of them smaller",
+        mib_text(*whole)
     )]
     NothingLeft { whole: u64, inside: &'static str },
     #[error(
-        "ends at {end_mib} MiB, and an mbr with {sector_size}-byte sectors reaches {limit_mib} MiB: write `table \
-             gpt` as the first line, or a smaller size"
+        "ends at {}, and an mbr with {sector_size}-byte sectors reaches {limit_mib} MiB: write `table gpt` as the first line, or a \
+             smaller size",
+        mib_text(*end_mib)
     )]
     BeyondMbr {
         end_mib: u64,
@@ -156,14 +165,6 @@ pub enum Problem {
     },
     #[error("the disk of {disk_mib} MiB is too small for any partition: take a larger disk")]
     TinyDisk { disk_mib: u64 },
-}
-
-fn type_names() -> String {
-    let others = KnownType::ALL.into_iter().map(KnownType::name);
-    others
-        .filter(|name| !matches!(*name, "linux" | "swap"))
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 fn file_system_names() -> String {

@@ -1,15 +1,15 @@
-//! From a disk's partition table to the desc file that makes such a disk again.
+//! The desc file of a disk's partition table: it makes such a disk again.
 
 use super::{Desc, DescEntry, LEGACY_BOOT_BIT, MIB, Size};
 use crate::table::{PartType, Partition, PartitionTable, TableKind};
 
 impl Desc {
-    /// The desc file that reproduces `table`.
+    /// Returns the desc file that reproduces `table`.
     ///
-    /// Lines follow the disk, so `number=` appears where numbers do not. Sizes are whole MiB, rounded
-    /// up so that no partition shrinks, but for the last one: where it reaches the end of the disk
-    /// (or of the extended partition) its size is `fill`. Unused space between partitions is not
-    /// kept.
+    /// Lines follow the order on the disk, so `number=` appears if the numbers do not follow it. Sizes are
+    /// whole MiB, rounded up so that no partition shrinks. The exception is the last partition: if it reaches
+    /// the end of the disk (or of the extended partition), its size is `fill`. Unused space between
+    /// partitions is not kept.
     pub fn from_table(table: &PartitionTable, origin: &str) -> Self {
         let mut primaries: Vec<&Partition> = table.partitions.iter().filter(|part| !part.logical).collect();
         primaries.sort_by_key(|part| part.start_bytes);
@@ -49,7 +49,7 @@ impl Desc {
     }
 }
 
-/// Lines of the logical partitions, in the order of their numbers: `number=` cannot change those.
+/// Returns the lines of the logical partitions in the order of their numbers, which `number=` cannot change.
 fn logical_entries(logicals: &[&Partition], end_bytes: u64) -> Vec<DescEntry> {
     let last_start = logicals.iter().map(|part| part.start_bytes).max();
     let line = |part: &&Partition| {
@@ -61,7 +61,8 @@ fn logical_entries(logicals: &[&Partition], end_bytes: u64) -> Vec<DescEntry> {
 
 fn entry(part: &Partition, size: Size) -> DescEntry {
     let kind = match (part.kind, part.kind.known()) {
-        // Bytes with a name of their own keep to it; FAT's many bytes are not all the same thing.
+        // A byte keeps its name if the name stands for that byte only; FAT has several bytes that differ in
+        // meaning.
         (PartType::Mbr(byte), Some(known)) if known.mbr_byte() == Some(byte) => PartType::Named(known),
         (PartType::Gpt(_), Some(known)) => PartType::Named(known),
         (kind, _) => kind,
@@ -76,14 +77,15 @@ fn entry(part: &Partition, size: Size) -> DescEntry {
     }
 }
 
-/// A BIOS starts the first active partition it finds; a desc line refuses a second one.
+/// Keeps only the first `boot`: a BIOS starts the first active partition it finds, and a desc line refuses a
+/// second one.
 fn keep_one_boot(entries: &mut [DescEntry]) {
     for entry in entries.iter_mut().filter(|entry| entry.boot).skip(1) {
         entry.boot = false;
     }
 }
 
-/// Drops every `number=` that the line would have anyway.
+/// Drops every `number=` that repeats the number that KA would give anyway.
 fn keep_numbers(entries: &mut [DescEntry]) {
     for entry in entries.iter_mut().filter(|entry| entry.logical) {
         entry.number = None;
@@ -99,12 +101,13 @@ fn keep_numbers(entries: &mut [DescEntry]) {
     }
 }
 
-/// The end of what a `fill` would reach: the last whole MiB before the backup GPT, or of the disk.
+/// Returns the end that a `fill` would reach: the last whole MiB before the backup GPT, or of the disk.
 fn usable_end_bytes(table: &PartitionTable) -> u64 {
-    crate::layout::usable_end_mib(table.kind, table.disk_bytes, table.sector_size) * MIB
+    let end_bytes = table.kind.usable_end_bytes(table.disk_bytes, table.sector_size);
+    end_bytes / MIB * MIB
 }
 
-/// Whether less than a MiB is left behind the partition.
+/// True if less than a MiB is free behind the partition.
 fn reaches(part: &Partition, end_bytes: u64) -> bool {
     part.end_bytes() + MIB > end_bytes
 }

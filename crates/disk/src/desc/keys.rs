@@ -1,12 +1,12 @@
 //! The `key=value` words at the end of a desc line.
 
 use super::{DescEntry, MAX_NAME_UNITS, MAX_PARTITIONS, Problem};
-use crate::spec::FsType;
+use crate::fs_type::FsType;
 
 /// Every key, in the order in which a line is written.
 pub(super) const KEYS: [&str; 7] = ["fs", "mount", "label", "options", "name", "number", "attrs"];
 
-/// GPT attributes by name: UEFI 2.10 table 5.8, and the Discoverable Partitions Specification.
+/// GPT attributes by name and bit (UEFI 2.10 table 5.8, and the Discoverable Partitions Specification).
 pub(super) const ATTRIBUTES: [(&str, u32); 7] = [
     ("required", 0),
     ("no-block-io", 1),
@@ -20,10 +20,10 @@ pub(super) const ATTRIBUTES: [(&str, u32); 7] = [
 /// The attribute bit that `boot` means on GPT.
 pub(crate) const LEGACY_BOOT_BIT: u32 = 2;
 
-/// Takes one word after the size into `entry`.
+/// Applies one word after the size to `entry`.
 pub(super) fn apply(entry: &mut DescEntry, word: &str) -> Result<(), Problem> {
     let Some((key, value)) = word.split_once('=') else {
-        if word != "boot" {
+        if !word.eq_ignore_ascii_case("boot") {
             return Err(Problem::Trailing(word.to_owned()));
         }
         let again = std::mem::replace(&mut entry.boot, true);
@@ -33,9 +33,9 @@ pub(super) fn apply(entry: &mut DescEntry, word: &str) -> Result<(), Problem> {
             Ok(())
         };
     };
-    if !KEYS.contains(&key) {
+    let Some(key) = KEYS.into_iter().find(|known| known.eq_ignore_ascii_case(key)) else {
         return Err(Problem::UnknownKey(key.to_owned()));
-    }
+    };
     if value.is_empty() {
         return Err(Problem::EmptyValue(key.to_owned()));
     }
@@ -55,7 +55,7 @@ pub(super) fn apply(entry: &mut DescEntry, word: &str) -> Result<(), Problem> {
     }
 }
 
-/// Checks what the words of one line mean together.
+/// Checks the words of one line together.
 pub(super) fn check_line(entry: &DescEntry) -> Result<(), Problem> {
     if entry.kind.is_extended() {
         let given = [
@@ -74,24 +74,32 @@ pub(super) fn check_line(entry: &DescEntry) -> Result<(), Problem> {
     if swap && entry.mount.is_some() {
         return Err(Problem::MountedSwap);
     }
-    if let (Some(fs), Some(label)) = (entry.fs, &entry.label) {
-        let max = fs.max_label_bytes();
-        if label.len() > max {
-            return Err(Problem::LongLabel {
-                label: label.clone(),
-                fs,
-                max,
-            });
-        }
+    entry
+        .label
+        .as_deref()
+        .map_or(Ok(()), |label| check_label(label, entry.fs))
+}
+
+/// A label for a file system that is not named here has room in the one that takes the longest.
+fn check_label(label: &str, fs: Option<FsType>) -> Result<(), Problem> {
+    let longest = FsType::ALL.into_iter().map(FsType::max_label_bytes).max();
+    let max = fs.map(FsType::max_label_bytes).or(longest).unwrap_or(0);
+    if label.len() <= max {
+        return Ok(());
     }
-    Ok(())
+    let label = label.to_owned();
+    Err(match fs {
+        Some(fs) => Problem::LongLabel { label, fs, max },
+        None => Problem::EndlessLabel { label, max },
+    })
 }
 
 fn file_system(value: &str) -> Result<FsType, Problem> {
-    value.parse().map_err(|_| Problem::UnknownFs(value.to_owned()))
+    let lower = value.to_ascii_lowercase();
+    lower.parse().map_err(|_| Problem::UnknownFs(value.to_owned()))
 }
 
-/// An absolute path without `.` and `..`, in one spelling, so that two lines can be compared.
+/// Returns an absolute path without `.` and `..` in one spelling, so that two lines can be compared.
 fn mount_point(value: &str) -> Result<String, Problem> {
     let parts = value
         .split('/')
@@ -131,7 +139,7 @@ fn attributes(value: &str) -> Result<u64, Problem> {
     })
 }
 
-/// The words that [`attributes`] reads back as `bits`.
+/// Returns the words that [`attributes`] reads back as `bits`.
 pub(super) fn attribute_words(bits: u64) -> String {
     let word = |bit: u32| {
         let named = ATTRIBUTES.iter().find(|(_, named)| *named == bit);

@@ -1,12 +1,13 @@
-//! The desc file: one partition a line, as the original KA method wrote it, and what was added.
+//! The desc file: one partition a line, in the format of the original KA method with additions.
 //!
-//! Parsing here is pure and knows no disk: what a line becomes on a given disk is decided by
-//! [`crate::layout`]. The grammar is told in `docs/desc.md` (issue "Clone a golden node", §3).
+//! The parser is pure and knows no disk: [`crate::layout`] decides how a line becomes a partition of a given
+//! disk. See `docs/desc.md` for the grammar.
 
 mod check;
 mod error;
 mod from_table;
 mod keys;
+mod meant;
 mod parse;
 mod size;
 #[cfg(test)]
@@ -18,31 +19,33 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use error::{DescError, Problem};
-pub use size::{MIB, Percent, Size};
+pub use size::{MIB, Percent, Size, mib_text};
 
 pub(crate) use keys::LEGACY_BOOT_BIT;
 
-use crate::spec::FsType;
-use crate::table::{KnownType, PartType, TableKind};
+use crate::fs_type::FsType;
+use crate::table::{KnownType, PartType, TableKind, USUAL_ENTRIES};
 
-/// Partitions a desc file may ask for: what a GPT of the usual size has entries for.
-pub const MAX_PARTITIONS: u32 = 128;
+/// The most partitions that a desc file may ask for: a GPT of the usual size has this many entries.
+pub const MAX_PARTITIONS: u32 = USUAL_ENTRIES;
 
 /// UTF-16 units in a GPT partition name (UEFI 2.10 table 5.6).
 pub const MAX_NAME_UNITS: usize = 36;
 
-/// Above this size a disk gets a GPT unless the desc file says otherwise: an MBR with 512-byte
-/// sectors ends there, and firmware and boot loaders stumble beyond it with larger ones.
+/// Size in bytes above which a disk gets a GPT unless the desc file says otherwise. An MBR with 512-byte
+/// sectors ends there; with larger sectors it reaches further, but firmware and boot loaders have faults
+/// beyond it.
 pub const GPT_ABOVE_BYTES: u64 = 2 << 40;
 
 /// A desc file, checked as far as that is possible without a disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desc {
-    /// The name of the file it was read from, for error messages of a later stage.
+    /// Name of the file it was read from, for error messages of later stages.
     pub origin: String,
-    /// What the `table` line asks for; `None` without such a line.
+    /// Kind of table that the `table` line asks for; `None` without such a line.
     pub table: Option<TableKind>,
-    /// `table gpt pmbr_boot`: the protective entry in front of the GPT is active, for BIOSes that start nothing else.
+    /// `table gpt pmbr_boot`: the protective entry in front of the GPT is active, for BIOSes that start
+    /// nothing else.
     #[serde(default)]
     pub pmbr_boot: bool,
     /// The partitions in the order of their lines, which is their order on the disk.
@@ -54,19 +57,19 @@ pub struct Desc {
 pub struct DescEntry {
     /// Line number in the file, counted from 1.
     pub line: u32,
-    /// Whether the line begins with `logical`.
+    /// True if the line begins with `logical`.
     pub logical: bool,
-    /// The partition's type.
+    /// Type of the partition.
     pub kind: PartType,
-    /// How large it is to be.
+    /// Size of the partition.
     pub size: Size,
-    /// `number=`: the partition's number, where it is not to be the lowest free one.
+    /// `number=`: number of the partition, if it is not to be the lowest free one.
     pub number: Option<u32>,
-    /// `fs=`: the file system to make, instead of the golden node's.
+    /// `fs=`: type of the file system, if it is to differ from the golden node's.
     pub fs: Option<FsType>,
-    /// `mount=`: the golden mount point that comes to live here.
+    /// `mount=`: the golden mount point whose files come to this partition.
     pub mount: Option<String>,
-    /// `label=`: the file system's label, instead of the golden one's.
+    /// `label=`: label of the file system, instead of the golden one's.
     pub label: Option<String>,
     /// `options=`: mount options for the clone's fstab, instead of the golden ones.
     pub options: Option<String>,
@@ -87,7 +90,7 @@ impl Desc {
         parse::parse(text, origin)
     }
 
-    /// The same for the bytes of a file, which may turn out to be no text.
+    /// Reads the bytes of a desc file, which need not be valid UTF-8; `origin` is its name in error messages.
     ///
     /// # Errors
     /// [`DescError`] for the first line that is wrong.
@@ -95,15 +98,15 @@ impl Desc {
         parse::parse_bytes(bytes, origin)
     }
 
-    /// Each line with the number its partition will have, in the order of the lines.
+    /// Returns each line with the number of its partition, in the order of the lines.
     ///
-    /// Numbers do not depend on the disk or the kind of table: logical partitions count from 5 also
-    /// where they become plain GPT partitions, and the extended one keeps its number to itself.
+    /// Numbers do not depend on the disk or the kind of table. Logical partitions count from 5 even if they
+    /// become plain GPT partitions, and no other partition gets the number of the extended one.
     pub fn numbered(&self) -> Vec<(u32, &DescEntry)> {
         check::numbered(&self.entries)
     }
 
-    /// Checks the lines together, and for what a `kind` table cannot hold.
+    /// Checks the lines together, and against the limits of a `kind` table.
     ///
     /// # Errors
     /// [`DescError`] for the first line that is impossible there.
@@ -112,8 +115,8 @@ impl Desc {
         checked.map_err(|(line, problem)| self.error(line, problem))
     }
 
-    /// The kind of table this file leads to on a disk of `disk_bytes`, where the golden drive has a
-    /// `golden` one.
+    /// Returns the kind of table that this file leads to on a disk of `disk_bytes`, if the golden drive's is
+    /// `golden`.
     pub fn table_for(&self, golden: TableKind, disk_bytes: u64) -> TableKind {
         let default = if disk_bytes > GPT_ABOVE_BYTES {
             TableKind::Gpt
@@ -123,7 +126,7 @@ impl Desc {
         self.table.unwrap_or(default)
     }
 
-    /// An error at one of this file's lines.
+    /// Makes an error at one of this file's lines.
     pub fn error(&self, line: u32, problem: Problem) -> DescError {
         DescError {
             origin: self.origin.clone(),
@@ -134,7 +137,7 @@ impl Desc {
 }
 
 impl DescEntry {
-    /// A line with nothing but a type and a size.
+    /// Makes a line with nothing but a type and a size.
     pub fn new(line: u32, kind: PartType, size: Size) -> Self {
         Self {
             line,
@@ -152,12 +155,12 @@ impl DescEntry {
         }
     }
 
-    /// The words of `attrs=`; `None` where no attribute is asked for.
+    /// Returns the words of `attrs=`; `None` if no attribute is set.
     pub fn attribute_words(&self) -> Option<String> {
         (self.attrs != 0).then(|| keys::attribute_words(self.attrs))
     }
 
-    /// Whether the type column says swap space, whichever way it is written.
+    /// True if the type column means swap space, in any spelling.
     pub fn is_swap(&self) -> bool {
         self.kind.known() == Some(KnownType::Swap)
     }

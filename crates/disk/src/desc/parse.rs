@@ -1,12 +1,12 @@
-//! From the text of a desc file to its lines.
+//! The parser of a desc file's text.
 
 use super::{Desc, DescEntry, DescError, Problem, check, keys, words};
 use crate::table::{PartType, TableKind};
 
-/// After `table gpt`; parted's word for it.
+/// The word that may follow `table gpt`, as parted spells it.
 const PMBR_BOOT: &str = "pmbr_boot";
 
-/// Reads bytes; the line with the first byte that is no UTF-8 is named.
+/// Parses bytes; an error names the line with the first byte that is not UTF-8.
 pub(super) fn parse_bytes(bytes: &[u8], origin: &str) -> Result<Desc, DescError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = &bytes[..error.valid_up_to()];
@@ -27,7 +27,7 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Desc, DescError> {
         pmbr_boot: false,
         entries: Vec::new(),
     };
-    // Editors on Windows put a byte order mark in front; it is no part of the first word.
+    // Editors on Windows put a byte order mark in front; it is not part of the first word.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut last_line = 1;
     for (index, line) in text.lines().enumerate() {
@@ -48,19 +48,20 @@ fn line_number(line: usize) -> u32 {
     u32::try_from(line).unwrap_or(u32::MAX)
 }
 
-/// Takes one line into `desc`: nothing, the table's kind, or a partition.
+/// Adds one line to `desc`: nothing, the table's kind, or a partition.
 fn take_line(desc: &mut Desc, number: u32, line: &str) -> Result<(), Problem> {
     let words = words::split(line)?;
     let mut words = words.iter().map(String::as_str);
     match words.next() {
         None => Ok(()),
-        Some("table") => {
+        Some(word) if word.eq_ignore_ascii_case("table") => {
             if desc.table.is_some() || !desc.entries.is_empty() {
                 return Err(Problem::LateTable);
             }
             let kind = words.next().unwrap_or_default();
             desc.table = Some(
-                kind.parse::<TableKind>()
+                kind.to_ascii_lowercase()
+                    .parse::<TableKind>()
                     .map_err(|_| Problem::UnknownTable(kind.to_owned()))?,
             );
             let more = words.next();
@@ -80,7 +81,7 @@ fn parse_entry<'a>(
     first: &str,
     mut words: impl Iterator<Item = &'a str>,
 ) -> Result<DescEntry, Problem> {
-    let logical = first == "logical";
+    let logical = first.eq_ignore_ascii_case("logical");
     let kind = if logical {
         words.next().ok_or(Problem::MissingType)?
     } else {
@@ -98,7 +99,8 @@ fn parse_entry<'a>(
 }
 
 fn parse_type(word: &str) -> Result<PartType, Problem> {
-    match word.parse().map_err(|_| Problem::UnknownType(word.to_owned()))? {
+    let parsed = word.to_ascii_lowercase().parse();
+    match parsed.map_err(|_| Problem::UnknownType(word.to_owned()))? {
         PartType::Mbr(0) => Err(Problem::EmptyType),
         PartType::Gpt(guid) if guid.is_nil() => Err(Problem::EmptyType),
         PartType::Mbr(0xee) => Err(Problem::ProtectiveType),

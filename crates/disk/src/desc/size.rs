@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use ka_units::{SizeError, scaled, size_text};
 use serde::{Deserialize, Serialize};
 
 use super::Problem;
@@ -10,38 +11,52 @@ use super::Problem;
 /// Bytes in a MiB, the unit and the alignment of every planned partition.
 pub const MIB: u64 = 1 << 20;
 
-/// The largest size a line may ask for: the kernel's own limit for a file offset.
+/// Above this many MiB nobody reads a number of MiB at a glance.
+const MANY_MIB: u64 = 10 << 10;
+
+/// A number of MiB for people; a large one has GiB or TiB beside it: `2689027 MiB (2.6 TiB)`.
+pub fn mib_text(mib: u64) -> String {
+    let (unit, name) = if mib >= 1 << 20 {
+        (1 << 20, "TiB")
+    } else {
+        (1 << 10, "GiB")
+    };
+    if mib < MANY_MIB {
+        return format!("{mib} MiB");
+    }
+    let tenths = u128::from(mib) * 10 / unit;
+    format!("{mib} MiB ({}.{} {name})", tenths / 10, tenths % 10)
+}
+
+/// The largest size in bytes that a line may ask for: the kernel's own limit for a file offset.
 const MAX_BYTES: u64 = i64::MAX.cast_unsigned();
 
-/// Digits taken after the decimal point: enough for 1 GiB steps of a TiB.
-const MAX_FRACTION_DIGITS: usize = 3;
-
-/// How large a partition is to be.
+/// Size of a partition as a desc line gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Size {
-    /// A plain number: whole MiB, as in the original.
+    /// A plain number: whole MiB, as in the original KA method.
     Mib(u64),
     /// A number with a unit, in bytes; a plan rounds it up to whole MiB.
     Bytes(u64),
     /// A share of the disk's usable space.
     Percent(Percent),
-    /// `fill`: all that is left.
+    /// `fill`: all space that is left.
     Fill,
 }
 
 /// A share in hundredths of a percent, so that `12.5%` is exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Percent {
-    /// 10 000 is the whole.
+    /// Hundredths of a percent; 10 000 is the whole.
     pub hundredths: u32,
 }
 
 impl Percent {
-    /// All of it, in hundredths of a percent.
+    /// The whole, in hundredths of a percent.
     pub const WHOLE: u32 = 10_000;
 
-    /// This share of `whole`, rounded down.
+    /// Returns this share of `whole`, rounded down.
     pub fn of(self, whole: u64) -> u64 {
         let share = u128::from(whole) * u128::from(self.hundredths) / u128::from(Self::WHOLE);
         u64::try_from(share).unwrap_or(u64::MAX)
@@ -58,39 +73,26 @@ impl FromStr for Size {
 
 impl Size {
     fn parse(word: &str) -> Result<Self, Problem> {
-        if word == "fill" {
+        if word.eq_ignore_ascii_case("fill") {
             return Ok(Self::Fill);
         }
         if let Some(number) = word.strip_suffix('%') {
             return Self::parse_percent(word, number);
         }
-        let digits_end = word
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(word.len());
-        let (number, unit) = word.split_at(digits_end);
-        let bad = || Problem::BadSize(word.to_owned());
-        let Some(unit_bytes) = unit_bytes(unit) else {
-            return Err(if matches!(unit, "KB" | "MB" | "GB" | "TB" | "kB") {
-                Problem::DecimalUnit {
+        let bytes = match ka_units::size(word, MIB) {
+            Ok(0) => return Err(Problem::ZeroSize(word.to_owned())),
+            Ok(bytes) if bytes <= MAX_BYTES => bytes,
+            Ok(_) | Err(SizeError::TooLarge) => return Err(Problem::HugeSize(word.to_owned())),
+            Err(SizeError::Decimal(unit)) => {
+                let number = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+                return Err(Problem::DecimalUnit {
                     word: word.to_owned(),
-                    unit: unit[..1].to_uppercase(),
-                }
-            } else {
-                bad()
-            });
+                    meant: format!("{number}{unit}"),
+                });
+            }
+            Err(SizeError::NoSize) => return Err(Problem::BadSize(word.to_owned())),
         };
-        if unit.is_empty() && number.contains('.') {
-            return Err(bad());
-        }
-        let scaled = scale(number, unit_bytes).ok_or_else(bad)?;
-        if scaled == 0 {
-            return Err(Problem::ZeroSize(word.to_owned()));
-        }
-        let bytes = u64::try_from(scaled)
-            .ok()
-            .filter(|bytes| *bytes <= MAX_BYTES)
-            .ok_or_else(|| Problem::HugeSize(word.to_owned()))?;
-        Ok(if unit.is_empty() {
+        Ok(if word.ends_with(|c: char| c.is_ascii_digit()) {
             Self::Mib(bytes / MIB)
         } else {
             Self::Bytes(bytes)
@@ -99,7 +101,7 @@ impl Size {
 
     fn parse_percent(word: &str, number: &str) -> Result<Self, Problem> {
         let bad = || Problem::BadSize(word.to_owned());
-        let hundredths = scale(number, 100).ok_or_else(bad)?;
+        let hundredths = scaled(number, 100).ok_or_else(bad)?;
         let exact = number
             .split_once('.')
             .is_none_or(|(_, fraction)| fraction.len() <= 2);
@@ -111,7 +113,7 @@ impl Size {
         }
     }
 
-    /// The size in whole MiB, rounded up; `None` where it depends on the disk.
+    /// Returns the size in whole MiB, rounded up; `None` if it depends on the disk.
     pub fn fixed_mib(self) -> Option<u64> {
         match self {
             Self::Mib(mib) => Some(mib),
@@ -121,57 +123,11 @@ impl Size {
     }
 }
 
-/// Bytes of a unit as it is written; a bare number is in MiB.
-fn unit_bytes(unit: &str) -> Option<u64> {
-    match unit.strip_suffix("iB").unwrap_or(unit) {
-        "" if unit.is_empty() => Some(MIB),
-        "B" => Some(1),
-        "K" => Some(1 << 10),
-        "M" => Some(MIB),
-        "G" => Some(1 << 30),
-        "T" => Some(1 << 40),
-        _ => None,
-    }
-}
-
-/// `number` (digits, perhaps a point and up to three more) times `unit`, rounded up.
-fn scale(number: &str, unit: u64) -> Option<u128> {
-    let (whole, fraction) = match number.split_once('.') {
-        Some((whole, fraction)) if !fraction.is_empty() => (whole, fraction),
-        Some(_) => return None,
-        None => (number, ""),
-    };
-    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-    // 20 digits hold every u64; more would only overflow below.
-    if whole.is_empty() || whole.len() > 20 || fraction.len() > MAX_FRACTION_DIGITS {
-        return None;
-    }
-    if !digits(whole) || !digits(fraction) {
-        return None;
-    }
-    let denominator = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
-    let numerator: u128 = format!("{whole}{fraction}").parse().ok()?;
-    Some((numerator * u128::from(unit)).div_ceil(denominator))
-}
-
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Mib(mib) => write!(f, "{mib}"),
-            Self::Bytes(bytes) => {
-                let units = [
-                    (1 << 40, "T"),
-                    (1 << 30, "G"),
-                    (MIB, "M"),
-                    (1 << 10, "K"),
-                    (1, "B"),
-                ];
-                let (unit, name) = units
-                    .into_iter()
-                    .find(|(unit, _)| bytes.is_multiple_of(*unit))
-                    .unwrap_or((1, "B"));
-                write!(f, "{}{name}", bytes / unit)
-            }
+            Self::Bytes(bytes) => f.write_str(&size_text(bytes)),
             Self::Percent(Percent { hundredths }) => {
                 let (whole, rest) = (hundredths / 100, hundredths % 100);
                 match rest {
@@ -199,7 +155,10 @@ mod tests {
             Size::parse("12.5%"),
             Ok(Size::Percent(Percent { hundredths: 1250 }))
         );
-        assert_eq!(Size::parse("fill"), Ok(Size::Fill));
+        for word in ["fill", "FILL"] {
+            assert_eq!(Size::parse(word), Ok(Size::Fill));
+        }
+        assert_eq!(Size::parse("5g"), Ok(Size::Bytes(5 << 30)));
     }
 
     #[test]
@@ -209,9 +168,16 @@ mod tests {
     }
 
     #[test]
+    fn large_sizes_are_told_in_two_units() {
+        assert_eq!(mib_text(503), "503 MiB");
+        assert_eq!(mib_text(20 << 10), "20480 MiB (20.0 GiB)");
+        assert_eq!(mib_text(2_689_027), "2689027 MiB (2.5 TiB)");
+    }
+
+    #[test]
     fn what_is_no_size_is_refused() {
         for word in [
-            "", "x", "-5", "1.5", "5X", ".5G", "5.G", "1.2345G", "Fill", "1e3", "5 G", "iB", "%", "1.234%",
+            "", "x", "-5", "1.5", "5X", ".5G", "5.G", "1.2345G", "Filled", "1e3", "5 G", "iB", "%", "1.234%",
         ] {
             assert_eq!(
                 Size::parse(word),

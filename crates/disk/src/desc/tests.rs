@@ -1,4 +1,4 @@
-//! What an operator sees of the grammar: the original's lines, ours, and every refusal.
+//! The desc grammar: the lines of the original KA method, KA's additions, and every refusal.
 
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::{prop_assert, prop_assert_eq, proptest};
@@ -83,10 +83,10 @@ fn keys_are_read_in_any_order() {
     assert_eq!(root.kind.known(), Some(KnownType::Linux));
 }
 
-/// Every refusal: the text, its line, and words that must be in the message.
+/// Every refusal: the text, the line number, and words that must be in the message.
 const REFUSALS: &[(&str, u32, &str)] = &[
     ("linus 500", 1, "unknown partition type `linus`"),
-    ("Linux 500", 1, "unknown partition type `Linux`"),
+    ("Linus 500", 1, "unknown partition type `Linus`"),
     ("type 500", 1, "unknown partition type `type`"),
     ("type123 500", 1, "unknown partition type `type123`"),
     ("typexy 500", 1, "unknown partition type `typexy`"),
@@ -104,7 +104,7 @@ const REFUSALS: &[(&str, u32, &str)] = &[
     ("linux x", 1, "bad size `x`"),
     ("linux 5.5", 1, "bad size `5.5`"),
     ("linux -5", 1, "bad size `-5`"),
-    ("linux 5GB", 1, "write it with G"),
+    ("linux 5GB", 1, "write 5G"),
     ("linux 0", 1, "at least 1 MiB"),
     ("linux 101%", 1, "more than the whole disk"),
     ("linux 99999999999999", 1, "more than a disk can have"),

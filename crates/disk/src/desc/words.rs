@@ -1,9 +1,9 @@
-//! Splitting one line into words, with quotation marks and comments.
+//! The division of a line into words, with quotation marks and comments.
 
 use super::Problem;
 
-/// The words of a line. A `#` at the start of a word begins a comment; inside `"…"` everything is
-/// literal but `\"` and `\\`.
+/// Splits a line into words. A `#` at the start of a word begins a comment. Inside `"…"` only `\"` and `\\`
+/// have a meaning of their own.
 pub(super) fn split(line: &str) -> Result<Vec<String>, Problem> {
     let mut words = Vec::new();
     let mut rest = line.trim_start();
@@ -15,7 +15,7 @@ pub(super) fn split(line: &str) -> Result<Vec<String>, Problem> {
     Ok(words)
 }
 
-/// Takes one word from the start of `text`, which begins with no white space.
+/// Takes one word from the start of `text`, which does not begin with white space.
 fn take_word(text: &str) -> Result<(String, &str), Problem> {
     let mut word = String::new();
     let mut quoted = false;
@@ -25,7 +25,7 @@ fn take_word(text: &str) -> Result<(String, &str), Problem> {
             '"' => quoted = !quoted,
             '\\' if quoted => match chars.next() {
                 Some((_, next @ ('"' | '\\'))) => word.push(next),
-                // Any other backslash is one: fstab's own \040 stays as it is.
+                // Any other backslash stands for itself, so that fstab's own \040 stays as it is.
                 Some((_, next)) => word.extend(['\\', next]),
                 None => return Err(Problem::OpenQuote),
             },

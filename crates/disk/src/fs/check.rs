@@ -1,23 +1,24 @@
-//! What a node must have before it may touch a disk.
+//! The check of a node's tools and drivers before anything is written to its disk.
 
 use ka_host::{run, system};
 use serde::{Deserialize, Serialize};
 
 use super::{FsError, mkfs};
-use crate::spec::{FsFeatures, FsSpec, FsType, InstallSpec};
+use crate::fs_type::FsType;
+use crate::spec::{FsFeatures, FsSpec, InstallSpec};
 
 /// A tool that a node needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequiredTool {
-    /// Its name.
+    /// Name of the program.
     pub program: String,
-    /// The Debian package that has it.
+    /// Debian package that contains it.
     pub package: String,
-    /// What for: `/home (xfs)`.
+    /// Mount point and type that need it: `/home (xfs)`.
     pub needed_for: String,
 }
 
-/// All tools that a node needs for the spec, each once.
+/// Returns the tools that a node needs for the spec, each once.
 #[must_use]
 pub fn required_tools(spec: &InstallSpec) -> Vec<RequiredTool> {
     let mut tools: Vec<RequiredTool> = Vec::new();
@@ -48,10 +49,11 @@ pub fn required_tools(spec: &InstallSpec) -> Vec<RequiredTool> {
     tools
 }
 
-/// Checks that this machine has the tools and kernel drivers for the spec, and that every label fits its type.
+/// Checks that this machine has the tools and kernel drivers for the spec, and that every label fits its
+/// type.
 ///
 /// # Errors
-/// [`FsError`] for the first that does not hold.
+/// [`FsError`] for the first condition that does not hold.
 pub fn check_node(spec: &InstallSpec) -> Result<(), FsError> {
     for tool in required_tools(spec) {
         if run::find(&tool.program).is_none() {
@@ -153,7 +155,7 @@ mod tests {
                 && run::find(fstype.mkfs_program()).is_some()
                 && !system::kernel_mounts(fstype.name())
         });
-        // A kernel with every driver has nothing to refuse.
+        // A kernel that has every driver cannot refuse any type.
         let Some(fstype) = unknown else { return };
         let error = check_node(&spec(vec![mounted(0, fstype, "/data")]))
             .unwrap_err()

@@ -1,12 +1,16 @@
-//! Arguments of mke2fs(8) for a file system of the same make-up as the golden one.
+//! Arguments of mke2fs(8) for a file system with the features of the golden one.
 
 use super::Target;
 use super::tools::ToolVersion;
 use crate::spec::{ExtFeatures, FsSpec};
 
-/// Features that mke2fs takes with `-O`, and the e2fsprogs release that first did so (its release notes).
-/// Left out on purpose: `mmp` and `journal_dev` (for disks shared between machines, and journals elsewhere),
-/// `bigalloc` (block counts of the golden disk), `read-only` and `shared_blocks` (cannot be written to).
+/// Features that mke2fs takes with `-O`, and the e2fsprogs release that first took them (its release notes).
+///
+/// These are left out on purpose:
+///
+/// - `mmp` and `journal_dev`: for disks shared between machines, and journals elsewhere
+/// - `bigalloc`: block counts of the golden disk
+/// - `read-only` and `shared_blocks`: such a file system is not writable
 const FEATURES: [(&str, ToolVersion); 29] = [
     ("has_journal", ToolVersion(0, 0)),
     ("ext_attr", ToolVersion(0, 0)),
@@ -39,16 +43,16 @@ const FEATURES: [(&str, ToolVersion); 29] = [
     ("orphan_file", ToolVersion(1, 47)),
 ];
 
-/// The limits of mke2fs for `-i`.
+/// Range that mke2fs accepts for `-i`, in bytes.
 const BYTES_PER_INODE: std::ops::RangeInclusive<u64> = 1024..=64 << 20;
 /// Mount options that mke2fs.conf writes into every new super block.
 const USUAL_MOUNT_OPTIONS: [&str; 2] = ["user_xattr", "acl"];
-/// What mke2fs takes when it is told nothing (mke2fs.conf(5)).
+/// Bytes per inode that mke2fs takes without `-i` (mke2fs.conf(5)).
 const USUAL_BYTES_PER_INODE: u64 = 16384;
-/// More inodes than the golden node uses, for a clone on a much smaller disk: an eighth.
+/// Divisor for spare inodes on a clone's much smaller disk: an eighth more than the golden node uses.
 const SPARE_INODES_SHARE: u64 = 8;
 
-/// Options for the golden features; the type, label, UUID and device are the caller's.
+/// Returns the options for the golden features; the caller adds the type, label, UUID and device.
 pub(super) fn options(
     fs: &FsSpec,
     golden: &ExtFeatures,
@@ -56,7 +60,8 @@ pub(super) fn options(
     version: ToolVersion,
 ) -> Vec<String> {
     let mut args = Vec::new();
-    // A file system cannot have blocks smaller than the sectors below it: 1 KiB blocks stay on 512-byte disks.
+    // A block cannot be smaller than a sector of the disk: a file system with 1 KiB blocks gets larger ones
+    // on 4 KiB sectors.
     let block_size = golden.block_size.max(target.sector_size);
     args.extend(["-b".to_owned(), block_size.to_string()]);
     args.extend(["-I".to_owned(), golden.inode_size.min(block_size).to_string()]);
@@ -74,7 +79,8 @@ pub(super) fn options(
     args
 }
 
-/// Arguments for a tune2fs(8) run after mke2fs, where the golden super block has unusual mount options.
+/// Returns the mount options that a tune2fs(8) run after mke2fs has to set, if the golden super block has
+/// unusual ones.
 pub(super) fn unusual_mount_options(golden: &ExtFeatures) -> Option<String> {
     let known = golden.default_mount_options.iter();
     let unusual: Vec<&str> = known
@@ -84,8 +90,9 @@ pub(super) fn unusual_mount_options(golden: &ExtFeatures) -> Option<String> {
     (!unusual.is_empty()).then(|| unusual.join(","))
 }
 
-/// `none` first: exactly the golden features, nothing of this mke2fs.conf's own. A golden kernel or boot loader
-/// need not know what a newer mke2fs makes by itself (GRUB 2.06 stops at `metadata_csum_seed`).
+/// Returns the value of `-O`. It begins with `none`, so that the file system gets exactly the golden features
+/// and nothing of this mke2fs.conf. A golden kernel or boot loader may not know the defaults of a newer
+/// mke2fs (GRUB 2.06 stops at `metadata_csum_seed`).
 fn feature_list(golden: &ExtFeatures, version: ToolVersion) -> String {
     let known = |name: &&String| {
         FEATURES
@@ -96,7 +103,7 @@ fn feature_list(golden: &ExtFeatures, version: ToolVersion) -> String {
     std::iter::once("none").chain(kept).collect::<Vec<_>>().join(",")
 }
 
-/// Options where mke2fs's own defaults hold, so that all files of the golden node get an inode.
+/// Returns the options for mke2fs's own defaults, with an inode for every file of the golden node.
 pub(super) fn default_options(fs: &FsSpec, target: &Target) -> Vec<String> {
     let wanted = wanted_inodes(fs);
     if target.len_bytes / USUAL_BYTES_PER_INODE >= wanted {
@@ -105,7 +112,7 @@ pub(super) fn default_options(fs: &FsSpec, target: &Target) -> Vec<String> {
     vec!["-N".to_owned(), wanted.to_string()]
 }
 
-/// The inodes that a clone of this file system needs.
+/// Returns the number of inodes that a clone of this file system needs.
 pub(crate) fn wanted_inodes(fs: &FsSpec) -> u64 {
     fs.used_inodes + fs.used_inodes / SPARE_INODES_SHARE + 64
 }

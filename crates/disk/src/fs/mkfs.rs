@@ -1,20 +1,22 @@
-//! The argument lists that make each type of file system. No tool may ever ask a question.
+//! The argument lists that make each type of file system. They are chosen so that no tool asks a question.
 
 use super::tools::{ToolVersion, ToolVersions};
 use super::{FsError, Target, ToolRun, ext};
-use crate::spec::{FatFeatures, FsFeatures, FsSpec, FsType, XfsFeatures};
+use crate::fs_type::FsType;
+use crate::spec::{FatFeatures, FsFeatures, FsSpec, XfsFeatures};
 
 const MIB: u64 = 1 << 20;
-/// Fewer clusters than this and firmware takes a FAT32 for a FAT16 (Microsoft's FAT specification, section 3.5).
+/// The fewest clusters of a FAT32: with fewer, firmware takes it for a FAT16 (Microsoft's FAT specification,
+/// section 3.5).
 const FAT32_MIN_CLUSTERS: u64 = 65_525;
-/// FAT16 has at most 65 524 clusters, of at most 32 KiB for every reader's sake.
+/// The largest FAT16 in bytes: at most 65 524 clusters, of at most 32 KiB so that every reader accepts them.
 const FAT16_MAX_BYTES: u64 = 2047 * MIB;
-/// The usual size of an inode (mkfs.xfs(8)).
+/// Usual size of an inode in bytes (mkfs.xfs(8)).
 const XFS_INODE_BYTES: u64 = 512;
 const FAT16_MIN_BYTES: u64 = 5 * MIB;
 const FAT12_MAX_BYTES: u64 = 15 * MIB;
 
-/// The runs that make one file system, in order.
+/// Returns the tool runs that make one file system, in order.
 ///
 /// # Errors
 /// [`FsError::LabelTooLong`].
@@ -32,7 +34,7 @@ pub fn mkfs_plan(fs: &FsSpec, target: &Target, tools: &ToolVersions) -> Result<V
     Ok(runs)
 }
 
-/// Checks that the label fits the type. Counted in bytes, as the super blocks do.
+/// Checks that the label fits the type. The length counts in bytes, as in the super blocks.
 ///
 /// # Errors
 /// [`FsError::LabelTooLong`].
@@ -79,7 +81,7 @@ fn type_options(fs: &FsSpec, target: &Target, tools: &ToolVersions) -> Vec<Strin
         (FsType::Btrfs | FsType::F2fs, _) => words(&["-q", "-f"]),
         (FsType::Vfat, _) => Vec::new(),
         (FsType::Jfs, _) => words(&["-q"]),
-        // Once means "although it is no ordinary partition", twice "and do not ask" (mkreiserfs(8)).
+        // One -f means "although it is no ordinary partition", two mean "and do not ask" (mkreiserfs(8)).
         (FsType::Reiserfs, _) => words(&["-q", "-f", "-f"]),
         (FsType::Swap, _) => words(&["-f"]),
     }
@@ -110,7 +112,7 @@ fn uuid_option(fs: &FsSpec) -> Vec<String> {
     }
 }
 
-/// What mkfs cannot do by itself.
+/// Returns the runs for everything that mkfs cannot do by itself.
 fn later_runs(fs: &FsSpec, device: &str) -> Vec<ToolRun> {
     let mut runs = Vec::new();
     if let (FsType::Jfs, Some(uuid)) = (fs.fstype, &fs.uuid) {
@@ -136,7 +138,7 @@ fn later_runs(fs: &FsSpec, device: &str) -> Vec<ToolRun> {
 struct XfsOption {
     name: &'static str,
     letter: &'static str,
-    /// The version of mkfs.xfs that learned it.
+    /// First version of mkfs.xfs that knows it.
     since: ToolVersion,
 }
 
@@ -144,7 +146,7 @@ const fn xfs_option(name: &'static str, letter: &'static str, since: ToolVersion
     XfsOption { name, letter, since }
 }
 
-/// In the order in which they are given.
+/// The known features, in the order in which they are given.
 const XFS_OPTIONS: [XfsOption; 12] = [
     xfs_option("crc", "-m", ToolVersion(3, 2)),
     xfs_option("finobt", "-m", ToolVersion(3, 2)),
@@ -160,7 +162,7 @@ const XFS_OPTIONS: [XfsOption; 12] = [
     xfs_option("parent", "-n", ToolVersion(6, 10)),
 ];
 
-/// Whether mkfs.xfs can be told about a feature that xfs_info names.
+/// True if mkfs.xfs has an option for this feature, as xfs_info names it.
 pub(crate) fn is_known_xfs_feature(name: &str) -> bool {
     XFS_OPTIONS.iter().any(|option| option.name == name)
 }
@@ -178,11 +180,13 @@ fn xfs_options(golden: &XfsFeatures, target: &Target, version: ToolVersion) -> V
         let known = XFS_OPTIONS
             .iter()
             .filter(|option| option.letter == letter && version >= option.since);
-        // Version 4 has ftype as an option; version 5 always has it, and an old mkfs.xfs says so rudely.
+        // Version 4 has ftype as an option. Version 5 always has it, and an old mkfs.xfs refuses the option
+        // there.
         let allowed = known.filter(|option| option.name != "ftype" || !has_crc);
         let set = allowed.filter_map(|option| {
-            // The golden tool knows all that the golden file system has; what it does not print is newer than it, and
-            // newer tools make it by default, though the golden kernel and loader may not read it.
+            // The golden tool prints every feature that it knows. A feature that it does not print is newer
+            // than the tool. Newer tools make such a feature by default, though the golden kernel and loader
+            // may not be able to read it.
             let on = match golden_has(option.name) {
                 None if golden.flags.is_empty() => return None,
                 None if option.name == "ftype" => return None,
@@ -215,7 +219,8 @@ fn xfs_options(golden: &XfsFeatures, target: &Target, version: ToolVersion) -> V
     args
 }
 
-/// mkfs.xfs lets inodes have a quarter of the disk; who has more files than that must say so.
+/// Returns the option for the share of the disk that inodes may take. mkfs.xfs allows a quarter; a clone with
+/// more files than that needs the option.
 fn xfs_inode_share(fs: &FsSpec, target: &Target) -> Vec<String> {
     let in_use = ext::wanted_inodes(fs) * XFS_INODE_BYTES;
     if in_use <= target.len_bytes / 5 {
@@ -224,7 +229,7 @@ fn xfs_inode_share(fs: &FsSpec, target: &Target) -> Vec<String> {
     words(&["-i", "maxpct=100"])
 }
 
-/// The golden width of the FAT where the partition allows it, else mkfs.fat's own choice.
+/// Returns the golden width of the FAT if the partition allows it, else leaves the choice to mkfs.fat.
 fn fat_options(golden: FatFeatures, target: &Target) -> Vec<String> {
     let fat32_min = (FAT32_MIN_CLUSTERS + 1024) * u64::from(target.sector_size);
     let fits = match golden.fat_bits {

@@ -1,4 +1,4 @@
-//! Plans as argument lists; what the tools make of them is tested on real devices in `tests/devices`.
+//! Tests of the plans as argument lists; `tests/devices` runs the tools on real devices.
 
 use std::path::PathBuf;
 

@@ -1,8 +1,8 @@
-//! Making file systems with the system's own tools, as plans that can be printed.
+//! File systems made with the system's own tools, as plans that can be printed.
 //!
-//! [`mkfs_plan`] gives argument lists and runs nothing; [`ToolRun::run`] runs one. [`check_node`] finds what is
-//! missing on a node (tool, driver, label too long) before anything is written. [`probe()`] asks blkid what a
-//! device has become.
+//! [`mkfs_plan`] returns argument lists and runs nothing; [`ToolRun::run`] runs one. [`check_node`] finds a
+//! missing tool, a missing driver or a label that is too long, before anything is written. [`probe()`] asks
+//! blkid for the contents of a device.
 
 mod check;
 mod ext;
@@ -26,7 +26,8 @@ pub use probe::{DeviceIdentity, probe, probe_area};
 pub use swap_file::{SwapFileError, make_swap_file};
 pub use tools::{ToolVersion, ToolVersions};
 
-/// mkfs of a many-terabyte disk that cannot discard takes minutes, never an hour.
+/// Time limit of one mkfs run. On a disk of many terabytes that cannot discard, mkfs takes minutes, never an
+/// hour.
 const MKFS_LIMIT: Duration = Duration::from_secs(3600);
 
 /// One run of a tool.
@@ -39,7 +40,7 @@ pub struct ToolRun {
 }
 
 impl ToolRun {
-    /// Runs it; the limit is one hour.
+    /// Runs the tool with a time limit of one hour.
     ///
     /// # Errors
     /// As [`Tool::run`].
@@ -47,7 +48,7 @@ impl ToolRun {
         self.tool().run()
     }
 
-    /// The command as a person would type it.
+    /// Returns the command as a person would type it.
     #[must_use]
     pub fn command_line(&self) -> String {
         self.tool().command_line()
@@ -62,28 +63,28 @@ impl ToolRun {
     }
 }
 
-/// Where a file system is to be made.
+/// The device on which a file system is to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// The partition's device node.
     pub device: PathBuf,
-    /// Its length in bytes.
+    /// Length of the partition in bytes.
     pub len_bytes: u64,
     /// Logical sector size of the disk in bytes.
     pub sector_size: u32,
 }
 
-/// Why a file system cannot be made here. All but the last are found before anything is written.
+/// The reason why a file system cannot be made here. All but the last are found before anything is written.
 #[derive(Debug, thiserror::Error)]
 pub enum FsError {
     /// A tool is missing.
     #[error("{program} is needed for {needed_for} and is not installed: install the package {package}")]
     MissingTool {
-        /// Its name.
+        /// Name of the program.
         program: String,
-        /// The Debian package that has it.
+        /// Debian package that contains it.
         package: String,
-        /// What for.
+        /// Mount point and type that need it.
         needed_for: String,
     },
     /// The kernel has no driver.
@@ -92,9 +93,9 @@ pub enum FsError {
          boot a kernel that can, or choose another type with fs= in the desc file"
     )]
     NoDriver {
-        /// The type.
+        /// Type of the file system, as fstab names it.
         fstype: String,
-        /// What for.
+        /// Mount point that needs it.
         needed_for: String,
     },
     /// The label does not fit the type.
@@ -103,13 +104,13 @@ pub enum FsError {
          give a shorter one with label= in the desc file"
     )]
     LabelTooLong {
-        /// The label.
+        /// The label that is too long.
         label: String,
         /// The partition, by its golden name.
         place: String,
-        /// The type.
+        /// Type of the file system, as fstab names it.
         fstype: String,
-        /// What it takes.
+        /// Longest label of that type in bytes.
         max_bytes: usize,
     },
     /// A tool ran and failed.

@@ -1,4 +1,4 @@
-//! What a device is known by, as blkid(8) finds it on the device itself.
+//! UUID, label and type of a device, as blkid(8) finds them on the device itself.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,37 +9,37 @@ use serde::{Deserialize, Serialize};
 
 use super::FsError;
 
-/// A disk that does not answer within this time is broken.
+/// Time limit of blkid: a disk that does not answer within it is broken.
 const BLKID_LIMIT: Duration = Duration::from_secs(60);
 /// blkid's exit code for "nothing found", also on an empty device.
 const NOTHING_FOUND: i32 = 2;
 /// blkid's exit code for "several signatures contradict each other".
 const AMBIVALENT: i32 = 8;
 
-/// What a device is known by.
+/// UUID, label and type of a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceIdentity {
-    /// Its device node.
+    /// Device node.
     pub path: PathBuf,
     /// UUID of the file system.
     pub uuid: Option<String>,
     /// Label of the file system.
     pub label: Option<String>,
-    /// Type in blkid's word: `ext4`, `swap`, `LVM2_member`, `crypto_LUKS`.
+    /// Type as blkid names it: `ext4`, `swap`, `LVM2_member`, `crypto_LUKS`.
     pub fstype: Option<String>,
-    /// Its version, where blkid tells one: `FAT32`.
+    /// Version of the type, if blkid tells one: `FAT32`.
     pub version: Option<String>,
     /// The smallest block that the file system reads or writes, in bytes.
     pub block_size: Option<u32>,
 }
 
-/// Asks blkid, without its cache and without udev, what is on a device.
+/// Asks blkid what is on a device, without blkid's cache and without udev.
 ///
 /// # Errors
 /// [`FsError::Run`] when blkid is missing or cannot read the device.
 pub fn probe(device: &Path) -> Result<DeviceIdentity, FsError> {
     let tool = Tool::new("blkid").describe(format!("looking for a file system on {}", device.display()));
-    // Without -d, odd characters of a label come as hexadecimal escapes.
+    // Without -d, unusual characters of a label come as hexadecimal escapes.
     let tool = tool.args(["-p", "-d", "-o", "export", "--"]).arg(device);
     let output = tool
         .accept(NOTHING_FOUND)
@@ -49,7 +49,8 @@ pub fn probe(device: &Path) -> Result<DeviceIdentity, FsError> {
     Ok(parse_export(device, &output.text()))
 }
 
-/// The same for `len_bytes` of a disk or image from `start_bytes` on: a partition needs no device node then.
+/// Asks blkid what is in the `len_bytes` of a disk or image that begin at `start_bytes`. The partition needs
+/// no device node.
 ///
 /// # Errors
 /// As [`probe`].
@@ -84,7 +85,7 @@ fn parse_export(device: &Path, text: &str) -> DeviceIdentity {
     }
 }
 
-/// The export format escapes for the shell: a backslash before every odd character.
+/// Undoes the shell escapes of the export format: a backslash before every unusual character.
 fn unquoted(value: &str) -> String {
     let mut plain = String::with_capacity(value.len());
     let mut chars = value.chars();

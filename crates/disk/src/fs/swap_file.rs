@@ -1,4 +1,4 @@
-//! Swap files of the golden node, made anew in the clone: their contents mean nothing there.
+//! Swap files of the golden node. The clone gets new ones, because their contents are of no use there.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -15,15 +15,15 @@ use crate::spec::SwapFileSpec;
 const MKSWAP_LIMIT: Duration = Duration::from_secs(60);
 const ZERO_CHUNK_BYTES: usize = 1 << 20;
 
-/// A swap file that could not be made.
+/// An error while a swap file was made.
 #[derive(Debug, thiserror::Error)]
 pub enum SwapFileError {
     /// A file operation failed.
     #[error("making the swap file {}: {source}", path.display())]
     Io {
-        /// The file.
+        /// Path of the swap file in the mounted clone.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         #[source]
         source: io::Error,
     },
@@ -32,7 +32,7 @@ pub enum SwapFileError {
     Run(#[from] RunError),
 }
 
-/// Makes a swap file below `root`, a mounted clone. What lies there under its name is replaced.
+/// Makes a swap file below `root`, a mounted clone, and replaces any file of that name.
 ///
 /// # Errors
 /// [`SwapFileError`].
@@ -62,11 +62,11 @@ fn fill(path: &Path, spec: &SwapFileSpec) -> io::Result<()> {
         .mode(0o600)
         .open(path)?;
     // swapon refuses a copy-on-write file on btrfs, and the flag must be set while the file is empty. Other
-    // file systems do not know it, and need not.
+    // file systems do not know the flag and do not need it.
     if let Ok(flags) = ioctl_getflags(file.as_fd()) {
         let _ = ioctl_setflags(file.as_fd(), flags | IFlags::NOCOW);
     }
-    // No holes: swapon refuses them. fallocate leaves none that swapon sees, but not every type has it.
+    // swapon refuses holes. fallocate leaves none that swapon sees, but not every file system supports it.
     if rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, spec.size_bytes).is_err() {
         write_zeros(&file, spec.size_bytes)?;
     }

@@ -1,10 +1,10 @@
-//! Which versions the mkfs tools have: they stop with an error at an option that is newer than they are.
+//! Versions of the mkfs tools: a tool stops with an error at an option that is newer than itself.
 
 use std::time::Duration;
 
 use ka_host::run::Tool;
 
-/// Printing a version takes no time.
+/// Time limit for printing a version, which takes no time.
 const VERSION_LIMIT: Duration = Duration::from_secs(20);
 
 /// The version of a tool: major and minor number.
@@ -14,21 +14,21 @@ pub struct ToolVersion(pub u32, pub u32);
 /// The versions that decide which options are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ToolVersions {
-    /// e2fsprogs.
+    /// Version of e2fsprogs.
     pub mke2fs: ToolVersion,
-    /// xfsprogs.
+    /// Version of xfsprogs.
     pub mkfs_xfs: ToolVersion,
 }
 
 impl ToolVersions {
-    /// Versions that know every option; for plans that are only shown.
+    /// Versions that know every option, for plans that are only shown.
     pub const NEWEST: Self = Self {
         mke2fs: ToolVersion(u32::MAX, 0),
         mkfs_xfs: ToolVersion(u32::MAX, 0),
     };
 
-    /// Asks the installed tools. One that is missing, or says something unknown, counts as very old: it then
-    /// gets only the options that every version has.
+    /// Asks the installed tools. A tool that is missing, or whose answer is not understood, counts as very
+    /// old: it gets only the options that every version has.
     #[must_use]
     pub fn detect() -> Self {
         Self {
@@ -43,7 +43,7 @@ fn version_of(program: &str) -> ToolVersion {
         .describe(format!("asking {program} for its version"))
         .arg("-V");
     match tool.timeout(VERSION_LIMIT).run() {
-        // mke2fs prints it to stderr, mkfs.xfs to stdout.
+        // mke2fs prints its version to stderr, mkfs.xfs to stdout.
         Ok(output) => parse_version(&format!("{}\n{}", output.stderr_tail, output.text())),
         Err(error) => {
             tracing::debug!(%error, "no version");

@@ -1,7 +1,7 @@
-//! fstab(5) as bytes: which fields stand where.
+//! The form of fstab(5): its lines as fields, with their places in the text.
 //!
-//! Only reading, and only the form: what a line means for a clone is decided by [`crate::golden`], how it is
-//! rewritten by the postinstall crate, which needs to know where each field lies to leave the rest as it is.
+//! This module only reads, and only the form. [`crate::golden`] decides what a line means for a clone. The
+//! postinstall crate rewrites lines; it needs the place of each field to leave the rest as it is.
 
 mod name;
 
@@ -9,10 +9,10 @@ use std::ops::Range;
 
 use ka_host::mountinfo::unescape;
 
-pub use name::{Tag, TaggedName};
+pub use name::{Tag, TaggedName, unescaped_hex};
 
-/// Names of devices that come and go, or are made from nothing at boot: drives for discs, sticks by the name that mdev gives
-/// them, memory.
+/// Names of devices that come and go or that boot makes from nothing: optical drives, sticks by the name that
+/// mdev gives them, memory.
 const NO_DISKS: [&str; 13] = [
     "sr", "scd", "cdrom", "cdrw", "dvd", "dvdrw", "fd", "floppy", "usbdisk", "zram", "ram", "shm", "loop",
 ];
@@ -30,7 +30,7 @@ pub fn comes_and_goes(spec: &str) -> bool {
 /// A line that mounts something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FstabEntry {
-    /// Its number, from 1.
+    /// Line number, from 1.
     pub line: u32,
     /// First field, escapes undone: a device, `UUID=…`, `server:/path`, `proc`.
     pub spec: String,
@@ -38,20 +38,20 @@ pub struct FstabEntry {
     pub mount_point: String,
     /// Third field: the type, or several separated by commas, or `auto`.
     pub fstype: String,
-    /// Fourth field; `defaults` where the line has none.
+    /// Fourth field; `defaults` if the line has none.
     pub options: String,
-    /// Where the fields lie in the text, without the white space between them: at least the first three.
+    /// Byte ranges of the fields in the text, without the white space between them: at least the first three.
     pub fields: Vec<Range<usize>>,
 }
 
 impl FstabEntry {
-    /// Whether `name` is among the options, by itself or as `name=value`.
+    /// True if `name` is among the options, by itself or as `name=value`.
     #[must_use]
     pub fn has_option(&self, name: &str) -> bool {
         self.option_names().any(|found| found == name)
     }
 
-    /// The value of the option `name`, where it has one.
+    /// Returns the value of the option `name`, if it has one.
     #[must_use]
     pub fn option_value(&self, name: &str) -> Option<&str> {
         self.options
@@ -61,7 +61,7 @@ impl FstabEntry {
             .map(|(_, value)| value)
     }
 
-    /// The line describes a swap area.
+    /// True if the line describes a swap area.
     #[must_use]
     pub fn is_swap(&self) -> bool {
         self.fstype == "swap"
@@ -74,8 +74,8 @@ impl FstabEntry {
     }
 }
 
-/// All lines that mount something. Comments, blank lines and lines with fewer than three fields are not among
-/// them, as for mount(8).
+/// Returns all lines that mount something. Like mount(8), it skips comments, blank lines and lines with fewer
+/// than three fields.
 #[must_use]
 pub fn parse(text: &[u8]) -> Vec<FstabEntry> {
     let mut entries = Vec::new();
@@ -113,7 +113,7 @@ fn field_text(field: &[u8]) -> String {
     String::from_utf8_lossy(&unescape(field)).into_owned()
 }
 
-/// Where the words of a line lie; spaces and tabs separate them.
+/// Returns the byte ranges of the words of a line; spaces and tabs separate them.
 fn field_ranges(line: &[u8]) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
     let mut start = None;

@@ -1,4 +1,4 @@
-//! Names that are written on a device itself, in the two forms in which fstab has them.
+//! Names that are written on a device itself, in the two forms that fstab has for them.
 
 use std::fmt;
 
@@ -15,12 +15,13 @@ pub enum Tag {
     PartLabel,
 }
 
-/// `UUID=x` or `/dev/disk/by-uuid/x`. Displays as what it was parsed from, in its plainest writing.
+/// A name such as `UUID=x` or `/dev/disk/by-uuid/x`. Displays in the form that it was parsed from, without
+/// quotes and escapes that it does not need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaggedName {
-    /// Its kind.
+    /// Kind of the name.
     pub tag: Tag,
-    /// It is udev's link below `/dev/disk`, not the form with an equals sign.
+    /// True if it is udev's link below `/dev/disk`, not the form with an equals sign.
     pub is_link: bool,
     /// The name itself, escapes and quotes undone.
     pub value: String,
@@ -34,7 +35,7 @@ const FORMS: [(Tag, &str, &str); 4] = [
 ];
 
 impl TaggedName {
-    /// Reads fstab's first field (its escapes undone); `None` for every other kind of name.
+    /// Reads the first field of fstab (escapes undone); `None` for every other kind of name.
     #[must_use]
     pub fn parse(spec: &str) -> Option<Self> {
         FORMS.iter().find_map(|(tag, equals, links)| {
@@ -49,13 +50,13 @@ impl TaggedName {
             Some(Self {
                 tag: *tag,
                 is_link: true,
-                value: udev_unescaped(name),
+                value: unescaped_hex(name),
             })
         })
     }
 
-    /// Whether a device whose name of this kind is `have` is meant. mount(8) takes UUIDs in either letter case,
-    /// labels only as they are.
+    /// True if this name means a device whose name of this kind is `have`. Like mount(8), it takes UUIDs in
+    /// either letter case, labels only as they are.
     #[must_use]
     pub fn is(&self, have: Option<&str>) -> bool {
         have.is_some_and(|have| match self.tag {
@@ -78,8 +79,8 @@ impl fmt::Display for TaggedName {
     }
 }
 
-/// udev's names of links: everything but letters, digits, `#+-.:=@_` and what is not ASCII becomes `\xNN`
-/// (systemd, `src/shared/device-nodes.c`).
+/// Escapes a name as udev does for its links: everything becomes `\xNN` but letters, digits, `#+-.:=@_` and
+/// non-ASCII (systemd, `src/shared/device-nodes.c`).
 fn udev_escaped(value: &str) -> String {
     let mut name = String::with_capacity(value.len());
     for c in value.chars() {
@@ -92,7 +93,9 @@ fn udev_escaped(value: &str) -> String {
     name
 }
 
-fn udev_unescaped(name: &str) -> String {
+/// Undoes the escapes `\xNN` of udev's and systemd's names.
+#[must_use]
+pub fn unescaped_hex(name: &str) -> String {
     let mut value = Vec::with_capacity(name.len());
     let mut rest = name.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

@@ -1,9 +1,9 @@
-//! From what was found and where it goes to the install spec.
+//! The install spec, put together from what was found and its places in the clone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use ka_host::{HostError, block, mountinfo, system};
 
@@ -15,42 +15,32 @@ use super::usage::Usage;
 use super::{SurveyError, SurveyOptions, content, filesystem, usage};
 use crate::desc::{DescEntry, Size};
 use crate::fs::check_label;
-use crate::spec::{
-    FsSpec, FsType, InstallSpec, Place, RawSpec, StreamKind, StreamPlan, TreeSpec, needed_bytes,
-};
+use crate::fs_type::FsType;
+use crate::spec::{FsSpec, InstallSpec, Place, RawSpec, StreamKind, StreamPlan, TreeSpec, needed_bytes};
 
-/// Streams are numbered on from the tree's.
+/// Number of the first data stream, the tree's; the others count on from it.
 const FIRST_STREAM: usize = 2;
 const MIB: u64 = 1 << 20;
 
 pub(super) fn empty(options: &SurveyOptions) -> InstallSpec {
     InstallSpec {
         keep_uuids: options.keep_uuids,
-        boot_loader: options.boot_loader.clone(),
         ..InstallSpec::empty(system::hostname())
     }
 }
 
-/// Checks and takes over the directories of `-x`.
-pub(super) fn excluded(spec: &mut InstallSpec, root: &Path, dirs: &[PathBuf]) -> Result<(), SurveyError> {
+/// Enters the directories of `-x` in the spec.
+pub(super) fn excluded(spec: &mut InstallSpec, root: &Path, dirs: &[PathBuf]) {
     for dir in dirs {
-        let option = format!("-x {}", dir.display());
-        let odd = |part: Component<'_>| !matches!(part, Component::RootDir | Component::Normal(_));
-        if !dir.is_absolute() || dir.components().any(odd) || dir == Path::new("/") {
-            let problem = "give an absolute path on the golden node other than /, without . and ..";
-            return Err(SurveyError::option(option, problem));
+        if !below(root, dir).is_dir() {
+            let note = format!("-x {}: the golden node has no such directory", dir.display());
+            spec.notes.push(note);
         }
-        let plain: PathBuf = dir.components().collect();
-        if !below(root, &plain).is_dir() {
-            spec.notes
-                .push(format!("{option}: the golden node has no such directory"));
-        }
-        spec.excluded.push(plain.as_os_str().as_bytes().to_vec());
+        spec.excluded.push(dir.as_os_str().as_bytes().to_vec());
     }
-    Ok(())
 }
 
-/// Places the mount points and makes their file systems; those on one partition become one.
+/// Places the mount points and plans their file systems; mount points on one partition share one.
 pub(super) fn filesystems(
     spec: &mut InstallSpec,
     placer: &mut Placer<'_>,
@@ -59,7 +49,7 @@ pub(super) fn filesystems(
     root: &Path,
 ) -> Result<(), SurveyError> {
     let mut groups: Vec<(Place, &FoundMount, Vec<&FoundMount>)> = Vec::new();
-    // Those with a line first: the other subvolumes of a btrfs go where one of them goes.
+    // Mount points with a line go first: the other subvolumes of a btrfs follow one of them.
     let (named, others): (Vec<_>, Vec<_>) =
         (0..mounts.len()).partition(|index| placer.has_line(&mounts[*index]));
     let mut places = BTreeMap::new();
@@ -92,7 +82,8 @@ pub(super) fn filesystems(
     Ok(())
 }
 
-/// A desc line with a size in figures is too small on every disk, or on none: said before a node is asked.
+/// Checks a desc line with a size in figures: it is too small on every disk or on none, so no node has to be
+/// asked.
 fn check_size(placer: &Placer<'_>, fs: &FsSpec, entry: Option<&DescEntry>) -> Result<(), SurveyError> {
     let have_bytes = match entry.map(|entry| entry.size) {
         Some(Size::Mib(mib)) => mib.saturating_mul(MIB),
@@ -115,7 +106,7 @@ fn check_size(placer: &Placer<'_>, fs: &FsSpec, entry: Option<&DescEntry>) -> Re
     Err(placer.desc_error(&fs.place, problem))
 }
 
-/// Places the swap areas. One without a place is noted: a clone works without.
+/// Places the swap areas. A swap area without a place becomes a note: a clone works without it.
 pub(super) fn swaps(
     spec: &mut InstallSpec,
     placer: &mut Placer<'_>,
@@ -193,7 +184,7 @@ pub(super) fn extras(spec: &mut InstallSpec, placer: &Placer<'_>) -> Result<(), 
     Ok(())
 }
 
-/// Names the data streams: all trees in one, then each raw partition.
+/// Names the data streams: one for all trees, then one for each raw partition.
 pub(super) fn streams(spec: &mut InstallSpec) {
     let tree = (!spec.trees.is_empty()).then_some(StreamKind::Tree);
     let raw = (0..spec.raw.len())
@@ -209,7 +200,7 @@ pub(super) fn streams(spec: &mut InstallSpec) {
         .collect();
 }
 
-/// One tree for each mount point, but only one for each subvolume.
+/// Adds one tree for each mount point, but only one for each subvolume.
 fn trees(spec: &mut InstallSpec, mounts: &[FoundMount]) {
     let mut seen: BTreeSet<(u32, Option<String>)> = BTreeSet::new();
     for mount in mounts {
@@ -230,7 +221,7 @@ fn trees(spec: &mut InstallSpec, mounts: &[FoundMount]) {
     }
 }
 
-/// Said when the clone takes notably more room than the golden file system does.
+/// Returns a note if the clone takes notably more room than the golden file system does.
 fn expansion_note(fs: &FsSpec, golden_bytes: u64) -> Option<String> {
     if fs.expanded_bytes < MIB.max(golden_bytes / 20) {
         return None;
@@ -244,7 +235,7 @@ fn expansion_note(fs: &FsSpec, golden_bytes: u64) -> Option<String> {
     ))
 }
 
-/// What the excluded directories hold that lie on this file system.
+/// Measures the excluded directories that lie on this file system.
 fn excluded_here(spec: &InstallSpec, root: &Path, mounts: &[FoundMount], fs: &FsSpec) -> Vec<Usage> {
     let holder = |dir: &Path| {
         let holding = mounts.iter().filter(|mount| dir.starts_with(&mount.mount_point));
@@ -258,7 +249,7 @@ fn excluded_here(spec: &InstallSpec, root: &Path, mounts: &[FoundMount], fs: &Fs
         .map(|bytes| Path::new(std::ffi::OsStr::from_bytes(bytes)));
     let here =
         dirs.filter(|dir| holder(dir).is_some_and(|path| fs.mounts.iter().any(|mount| mount.path == path)));
-    // What another mount brings is cloned, though it is seen below an excluded directory.
+    // A file system mounted at another place is cloned, though it is also seen below an excluded directory.
     let stops = mounts
         .iter()
         .filter_map(|mount| usage::identity(&mount.source))
@@ -269,14 +260,14 @@ fn excluded_here(spec: &InstallSpec, root: &Path, mounts: &[FoundMount], fs: &Fs
         .collect()
 }
 
-/// The directory is the root of a mount that is mounted somewhere else.
+/// True if the directory is the root of a mount that is mounted somewhere else.
 fn is_other_view(dir: &Path, mount: &FoundMount, root: &Path) -> bool {
     dir != Path::new(&mount.mount_point)
         && usage::identity(&mount.source).is_some()
         && usage::identity(&mount.source) == usage::identity(&below(root, dir))
 }
 
-/// Where the partition is mounted with the right to write, whether fstab says so or not.
+/// Returns where the partition is mounted writable, with or without a line in fstab.
 fn mounted_writable(name: &str) -> Result<Option<PathBuf>, SurveyError> {
     let writable = |info: &mountinfo::MountInfo| info.super_options.split(',').any(|option| option == "rw");
     let is_it = |info: &mountinfo::MountInfo| {

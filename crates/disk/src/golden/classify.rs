@@ -1,27 +1,27 @@
-//! What kind of thing an fstab line mounts, from the line alone.
+//! The kind of an fstab line, from the line alone.
 
+use crate::fs_type::FsType;
 use crate::fstab::FstabEntry;
-use crate::spec::FsType;
 
-/// Device names that are made at boot from nothing, so that there is nothing to clone.
+/// Prefixes of devices that are made from nothing at boot, so that there is nothing to clone.
 pub(super) const MADE_AT_BOOT: [&str; 3] = ["/dev/zram", "/dev/ram", "/dev/shm"];
 
 /// The kinds of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LineKind {
-    /// Network, pseudo, bind and image file mounts: none of our business, the line stays.
+    /// Network, pseudo, bind and image file mounts: KA does not clone them, and the line stays.
     Foreign,
     /// A swap area on a device.
     SwapDevice,
     /// A swap file.
     SwapFile,
-    /// A file system on a device, of a type that we make or that only a look will tell.
+    /// A file system on a device, of a type that KA makes, or of a type that only the device can tell.
     Local,
-    /// A file system on a device, of a type that we do not make.
+    /// A file system on a device, of a type that KA does not make.
     Unsupported,
 }
 
-/// Sorts a line.
+/// Returns the kind of a line.
 pub(super) fn classify(entry: &FstabEntry) -> LineKind {
     let made_at_boot = MADE_AT_BOOT.iter().any(|name| entry.spec.starts_with(name));
     if made_at_boot || entry.has_option("bind") || entry.has_option("rbind") || entry.has_option("loop") {
@@ -42,7 +42,7 @@ pub(super) fn classify(entry: &FstabEntry) -> LineKind {
     }
 }
 
-/// The operator does not count on the mount being there at boot.
+/// True if nothing relies on the mount at boot: `noauto`, `nofail` or an automount.
 pub(super) fn is_optional(entry: &FstabEntry) -> bool {
     ["noauto", "nofail", "x-systemd.automount"]
         .iter()

@@ -1,5 +1,5 @@
-//! What the clone's file systems will hold, where that is more (or less) than the golden ones count: files that share
-//! their blocks, compression, snapshots that stay at home.
+//! The content of the clone's file systems, where it differs from what the golden file systems count: files
+//! that share their blocks, compression, snapshots that are not cloned.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -11,18 +11,19 @@ use super::SurveyError;
 use super::found::FoundMount;
 use super::subvolumes::Volume;
 use super::usage::{self, Usage};
-use crate::spec::{FsFeatures, FsSpec, FsType};
+use crate::fs_type::FsType;
+use crate::spec::{FsFeatures, FsSpec};
 
 /// The content of one file system of the clone.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Content {
     pub(super) bytes: u64,
     pub(super) inodes: u64,
-    /// What all of it is without compression.
+    /// Bytes that all of it takes without compression.
     plain_bytes: u64,
 }
 
-/// Measures what comes to live on `fs`.
+/// Measures the content that comes to `fs`.
 pub(super) fn measure(
     fs: &FsSpec,
     first: &FoundMount,
@@ -58,7 +59,7 @@ pub(super) fn measure(
 }
 
 impl Content {
-    /// Takes off what `-x` leaves at home, as it is measured file by file: without compression.
+    /// Subtracts what `-x` excludes. It was measured file by file, without compression.
     pub(super) fn without(self, excluded: Usage) -> Self {
         let stored =
             u128::from(excluded.bytes) * u128::from(self.bytes) / u128::from(self.plain_bytes.max(1));
@@ -70,7 +71,7 @@ impl Content {
     }
 }
 
-/// The clone is mounted with an option that compresses.
+/// True if the clone is mounted with an option that compresses.
 fn is_compressed(fs: &FsSpec) -> bool {
     let mut options = fs.mounts.iter().flat_map(|mount| mount.options.split(','));
     options.any(|option| {
@@ -79,7 +80,7 @@ fn is_compressed(fs: &FsSpec) -> bool {
     })
 }
 
-/// Every XFS of today can share blocks; one made without `reflink` cannot.
+/// True if files may share blocks: on every XFS of today, but not on one made without `reflink`.
 fn may_share(first: &FoundMount) -> bool {
     let Some(device) = &first.device else { return false };
     let read = super::features::read(
@@ -92,7 +93,8 @@ fn may_share(first: &FoundMount) -> bool {
     !matches!(read, Ok(FsFeatures::Xfs(found)) if found.flags.iter().any(flag_off))
 }
 
-/// `None` when this kernel or these rights do not let us look: then what the file system counts must do.
+/// Measures the subvolumes that travel. `None` if this kernel or missing rights prevent it: the file system's
+/// own count has to do then.
 fn held(first: &FoundMount, volume: &Volume) -> Result<Option<Held>, SurveyError> {
     let doing = || format!("opening {}", first.source.display());
     let at = File::open(&first.source).map_err(|error| HostError::new(doing(), error))?;

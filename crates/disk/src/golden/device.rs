@@ -1,6 +1,7 @@
-//! Golden block devices: which partition of which drive one is, and by what names fstab may call it.
+//! Block devices of the golden node: the drive and number of a partition, and the names that fstab may use
+//! for it.
 //!
-//! Everything comes from sysfs and from the device itself: `/dev/disk` is udev's work, and there may be no udev.
+//! Everything comes from sysfs and from the device itself: udev makes `/dev/disk`, and there may be no udev.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -15,9 +16,9 @@ use crate::spec::GoldenDevice;
 use crate::table::{self, PartitionTable};
 
 const SYS_BLOCK: &str = "/sys/class/block";
-/// A disk has a handful; a multipath one a few dozen.
+/// The most links of one device that are kept: a disk has a handful; a multipath one a few dozen.
 const MAX_HARDWARE_LINKS: usize = 100;
-/// sysfs counts in these, whatever the sector size is.
+/// Unit of sizes in sysfs, whatever the sector size is.
 const SYS_SECTOR_BYTES: u64 = 512;
 
 /// A block device of the golden node.
@@ -27,14 +28,14 @@ pub(super) struct BlockDevice {
     pub(super) name: String,
     /// Its device node.
     pub(super) node: PathBuf,
-    /// Its size.
+    /// Size in bytes.
     pub(super) bytes: u64,
-    /// Drive and number, when it is a partition.
+    /// Drive and number, if it is a partition.
     pub(super) partition: Option<(String, u32)>,
 }
 
 impl BlockDevice {
-    /// The device of that major and minor number.
+    /// Returns the device of that major and minor number.
     pub(super) fn from_numbers((major, minor): (u32, u32)) -> Result<Self, HostError> {
         let link = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
         let dir = link
@@ -43,7 +44,7 @@ impl BlockDevice {
         Ok(Self::from_sysfs(&dir))
     }
 
-    /// The device behind a node or a link to one; `None` when the path is no block device.
+    /// Returns the device behind a node or a link to one; `None` when the path is no block device.
     pub(super) fn from_node(path: &Path) -> Option<Self> {
         let meta = fs::metadata(path)
             .ok()
@@ -52,7 +53,7 @@ impl BlockDevice {
         Self::from_numbers((rustix::fs::major(device), rustix::fs::minor(device))).ok()
     }
 
-    /// The device that the kernel calls `name`; `None` when there is none.
+    /// Returns the device that the kernel calls `name`; `None` when there is none.
     pub(super) fn from_name(name: &str) -> Option<Self> {
         let dir = Path::new(SYS_BLOCK)
             .join(name.replace('/', "!"))
@@ -61,8 +62,9 @@ impl BlockDevice {
         Some(Self::from_sysfs(&dir))
     }
 
-    /// All block devices that can hold a file system of the golden node: those with a size (drives without a disk
-    /// in them have none), but no floppy drives, which take seconds to say that they are empty.
+    /// Lists all block devices that can hold a file system of the golden node. These are the devices with a
+    /// size (drives without a disk in them have none), except floppy drives, which take seconds to report
+    /// that they are empty.
     pub(super) fn all() -> Result<Vec<Self>, HostError> {
         let entries = fs::read_dir(SYS_BLOCK)
             .map_err(|source| HostError::new(format!("listing block devices in {SYS_BLOCK}"), source))?;
@@ -77,13 +79,13 @@ impl BlockDevice {
         Ok(found)
     }
 
-    /// The kernel's own name of a volume that goes by another one: `/dev/dm-3`.
+    /// Returns the kernel's own name of a volume that has another one: `/dev/dm-3`.
     fn kernel_name(&self) -> Option<String> {
         let own = Path::new("/dev").join(&self.name);
         (self.node != own).then(|| own.to_string_lossy().into_owned())
     }
 
-    /// The drive it is or is a partition of.
+    /// Returns the drive itself, or the drive that the partition is on.
     pub(super) fn drive(&self) -> &str {
         self.partition.as_ref().map_or(&self.name, |(drive, _)| drive)
     }
@@ -99,7 +101,7 @@ impl BlockDevice {
             .zip(dir.parent().and_then(name_of))
             .map(|(number, drive)| (drive, number));
         let sectors = read_number(&dir.join("size")).unwrap_or(0);
-        // What people call `dm-3` stands in `/dev/mapper`.
+        // The usual name of `dm-3` is in `/dev/mapper`.
         let mapped = fs::read_to_string(dir.join("dm/name")).ok();
         let mapped = mapped.map(|name| Path::new("/dev/mapper").join(name.trim()));
         let node = mapped
@@ -178,8 +180,8 @@ impl Named {
         })
     }
 
-    /// Whether an fstab field means this device; `None` when that cannot be told here, as with
-    /// `/dev/disk/by-id/…` where no udev runs.
+    /// True if an fstab field means this device; `None` when that cannot be known here, as with
+    /// `/dev/disk/by-id/…` on a machine without udev.
     pub(super) fn is_meant_by(&self, spec: &str) -> Option<bool> {
         if let Some(name) = TaggedName::parse(spec) {
             let have = match name.tag {
@@ -197,7 +199,7 @@ impl Named {
         }
     }
 
-    /// As the spec tells it to the nodes.
+    /// Returns the device as the spec describes it to the nodes.
     pub(super) fn golden(&self, alias: Option<&str>) -> GoldenDevice {
         GoldenDevice {
             path: self.block.node.to_string_lossy().into_owned(),
@@ -215,18 +217,18 @@ impl Named {
     }
 }
 
-/// udev's links to the device by what the hardware calls itself and where it hangs: kernel command lines may use them.
+/// Lists udev's links to the device by hardware name and by path: kernel command lines may use them.
 fn hardware_links(block: &BlockDevice) -> Vec<String> {
     let Ok(node) = block.node.canonicalize() else {
         return Vec::new();
     };
-    // Those by tags are known from the device itself.
+    // The links by tag are known from the device itself.
     let tags = ["by-uuid", "by-partuuid", "by-label", "by-partlabel"];
     let dirs = fs::read_dir("/dev/disk").into_iter().flatten().flatten();
     let dirs = dirs
         .filter(|dir| !tags.iter().any(|tag| dir.file_name() == *tag))
         .map(|dir| dir.path())
-        // Arrays by name.
+        // Arrays have links by name.
         .chain([Path::new("/dev/md").to_owned()]);
     let links = dirs
         .filter_map(|dir| fs::read_dir(dir).ok())

@@ -2,32 +2,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::device::{BlockDevice, Drive};
 use super::place::Placer;
-use super::{BootCodeSource, SurveyError};
+use super::{BootCode, SurveyError};
 use crate::desc::Desc;
 use crate::layout::Source;
 use crate::spec::{DriveSpec, InstallSpec, partition_name};
-use crate::table::{KnownType, PartType, TableKind};
-
-/// The part of a master boot record before the disk signature and the table.
-const BOOT_CODE_BYTES: usize = 446;
+use crate::table::{BOOT_CODE_LEN, KnownType, PartType, TableKind};
 
 /// Makes the drives that anything is placed on, or that `-p` names.
 pub(super) fn build(
     spec: &mut InstallSpec,
     descs: &BTreeMap<String, Desc>,
     placer: &Placer<'_>,
-    boot_code: &[BootCodeSource],
+    boot_code: &[BootCode],
 ) -> Result<(), SurveyError> {
     let of_fs = spec.filesystems.iter().map(|fs| fs.place.drive.clone());
     let of_raw = spec.raw.iter().map(|raw| raw.place.drive.clone());
     let used: BTreeSet<String> = of_fs.chain(of_raw).collect();
-    // Where a desc file names a drive that the golden node has not, the files' own drive says what kind of table it is.
+    // If the golden node lacks a drive that a desc file names, the golden root's drive decides the
+    // kind of table.
     let files_on = spec
         .filesystems
         .iter()
@@ -56,7 +53,7 @@ pub(super) fn build(
         spec.drives.push(drive);
     }
     for source in boot_code {
-        let (name, bytes) = read_boot_code(source)?;
+        let (name, code) = (source.drive().as_str(), read_boot_code(source)?);
         let Some(drive) = spec.drives.iter_mut().find(|drive| drive.name == name) else {
             let problem = format!(
                 "nothing is cloned onto a drive {name}: name one of {}",
@@ -64,7 +61,7 @@ pub(super) fn build(
             );
             return Err(SurveyError::option(source.option(), problem));
         };
-        drive.boot_code = Some(bytes);
+        drive.boot_code = Some(code.to_vec());
     }
     Ok(())
 }
@@ -81,11 +78,7 @@ fn with_desc(
         .or(usual_table)
         .unwrap_or(TableKind::Mbr);
     let kind = desc.table.unwrap_or(golden_table);
-    desc.check_for(kind).map_err(|error| SurveyError::Desc {
-        origin: error.origin.clone(),
-        line: error.line,
-        problem: error.problem.to_string(),
-    })?;
+    desc.check_for(kind)?;
     Ok(DriveSpec {
         name: name.to_owned(),
         source: Source::Desc(desc.clone()),
@@ -139,7 +132,7 @@ fn as_it_is(
     })
 }
 
-/// Returns true for partitions that a boot loader's own tool fills, and that no line of fstab names.
+/// Returns true for partitions that a boot loader's own tool fills and that no line of fstab names.
 fn holds_boot_code(kind: PartType) -> bool {
     let kinds = [KnownType::Bios, KnownType::Prep];
     kinds.into_iter().any(|known| match kind {
@@ -149,43 +142,19 @@ fn holds_boot_code(kind: PartType) -> bool {
     })
 }
 
-fn read_boot_code(source: &BootCodeSource) -> Result<(String, Vec<u8>), SurveyError> {
+fn read_boot_code(source: &BootCode) -> Result<[u8; BOOT_CODE_LEN], SurveyError> {
+    let drive = match source {
+        BootCode::FromFile { code, .. } => return Ok(**code),
+        BootCode::OfDrive(drive) => drive,
+    };
     let fail = |problem: String| SurveyError::option(source.option(), problem);
-    match source {
-        BootCodeSource::Drive(drive) => {
-            let name = super::kernel_name(drive);
-            let device = BlockDevice::from_name(&name).ok_or_else(|| {
-                fail("the golden node has no such drive: name one that lsblk lists".to_owned())
-            })?;
-            let mut code = vec![0; BOOT_CODE_BYTES];
-            let file = File::open(&device.node).map_err(|error| fail(error.to_string()))?;
-            file.read_exact_at(&mut code, 0)
-                .map_err(|error| fail(format!("reading its first sector: {error}")))?;
-            Ok((name, code))
-        }
-        BootCodeSource::File { drive, file } => {
-            let shown = file.display();
-            let opened = File::open(file).map_err(|error| fail(format!("opening {shown}: {error}")))?;
-            let mut code = Vec::new();
-            // One byte more than allowed shows that the file is too long, however long it is.
-            opened
-                .take(BOOT_CODE_BYTES as u64 + 1)
-                .read_to_end(&mut code)
-                .map_err(|error| fail(format!("reading {shown}: {error}")))?;
-            if code.len() != BOOT_CODE_BYTES {
-                let length = opened_length(file, code.len());
-                return Err(fail(format!(
-                    "{shown} has {length} bytes, but boot code is exactly {BOOT_CODE_BYTES} bytes: take the part of a \
-                     master boot record before its partition table (dd bs=446 count=1)"
-                )));
-            }
-            Ok((super::kernel_name(drive), code))
-        }
-    }
-}
-
-fn opened_length(file: &Path, read: usize) -> u64 {
-    file.metadata().map_or(read as u64, |meta| meta.len())
+    let device = BlockDevice::from_name(drive.as_str())
+        .ok_or_else(|| fail("the golden node has no such drive: name one that lsblk lists".to_owned()))?;
+    let mut code = [0; BOOT_CODE_LEN];
+    let file = File::open(&device.node).map_err(|error| fail(error.to_string()))?;
+    file.read_exact_at(&mut code, 0)
+        .map_err(|error| fail(format!("reading its first sector: {error}")))?;
+    Ok(code)
 }
 
 fn drive_names(drives: &[DriveSpec]) -> String {

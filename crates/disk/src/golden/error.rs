@@ -1,40 +1,41 @@
-//! Why the golden node cannot be cloned as it was asked for.
+//! Errors of a survey: reasons why the golden node cannot be cloned as the options ask.
 
 use std::path::PathBuf;
 
 use ka_host::HostError;
 
+use crate::desc::DescError;
 use crate::fs::FsError;
 
-/// A survey that failed. One line each: what is wrong, what to do.
+/// An error of the survey. Each is one line: what is wrong, what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum SurveyError {
     /// The golden root is not a system that can be read.
     #[error("{}: {problem}", root.display())]
     Root {
-        /// What `--root` says.
+        /// Directory given with `--root`.
         root: PathBuf,
-        /// What is wrong with it.
+        /// Fault of that directory.
         problem: String,
     },
     /// A line of the golden fstab cannot be followed.
     #[error("{}:{line}: {problem}", fstab.display())]
     Fstab {
-        /// The file.
+        /// Path of the file.
         fstab: PathBuf,
-        /// Its line, from 1.
+        /// Line number, from 1.
         line: u32,
-        /// What is wrong and what to do.
+        /// Mistake and remedy.
         problem: String,
     },
-    /// A line of a desc file does not go with the golden node.
+    /// A line of a desc file does not match the golden node.
     #[error("{origin}:{line}: {problem}")]
     Desc {
-        /// The desc file.
+        /// Name of the desc file.
         origin: String,
-        /// Its line, from 1.
+        /// Line number, from 1.
         line: u32,
-        /// What is wrong and what to do.
+        /// Mistake and remedy.
         problem: String,
     },
     /// Something of the golden node has no partition in the clone.
@@ -42,7 +43,7 @@ pub enum SurveyError {
     NoPlace {
         /// The mount point or partition, with its device.
         what: String,
-        /// What to write where.
+        /// The option or desc line that gives it a place.
         remedy: String,
     },
     /// Mount points have no partition in the clone; several lines, the last ones to be pasted.
@@ -50,7 +51,7 @@ pub enum SurveyError {
     Unplaced {
         /// The mount points with their devices.
         what: String,
-        /// What to write where.
+        /// The desc lines that give them a place.
         advice: String,
     },
     /// An option cannot be followed.
@@ -58,15 +59,15 @@ pub enum SurveyError {
     Option {
         /// The option as typed: `-D sda9`.
         option: String,
-        /// What is wrong and what to do.
+        /// Mistake and remedy.
         problem: String,
     },
     /// A golden disk cannot be used.
     #[error("{}: {problem}", device.display())]
     Device {
-        /// Its device node.
+        /// Device node.
         device: PathBuf,
-        /// What is wrong and what to do.
+        /// Fault and remedy.
         problem: String,
     },
     /// blkid, dumpe2fs or another tool failed.
@@ -82,6 +83,16 @@ impl SurveyError {
         Self::Option {
             option: option.into(),
             problem: problem.into(),
+        }
+    }
+}
+
+impl From<DescError> for SurveyError {
+    fn from(error: DescError) -> Self {
+        Self::Desc {
+            problem: error.problem.to_string(),
+            origin: error.origin,
+            line: error.line,
         }
     }
 }

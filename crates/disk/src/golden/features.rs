@@ -1,7 +1,7 @@
-//! What a golden file system is made of, as its own tools tell it.
+//! Features of a golden file system, as its own tools print them.
 //!
-//! A tool that is missing on the golden node is no error: the clone's file system then gets its tool's
-//! defaults, and the survey notes it.
+//! A missing tool on the golden node is no error: the clone's file system then gets the defaults of mkfs, and
+//! the survey adds a note.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,9 +10,10 @@ use std::time::Duration;
 use ka_host::run::{RunError, Tool};
 
 use crate::fs::DeviceIdentity;
-use crate::spec::{BtrfsFeatures, ExtFeatures, F2fsFeatures, FatFeatures, FsFeatures, FsType, XfsFeatures};
+use crate::fs_type::FsType;
+use crate::spec::{BtrfsFeatures, ExtFeatures, F2fsFeatures, FatFeatures, FsFeatures, XfsFeatures};
 
-/// They read a super block.
+/// Time limit of a tool that reads a super block.
 pub(super) const TOOL_LIMIT: Duration = Duration::from_secs(60);
 /// Settings of xfs_info(8) that may be 0 or 1 and are no features.
 const XFS_NUMBERS: [&str; 13] = [
@@ -30,7 +31,7 @@ const XFS_NUMBERS: [&str; 13] = [
     "projid32bit",
     "ascii-ci",
 ];
-/// The features of F2FS that are of use in a clone: encryption keys and zoned disks stay home.
+/// The features of F2FS that a clone takes over; encryption keys and zoned disks are left out.
 const F2FS_FEATURES: [&str; 9] = [
     "extra_attr",
     "project_quota",
@@ -43,7 +44,7 @@ const F2FS_FEATURES: [&str; 9] = [
     "compression",
 ];
 
-/// Reads the features of the file system on `device`, seen at `mount_point`.
+/// Reads the features of the file system on `device`, mounted at `mount_point`.
 pub(super) fn read(
     fstype: FsType,
     device: &Path,
@@ -79,13 +80,13 @@ pub(super) fn read(
     }
 }
 
-/// The subvolume that a mount without `subvol=` shows; `None` for the top level.
+/// Returns the subvolume that a mount without `subvol=` shows; `None` for the top level.
 pub(super) fn default_subvolume(mount_point: &Path) -> Result<Option<String>, RunError> {
     let text = output("btrfs", &["subvolume", "get-default"], mount_point)?;
     Ok(parse_default_subvolume(&text))
 }
 
-/// How many devices a btrfs file system lies on.
+/// Counts the devices that a btrfs file system lies on.
 pub(super) fn btrfs_devices(device: &Path) -> Result<u32, RunError> {
     let text = output("btrfs", &["inspect-internal", "dump-super"], device)?;
     Ok(dump_super_number(&text, "num_devices"))
@@ -132,7 +133,7 @@ fn parse_dumpe2fs(text: &str) -> ExtFeatures {
 }
 
 fn parse_xfs_info(text: &str) -> XfsFeatures {
-    // Every setting is `name=value`; `bsize` and `sectsz` come once for each section, data's `bsize` first.
+    // Every setting is `name=value`; `bsize` and `sectsz` appear once in each section, data's `bsize` first.
     let settings: Vec<(&str, &str)> = text
         .split([' ', ',', '\n', '\t'])
         .filter_map(|word| word.split_once('='))
@@ -145,7 +146,8 @@ fn parse_xfs_info(text: &str) -> XfsFeatures {
             .map(|(_, value)| *value)
     };
     let number = |name: &str| first(name).and_then(|value| value.parse().ok()).unwrap_or(0);
-    // Features stand in the parts about metadata and names; below them are sizes, of which some are 0 too.
+    // Features are in the sections about metadata and names; the sections below hold sizes, some of which are
+    // 0 too.
     let parts = ["meta-data", "naming"].map(|part| section(text, part));
     let features = parts.iter().flat_map(|part| part.split([' ', ',', '\n', '\t']));
     let features = features.filter_map(|word| word.split_once('='));
@@ -163,7 +165,7 @@ fn parse_xfs_info(text: &str) -> XfsFeatures {
     }
 }
 
-/// A part of what xfs_info prints: its line, and those below it that begin with a blank.
+/// Returns a section of xfs_info's output: its line, and the lines below it that begin with a blank.
 fn section(text: &str, name: &str) -> String {
     let mut lines = text.lines().skip_while(|line| !line.starts_with(name));
     let first = lines.next().unwrap_or_default();
@@ -196,7 +198,7 @@ fn dump_super_number(text: &str, name: &str) -> u32 {
 }
 
 fn parse_default_subvolume(text: &str) -> Option<String> {
-    // `ID 256 gen 10 top level 5 path @`, or `ID 5 (FS_TREE)`.
+    // The output is `ID 256 gen 10 top level 5 path @`, or `ID 5 (FS_TREE)`.
     text.trim()
         .split_once(" path ")
         .map(|(_, path)| path.trim_matches('/').to_owned())

@@ -1,4 +1,4 @@
-//! One file system of the clone, from the golden mount points that come to live on it.
+//! One file system of the clone, made from the golden mount points that are placed on it.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +7,11 @@ use super::subvolumes::Volumes;
 use super::{features, options};
 use crate::desc::DescEntry;
 use crate::fs::is_known_xfs_feature;
-use crate::spec::{BtrfsFeatures, FsFeatures, FsSpec, FsType, InstallSpec, MountSpec, Place};
+use crate::fs_type::FsType;
+use crate::spec::{BtrfsFeatures, FsFeatures, FsSpec, InstallSpec, MountSpec, Place};
 
-/// Makes the file system of `mounts`, of which there is at least one, all on one golden device. `entry` is the
-/// desc line of its place; what the operator should know goes to the notes.
+/// Plans the file system of `mounts`: at least one, all on one golden device. `entry` is the desc line of its
+/// place; `notes` gets what the operator should know.
 pub(super) fn build(
     spec: &mut InstallSpec,
     volumes: &Volumes,
@@ -100,7 +101,7 @@ fn golden_features(
     }
 }
 
-/// What the fstab of a plain directory says about a btrfs that is nowhere yet.
+/// Returns the features of a btrfs that does not exist yet, from the fstab of a plain directory.
 fn named_subvolumes(first: &FoundMount, mounts: &[&FoundMount]) -> FsFeatures {
     if first.fstype != FsType::Btrfs {
         return FsFeatures::Default;
@@ -111,7 +112,7 @@ fn named_subvolumes(first: &FoundMount, mounts: &[&FoundMount]) -> FsFeatures {
     })
 }
 
-/// Sorted by bytes, a parent stands before what is nested in it.
+/// Returns the mounted subvolumes, sorted by bytes: a parent comes before what is nested in it.
 fn mounted_subvolumes(mounts: &[&FoundMount]) -> Vec<String> {
     let paths = mounts.iter().filter_map(|mount| mount.subvol.clone());
     let named: BTreeSet<String> = paths.filter(|path| !path.is_empty()).collect();

@@ -1,5 +1,5 @@
-//! Every drive, partition and volume that the golden system's configuration may name, cloned or not: a clone must
-//! know what a name meant, if only to take it out.
+//! Every drive, partition and volume that the golden system's configuration may name, cloned or not. A clone
+//! has to recognise such a name, if only to remove it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,13 +10,14 @@ use super::SurveyError;
 use super::device::{BlockDevice, Drive, Named};
 use crate::spec::{InstallSpec, KnownDevice, Place};
 
-/// More than most machines have; the spec has a bound, and a server with a thousand paths to its storage comes near it.
+/// The most devices in the spec, which has a bound. Most machines have fewer; a server with a thousand paths
+/// to its storage may have more.
 const MAX_KNOWN: usize = 300;
-/// Links of one device that are told: a disk has a handful.
+/// The most links of one device in the spec: a disk has a handful.
 const MAX_LINKS: usize = 20;
 
-/// Looks at all devices of the golden system: those of this machine when it is the golden node, else only the drives that
-/// the golden root is on and those that were left out.
+/// Describes all devices of the golden system. If this machine is the golden node, these are all of its
+/// devices, else only the drives that the golden root is on and those that were left out.
 pub(super) fn devices(
     spec: &InstallSpec,
     root: &Path,
@@ -40,10 +41,10 @@ pub(super) fn devices(
             drives.contains(block.drive())
         }
     });
-    // Where there are too many, those that are cloned matter most.
+    // If there are too many, the devices that are cloned come first.
     blocks.sort_by_key(|block| spec.drive(block.drive()).is_none());
     blocks.truncate(MAX_KNOWN);
-    // A drive that cannot be read now (empty card reader, failing disk) tells nothing.
+    // A drive that cannot be read now (empty card reader, failing disk) has nothing to describe.
     let known = blocks.into_iter().filter_map(device).collect();
     Ok(known)
 }

@@ -1,8 +1,8 @@
-//! The golden node: what is mounted where, on which partitions, with which file systems.
+//! The golden node: its mounts, their partitions and their file systems.
 //!
-//! [`survey`] reads `etc/fstab` below the golden root and checks everything that the server can check before a
-//! node is asked to do anything. It writes nothing. fstab says *what* belongs to the system; mountinfo and the
-//! devices themselves say what that really is, and where the two disagree the survey stops.
+//! [`survey`] reads `etc/fstab` below the golden root and checks everything that the server can check before
+//! it asks a node to do anything. It writes nothing. fstab defines *what* belongs to the system; mountinfo
+//! and the devices show what each of them is. If the two disagree, the survey stops.
 
 mod advice;
 mod assemble;
@@ -18,62 +18,75 @@ mod known;
 mod options;
 mod place;
 mod subvolumes;
+mod typed;
 mod usage;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use advice::MountDesc;
 pub use error::SurveyError;
+pub use typed::{DeviceName, TypedOptions};
 
 use crate::desc::Desc;
 use crate::spec::InstallSpec;
+use crate::table::BOOT_CODE_LEN;
 use device::BlockDevice;
 use found::{Finder, Wishes};
 use place::Placer;
 use subvolumes::Volumes;
 
-/// What the operator asked for.
+/// The operator's wishes about the golden node, as [`SurveyOptions::parse`] gives them.
 #[derive(Debug, Clone, Default)]
 pub struct SurveyOptions {
     /// The golden root: `/`, or `--root DIR`.
     pub root: PathBuf,
-    /// `-p DRIVE DESC`: drives by name (`sda` or `/dev/sda`) with their desc files.
-    pub drives: Vec<(String, Desc)>,
-    /// `-x DIR`: absolute paths below the golden root.
+    /// `-p DRIVE DESC`: drives with their desc files.
+    pub drives: BTreeMap<DeviceName, Desc>,
+    /// `-x DIR`: absolute paths below the golden root, without `.` and `..`.
     pub excluded_dirs: Vec<PathBuf>,
-    /// `--snapshots`: btrfs snapshots travel too.
+    /// `--snapshots`: btrfs snapshots are cloned too.
     pub with_snapshots: bool,
-    /// `-X 'sdb|sdc'`: disks by name; bars separate several.
-    pub excluded_disks: Vec<String>,
-    /// `-m` and `-M`.
-    pub boot_code: Vec<BootCodeSource>,
-    /// `-D PART`: partitions by golden name (`sda1`).
-    pub raw: Vec<String>,
-    /// `--keep-uuids`.
+    /// `-X DISK`: disks of the golden node that are left out.
+    pub excluded_disks: Vec<DeviceName>,
+    /// `-m` and `-M`: boot code for the clones' drives.
+    pub boot_code: Vec<BootCode>,
+    /// `-D PARTITION`: partitions that are copied byte by byte.
+    pub raw: Vec<DeviceName>,
+    /// `--keep-uuids`: the clones get the golden UUIDs.
     pub keep_uuids: bool,
-    /// `-r`.
+    /// `-r`: the boot loader to install, and options for the initial RAM disk.
     pub boot_loader: Option<String>,
 }
 
-/// Where a drive's boot code comes from.
+/// Boot code for the master boot record of one of the clones' drives.
 #[derive(Debug, Clone)]
-pub enum BootCodeSource {
-    /// `-m DRIVE`: the golden drive's own master boot record.
-    Drive(String),
-    /// `-M DRIVE FILE`: a file of exactly 446 bytes.
-    File {
-        /// The drive that gets it.
-        drive: String,
-        /// The file.
+pub enum BootCode {
+    /// `-m DRIVE`: the code of the golden drive.
+    OfDrive(DeviceName),
+    /// `-M DRIVE FILE`.
+    FromFile {
+        /// Name of the drive that gets it.
+        drive: DeviceName,
+        /// The file that it was read from.
         file: PathBuf,
+        /// The code: the first bytes of the file.
+        code: Box<[u8; BOOT_CODE_LEN]>,
     },
 }
 
-impl BootCodeSource {
+impl BootCode {
+    /// Returns the drive that gets it.
+    const fn drive(&self) -> &DeviceName {
+        match self {
+            Self::OfDrive(drive) | Self::FromFile { drive, .. } => drive,
+        }
+    }
+
     fn option(&self) -> String {
         match self {
-            Self::Drive(drive) => format!("-m {drive}"),
-            Self::File { drive, file } => format!("-M {drive} {}", file.display()),
+            Self::OfDrive(drive) => format!("-m {drive}"),
+            Self::FromFile { drive, file, .. } => format!("-M {drive} {}", file.display()),
         }
     }
 }
@@ -84,9 +97,13 @@ impl BootCodeSource {
 /// [`SurveyError`], each one line that names the fstab line, desc line, device or option and says what to do.
 pub fn survey(options: &SurveyOptions) -> Result<InstallSpec, SurveyError> {
     let root = resolved_root(&options.root)?;
-    let descs = descs_by_drive(&options.drives)?;
+    let descs = options
+        .drives
+        .iter()
+        .map(|(name, desc)| (name.to_string(), desc.clone()))
+        .collect();
     let excluded_disks = excluded_disks(&options.excluded_disks)?;
-    let raw: Vec<String> = options.raw.iter().map(|name| kernel_name(name)).collect();
+    let raw: Vec<String> = options.raw.iter().map(ToString::to_string).collect();
     let wishes = Wishes {
         excluded_disks,
         raw: raw.clone(),
@@ -103,7 +120,7 @@ pub fn survey(options: &SurveyOptions) -> Result<InstallSpec, SurveyError> {
     advice::check_places(&found, |mount| placer.has_place(mount, &found.mounts))?;
     let mut spec = assemble::empty(options);
     spec.notes.extend(found.notes.iter().cloned());
-    assemble::excluded(&mut spec, &root, &options.excluded_dirs)?;
+    assemble::excluded(&mut spec, &root, &options.excluded_dirs);
     let volumes = Volumes::choose(&mut spec, &found.mounts, options.with_snapshots);
     assemble::filesystems(&mut spec, &mut placer, &volumes, &found.mounts, &root)?;
     assemble::swaps(&mut spec, &mut placer, &found.swaps)?;
@@ -116,13 +133,25 @@ pub fn survey(options: &SurveyOptions) -> Result<InstallSpec, SurveyError> {
     Ok(spec)
 }
 
+/// Describes the golden node at `root` by its mount points, whatever they lie on: plain partitions, LVM, LUKS, RAID, whole
+/// disks.
+///
+/// # Errors
+/// [`SurveyError`]: the root cannot be read, or a line of its fstab cannot be followed.
+pub fn describe(root: &Path) -> Result<MountDesc, SurveyError> {
+    let root = resolved_root(root)?;
+    let found = Finder::new(&root, &Wishes::default())?.find()?;
+    let mounts: Vec<_> = found.mounts.iter().collect();
+    Ok(MountDesc::of(&found, &mounts))
+}
+
 fn wanted_mounts(descs: &BTreeMap<String, Desc>) -> Vec<String> {
     let lines = descs.values().flat_map(Desc::numbered);
     lines.filter_map(|(_, entry)| entry.mount.clone()).collect()
 }
 
-/// A desc file for a drive that the golden node has not, and that says of no mount point that it goes there, is a typing
-/// error: said before anything else about it.
+/// Refuses a desc file for a drive that the golden node lacks if none of its lines names a mount point. This
+/// is a typing error, so it is reported before any other fault of the file.
 fn check_drive_names(descs: &BTreeMap<String, Desc>, found: &found::Found) -> Result<(), SurveyError> {
     let drives: std::collections::BTreeSet<&str> = found
         .mounts
@@ -158,37 +187,12 @@ fn resolved_root(root: &Path) -> Result<PathBuf, SurveyError> {
     }
 }
 
-fn descs_by_drive(drives: &[(String, Desc)]) -> Result<BTreeMap<String, Desc>, SurveyError> {
-    let mut descs = BTreeMap::new();
-    for (drive, desc) in drives {
-        let name = kernel_name(drive);
-        if let Some(device) = BlockDevice::from_name(&name).filter(|device| device.partition.is_some()) {
-            let problem = format!(
-                "{name} is a partition; -p takes a whole drive, such as {}",
-                device.drive()
-            );
-            return Err(SurveyError::option(format!("-p {drive}"), problem));
-        }
-        if descs.insert(name, desc.clone()).is_some() {
-            return Err(SurveyError::option(
-                format!("-p {drive}"),
-                "the drive has a desc file already: give -p once for each drive",
-            ));
-        }
-    }
-    Ok(descs)
-}
-
-fn excluded_disks(options: &[String]) -> Result<Vec<String>, SurveyError> {
-    let names = options
+/// Checks the disks of `-X`, which the golden node must have.
+fn excluded_disks(names: &[DeviceName]) -> Result<Vec<String>, SurveyError> {
+    let checked = names
         .iter()
-        .flat_map(|option| option.split('|'))
-        .map(str::trim)
-        .filter(|name| !name.is_empty());
-    let checked = names.map(|name| {
-        let disk = kernel_name(name);
-        match BlockDevice::from_name(&disk) {
-            Some(device) if device.partition.is_none() => Ok(disk),
+        .map(|name| match BlockDevice::from_name(name.as_str()) {
+            Some(device) if device.partition.is_none() => Ok(name.to_string()),
             Some(_) => Err(SurveyError::option(
                 format!("-X {name}"),
                 "it is a partition; -X takes whole disks",
@@ -197,17 +201,6 @@ fn excluded_disks(options: &[String]) -> Result<Vec<String>, SurveyError> {
                 format!("-X {name}"),
                 "there is no such disk: name one that lsblk lists",
             )),
-        }
-    });
+        });
     checked.collect()
-}
-
-/// `/dev/sda` → `sda`; a link such as `/dev/disk/by-id/…` → what it points to.
-fn kernel_name(name: &str) -> String {
-    let path = Path::new(name);
-    let linked = path.is_absolute().then(|| BlockDevice::from_node(path)).flatten();
-    linked.map_or_else(
-        || name.strip_prefix("/dev/").unwrap_or(name).to_owned(),
-        |device| device.name,
-    )
 }

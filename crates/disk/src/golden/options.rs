@@ -1,4 +1,4 @@
-//! Mount options, where the clone's cannot be the golden ones.
+//! Mount options of the clone that cannot be the golden ones.
 
 /// Options that every file system takes, or that only mount(8) and systemd read (mount(8), fstab(5),
 /// systemd.mount(5)).
@@ -38,7 +38,7 @@ const GENERIC: [&str; 33] = [
     "discard",
 ];
 
-/// What of the options goes with any type of file system; `defaults` when nothing is left.
+/// Returns the options that any type of file system takes; `defaults` when none is left.
 pub(super) fn generic_only(options: &str) -> String {
     let name = |option: &str| option.split('=').next().unwrap_or(option).to_owned();
     let kept: Vec<&str> = options
@@ -52,7 +52,7 @@ pub(super) fn generic_only(options: &str) -> String {
     }
 }
 
-/// The options that a desc line gives, with the golden `subvol=` where it says none.
+/// Returns the options of a desc line, with the golden `subvol=` if it has none.
 pub(super) fn keeping_subvolume(ordered: &str, golden: &str) -> String {
     let subvol = |options: &str| {
         options

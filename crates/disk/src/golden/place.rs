@@ -1,23 +1,24 @@
-//! Which partition of the clone each golden file system comes to live on. Pure: no device is looked at.
+//! The place of each golden file system: a partition of the clone. Pure: no device is looked at.
 //!
 //! A desc line with `mount=` takes that mount point. Else a file system keeps its drive and number, as in the
-//! original method. What finds no partition is an error that says what to write.
+//! original KA method. A file system without a partition is an error with a remedy.
 
 use std::collections::BTreeMap;
 
 use super::SurveyError;
 use super::found::{FoundMount, FoundSwap};
 use crate::desc::{Desc, DescEntry};
-use crate::spec::{FsType, Place};
+use crate::fs_type::FsType;
+use crate::spec::Place;
 use crate::table::KnownType;
 
-/// The desc files by drive, and what has been placed so far.
+/// The desc files by drive, and the places given so far.
 pub(super) struct Placer<'a> {
     descs: &'a BTreeMap<String, Desc>,
     taken: BTreeMap<Place, String>,
 }
 
-/// A desc line that makes something of its own, which the golden node has not.
+/// A desc line for something that the golden node does not have.
 pub(super) struct Extra<'a> {
     pub(super) place: Place,
     pub(super) fstype: FsType,
@@ -32,7 +33,7 @@ impl<'a> Placer<'a> {
         }
     }
 
-    /// The desc line of a place, where the drive has a desc file.
+    /// Returns the desc line of a place, if the drive has a desc file.
     pub(super) fn entry(&self, place: &Place) -> Option<&'a DescEntry> {
         let desc = self.descs.get(&place.drive)?;
         desc.numbered()
@@ -57,7 +58,7 @@ impl<'a> Placer<'a> {
             .and_then(|entry| entry.fs)
             .unwrap_or(mount.fstype);
         self.check_line(&place, &what, fstype)?;
-        // One file system may be mounted several times only if it is btrfs.
+        // Only btrfs can be mounted several times as one file system.
         let owner = if fstype == FsType::Btrfs && mount.fstype == FsType::Btrfs {
             btrfs_owner(mount)
         } else {
@@ -66,12 +67,12 @@ impl<'a> Placer<'a> {
         self.take(place, owner)
     }
 
-    /// Whether a desc line names its mount point.
+    /// True if a desc line names its mount point.
     pub(super) fn has_line(&self, mount: &FoundMount) -> bool {
         matches!(self.line_for(&mount.mount_point), Ok(Some(_)))
     }
 
-    /// Where another subvolume of the same btrfs went.
+    /// Returns the place of another subvolume of the same btrfs.
     fn shared(&self, mount: &FoundMount) -> Option<Place> {
         let owner = (mount.fstype == FsType::Btrfs).then(|| btrfs_owner(mount))?;
         let mut taken = self.taken.iter();
@@ -80,7 +81,8 @@ impl<'a> Placer<'a> {
             .map(|(place, _)| place.clone())
     }
 
-    /// Whether a partition of the golden node or a desc line holds it, or holds another subvolume of its btrfs.
+    /// True if a partition of the golden node or a desc line holds it, or holds another subvolume of its
+    /// btrfs.
     pub(super) fn has_place(&self, mount: &FoundMount, mounts: &[FoundMount]) -> bool {
         let has_line = |path: &str| {
             let mut lines = self.lines();
@@ -99,8 +101,11 @@ impl<'a> Placer<'a> {
                 .any(|other| has_line(&other.mount_point))
     }
 
-    /// Places a swap area: its own number where the desc file or a copied table has it for swap, else the next
-    /// free `swap` line, else its own drive, copied for it alone. `None` when there is none of these.
+    /// Places a swap area. `None` if there is no place. The choices, in order:
+    ///
+    /// - its own number, if the desc file or a copied table has it for swap
+    /// - the next free `swap` line
+    /// - its own drive, copied for it alone
     pub(super) fn swap(&mut self, swap: &FoundSwap) -> Result<Option<Place>, SurveyError> {
         let what = format!("the swap area {}", swap.golden.path);
         let own = swap.on.as_ref().map(|(drive, partition)| Place {
@@ -134,7 +139,8 @@ impl<'a> Placer<'a> {
         self.take(place, format!("the raw copy of {name} (-D)"))
     }
 
-    /// What is left of the desc lines when everything golden has its place: swap lines, and lines with `fs=`.
+    /// Returns the desc lines that are left when everything golden has its place: swap lines, and lines with
+    /// `fs=`.
     pub(super) fn extras(&self) -> Vec<Extra<'a>> {
         let with_fs = self.lines().filter_map(|(place, entry)| {
             let swap = is_swap_line(entry).then_some(FsType::Swap);
@@ -145,12 +151,12 @@ impl<'a> Placer<'a> {
             .collect()
     }
 
-    /// Whether anything lives on that drive.
+    /// True if anything is placed on that drive.
     pub(super) fn uses(&self, drive: &str) -> bool {
         self.taken.keys().any(|place| place.drive == drive)
     }
 
-    /// Whether something lives on that partition.
+    /// True if anything is placed on that partition.
     pub(super) fn is_taken(&self, drive: &str, partition: u32) -> bool {
         self.taken.contains_key(&Place {
             drive: drive.to_owned(),
@@ -282,7 +288,7 @@ impl<'a> Placer<'a> {
         })
     }
 
-    /// An error at the desc line of a place.
+    /// Makes an error at the desc line of a place.
     pub(super) fn desc_error(&self, place: &Place, problem: String) -> SurveyError {
         let origin = self
             .descs
@@ -301,7 +307,7 @@ fn btrfs_owner(mount: &FoundMount) -> String {
     format!("the btrfs on {}", mount.golden.path)
 }
 
-/// A line for swap, by its partition type or by `fs=swap`.
+/// True for a swap line, by its partition type or by `fs=swap`.
 fn is_swap_line(entry: &DescEntry) -> bool {
     match entry.fs {
         Some(fstype) => fstype == FsType::Swap,
@@ -309,7 +315,7 @@ fn is_swap_line(entry: &DescEntry) -> bool {
     }
 }
 
-/// `/home/` is `/home`.
+/// True if both are one path: `/home/` is `/home`.
 fn same_path(a: &str, b: &str) -> bool {
     a.trim_end_matches('/') == b.trim_end_matches('/')
 }

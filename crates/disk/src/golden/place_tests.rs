@@ -1,4 +1,4 @@
-//! Desc files against golden mount points, without a device.
+//! Tests of desc files against golden mount points, without a device.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,8 @@
-//! The subvolumes of a golden btrfs: which travel, which are snapshots that stay at home, which nobody sees.
+//! The subvolumes of a golden btrfs: those that travel, snapshots that stay at home, and those that no mount
+//! shows.
 //!
-//! A subvolume that a line of the plan mounts travels once, by that line. One that lies in such a subvolume travels with
-//! it, as a subvolume, unless it is a snapshot: those would each travel in full.
+//! A subvolume that a line of the plan mounts travels once, by that line. A subvolume inside it travels with
+//! it, as a subvolume. Snapshots are the exception, because each would travel in full.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -12,38 +13,40 @@ use ka_host::run::{RunError, Tool};
 
 use super::features::TOOL_LIMIT;
 use super::found::FoundMount;
-use crate::spec::{FsType, InstallSpec};
+use crate::fs_type::FsType;
+use crate::spec::InstallSpec;
 
-/// `BTRFS_FS_TREE_OBJECTID`.
+/// Number of the top level: `BTRFS_FS_TREE_OBJECTID`.
 const TOP_LEVEL: u64 = 5;
-/// Where snapper keeps snapshots: `.snapshots/NUMBER/snapshot`.
+/// Path of snapper's snapshots: `.snapshots/NUMBER/snapshot`.
 const SNAPPER: (&str, &str) = (".snapshots", "snapshot");
-/// Where Timeshift keeps them, from the top level.
+/// Path of Timeshift's snapshots, from the top level.
 const TIMESHIFT: &str = "timeshift-btrfs/snapshots";
-/// So many are named in a note; the others are counted.
+/// The most subvolumes that a note names; the others are counted.
 const NAMED: usize = 3;
 
-/// A subvolume, as `btrfs subvolume list` tells it.
+/// A subvolume as `btrfs subvolume list` prints it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Subvolume {
     pub(super) id: u64,
-    /// From the top level, without a leading slash.
+    /// Path from the top level, without a leading slash.
     pub(super) path: String,
     is_read_only: bool,
-    /// It was made from another one.
+    /// True if it was made from another subvolume.
     has_parent: bool,
 }
 
 impl Subvolume {
-    /// A state of other files, kept to go back to: read-only and made from another subvolume, or where snapper or
-    /// Timeshift keep theirs.
+    /// True for a state of other files that is kept to go back to. It is read-only and made from another
+    /// subvolume, or in the place of snapper's or Timeshift's snapshots.
     fn is_snapshot(&self) -> bool {
         let timeshift = Path::new(&self.path).starts_with(TIMESHIFT);
         (self.is_read_only && self.has_parent) || timeshift || snapper_directory(&self.path).is_some()
     }
 }
 
-/// Lists the subvolumes of the btrfs that shows its subvolume `mounted` at `mount_point`, but the top level.
+/// Lists the subvolumes of a btrfs, except the top level. The btrfs shows its subvolume `mounted` at
+/// `mount_point`.
 fn list(mount_point: &Path, mounted: &str) -> Result<Vec<Subvolume>, RunError> {
     let output = |args: &[&str]| {
         let tool =
@@ -54,7 +57,8 @@ fn list(mount_point: &Path, mounted: &str) -> Result<Vec<Subvolume>, RunError> {
     Ok(parse(&output(&["-q"])?, &output(&["-r"])?, mounted))
 }
 
-/// Paths of what lies in the mounted subvolume come relative to it, all others from the top level.
+/// Parses the lists. Paths inside the mounted subvolume are relative to it, all others start from the top
+/// level.
 fn parse(all: &str, read_only: &str, mounted: &str) -> Vec<Subvolume> {
     let id = |line: &str| line.split(' ').nth(1).and_then(|id| id.parse::<u64>().ok());
     let read_only: HashSet<u64> = read_only.lines().filter_map(id).collect();
@@ -63,7 +67,7 @@ fn parse(all: &str, read_only: &str, mounted: &str) -> Vec<Subvolume> {
     let top = all.lines().find(|line| path_of(line) == mounted).and_then(id);
     let lies_in_mounted = |id: u64| {
         let mut above = parents.get(&id);
-        // No chain is longer than there are subvolumes.
+        // No chain is longer than the number of subvolumes.
         for _ in 0..parents.len() {
             match above {
                 Some(one) if Some(*one) == top => return true,
@@ -94,7 +98,7 @@ fn parse(all: &str, read_only: &str, mounted: &str) -> Vec<Subvolume> {
     all.lines().filter_map(one).collect()
 }
 
-/// The number of a subvolume, and of the one that it lies in: `ID 259 gen 7 top level 257 …`.
+/// Returns the number of a subvolume and of the one that contains it: `ID 259 gen 7 top level 257 …`.
 fn parent_of(line: &str) -> Option<(u64, u64)> {
     let (head, _) = line.split_once(" path ")?;
     let above = head.split_once(" top level ")?.1;
@@ -102,7 +106,7 @@ fn parent_of(line: &str) -> Option<(u64, u64)> {
     Some((number(head.strip_prefix("ID ")?)?, number(above)?))
 }
 
-/// A mount of the plan: where, and which subvolume (empty for the top level).
+/// A mount of the plan: the mount point, and the subvolume (empty for the top level).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) mount_point: &'a str,
@@ -117,28 +121,28 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Where a subvolume is seen in this mount.
+    /// Returns the path of a subvolume in this mount.
     fn sees(&self, path: &str) -> Option<PathBuf> {
         let below = Path::new(path).strip_prefix(self.subvolume).ok()?;
         Some(Path::new(self.mount_point).join(below))
     }
 }
 
-/// What becomes of the subvolumes of one btrfs.
+/// The decision about the subvolumes of one btrfs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Choice {
-    /// The numbers of those whose files travel.
+    /// Numbers of the subvolumes whose files travel.
     pub(super) travelling: Vec<u64>,
-    /// Paths of the golden node that do not travel, because snapshots lie there.
+    /// Paths on the golden node that do not travel, because they are snapshots.
     pub(super) skipped: Vec<PathBuf>,
-    /// Snapshots that are seen and stay at home, as seen.
+    /// Paths of snapshots that a mount shows and that stay at home.
     pub(super) snapshots: Vec<PathBuf>,
-    /// Those that no mount of the plan shows, from the top level.
+    /// Subvolumes that no mount of the plan shows, as paths from the top level.
     pub(super) unseen: Vec<String>,
 }
 
-/// Sorts the subvolumes of one btrfs. `views` are its mounts in the plan, `mount_points` all mount points of the plan,
-/// `excluded` the directories of `-x`.
+/// Sorts the subvolumes of one btrfs. `views` are its mounts in the plan, `mount_points` all mount points of
+/// the plan, `excluded` the directories of `-x`.
 pub(super) fn choose(
     all: &[Subvolume],
     views: &[View<'_>],
@@ -180,7 +184,7 @@ pub(super) fn choose(
 }
 
 impl Choice {
-    /// What the operator should know.
+    /// Returns the notes for the operator.
     fn notes(&self, device: &str) -> Vec<String> {
         let snapshots: Vec<String> = self
             .snapshots
@@ -210,7 +214,7 @@ impl Choice {
 #[derive(Debug, Default)]
 pub(super) struct Volumes(Vec<Volume>);
 
-/// One of them.
+/// One btrfs file system.
 #[derive(Debug)]
 pub(super) struct Volume {
     /// Kernel name of its device.
@@ -220,7 +224,7 @@ pub(super) struct Volume {
 }
 
 impl Volumes {
-    /// Looks at each btrfs among `mounts`, and writes down in `spec` what does not travel.
+    /// Looks at each btrfs among `mounts`, and lists in `spec` what does not travel.
     pub(super) fn choose(spec: &mut InstallSpec, mounts: &[FoundMount], with_snapshots: bool) -> Self {
         let points: Vec<&str> = mounts.iter().map(|mount| mount.mount_point.as_str()).collect();
         let as_path = |bytes: &Vec<u8>| PathBuf::from(OsStr::from_bytes(bytes));
@@ -255,7 +259,7 @@ impl Volumes {
         volumes
     }
 
-    /// The one that a mount shows.
+    /// Returns the file system that a mount shows.
     pub(super) fn of(&self, mount: &FoundMount) -> Option<&Volume> {
         let name = &mount.device.as_ref()?.block.name;
         self.0.iter().find(|volume| volume.device == *name)
@@ -263,8 +267,8 @@ impl Volumes {
 }
 
 impl Volume {
-    /// The subvolumes that have to be made before anything is mounted: those that are mounted, and those that they lie in;
-    /// parents first.
+    /// Returns the subvolumes that must be made before anything is mounted: the mounted ones and those that
+    /// contain them, parents first.
     pub(super) fn to_make(&self, mounted: &[String]) -> Vec<String> {
         let holds = |path: &str| mounted.iter().any(|mounted| is_below(mounted, path));
         let above = self
@@ -272,7 +276,7 @@ impl Volume {
             .iter()
             .map(|subvolume| &subvolume.path)
             .filter(|path| holds(path));
-        // Sorted by bytes, a parent stands before what is nested in it.
+        // Sorted by bytes, a parent comes before what is nested in it.
         let all: BTreeSet<String> = above.chain(mounted).cloned().collect();
         all.into_iter().collect()
     }
@@ -296,8 +300,8 @@ fn some_of(names: &[String]) -> String {
     }
 }
 
-/// Where the walk meets a subvolume: the deepest subvolume of the plan above it shows it, unless something is mounted
-/// over the way there.
+/// Returns the path where the walk meets a subvolume. The deepest subvolume of the plan above it shows it,
+/// unless something is mounted over the path to it.
 fn seen_at(path: &str, views: &[View<'_>], mount_points: &[&str]) -> Option<PathBuf> {
     let above = views.iter().filter(|view| is_below(path, view.subvolume));
     let deepest = above.clone().map(|view| view.subvolume.len()).max()?;
@@ -312,7 +316,8 @@ fn seen_at(path: &str, views: &[View<'_>], mount_points: &[&str]) -> Option<Path
         .find_map(shown)
 }
 
-/// Snapper's directory around a snapshot goes with it: what tells of a snapshot that is not there helps nobody.
+/// Extends a snapshot to snapper's directory around it: the description of a snapshot is of no use without
+/// the snapshot.
 fn whole_snapshot(path: &str, at: PathBuf, views: &[View<'_>]) -> PathBuf {
     let holds_a_view = |directory: &str| views.iter().any(|view| is_below(view.subvolume, directory));
     match (snapper_directory(path), at.parent()) {
@@ -321,7 +326,7 @@ fn whole_snapshot(path: &str, at: PathBuf, views: &[View<'_>]) -> PathBuf {
     }
 }
 
-/// `.snapshots/7` of `.snapshots/7/snapshot`.
+/// Returns `.snapshots/7` of `.snapshots/7/snapshot`.
 fn snapper_directory(path: &str) -> Option<&str> {
     let (directory, name) = path.rsplit_once('/')?;
     let (above, number) = directory.rsplit_once('/')?;
@@ -330,7 +335,7 @@ fn snapper_directory(path: &str) -> Option<&str> {
     (name == SNAPPER.1 && is_number && above == SNAPPER.0).then_some(directory)
 }
 
-/// Whether the subvolume `inner` lies below `outer`; all lie below the top level.
+/// True if the subvolume `inner` lies below `outer`; all lie below the top level.
 fn is_below(inner: &str, outer: &str) -> bool {
     inner != outer && Path::new(inner).starts_with(outer)
 }

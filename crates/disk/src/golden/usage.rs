@@ -1,4 +1,4 @@
-//! How much is in use: of a file system, and of a tree.
+//! Space in use: of a file system, and of a tree.
 
 use std::collections::HashSet;
 use std::fs::{self, Metadata};
@@ -10,24 +10,24 @@ use std::thread;
 
 use ka_host::HostError;
 
-/// st_blocks counts these, whatever the file system's block size is (stat(2)).
+/// Unit of `st_blocks`, whatever the file system's block size is (stat(2)).
 const STAT_BLOCK_BYTES: u64 = 512;
-/// Looking at a file costs a system call or a read of the disk; more threads than this gain nothing.
+/// The most threads: each file costs a system call or a read of the disk, and more threads gain nothing.
 const MAX_THREADS: usize = 4;
-/// So many directories are found before the threads share them.
+/// Directories to find before the threads share them.
 const SHARED_OUT: usize = 64;
 
-/// What is in use.
+/// Space and inodes in use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     pub(super) bytes: u64,
-    /// 0 where the file system does not count them.
+    /// Inodes in use; 0 if the file system does not count them.
     pub(super) inodes: u64,
-    /// Size of a block; 0 where it is not known.
+    /// Block size in bytes; 0 if it is not known.
     pub(super) block_bytes: u32,
 }
 
-/// What the file system at `path` counts for itself.
+/// Returns the counts of the file system at `path` itself.
 pub(super) fn of_file_system(path: &Path) -> Result<Usage, HostError> {
     let stat = rustix::fs::statvfs(path)
         .map_err(|errno| HostError::new(format!("asking for the usage of {}", path.display()), errno))?;
@@ -38,14 +38,15 @@ pub(super) fn of_file_system(path: &Path) -> Result<Usage, HostError> {
     })
 }
 
-/// Device and inode, to know a directory by.
+/// Returns device and inode, which identify a directory.
 pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
     let meta = fs::symlink_metadata(path).ok()?;
     Some((meta.dev(), meta.ino()))
 }
 
-/// Measures a tree, on its own file system only and without the directories in `stops`. A file counts once, whether its
-/// other names are in the tree or not. What cannot be read counts nothing: the sending of the tree will name it.
+/// Measures a tree on its own file system, without the directories in `stops`. A file counts once, even if it
+/// has other names inside or outside the tree. A file that cannot be read counts nothing: the sending of the
+/// tree will report it.
 pub(super) fn of_tree(path: &Path, stops: &HashSet<(u64, u64)>) -> Usage {
     let Ok(top) = fs::symlink_metadata(path) else {
         return Usage::default();
@@ -63,7 +64,7 @@ pub(super) fn of_tree(path: &Path, stops: &HashSet<(u64, u64)>) -> Usage {
     {
         let mut found = Vec::new();
         tree.list(&directory, &mut total, &mut found);
-        // What was found last is looked at last: the first ones are the widest.
+        // Directories found last are looked at last: the first ones are the widest.
         directories.splice(0..0, found);
     }
     let next = AtomicUsize::new(0);
@@ -113,12 +114,12 @@ impl Counted {
 struct Tree<'a> {
     device: u64,
     stops: &'a HashSet<(u64, u64)>,
-    /// Inodes with several names that were met.
+    /// Inodes with several names that were counted.
     linked: Mutex<HashSet<u64>>,
 }
 
 impl Tree<'_> {
-    /// Counts the entries of one directory, and gives its subdirectories.
+    /// Counts the entries of one directory, and adds its subdirectories to the list.
     fn list(&self, directory: &Path, total: &mut Counted, subdirectories: &mut Vec<PathBuf>) {
         let Ok(entries) = fs::read_dir(directory) else {
             return;

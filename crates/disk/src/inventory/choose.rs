@@ -1,20 +1,21 @@
-//! Which disk becomes which drive: a pure rule.
+//! The choice of a disk for each drive: a pure rule.
 
 use super::matching::{Undecided, only_way};
 use super::scan::Named;
 use super::{Choice, Disk};
-use crate::layout::{self, Geometry};
+use crate::layout;
 use crate::spec::{DriveSpec, InstallSpec, check_fit};
 
-/// No disk may be taken for a drive. The reason and what decides on the first line, then the disks, one a line.
+/// The reason why no disk may be taken for a drive. The first line has the reason and the option that
+/// decides; then follow the disks, one a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChooseError {
     /// `--disk` names a drive that the golden node does not send.
     #[error("--disk {drive}=…: the server sends no drive {drive}; it sends {known}")]
     UnknownDrive {
-        /// What was named.
+        /// Golden name of the drive that was named.
         drive: String,
-        /// What there is.
+        /// Golden names of all drives, for the message.
         known: String,
     },
     /// The disk that was named, or that has the golden name and is in use, cannot be taken.
@@ -22,9 +23,9 @@ pub enum ChooseError {
     Unsuitable {
         /// Golden name of the drive.
         drive: String,
-        /// The disk.
+        /// Name of the disk.
         disk: String,
-        /// Why not.
+        /// Reason against the disk.
         reason: String,
         /// The disks, one a line.
         candidates: String,
@@ -34,7 +35,7 @@ pub enum ChooseError {
     NoneFits {
         /// Golden name of the drive.
         drive: String,
-        /// The disks, one a line, with what is against each.
+        /// The disks, one a line, with the reason against each.
         candidates: String,
     },
     /// Two options name a disk for one drive.
@@ -42,12 +43,13 @@ pub enum ChooseError {
     Contradiction {
         /// Golden name of the drive.
         drive: String,
-        /// One disk.
+        /// Disk of the first option.
         first: String,
-        /// The other.
+        /// Disk of the second option.
         second: String,
     },
-    /// Several disks fit, or one does that is not empty beside another that only its present use keeps.
+    /// Several disks fit; or one fits that is not empty, beside another that is refused only because it is in
+    /// use.
     #[error(
         "several disks could become {drive}: say which with --disk {drive}=/dev/… (disk={drive}=/dev/… in a list of \
          nodes){candidates}"
@@ -60,12 +62,12 @@ pub enum ChooseError {
     },
 }
 
-/// What the operator says about this node's disks.
+/// The operator's options about this node's disks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wishes {
     /// `--disk DRIVE=DISK`: golden name of a drive, and name or path of the disk for it.
     pub disks: Vec<(String, String)>,
-    /// `--erase-members`: parts of volume groups, arrays and pools are nothing to keep.
+    /// `--erase-members`: parts of volume groups, arrays and pools may be erased.
     pub erase_members: bool,
 }
 
@@ -78,7 +80,7 @@ pub fn choose(spec: &InstallSpec, disks: &[Disk], wishes: &Wishes) -> Result<Vec
     let chooser = Chooser { spec, disks, wishes };
     let mut choices: Vec<Choice> = Vec::new();
     for drive in &spec.drives {
-        // Named ones first, so that the rule does not take a disk that a later drive has by name.
+        // Named drives come first, so that the rule does not take a disk that a later drive has by name.
         if let Some(wanted) = wishes.disk_for(&drive.name) {
             let disk = chooser.named(drive, wanted, &choices)?;
             choices.push(Choice::new(drive, disk));
@@ -129,11 +131,11 @@ impl Choice {
     }
 }
 
-/// What is against taking a disk for a drive.
+/// An objection to taking a disk for a drive.
 enum Objection {
-    /// The disk is not one for this drive: too small, taken, removable.
+    /// The disk does not suit this drive: too small, taken, removable.
     Unfit(String),
-    /// It would do, but somebody uses it, or it belongs to something larger.
+    /// The disk would do, but it is in use, or it belongs to something larger.
     Kept(String),
 }
 
@@ -157,14 +159,15 @@ impl Chooser<'_> {
             let reason = "there is no such whole disk".to_owned();
             return Err(self.unsuitable(drive, wanted, reason, taken));
         };
-        // Who names a disk knows that it can be pulled out, and what is on it.
+        // An operator who names a disk knows that it can be pulled out, and what is on it.
         match self.misfit(drive, disk, taken).or_else(|| in_use(disk)) {
             Some(reason) => Err(self.unsuitable(drive, &disk.to_string(), reason, taken)),
             None => Ok(disk),
         }
     }
 
-    /// The drives that nobody named a disk for: there must be one way to give each a disk, and no other.
+    /// Chooses disks for the drives without a named disk: there must be exactly one way to give each drive a
+    /// disk.
     fn by_rule(&self, taken: &[Choice]) -> Result<Vec<Choice>, ChooseError> {
         let is_open = |drive: &&DriveSpec| !taken.iter().any(|choice| choice.drive == drive.name);
         let drives: Vec<&DriveSpec> = self.spec.drives.iter().filter(is_open).collect();
@@ -192,7 +195,8 @@ impl Chooser<'_> {
         Ok(choices)
     }
 
-    /// The golden name chooses nothing; but where the disk of that name is in use, it is the likeliest one to be meant.
+    /// Refuses if the disk of the golden name is in use: it is the likeliest one to be meant. Otherwise the
+    /// golden name has no influence on the choice.
     fn check_golden_name(&self, drive: &DriveSpec, taken: &[Choice]) -> Result<(), ChooseError> {
         let of_that_name = |disk: &&Disk| disk.name == drive.name && !disk.removable;
         let Some(disk) = self.disks.iter().find(of_that_name) else {
@@ -212,7 +216,7 @@ impl Chooser<'_> {
         })
     }
 
-    /// What is against taking this disk by rule.
+    /// Returns the objection to taking this disk by rule.
     fn objection(&self, drive: &DriveSpec, disk: &Disk, taken: &[Choice]) -> Option<Objection> {
         if disk.named_only {
             return Some(Objection::Unfit("it is taken only when it is named".to_owned()));
@@ -229,7 +233,8 @@ impl Chooser<'_> {
             .map(Objection::Kept)
     }
 
-    /// Two disks of one world-wide name are two ways to one disk: somebody else's, or a multipath device's.
+    /// Finds another disk with the same world-wide name: both are paths to one disk, which is shared or
+    /// belongs to a multipath device.
     fn other_path(&self, disk: &Disk) -> Option<String> {
         let is_same =
             |other: &&Disk| other.name != disk.name && other.wwid == disk.wwid && other.bytes == disk.bytes;
@@ -251,18 +256,14 @@ impl Chooser<'_> {
         ))
     }
 
-    /// Why the disk is not one for the drive, whatever is on it.
+    /// Returns the reason why the disk does not suit the drive, whatever is on it.
     fn misfit(&self, drive: &DriveSpec, disk: &Disk, taken: &[Choice]) -> Option<String> {
         if let Some(choice) = taken.iter().find(|choice| choice.disk.name == disk.name) {
             return Some(format!("it becomes {} already", choice.drive));
         }
-        let geometry = Geometry {
-            disk_bytes: disk.bytes,
-            sector_size: disk.sector_size,
-        };
         let plan = layout::plan(
             &drive.source,
-            &geometry,
+            &disk.geometry(),
             drive.golden_table,
             false,
             &mut uuid::Uuid::new_v4,
@@ -301,7 +302,7 @@ impl Chooser<'_> {
         }
     }
 
-    /// One line a disk, each beginning on a new line, with what is on it and against it.
+    /// Lists the disks, each on a new line, with its contents and the objection to it.
     fn candidates(&self, drive: &DriveSpec, taken: &[Choice]) -> String {
         let line = |disk: &Disk| {
             let verdict = match self.objection(drive, disk, taken) {

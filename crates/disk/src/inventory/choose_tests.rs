@@ -1,12 +1,13 @@
-//! The rule on made-up machines.
+//! Tests of the rule on made-up machines.
 
 use std::path::PathBuf;
 
 use super::*;
 use crate::contents::{Area, Contents};
 use crate::desc::Desc;
+use crate::fs_type::FsType;
 use crate::layout::Source;
-use crate::spec::{FsSpec, FsType, Place};
+use crate::spec::{FsSpec, Place};
 use crate::table::TableKind;
 
 const GB: u64 = 1_000_000_000;

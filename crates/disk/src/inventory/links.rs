@@ -1,33 +1,33 @@
-//! Names below `/dev/disk` that udev would give a disk, where no udev runs: a node that was booted into memory has none,
+//! The names below `/dev/disk` that udev would give a disk. A node that was booted into memory has no udev,
 //! and `by-id` and `by-path` are the names that stay the same from boot to boot.
 //!
-//! As udev's rules make them (systemd, `rules.d/60-persistent-storage.rules`, `udev-builtin-path_id.c`).
+//! The rules are udev's (systemd, `rules.d/60-persistent-storage.rules`, `udev-builtin-path_id.c`).
 
 use std::fs;
 use std::path::Path;
 
-/// Shorter serial numbers (`1`, `OEM`) name nothing.
+/// Shortest serial number that identifies a disk; shorter ones (`1`, `OEM`) are no use as names.
 const LEAST_SERIAL: usize = 4;
 
-/// Whether `/dev/disk/by-id/NAME` means the disk with this serial number and world-wide name.
+/// True if `/dev/disk/by-id/NAME` means the disk with this serial number and world-wide name.
 pub(super) fn is_by_id(name: &str, serial: &str, wwid: &str) -> bool {
     let Some((_, rest)) = name.split_once('-') else {
         return false;
     };
-    // The kernel says naa.5000c500…, udev wwn-0x5000c500…; eui. and nvme. are the same in both.
+    // The kernel writes naa.5000c500…, udev wwn-0x5000c500…; eui. and nvme. are the same in both.
     let of_wwid = match wwid.split_once('.') {
         Some(("naa", number)) => rest == format!("0x{number}") || rest == format!("3{number}"),
         Some(("eui" | "nvme", _)) => rest == wwid,
         _ => false,
     };
     let serial = serial.replace(' ', "_");
-    // A name space of an NVMe disk has its number behind the serial number, too.
+    // A name space of an NVMe disk may have its number behind the serial number.
     let bare = rest.strip_suffix("_1").unwrap_or(rest);
     let of_serial = |rest: &str| rest == serial || rest.ends_with(&format!("_{serial}"));
     of_wwid || (serial.len() >= LEAST_SERIAL && (of_serial(rest) || of_serial(bare)))
 }
 
-/// The names in `/dev/disk/by-path` of the disk whose directory in sysfs this is, links followed.
+/// Returns the names in `/dev/disk/by-path` of a disk. `dir` is its directory in sysfs, links followed.
 pub(super) fn by_path(dir: &Path) -> Vec<String> {
     let Ok(device) = dir.canonicalize() else {
         return Vec::new();
@@ -69,13 +69,13 @@ pub(super) fn by_path(dir: &Path) -> Vec<String> {
     }
 }
 
-/// `0000:00:1f.2`
+/// True for a PCI address: `0000:00:1f.2`.
 fn is_pci(part: &str) -> bool {
     let bytes = part.as_bytes();
     bytes.len() == 12 && bytes[4] == b':' && bytes[7] == b':' && bytes[10] == b'.'
 }
 
-/// Of `2:0:1:0` what stands behind the host.
+/// Returns the part behind the host of `2:0:1:0`.
 fn scsi_place(part: &str) -> Option<String> {
     let numbers: Vec<&str> = part.split(':').collect();
     let is_number = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

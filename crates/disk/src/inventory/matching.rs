@@ -1,7 +1,7 @@
-//! Who gets what, where each may have some: whether there is exactly one way.
+//! An assignment of things to wants, and the check that it is the only one.
 
-/// Gives each of `wants` (lists of indices of things) one thing of its own. `Ok` where there is one way and no other;
-/// `Err` with the index of one that cannot be served, or that could have had another thing.
+/// Gives each of `wants` (lists of indices of things) one thing of its own. `Ok` if there is exactly one way.
+/// `Err` holds the index of a want that gets nothing, or that could get another thing.
 pub(super) fn only_way(wants: &[Vec<usize>]) -> Result<Vec<usize>, Undecided> {
     let given = matching(wants, None)?;
     for (who, thing) in given.iter().enumerate() {
@@ -12,16 +12,16 @@ pub(super) fn only_way(wants: &[Vec<usize>]) -> Result<Vec<usize>, Undecided> {
     Ok(given)
 }
 
-/// Why there is no single way.
+/// Reason why there is no single way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Undecided {
-    /// This one gets nothing.
+    /// The want of this index gets nothing.
     Nothing(usize),
-    /// This one may have more than one thing.
+    /// The want of this index may have more than one thing.
     Several(usize),
 }
 
-/// One way, by augmenting paths; `without` is a pair that must not be used.
+/// Finds one way, by augmenting paths; `without` is a pair that must not be used.
 fn matching(wants: &[Vec<usize>], without: Option<(usize, usize)>) -> Result<Vec<usize>, Undecided> {
     let things = wants.iter().flatten().max().map_or(0, |most| most + 1);
     let mut search = Search {
@@ -47,7 +47,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Serves one more, moving those already served where that helps.
+    /// Serves one more want, and moves those already served if that helps.
     fn serve(&mut self, who: usize, seen: &mut [bool]) -> bool {
         let wants = self.wants;
         for &thing in &wants[who] {

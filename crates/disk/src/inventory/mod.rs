@@ -1,8 +1,9 @@
-//! The disks of this machine, and which of them becomes which drive of the clone.
+//! The disks of this machine, and the choice of a disk for each drive of the clone.
 //!
-//! [`disks`] reads sysfs and the disks, and writes nothing; [`choose()`] is the rule that decides, on data alone: the
-//! disk that was named, else the only one that fits, and in any doubt a refusal with the candidates. The kernel's names
-//! follow the order in which drivers find disks, so that a disk is never taken for having the golden one's name.
+//! [`disks`] reads sysfs and the disks, and writes nothing. [`choose()`] is the rule that decides, on data
+//! alone. It takes the disk that was named, else the only one that fits; in any doubt it refuses and lists
+//! the candidates. The kernel's names follow the order in which drivers find disks, so a golden name is never
+//! a reason to take a disk.
 
 mod choose;
 mod links;
@@ -11,7 +12,8 @@ mod scan;
 mod users;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +21,7 @@ pub use choose::{ChooseError, Wishes, choose};
 pub use scan::{disks, numbers_of};
 
 use crate::contents::Contents;
+use crate::layout::Geometry;
 
 /// A disk as the kernel shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,11 +34,11 @@ pub struct Disk {
     pub bytes: u64,
     /// Logical sector size in bytes.
     pub sector_size: u32,
-    /// What the disk calls itself.
+    /// Model as the disk reports it.
     pub model: String,
     /// Its serial number.
     pub serial: String,
-    /// World-wide name; empty where the kernel knows none. Two disks of one name and size are two paths to one.
+    /// World-wide name; empty if the kernel knows none. Two disks of one name and size are two paths to one.
     #[serde(default)]
     pub wwid: String,
     /// Its names in `/dev/disk/by-path`.
@@ -44,18 +47,29 @@ pub struct Disk {
     /// Major and minor number.
     #[serde(default)]
     pub numbers: (u32, u32),
-    /// The kernel's number of this disk, which no other gets before the next boot (`diskseq`, Linux 5.15).
+    /// The kernel's number of this disk; no other disk gets it before the next boot (`diskseq`, Linux 5.15).
     #[serde(default)]
     pub seq: Option<u64>,
-    /// The kernel calls it removable, or it hangs on USB or in a card reader.
+    /// True if the kernel calls it removable, or it is on USB or in a card reader.
     pub removable: bool,
-    /// A loop, ram or mapped disk: taken only when it is named, never by rule.
+    /// True for a loop, ram or mapped disk: it is taken only when it is named, never by rule.
     pub named_only: bool,
-    /// Who uses it or a partition of it: `sda1 is mounted at /home`.
+    /// Use of the disk or of one of its partitions: `sda1 is mounted at /home`.
     pub in_use: Option<String>,
-    /// What is on it now; not looked at while it is in use.
+    /// Present contents; not read while the disk is in use.
     #[serde(default)]
     pub contents: Contents,
+}
+
+impl Disk {
+    /// Returns what a plan must know of it.
+    #[must_use]
+    pub fn geometry(&self) -> Geometry {
+        Geometry {
+            disk_bytes: self.bytes,
+            sector_size: self.sector_size,
+        }
+    }
 }
 
 impl fmt::Display for Disk {
@@ -83,17 +97,31 @@ impl fmt::Display for Disk {
 pub struct Choice {
     /// Golden name of the drive.
     pub drive: String,
-    /// The disk that becomes it.
+    /// Disk that becomes this drive.
     pub disk: Disk,
 }
 
-/// The disks could not be listed.
+/// An error while the disks were listed.
 #[derive(Debug, thiserror::Error)]
 #[error("listing the disks in {}: {source}", path.display())]
 pub struct InventoryError {
-    /// What was read.
+    /// File or directory that was read.
     pub path: PathBuf,
-    /// What the kernel said.
+    /// The kernel's error.
     #[source]
     pub source: std::io::Error,
+}
+
+/// Lists the directories below a disk's that are partitions of it.
+fn partition_dirs(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    let mut dirs: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.join("partition").exists())
+        .collect();
+    dirs.sort();
+    dirs
 }

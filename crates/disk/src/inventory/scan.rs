@@ -1,10 +1,12 @@
 //! Disks from sysfs (`/sys/class/block`, sysfs(5); the kernel's Documentation/ABI/stable/sysfs-block).
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::thread;
+use std::io::ErrorKind;
+use std::iter::repeat_n;
+use std::path::Path;
 use std::time::Duration;
 
+use ka_host::busy::while_busy;
 use ka_host::{blkpg, block};
 
 use super::users::{Users, device_of, parse_numbers};
@@ -12,20 +14,19 @@ use super::{Disk, InventoryError, links};
 use crate::contents::{self, Contents};
 
 const SYS_BLOCK: &str = "/sys/class/block";
-/// sysfs counts in these, whatever the sector size is.
+/// Unit of sizes in sysfs, whatever the sector size is.
 const SYS_SECTOR_BYTES: u64 = 512;
-/// Names of disks that are made of files, memory or other disks, and of drives for other media.
+/// Name prefixes of disks that are made of files, memory or other disks, and of drives for other media.
 const NAMED_ONLY: [&str; 17] = [
     "loop", "ram", "zram", "dm-", "md", "sr", "scd", "fd", "nbd", "rbd", "drbd", "mtdblock", "ubiblock",
     "bcache", "zd", "nullb", "ublkb",
 ];
-/// Another program's short look at a disk (udev's blkid) must not count as use.
-const CLAIM_TRIES: u32 = 5;
+/// Attempts to claim a disk: another program's short look at it (udev's blkid) must not count as use.
+const CLAIM_TRIES: usize = 5;
 const CLAIM_PAUSE: Duration = Duration::from_millis(100);
-const EBUSY: i32 = 16;
 
-/// The disks of this machine. Loop, ram, device-mapper and other made-up disks are listed only when they are
-/// in `named` (names or paths). Reads the edges of each disk that nobody uses, to see what is on it.
+/// Lists the disks of this machine. Loop, ram, device-mapper and other made-up disks are listed only when
+/// they are in `named` (names or paths). Reads the edges of each disk that is not in use, for its contents.
 ///
 /// # Errors
 /// [`InventoryError`] when sysfs or the mount table cannot be read.
@@ -43,13 +44,13 @@ pub fn disks(named: &[String]) -> Result<Vec<Disk>, InventoryError> {
     Ok(disks)
 }
 
-/// Major and minor number of the block device behind a name or path, links followed.
+/// Returns major and minor number of the block device behind a name or path, links followed.
 #[must_use]
 pub fn numbers_of(name: &str) -> Option<(u32, u32)> {
     device_of(&Path::new("/dev").join(name))
 }
 
-/// A disk as an option names it: by whatever name leads to its device node.
+/// A disk as an option names it: by any name that leads to its device node.
 pub(super) struct Named {
     name: String,
     numbers: Option<(u32, u32)>,
@@ -63,7 +64,7 @@ impl Named {
         }
     }
 
-    /// The disk that it means. A device node decides, whatever it is called; without one the name does.
+    /// Finds the disk that it means: by the device node if there is one, else by name, else by udev's link.
     pub(super) fn among<'a>(&self, disks: &'a [Disk]) -> Option<&'a Disk> {
         let by_node = disks.iter().find(|disk| Some(disk.numbers) == self.numbers);
         by_node
@@ -71,7 +72,8 @@ impl Named {
             .or_else(|| self.by_link(disks))
     }
 
-    /// As udev would link it, where there is no udev. A name that means two disks means none.
+    /// Finds the disk by the link that udev would make, on a machine without udev. A name that means two
+    /// disks finds none.
     fn by_link<'a>(&self, disks: &'a [Disk]) -> Option<&'a Disk> {
         let link = self
             .name
@@ -91,7 +93,7 @@ impl Named {
     }
 }
 
-/// The kernel's name behind a name or path: links are followed.
+/// Returns the kernel's name behind a name or path, links followed.
 fn kernel_name(name: &str) -> String {
     let path = Path::new("/dev").join(name);
     let resolved = path.canonicalize().unwrap_or(path);
@@ -115,11 +117,12 @@ fn scan(sys_block: &Path, named: &[Named], users: &Users) -> Result<Vec<Disk>, I
     Ok(disks)
 }
 
-/// `None` for partitions, empty drives, hidden paths of multipath disks, and made-up disks that nobody named.
+/// Describes a disk. `None` for partitions, empty drives, hidden paths of multipath disks, and made-up disks
+/// that no option names.
 fn disk(dir: &Path, named: &[Named], users: &Users) -> Option<Disk> {
     let name = dir.file_name()?.to_string_lossy().replace('!', "/");
     let named_only = NAMED_ONLY.iter().any(|prefix| is_numbered(&name, prefix)) || is_part_of_emmc(&name);
-    // What is looked at is what the node leads to; sysfs tells the same, where there is no node yet.
+    // The device behind the node is what is looked at; sysfs has the same facts if there is no node yet.
     let path = Path::new("/dev").join(&name);
     let of_sysfs = || read(dir, "dev").as_deref().and_then(parse_numbers);
     let numbers = device_of(&path).or_else(of_sysfs).unwrap_or_default();
@@ -150,13 +153,13 @@ fn disk(dir: &Path, named: &[Named], users: &Users) -> Option<Disk> {
     })
 }
 
-/// `loop0`, but not `looper`: a prefix and a number (`dm-0`, `md127`, `md_d0`).
+/// True for a prefix and a number (`dm-0`, `md127`, `md_d0`): `loop0`, but not `looper`.
 fn is_numbered(name: &str, prefix: &str) -> bool {
     let rest = name.strip_prefix(prefix);
     rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || c == '_'))
 }
 
-/// What the disk says of itself, else of its place in the world.
+/// Returns the serial number that the disk reports, else one from its place in sysfs.
 fn serial(dir: &Path) -> String {
     let plain = first_of(dir, &["serial", "device/serial"]);
     if !plain.is_empty() {
@@ -171,7 +174,8 @@ fn serial(dir: &Path) -> String {
     }
 }
 
-/// The boot areas and the replay-protected block of an eMMC (`mmcblk0boot0`, `mmcblk0rpmb`) are disks of their own.
+/// True for the boot areas and the replay-protected block of an eMMC (`mmcblk0boot0`, `mmcblk0rpmb`), which
+/// are disks of their own.
 fn is_part_of_emmc(name: &str) -> bool {
     let rest = name
         .strip_prefix("mmcblk")
@@ -179,7 +183,8 @@ fn is_part_of_emmc(name: &str) -> bool {
     rest.is_some_and(|rest| !rest.is_empty())
 }
 
-/// The kernel's flag is about the medium; sticks, USB cases and SD cards are as easily pulled out.
+/// True if the disk can be pulled out. The kernel's flag is about the medium only; sticks, USB cases and SD
+/// cards count too.
 fn is_removable(dir: &Path) -> bool {
     let on_usb = dir.canonicalize().is_ok_and(|path| {
         path.components()
@@ -189,19 +194,17 @@ fn is_removable(dir: &Path) -> bool {
     read(dir, "removable").as_deref() == Some("1") || on_usb || sd_card
 }
 
-/// What `/proc` cannot show: mounts in other mount namespaces, and programs that hold the disk for themselves.
+/// Returns a use that `/proc` cannot show: mounts in other mount namespaces, and programs that claim the
+/// disk.
 fn claimed(path: &Path) -> Option<String> {
-    for tries_left in (0..CLAIM_TRIES).rev() {
-        match block::open_exclusive_read_only(path) {
-            Err(error) if error.errno() == Some(EBUSY) && tries_left > 0 => thread::sleep(CLAIM_PAUSE),
-            Err(error) if error.errno() == Some(EBUSY) => {
-                return Some("another program or another container uses it".to_owned());
-            }
-            // What cannot be opened fails with its own message when it is chosen.
-            _ => return None,
+    let claim = || block::open_exclusive_read_only(path).map_err(|error| error.source);
+    match while_busy(repeat_n(CLAIM_PAUSE, CLAIM_TRIES - 1), claim) {
+        Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+            Some("another program or another container uses it".to_owned())
         }
+        // A disk that cannot be opened fails with its own message when it is chosen.
+        _ => None,
     }
-    None
 }
 
 fn first_of(dir: &Path, files: &[&str]) -> String {
@@ -217,25 +220,11 @@ fn read(dir: &Path, file: &str) -> Option<String> {
     Some(folded(&text))
 }
 
-/// Serial numbers and world-wide names are padded, also in their middle.
+/// Removes padding from serial numbers and world-wide names, also in their middle.
 fn folded(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c == '\0');
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
     words.join(" ")
-}
-
-/// All directories below a disk's that are partitions of it.
-pub(super) fn partition_dirs(dir: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(dir) else {
-        return Vec::new();
-    };
-    let mut dirs: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.join("partition").exists())
-        .collect();
-    dirs.sort();
-    dirs
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Made-up sysfs trees, and this machine's own.
+//! Tests on made-up sysfs trees, and on this machine's own.
 
 use std::fs;
 
-use ka_host::loopdev::LoopDevice;
 use ka_host::{blkpg, block};
+use ka_lab::disk::Disk as LoopDisk;
 
 use super::*;
 
@@ -93,7 +93,7 @@ fn a_mounted_partition_makes_its_disk_used() {
 
 #[test]
 fn a_disk_that_another_program_holds_is_in_use() {
-    let device = LoopDevice::scratch(8 << 20, 4096).unwrap();
+    let device = LoopDisk::scratch(8 << 20, 4096).unwrap();
     let named = [device.name()];
     let find = || {
         disks(&named)
@@ -104,7 +104,7 @@ fn a_disk_that_another_program_holds_is_in_use() {
     };
     let free = find();
     assert_eq!((free.bytes, free.sector_size, free.in_use), (8 << 20, 4096, None));
-    let held = block::open_exclusive(device.path()).unwrap();
+    let held = block::open_exclusive(device.checked().unwrap()).unwrap();
     blkpg::add(&held, 1, 1 << 20, 1 << 20).unwrap();
     assert!(find().in_use.unwrap().contains("another program"));
 }

@@ -1,4 +1,4 @@
-//! Who uses a disk: mounts, swap, and devices built on it.
+//! Uses of a disk: mounts, swap, and devices built on it.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use ka_host::mountinfo::{self, MountInfo, unescape};
 
 use super::InventoryError;
-use super::scan::partition_dirs;
+use super::partition_dirs;
 
 /// Uses by device number.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ impl Users {
     fn from(mounts: &[MountInfo], swaps: &[u8]) -> Self {
         let mut users = Self::default();
         for mount in mounts {
-            // Btrfs shows a made-up number; its source is the device.
+            // Btrfs has a made-up device number; its source is the device.
             let device = if mount.device.0 == 0 {
                 device_of(&mount.source)
             } else {
@@ -53,7 +53,8 @@ impl Users {
         users
     }
 
-    /// The first use found of a disk or of one of its partitions. `dir` is the disk's in sysfs.
+    /// Returns the first use found of a disk or of one of its partitions. `dir` is the disk's directory in
+    /// sysfs.
     pub(super) fn of_disk(&self, dir: &Path) -> Option<String> {
         let partitions = partition_dirs(dir);
         let used = std::iter::once(dir)

@@ -1,4 +1,4 @@
-//! Copying the golden drive's own table onto another disk.
+//! A layout that copies the golden drive's own table onto another disk.
 
 use std::collections::HashSet;
 
@@ -7,8 +7,7 @@ use uuid::Uuid;
 use super::{Geometry, LayoutError};
 use crate::table::{DiskId, PartitionTable};
 
-/// The same partitions at the same bytes on a disk of `geometry`, with ids of their own unless
-/// `keep_ids`.
+/// Plans the same partitions at the same bytes on a disk of `geometry`, with new ids unless `keep_ids`.
 pub(super) fn plan(
     golden: &PartitionTable,
     geometry: &Geometry,
@@ -26,7 +25,7 @@ pub(super) fn plan(
     };
     if !keep_ids {
         table.disk_id = match table.disk_id {
-            DiskId::Mbr(_) => DiskId::Mbr(super::plan::fresh_mbr_id(fresh)),
+            DiskId::Mbr(_) => DiskId::Mbr(super::fresh_mbr_id(fresh)),
             DiskId::Gpt(_) => DiskId::Gpt(fresh()),
         };
         for part in &mut table.partitions {
@@ -41,7 +40,8 @@ pub(super) fn plan(
     Ok(table)
 }
 
-/// A disk that was cloned with `dd` or a careless tool may have a partition GUID twice, or none.
+/// Gives new partition GUIDs for missing and repeated ones: `dd` or a careless tool may have left them on the
+/// disk.
 fn give_missing_ids(table: &mut PartitionTable, fresh: &mut dyn FnMut() -> Uuid) {
     let mut seen = HashSet::from([Uuid::nil()]);
     for uuid in table.partitions.iter_mut().filter_map(|part| part.uuid.as_mut()) {
@@ -52,7 +52,7 @@ fn give_missing_ids(table: &mut PartitionTable, fresh: &mut dyn FnMut() -> Uuid)
     }
 }
 
-/// For the error: the sector sizes, where they differ and may be the reason.
+/// Returns the sector sizes for the error if they differ, because they may be the reason.
 fn sectors(golden: &PartitionTable, sector_size: u32) -> String {
     if golden.sector_size == sector_size {
         return String::new();

@@ -1,4 +1,4 @@
-//! Why a layout is not possible on a disk.
+//! Errors of a layout on a disk.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::desc::DescError;
 use crate::table::TableError;
 
-/// A layout that cannot be had, or a table that could not be written.
+/// A layout that is impossible, or a table that could not be written.
 #[derive(Debug, Error)]
 pub enum LayoutError {
     /// A line of the desc file is impossible on this kind of table or disk.
@@ -19,9 +19,9 @@ pub enum LayoutError {
          one) and give it with -p"
     )]
     AsIs {
-        /// What is impossible, naming the partition.
+        /// The contradiction, with the partition.
         flaw: String,
-        /// The sector sizes, where they differ; otherwise empty.
+        /// The sector sizes if they differ, else empty.
         sectors: String,
     },
     /// A plan that came from elsewhere contradicts itself.
@@ -30,20 +30,20 @@ pub enum LayoutError {
     /// Reading or writing the disk failed.
     #[error("{doing}: {source}")]
     Io {
-        /// What was being done.
+        /// The step that failed, for the message.
         doing: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The disk is not the one the plan was made for.
+    /// The disk is not the one that the plan was made for.
     #[error("the disk has {found} bytes and the plan is for {planned}: plan again")]
     OtherDisk {
-        /// Size of the disk at hand.
+        /// Size of the disk in bytes.
         found: u64,
-        /// Size in the plan.
+        /// Size in the plan, in bytes.
         planned: u64,
     },
-    /// What stands on the disk after writing is not what was planned.
+    /// The table on the disk after writing differs from the plan.
     #[error("the partition table read back differs from the plan: {0}")]
     NotAsPlanned(String),
     /// The disk's table could not be read back.

@@ -1,15 +1,15 @@
-//! Placing the lines of a desc file on a disk.
+//! Places for the lines of a desc file on a disk.
 //!
-//! Everything is counted in whole MiB: the first partition starts at 1 MiB, the next where the one
-//! before it ends. A logical partition of an MBR leaves one MiB before itself for its boot record.
+//! Everything counts in whole MiB: the first partition starts at 1 MiB, the next at the end of the one before
+//! it. A logical partition of an MBR leaves one MiB before itself for its boot record.
 
 use uuid::Uuid;
 
-use super::{Geometry, LayoutError, usable_end_mib};
+use super::{Geometry, LayoutError};
 use crate::desc::{Desc, DescEntry, DescError, LEGACY_BOOT_BIT, MIB, Problem, Size};
 use crate::table::{DiskId, MBR_SECTORS, Partition, PartitionTable, TableKind};
 
-/// Where the first partition starts: 1 MiB, as everywhere since 2009.
+/// Start of the first partition: 1 MiB, the usual place since 2009.
 const FIRST_MIB: u64 = 1;
 
 /// A stretch of the disk in MiB.
@@ -37,7 +37,7 @@ pub(super) fn plan(
     }
     partitions.sort_by_key(|part| part.number);
     let disk_id = match kind {
-        TableKind::Mbr => DiskId::Mbr(super::plan::fresh_mbr_id(fresh)),
+        TableKind::Mbr => DiskId::Mbr(super::fresh_mbr_id(fresh)),
         TableKind::Gpt => DiskId::Gpt(fresh()),
     };
     for part in partitions.iter_mut().filter(|_| kind == TableKind::Gpt) {
@@ -89,13 +89,13 @@ struct Placing<'a> {
 }
 
 impl Placing<'_> {
-    /// The place of each line, in their order.
+    /// Returns the place of each line, in their order.
     fn spans(&self) -> Result<Vec<Span>, DescError> {
         let &Geometry {
             disk_bytes,
             sector_size,
         } = self.geometry;
-        let end = usable_end_mib(self.kind, disk_bytes, sector_size);
+        let end = self.kind.usable_end_bytes(disk_bytes, sector_size) / MIB;
         let Some(whole) = end.checked_sub(FIRST_MIB).filter(|whole| *whole > 0) else {
             let line = self.desc.entries.first().map_or(1, |entry| entry.line);
             return Err(self.desc.error(
@@ -167,7 +167,7 @@ impl Placing<'_> {
         Ok(spans)
     }
 
-    /// Refuses what an MBR's 32-bit sector numbers cannot reach.
+    /// Refuses sectors that an MBR's 32-bit numbers cannot reach.
     fn check_reach(&self, spans: &[Span]) -> Result<(), DescError> {
         let sector_size = self.geometry.sector_size;
         let limit_mib = MBR_SECTORS * u64::from(sector_size) / MIB;
@@ -189,8 +189,8 @@ impl Placing<'_> {
     }
 }
 
-/// What a line asks for, at least 1 MiB; `None` for `fill`. A share of the disk includes the `lead`
-/// before a logical partition, so that shares that make up the extended one fit into it.
+/// Returns the MiB that a line asks for, at least 1; `None` for `fill`. A share of the disk includes the
+/// `lead` before a logical partition, so that shares that make up the extended one fit into it.
 fn wanted_mib(size: Size, whole: u64, lead: u64) -> Option<u64> {
     match size {
         Size::Percent(percent) => Some(percent.of(whole).saturating_sub(lead).max(1)),

@@ -1,14 +1,16 @@
-//! From a desc file, or the golden drive's own table, to a plan of one disk, and the plan onto it.
+//! The plan of one disk, made from a desc file or the golden drive's own table, and its writing onto the
+//! disk.
 //!
-//! [`plan()`] is pure: it looks at no disk and writes nothing. [`PartitionPlan`] is the only thing in
-//! KA that writes a partition table. Every planned start and, but for copied tables, every size is a
-//! whole number of MiB (issue "Clone a golden node", §3).
+//! [`plan()`] is pure: it looks at no disk and writes nothing. [`PartitionPlan`] is the only thing in KA that
+//! writes a partition table. Every planned start and, except in copied tables, every size is a whole number
+//! of MiB.
 
 mod as_is;
 mod error;
 mod from_desc;
 mod plan;
 mod show;
+
 #[cfg(test)]
 mod tests;
 mod write;
@@ -16,14 +18,15 @@ mod write;
 mod write_tests;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 pub use error::LayoutError;
 pub use plan::{PartitionPlan, minimum_bytes, plan};
 
-use crate::desc::{Desc, MIB};
-use crate::table::{self, PartitionTable, TableKind};
+use crate::desc::Desc;
+use crate::table::{PartitionTable, TableKind};
 
-/// Where the partitions of a clone come from.
+/// Source of a clone's partitions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
@@ -43,8 +46,8 @@ pub struct Geometry {
 }
 
 impl Source {
-    /// The kind of table this leads to on a disk of `disk_bytes`, where the golden drive has a
-    /// `golden` one.
+    /// Returns the kind of table that this leads to on a disk of `disk_bytes`, if the golden drive's is
+    /// `golden`.
     pub fn table_for(&self, golden: TableKind, disk_bytes: u64) -> TableKind {
         match self {
             Self::Desc(desc) => desc.table_for(golden, disk_bytes),
@@ -53,11 +56,8 @@ impl Source {
     }
 }
 
-/// The MiB behind the last one that a partition may use.
-pub(crate) fn usable_end_mib(kind: TableKind, disk_bytes: u64, sector_size: u32) -> u64 {
-    let end_bytes = match kind {
-        TableKind::Mbr => disk_bytes,
-        TableKind::Gpt => table::usable_end_bytes(disk_bytes, sector_size, crate::desc::MAX_PARTITIONS),
-    };
-    end_bytes / MIB
+/// Makes a disk signature: 32 bits, never 0, which would mean none.
+fn fresh_mbr_id(fresh: &mut dyn FnMut() -> Uuid) -> u32 {
+    let [a, b, c, d, ..] = *fresh().as_bytes();
+    u32::from_le_bytes([a, b, c, d]).max(1)
 }

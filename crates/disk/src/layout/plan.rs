@@ -1,4 +1,4 @@
-//! The plan of one disk: what `--dry-run` prints, and what is written.
+//! The plan of one disk: `--dry-run` prints it, and a run writes it.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -7,7 +7,7 @@ use super::{Geometry, LayoutError, Source, as_is, from_desc};
 use crate::desc::MIB;
 use crate::table::{self, Partition, PartitionTable, TableKind};
 
-/// The largest disk that [`minimum_bytes`] looks at: beyond every disk and file system.
+/// The largest disk that [`minimum_bytes`] looks at, in MiB: larger than every disk and file system.
 const MAX_DISK_MIB: u64 = 1 << 40;
 
 /// The partition table that one disk is going to have.
@@ -19,12 +19,12 @@ pub struct PartitionPlan {
 
 /// Plans `source` on a disk of `geometry`. Pure: nothing is read or written.
 ///
-/// `golden` is the kind of the golden drive's table, the default where the desc file does not say.
-/// With `keep_ids` a copied table keeps its disk and partition ids; `fresh` gives all other ids
-/// (`&mut uuid::Uuid::new_v4` outside tests).
+/// `golden` is the kind of the golden drive's table, the default if the desc file does not say. With
+/// `keep_ids` a copied table keeps its disk and partition ids; `fresh` makes all other ids; outside tests it
+/// is `&mut uuid::Uuid::new_v4`.
 ///
 /// # Errors
-/// [`LayoutError::Desc`] or [`LayoutError::AsIs`], with the line or partition and the way out.
+/// [`LayoutError::Desc`] or [`LayoutError::AsIs`], with the line or partition and the remedy.
 pub fn plan(
     source: &Source,
     geometry: &Geometry,
@@ -44,16 +44,16 @@ pub fn plan(
         }
         Source::AsIs(table) => as_is::plan(table, geometry, keep_ids, fresh)?,
     };
-    // Everything that could keep the table from being written has to come out now, not on the disk.
+    // Everything that could prevent the writing of the table has to show now, not on the disk.
     table.encode().map_err(LayoutError::Impossible)?;
     Ok(PartitionPlan { table })
 }
 
-/// The size in bytes of the smallest disk, in whole MiB, that `source` fits on.
+/// Returns the size in bytes of the smallest disk, in whole MiB, that `source` fits on.
 ///
 /// # Errors
-/// What is wrong with a desc file on a `golden` table, though a disk over 2 TiB, which gets another one,
-/// might do; otherwise the error of the largest disk.
+/// The fault of a desc file on a `golden` table, otherwise the error of the largest disk. A disk over 2 TiB,
+/// which gets another kind of table, might do all the same.
 pub fn minimum_bytes(source: &Source, sector_size: u32, golden: TableKind) -> Result<u64, LayoutError> {
     if let Source::Desc(desc) = source {
         desc.check_for(desc.table.unwrap_or(golden))?;
@@ -70,7 +70,7 @@ pub fn minimum_bytes(source: &Source, sector_size: u32, golden: TableKind) -> Re
         };
         plan(source, &geometry, golden, true, &mut fresh)
     };
-    // Doubling first: an MBR fits on small disks and, with `fill`, not on those beyond its reach.
+    // Doubling comes first: an MBR fits on small disks, but with `fill` not on those beyond its reach.
     let mut enough = 1;
     while let Err(error) = fits(enough) {
         enough *= 2;
@@ -90,19 +90,13 @@ pub fn minimum_bytes(source: &Source, sector_size: u32, golden: TableKind) -> Re
     Ok(enough * MIB)
 }
 
-/// A disk signature: 32 bits, not 0, which would mean none.
-pub(super) fn fresh_mbr_id(fresh: &mut dyn FnMut() -> Uuid) -> u32 {
-    let [a, b, c, d, ..] = *fresh().as_bytes();
-    u32::from_le_bytes([a, b, c, d]).max(1)
-}
-
 impl PartitionPlan {
-    /// The partitions in the order of their numbers.
+    /// Returns the partitions in the order of their numbers.
     pub fn partitions(&self) -> &[Partition] {
         &self.table.partitions
     }
 
-    /// The partition with this number.
+    /// Returns the partition with this number.
     pub fn find(&self, number: u32) -> Option<&Partition> {
         self.table.find(number)
     }

@@ -1,11 +1,11 @@
-//! A plan as an operator reads it.
+//! The plan as text for the operator.
 
 use std::fmt;
 
 use super::PartitionPlan;
 use crate::desc::MIB;
 
-/// One line a partition: number, start, end and size in MiB, type, and what marks it.
+/// One line a partition: number, start, end and size in MiB, type, and its marks.
 impl fmt::Display for PartitionPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let table = &self.table;
@@ -47,7 +47,7 @@ impl fmt::Display for PartitionPlan {
     }
 }
 
-/// Whole MiB, or three digits more for a copied table that does not lie on them.
+/// Writes whole MiB, or three digits more for a copied table that does not lie on whole MiB.
 fn in_mib(bytes: u64) -> String {
     let (whole, rest) = (bytes / MIB, bytes % MIB);
     if rest == 0 {

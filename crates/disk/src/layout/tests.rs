@@ -1,11 +1,11 @@
-//! Plans, as an operator would reckon them by hand.
+//! Tests of plans, with places that were worked out by hand.
 
 use proptest::prelude::any;
 use proptest::proptest;
 use uuid::Uuid;
 
 use super::*;
-use crate::desc::{DescEntry, Percent, Size};
+use crate::desc::{DescEntry, MIB, Percent, Size};
 use crate::table::{DiskId, KnownType, PartType, Partition};
 
 pub(super) const GIB: u64 = 1 << 30;
@@ -286,7 +286,7 @@ fn a_copied_table_keeps_its_bytes_on_a_disk_with_larger_sectors() {
 #[test]
 fn a_table_that_reaches_behind_a_smaller_disk_is_refused() {
     let table = golden(TableKind::Gpt, &[(MIB, GIB), (2 * GIB, GIB)]);
-    // The partitions would end with the disk, but the backup table has to go there.
+    // The partitions would end with the disk, but the backup table needs that place.
     let message = copy(&table, disk(3 * GIB), false).unwrap_err().to_string();
     assert!(message.contains("partition 2 is not within bytes"), "{message}");
     assert!(copy(&table, disk(3 * GIB + MIB), false).is_ok());
@@ -319,7 +319,7 @@ fn a_hostile_table_from_elsewhere_is_refused_without_panic() {
 }
 
 proptest! {
-    /// A desc comes to a node over the network: whatever its numbers are, planning ends with an answer.
+    /// A desc comes to a node over the network: whatever its numbers are, planning must end with an answer.
     #[test]
     fn a_hostile_desc_from_elsewhere_is_planned_or_refused(
         lines in proptest::collection::vec((0_u8..8, any::<u64>(), any::<bool>(), any::<Option<u32>>()), 0..12),

@@ -1,4 +1,4 @@
-//! A plan onto a disk: unbootable first, bootable last.
+//! The writing of a plan onto a disk, which is unbootable first and bootable last.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
@@ -10,16 +10,16 @@ use super::{LayoutError, PartitionPlan};
 use crate::desc::{LEGACY_BOOT_BIT, MIB};
 use crate::table::{self, BOOT_CODE_LEN, KnownType, PartType, TableKind};
 
-/// Where the boot code ends and the disk signature begins: only this much is code.
+/// Offset of the disk signature: the boot code ends here.
 const SIGNATURE_AT: usize = 440;
 
-/// Zeroes are written in pieces of this size.
+/// Zeroes to write: one piece.
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
 impl PartitionPlan {
-    /// Makes the disk unbootable and forgets what was on it: zeroes its first and last MiB, and the
-    /// first and last MiB of each planned partition, where old file systems, RAID members and boot
-    /// records have their signatures.
+    /// Makes the disk unbootable and removes the signatures on it. It zeroes the first and last MiB of the
+    /// disk and of each planned partition, where old file systems, RAID members and boot records have their
+    /// signatures.
     ///
     /// The start of the disk goes first: from then on nothing on it looks finished.
     ///
@@ -32,7 +32,7 @@ impl PartitionPlan {
         for part in self.partitions() {
             let (start, end) = (part.start_bytes, part.end_bytes());
             edges.push((start, end.min(start + MIB)));
-            // Behind an extended partition's own record its inside belongs to the logical ones.
+            // The space behind an extended partition's own record belongs to the logical partitions.
             if !part.kind.is_extended() {
                 edges.push((start.max(end.saturating_sub(MIB)), end));
             }
@@ -47,9 +47,9 @@ impl PartitionPlan {
             .map_err(doing("wiping old partition tables and signatures"))
     }
 
-    /// Takes a table off the disk that nobody may boot from yet, and leaves everything else as it is: sector 0, and the
-    /// headers of a GPT at both ends (UEFI specification 2.10, section 5.3.2). Firmware finds no partition then, whatever
-    /// its file system holds.
+    /// Removes the table of a disk that must not boot yet, and leaves everything else as it is. It zeroes
+    /// sector 0, and the headers of a GPT at both ends (UEFI specification 2.10, section 5.3.2). Firmware
+    /// finds no partition then, whatever its file system holds.
     ///
     /// # Errors
     /// [`LayoutError::Io`], or [`LayoutError::OtherDisk`] before anything is written.
@@ -66,20 +66,20 @@ impl PartitionPlan {
         disk.sync_all().map_err(doing("withdrawing the partition table"))
     }
 
-    /// Writes the table: everything else first, then, after a sync, sector 0, then a sync. What was written
-    /// through the partitions' own device nodes has to be synced before.
+    /// Writes the table: everything else first, then, after a sync, sector 0, then a sync. The caller has
+    /// synced before everything that it wrote through the partitions' own device nodes.
     ///
-    /// Boot code that a boot loader has put into sector 0 stays, unless `boot_code` replaces it.
-    /// Bytes 440 to 443 of `boot_code` are the golden disk's signature, not code, and are not taken.
+    /// Boot code that a boot loader has put into sector 0 stays, unless `boot_code` replaces it. Bytes 440 to
+    /// 443 of `boot_code` are the golden disk's signature, not code, and are not copied.
     ///
     /// # Errors
-    /// [`LayoutError::Io`], or before anything is written [`LayoutError::OtherDisk`] or
-    /// [`LayoutError::Impossible`].
+    /// [`LayoutError::Io`]; [`LayoutError::OtherDisk`] or [`LayoutError::Impossible`] before anything is
+    /// written.
     pub fn write(&self, disk: &File, boot_code: Option<&[u8; BOOT_CODE_LEN]>) -> Result<(), LayoutError> {
         self.check_disk(disk)?;
         let encoded = self.table.encode().map_err(LayoutError::Impossible)?;
-        // The kernel caches a disk and its partitions apart, in pages: what it still holds of the disk from
-        // before the partitions were filled would go back over their edges with our sectors.
+        // The kernel caches a disk and its partitions apart, in pages. Pages of the disk from before the
+        // partitions were filled would be written back over the partitions' edges together with our sectors.
         block::flush(disk).map_err(doing("dropping the cached copy of the disk"))?;
         let mut sector = [0; 512];
         disk.read_exact_at(&mut sector, 0)
@@ -97,8 +97,9 @@ impl PartitionPlan {
         disk.sync_all().map_err(doing("writing sector 0"))
     }
 
-    /// The same partitions for a disk that nothing is to boot from yet: no EFI system partition and no active one, the protective entry included. Boot
-    /// loaders are installed on a disk with this table; the real one comes last.
+    /// Returns a table of the same partitions from which nothing boots: no EFI system partition and no active
+    /// one, the protective entry included. Boot loaders are installed on a disk with this table; the real one
+    /// comes last.
     #[must_use]
     pub fn provisional(&self) -> Self {
         let mut plan = self.clone();

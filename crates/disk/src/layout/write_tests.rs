@@ -1,4 +1,4 @@
-//! What wiping and writing leave on a disk.
+//! Tests of the bytes on a disk after a wipe and after a write.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -7,7 +7,7 @@ use super::LayoutError;
 use super::tests::{GIB, disk, try_plan};
 use crate::desc::MIB;
 
-/// A sparse disk full of signs of an earlier life, at both ends.
+/// Makes a sparse disk with signatures of earlier contents at both ends.
 fn used_disk(bytes: u64) -> File {
     let file = tempfile::tempfile().unwrap();
     file.set_len(bytes).unwrap();
@@ -26,7 +26,7 @@ fn bytes_at(file: &File, offset: u64, len: usize) -> Vec<u8> {
 fn a_wiped_disk_shows_no_sign_of_its_past() {
     let plan = try_plan("linux 100\nlinux fill\n", disk(GIB)).unwrap();
     let file = used_disk(GIB);
-    // A btrfs superblock and an md superblock of an earlier partition at the same place.
+    // An earlier partition at the same place had a btrfs superblock and an md superblock.
     file.write_all_at(&[0xaa; 512], 101 * MIB + (64 << 10)).unwrap();
     file.write_all_at(&[0xaa; 512], 101 * MIB - 8192).unwrap();
     plan.wipe(&file).unwrap();

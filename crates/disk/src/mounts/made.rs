@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::spec::{FsFeatures, FsSpec, InstallSpec};
 
-/// The mount points of the clone, its subvolumes as they are seen from each of its mounts, and the directories on the way
-/// to both, as absolute paths in the clone. Who reads a clone back finds them in directories that travelled empty (`-x`).
+/// Returns the mount points of the clone, its subvolumes as each of its mounts shows them, and the
+/// directories on the way to both, as absolute paths in the clone. The read-back of a clone finds them even
+/// in directories that travelled empty (`-x`).
 #[must_use]
 pub fn made_directories(spec: &InstallSpec) -> Vec<PathBuf> {
     let mut made = BTreeSet::new();
@@ -34,7 +35,7 @@ fn add_subvolumes(made: &mut BTreeSet<PathBuf>, fs: &FsSpec) {
     }
 }
 
-/// `path` and what lies between it and `top`.
+/// Adds `path` and the directories between it and `top`.
 fn add_with_parents(made: &mut BTreeSet<PathBuf>, path: &Path, top: &Path) {
     let way = path.ancestors().take_while(|path| *path != top);
     made.extend(way.map(Path::to_owned));
@@ -43,7 +44,8 @@ fn add_with_parents(made: &mut BTreeSet<PathBuf>, path: &Path, top: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{BtrfsFeatures, FsType, MountSpec, Place};
+    use crate::fs_type::FsType;
+    use crate::spec::{BtrfsFeatures, MountSpec, Place};
 
     fn mount(path: &str, subvol: &str) -> MountSpec {
         MountSpec {

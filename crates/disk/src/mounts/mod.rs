@@ -1,7 +1,8 @@
 //! The clone's file systems, mounted under one directory in the right order.
 //!
-//! [`plan`] is pure. [`MountPlan::mount_all`] does it and gives a guard that unmounts in reverse, also after an
-//! error half-way. Options are those of a restore, not of the clone's later life: nothing read-only, no quota.
+//! [`plan`] is pure. [`MountPlan::mount_all`] executes the plan and returns a guard that unmounts in reverse
+//! order, also after an error half-way. The options serve the restore, not the clone's later life: nothing
+//! read-only, no quota.
 
 mod made;
 mod options;
@@ -22,18 +23,18 @@ use crate::spec::{FsFeatures, FsSpec, InstallSpec};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MountStep {
-    /// Make subvolumes on a fresh btrfs, through its top level.
+    /// Makes subvolumes on a fresh btrfs, through its top level.
     MakeSubvolumes {
-        /// The device.
+        /// Device node of the btrfs.
         device: PathBuf,
         /// Paths from the top level, parents first.
         subvolumes: Vec<String>,
-        /// The one to make the default.
+        /// The subvolume to make the default.
         default: Option<String>,
     },
-    /// Mount a file system.
+    /// Mounts a file system.
     Mount {
-        /// The device.
+        /// Device node of the file system.
         device: PathBuf,
         /// Absolute path in the clone.
         path: String,
@@ -43,21 +44,21 @@ pub enum MountStep {
         options: String,
         /// Mode of the mounted directory.
         mode: u32,
-        /// Its owner.
+        /// Owner of the mounted directory.
         uid: u32,
-        /// Its group.
+        /// Group of the mounted directory.
         gid: u32,
     },
 }
 
-/// The steps, in order: all subvolumes, then mounts from the root down.
+/// The steps in order: all subvolumes, then mounts from the root down.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountPlan {
-    /// The steps.
+    /// Steps to execute from first to last.
     pub steps: Vec<MountStep>,
 }
 
-/// Mounting or unmounting failed.
+/// An error while the clone's file systems were mounted or unmounted.
 #[derive(Debug, thiserror::Error)]
 pub enum MountsError {
     /// A file system of the spec has no device.
@@ -69,7 +70,7 @@ pub enum MountsError {
     /// The mount directory is already a mount point.
     #[error("{} is a mount point already: unmount it, or choose another with --mount-dir", target.display())]
     TargetBusy {
-        /// The directory.
+        /// Directory below which the clone is mounted.
         target: PathBuf,
     },
     /// Mounting or unmounting failed.
@@ -81,9 +82,9 @@ pub enum MountsError {
     /// A directory or subvolume could not be made.
     #[error("making {}: {source}", path.display())]
     Make {
-        /// The directory.
+        /// Path of the directory or subvolume.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         #[source]
         source: std::io::Error,
     },
@@ -142,7 +143,8 @@ fn depth(path: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{BtrfsFeatures, FsType, MountSpec, Place};
+    use crate::fs_type::FsType;
+    use crate::spec::{BtrfsFeatures, MountSpec, Place};
 
     fn mount(path: &str, options: &str, subvol: Option<&str>) -> MountSpec {
         MountSpec {

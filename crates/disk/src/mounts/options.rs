@@ -1,10 +1,12 @@
 //! Mount options for the time of the restore.
 
-use crate::spec::{FsType, MountSpec};
+use crate::fs_type::FsType;
+use crate::spec::MountSpec;
 
-/// What of fstab changes how files are written, and so must hold while they are restored: compression and
-/// copy-on-write of btrfs(5) and F2FS, and everything that turns FAT and JFS names and rights into Linux ones
-/// (mount(8)). All else (`ro`, quotas, journal modes, `nodev`, systemd's options) waits for the first boot.
+/// True for options of fstab that change how files are written, and so must hold during the restore. These
+/// are compression and copy-on-write of btrfs(5) and F2FS, and everything that maps names and rights of FAT
+/// and JFS to those of Linux (mount(8)). All others (`ro`, quotas, journal modes, `nodev`, systemd's options)
+/// wait for the first boot.
 fn is_kept(fstype: FsType, name: &str) -> bool {
     let kept: &[&str] = match fstype {
         FsType::Btrfs => &["compress", "compress-force", "nodatacow", "nodatasum"],
@@ -35,7 +37,7 @@ fn is_kept(fstype: FsType, name: &str) -> bool {
     kept.contains(&name)
 }
 
-/// The options that a clone's file system is mounted with while it is filled.
+/// Returns the options with which a clone's file system is mounted while it is filled.
 pub(super) fn for_restore(fstype: FsType, mount: &MountSpec) -> String {
     let name = |option: &str| option.split('=').next().unwrap_or(option).to_owned();
     let golden = mount
@@ -44,11 +46,11 @@ pub(super) fn for_restore(fstype: FsType, mount: &MountSpec) -> String {
         .filter(|option| is_kept(fstype, &name(option)))
         .map(str::to_owned);
     let mut options: Vec<String> = golden.collect();
-    // Reading back for the digest must not write.
+    // The read-back for the digest must not write.
     options.push("noatime".to_owned());
     if fstype == FsType::Xfs {
-        // XFS refuses a second file system of one UUID (xfs(5)): with --keep-uuids, on a node that still has an old
-        // clone on another disk, and where several clones are made on one machine.
+        // XFS refuses a second file system with the same UUID (xfs(5)). That happens with --keep-uuids on a
+        // node that still has an old clone on another disk, and on a machine that makes several clones.
         options.push("nouuid".to_owned());
     }
     if let Some(subvol) = mount.subvol.as_deref().filter(|_| fstype == FsType::Btrfs) {

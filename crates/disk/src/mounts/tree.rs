@@ -1,4 +1,4 @@
-//! Doing a mount plan, and undoing it.
+//! The execution of a mount plan, and its reversal.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -15,17 +15,17 @@ use super::{MountPlan, MountStep, MountsError};
 
 const BTRFS_LIMIT: Duration = Duration::from_secs(60);
 
-/// Everything mounted; unmounts in reverse order when dropped.
+/// The mounted file systems of a clone; unmounts them in reverse order when dropped.
 #[derive(Debug)]
 #[must_use = "dropping it unmounts everything"]
 pub struct MountTree {
     target: PathBuf,
-    /// In the order of mounting.
+    /// Guards in the order of mounting.
     guards: Vec<MountGuard>,
 }
 
 impl MountPlan {
-    /// Does it, under `target`, which is made when it is not there.
+    /// Mounts everything under `target`, which is made if it does not exist.
     ///
     /// # Errors
     /// [`MountsError`]; what was mounted before the error is unmounted.
@@ -53,8 +53,8 @@ impl MountPlan {
 }
 
 impl MountPlan {
-    /// Mounts again what [`MountPlan::mount_all`] had mounted and filled; nothing is made and no right changed. Read-only,
-    /// not even a journal or an access time is written.
+    /// Mounts again what [`MountPlan::mount_all`] had mounted and filled; makes nothing and changes no
+    /// rights. Read-only access writes not even a journal or an access time.
     ///
     /// # Errors
     /// [`MountsError::Host`]; what was mounted before the error is unmounted.
@@ -85,23 +85,23 @@ impl MountPlan {
     }
 }
 
-/// What may be done with mounted file systems.
+/// Access to mounted file systems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Reading.
+    /// Nothing may be written, a journal included.
     ReadOnly,
-    /// Everything.
+    /// Files may be read and written.
     ReadWrite,
 }
 
 impl MountTree {
-    /// The directory under which everything is mounted, resolved.
+    /// Returns the directory under which everything is mounted, links resolved.
     #[must_use]
     pub fn target(&self) -> &Path {
         &self.target
     }
 
-    /// Unmounts everything in reverse order and says whether that worked.
+    /// Unmounts everything in reverse order and reports the result.
     ///
     /// # Errors
     /// [`MountsError::Host`] with the first that could not be unmounted; the others are tried all the same.
@@ -122,7 +122,7 @@ impl MountTree {
                 subvolumes,
                 default,
             } => {
-                // Nothing is mounted at the target yet: all these steps come first.
+                // Nothing is mounted at the target yet, because all these steps come first.
                 let top = MountGuard::mount(device, &self.target, "btrfs", "subvol=/")?;
                 for path in subvolumes {
                     make_subvolume(&self.target, path)?;
@@ -153,14 +153,14 @@ impl MountTree {
 
 impl Drop for MountTree {
     fn drop(&mut self) {
-        // A vector drops from its beginning; what was mounted last must go first.
+        // A vector drops from its beginning, but the last mount must go first.
         while let Some(guard) = self.guards.pop() {
             drop(guard);
         }
     }
 }
 
-/// Makes one subvolume; what lies above it and is no subvolume becomes a plain directory.
+/// Makes one subvolume; a missing directory above it becomes a plain directory.
 fn make_subvolume(top: &Path, path: &str) -> Result<(), MountsError> {
     let (parent, name) = path
         .rsplit_once('/')
@@ -183,7 +183,8 @@ fn set_default(path: &Path) -> Result<(), MountsError> {
     Ok(())
 }
 
-/// Makes the directories of `relative` below `top`, as seen by everybody: the restore gives them their rights.
+/// Makes the directories of `relative` below `top`, readable by everybody: the restore gives them their
+/// rights.
 fn make_directories(top: &Path, relative: &str) -> Result<(), MountsError> {
     let mut path = top.to_owned();
     for part in relative.split('/').filter(|part| !part.is_empty()) {

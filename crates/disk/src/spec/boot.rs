@@ -1,5 +1,5 @@
-//! What a clone needs beyond its files to boot as itself: the boot loader, its own identity, hooks, the beacon of its
-//! first boot. Issue 3 §3.
+//! Everything beyond its files that a clone needs to boot as itself: the boot loader, its own identity,
+//! hooks, the beacon of its first boot.
 
 use std::net::SocketAddr;
 
@@ -7,43 +7,40 @@ use serde::{Deserialize, Serialize};
 
 use super::GoldenBoot;
 
-/// What becomes of the restored system before its first boot.
+/// The changes to the restored system before its first boot.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootSpec {
-    /// The first word of `-r`: the boot loader to install. None: the one that the golden node has.
+    /// The first word of `-r`: the boot loader to install. `None` means the one that the golden node has.
     pub loader: Option<String>,
     /// The other words of `-r`: options of the tool that makes the initial RAM disk.
     pub initrd_options: Vec<String>,
-    /// The clone keeps the golden node's names, keys and machine-id (`--keep-identity`).
+    /// True if the clone keeps the golden node's names, keys and machine-id (`--keep-identity`).
     pub keep_identity: bool,
-    /// How a clone tells at its first boot that it came back; none: not at all (`--no-beacon`).
+    /// The beacon of a clone's first boot; `None` sends none (`--no-beacon`).
     pub beacon: Option<BeaconSpec>,
-    /// Where the golden node names a device as the kernel does (`/dev/sda2`), so does the clone (`--kernel-names`). Else
-    /// such a name becomes one that lasts: `UUID=`. A server of before does not say.
-    #[serde(default)]
+    /// True if the clone may name a device as the kernel does (`/dev/sda2`), as the golden node does
+    /// (`--kernel-names`). Otherwise such a name becomes one that lasts: `UUID=`.
     pub kernel_names: bool,
-    /// Run the executables of `/etc/ka/hooks.d`.
+    /// True if the clone runs the executables of `/etc/ka/hooks.d`.
     pub hooks: bool,
-    /// The golden node's own network cards, by their hardware addresses; none where they are not known (it is a directory, not
-    /// the machine that the server runs on).
-    #[serde(default)]
+    /// MAC addresses of the golden node's own network cards. Empty if they are not known, because the golden
+    /// node is a directory and not the machine that the server runs on.
     pub golden_cards: Vec<String>,
-    /// How the golden node boots.
-    #[serde(default)]
+    /// The golden node's way to boot.
     pub golden: GoldenBoot,
 }
 
-/// Where a clone's first boot is told, and the proof that it belongs to this run.
+/// The destination of the beacon of a clone's first boot, and the proof that it belongs to this run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BeaconSpec {
-    /// The server's addresses with the UDP port of discovery.
+    /// The server's addresses, with the UDP port of discovery.
     pub addrs: Vec<SocketAddr>,
     /// Key of this run's beacons: random, of no use for anything else.
     pub token: [u8; 32],
 }
 
 impl BootSpec {
-    /// Reads `-r`: `grub --with=ata_piix`. An empty text means the same as none.
+    /// Takes over the value of `-r`: `grub --with=ata_piix`. An empty text means the same as none.
     #[must_use]
     pub fn with_loader_option(mut self, option: Option<&str>) -> Self {
         let mut words = option.unwrap_or_default().split_whitespace().map(str::to_owned);
@@ -70,11 +67,12 @@ mod tests {
     }
 
     #[test]
-    fn a_spec_without_a_boot_part_is_still_understood() {
+    fn a_spec_without_a_boot_part_is_refused() {
         let spec = InstallSpec::empty("golden".to_owned());
         let mut json: serde_json::Value = serde_json::from_slice(&spec.to_json().unwrap()).unwrap();
         json.as_object_mut().unwrap().remove("boot").unwrap();
-        assert_eq!(InstallSpec::from_json(json.to_string().as_bytes()).unwrap(), spec);
+        let error = InstallSpec::from_json(json.to_string().as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("boot"), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What of a golden file system's make-up the clone's is to share.
+//! Features of a golden file system that the clone's is to share.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,22 +6,23 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FsFeatures {
-    /// The tool's own defaults: the desc file changed the type, or the golden one tells nothing that matters.
+    /// The defaults of the tool: the desc file changed the type, or the golden file system tells nothing that
+    /// matters.
     #[default]
     Default,
-    /// ext2, ext3, ext4.
+    /// Features of ext2, ext3 or ext4.
     Ext(ExtFeatures),
-    /// XFS.
+    /// Features of an XFS.
     Xfs(XfsFeatures),
-    /// Btrfs.
+    /// Features of a btrfs.
     Btrfs(BtrfsFeatures),
-    /// FAT.
+    /// Features of a FAT.
     Fat(FatFeatures),
-    /// F2FS.
+    /// Features of an F2FS.
     F2fs(F2fsFeatures),
 }
 
-/// As `dumpe2fs -h` tells them.
+/// Features of an ext2, ext3 or ext4, as `dumpe2fs -h` prints them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExtFeatures {
     /// Names as mke2fs(8) `-O` takes them.
@@ -38,40 +39,40 @@ pub struct ExtFeatures {
     pub default_mount_options: Vec<String>,
 }
 
-/// As `xfs_info` tells them.
+/// Features of an XFS, as `xfs_info` prints them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct XfsFeatures {
     /// Block size in bytes.
     pub block_size: u32,
     /// Inode size in bytes.
     pub inode_size: u32,
-    /// Every feature that `xfs_info` prints with 0 or 1, by its name there: `crc`, `sparse`, `nrext64`, `ftype`.
+    /// Every feature that `xfs_info` prints with 0 or 1, by its name there: `crc`, `sparse`, `nrext64`,
+    /// `ftype`.
     pub flags: Vec<(String, bool)>,
-    /// Names that differ in case only are the same (`ascii-ci`).
-    #[serde(default)]
+    /// True if names that differ in case only are the same (`ascii-ci`).
     pub case_insensitive: bool,
 }
 
-/// Of a btrfs file system.
+/// Features of a btrfs file system.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BtrfsFeatures {
     /// Size of a metadata node in bytes.
     pub node_size: u32,
-    /// The subvolumes that are mounted and those that they lie in, as paths from the top level without a leading slash,
-    /// parents first. Others travel with the tree of the mount that shows them.
+    /// The subvolumes that are mounted and those that contain them, as paths from the top level without a
+    /// leading slash, parents first. Others travel with the tree of the mount that shows them.
     pub subvolumes: Vec<String>,
-    /// Path of the default subvolume, where it is not the top level.
+    /// Path of the default subvolume, if it is not the top level.
     pub default_subvolume: Option<String>,
 }
 
-/// Of a FAT file system.
+/// Features of a FAT file system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FatFeatures {
     /// Width of a FAT entry in bits: 12, 16 or 32.
     pub fat_bits: u8,
 }
 
-/// Of an F2FS file system.
+/// Features of an F2FS file system.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct F2fsFeatures {
     /// Names as mkfs.f2fs(8) `-O` takes them.

@@ -1,16 +1,17 @@
-//! Whether what the golden node holds goes onto the partitions a plan gives it.
+//! The check that the golden node's contents fit onto the partitions of a plan.
 
-use super::{FsFeatures, FsSpec, FsType, InstallSpec, RawSpec};
+use super::{FsFeatures, FsSpec, InstallSpec, RawSpec};
 use crate::fs::wanted_inodes;
+use crate::fs_type::FsType;
 use crate::layout::PartitionPlan;
 
 const MIB: u64 = 1 << 20;
-/// What mke2fs and the others take for all but the smallest file systems.
+/// Block size in bytes that mke2fs and the others take for all but the smallest file systems.
 const USUAL_BLOCK_BYTES: u32 = 4096;
-/// mke2fs.conf's own.
+/// Bytes per inode in mke2fs.conf.
 const USUAL_BYTES_PER_INODE: u64 = 16384;
 
-/// A partition of a plan that does not take what belongs there.
+/// A partition of a plan that cannot hold its contents.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FitError {
     /// The plan has no partition of that number.
@@ -18,21 +19,21 @@ pub enum FitError {
     NoPartition {
         /// Golden name of the drive.
         drive: String,
-        /// The number.
+        /// Number that the plan lacks.
         partition: u32,
-        /// What belongs there.
+        /// File system or raw copy that belongs there.
         what: String,
     },
-    /// It is too small.
+    /// The partition is too small.
     #[error("{place} would be {} MiB, but {what} needs {} MiB: make it larger in the desc file, or leave something out with -x", have_bytes / MIB, needed_bytes.div_ceil(MIB))]
     TooSmall {
         /// The partition, by its golden name.
         place: String,
-        /// What belongs there.
+        /// File system or raw copy that belongs there.
         what: String,
-        /// What the plan gives, in bytes.
+        /// Size of the partition in the plan, in bytes.
         have_bytes: u64,
-        /// What is needed, in bytes.
+        /// Size that is needed, in bytes.
         needed_bytes: u64,
     },
     /// A raw copy keeps its block size, and the disk's sectors are larger.
@@ -41,11 +42,11 @@ pub enum FitError {
          bytes can serve: choose another disk with --disk, or clone its files instead (leave out -D)"
     )]
     SectorsTooLarge {
-        /// The raw copy.
+        /// Name of the raw copy, for the message.
         what: String,
-        /// Of the file system, in bytes.
+        /// Block size of the file system in bytes.
         block_size: u32,
-        /// Of the disk, in bytes.
+        /// Sector size of the disk in bytes.
         sector_size: u32,
     },
 }
@@ -89,17 +90,18 @@ pub fn check_fit(spec: &InstallSpec, drive: &str, plan: &PartitionPlan) -> Resul
     }
 }
 
-/// The size a partition must have at least, in bytes, for a file system with what the golden one holds.
+/// Returns the smallest size in bytes of a partition for a file system with the golden one's contents.
 ///
-/// An estimate from above of the type's own needs: journal or log, inode tables, second copy of metadata. But a
-/// file system of the golden type always goes onto a partition of the golden size, unless its files shared blocks or were
-/// compressed there and are not in the clone.
+/// The type's own needs are estimated from above: journal or log, inode tables, second copy of metadata. But
+/// a file system of the golden type always fits onto a partition of the golden size. The exception is one
+/// whose files shared blocks or were compressed there and are not so in the clone.
 #[must_use]
 pub fn needed_bytes(fs: &FsSpec) -> u64 {
     needed_on(fs, fs.golden_block_bytes.clamp(512, USUAL_BLOCK_BYTES))
 }
 
-/// The same on a disk of that sector size: no block of a file system is smaller, and each file wastes a part of one.
+/// Returns [`needed_bytes`] for a disk of that sector size: blocks are never smaller than a sector, and each
+/// file wastes a part of one.
 fn needed_on(fs: &FsSpec, sector_size: u32) -> u64 {
     let wasted = wasted_bytes(fs, sector_size);
     let used = fs.used_bytes.saturating_sub(fs.expanded_bytes);
@@ -110,7 +112,7 @@ fn needed_on(fs: &FsSpec, sector_size: u32) -> u64 {
     } else {
         estimate
     };
-    // Of what is stored several times, the file system's own part grows along.
+    // The file system's own overhead grows with contents that are stored several times.
     as_golden + wasted + fs.expanded_bytes + fs.expanded_bytes / 20
 }
 
@@ -126,7 +128,7 @@ fn overhead_bytes(fs: &FsSpec, used: u64) -> u64 {
         }
         // The log is at least 64 MiB since xfsprogs 5.19, and 1/2000 of a large disk.
         FsType::Xfs => used / 50 + new_inodes * 512 + 64 * MIB,
-        // Metadata twice; a chunk of each kind must be free to allocate.
+        // Metadata has two copies; a chunk of each kind must be free to allocate.
         FsType::Btrfs => used / 20 + inodes * 512 + 64 * MIB,
         FsType::Vfat => used / 100 + MIB,
         FsType::Jfs => used / 50 + new_inodes * 512 + 4 * MIB,
@@ -137,8 +139,8 @@ fn overhead_bytes(fs: &FsSpec, used: u64) -> u64 {
     }
 }
 
-/// What mke2fs takes for inodes on a file system that just holds `content`, and a hundredth for all else: a share of the
-/// disk by its ratio, and at least a table for those that are in use.
+/// Returns the bytes that mke2fs takes for inodes on a file system that just holds `content`, and a hundredth
+/// for all else. The inodes are a share of the disk by its ratio, and at least a table for those in use.
 fn inode_tables(fs: &FsSpec, content: u64) -> u64 {
     let (ratio, inode_size) = match &fs.features {
         FsFeatures::Ext(golden) => (golden.bytes_per_inode, u64::from(golden.inode_size)),
@@ -149,7 +151,8 @@ fn inode_tables(fs: &FsSpec, content: u64) -> u64 {
     content / 100 + by_ratio.unwrap_or(content).min(content).max(in_use)
 }
 
-/// Bytes that the ends of files take on a file system with larger blocks than the golden one: most of the difference.
+/// Returns the bytes that the ends of files waste on a file system with larger blocks than the golden one:
+/// most of the difference.
 fn wasted_bytes(fs: &FsSpec, sector_size: u32) -> u64 {
     let block = match (&fs.features, fs.fstype) {
         (FsFeatures::Ext(golden), _) => golden.block_size,
@@ -164,7 +167,8 @@ fn wasted_bytes(fs: &FsSpec, sector_size: u32) -> u64 {
     fs.used_inodes * larger * 3 / 4
 }
 
-/// The journal that mke2fs makes by itself (e2fsprogs, `ext2fs_default_journal_size`), for 4 KiB blocks.
+/// Returns the size of the journal that mke2fs chooses (e2fsprogs, `ext2fs_default_journal_size`), for 4 KiB
+/// blocks.
 fn journal_bytes(used: u64) -> u64 {
     match used / MIB {
         0..128 => 4 * MIB,

@@ -1,37 +1,37 @@
-//! Boot loaders, and how the golden node boots.
+//! Boot loaders, and the golden node's way to boot.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How the golden node boots, as its files tell.
+/// The golden node's way to boot, as its files show it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct GoldenBoot {
-    /// Its boot loader; `None` where there is none (a data disk) or none that KA knows.
+    /// Boot loader; `None` if there is none (a data disk) or none that KA knows.
     pub loader: Option<Loader>,
-    /// The loaders whose own tools are installed.
+    /// Loaders with their own tools installed.
     pub tools: Vec<Loader>,
-    /// The platforms that it can install GRUB for: `i386-pc`, `x86_64-efi`.
+    /// Platforms for which it can install GRUB: `i386-pc`, `x86_64-efi`.
     pub grub_platforms: Vec<String>,
-    /// It boots through shim: nothing unsigned may take its place.
+    /// True if it boots through shim: no unsigned program may take its place.
     pub shim: bool,
-    /// Where its EFI system partition is mounted: `/boot/efi`.
+    /// Mount point of its EFI system partition: `/boot/efi`.
     pub esp: Option<String>,
-    /// The program on it that starts the system, with slashes from the partition's root: `/EFI/ubuntu/shimx64.efi`. The one
-    /// that its firmware has started, else the one in its distribution's directory.
+    /// The EFI program that starts the system, with slashes from the partition's root:
+    /// `/EFI/ubuntu/shimx64.efi`. It is the one that the firmware has started, else the one in the
+    /// distribution's directory.
     pub program: Option<String>,
-    /// Why no node that UEFI has started could boot as a clone; `None` where nothing is known against it.
+    /// The reason why no node that UEFI has started could boot as a clone; `None` if no reason is known.
     pub uefi_obstacle: Option<String>,
-    /// What Secure Boot revocation knows shim and GRUB by.
+    /// Names and generations of shim and GRUB for Secure Boot revocation (SBAT).
     pub sbat: Vec<SbatImage>,
 }
 
 /// An EFI program's own list of components and their generations (shim's `SBAT.md`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SbatImage {
-    /// The program: `/EFI/debian/shimx64.efi`.
+    /// Path of the program: `/EFI/debian/shimx64.efi`.
     pub program: String,
     /// Component and generation: `shim`, 4.
     pub components: Vec<(String, u32)>,
@@ -49,11 +49,11 @@ pub enum Loader {
     Extlinux,
     /// LILO, BIOS only.
     Lilo,
-    /// rEFInd, UEFI only: its files, as they came.
+    /// rEFInd, UEFI only: its files, as they are on the golden node.
     Refind,
-    /// Limine, here UEFI only: its files, as they came.
+    /// Limine, here UEFI only: its files, as they are on the golden node.
     Limine,
-    /// None: the firmware starts a unified kernel image by itself.
+    /// No boot loader: the firmware starts a unified kernel image by itself.
     Uki,
 }
 
@@ -79,7 +79,7 @@ pub struct UnknownLoader(pub String);
 impl FromStr for Loader {
     type Err = UnknownLoader;
 
-    /// The names that people and packages use.
+    /// Reads the names that people and packages use.
     fn from_str(word: &str) -> Result<Self, UnknownLoader> {
         match word {
             "grub" | "grub2" | "grub-pc" | "grub-efi" => Ok(Self::Grub),

@@ -1,4 +1,5 @@
-//! What a run installs: everything a node must know about the golden node before the first byte of data.
+//! The install spec of a run: everything that a node must know about the golden node before the first byte of
+//! data.
 //!
 //! The server makes an [`InstallSpec`] with [`crate::golden::survey`] and sends it as JSON to every node; the
 //! node makes its plans from it. Nothing here reads a disk. The transport carries it as opaque bytes.
@@ -7,7 +8,6 @@ mod boot;
 mod features;
 mod filesystem;
 mod fit;
-mod fs_type;
 mod loader;
 mod read_back;
 
@@ -17,7 +17,6 @@ pub use boot::{BeaconSpec, BootSpec};
 pub use features::{BtrfsFeatures, ExtFeatures, F2fsFeatures, FatFeatures, FsFeatures, XfsFeatures};
 pub use filesystem::{FsSpec, GoldenDevice, KnownDevice, MountSpec};
 pub use fit::{FitError, check_fit, needed_bytes};
-pub use fs_type::{FsType, UnknownFsType};
 pub use loader::{GoldenBoot, Loader, SbatImage, UnknownLoader};
 pub use read_back::ReadBackWhen;
 
@@ -26,16 +25,16 @@ use crate::table::TableKind;
 
 /// Version of the JSON; a node refuses another one.
 pub const SPEC_VERSION: u32 = 1;
-/// The JSON is at most this long: a control frame may be 8 MiB, and a spec of a thousand mounts is under one.
+/// The longest JSON in bytes: a control frame may be 8 MiB, and a spec of a thousand mounts is under one.
 pub const MAX_SPEC_BYTES: usize = 4 << 20;
 
-/// Name of the stream that brings a node its tools, before the plan (the original's session of that name).
+/// Name of the stream that brings a node its tools, before the plan (the original KA method's session name).
 pub const STAGE2_STREAM: &str = "getstage2";
 
-/// The whole of it.
+/// The description of the golden drives that the server sends to each node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InstallSpec {
-    /// [`SPEC_VERSION`].
+    /// Version of the format: [`SPEC_VERSION`].
     pub version: u32,
     /// The golden node's host name.
     pub golden_host: String,
@@ -43,33 +42,27 @@ pub struct InstallSpec {
     pub drives: Vec<DriveSpec>,
     /// The file systems and swap areas to make, in order of their ids.
     pub filesystems: Vec<FsSpec>,
-    /// What is copied file by file, parents before children.
+    /// Trees that are copied file by file, parents before children.
     pub trees: Vec<TreeSpec>,
     /// Swap files to make anew.
     pub swap_files: Vec<SwapFileSpec>,
     /// Partitions copied byte by byte (`-D`).
     pub raw: Vec<RawSpec>,
-    /// Every drive, partition and volume that the golden system may name; a server of before has none.
-    #[serde(default)]
+    /// Every drive, partition and volume that the golden system may name.
     pub known: Vec<KnownDevice>,
     /// Directories whose contents stay at home (`-x`), as absolute paths below the golden root, raw bytes.
     pub excluded: Vec<Vec<u8>>,
-    /// What does not travel at all (btrfs snapshots), as absolute paths below the golden root, raw bytes.
-    #[serde(default)]
+    /// Paths that do not travel at all (btrfs snapshots), as absolute paths below the golden root, raw bytes.
     pub skipped: Vec<Vec<u8>>,
-    /// Clones get the golden UUIDs (`--keep-uuids`).
+    /// True if clones get the golden UUIDs (`--keep-uuids`).
     pub keep_uuids: bool,
-    /// What `-r` asked for.
-    pub boot_loader: Option<String>,
-    /// What makes a restored system a clone of its own that boots; a server of before has none.
-    #[serde(default)]
+    /// Everything that makes a restored system boot as a clone of its own.
     pub boot: BootSpec,
-    /// When a node reads back what it wrote (`--verify`); a server of before does not say.
-    #[serde(default)]
+    /// Condition on which a node reads back what it wrote (`--verify`).
     pub verify: ReadBackWhen,
     /// The data streams of the run, in order: `kainstall2`, `kainstall3`, …
     pub streams: Vec<StreamPlan>,
-    /// What the operator should know: what was left out of the clone and why.
+    /// Notes for the operator: what was left out of the clone and why.
     pub notes: Vec<String>,
 }
 
@@ -78,11 +71,11 @@ pub struct InstallSpec {
 pub struct DriveSpec {
     /// The golden name without `/dev/`: `sda`, `nvme0n1`.
     pub name: String,
-    /// Where its partitions come from.
+    /// Source of its partitions.
     pub source: layout::Source,
-    /// The kind of the golden drive's table; MBR where a desc file names a drive that the golden node has not.
+    /// Kind of the golden drive's table; MBR for a drive that only a desc file names.
     pub golden_table: TableKind,
-    /// Size of the golden drive in bytes; 0 where there is none.
+    /// Size of the golden drive in bytes; 0 if there is none.
     pub golden_bytes: u64,
     /// Logical sector size of the golden drive in bytes.
     pub golden_sector_size: u32,
@@ -91,7 +84,7 @@ pub struct DriveSpec {
 }
 
 impl DriveSpec {
-    /// The boot code, where there is one of the right length.
+    /// Returns the boot code, if it has the right length.
     #[must_use]
     pub fn boot_code_array(&self) -> Option<&[u8; 446]> {
         self.boot_code.as_deref()?.try_into().ok()
@@ -113,7 +106,7 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// The kernel's name of a partition: `sda1`, but `nvme0n1p1` after a digit.
+/// Returns the kernel's name of a partition: `sda1`, but `nvme0n1p1` after a digit.
 #[must_use]
 pub fn partition_name(drive: &str, number: u32) -> String {
     let separator = if drive.ends_with(|last: char| last.is_ascii_digit()) {
@@ -127,13 +120,13 @@ pub fn partition_name(drive: &str, number: u32) -> String {
 /// One tree of files, walked without crossing into another file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TreeSpec {
-    /// Its number in the stream: the image's mount id.
+    /// Number in the stream: the image's mount id.
     pub id: u32,
     /// Absolute path below the golden root, and below the clone's mount directory.
     pub path: String,
-    /// The file system it is on.
+    /// Id of the file system it is on ([`FsSpec::id`]).
     pub filesystem: u32,
-    /// Bytes in use on it, for progress; 0 where it shares a file system that another tree counts.
+    /// Bytes in use on it, for progress; 0 if another tree already counts the same file system.
     pub used_bytes: u64,
 }
 
@@ -144,34 +137,34 @@ pub struct SwapFileSpec {
     pub path: String,
     /// Size in bytes.
     pub size_bytes: u64,
-    /// Mode bits.
+    /// Mode bits of the file.
     pub mode: u32,
 }
 
 /// A partition copied raw.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RawSpec {
-    /// Where it goes.
+    /// Partition of the clone that receives it.
     pub place: Place,
-    /// Its golden size in bytes; the clone's partition must be at least as large.
+    /// Golden size in bytes; the clone's partition must be at least as large.
     pub bytes: u64,
-    /// Where it comes from.
+    /// Golden device that it comes from.
     pub golden: GoldenDevice,
-    /// The smallest block of the file system on it, in bytes; no disk with larger sectors can serve it. 0 where
-    /// there is none.
+    /// The smallest block of the file system on it, in bytes; no disk with larger sectors can serve it. 0
+    /// without a file system.
     pub block_size: u32,
 }
 
-/// One data stream.
+/// One data stream of the run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamPlan {
-    /// Its session name: `kainstall2`.
+    /// Session name of the stream: `kainstall2`.
     pub name: String,
-    /// What it carries.
+    /// Contents of the stream.
     pub kind: StreamKind,
 }
 
-/// What a stream carries.
+/// Contents of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamKind {
@@ -184,30 +177,30 @@ pub enum StreamKind {
     },
 }
 
-/// A spec that cannot be used.
+/// A spec that this node cannot use.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
-    /// It is of another version.
+    /// The spec has another version.
     #[error(
         "the server's install spec has version {found}, this client knows {SPEC_VERSION}: use the same release on both sides"
     )]
     Version {
-        /// What it says.
+        /// Version in the spec.
         found: u32,
     },
-    /// It is longer than [`MAX_SPEC_BYTES`].
+    /// The spec is longer than [`MAX_SPEC_BYTES`].
     #[error("the install spec is {bytes} bytes long, more than {MAX_SPEC_BYTES}")]
     TooLong {
-        /// Its length.
+        /// Length in bytes.
         bytes: usize,
     },
-    /// It is no spec at all.
+    /// The bytes are not the JSON of a spec.
     #[error("the install spec cannot be read: {0}")]
     Json(#[from] serde_json::Error),
 }
 
 impl InstallSpec {
-    /// A spec that installs nothing yet.
+    /// Makes a spec that installs nothing yet.
     #[must_use]
     pub fn empty(golden_host: String) -> Self {
         Self {
@@ -222,7 +215,6 @@ impl InstallSpec {
             excluded: Vec::new(),
             skipped: Vec::new(),
             keep_uuids: false,
-            boot_loader: None,
             boot: BootSpec::default(),
             verify: ReadBackWhen::default(),
             streams: Vec::new(),
@@ -230,7 +222,7 @@ impl InstallSpec {
         }
     }
 
-    /// As JSON bytes.
+    /// Writes the spec as JSON.
     ///
     /// # Errors
     /// [`SpecError::TooLong`].
@@ -243,7 +235,7 @@ impl InstallSpec {
         }
     }
 
-    /// From JSON bytes; another version is refused before anything else is looked at.
+    /// Reads the spec from JSON; another version is refused before anything else is looked at.
     ///
     /// # Errors
     /// [`SpecError`].
@@ -262,14 +254,14 @@ impl InstallSpec {
         Ok(serde_json::from_slice(bytes)?)
     }
 
-    /// The drive of that golden name.
+    /// Returns the drive of that golden name.
     #[must_use]
     pub fn drive(&self, name: &str) -> Option<&DriveSpec> {
         self.drives.iter().find(|drive| drive.name == name)
     }
 
-    /// All names of a golden device. One that fstab of a golden root elsewhere names as the kernel does is known by that
-    /// name alone; what else it is called the survey found on the device itself.
+    /// Returns a golden device with all its names. In the fstab of a golden root elsewhere, a kernel name is
+    /// the only thing known of a device; the survey found the other names on the device itself.
     #[must_use]
     pub fn completed(&self, golden: GoldenDevice) -> GoldenDevice {
         let mut found = self.known.iter().map(|known| &known.device);
@@ -288,7 +280,7 @@ impl InstallSpec {
         }
     }
 
-    /// The file systems and swap areas of one drive.
+    /// Returns the file systems and swap areas of one drive.
     pub fn filesystems_of<'a>(&'a self, drive: &'a str) -> impl Iterator<Item = &'a FsSpec> {
         self.filesystems.iter().filter(move |fs| fs.place.drive == drive)
     }
@@ -299,6 +291,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::fs_type::FsType;
 
     fn sample() -> InstallSpec {
         let place = |partition| Place {
@@ -318,7 +311,6 @@ mod tests {
             }],
             excluded: vec![b"/caf\xe9".to_vec()],
             keep_uuids: true,
-            boot_loader: Some("grub".to_owned()),
             streams: vec![StreamPlan {
                 name: "kainstall2".to_owned(),
                 kind: StreamKind::Tree,

@@ -1,16 +1,16 @@
-//! When a node reads back what it wrote.
+//! The condition on which a node reads back what it wrote.
 
 use serde::{Deserialize, Serialize};
 
-/// `--verify`.
+/// Value of `--verify`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReadBackWhen {
-    /// When it costs less than a tenth of the run, which each node finds out for itself.
+    /// Only if it costs less than a tenth of the run; each node finds that out for itself.
     #[default]
     Auto,
-    /// Whatever it costs.
+    /// Always, whatever it costs.
     Always,
-    /// Not at all.
+    /// Never, whatever it would cost.
     Never,
 }

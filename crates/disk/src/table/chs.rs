@@ -1,5 +1,5 @@
-//! Cylinder, head and sector: three bytes that nobody reads any more but `sfdisk --verify` and old
-//! BIOSes, in the geometry that all of them assume.
+//! Cylinder, head and sector: three bytes that only `sfdisk --verify` and old BIOSes still read, in the
+//! geometry that all of them assume.
 
 /// Heads and sectors per track of the geometry that every BIOS with LBA translation reports.
 const HEADS: u64 = 255;
@@ -8,7 +8,7 @@ const SECTORS_PER_TRACK: u64 = 63;
 /// The last cylinder that ten bits can name.
 const LAST_CYLINDER: u64 = 1023;
 
-/// The three bytes for a sector; beyond cylinder 1023 the largest value, as fdisk writes it.
+/// Returns the three bytes for a sector; beyond cylinder 1023 the largest value, as fdisk writes it.
 pub(super) fn encode(lba: u64) -> [u8; 3] {
     let cylinder = lba / (HEADS * SECTORS_PER_TRACK);
     if cylinder > LAST_CYLINDER {

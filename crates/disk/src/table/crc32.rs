@@ -1,11 +1,12 @@
 //! CRC-32 as GPT uses it (ISO 3309, UEFI 2.10 section 4.2), bit by bit.
 //!
-//! A table, or a script of U-Boot's, is at most a few hundred KiB and written once a run: speed does not matter here.
+//! A table, or a script of U-Boot's, has at most a few hundred KiB and is written once a run: speed does not
+//! matter here.
 
 /// The reflected polynomial of ISO 3309.
 const POLYNOMIAL: u32 = 0xedb8_8320;
 
-/// The check sum of `bytes`.
+/// Returns the check sum of `bytes`.
 #[must_use]
 pub fn crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32| {

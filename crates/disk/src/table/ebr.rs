@@ -1,23 +1,23 @@
 //! The chain of extended boot records that holds an MBR's logical partitions.
 //!
-//! Each logical partition has a boot record of its own somewhere before it. Its first entry is the
-//! partition, counted from the record; its second is the next record, counted from the start of the
-//! extended partition. Both are 32 bits of sectors, so positions are computed in 64 bits and
-//! narrowed at the end: a chain that wraps at 4 GiB or 2 TiB would overwrite the disk's start.
+//! Each logical partition has a boot record of its own somewhere before it. Its first entry is the partition,
+//! counted from the record; its second is the next record, counted from the start of the extended partition.
+//! Both are 32 bits of sectors, so positions are computed in 64 bits and narrowed at the end. A chain that
+//! wraps at 4 GiB or 2 TiB would overwrite the disk's start.
 
 use std::io;
 
-use super::mbr::{self, Entry};
+use super::boot_record::{self, Entry};
 use super::{Chunk, MBR_SECTORS, PartType, Partition, PartitionTable, TableError};
 use crate::desc::MIB;
 
-/// Logical partitions that are read: the kernel itself stops at 255 partitions a disk.
+/// The most logical partitions that are read: the kernel itself stops at 255 partitions a disk.
 const MAX_LOGICALS: usize = 250;
 
 /// The type of the link to the next record: plain extended, whatever byte the container has.
 const LINK_TYPE: u8 = 0x05;
 
-/// The boot records of all logical partitions.
+/// Makes the boot records of all logical partitions.
 pub(super) fn encode(table: &PartitionTable) -> Result<Vec<Chunk>, String> {
     let Some(extended) = table.extended() else {
         return Ok(Vec::new());
@@ -27,22 +27,22 @@ pub(super) fn encode(table: &PartitionTable) -> Result<Vec<Chunk>, String> {
     let logicals: Vec<&Partition> = table.partitions.iter().filter(|part| part.logical).collect();
     let places = record_places(extended, &logicals, sector_bytes)?;
     if logicals.is_empty() {
-        return Ok(vec![mbr::record(base, table.sector_size, &[])]);
+        return Ok(vec![boot_record::record(base, table.sector_size, &[])]);
     }
     let mut chunks = Vec::new();
     for (index, part) in logicals.iter().enumerate() {
         let at = places[index];
-        let mut entries = vec![mbr::entry(part, at, table.sector_size)?.encode(at)];
+        let mut entries = vec![boot_record::entry(part, at, table.sector_size)?.encode(at)];
         if let (Some(next), Some(next_at)) = (logicals.get(index + 1), places.get(index + 1)) {
             let end = next.end_bytes() / sector_bytes;
             entries.push(link(base, *next_at, end)?.encode(base));
         }
-        chunks.push(mbr::record(at, table.sector_size, &entries));
+        chunks.push(boot_record::record(at, table.sector_size, &entries));
     }
     Ok(chunks)
 }
 
-/// The link to the record at `at`, whose partition ends before `end`.
+/// Makes the link to the record at `at`, whose partition ends before `end`.
 fn link(base: u64, at: u64, end: u64) -> Result<Entry, String> {
     let narrow =
         |value: u64| u32::try_from(value).map_err(|_| "an EBR beyond 32-bit sector numbers".to_owned());
@@ -54,10 +54,10 @@ fn link(base: u64, at: u64, end: u64) -> Result<Entry, String> {
     })
 }
 
-/// The sector of each logical partition's record: a MiB before it, or less where there is less room.
+/// Returns the sector of each logical partition's record: a MiB before it, or less if there is less room.
 ///
-/// The first record of the chain is at the start of the extended partition, where the kernel looks
-/// for it. Partitions of a copied table may stand in another order than they are numbered in.
+/// The first record of the chain is at the start of the extended partition, where the kernel looks for it.
+/// Partitions of a copied table may lie in another order than that of their numbers.
 fn record_places(
     extended: &Partition,
     logicals: &[&Partition],
@@ -112,7 +112,7 @@ pub(super) fn decode(
             return damaged(format!("more than {MAX_LOGICALS} logical partitions"));
         }
         seen.push(at);
-        let Some([first, second, ..]) = mbr::decode_entries(&read_sector(at)?) else {
+        let Some([first, second, ..]) = boot_record::decode_entries(&read_sector(at)?) else {
             return damaged(format!(
                 "sector {at} in the chain of logical partitions is no boot record"
             ));

@@ -1,4 +1,4 @@
-//! Why a partition table could not be read.
+//! Errors of reading a partition table.
 
 use std::io;
 

@@ -1,11 +1,11 @@
-//! What makes a partition table impossible: checked after reading one and before writing one.
+//! Flaws that make a partition table impossible: checked after one is read and before one is written.
 //!
 //! A table may come from a damaged disk or over the network, so nothing here trusts its numbers.
 
 use super::{DiskId, MBR_SECTORS, PartType, Partition, PartitionTable, TableKind, gpt};
 use crate::desc::{LEGACY_BOOT_BIT, MAX_NAME_UNITS};
 
-/// Whether a disk can have sectors of this many bytes.
+/// True if a disk can have sectors of this many bytes.
 pub(crate) fn is_sector_size(bytes: u32) -> bool {
     (512..=4096).contains(&bytes) && bytes.is_power_of_two()
 }
@@ -13,7 +13,7 @@ pub(crate) fn is_sector_size(bytes: u32) -> bool {
 /// A flaw in words, naming the partition.
 type Checked = Result<(), String>;
 
-/// Everything that has to hold before a table is written.
+/// Checks everything that has to hold before a table is written.
 pub(super) fn check(table: &PartitionTable) -> Checked {
     check_read(table)?;
     match table.kind {
@@ -22,7 +22,7 @@ pub(super) fn check(table: &PartitionTable) -> Checked {
     }
 }
 
-/// What has to hold for any table, also one with habits that KA would not write.
+/// Checks what has to hold for any table, even one that KA would not write like this.
 pub(super) fn check_read(table: &PartitionTable) -> Checked {
     if !is_sector_size(table.sector_size) {
         return Err(format!("a sector size of {} bytes", table.sector_size));
@@ -91,7 +91,8 @@ fn overlaps(mut parts: Vec<&Partition>) -> Checked {
     }
 }
 
-/// One extended partition at most, with the logical ones inside it, numbered from 5 without gaps.
+/// Checks that there is at most one extended partition, with the logical ones inside it, numbered from 5
+/// without gaps.
 fn mbr_shape(table: &PartitionTable) -> Checked {
     let primaries = || table.partitions.iter().filter(|part| !part.logical);
     if primaries().filter(|part| part.kind.is_extended()).count() > 1 {

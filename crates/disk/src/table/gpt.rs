@@ -1,31 +1,31 @@
-//! Writing a GUID partition table: protective MBR, and header and entries at both ends of the disk.
+//! The encoder of a GUID partition table: protective MBR, and header and entries at both ends of the disk.
 //!
-//! Own code, because gptman's reader panics on entries longer than 128 bytes and reserves memory
-//! for as many entries as a damaged header claims, and its writer needs a disk to write to where a
-//! plan is to be checked without one. UEFI 2.10 section 5.3.
+//! KA has its own code for it: gptman's reader panics on entries longer than 128 bytes and reserves memory
+//! for as many entries as a damaged header claims. Its writer needs a disk to write to, and a plan must be
+//! checked without one. UEFI 2.10 section 5.3.
 
 use super::crc32::crc32;
-use super::{Chunk, DiskId, Encoded, PartType, Partition, PartitionTable, chs, mbr};
+use super::{Chunk, DiskId, Encoded, PartType, Partition, PartitionTable, boot_record, chs};
 
-/// Entries of a table that is not told otherwise, and the least UEFI wants room for.
-const USUAL_ENTRIES: u32 = 128;
+/// Usual number of entries of a table, and the fewest that UEFI wants room for.
+pub(crate) const USUAL_ENTRIES: u32 = 128;
 
-/// The most entries that are read or written: sixteen times what any tool makes by itself.
+/// The most entries that are read or written: sixteen times the usual number.
 pub(super) const MAX_ENTRIES: u32 = 2048;
 
-/// Bytes of an entry.
+/// Length of an entry in bytes.
 pub(super) const ENTRY_LEN: u32 = 128;
 
-/// Bytes of the header that mean something and are summed.
+/// Length of the header in bytes, as far as it has a meaning and counts in the check sum.
 pub(super) const HEADER_LEN: u32 = 92;
 
-/// What a header begins with: its signature and revision 1.0.
+/// Start of a header: its signature and revision 1.0.
 pub(super) const MAGIC: [u8; 12] = *b"EFI PART\0\0\x01\0";
 
-/// Entries that a table is written with.
+/// Returns the number of entries that a table is written with.
 pub(super) fn entry_count(table: &PartitionTable) -> u32 {
     let last = table.partitions.last().map_or(0, |part| part.number);
-    // Whole sectors of entries at any sector size: 32 × 128 bytes are 4096.
+    // Entries fill whole sectors of any size: 32 × 128 bytes are 4096.
     last.next_multiple_of(32).max(USUAL_ENTRIES)
 }
 
@@ -33,19 +33,19 @@ fn array_bytes(entries: u32) -> u64 {
     u64::from(entries) * u64::from(ENTRY_LEN)
 }
 
-/// The first byte a partition may use: behind sector 0, the header and the entries.
+/// Returns the first byte that a partition may use: behind sector 0, the header and the entries.
 pub(crate) fn first_usable_bytes(sector_size: u32, entries: u32) -> u64 {
     2 * u64::from(sector_size) + array_bytes(entries)
 }
 
-/// The end of what partitions may use on a disk: before the backup entries and header.
-pub(crate) fn usable_end_bytes(disk_bytes: u64, sector_size: u32, entries: u32) -> u64 {
+/// Returns the end of the space for partitions on a disk: before the backup entries and header.
+pub(super) fn usable_end_bytes(disk_bytes: u64, sector_size: u32, entries: u32) -> u64 {
     let sector_bytes = u64::from(sector_size);
     let whole_sectors = disk_bytes / sector_bytes * sector_bytes;
     whole_sectors.saturating_sub(sector_bytes + array_bytes(entries))
 }
 
-/// The bytes of a GPT that [`PartitionTable::check`] has passed.
+/// Returns the bytes of a GPT that [`PartitionTable::check`] has passed.
 pub(super) fn encode(table: &PartitionTable) -> Result<Encoded, String> {
     let DiskId::Gpt(disk_guid) = table.disk_id else {
         return Err("a gpt without a disk GUID".to_owned());
@@ -88,16 +88,16 @@ pub(super) fn encode(table: &PartitionTable) -> Result<Encoded, String> {
         chunk(1, header.encode(table.sector_size)),
     ];
     Ok(Encoded {
-        head: mbr::encode_head(0, &[protective_entry(last_lba, table.pmbr_boot)]),
+        head: boot_record::encode_head(0, &[protective_entry(last_lba, table.pmbr_boot)]),
         rest,
     })
 }
 
-/// The one entry that tells MBR tools to keep off: UEFI 2.10 table 5.4, where the first sector's CHS
+/// Returns the one entry that tells MBR tools to keep off: UEFI 2.10 table 5.4, where the first sector's CHS
 /// is fixed whatever the geometry.
-fn protective_entry(last_lba: u64, active: bool) -> [u8; mbr::ENTRY_LEN] {
+fn protective_entry(last_lba: u64, active: bool) -> [u8; boot_record::ENTRY_LEN] {
     let sectors = u32::try_from(last_lba).unwrap_or(u32::MAX);
-    let mut entry = mbr::Entry {
+    let mut entry = boot_record::Entry {
         active,
         kind: 0xee,
         start: 1,
@@ -126,7 +126,7 @@ fn encode_entry(part: &Partition, sector_bytes: u64, slot: &mut [u8]) {
     }
 }
 
-/// The fields of a header that are not the same on every disk.
+/// The fields of a header that differ between disks.
 #[derive(Debug, Clone, Copy)]
 struct Header {
     here_lba: u64,
@@ -140,7 +140,7 @@ struct Header {
 }
 
 impl Header {
-    /// One sector with the header in it.
+    /// Returns one sector with the header in it.
     fn encode(&self, sector_size: u32) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(sector_size as usize);
         bytes.extend(MAGIC);

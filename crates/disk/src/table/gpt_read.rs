@@ -1,22 +1,22 @@
-//! Reading a GUID partition table, from its backup where the primary copy is damaged.
+//! The decoder of a GUID partition table; it uses the backup if the primary copy is damaged.
 
 use std::io::{Read, Seek};
 
 use uuid::Uuid;
 
 use super::crc32::crc32;
+use super::disk::Disk;
 use super::gpt::{ENTRY_LEN, HEADER_LEN, MAGIC, MAX_ENTRIES};
-use super::read::Disk;
 use super::{DiskId, PartType, Partition, PartitionTable, TableError, TableKind};
 use crate::desc::LEGACY_BOOT_BIT;
 
-/// The longest entries that are read: UEFI allows any power of two from 128.
+/// The longest entries that are read, in bytes: UEFI allows any power of two from 128.
 const MAX_ENTRY_LEN: u32 = 4096;
 
 /// The most bytes of entries that are read and kept in memory.
 const MAX_ARRAY_BYTES: u64 = 1 << 20;
 
-/// Reads the table whose protective MBR was found.
+/// Reads the table of a disk with a protective MBR.
 pub(super) fn read<R: Read + Seek>(disk: &mut Disk<'_, R>) -> Result<PartitionTable, TableError> {
     let last_lba = disk.sectors().saturating_sub(1);
     let primary = read_copy(disk, 1);
@@ -24,7 +24,7 @@ pub(super) fn read<R: Read + Seek>(disk: &mut Disk<'_, R>) -> Result<PartitionTa
         Ok(table) => return Ok(table),
         Err(Bad::Io(error)) => return Err(error.into()),
         Err(Bad::Because { what, other_lba }) => {
-            // A disk that has grown keeps its backup where its end was; only the header knows.
+            // A disk that has grown keeps its backup at its old end; only the header knows that place.
             let places = [
                 Some(last_lba),
                 other_lba.filter(|lba| *lba > 1 && *lba < last_lba),
@@ -53,11 +53,11 @@ pub(super) fn read_backup<R: Read + Seek>(disk: &mut Disk<'_, R>) -> Option<Part
 
 /// The state of the two copies.
 pub(super) struct Copies {
-    /// Why the first one cannot be used.
+    /// Reason why the first one cannot be used.
     pub(super) primary_flaw: Option<&'static str>,
-    /// Why the last one cannot be used.
+    /// Reason why the last one cannot be used.
     pub(super) backup_flaw: Option<&'static str>,
-    /// Bytes of the disk behind the backup, where the first copy says that it lies elsewhere than at the end.
+    /// Bytes of the disk behind the backup, if the first copy places it before the end.
     pub(super) bytes_behind: Option<u64>,
 }
 
@@ -80,12 +80,12 @@ pub(super) fn copies<R: Read + Seek>(disk: &mut Disk<'_, R>) -> Copies {
     }
 }
 
-/// Why one copy could not be used.
+/// Reason why one copy could not be used.
 enum Bad {
     Io(std::io::Error),
     Because {
         what: &'static str,
-        /// Where a header that is itself sound says that the other copy is.
+        /// Sector of the other copy, if this copy's own header is sound.
         other_lba: Option<u64>,
     },
 }
@@ -144,13 +144,13 @@ fn read_copy<R: Read + Seek>(disk: &mut Disk<'_, R>, lba: u64) -> Result<Partiti
         disk_id: DiskId::Gpt(header.guid(56)),
         sector_size: disk.sector_size,
         disk_bytes: disk.disk_bytes,
-        // Sector 0 is not looked at here.
+        // Sector 0 is not read here.
         pmbr_boot: false,
         partitions,
     })
 }
 
-/// `None` where the entry is unused, `Some(None)` where it makes no sense.
+/// Decodes an entry: `None` if it is unused, `Some(None)` if it makes no sense.
 fn decode_entry(number: u32, entry: &[u8], sector_size: u32) -> Option<Option<Partition>> {
     let fields = Fields(entry);
     let kind = fields.guid(0);
@@ -182,7 +182,7 @@ fn decode_entry(number: u32, entry: &[u8], sector_size: u32) -> Option<Option<Pa
     }))
 }
 
-/// Little-endian fields at fixed places in a buffer that is known to be long enough.
+/// Little-endian fields at fixed offsets in a buffer that is known to be long enough.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {

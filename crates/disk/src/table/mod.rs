@@ -1,11 +1,13 @@
 //! Partition tables as they stand on a disk: MBR with its chain of extended boot records, and GPT.
 //!
-//! This module knows how a table looks in bytes, both ways. It does not decide where a partition
-//! goes; that is [`crate::layout`]. Specification: UEFI 2.10 chapter 5 (GPT, protective MBR); for
-//! MBR and EBR what util-linux and the kernel's `block/partitions/msdos.c` agree on.
+//! This module converts a table to and from bytes. [`crate::layout`] decides the places of partitions.
+//! Specification: UEFI 2.10 chapter 5 (GPT, protective MBR); for MBR and EBR what util-linux and the kernel's
+//! `block/partitions/msdos.c` agree on.
 
+mod boot_record;
 mod chs;
 mod crc32;
+mod disk;
 mod ebr;
 mod error;
 mod flaws;
@@ -31,9 +33,9 @@ pub use part_type::{KnownType, PartType, UnknownType};
 pub use read::{read, read_from, read_lost_gpt};
 
 pub(crate) use flaws::is_sector_size;
-pub(crate) use gpt::usable_end_bytes;
+pub(crate) use gpt::USUAL_ENTRIES;
 
-/// Bytes of the master boot record that hold boot code, disk signature included.
+/// Length in bytes of the boot code in the master boot record, disk signature included.
 pub const BOOT_CODE_LEN: usize = 446;
 
 /// Sectors that the 32-bit numbers of an MBR can address.
@@ -49,7 +51,18 @@ pub enum TableKind {
     Gpt,
 }
 
-/// What names the disk as a whole.
+impl TableKind {
+    /// Returns the end of what partitions may use on a disk, in bytes from its start. A GPT of the usual size
+    /// keeps its backup behind them, an MBR nothing.
+    pub(crate) fn usable_end_bytes(self, disk_bytes: u64, sector_size: u32) -> u64 {
+        match self {
+            Self::Mbr => disk_bytes,
+            Self::Gpt => gpt::usable_end_bytes(disk_bytes, sector_size, USUAL_ENTRIES),
+        }
+    }
+}
+
+/// The id of the disk as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DiskId {
@@ -62,15 +75,16 @@ pub enum DiskId {
 /// A whole partition table, independent of how it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionTable {
-    /// Which format the table has.
+    /// Format of the table.
     pub kind: TableKind,
-    /// The disk signature or GUID.
+    /// Disk signature or GUID.
     pub disk_id: DiskId,
     /// Logical sector size in bytes that the table counts in.
     pub sector_size: u32,
     /// Size of the disk in bytes.
     pub disk_bytes: u64,
-    /// Whether the protective entry in front of a GPT is active: some BIOSes start nothing else. Never on an MBR.
+    /// True if the protective entry in front of a GPT is active: some BIOSes start nothing else. Never on an
+    /// MBR.
     #[serde(default)]
     pub pmbr_boot: bool,
     /// The partitions in the order of their numbers.
@@ -80,13 +94,13 @@ pub struct PartitionTable {
 /// One partition of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partition {
-    /// The number the kernel gives it: 3 for `sda3`.
+    /// Number that the kernel gives it: 3 for `sda3`.
     pub number: u32,
-    /// Where it starts, in bytes from the start of the disk.
+    /// Start in bytes from the start of the disk.
     pub start_bytes: u64,
-    /// How long it is, in bytes.
+    /// Length in bytes.
     pub len_bytes: u64,
-    /// Its type; in a table always [`PartType::Mbr`] or [`PartType::Gpt`], never a name.
+    /// Type; in a table always [`PartType::Mbr`] or [`PartType::Gpt`], never a name.
     pub kind: PartType,
     /// GPT partition name; `None` when empty or on MBR.
     pub name: Option<String>,
@@ -96,12 +110,12 @@ pub struct Partition {
     pub uuid: Option<Uuid>,
     /// MBR active flag, or GPT's "legacy BIOS bootable" attribute.
     pub bootable: bool,
-    /// Whether it lies inside the extended partition (MBR only).
+    /// True if it lies inside the extended partition (MBR only).
     pub logical: bool,
 }
 
 impl Partition {
-    /// A partition with nothing but a number, a place in bytes and a type.
+    /// Makes a partition with nothing but a number, a place in bytes and a type.
     pub fn new(number: u32, start_bytes: u64, len_bytes: u64, kind: PartType) -> Self {
         Self {
             number,
@@ -116,19 +130,19 @@ impl Partition {
         }
     }
 
-    /// The first byte behind the partition; saturates where a table from elsewhere lies.
+    /// Returns the first byte behind the partition; saturates for an impossible table from elsewhere.
     pub fn end_bytes(&self) -> u64 {
         self.start_bytes.saturating_add(self.len_bytes)
     }
 }
 
 impl PartitionTable {
-    /// The partition with this number.
+    /// Returns the partition with this number.
     pub fn find(&self, number: u32) -> Option<&Partition> {
         self.partitions.iter().find(|part| part.number == number)
     }
 
-    /// What the kernel and blkid call the partition's PARTUUID: its GUID, or on an MBR the disk
+    /// Returns the partition's PARTUUID as the kernel and blkid have it: its GUID, or on an MBR the disk
     /// signature and the number in hexadecimal.
     pub fn partuuid(&self, part: &Partition) -> Option<String> {
         match self.disk_id {
@@ -137,7 +151,7 @@ impl PartitionTable {
         }
     }
 
-    /// The extended partition of an MBR.
+    /// Returns the extended partition of an MBR.
     pub(crate) fn extended(&self) -> Option<&Partition> {
         self.partitions
             .iter()
@@ -152,7 +166,7 @@ impl PartitionTable {
         flaws::check(self)
     }
 
-    /// The bytes of the table: what goes where.
+    /// Returns the bytes of the table, with their places.
     ///
     /// # Errors
     /// The first flaw in words, as from [`PartitionTable::check`].
@@ -170,7 +184,7 @@ impl PartitionTable {
 pub(crate) struct Encoded {
     /// The end of sector 0, from the disk signature at byte 440 to the 0x55AA at byte 510.
     pub(crate) head: [u8; 72],
-    /// Everything else, whole sectors each, in the order in which it is to be written.
+    /// Everything else, whole sectors each, in the order of writing.
     pub(crate) rest: Vec<Chunk>,
 }
 
@@ -179,7 +193,7 @@ pub(crate) struct Encoded {
 pub(crate) struct Chunk {
     /// Byte offset from the start of the disk, a multiple of the sector size.
     pub(crate) offset: u64,
-    /// Whole sectors.
+    /// Content, whole sectors.
     pub(crate) bytes: Vec<u8>,
 }
 

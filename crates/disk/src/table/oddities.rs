@@ -1,15 +1,17 @@
-//! What is unusual about a disk's table and will not be so on a clone, or wants a repair.
+//! Unusual features of a disk's table that a clone will not have, or that need a repair.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
 
-use super::read::{Disk, PROTECTIVE};
-use super::{flaws, gpt_read, mbr};
+use super::disk::Disk;
+use super::read::PROTECTIVE;
+use super::{boot_record, flaws, gpt_read};
 
 const MIB: u64 = 1 << 20;
 
-/// One line for each oddity of a GPT: a damaged copy, a backup that is not at the end, an MBR with partitions of its own
-/// beside the protective one. Empty for an MBR, an empty disk, and what cannot be read.
+/// Returns one line for each oddity of a GPT. These are a damaged copy, a backup that is not at the end, and
+/// an MBR with partitions of its own beside the protective one. Empty for an MBR, an empty disk, and a table
+/// that cannot be read.
 #[must_use]
 pub fn oddities(disk: &File, sector_size: u32) -> Vec<String> {
     let mut source = disk;
@@ -27,7 +29,7 @@ pub fn oddities(disk: &File, sector_size: u32) -> Vec<String> {
     let Some(entries) = disk
         .sector(0)
         .ok()
-        .and_then(|sector| mbr::decode_entries(&sector))
+        .and_then(|sector| boot_record::decode_entries(&sector))
     else {
         return Vec::new();
     };

@@ -1,8 +1,7 @@
-//! Partition types: names, MBR type bytes and GPT type GUIDs, and how they correspond.
+//! Partition types: names, MBR type bytes and GPT type GUIDs, and their correspondence.
 //!
-//! The names are those of a desc file. GUIDs come from UEFI 2.10 table 5.7, the Discoverable
-//! Partitions Specification (UAPI group) and Wikipedia's list for the vendors; type bytes from
-//! `sfdisk --list-types`.
+//! The names are those of a desc file. GUIDs come from UEFI 2.10 table 5.7, the Discoverable Partitions
+//! Specification (UAPI group) and Wikipedia's list for the vendors; type bytes from `sfdisk --list-types`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,14 +11,14 @@ use uuid::{Uuid, uuid};
 
 use super::TableKind;
 
-/// The type of a partition, as a desc file or a table gives it.
+/// The type of a partition in a desc file or a table.
 ///
-/// Written and read (also by serde) as the word of a desc file: `linux`, `extended`, `type8e`, or a
+/// It is written and read (also by serde) as the word of a desc file: `linux`, `extended`, `type8e`, or a
 /// full GUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum PartType {
-    /// A type by name, good for every table kind that has one for it.
+    /// A type by name, for every kind of table that has it.
     Named(KnownType),
     /// An MBR type byte (`typeXX` in a desc file; `extended` is 0x05).
     Mbr(u8),
@@ -31,14 +30,14 @@ impl PartType {
     /// The extended partition of an MBR as the original desc grammar writes it.
     pub const EXTENDED: Self = Self::Mbr(0x05);
 
-    /// Whether this is one of the three bytes that make an MBR partition extended.
+    /// True for the three bytes that make an MBR partition extended.
     ///
     /// 0x0f is Windows' "with LBA", 0x85 is Linux' own; the kernel treats them alike.
     pub fn is_extended(self) -> bool {
         matches!(self, Self::Mbr(0x05 | 0x0f | 0x85))
     }
 
-    /// The known type that this is or corresponds to, whichever way it is written.
+    /// Returns the known type that this is or corresponds to, in any of its forms.
     pub fn known(self) -> Option<KnownType> {
         match self {
             Self::Named(known) => Some(known),
@@ -47,7 +46,7 @@ impl PartType {
         }
     }
 
-    /// The same type in the terms of a `kind` table; `None` where that table has no such type.
+    /// Returns the same type in the terms of a `kind` table; `None` if that table has no such type.
     pub fn resolve(self, kind: TableKind) -> Option<Self> {
         match (self, kind) {
             (Self::Mbr(_), TableKind::Mbr) | (Self::Gpt(_), TableKind::Gpt) => Some(self),
@@ -92,7 +91,7 @@ impl FromStr for PartType {
                 .map(Self::Mbr)
                 .ok_or_else(unknown);
         }
-        // Only the hyphenated form: `Uuid` would also take braces and URNs.
+        // Only the hyphenated form is valid: `Uuid` would also take braces and URNs.
         if word.len() == 36 {
             return Uuid::try_parse(word).map(Self::Gpt).map_err(|_| unknown());
         }
@@ -129,19 +128,19 @@ pub enum KnownType {
     Xbootldr,
     /// `root-x86-64`: root file system, found by systemd without fstab.
     RootX8664,
-    /// `root-x86`: the same for 32-bit x86.
+    /// `root-x86`: root file system for 32-bit x86.
     RootX86,
-    /// `root-arm64`: the same for aarch64.
+    /// `root-arm64`: root file system for aarch64.
     RootArm64,
-    /// `usr-x86-64`: `/usr`.
+    /// `usr-x86-64`: file system for `/usr` on x86-64.
     UsrX8664,
-    /// `home`: `/home`.
+    /// `home`: file system for `/home`.
     Home,
-    /// `srv`: `/srv`.
+    /// `srv`: file system for `/srv`.
     Srv,
-    /// `var`: `/var`.
+    /// `var`: file system for `/var`.
     Var,
-    /// `tmp`: `/var/tmp`.
+    /// `tmp`: file system for `/var/tmp`.
     Tmp,
     /// `raid`: member of a Linux software RAID (MBR fd).
     Raid,
@@ -160,7 +159,7 @@ pub enum KnownType {
 }
 
 impl KnownType {
-    /// Every known type; the first one with a byte or GUID is the one that is meant by it.
+    /// Every known type. A byte or GUID stands for the first type that has it.
     pub const ALL: [Self; 20] = [
         Self::Linux,
         Self::Swap,
@@ -184,25 +183,24 @@ impl KnownType {
         Self::Prep,
     ];
 
-    /// The word of a desc file.
+    /// Returns the word of a desc file.
     pub fn name(self) -> &'static str {
         self.row().0
     }
 
-    /// The MBR type byte; `None` where an MBR has no such type.
+    /// Returns the MBR type byte; `None` if an MBR has no such type.
     ///
-    /// An MBR does not tell one Linux file system from another, so `home`, `srv` and the like are
-    /// 83 there.
+    /// An MBR does not tell one Linux file system from another, so `home`, `srv` and the like are 83 there.
     pub fn mbr_byte(self) -> Option<u8> {
         self.row().1
     }
 
-    /// The GPT type GUID.
+    /// Returns the GPT type GUID.
     pub fn guid(self) -> Uuid {
         self.row().2
     }
 
-    /// The type that an MBR byte stands for.
+    /// Returns the type that an MBR byte stands for.
     pub fn from_mbr(byte: u8) -> Option<Self> {
         match byte {
             0x01 | 0x04 | 0x06 | 0x0b | 0x0c | 0x0e => Some(Self::MsData),

@@ -1,30 +1,31 @@
-//! Reading whichever table a disk has.
+//! The reader of a disk's table, of either kind.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 
+use super::disk::Disk;
 use super::{DiskId, Partition, PartitionTable, TableError, TableKind};
-use super::{ebr, flaws, gpt_read, mbr};
+use super::{boot_record, ebr, flaws, gpt_read};
 
 /// The type of the entry that marks a GPT disk in its protective MBR.
 pub(super) const PROTECTIVE: u8 = 0xee;
 
-/// Reads the partition table of a disk or image; `None` where there is none.
+/// Reads the partition table of a disk or image; `None` if there is none.
 ///
-/// As for the kernel, sector 0 decides: with a protective entry the disk has a GPT (a hybrid MBR's
-/// other entries are ignored), without one an old GPT's remains mean nothing. A GPT whose primary
-/// copy is damaged is read from its backup. An MBR without a single partition is no table: an empty
-/// one cannot be told from a FAT boot sector.
+/// As for the kernel, sector 0 decides. With a protective entry the disk has a GPT; a hybrid MBR's other
+/// entries are ignored. Without one an old GPT's remains mean nothing. A GPT whose primary copy is damaged is
+/// read from its backup. An MBR without a single partition is no table: an empty one cannot be told from a
+/// FAT boot sector.
 ///
 /// # Errors
-/// [`TableError`] where there is a table that cannot be trusted, or reading fails.
+/// [`TableError`] if there is a table that cannot be trusted, or reading fails.
 pub fn read(disk: &File, sector_size: u32) -> Result<Option<PartitionTable>, TableError> {
     let mut disk = disk;
     let disk_bytes = disk.seek(SeekFrom::End(0))?;
     read_from(&mut disk, disk_bytes, sector_size)
 }
 
-/// The same for anything that can be read like a disk of `disk_bytes`.
+/// Reads the partition table of anything that can be read like a disk of `disk_bytes`.
 ///
 /// # Errors
 /// As [`read`].
@@ -47,7 +48,7 @@ pub fn read_from<R: Read + Seek>(
         return Ok(None);
     }
     let sector = disk.sector(0)?;
-    let Some(entries) = mbr::decode_entries(&sector) else {
+    let Some(entries) = boot_record::decode_entries(&sector) else {
         return Ok(None);
     };
     let table = if entries.iter().any(|entry| entry.kind == PROTECTIVE) {
@@ -56,7 +57,7 @@ pub fn read_from<R: Read + Seek>(
             pmbr_boot: protective.is_some_and(|entry| entry.active),
             ..gpt_read::read(&mut disk)?
         }
-    } else if entries.iter().any(mbr::Entry::is_used) {
+    } else if entries.iter().any(boot_record::Entry::is_used) {
         read_mbr(&mut disk, &sector, &entries)?
     } else {
         return Ok(None);
@@ -65,7 +66,8 @@ pub fn read_from<R: Read + Seek>(
     Ok(Some(table))
 }
 
-/// The GPT of a disk whose first sectors were wiped, from the backup in its last sector; `None` where none is whole.
+/// Returns the GPT of a disk whose first sectors were wiped, from the backup in its last sector; `None` if
+/// there is no sound one.
 #[must_use]
 pub fn read_lost_gpt(disk: &File, sector_size: u32) -> Option<PartitionTable> {
     let mut source = disk;
@@ -83,7 +85,7 @@ pub fn read_lost_gpt(disk: &File, sector_size: u32) -> Option<PartitionTable> {
 fn read_mbr<R: Read + Seek>(
     disk: &mut Disk<'_, R>,
     sector: &[u8],
-    entries: &[mbr::Entry; 4],
+    entries: &[boot_record::Entry; 4],
 ) -> Result<PartitionTable, TableError> {
     let sector_bytes = u64::from(disk.sector_size);
     let used = (1..).zip(entries).filter(|(_, entry)| entry.is_used());
@@ -109,45 +111,4 @@ fn read_mbr<R: Read + Seek>(
         disk_bytes: disk.disk_bytes,
         partitions,
     })
-}
-
-/// A disk that sectors are read from.
-pub(super) struct Disk<'a, R> {
-    pub(super) source: &'a mut R,
-    pub(super) disk_bytes: u64,
-    pub(super) sector_size: u32,
-}
-
-impl<R: Read + Seek> Disk<'_, R> {
-    pub(super) fn sectors(&self) -> u64 {
-        self.disk_bytes / u64::from(self.sector_size)
-    }
-
-    /// One sector.
-    pub(super) fn sector(&mut self, lba: u64) -> io::Result<Vec<u8>> {
-        let sector = self.bytes(lba, u64::from(self.sector_size))?;
-        sector.ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                format!("no sector {lba} on the disk"),
-            )
-        })
-    }
-
-    /// `len` bytes from the start of a sector; `None` where they are not all on the disk.
-    pub(super) fn bytes(&mut self, lba: u64, len: u64) -> io::Result<Option<Vec<u8>>> {
-        let start = lba.checked_mul(u64::from(self.sector_size));
-        let end = start.and_then(|start| start.checked_add(len));
-        let (Some(start), Ok(len), true) = (
-            start,
-            usize::try_from(len),
-            end.is_some_and(|end| end <= self.disk_bytes),
-        ) else {
-            return Ok(None);
-        };
-        let mut bytes = vec![0; len];
-        self.source.seek(SeekFrom::Start(start))?;
-        self.source.read_exact(&mut bytes)?;
-        Ok(Some(bytes))
-    }
 }

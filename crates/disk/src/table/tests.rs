@@ -1,4 +1,4 @@
-//! Reading what may stand on a disk: sound, damaged and hostile tables, on disks in memory.
+//! Tests of reading: sound, damaged and hostile tables, on disks in memory.
 
 use std::io::Cursor;
 
@@ -41,7 +41,7 @@ fn mbr_table() -> PartitionTable {
             part(3, 1000, 5000, PartType::Mbr(0x0f)),
             part(5, 1063, 937, PartType::Mbr(0x83)),
             part(6, 3000, 100, PartType::Mbr(0x82)),
-            // Before the one that is numbered before it, as after a deletion in between.
+            // It lies before the partition with the lower number, as after a deletion in between.
             part(7, 2001, 500, PartType::Mbr(0x83)),
         ],
     )
@@ -83,7 +83,7 @@ fn damage(disk: &[u8]) -> String {
     read_disk(disk).unwrap_err().to_string()
 }
 
-/// Byte `at` of sector `lba`.
+/// Returns the index of byte `at` of sector `lba`.
 fn at(lba: usize, at: usize) -> usize {
     lba * SECTOR as usize + at
 }
@@ -110,7 +110,7 @@ fn more_than_128_gpt_entries_are_possible() {
 fn a_blank_disk_and_a_fat_boot_sector_have_no_table() {
     let mut disk = vec![0; at(64, 0)];
     assert_eq!(read_disk(&disk).unwrap(), None);
-    disk[510..512].copy_from_slice(&mbr::SIGNATURE);
+    disk[510..512].copy_from_slice(&boot_record::SIGNATURE);
     assert_eq!(read_disk(&disk).unwrap(), None);
     disk[446..510].fill(b'x');
     assert_eq!(read_disk(&disk).unwrap(), None);
@@ -175,7 +175,7 @@ fn a_header_that_claims_too_much_is_refused_before_memory_is_reserved() {
     }
 }
 
-/// Why the reader is our own: UEFI allows longer entries, and gptman 3.1.1 panics on them.
+/// This is why the reader is our own: UEFI allows longer entries, and gptman 3.1.1 panics on them.
 #[test]
 fn entries_of_256_bytes_are_read_though_gptman_panics_on_them() {
     let mut table = gpt_table();
@@ -206,7 +206,7 @@ fn entries_of_256_bytes_are_read_though_gptman_panics_on_them() {
 #[test]
 fn a_hybrid_mbr_is_a_gpt() {
     let mut disk = disk(&gpt_table());
-    let other = mbr::Entry {
+    let other = boot_record::Entry {
         active: true,
         kind: 0x83,
         start: 5000,
@@ -234,7 +234,7 @@ fn an_old_gpt_under_an_mbr_means_nothing() {
 #[test]
 fn a_chain_in_a_circle_is_refused() {
     let mut disk = disk(&mbr_table());
-    // The link in the first record: back to the record itself.
+    // The link in the first record leads back to the record itself.
     disk[at(1000, 462 + 8)..][..4].fill(0);
     assert!(
         damage(&disk).contains("in a circle at sector 1000"),
@@ -348,7 +348,7 @@ proptest! {
         sector_size in proptest::sample::select(vec![512_u32, 4096]),
     ) {
         if disk.len() >= 512 && kind > 0 {
-            disk[510..512].copy_from_slice(&mbr::SIGNATURE);
+            disk[510..512].copy_from_slice(&boot_record::SIGNATURE);
             for slot in 0..4 {
                 disk[446 + slot * 16] &= 0x80;
                 disk[446 + slot * 16 + 4] = [0x05, 0xee, 0x83][usize::from(kind) - 1];

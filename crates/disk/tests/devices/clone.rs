@@ -6,61 +6,56 @@ use std::path::{Path, PathBuf};
 
 use ka_disk::desc::Desc;
 use ka_disk::fs::{Target, ToolVersions, check_node, mkfs_plan};
-use ka_disk::golden::{SurveyOptions, survey};
+use ka_disk::golden::{DeviceName, SurveyOptions, survey};
 use ka_disk::inventory::{Wishes, choose, disks};
-use ka_disk::layout::{self, Geometry};
+use ka_disk::layout;
 use ka_disk::mounts;
 use ka_disk::spec::{FsFeatures, InstallSpec};
-use ka_host::loopdev::LoopDevice;
 use ka_host::{blkpg, mountinfo};
+use ka_lab::disk::{Disk, MIB};
+use ka_lab::scratch::Scratch;
 
-use crate::lab::{Golden, MIB, TestDisk, blkid, mount_point, open_shared, tool};
+use crate::golden_disk::{Golden, TestDisk, add_partitions, blkid, tool};
 
-/// Partitions, formats and plans the mounts of the spec's only drive on `device`.
-fn build(spec: &InstallSpec, device: &LoopDevice) -> mounts::MountPlan {
+/// Partitions the device, makes its file systems and plans the mounts, for the spec's only drive.
+fn build(spec: &InstallSpec, node_disk: &Disk) -> mounts::MountPlan {
     check_node(spec).unwrap();
     let wishes = Wishes {
-        disks: vec![(spec.drives[0].name.clone(), device.path().display().to_string())],
+        disks: vec![(
+            spec.drives[0].name.clone(),
+            node_disk.device().display().to_string(),
+        )],
         ..Wishes::default()
     };
-    let choices = choose(spec, &disks(&[device.name()]).unwrap(), &wishes).unwrap();
+    let choices = choose(spec, &disks(&[node_disk.name()]).unwrap(), &wishes).unwrap();
     let disk = &choices[0].disk;
     let drive = &spec.drives[0];
-    let geometry = Geometry {
-        disk_bytes: disk.bytes,
-        sector_size: disk.sector_size,
-    };
     let mut fresh = uuid::Uuid::new_v4;
-    let plan = layout::plan(&drive.source, &geometry, drive.golden_table, false, &mut fresh).unwrap();
-    let file = open_shared(device.path());
+    let plan = layout::plan(
+        &drive.source,
+        &disk.geometry(),
+        drive.golden_table,
+        false,
+        &mut fresh,
+    )
+    .unwrap();
+    let file = node_disk.open().unwrap();
     plan.wipe(&file).unwrap();
-    for partition in plan
-        .partitions()
-        .iter()
-        .filter(|partition| !partition.kind.is_extended())
-    {
-        blkpg::add(
-            &file,
-            partition.number,
-            partition.start_bytes,
-            partition.len_bytes,
-        )
-        .unwrap();
-    }
+    add_partitions(&file, &plan);
     let tools = ToolVersions::detect();
     let mut devices: Vec<(u32, PathBuf)> = Vec::new();
     for fs in &spec.filesystems {
-        let node = blkpg::node_of(device.path(), fs.place.partition).unwrap();
+        let device = blkpg::node_of(node_disk.device(), fs.place.partition).unwrap();
         let len_bytes = plan.find(fs.place.partition).unwrap().len_bytes;
         let target = Target {
-            device: node.clone(),
+            device: device.clone(),
             len_bytes,
             sector_size: disk.sector_size,
         };
         for run in mkfs_plan(fs, &target, &tools).unwrap() {
             run.run().unwrap();
         }
-        devices.push((fs.id, node));
+        devices.push((fs.id, device));
     }
     mounts::plan(spec, &devices).unwrap()
 }
@@ -132,9 +127,9 @@ fn a_btrfs_with_subvolumes_is_made_again_and_mounted_alike() {
         ("noatime,subvol=/more/@srv", true)
     );
 
-    let device = LoopDevice::scratch(700 * MIB, 4096).unwrap();
-    let plan = build(&spec, &device);
-    let dir = mount_point();
+    let node_disk = Disk::scratch(700 * MIB, 4096).unwrap();
+    let plan = build(&spec, &node_disk);
+    let dir = Scratch::new("mount").unwrap();
     let tree = plan.mount_all(dir.path()).unwrap();
     let seen = |at: &str| {
         let path = tree.target().join(at.trim_start_matches('/'));
@@ -162,12 +157,12 @@ fn everything_is_unmounted_after_an_error_half_way() {
         ..SurveyOptions::default()
     })
     .unwrap();
-    let device = LoopDevice::scratch(700 * MIB, 512).unwrap();
-    let mut plan = build(&spec, &device);
+    let node_disk = Disk::scratch(700 * MIB, 512).unwrap();
+    let mut plan = build(&spec, &node_disk);
     if let Some(mounts::MountStep::Mount { device, .. }) = plan.steps.last_mut() {
         *device = PathBuf::from("/dev/ka-no-such-device");
     }
-    let dir = mount_point();
+    let dir = Scratch::new("mount").unwrap();
     let error = plan.mount_all(dir.path()).unwrap_err().to_string();
     assert!(
         error.starts_with("mounting /dev/ka-no-such-device on "),
@@ -209,16 +204,17 @@ fn a_clone_of_another_type_size_and_sector_size_surveys_like_its_golden_node() {
     golden.mount(&disk.partition(5), "/home", "ext3", "");
     golden.fstab("LABEL=root / ext4 defaults 0 1\nLABEL=home /home ext3 defaults 0 2\n");
     let desc = "table gpt\nswap 64\nlinux 400\nlinux fill mount=/home fs=xfs\n";
-    let drives = vec![(disk.name(), Desc::parse(desc, "desc").unwrap())];
+    let drive = DeviceName::parse("-p", &disk.name()).unwrap();
+    let drives = [(drive, Desc::parse(desc, "desc").unwrap())].into();
     let spec = survey(&SurveyOptions {
         root: golden.path().to_owned(),
         drives,
         ..SurveyOptions::default()
     })
     .unwrap();
-    let device = LoopDevice::scratch(1024 * MIB, 4096).unwrap();
-    let plan = build(&spec, &device);
-    let root = blkpg::node_of(device.path(), 2).unwrap();
+    let node_disk = Disk::scratch(1024 * MIB, 4096).unwrap();
+    let plan = build(&spec, &node_disk);
+    let root = blkpg::node_of(node_disk.device(), 2).unwrap();
     assert_eq!(
         (
             blkid(&root, "TYPE"),
@@ -227,12 +223,15 @@ fn a_clone_of_another_type_size_and_sector_size_surveys_like_its_golden_node() {
         ),
         ("ext4".into(), "root".into(), "4096".into())
     );
-    let home = blkpg::node_of(device.path(), 3).unwrap();
+    let home = blkpg::node_of(node_disk.device(), 3).unwrap();
     assert_eq!(
         (blkid(&home, "TYPE"), blkid(&home, "LABEL")),
         ("xfs".into(), "home".into())
     );
-    assert_eq!(blkid(&blkpg::node_of(device.path(), 1).unwrap(), "TYPE"), "swap");
-    let dir = mount_point();
+    assert_eq!(
+        blkid(&blkpg::node_of(node_disk.device(), 1).unwrap(), "TYPE"),
+        "swap"
+    );
+    let dir = Scratch::new("mount").unwrap();
     plan.mount_all(dir.path()).unwrap().unmount().unwrap();
 }

@@ -1,13 +1,12 @@
-//! Every type made by its real tool, then asked about by blkid.
+//! Every file system type, made by its real tool and then probed by blkid.
 
 use ka_disk::fs::{self, Target, ToolVersions};
-use ka_disk::spec::{ExtFeatures, FatFeatures, FsFeatures, FsSpec, FsType, Place, XfsFeatures};
+use ka_disk::fs_type::FsType;
+use ka_disk::spec::{ExtFeatures, FatFeatures, FsFeatures, FsSpec, Place, XfsFeatures};
 use ka_host::block;
-use ka_host::loopdev::LoopDevice;
+use ka_lab::disk::{Disk, MIB};
 
-use crate::lab::{MIB, blkid, tool};
-
-const UUID: &str = "2939ee9b-5126-4160-a0f4-28392436f7e4";
+use crate::golden_disk::{blkid, tool};
 
 fn spec(fstype: FsType) -> FsSpec {
     let place = Place {
@@ -20,9 +19,9 @@ fn spec(fstype: FsType) -> FsSpec {
     }
 }
 
-fn make(fs: &FsSpec, device: &LoopDevice, mib: u64, sector_size: u32) {
+fn make(fs: &FsSpec, disk: &Disk, mib: u64, sector_size: u32) {
     let target = Target {
-        device: device.path().to_owned(),
+        device: disk.checked().unwrap().to_owned(),
         len_bytes: mib * MIB,
         sector_size,
     };
@@ -31,16 +30,21 @@ fn make(fs: &FsSpec, device: &LoopDevice, mib: u64, sector_size: u32) {
     }
 }
 
+/// Each file system has a UUID of its own: mkfs.btrfs refuses one that it sees on any other device, and a disk of
+/// this test stays for as long as another program looks at it.
 #[test]
 fn every_type_is_made_at_both_sector_sizes_with_its_label_and_uuid() {
-    for fstype in FsType::ALL {
+    for (number, fstype) in (0..).zip(FsType::ALL) {
         for sector_size in [512, 4096] {
-            let device = LoopDevice::scratch(400 * MIB, sector_size).unwrap();
+            let disk = Disk::scratch(400 * MIB, sector_size).unwrap();
             let mut fs = spec(fstype);
-            let uuid = if fstype == FsType::Vfat { "973A-AFD3" } else { UUID };
-            fs.uuid = Some(uuid.to_owned());
-            make(&fs, &device, 400, sector_size);
-            let found = fs::probe(device.path()).unwrap();
+            let uuid = match fstype {
+                FsType::Vfat => "973A-AFD3".to_owned(),
+                _ => format!("2939ee9b-5126-4160-{number:04x}-{sector_size:012x}"),
+            };
+            fs.uuid = Some(uuid.clone());
+            make(&fs, &disk, 400, sector_size);
+            let found = fs::probe(disk.device()).unwrap();
             let seen = (
                 found.fstype.as_deref(),
                 found.label.as_deref(),
@@ -48,7 +52,7 @@ fn every_type_is_made_at_both_sector_sizes_with_its_label_and_uuid() {
             );
             assert_eq!(
                 seen,
-                (Some(fstype.name()), Some("KA TEST"), Some(uuid)),
+                (Some(fstype.name()), Some("KA TEST"), Some(uuid.as_str())),
                 "{sector_size}"
             );
         }
@@ -57,10 +61,10 @@ fn every_type_is_made_at_both_sector_sizes_with_its_label_and_uuid() {
 
 #[test]
 fn every_type_goes_over_an_older_one_without_a_question() {
-    let device = LoopDevice::scratch(400 * MIB, 512).unwrap();
+    let disk = Disk::scratch(400 * MIB, 512).unwrap();
     for fstype in FsType::ALL {
-        make(&spec(fstype), &device, 400, 512);
-        assert_eq!(blkid(device.path(), "TYPE"), fstype.name());
+        make(&spec(fstype), &disk, 400, 512);
+        assert_eq!(blkid(disk.device(), "TYPE"), fstype.name());
     }
 }
 
@@ -68,9 +72,9 @@ fn every_type_goes_over_an_older_one_without_a_question() {
 fn the_smallest_partition_we_allow_is_large_enough_for_the_tool() {
     for fstype in FsType::ALL {
         let bytes = fstype.minimum_bytes().next_multiple_of(4096);
-        let device = LoopDevice::scratch(bytes, 512).unwrap();
+        let disk = Disk::scratch(bytes, 512).unwrap();
         let target = Target {
-            device: device.path().to_owned(),
+            device: disk.checked().unwrap().to_owned(),
             len_bytes: bytes,
             sector_size: 512,
         };
@@ -83,11 +87,11 @@ fn the_smallest_partition_we_allow_is_large_enough_for_the_tool() {
 
 #[test]
 fn uuids_are_new_unless_they_are_kept() {
-    let device = LoopDevice::scratch(64 * MIB, 512).unwrap();
-    make(&spec(FsType::Ext4), &device, 64, 512);
-    let first = blkid(device.path(), "UUID");
-    make(&spec(FsType::Ext4), &device, 64, 512);
-    assert_ne!(first, blkid(device.path(), "UUID"));
+    let disk = Disk::scratch(64 * MIB, 512).unwrap();
+    make(&spec(FsType::Ext4), &disk, 64, 512);
+    let first = blkid(disk.device(), "UUID");
+    make(&spec(FsType::Ext4), &disk, 64, 512);
+    assert_ne!(first, blkid(disk.device(), "UUID"));
 }
 
 #[test]
@@ -110,9 +114,9 @@ fn an_ext3_has_exactly_the_golden_features() {
         reserved_hundredths: 250,
         default_mount_options: vec!["journal_data_writeback".to_owned()],
     });
-    let device = LoopDevice::scratch(64 * MIB, 512).unwrap();
-    make(&fs, &device, 64, 512);
-    let text = tool("dumpe2fs", &["-h"], device.path());
+    let disk = Disk::scratch(64 * MIB, 512).unwrap();
+    make(&fs, &disk, 64, 512);
+    let text = tool("dumpe2fs", &["-h"], disk.device());
     let field = |name: &str| {
         let line = text.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_once(':').unwrap().1.trim().to_owned()
@@ -154,9 +158,9 @@ fn an_old_xfs_stays_an_old_xfs() {
         flags,
     });
     for (sector_size, block_size) in [(512, "bsize=1024"), (4096, "bsize=4096")] {
-        let device = LoopDevice::scratch(400 * MIB, sector_size).unwrap();
-        make(&fs, &device, 400, sector_size);
-        let text = tool("xfs_db", &["-r", "-c", "info"], device.path());
+        let disk = Disk::scratch(400 * MIB, sector_size).unwrap();
+        make(&fs, &disk, 400, sector_size);
+        let text = tool("xfs_db", &["-r", "-c", "info"], disk.device());
         for setting in ["reflink=0", "bigtime=0", "finobt=0", "crc=1", block_size] {
             assert!(text.contains(setting), "{setting}: {text}");
         }
@@ -168,18 +172,18 @@ fn the_width_of_a_fat_is_kept() {
     for (bits, mib) in [(32, 100), (16, 100), (12, 8)] {
         let mut fs = spec(FsType::Vfat);
         fs.features = FsFeatures::Fat(FatFeatures { fat_bits: bits });
-        let device = LoopDevice::scratch(mib * MIB, 512).unwrap();
-        make(&fs, &device, mib, 512);
-        assert_eq!(blkid(device.path(), "VERSION"), format!("FAT{bits}"));
+        let disk = Disk::scratch(mib * MIB, 512).unwrap();
+        make(&fs, &disk, mib, 512);
+        assert_eq!(blkid(disk.device(), "VERSION"), format!("FAT{bits}"));
     }
 }
 
 #[test]
 fn a_failing_tool_is_quoted() {
-    let device = LoopDevice::scratch(64 * MIB, 512).unwrap();
-    let _held = block::open_exclusive(device.path()).unwrap();
+    let disk = Disk::scratch(64 * MIB, 512).unwrap();
+    let _held = block::open_exclusive(disk.checked().unwrap()).unwrap();
     let target = Target {
-        device: device.path().to_owned(),
+        device: disk.checked().unwrap().to_owned(),
         len_bytes: 64 * MIB,
         sector_size: 512,
     };
@@ -188,7 +192,7 @@ fn a_failing_tool_is_quoted() {
     assert!(
         error.starts_with(&format!(
             "Formatting {} as xfs: mkfs.xfs failed",
-            device.path().display()
+            disk.device().display()
         )),
         "{error}"
     );

@@ -4,14 +4,16 @@ use std::fs;
 use std::path::PathBuf;
 
 use ka_disk::desc::Desc;
-use ka_disk::golden::{BootCodeSource, SurveyError, SurveyOptions, survey};
+use ka_disk::fs_type::FsType;
+use ka_disk::golden::{BootCode, DeviceName, SurveyError, SurveyOptions, TypedOptions, survey};
 use ka_disk::layout::Source;
-use ka_disk::spec::{FsFeatures, FsSpec, FsType, InstallSpec, StreamKind};
+use ka_disk::spec::{FsFeatures, FsSpec, InstallSpec, StreamKind};
 use ka_disk::table::TableKind;
+use ka_lab::disk::{Disk, MIB};
 
-use crate::lab::{Golden, MIB, TestDisk, blkid, tool};
+use crate::golden_disk::{Golden, TestDisk, blkid, tool};
 
-/// swap, root (ext4), extended, /home (xfs), spare.
+/// Swap, root (ext4), extended, /home (xfs), spare.
 const DESC: &str = "swap 64\nlinux 300\nextended fill\nlogical linux 400\nlogical linux fill\n";
 
 fn classic() -> (TestDisk, Golden) {
@@ -59,9 +61,13 @@ fn options(golden: &Golden) -> SurveyOptions {
 fn with_desc(golden: &Golden, drive: &str, desc: &str) -> SurveyOptions {
     let desc = Desc::parse(desc, "desc").unwrap();
     SurveyOptions {
-        drives: vec![(drive.to_owned(), desc)],
+        drives: [(name(drive), desc)].into(),
         ..options(golden)
     }
+}
+
+fn name(typed: &str) -> DeviceName {
+    DeviceName::parse("-p", typed).unwrap()
 }
 
 fn mounted<'a>(spec: &'a InstallSpec, path: &str) -> &'a FsSpec {
@@ -124,15 +130,19 @@ fn a_classic_system_is_found_with_its_partitions_labels_and_features() {
 #[test]
 fn excluded_directories_do_not_count_and_kept_uuids_are_sent() {
     let (_disk, golden) = classic();
-    let mut options = options(&golden);
-    let all = mounted(&survey(&options).unwrap(), "/").used_bytes;
-    options.excluded_dirs = vec![PathBuf::from("/tmp/"), PathBuf::from("/not/there")];
+    let all = mounted(&survey(&options(&golden)).unwrap(), "/").used_bytes;
+    let mut options = SurveyOptions::parse(&TypedOptions {
+        root: golden.path().as_os_str(),
+        exclude: &["/tmp/|/not//there".into()],
+        ..TypedOptions::default()
+    })
+    .unwrap();
     options.keep_uuids = true;
     let spec = survey(&options).unwrap();
     let root = mounted(&spec, "/");
     assert!(root.used_bytes < all - 19 * MIB, "{} {all}", root.used_bytes);
     assert_eq!(root.uuid, root.golden.as_ref().unwrap().uuid);
-    assert_eq!(spec.excluded, [b"/tmp".to_vec(), b"/not/there".to_vec()]);
+    assert_eq!(spec.excluded, [b"/not/there".to_vec(), b"/tmp".to_vec()]);
     assert!(spec.notes.iter().any(|note| note.contains("-x /not/there")));
 }
 
@@ -146,7 +156,8 @@ fn a_desc_file_moves_and_changes_file_systems() {
         failed.starts_with("the label `my golden root` of") && failed.contains("label="),
         "{failed}"
     );
-    options.drives[0].1 = Desc::parse(&desc.replace("fs=xfs", "fs=xfs label=root"), "desc").unwrap();
+    let desc = Desc::parse(&desc.replace("fs=xfs", "fs=xfs label=root"), "desc").unwrap();
+    options.drives = [(name(&disk.name()), desc)].into();
     let spec = survey(&options).unwrap();
     let home = mounted(&spec, "/home");
     assert_eq!(
@@ -262,8 +273,8 @@ fn excluded_disks_and_raw_partitions_are_left_out_of_the_trees() {
     assert_eq!(spec.drives.len(), 2);
 
     let mut without = options(&golden);
-    without.excluded_disks = vec![format!("{}|", other.name())];
-    without.raw = vec![format!("/dev/{}p6", disk.name())];
+    without.excluded_disks = vec![name(&other.name())];
+    without.raw = vec![name(&format!("/dev/{}p6", disk.name()))];
     let spec = survey(&without).unwrap();
     assert_eq!(spec.drives.len(), 1);
     assert!(
@@ -276,15 +287,15 @@ fn excluded_disks_and_raw_partitions_are_left_out_of_the_trees() {
     assert_eq!(names, ["kainstall2", "kainstall3"]);
     assert_eq!(spec.streams[1].kind, StreamKind::Raw { index: 0 });
 
-    without.raw = vec![format!("{}p5", disk.name())];
+    without.raw = vec![name(&format!("{}p5", disk.name()))];
     let failed = error(&without);
     assert!(
         failed.contains("p5: it is mounted at") && failed.contains("read-only"),
         "{failed}"
     );
-    without.raw = vec!["sdz9".to_owned()];
+    without.raw = vec![name("sdz9")];
     assert!(error(&without).starts_with("-D sdz9: the golden node has no such partition"));
-    without.excluded_disks = vec!["sdz".to_owned()];
+    without.excluded_disks = vec![name("sdz")];
     assert!(error(&without).starts_with("-X sdz: there is no such disk"));
 }
 
@@ -296,7 +307,7 @@ fn a_partition_that_is_copied_raw_need_not_be_mounted_though_fstab_says_so() {
     tool("mkfs.vfat", &["-n", "WINDOWS"], &spare);
     golden.fstab(&format!("{fstab}LABEL=WINDOWS /windows ntfs defaults 0 0\n"));
     assert!(error(&options(&golden)).contains("/windows (LABEL=WINDOWS) is not mounted"));
-    let raw = vec![format!("{}p6", disk.name())];
+    let raw = vec![name(&format!("{}p6", disk.name()))];
     let spec = survey(&SurveyOptions {
         raw,
         ..options(&golden)
@@ -326,7 +337,7 @@ fn boot_code_is_446_bytes_or_refused() {
     let (disk, golden) = classic();
     let drive = disk.name();
     let mut asked = options(&golden);
-    asked.boot_code = vec![BootCodeSource::Drive(drive.clone())];
+    asked.boot_code = vec![BootCode::OfDrive(name(&drive))];
     assert_eq!(
         survey(&asked).unwrap().drives[0]
             .boot_code_array()
@@ -334,16 +345,21 @@ fn boot_code_is_446_bytes_or_refused() {
         Some(446)
     );
     let file = golden.path().join("mbr.bin");
+    let pair = [drive.into(), file.clone().into_os_string()];
     for (length, fits) in [(446, true), (512, false), (445, false), (0, false)] {
         fs::write(&file, vec![0x90; length]).unwrap();
-        asked.boot_code = vec![BootCodeSource::File {
-            drive: drive.clone(),
-            file: file.clone(),
-        }];
-        match survey(&asked) {
-            Ok(spec) => assert!(fits && spec.drives[0].boot_code.as_deref() == Some(&[0x90; 446][..])),
-            Err(error) => {
-                let text = error.to_string();
+        let typed = TypedOptions {
+            root: golden.path().as_os_str(),
+            boot_code_file: &pair,
+            ..TypedOptions::default()
+        };
+        match SurveyOptions::parse(&typed) {
+            Ok(asked) => {
+                let spec = survey(&asked).unwrap();
+                assert!(fits && spec.drives[0].boot_code.as_deref() == Some(&[0x90; 446][..]));
+            }
+            Err(faults) => {
+                let text = faults[0].to_string();
                 assert!(
                     !fits && text.contains(&format!("has {length} bytes, but boot code is exactly 446")),
                     "{text}"
@@ -351,20 +367,42 @@ fn boot_code_is_446_bytes_or_refused() {
             }
         }
     }
-    asked.boot_code = vec![BootCodeSource::Drive("sdz".to_owned())];
+    asked.boot_code = vec![BootCode::OfDrive(name("sdz"))];
     assert!(error(&asked).starts_with("-m sdz:"));
+}
+
+/// A link like udev's leads to the drive itself, wherever an option names a drive.
+#[test]
+fn a_drive_may_be_named_by_any_link_to_it() {
+    let disk = TestDisk::new(64, 512, "linux fill\n");
+    let link = std::path::Path::new("/dev/disk/by-id").join(format!("ka-test-{}", disk.name()));
+    fs::create_dir_all("/dev/disk/by-id").unwrap();
+    std::os::unix::fs::symlink(format!("/dev/{}", disk.name()), &link).unwrap();
+    let typed = link.to_str().unwrap();
+    let found = ["-p", "-X", "-m", "-M"]
+        .map(|option| DeviceName::parse(option, typed).map_err(|error| error.to_string()));
+    let relative =
+        DeviceName::parse("-D", typed.trim_start_matches("/dev/")).map_err(|error| error.to_string());
+    fs::remove_file(&link).unwrap();
+    // Without udev these directories hold nothing else.
+    for dir in ["/dev/disk/by-id", "/dev/disk"] {
+        fs::remove_dir(dir).ok();
+    }
+    for found in found.into_iter().chain([relative]) {
+        assert_eq!(found.unwrap().as_str(), disk.name());
+    }
 }
 
 #[test]
 fn a_whole_disk_file_system_goes_where_mount_says() {
     let disk = TestDisk::new(64, 512, "linux fill\n");
-    let whole = ka_host::loopdev::LoopDevice::scratch(64 * MIB, 512).unwrap();
+    let whole = Disk::scratch(64 * MIB, 512).unwrap();
     tool("mkfs.ext4", &["-q", "-F"], &disk.partition(1));
-    tool("mkfs.ext4", &["-q", "-F"], whole.path());
+    tool("mkfs.ext4", &["-q", "-F"], whole.checked().unwrap());
     let mut golden = Golden::new();
     golden.mount(&disk.partition(1), "/", "ext4", "");
-    golden.mount(whole.path(), "/srv", "ext4", "");
-    let (root, srv) = (blkid(&disk.partition(1), "UUID"), blkid(whole.path(), "UUID"));
+    golden.mount(whole.device(), "/srv", "ext4", "");
+    let (root, srv) = (blkid(&disk.partition(1), "UUID"), blkid(whole.device(), "UUID"));
     golden.fstab(&format!(
         "UUID={root} / ext4 defaults 0 1\nUUID={srv} /srv ext4 defaults 0 2\n"
     ));

@@ -24,11 +24,11 @@ struct Line {
     tail: &'static str,
 }
 
-/// Any desc file for a `kind` table on any disk of this sector size.
+/// Generates any desc file for a `kind` table on any disk of this sector size.
 pub(crate) fn any_case(kind: TableKind, sector_size: u32) -> impl Strategy<Value = Case> {
     let lines = proptest::collection::vec(any_line(kind), 1..=4);
     let logicals = proptest::collection::vec(any_line(kind), 0..=9);
-    // Where the extended line stands; 4 for none.
+    // The place of the extended line; 4 for none.
     (
         any_disk_bytes(kind, sector_size),
         lines,
@@ -47,7 +47,7 @@ pub(crate) fn any_case(kind: TableKind, sector_size: u32) -> impl Strategy<Value
         })
 }
 
-/// Small disks, disks of today, and those around 4 GiB and the end of what an MBR can address.
+/// Generates small disks, disks of today, and those around 4 GiB and the end of what an MBR can address.
 fn any_disk_bytes(kind: TableKind, sector_size: u32) -> impl Strategy<Value = u64> {
     let limit_mib = addressable(kind, sector_size) / MIB;
     let mib = prop_oneof![
@@ -61,7 +61,7 @@ fn any_disk_bytes(kind: TableKind, sector_size: u32) -> impl Strategy<Value = u6
     (mib, 0_u64..MIB / 4096).prop_map(move |(mib, rest)| (mib * MIB - rest * 4096).max(4 * MIB))
 }
 
-/// Where an MBR ends; for GPT a size that sparse files and loop devices still have.
+/// Returns the end of an MBR; for GPT a size that sparse files and loop devices still have.
 fn addressable(kind: TableKind, sector_size: u32) -> u64 {
     match kind {
         TableKind::Mbr => (u64::from(sector_size) << 32).min(12 << 40),
@@ -118,7 +118,7 @@ fn any_line(kind: TableKind) -> impl Strategy<Value = Line> {
         })
 }
 
-/// The text, with sizes that share `budget` MiB by weight.
+/// Writes the text, with sizes that share `budget` MiB by weight.
 fn write(kind: TableKind, lines: &[Line], logicals: &[Line], extended_at: usize, budget: u64) -> String {
     let extended = (extended_at < lines.len()).then_some(extended_at);
     let total: u64 = lines.iter().map(|line| line.weight).sum();
@@ -133,7 +133,7 @@ fn write(kind: TableKind, lines: &[Line], logicals: &[Line], extended_at: usize,
             write_logicals(&mut text, logicals, mib);
             continue;
         }
-        // An MBR has one active partition: the first that wants to be it.
+        // An MBR has one active partition: the first that asks for it.
         let active = line.boot && (kind == TableKind::Gpt || !text.contains(" boot"));
         let size = size(mib, line.form, &mut filled, 5);
         writeln!(
@@ -167,7 +167,7 @@ fn write_logicals(text: &mut String, logicals: &[Line], room: u64) {
     }
 }
 
-/// The size in one of the forms that a line may have.
+/// Writes the size in one of the forms that a line may have.
 fn size(mib: u64, form: u8, filled: &mut bool, forms: u8) -> String {
     match form % forms {
         0 => mib.to_string(),

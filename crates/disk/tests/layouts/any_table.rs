@@ -30,12 +30,12 @@ fn any_piece() -> impl Strategy<Value = Piece> {
     })
 }
 
-/// Any GPT: up to 12 partitions, each with a number of its own between 1 and 128.
+/// Generates any GPT: up to 12 partitions, each with a number of its own between 1 and 128.
 pub(crate) fn any_gpt(sector_size: u32) -> impl Strategy<Value = PartitionTable> {
     let numbers = proptest::sample::subsequence((1_u32..=128).collect::<Vec<_>>(), 1..=12);
     let pieces = proptest::collection::vec(any_piece(), 12);
     (numbers, pieces, any::<u64>()).prop_map(move |(numbers, pieces, seed)| {
-        // What is needed before the first and after the last partition, at any sector size.
+        // The room needed before the first and after the last partition, at any sector size.
         let mut at = 64;
         let mut partitions: Vec<Partition> = Vec::new();
         for (number, piece) in shuffled(&numbers, seed).into_iter().zip(&pieces) {
@@ -62,7 +62,7 @@ pub(crate) fn any_gpt(sector_size: u32) -> impl Strategy<Value = PartitionTable>
     })
 }
 
-/// Any MBR within 32-bit sectors, with logical partitions in any order in its extended one.
+/// Generates any MBR within 32-bit sectors, with logical partitions in any order in its extended one.
 pub(crate) fn any_mbr(sector_size: u32) -> impl Strategy<Value = PartitionTable> {
     let numbers = proptest::sample::subsequence(vec![1_u32, 2, 3, 4], 1..=4);
     let pieces = proptest::collection::vec(any_piece(), 4);
@@ -132,7 +132,7 @@ fn partition(number: u32, start: u64, sectors: u64, sector_size: u32) -> Partiti
     Partition::new(number, bytes(start), bytes(sectors), PartType::Mbr(0x83))
 }
 
-/// The numbers in some other order: half of all tables are in that of the disk.
+/// Returns the numbers in some other order; half of all tables keep that of the disk.
 fn shuffled(numbers: &[u32], seed: u64) -> Vec<u32> {
     let mut numbers = numbers.to_vec();
     if seed % 2 == 1 {

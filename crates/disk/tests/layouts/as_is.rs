@@ -55,7 +55,7 @@ fn check_many(tables: impl Strategy<Value = PartitionTable>, sector_size: u32) {
     outcome.unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// A golden disk that `sfdisk` made, not we.
+/// The golden disk was made by `sfdisk`, not by KA.
 #[test]
 fn what_sfdisk_wrote_is_read_and_copied() {
     for (kind, script) in [

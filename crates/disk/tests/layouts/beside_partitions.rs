@@ -1,4 +1,4 @@
-//! Writing a table beside partitions that already hold data, as a run does: the table comes last.
+//! A table written beside partitions that already hold data, as in a run: the table comes last.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 use crate::disks::Disk;
 
-/// Sectors of 512 bytes that share a page of the kernel's cache.
+/// Length of a sector in bytes; several share a page of the kernel's cache.
 const SECTOR: u64 = 512;
 
-/// The kernel caches a disk and its partitions apart, in whole pages. A table that is written through a
-/// page cached before the partition was filled would put the old content beside it back.
+/// The kernel caches a disk and its partitions apart, in whole pages. A table that is written through a page
+/// cached before the partition was filled would put the old content beside it back.
 #[test]
 fn a_table_written_last_leaves_data_beside_it_alone() {
     assert!(

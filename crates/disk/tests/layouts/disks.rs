@@ -4,49 +4,41 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use ka_disk::layout::{Geometry, PartitionPlan};
-use ka_host::loopdev::{LoopDevice, LoopOptions};
+use ka_lab::disk::Disk as LoopDisk;
 use tempfile::NamedTempFile;
 
-/// Sectors that only a loop device gives a file.
+/// Sector size in bytes that only a loop device gives a file.
 pub(crate) const BIG_SECTOR: u32 = 4096;
 
 /// A disk of a geometry, gone when dropped.
-pub(crate) struct Disk {
-    file: NamedTempFile,
-    device: Option<LoopDevice>,
+pub(crate) enum Disk {
+    /// A file as it is.
+    File(NamedTempFile),
+    /// A block device.
+    Loop(LoopDisk),
 }
 
 impl Disk {
-    /// An empty one: a file, or where its sectors ask for it a loop device.
+    /// Makes an empty one: a file, or a loop device if its sectors need one.
     pub(crate) fn new(geometry: &Geometry) -> Self {
         if geometry.sector_size == BIG_SECTOR {
             return Self::on_loop(geometry);
         }
-        Self {
-            file: sparse(geometry.disk_bytes),
-            device: None,
-        }
+        let file = NamedTempFile::new_in(memory()).unwrap();
+        file.as_file().set_len(geometry.disk_bytes).unwrap();
+        Self::File(file)
     }
 
-    /// An empty one that is a block device.
+    /// Makes an empty one that is a block device.
     pub(crate) fn on_loop(geometry: &Geometry) -> Self {
         assert!(
             ka_host::system::is_root(),
             "loop devices need root: run `cargo xtask test`"
         );
-        let file = sparse(geometry.disk_bytes);
-        let options = LoopOptions {
-            sector_size: geometry.sector_size,
-            read_only: false,
-        };
-        let device = LoopDevice::attach(file.path(), options).unwrap();
-        Self {
-            file,
-            device: Some(device),
-        }
+        Self::Loop(LoopDisk::scratch_below(&memory(), geometry.disk_bytes, geometry.sector_size).unwrap())
     }
 
-    /// One that `plan` stands on.
+    /// Makes one that holds `plan`.
     pub(crate) fn with(plan: &PartitionPlan) -> Self {
         let table = &plan.table;
         let disk = Self::new(&Geometry {
@@ -61,28 +53,30 @@ impl Disk {
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        let path = self.device.as_ref().map_or(self.file.path(), LoopDevice::path);
-        path.to_owned()
+        match self {
+            Self::File(file) => file.path().to_owned(),
+            Self::Loop(disk) => disk.device().to_owned(),
+        }
     }
 
     pub(crate) fn open(&self) -> File {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(self.path())
-            .unwrap()
+        match self {
+            Self::File(file) => OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(file.path())
+                .unwrap(),
+            Self::Loop(disk) => disk.open().unwrap(),
+        }
     }
 }
 
-fn sparse(bytes: u64) -> NamedTempFile {
-    // tmpfs takes files of any length, and its fsync costs nothing.
+/// Returns a directory in memory if there is one: tmpfs takes files of any length, and its fsync costs nothing.
+fn memory() -> PathBuf {
     let shm = Path::new("/dev/shm");
-    let dir = if shm.is_dir() {
+    if shm.is_dir() {
         shm.to_owned()
     } else {
         std::env::temp_dir()
-    };
-    let file = NamedTempFile::new_in(dir).unwrap();
-    file.as_file().set_len(bytes).unwrap();
-    file
+    }
 }

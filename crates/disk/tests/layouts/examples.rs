@@ -20,7 +20,7 @@ fn examples() -> Vec<PathBuf> {
     found
 }
 
-/// The disk in the line `# disk: 1T, 4096-byte sectors`.
+/// Returns the disk in the line `# disk: 1T, 4096-byte sectors`.
 fn disk_of(text: &str) -> Geometry {
     let line = text
         .lines()

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::any_desc::{Case, any_case};
 use crate::oracles;
 
-/// Layouts of each kind of table and sector size.
+/// Returns the number of layouts of each kind of table and sector size.
 pub(crate) fn cases() -> u32 {
     std::env::var("KA_LAYOUT_CASES")
         .ok()
@@ -53,7 +53,7 @@ fn check_many(kind: TableKind, sector_size: u32) {
     outcome.unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// The plan; a case that rightly does not fit is rejected.
+/// Plans a case; a case that rightly does not fit is rejected.
 fn plan_case(case: &Case) -> Result<(Desc, PartitionPlan), TestCaseError> {
     let refuse = |message: String, expected: &[&str]| {
         let rightly = expected.iter().any(|words| message.contains(words));
@@ -80,7 +80,7 @@ fn plan_case(case: &Case) -> Result<(Desc, PartitionPlan), TestCaseError> {
     Ok((desc, plan))
 }
 
-/// Whole MiB everywhere, and exactly the size that a line with a size asks for.
+/// Checks that everything lies on whole MiB, and that a line with a size gets exactly that size.
 fn is_what_the_lines_say(desc: &Desc, plan: &PartitionPlan) -> Result<(), String> {
     for (number, entry) in desc.numbered() {
         let Some(part) = plan.find(number) else {

@@ -1,4 +1,4 @@
-//! What other programs say about a disk that we wrote.
+//! Judgements of other programs on a disk that KA wrote.
 
 use std::fs::File;
 use std::path::Path;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::disks::Disk;
 
-/// Writes the plan to a disk of its own and asks everyone.
+/// Writes the plan to a disk of its own and asks every program.
 pub(crate) fn agree_with(plan: &PartitionPlan) -> Result<(), String> {
     let disk = Disk::with(plan);
     sfdisk_verify(&disk.path(), plan)?;
@@ -35,7 +35,7 @@ fn run(program: &str, args: &[&str], disk: &Path) -> Result<String, String> {
     Ok(output.text())
 }
 
-/// What sfdisk says about a sound table is known; it ends with 0 also where it complains.
+/// Runs `sfdisk --verify`. Its lines about a sound table are known; its exit code is 0 also if it complains.
 fn sfdisk_verify(disk: &Path, plan: &PartitionPlan) -> Result<(), String> {
     let text = run("sfdisk", &["--verify"], disk)?;
     let mut known = vec![
@@ -50,8 +50,8 @@ fn sfdisk_verify(disk: &Path, plan: &PartitionPlan) -> Result<(), String> {
             .iter()
             .any(|part| part.start_bytes < first.start_bytes)
     }) {
-        // It counts the sectors before partition 1 as allocated (libfdisk, dos_verify_disklabel), and
-        // twice those of partitions that lie there.
+        // It counts the sectors before partition 1 as allocated (libfdisk, dos_verify_disklabel), and twice
+        // those of partitions that lie there.
         known.push("Total allocated sectors ");
     }
     let lines = || text.lines().skip(1);
@@ -62,7 +62,8 @@ fn sfdisk_verify(disk: &Path, plan: &PartitionPlan) -> Result<(), String> {
     Err(format!("sfdisk --verify: {text}"))
 }
 
-/// A copied table lies where the golden one did, so that sgdisk may regret its alignment.
+/// Runs `sgdisk -v`. A copied table lies where the golden one did, so sgdisk may complain about its
+/// alignment.
 fn sgdisk_verify(disk: &Path) -> Result<(), String> {
     let text = run("sgdisk", &["--verify"], disk)?;
     let flaw = |line: &&str| {
@@ -111,7 +112,7 @@ fn sfdisk_json(disk: &Path, plan: &PartitionPlan) -> Result<(), String> {
     ))
 }
 
-/// One partition in sfdisk's words.
+/// Returns one partition in sfdisk's words.
 fn expected(disk: &Path, plan: &PartitionPlan, part: &Partition) -> Value {
     let disk = disk.display().to_string();
     let separator = if disk.ends_with(|c: char| c.is_ascii_digit()) {
@@ -147,7 +148,8 @@ fn expected(disk: &Path, plan: &PartitionPlan, part: &Partition) -> Value {
     value
 }
 
-/// sfdisk(8), "attrs": three names, and GUID: with the numbers of the type's own bits.
+/// Writes attributes as sfdisk does (sfdisk(8), "attrs"): three names, and GUID: with the numbers of the
+/// type's own bits.
 fn attribute_words(attrs: u64) -> String {
     let names = ["RequiredPartition", "NoBlockIOProtocol", "LegacyBIOSBootable"];
     let bit = |bit: usize| attrs >> bit & 1 == 1;
@@ -162,7 +164,7 @@ fn attribute_words(attrs: u64) -> String {
     words.join(" ")
 }
 
-/// The same with all text in small letters: GUIDs and names of temporary files.
+/// Returns the value with all text in small letters: GUIDs and names of temporary files.
 fn lower(value: &Value) -> Value {
     match value {
         Value::String(text) => text.to_lowercase().into(),
@@ -174,7 +176,7 @@ fn lower(value: &Value) -> Value {
     }
 }
 
-/// The independent reader that the project does not use otherwise.
+/// Reads the table with gptman, an independent reader that the project does not use otherwise.
 fn gptman_reads(mut disk: &File, plan: &PartitionPlan) -> Result<(), String> {
     let sector_bytes = u64::from(plan.table.sector_size);
     let gpt = gptman::GPT::read_from(&mut disk, sector_bytes).map_err(|error| error.to_string())?;

@@ -1,4 +1,5 @@
-//! What every child gets: a process group, the death signal, the C locale, and never a join code; and how a group is killed.
+//! The common setup of every child: a process group, the death signal, the C locale, and no join code. Also
+//! the kill of a process group.
 
 use std::ffi::CString;
 use std::io;
@@ -9,7 +10,7 @@ use nix::sys::prctl;
 use nix::sys::signal::{self, Signal};
 use nix::unistd::{Pid, getppid};
 
-/// Sets what every child of ours has in common.
+/// Sets what all children have in common.
 ///
 /// The kernel sends the death signal when the *thread* that started the child ends (prctl(2)), so a thread
 /// that starts a child must outlive it.
@@ -34,7 +35,7 @@ pub(super) fn prepare(command: &mut Command) {
     unsafe { command.pre_exec(die_with_parent) };
 }
 
-/// What a program in another root gets instead of our environment.
+/// Environment of a program in another root, instead of ours.
 const ROOT_ENVIRONMENT: [(&str, &str); 6] = [
     (
         "PATH",
@@ -47,23 +48,23 @@ const ROOT_ENVIRONMENT: [(&str, &str); 6] = [
     ("DEBIAN_FRONTEND", "noninteractive"),
 ];
 
-/// Lets the child begin in `root`, with an environment that says nothing about us.
+/// Lets the child begin in `root`, with an environment that has nothing from ours.
 pub(super) fn enter_root(command: &mut Command, root: CString) {
     command.env_clear().envs(ROOT_ENVIRONMENT);
     let enter = move || -> io::Result<()> {
         nix::unistd::chroot(root.as_c_str())?;
         Ok(nix::unistd::chdir(c"/")?)
     };
-    // SAFETY: the closure runs between fork and exec and makes only two system calls, chroot and chdir, with strings
-    // that are C strings already: it allocates nothing and takes no lock.
+    // SAFETY: the closure runs between fork and exec and makes only two system calls, chroot and chdir, with
+    // strings that are C strings already: it allocates nothing and takes no lock.
     unsafe { command.pre_exec(enter) };
 }
 
-/// Kills the process group that the child leads. The child must not have been waited for yet, so that its
-/// process id cannot have been given to somebody else.
+/// Kills the process group that the child leads. The child must not have been waited for yet, so that no
+/// other process can have its process id.
 pub(super) fn kill_group(child_id: u32) {
     let Ok(pid) = i32::try_from(child_id) else { return };
-    // ESRCH means that all of them are gone already, which is what we want.
+    // ESRCH means that the whole group is gone already, which is the goal.
     if let Err(errno) = signal::killpg(Pid::from_raw(pid), Signal::SIGKILL)
         && errno != nix::errno::Errno::ESRCH
     {

@@ -1,9 +1,9 @@
-//! The end of what was started, together with us: programs that run, their children, and what they left behind in another
-//! root.
+//! The end of started programs together with this process: programs that run, their children, and those that
+//! they left behind in another root.
 //!
-//! A child in a session of its own is reached by no signal to a process group, and one that has lost its parent by no death
-//! signal. In another root both are found by that root (proc(5), `/proc/PID/root`). Left alone they would keep its file
-//! systems mounted, also after our own mount namespace has lost its last thread.
+//! No signal to a process group reaches a child in a session of its own, and no death signal reaches one that
+//! has lost its parent. In another root both are found by that root (proc(5), `/proc/PID/root`). Left alone
+//! they would keep its file systems mounted, even after our own mount namespace has lost its last thread.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -29,7 +29,7 @@ const GRACE: Duration = Duration::from_secs(1);
 const KILL_LIMIT: Duration = Duration::from_secs(3);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Everything that runs, and where.
+/// All running programs, by group and by root.
 static RUNNING: Mutex<Live> = Mutex::new(Live {
     groups: BTreeMap::new(),
     roots: BTreeSet::new(),
@@ -49,12 +49,12 @@ struct Live {
     all_ended: Option<String>,
 }
 
-/// The purpose of a program that runs.
+/// The purpose of a running program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// The task of this process.
     Work,
-    /// Somebody who looks at it.
+    /// A program that an operator has asked for.
     Operator,
 }
 
@@ -73,16 +73,17 @@ impl Live {
     }
 }
 
-/// Ends every program that runs, with its process group, and what is left in the roots that programs were started in. From
-/// now on none is started.
+/// Ends every program that runs, with its process group, and the processes left in the roots that programs
+/// were started in. From now on none is started.
 ///
-/// A wait for one of them ends with [`super::RunError::Ended`] and the reason. For a process that shall end itself.
+/// A wait for one of them ends with [`super::RunError::Ended`] and the reason. It is for a process that shall
+/// end itself.
 pub fn end_all(reason: &str) {
     end(|live| live.all_ended.get_or_insert_with(|| reason.to_owned()));
 }
 
-/// The same for all but what an operator captures ([`super::Shell::spawn_captured`]): the work is over, but whoever looks at
-/// it may go on.
+/// Ends every program as [`end_all`] does, except those that an operator captures
+/// ([`super::Shell::spawn_captured`]): the work is over, but the operator may go on looking.
 pub fn end_work(reason: &str) {
     end(|live| live.work_ended.get_or_insert_with(|| reason.to_owned()));
 }
@@ -99,12 +100,12 @@ fn end(note: impl FnOnce(&mut Live) -> &mut String) {
     }
 }
 
-/// The reason why no program of this purpose runs any more, if none does.
+/// Returns the reason why no program of this purpose runs any more, if none does.
 pub(super) fn why_ended(purpose: Purpose) -> Option<String> {
     lock().why_ended(purpose).cloned()
 }
 
-/// Notes a child that was just started; it ends at once where all of its purpose have.
+/// Registers a child that was just started; it is ended at once if all of its purpose were ended.
 pub(super) fn begun(child: &Child, purpose: Purpose) {
     let mut live = lock();
     live.groups.insert(child.id(), purpose);
@@ -113,12 +114,13 @@ pub(super) fn begun(child: &Child, purpose: Purpose) {
     }
 }
 
-/// Notes a root that a program is started in.
+/// Registers a root that a program is started in.
 pub(super) fn uses_root(root: &Path) {
     lock().roots.insert(root.to_owned());
 }
 
-/// Looks whether a child has ended. From then on its number may be somebody else's, so it is forgotten in the same moment.
+/// Tests if a child has ended. From then on another process may get its number, so it is forgotten in the
+/// same moment.
 pub(super) fn try_wait(child: &mut Child) -> io::Result<Option<ExitStatus>> {
     let mut live = lock();
     let status = child.try_wait()?;
@@ -128,9 +130,9 @@ pub(super) fn try_wait(child: &mut Child) -> io::Result<Option<ExitStatus>> {
     Ok(status)
 }
 
-/// Waits until a child has ended, however long that takes.
+/// Waits until a child has ended, without a time limit.
 pub(super) fn wait(child: &mut Child) -> io::Result<ExitStatus> {
-    // Not reaped yet: its number stays its own.
+    // The child is not reaped yet: its number stays its own.
     let pid = Pid::from_raw(child.id().cast_signed());
     while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
     let mut live = lock();
@@ -138,9 +140,10 @@ pub(super) fn wait(child: &mut Child) -> io::Result<ExitStatus> {
     child.wait()
 }
 
-/// Ends every program whose root directory is `root` or lies in it: first SIGTERM, then SIGKILL. Gives their names.
+/// Ends every program whose root directory is `root` or lies in it: first SIGTERM, then SIGKILL. Returns
+/// their names.
 ///
-/// None is ended where `root` is our own root.
+/// None is ended if `root` is our own root.
 pub fn end_programs_in(root: &Path) -> Vec<String> {
     let mut ended = BTreeSet::new();
     let begun = Instant::now();
@@ -155,7 +158,7 @@ pub fn end_programs_in(root: &Path) -> Vec<String> {
             Signal::SIGKILL
         };
         for (pid, name) in found {
-            // One that has ended meanwhile is what was wanted.
+            // A process that has ended meanwhile needs no signal.
             let _ = kill(pid, signal);
             ended.insert((pid, name));
         }
@@ -179,13 +182,13 @@ fn programs_in(root: &Path) -> Vec<(Pid, String)> {
         .collect()
 }
 
-/// A root directory that is not ours.
+/// A root directory other than ours.
 #[derive(Debug)]
 struct Place {
     path: PathBuf,
     /// Device and inode number: the same in every mount namespace.
     directory: (u64, u64),
-    /// Our mount namespace, in which paths mean what they mean to us.
+    /// Our mount namespace, in which a path means the same as for us.
     namespace: OsString,
 }
 
@@ -204,10 +207,10 @@ impl Place {
         })
     }
 
-    /// Returns true for a process whose root is this one, or lies in it.
+    /// True for a process whose root is this one, or lies in it.
     fn holds(&self, pid: u32) -> bool {
         let link = PathBuf::from(format!("/proc/{pid}/root"));
-        // A process that is ending has none any more.
+        // A process that is ending has no root any more.
         if directory(&link) == Some(self.directory) {
             return true;
         }

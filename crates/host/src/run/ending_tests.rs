@@ -1,4 +1,4 @@
-//! Each test that ends everything runs in a process of its own, started by the test that judges it.
+//! Tests of the end of programs. Each runs in a process of its own, started by the test that judges it.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,5 +1,5 @@
-//! External programs: one runner, so that every one of them has a description, a time limit, a null stdin and
-//! an error that quotes the end of what the program complained about.
+//! External programs: one runner, so that each has a description, a time limit, a null stdin and an error
+//! that quotes the end of the program's complaints.
 //!
 //! [`Tool`] runs a program from an argument list, never through a shell. [`Shell`] is for the only shell
 //! strings there are: those that the operator typed (`-e`, `exec`, hooks). Both put the child into a process
@@ -8,6 +8,7 @@
 mod child;
 mod ending;
 mod path;
+mod replace;
 mod running;
 mod shell;
 mod tool;
@@ -20,10 +21,11 @@ use std::time::Duration;
 pub use ending::{end_all, end_programs_in, end_work};
 pub use path::find;
 pub(crate) use path::search_path;
+pub use replace::replace_process;
 pub use shell::{Shell, ShellChild};
 pub use tool::{Tool, ToolOutput};
 
-/// Why a program did not do what it was run for. Each message begins with the description given by the caller.
+/// The reason why a run of a program failed. Each message begins with the description given by the caller.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The program is in none of the directories that [`find`] looks at.
@@ -31,74 +33,74 @@ pub enum RunError {
         "{description}: {program} is not installed (looked in PATH, /usr/local/sbin, /usr/sbin and /sbin)"
     )]
     Missing {
-        /// What the program was to do.
+        /// Task of the program.
         description: String,
-        /// Its name.
+        /// Name of the program.
         program: String,
     },
-    /// The same in another root ([`Tool::chroot`]).
+    /// The program is not in the root that it shall run in ([`Tool::chroot`]).
     #[error("{description}: the system below {} has no program {program}, or not what it needs to run", root.display())]
     MissingInRoot {
-        /// What the program was to do.
+        /// Task of the program.
         description: String,
-        /// Its name.
+        /// Name of the program.
         program: String,
-        /// The root.
+        /// Directory that is the root.
         root: PathBuf,
     },
-    /// It could not be started or talked to.
+    /// The program could not be started, or its pipes failed.
     #[error("{description}: running {program}: {source}")]
     Io {
-        /// What the program was to do.
+        /// Task of the program.
         description: String,
-        /// Its name.
+        /// Name of the program.
         program: String,
-        /// What the kernel said.
+        /// The kernel's error.
         #[source]
         source: io::Error,
     },
-    /// It ended with another status than success.
+    /// The program ended with another status than success.
     #[error("{description}: {program} failed with {}{}", describe_status(*status), quote_tail(stderr_tail))]
     Failed {
-        /// What the program was to do.
+        /// Task of the program.
         description: String,
-        /// Its name.
+        /// Name of the program.
         program: String,
-        /// How it ended.
+        /// Exit code, or the signal that killed it.
         status: ExitStatus,
         /// The end of its standard error (or output, when stderr was empty).
         stderr_tail: String,
     },
-    /// It was still running at the time limit, and was killed with its process group.
+    /// The program was still running at the time limit, and was killed with its process group.
     #[error("{description}: {program} did not end within {} seconds and was killed{}", limit.as_secs(), quote_tail(stderr_tail))]
     TimedOut {
-        /// What the program was to do.
+        /// Task of the program.
         description: String,
-        /// Its name.
+        /// Name of the program.
         program: String,
-        /// The limit that was in force.
+        /// Time limit of the run.
         limit: Duration,
         /// The end of its standard error.
         stderr_tail: String,
     },
-    /// It was ended, or not started ([`end_all`], [`end_work`]).
+    /// The program was ended, or not started ([`end_all`], [`end_work`]).
     #[error("{description}: {program} was ended: {reason}")]
     Ended {
-        /// The program's task.
+        /// Task of the program.
         description: String,
-        /// The program's name.
+        /// Name of the program.
         program: String,
-        /// The reason that was given for it.
+        /// Reason of the caller that ended it.
         reason: String,
     },
-    /// It wrote more than we are prepared to hold.
+    /// The program wrote more than KA is prepared to hold.
     #[error("{description}: {program} wrote more than {limit_bytes} bytes to its standard output")]
     TooMuchOutput {
-        /// What the program was to do.
+        /// Task of the program.
         description: String,
-        /// Its name.
+        /// Name of the program.
         program: String,
-        /// The bound.
+        /// Most bytes that are kept.
         limit_bytes: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! Where programs are looked for.
+//! The search for programs.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Searched after `PATH`: Debian's and others' ordinary users, and sudo configurations, have no `sbin` in it.
 const SBIN_DIRECTORIES: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// The path of an executable: in `PATH`, then in `/usr/local/sbin`, `/usr/sbin`, `/sbin`.
+/// Finds the path of an executable: in `PATH`, then in `/usr/local/sbin`, `/usr/sbin`, `/sbin`.
 ///
 /// A name with a slash is taken as it is. `None` when there is no executable file of that name.
 #[must_use]
@@ -22,7 +22,7 @@ pub fn find(program: impl AsRef<OsStr>) -> Option<PathBuf> {
         .find(|path| is_executable(path))
 }
 
-/// `PATH` with the sbin directories at its end, as children get it.
+/// Returns `PATH` with the sbin directories at its end, for children.
 pub(crate) fn search_path() -> OsString {
     let own = env::var_os("PATH").unwrap_or_default();
     let mut dirs: Vec<PathBuf> = env::split_paths(&own).filter(|dir| dir.is_absolute()).collect();

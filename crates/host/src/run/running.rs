@@ -11,25 +11,26 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::ending::Purpose;
 use super::{child, ending};
 
-/// lsblk --json of a machine with a thousand disks is under one MiB; more than this is a program gone wild.
+/// Most bytes of standard output: lsblk --json of a machine with a thousand disks is under one MiB.
 pub(super) const MAX_STDOUT_BYTES: usize = 16 << 20;
-/// What is kept of stderr: enough for the last few lines of any tool.
+/// Bytes that are kept of stderr: enough for the last few lines of any tool.
 const STDERR_KEPT_BYTES: usize = 16 << 10;
-/// How often we look whether the child has ended while a grandchild still holds its pipes.
+/// Time in milliseconds between two looks at a child that may have ended while a grandchild still holds its
+/// pipes.
 const LOOK_INTERVAL_MS: u16 = 50;
 
-/// How a run came out.
+/// The result of a run.
 pub(super) enum Outcome {
     Ended(ExitStatus),
     TimedOut,
     TooMuchOutput,
 }
 
-/// A started child and what it has written so far. Dropping it kills and reaps the child.
+/// A started child and its output so far. Dropping it kills and reaps the child.
 pub(super) struct Running {
     child: Child,
     reaped: bool,
-    /// All that it has written to its standard output.
+    /// Everything on its standard output so far.
     pub(super) stdout: Vec<u8>,
     stderr: Vec<u8>,
 }
@@ -57,7 +58,8 @@ impl Running {
         }
         loop {
             wait_readable([out.as_ref().map(AsFd::as_fd), err.as_ref().map(AsFd::as_fd)])?;
-            // Looked at before reading: what the child wrote before it ended is then read below.
+            // This look comes before the read, so that the read below gets everything that the child wrote
+            // before its end.
             let ended = ending::try_wait(&mut self.child)?;
             self.reaped = ended.is_some();
             drain(&mut out, &mut self.stdout)?;
@@ -76,7 +78,7 @@ impl Running {
         }
     }
 
-    /// The end of what it has written to its standard error.
+    /// Returns the end of its standard error so far.
     pub(super) fn stderr(&self) -> &[u8] {
         &self.stderr
     }

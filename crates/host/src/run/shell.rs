@@ -9,10 +9,10 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use super::ending::Purpose;
 use super::{RunError, child, ending};
 
-/// Between two looks at a child that is waited for.
+/// Time between two looks at a child that is waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A command string for `sh -c`. Its standard error is ours: the operator sees what it says.
+/// A command string for `sh -c`. Its standard error is ours, so that the operator sees its messages.
 #[derive(Debug, Clone)]
 pub struct Shell {
     command: String,
@@ -32,7 +32,7 @@ pub struct ShellChild {
 }
 
 impl Shell {
-    /// A command as typed by the operator.
+    /// Takes a command as typed by the operator.
     pub fn new(command: impl Into<String>) -> Self {
         let command = command.into();
         Self {
@@ -48,7 +48,8 @@ impl Shell {
         self
     }
 
-    /// Starts it as a consumer: we write to its standard input ([`ShellChild::take_stdin`]), its output is ours.
+    /// Starts it as a consumer: we write to its standard input ([`ShellChild::take_stdin`]), its output is
+    /// ours.
     ///
     /// # Errors
     /// [`RunError::Io`] when `sh` cannot be started.
@@ -56,7 +57,8 @@ impl Shell {
         self.spawn(Stdio::piped(), Stdio::inherit(), Stdio::inherit(), Purpose::Work)
     }
 
-    /// Starts it as a producer: we read its standard output ([`ShellChild::take_stdout`]), its input is empty.
+    /// Starts it as a producer: we read its standard output ([`ShellChild::take_stdout`]), its input is
+    /// empty.
     ///
     /// # Errors
     /// [`RunError::Io`] when `sh` cannot be started.
@@ -118,29 +120,31 @@ impl Shell {
 }
 
 impl ShellChild {
-    /// The pipe to its standard input; `None` for a producer or when taken already. Drop it to end the input.
+    /// Returns the pipe to its standard input; `None` for a producer or when taken already. Drop it to end
+    /// the input.
     pub fn take_stdin(&mut self) -> Option<ChildStdin> {
         self.child.stdin.take()
     }
 
-    /// The pipe from its standard output; `None` for a consumer or when taken already.
+    /// Returns the pipe from its standard output; `None` for a consumer or when taken already.
     pub fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
 
-    /// The pipe from its standard error; `None` unless it was started captured, or when taken already.
+    /// Returns the pipe from its standard error; `None` unless it was started captured, or when taken
+    /// already.
     pub fn take_stderr(&mut self) -> Option<ChildStderr> {
         self.child.stderr.take()
     }
 
-    /// Its exit code when it has ended: 128 + signal for one that was killed, as a shell has it.
+    /// Returns its exit code when it has ended: 128 + signal for a killed command, as in a shell.
     ///
-    /// Its process group may hold others still; see [`ShellChild::end_group`].
+    /// Its process group may still hold other processes; see [`ShellChild::end_group`].
     ///
     /// # Errors
     /// [`RunError::Io`].
     pub fn try_exit_code(&mut self) -> Result<Option<u8>, RunError> {
-        // Not reaped yet: the group's number must stay ours until end_group().
+        // The child is not reaped yet: the group's number must stay ours until end_group().
         let id = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let status = waitid(Id::Pid(id), flags).map_err(|errno| self.io_error(errno.into()))?;
@@ -151,12 +155,12 @@ impl ShellChild {
         })
     }
 
-    /// Kills what is left of its process group, and takes note of its end.
+    /// Kills the rest of its process group, and reaps the command.
     pub fn end_group(&mut self) {
         self.kill();
     }
 
-    /// Its process id, which is its process group too.
+    /// Returns its process id, which is its process group too.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -165,7 +169,8 @@ impl ShellChild {
     /// Waits for its end, at most `limit` when one is given; then its process group is killed.
     ///
     /// # Errors
-    /// [`RunError::Failed`] with its status when it was not success, [`RunError::TimedOut`], [`RunError::Io`].
+    /// [`RunError::Failed`] with its status when it was not success, [`RunError::TimedOut`],
+    /// [`RunError::Io`].
     pub fn wait(&mut self, limit: Option<Duration>) -> Result<(), RunError> {
         drop(self.child.stdin.take());
         let status = match limit {
@@ -287,7 +292,7 @@ mod tests {
         assert_eq!(code, Some(7));
         child.end_group();
         let (mut text, mut complaint) = (String::new(), String::new());
-        // These end only because the sleeper in the background, which holds both pipes, was killed.
+        // These reads end only because the sleeper in the background, which holds both pipes, was killed.
         out.read_to_string(&mut text).unwrap();
         err.read_to_string(&mut complaint).unwrap();
         assert_eq!((text.as_str(), complaint.as_str()), ("out\n", "err\n"));

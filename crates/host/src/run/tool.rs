@@ -12,9 +12,10 @@ use super::ending::Purpose;
 use super::running::{MAX_STDOUT_BYTES, Outcome, Running};
 use super::{RunError, child, ending, find};
 
-/// Long enough for mkfs on the largest disks, short enough that a node that hangs is named within the hour.
+/// Default time limit: enough for mkfs on the largest disks, and a node that hangs is reported within the
+/// hour.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(600);
-/// What an error quotes of a program's complaints.
+/// Lines of a program's complaints that an error quotes.
 const TAIL_LINES: usize = 4;
 
 /// An external program about to be run: never a shell string, stdin is `/dev/null`, locale is C.
@@ -29,19 +30,19 @@ pub struct Tool {
     root: Option<PathBuf>,
 }
 
-/// What a program that succeeded left behind.
+/// The result of a program that succeeded.
 #[derive(Debug, Clone)]
 pub struct ToolOutput {
-    /// All of its standard output.
+    /// Everything on its standard output.
     pub stdout: Vec<u8>,
     /// The end of its standard error: tools warn there even when they succeed.
     pub stderr_tail: String,
-    /// Its exit code: 0, or one of [`Tool::accept`].
+    /// Exit code: 0, or one of [`Tool::accept`].
     pub code: i32,
 }
 
 impl ToolOutput {
-    /// Standard output as text; invalid UTF-8 becomes U+FFFD.
+    /// Returns the standard output as text; invalid UTF-8 becomes U+FFFD.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
@@ -49,7 +50,7 @@ impl ToolOutput {
 }
 
 impl Tool {
-    /// A program by name (see [`find`]) or path.
+    /// Takes a program by name (see [`find`]) or path.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         Self {
             program: program.as_ref().to_owned(),
@@ -62,7 +63,8 @@ impl Tool {
         }
     }
 
-    /// What it is run for, as gerund and object: `formatting /dev/sda1 as ext4`. Begins every error.
+    /// Sets the description of its task, as gerund and object: `formatting /dev/sda1 as ext4`. Begins every
+    /// error.
     #[must_use]
     pub fn describe(mut self, description: impl Into<String>) -> Self {
         self.description = Some(description.into());
@@ -76,7 +78,7 @@ impl Tool {
         self
     }
 
-    /// Adds arguments.
+    /// Adds several arguments.
     #[must_use]
     pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         self.args
@@ -92,29 +94,29 @@ impl Tool {
         self
     }
 
-    /// An exit code besides 0 that is no failure (blkid: 2 is "nothing found").
+    /// Accepts an exit code besides 0 that is no failure (blkid: 2 is "nothing found").
     #[must_use]
     pub fn accept(mut self, code: i32) -> Self {
         self.accepted_codes.push(code);
         self
     }
 
-    /// The time limit; 600 seconds unless told.
+    /// Sets the time limit; the default is 600 seconds.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Runs it in another root (chroot(2)): the program is looked for there, in the usual directories, and of our own
-    /// environment it gets nothing but what [`Self::env`] says.
+    /// Runs it in another root (chroot(2)). The program is searched there, in the usual directories. Of our
+    /// own environment it gets only the variables of [`Self::env`].
     #[must_use]
     pub fn chroot(mut self, root: impl AsRef<Path>) -> Self {
         self.root = Some(root.as_ref().to_owned());
         self
     }
 
-    /// The command as a person would type it, for logs and `--dry-run`.
+    /// Returns the command as a person would type it, for logs and `--dry-run`.
     #[must_use]
     pub fn command_line(&self) -> String {
         let words = std::iter::once(&self.program).chain(&self.args);
@@ -158,7 +160,7 @@ impl Tool {
 
     fn command(&self) -> Result<Command, RunError> {
         let mut command = match &self.root {
-            // Found after the change of root, by execvp(3).
+            // execvp(3) finds it after the change of root.
             Some(_) => Command::new(&self.program),
             None => Command::new(find(&self.program).ok_or_else(|| self.missing())?),
         };
@@ -179,7 +181,8 @@ impl Tool {
         Ok(command)
     }
 
-    /// In another root, only exec itself tells that there is no such program.
+    /// Makes the error of a failed start. In another root, only exec itself reveals that there is no such
+    /// program.
     fn not_started(&self, source: io::Error) -> RunError {
         match (&self.root, source.kind()) {
             (Some(root), io::ErrorKind::NotFound) => RunError::MissingInRoot {

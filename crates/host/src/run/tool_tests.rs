@@ -1,4 +1,4 @@
-//! Runs of real programs.
+//! Tests with real programs.
 
 use std::time::{Duration, Instant};
 
@@ -126,7 +126,7 @@ fn within_five_seconds<T>(mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A killed orphan may stay as a zombie until its new parent collects it.
+/// True if the process has ended. A killed orphan may stay as a zombie until its new parent collects it.
 fn is_gone(pid: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z"))
 }

@@ -1,19 +1,19 @@
-//! Which loader a clone gets, whether it could boot by it, and which program the firmware is to start.
+//! The choice of a clone's loader and of the program that the firmware is to start, and the check that the
+//! clone could boot by it.
 
 use ka_disk::spec::{Loader, SbatImage};
 use ka_disk::table::TableKind;
 use ka_distro::efi::{Arch, BIOS_PLATFORM, Role};
 
+use crate::error::PostError;
 use crate::esp::{self, Leads, Program};
 use crate::facts::{DiskFact, Facts, Firmware};
 use crate::files::Files;
-use crate::golden_boot::pick;
-use crate::plan::PostError;
 
-use super::{Before, Install};
+use super::install::{Before, Install};
 
-/// What `-r`, else the golden node, asks for, and whether it can boot on this node; `None` when nothing is to be
-/// installed. Pure.
+/// Chooses the loader that `-r`, else the golden node, asks for, and checks that it can boot on this node.
+/// `None` if no loader shall be installed. Pure.
 ///
 /// # Errors
 /// One line that says why this clone could not boot, and what to change.
@@ -33,7 +33,7 @@ pub fn choose(facts: &Facts) -> Result<Option<Install>, PostError> {
         ));
     };
     let golden = &facts.boot.golden;
-    // What the golden node boots by is there, if only as files.
+    // The golden node's own loader is there, if only as files.
     if golden.loader != Some(loader) && !golden.tools.contains(&loader) {
         return Err(PostError::Wrong(format!(
             "-r {}: the golden node has no {loader}: install it there, or choose another boot loader",
@@ -63,7 +63,7 @@ pub fn choose(facts: &Facts) -> Result<Option<Install>, PostError> {
     Ok(Some(install))
 }
 
-/// Whether this node's firmware would start it, as far as Secure Boot is concerned.
+/// Checks that this node's firmware would start it, as far as Secure Boot is concerned.
 fn check_secure_boot(facts: &Facts, loader: Loader, install: &Install) -> Result<(), PostError> {
     if !facts.secure_boot {
         return Ok(());
@@ -89,8 +89,8 @@ fn check_secure_boot(facts: &Facts, loader: Loader, install: &Install) -> Result
     }
 }
 
-/// What of the program is older than the firmware's list demands (shim's `SBAT.md`); components that only one of both knows
-/// count for nothing.
+/// Returns the first component of the program that is older than the firmware's list demands (shim's
+/// `SBAT.md`). Components that only one of both has do not count.
 fn revoked(image: &SbatImage, level: &[(String, u32)]) -> Option<String> {
     level.iter().find_map(|(component, least)| {
         let (_, has) = image.components.iter().find(|(name, _)| name == component)?;
@@ -105,7 +105,7 @@ fn other_firmware(loader: Loader, its: &str, ours: &str) -> PostError {
     ))
 }
 
-/// The disk that holds /boot: its boot record is the one that leads there.
+/// Returns the disk that holds /boot: its boot record leads there.
 fn boot_disk(facts: &Facts) -> Result<&DiskFact, PostError> {
     let mount = facts.mount_of("/boot").ok_or_else(|| {
         PostError::Wrong("the clone has no root file system to put a boot loader on: use -r none".to_owned())
@@ -176,7 +176,7 @@ fn no_platform(facts: &Facts, platform: &str, firmware: &str, package: &str) -> 
     ))
 }
 
-/// The mount point of an EFI system partition that firmware will find.
+/// Returns the mount point of an EFI system partition that firmware will find.
 fn esp(facts: &Facts) -> Result<String, PostError> {
     let Some(mount) = facts.esp() else {
         return Err(PostError::Wrong(
@@ -199,7 +199,8 @@ fn esp(facts: &Facts) -> Result<String, PostError> {
 fn extlinux(facts: &Facts) -> Result<Install, PostError> {
     let disk = boot_disk(facts)?;
     let boot = facts.mount_of("/boot");
-    // Seen with SYSLINUX 6.04: it reads the top level only, whatever the default subvolume is ("Failed to load ldlinux.c32").
+    // Seen with SYSLINUX 6.04: it reads the top level only, in spite of the default subvolume ("Failed to
+    // load ldlinux.c32").
     if let Some(subvolume) = boot.and_then(|mount| mount.subvol.as_deref().filter(|name| !name.is_empty())) {
         return Err(PostError::Wrong(format!(
             "EXTLINUX cannot read its files in a btrfs subvolume, and /boot is in the subvolume {subvolume}: give /boot a file \
@@ -219,8 +220,9 @@ fn extlinux(facts: &Facts) -> Result<Install, PostError> {
     })
 }
 
-/// The program for the firmware to start, as a path in the clone: the one that was just installed; else the one that the
-/// golden node was started by; else the one whose configuration leads to this clone.
+/// Returns the program for the firmware to start, as a path in the clone. It is the one that was just
+/// installed, else the one that started the golden node, else the one whose configuration leads to this
+/// clone.
 pub(super) fn entered(
     files: &dyn Files,
     facts: &Facts,
@@ -236,7 +238,7 @@ pub(super) fn entered(
         .iter()
         .filter(fits)
         .filter(|program| before.is_new(files, &program.path()));
-    if let Ok(program) = pick(files, new, &own) {
+    if let Ok(program) = esp::pick(files, new, &own) {
         return Ok(program.path());
     }
     let golden = facts.boot.golden.program.as_deref();
@@ -246,7 +248,7 @@ pub(super) fn entered(
     if let Some(program) = same {
         return Ok(program.path());
     }
-    match pick(files, programs.iter().filter(fits), &own) {
+    match esp::pick(files, programs.iter().filter(fits), &own) {
         Ok(program) => Ok(program.path()),
         Err(none) if none.is_empty() => Err(PostError::Wrong(format!(
             "there is no boot program for this processor in a directory of its own below {esp}/EFI"
@@ -259,7 +261,8 @@ pub(super) fn entered(
     }
 }
 
-/// Insists on a program at the fallback path: firmware boots it that has lost its variables, or never heard of this disk.
+/// Insists on a program at the fallback path: firmware boots it that has lost its variables, or never heard
+/// of this disk.
 pub(super) fn check_fallback(files: &dyn Files, esp: &str) -> Result<String, PostError> {
     esp::fallback(files, esp)
         .ok_or_else(|| PostError::Wrong(format!("there is no {} in {esp}/EFI/BOOT", Arch::HERE.fallback())))

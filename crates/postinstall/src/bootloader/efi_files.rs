@@ -1,23 +1,24 @@
-//! Loaders whose files on the EFI system partition are all of them: rEFInd, Limine, unified kernel images. They came with the
-//! clone; what is left to do is a program at the fallback path, and to see that they lead to this clone.
+//! Loaders that consist of their files on the EFI system partition: rEFInd, Limine, unified kernel images.
+//! They came with the clone. The remaining steps are a program at the fallback path, and a check that they
+//! lead to this clone.
 
 use ka_disk::spec::Loader;
 use ka_distro::config::LIMINE_CONFIGS;
 use ka_distro::efi::{Arch, FALLBACK_DIR};
 
 use crate::boot_entries;
+use crate::error::PostError;
 use crate::esp::{self, Program};
 use crate::facts::Facts;
 use crate::files::{Files, Kind, text_or_empty};
-use crate::golden_boot::role_of;
-use crate::plan::{Plan, PostError};
-use crate::references::expect_own;
+use crate::names::ids::expect_own;
+use crate::plan::Plan;
 
 /// A loader's own directory has a few drivers and icons in directories of their own.
 const MAX_DEPTH: usize = 3;
 
-/// Where nothing is at the fallback path, the program goes there with what lies beside it: each of them reads its
-/// configuration from its own directory.
+/// Copies the loader's program to the fallback path, if nothing is there, with everything beside it: each of
+/// these loaders reads its configuration from its own directory.
 pub(super) fn plan(files: &dyn Files, facts: &Facts, loader: Loader, esp: &str) -> Result<Plan, PostError> {
     let mut plan = Plan::default();
     if esp::fallback(files, esp).is_some() {
@@ -31,7 +32,7 @@ pub(super) fn plan(files: &dyn Files, facts: &Facts, loader: Loader, esp: &str) 
     Ok(plan)
 }
 
-/// Insists on the program and on configurations that name no golden file system. Gives the program's path.
+/// Insists on the program and on configurations that name no golden file system. Returns the program's path.
 pub(super) fn check(
     files: &dyn Files,
     facts: &Facts,
@@ -74,12 +75,12 @@ fn program(files: &dyn Files, facts: &Facts, loader: Loader, esp: &str) -> Resul
             .is_some_and(|golden| golden.eq_ignore_ascii_case(path))
     };
     let missing = || PostError::Wrong(format!("{loader} is not in {esp} any more"));
-    let Some(role) = role_of(loader, false) else {
+    let Some(role) = esp::role_of(loader, false) else {
         let inside = boot_entries::unified(files)
             .into_iter()
             .filter(|path| path.starts_with(esp));
         let mut images: Vec<String> = inside.collect();
-        // The newest, where the firmware has not told.
+        // The newest one, if the firmware has not told.
         images.sort_by(|a, b| ka_distro::kernel::by_version(a, b));
         let image = images.iter().find(|path| is_golden(path)).or(images.last());
         return image.cloned().map(Found::Image).ok_or_else(missing);

@@ -4,13 +4,15 @@ use ka_distro::config::{GRUB_CONFIGS, GRUB_DIRS};
 use ka_distro::efi::{Arch, BIOS_PLATFORM, FALLBACK_DIR, Role, is_fallback_dir, is_program, role};
 
 use crate::boot_entries;
+use crate::error::PostError;
 use crate::esp;
 use crate::facts::Facts;
 use crate::files::{Files, first_of, has_program, program, text, text_or_empty};
-use crate::plan::{Plan, PostError};
-use crate::references::expect_own;
+use crate::names::ids::expect_own;
+use crate::plan::Plan;
 
-use super::{LOADER_LIMIT, choice, pe};
+use super::install::LOADER_LIMIT;
+use super::{choice, pe};
 
 pub(super) fn bios(files: &dyn Files, facts: &Facts, disk: &str) -> Result<Plan, PostError> {
     let mut plan = Plan::default();
@@ -52,7 +54,7 @@ pub(super) fn uefi(files: &dyn Files, facts: &Facts, esp: &str, shim: bool) -> R
             ],
         );
     } else if shim {
-        // What is signed is installed by the packages that bring it; it came with the files.
+        // Signed programs are installed by the packages that bring them. They came with the files.
         keep_shim(&mut plan, files, esp)?;
     } else {
         let tool = install_tool(files)?;
@@ -72,7 +74,8 @@ pub(super) fn uefi(files: &dyn Files, facts: &Facts, esp: &str, shim: bool) -> R
     Ok(plan)
 }
 
-/// The golden GRUB's directory on the EFI system partition: its place is the clone's, too, and no old one is left behind.
+/// Returns the golden GRUB's directory on the EFI system partition: its place is the clone's, too, and no old
+/// one is left behind.
 fn own_directory(facts: &Facts) -> Option<&str> {
     let mut parts = facts.boot.golden.program.as_deref()?.rsplit('/');
     let (program, dir) = (parts.next()?, parts.next()?);
@@ -98,8 +101,9 @@ pub(super) fn check_fallback(
     expect_own(&config, &text_or_empty(files, &config)?, facts)
 }
 
-/// The configurations are there, boot something, and name the clone's root and no golden file system; no more does what they
-/// read beside: boot entries, and the environment blocks, in which Red Hat 8 keeps the kernel's command line.
+/// Checks that the configurations exist, boot a system, and name the clone's root and no golden file system.
+/// The same holds for the files that they read: boot entries, and the environment blocks, in which Red Hat 8
+/// keeps the kernel's command line.
 pub(super) fn check_config(files: &dyn Files, facts: &Facts, esp: Option<&str>) -> Result<(), PostError> {
     let mut paths: Vec<String> = GRUB_CONFIGS.iter().map(|path| (*path).to_owned()).collect();
     paths.retain(|path| files.exists(path));
@@ -124,10 +128,10 @@ pub(super) fn check_config(files: &dyn Files, facts: &Facts, esp: Option<&str>) 
     Ok(())
 }
 
-/// What must be there on the golden node for [`config`] and [`check_config`] to end well.
+/// Checks that the golden node has all that [`config`] and [`check_config`] need.
 ///
 /// # Errors
-/// What is missing, and what to do.
+/// Something is missing; with what to do.
 pub(crate) fn check_golden(files: &dyn Files, esp: Option<&str>) -> Result<(), PostError> {
     let on_esp = esp.map(|esp| full_configs(files, esp)).unwrap_or_default();
     let elsewhere = first_of(files, &GRUB_CONFIGS);
@@ -140,7 +144,8 @@ pub(crate) fn check_golden(files: &dyn Files, esp: Option<&str>) -> Result<(), P
     )))
 }
 
-/// Checks the part of [`config`] and [`check_config`] that can be told before: the tool, and what no tool makes anew.
+/// Checks the part of [`config`] and [`check_config`] that can be told before: the tool, and what no tool
+/// makes anew.
 pub(super) fn foresee(files: &dyn Files, facts: &Facts, esp: Option<&str>) -> Result<(), PostError> {
     check_golden(files, esp)?;
     if mkconfig(files).is_none() {
@@ -149,7 +154,8 @@ pub(super) fn foresee(files: &dyn Files, facts: &Facts, esp: Option<&str>) -> Re
     Ok(())
 }
 
-/// The configurations on the EFI system partition that are whole ones, as Red Hat 8 has them, not stubs that lead to another.
+/// Returns the configurations on the EFI system partition that are whole ones, as Red Hat 8 has them, not
+/// stubs that lead to another.
 pub(crate) fn full_configs(files: &dyn Files, esp: &str) -> Vec<String> {
     let dirs = esp::directories(files, esp).into_iter();
     let paths = dirs.map(|dir| format!("{dir}/grub.cfg"));
@@ -172,7 +178,7 @@ fn judge_config(path: &str, text: &str, facts: &Facts) -> Result<(), PostError> 
     expect_own(path, text, facts)
 }
 
-/// Where no tool puts it, the golden node's shim goes to the fallback path with everything beside it.
+/// Copies the golden node's shim to the fallback path, with everything beside it, if no tool puts it there.
 fn keep_shim(plan: &mut Plan, files: &dyn Files, esp: &str) -> Result<(), PostError> {
     if esp::fallback(files, esp).is_some() {
         return Ok(());
@@ -230,8 +236,8 @@ fn mkconfig(files: &dyn Files) -> Option<&'static str> {
     program(files, &["grub-mkconfig", "grub2-mkconfig"])
 }
 
-/// Every whole configuration is made anew. One on the EFI system partition whose tool is not there was translated as text
-/// before ([`crate::references`]).
+/// Every whole configuration is made anew. One on the EFI system partition whose tool is not there was
+/// translated as text before ([`crate::references`]).
 fn config(plan: &mut Plan, files: &dyn Files, esp: Option<&str>) -> Result<(), PostError> {
     let on_esp = esp.map(|esp| full_configs(files, esp)).unwrap_or_default();
     let elsewhere = first_of(files, &GRUB_CONFIGS).is_some();

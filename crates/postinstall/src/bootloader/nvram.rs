@@ -1,21 +1,23 @@
-//! The firmware's boot menu (UEFI 2.10 section 3.1), through efibootmgr: an entry for the clone's loader, checked by
-//! reading it back.
+//! The firmware's boot menu (UEFI 2.10 section 3.1), through efibootmgr: an entry for the clone's loader,
+//! checked by reading it back.
 //!
-//! Entries of partitions that were overwritten go, and those of our name whose partition is on no disk: a machine that is
-//! cloned every night would fill the firmware's memory with them. Those of disks that were kept stay, whatever they are
-//! called. A machine that was booted from the network keeps the network first, and gets the disk next: that is how it is cloned
-//! again when it is armed, and the boot server sends it on to its disk when it is not.
+//! Two kinds of entries are removed: those of overwritten partitions, and those of our name whose partition
+//! is on no disk. A machine that is cloned every night would fill the firmware's memory with them. Those of
+//! disks that were kept stay, whatever they are called. A machine that was booted from the network keeps the
+//! network first, and gets the disk next. So it is cloned again when it is armed; otherwise the boot server
+//! sends it on to its disk.
 
 use crate::chroot::Chroot;
+use crate::error::PostError;
 use crate::facts::{Facts, KnownPartitions};
 use crate::files::{Files, text};
-use crate::plan::{Clone, Command, PostError};
+use crate::plan::{Command, Destination};
 
-use super::LOADER_LIMIT;
+use super::install::LOADER_LIMIT;
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
+struct BootEntry {
     /// Four hexadecimal digits.
     number: String,
     label: String,
@@ -23,17 +25,17 @@ struct Entry {
     path: String,
 }
 
-/// What efibootmgr shows.
+/// The boot menu as efibootmgr shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Menu {
     current: Option<String>,
     order: Vec<String>,
-    entries: Vec<Entry>,
+    entries: Vec<BootEntry>,
 }
 
 /// Makes the entry for `loader` (a path in the clone, below `esp`) and reads it back.
 pub(super) fn enter(
-    clone: &Clone<'_>,
+    clone: &Destination<'_>,
     facts: &Facts,
     esp: &str,
     loader: &str,
@@ -109,7 +111,7 @@ pub(super) fn enter(
 
 /// Removes the entries that lead nowhere any more.
 fn remove_dead(
-    clone: &Clone<'_>,
+    clone: &Destination<'_>,
     facts: &Facts,
     before: &Menu,
     label: &str,
@@ -135,9 +137,9 @@ fn remove_dead(
     Ok(())
 }
 
-impl Entry {
-    /// The partition that it names, as the kernel calls it (PARTUUID): `HD(1,GPT,GUID,…)`, and of an MBR
-    /// `HD(1,MBR,0x0badcafe,…)`.
+impl BootEntry {
+    /// Returns the partition that it names, as the kernel calls it (PARTUUID): `HD(1,GPT,GUID,…)`, and of an
+    /// MBR `HD(1,MBR,0x0badcafe,…)`.
     fn partuuid(&self) -> Option<String> {
         let (_, rest) = self.path.split_once("HD(")?;
         let mut fields = rest.split([',', ')']);
@@ -156,8 +158,8 @@ impl Entry {
         }
     }
 
-    /// Whether the partition that it names is gone: overwritten by this clone, or, of entries of our name, on no disk of
-    /// this machine. What names the clone's own partition is made anew.
+    /// True if the partition that it names is gone: overwritten by this clone, or, of entries of our name, on
+    /// no disk of this machine. What names the clone's own partition is made anew.
     fn is_dead(&self, label: &str, ours: Option<&str>, known: &KnownPartitions) -> bool {
         let Some(id) = self.partuuid() else { return false };
         let is_in = |list: &[String]| list.iter().any(|known| known.eq_ignore_ascii_case(&id));
@@ -171,7 +173,7 @@ impl Entry {
 }
 
 impl Menu {
-    fn read(clone: &Clone<'_>) -> Result<Self, PostError> {
+    fn read(clone: &Destination<'_>) -> Result<Self, PostError> {
         efibootmgr(clone, "reading the boot entries", &["-v"]).map(|text| Self::parse(&text))
     }
 
@@ -189,8 +191,8 @@ impl Menu {
         menu
     }
 
-    /// The entry that is what was asked for.
-    fn find(&self, label: &str, partuuid: &str, path: &str) -> Option<&Entry> {
+    /// Returns the entry with these values.
+    fn find(&self, label: &str, partuuid: &str, path: &str) -> Option<&BootEntry> {
         // Of an MBR's partition, the firmware knows the disk signature alone: `HD(1,MBR,0x0badcafe,…)`.
         let (id, path) = (partuuid.to_ascii_lowercase(), path.to_ascii_lowercase());
         let id = if id.len() < 36 {
@@ -204,8 +206,8 @@ impl Menu {
         })
     }
 
-    /// The order in which the network entry that booted this machine stays first and `made` comes next; `None` where
-    /// the order is good as it is.
+    /// Returns the order in which the network entry that booted this machine stays first and `made` comes
+    /// next; `None` where the order is good as it is.
     fn with_network_first(&self, before: &Self, made: &str) -> Option<Vec<String>> {
         let current = before.current.as_deref()?;
         let entry = before.entries.iter().find(|entry| entry.number == current)?;
@@ -229,21 +231,21 @@ impl Menu {
 }
 
 /// `Boot0003* debian<tab>HD(1,GPT,…)/File(\EFI\debian\shimx64.efi)`; the star says active.
-fn parse_entry(line: &str) -> Option<Entry> {
+fn parse_entry(line: &str) -> Option<BootEntry> {
     let rest = line.strip_prefix("Boot")?;
     let number = rest
         .get(..4)
         .filter(|number| number.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
     let rest = rest[4..].strip_prefix(['*', ' '])?.trim_start_matches(' ');
     let (label, path) = rest.split_once('\t').unwrap_or((rest, ""));
-    Some(Entry {
+    Some(BootEntry {
         number: number.to_owned(),
         label: label.trim().to_owned(),
         path: path.to_owned(),
     })
 }
 
-/// What the entry is called: the system's own name, as its installer does.
+/// Returns the name of the entry: the system's own name, as its installer does.
 fn label(files: &dyn Files, loader: &str) -> String {
     if loader.contains("systemd-boot") {
         return "Linux Boot Manager".to_owned();
@@ -266,7 +268,7 @@ fn firmware_path(esp: &str, loader: &str) -> String {
     loader.strip_prefix(esp).unwrap_or(loader).replace('/', "\\")
 }
 
-fn efibootmgr(clone: &Clone<'_>, description: &str, args: &[&str]) -> Result<String, PostError> {
+fn efibootmgr(clone: &Destination<'_>, description: &str, args: &[&str]) -> Result<String, PostError> {
     let argv = std::iter::once("efibootmgr").chain(args.iter().copied());
     Command {
         description: description.to_owned(),
@@ -308,7 +310,7 @@ mod tests {
 
     #[test]
     fn only_entries_of_what_is_gone_are_removed() {
-        let entry = |label: &str, path: &str| Entry {
+        let entry = |label: &str, path: &str| BootEntry {
             number: "0001".to_owned(),
             label: label.to_owned(),
             path: path.to_owned(),

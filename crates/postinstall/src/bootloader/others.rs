@@ -4,13 +4,14 @@
 use ka_distro::config::{EXTLINUX_CONFIGS, SYSLINUX_CODE_DIRS};
 use ka_distro::efi::Role;
 
+use crate::error::PostError;
 use crate::esp;
 use crate::facts::Facts;
 use crate::files::{Files, first_of, has_program, text_or_empty};
-use crate::plan::{Plan, PostError};
-use crate::references::expect_own;
+use crate::names::ids::expect_own;
+use crate::plan::Plan;
 
-use super::LOADER_LIMIT;
+use super::install::LOADER_LIMIT;
 
 /// Boot code that ends before the disk signature, bytes.
 const CODE_LEN: usize = 440;
@@ -38,7 +39,7 @@ pub(super) fn systemd_boot(files: &dyn Files, esp: &str) -> Result<Plan, PostErr
     Ok(plan)
 }
 
-/// Where its configuration is.
+/// Returns the places of its configuration.
 pub(super) fn extlinux_dir(files: &dyn Files) -> &'static str {
     let found = EXTLINUX_CONFIGS.iter().find(|(_, config)| files.exists(config));
     found.map_or("/boot/extlinux", |(dir, _)| dir)
@@ -55,8 +56,8 @@ pub(super) fn extlinux(files: &dyn Files) -> Plan {
     plan
 }
 
-/// Insists on what `extlinux --install` leaves behind, on a kernel to boot, and on a configuration that names no golden
-/// disk.
+/// Insists on what `extlinux --install` leaves behind, on a kernel to boot, and on a configuration that names
+/// no golden disk.
 pub(super) fn check_extlinux(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
     let dir = extlinux_dir(files);
     let second_stage = format!("{}/ldlinux.sys", dir.trim_end_matches('/'));
@@ -95,7 +96,8 @@ fn check_extlinux_configs(files: &dyn Files, facts: &Facts) -> Result<(), PostEr
     )))
 }
 
-/// The kernels of a configuration, without the menus that are loaded in the same way (SYSLINUX wiki, "Config").
+/// Returns the kernels of a configuration, without the menus that are loaded in the same way (SYSLINUX wiki,
+/// "Config").
 fn kernels(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| {
         let (key, value) = line.trim().split_once(char::is_whitespace)?;
@@ -148,7 +150,8 @@ pub(super) fn lilo(files: &dyn Files) -> Result<Plan, PostError> {
     Ok(plan)
 }
 
-/// LILO itself insists on the kernels it is told of; of root file systems it only writes down what it reads.
+/// Checks LILO's configuration. LILO itself insists on the kernels in it, but not on the root file systems,
+/// which it only copies.
 pub(super) fn check_lilo(files: &dyn Files, facts: &Facts) -> Result<(), PostError> {
     const CONFIG: &str = "/etc/lilo.conf";
     expect_own(CONFIG, &text_or_empty(files, CONFIG)?, facts)

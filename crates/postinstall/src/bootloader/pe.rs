@@ -1,12 +1,12 @@
-//! What the PE header of an EFI program says: whether it carries a signature (PE/COFF specification, section "Optional
-//! Header Data Directories"), and where a section is ("Section Table"). Not here: whether the signature is a good one,
-//! which is the firmware's to say.
+//! The PE header of an EFI program, the signature that it may carry (PE/COFF specification, section "Optional
+//! Header Data Directories"), and the place of a section ("Section Table"). Not here: the check of the
+//! signature, which the firmware does.
 
 use std::ops::Range;
 
 use crate::files::Files;
 
-/// Where the header's place stands.
+/// The offset at which the header's place is stored.
 const HEADER_AT: usize = 0x3c;
 /// Length of the signature and the COFF header before the optional header.
 const COFF_LEN: usize = 24;
@@ -18,19 +18,20 @@ const CERTIFICATES_AT: usize = 4 * 8;
 /// Of each entry of the section table.
 const SECTION_LEN: usize = 40;
 
-/// Whether the image has a certificate table that is not empty.
+/// True if the image has a certificate table that is not empty.
 pub(super) fn is_signed(image: &[u8]) -> bool {
     certificates_len(image).is_some_and(|len| len > 0)
 }
 
-/// Where in the file the section of this name (of 8 bytes, with zeros) is, by the file's beginning.
+/// Returns the place in the file of the section of this name (of 8 bytes, with zeros), by the file's
+/// beginning.
 pub(crate) fn section(head: &[u8], name: [u8; 8]) -> Option<Range<u64>> {
     let optional = optional_header(head)?;
     let count = usize::from(u16_at(head, optional - 18)?);
     let table = optional + usize::from(u16_at(head, optional - 4)?);
     let entries = head.get(table..)?.chunks_exact(SECTION_LEN).take(count);
     let entry = entries.into_iter().find(|entry| entry.starts_with(&name))?;
-    // What is in the file may be padded, what is in memory may be longer.
+    // The section may be padded in the file, and longer in memory.
     let len = u32_at(entry, 8)?.min(u32_at(entry, 16)?);
     let start = u64::from(u32_at(entry, 20)?);
     Some(start..start + u64::from(len))
@@ -41,8 +42,8 @@ const HEAD_LEN: usize = 4096;
 /// A dozen lines; shim's own limit is a page. Bytes.
 const MAX_SBAT: u64 = 16 << 10;
 
-/// The components and generations in a program's section `.sbat` (shim's `SBAT.md`), without the line that is of the format
-/// itself; none where there is no such section.
+/// Returns the components and generations in a program's section `.sbat` (shim's `SBAT.md`), without the line
+/// that is of the format itself; none where there is no such section.
 pub(crate) fn sbat(files: &dyn Files, path: &str) -> Vec<(String, u32)> {
     let part = |offset, len| {
         files
@@ -59,7 +60,7 @@ pub(crate) fn sbat(files: &dyn Files, path: &str) -> Vec<(String, u32)> {
     sbat_lines(&text)
 }
 
-/// `shim,4,UEFI shim,…`: component, generation, and for an image who made it.
+/// Returns the lines `shim,4,UEFI shim,…`: component, generation, and for an image its maker.
 pub(crate) fn sbat_lines(text: &[u8]) -> Vec<(String, u32)> {
     let text = String::from_utf8_lossy(text);
     let lines = text.trim_end_matches('\0').lines();
@@ -71,7 +72,7 @@ pub(crate) fn sbat_lines(text: &[u8]) -> Vec<(String, u32)> {
     fields.filter(|(component, _)| component != "sbat").collect()
 }
 
-/// Where the optional header begins, behind signature and COFF header.
+/// Returns the offset of the optional header, behind signature and COFF header.
 fn optional_header(image: &[u8]) -> Option<usize> {
     let header = usize::try_from(u32_at(image, HEADER_AT)?).ok()?;
     if image.get(header..header.checked_add(4)?)? != b"PE\0\0" {
@@ -101,7 +102,7 @@ fn u32_at(image: &[u8], at: usize) -> Option<u32> {
 pub(super) mod tests {
     use super::*;
 
-    /// A header with nothing behind it.
+    /// Returns a header with nothing behind it.
     pub(in super::super) fn image(certificates_len: u32) -> Vec<u8> {
         let mut image = vec![0; 512];
         image[HEADER_AT] = 0x80;

@@ -1,4 +1,4 @@
-//! What is chosen on which machine, and what is run for it.
+//! The loader that is chosen on each machine, and the commands that install it.
 
 use ka_disk::spec::SbatImage;
 use ka_disk::table::TableKind;

@@ -1,22 +1,23 @@
-//! Which cloned device a name means, and what the clone writes in its stead.
+//! The cloned device that a name means, and the clone's name for it.
 
 use ka_disk::fstab::{Tag, TaggedName};
 use ka_disk::spec::GoldenDevice;
 
 use super::{CloneDevice, DeviceMap};
 
-/// The cloned device that `spec` (escapes undone) means; `None` for everything foreign.
+/// Returns the cloned device that `spec` (escapes undone) means; `None` for everything foreign.
 pub(crate) fn find<'a>(spec: &str, devices: &'a [DeviceMap]) -> Option<&'a DeviceMap> {
-    // What the survey saw under this very name comes first: two file systems may share a label.
+    // A match that the survey saw under this very name comes first, because two file systems may share a
+    // label.
     let by_alias = devices
         .iter()
         .find(|map| map.golden.aliases.iter().any(|alias| alias == spec));
     by_alias.or_else(|| devices.iter().find(|map| is_meant(spec, &map.golden)))
 }
 
-/// What stands in for `spec`, in the same manner where the clone has such a name, else by the most lasting one. The
-/// kernel's name of a device lasts until the disks are found in another order: it becomes a UUID, unless
-/// `kernel_names`.
+/// Returns the clone's name for `spec`, in the same manner where the clone has such a name, else the most
+/// lasting one. The kernel's name of a device lasts until the disks are found in another order: it becomes a
+/// UUID, unless `kernel_names`.
 pub(crate) fn replacement(spec: &str, clone: &CloneDevice, kernel_names: bool) -> Option<String> {
     let Some(name) = TaggedName::parse(spec) else {
         // Links by hardware (by-id, by-path) and mapped devices do not exist in the clone.
@@ -39,7 +40,7 @@ pub(crate) fn replacement(spec: &str, clone: &CloneDevice, kernel_names: bool) -
     same.or_else(|| others.iter().find_map(|tag| tagged(*tag, false, clone)))
 }
 
-/// The link of udev's for a tag: `/dev/disk/by-uuid/…` for `UUID=…`.
+/// Returns the link of udev's for a tag: `/dev/disk/by-uuid/…` for `UUID=…`.
 pub(crate) fn as_path(name: String) -> String {
     match TaggedName::parse(&name) {
         Some(tagged) => TaggedName {
@@ -51,26 +52,26 @@ pub(crate) fn as_path(name: String) -> String {
     }
 }
 
-/// The most lasting name: the UUID of the file system, that of the partition, the device node.
+/// Returns the most lasting name: the UUID of the file system, that of the partition, the device node.
 pub(crate) fn lasting(clone: &CloneDevice) -> Option<String> {
     let tags = [Tag::Uuid, Tag::PartUuid];
     let path = Some(clone.path.clone()).filter(|path| !path.is_empty());
     tags.iter().find_map(|tag| tagged(*tag, false, clone)).or(path)
 }
 
-/// The most lasting name that a kernel without an initramfs finds its root by (kernel, `Documentation/admin-guide/
-/// kernel-parameters.txt`, `root=`): it knows no UUIDs of file systems.
+/// Returns the most lasting name that a kernel without an initramfs finds its root by (kernel,
+/// `Documentation/admin-guide/ kernel-parameters.txt`, `root=`): it knows no UUIDs of file systems.
 pub(crate) fn for_bare_kernel(clone: &CloneDevice) -> Option<String> {
     tagged(Tag::PartUuid, false, clone).or_else(|| lasting(clone))
 }
 
-/// A name for what has no file system, or will have another one at each boot.
+/// Returns a name for a partition that has no file system, or will have another one at each boot.
 pub(crate) fn partition(clone: &CloneDevice, is_link: bool) -> Option<String> {
     let path = Some(clone.path.clone()).filter(|path| !path.is_empty());
     tagged(Tag::PartUuid, is_link, clone).or(path)
 }
 
-/// Whether both name the same thing: then the field stays as it is, quotes and letter case included.
+/// True if both name the same thing: then the field stays as it is, quotes and letter case included.
 pub(crate) fn same_name(a: &str, b: &str) -> bool {
     match (TaggedName::parse(a), TaggedName::parse(b)) {
         (Some(a), Some(b)) => a.tag == b.tag && a.is_link == b.is_link && a.is(Some(&b.value)),
@@ -78,7 +79,7 @@ pub(crate) fn same_name(a: &str, b: &str) -> bool {
     }
 }
 
-/// The clone's own value for a tag.
+/// Returns the clone's own value for a tag.
 pub(crate) fn value(tag: Tag, clone: &CloneDevice) -> Option<&str> {
     let value = match tag {
         Tag::Uuid => &clone.uuid,

@@ -1,12 +1,13 @@
-//! The clone's fstab (fstab(5)): every reference to a golden device that was cloned becomes one to the clone's
-//! own device, in the same manner as before (`UUID=` stays `UUID=`), but for the kernel's names. Comments, spacing and
-//! foreign lines stay byte for byte.
+//! The clone's fstab (fstab(5)). Every reference to a golden device that was cloned becomes one to the
+//! clone's own device, in the same manner as before (`UUID=` stays `UUID=`), but for the kernel's names.
+//! Comments, spacing and foreign lines stay byte for byte.
 //!
-//! A line for what the clone does not have becomes a comment: systemd would wait for it and then stop in emergency mode.
-//! It stays where it names its disk in a lasting way and has `noauto` or `nofail`, so that no boot waits for it.
+//! A line for a thing that the clone does not have becomes a comment, because systemd would wait for it and
+//! then stop in emergency mode. The line stays if it names its disk in a lasting way and has `noauto` or
+//! `nofail`, so that no boot waits for it.
 //!
-//! [`plan`] is all there is: bytes in, bytes out. Writing the file is the caller's, who knows how to open
-//! `/etc/fstab` of a strange tree without following its links out of it.
+//! [`plan`] takes bytes and returns bytes. The caller writes the file, and knows how to open `/etc/fstab` of
+//! a strange tree without following its links out of it.
 
 pub(crate) mod matching;
 mod rewrite;
@@ -20,9 +21,9 @@ pub use rewrite::plan;
 /// A golden device and what stands in for it in the clone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceMap {
-    /// What fstab may call it now.
+    /// The golden device, by all of its names.
     pub golden: GoldenDevice,
-    /// What it is to be called.
+    /// The clone's device.
     pub clone: CloneDevice,
     /// Mount points whose options the clone's differ, with the new options.
     pub options: Vec<(String, String)>,
@@ -50,7 +51,7 @@ pub struct CloneDevice {
 pub struct FstabPlan {
     /// Its whole text.
     pub text: Vec<u8>,
-    /// What differs, for the report.
+    /// The changed lines, for the report.
     pub changes: Vec<FstabChange>,
     /// Lines and options that mean nothing in the clone, with what became of them.
     pub warnings: Vec<String>,
@@ -77,7 +78,7 @@ pub enum FstabError {
     NoName {
         /// The line, from 1.
         line: u32,
-        /// What stands there.
+        /// The name in that line.
         spec: String,
     },
 }

@@ -3,32 +3,32 @@
 use std::ops::Range;
 use std::path::Path;
 
+use ka_disk::fs_type::FsType;
 use ka_disk::fstab::{self, FstabEntry, TaggedName};
-use ka_disk::spec::FsType;
 
 use super::{DeviceMap, FstabChange, FstabError, FstabPlan, matching};
+use crate::error::PostError;
 use crate::facts::Facts;
 use crate::files::Files;
-use crate::names::{Manner, Meaning, Names, options, spelling, text};
-use crate::plan::PostError;
+use crate::names::{self, Manner, Meaning, Names, options, spelling, text};
 
-/// A field and what it becomes.
+/// A field with its new text.
 struct Edit {
     field: Range<usize>,
     text: Vec<u8>,
 }
 
-/// What becomes of a line.
+/// The treatment of a line.
 enum Fate<'a> {
     /// It names the clone's own, or what every machine has.
     Keep,
     /// Its device became this one.
     Follow(&'a DeviceMap),
-    /// It names what the clone has not, and why that matters.
+    /// The line becomes a comment, because it names a thing that the clone does not have. Holds the warning.
     Out(String),
 }
 
-/// What lies below these is made at boot.
+/// Directories whose contents are made at boot.
 const MADE_AT_BOOT: [&str; 6] = ["/run", "/tmp", "/proc", "/sys", "/dev", "/var/run"];
 
 /// Plans the new text. Pure.
@@ -36,7 +36,7 @@ const MADE_AT_BOOT: [&str; 6] = ["/run", "/tmp", "/proc", "/sys", "/dev", "/var/
 /// # Errors
 /// [`FstabError::NoName`]; a file that matters to it cannot be read.
 pub fn plan(text: &[u8], files: &dyn Files, facts: &Facts) -> Result<FstabPlan, PostError> {
-    let names = Names::new(files, facts)?;
+    let names = names::read(files, facts)?;
     let entries = fstab::parse(text);
     let fates = fates(&entries, files, &names);
     let left_out: Vec<String> = entries
@@ -69,7 +69,7 @@ pub fn plan(text: &[u8], files: &dyn Files, facts: &Facts) -> Result<FstabPlan, 
     Ok(plan)
 }
 
-/// The mount points of lines that [`plan`] has taken out.
+/// Returns the mount points of lines that [`plan`] has taken out.
 pub(crate) fn left_out(text: &[u8]) -> Vec<String> {
     let lines = text::lines(text);
     let fields = lines.iter().filter_map(|line| {
@@ -121,14 +121,16 @@ fn of_device<'a>(entry: &FstabEntry, names: &Names<'a>) -> Fate<'a> {
     }
 }
 
-/// Only of what the golden node had mounted is the subvolume known by name.
+/// Returns true if the line names a subvolume by a number whose name is not known. The name is known only for
+/// subvolumes that the golden node had mounted.
 fn has_strange_subvolume(entry: &FstabEntry, names: &Names<'_>) -> bool {
     let is_known = names
         .facts()
         .mounts
         .iter()
         .any(|mount| mount.path == entry.mount_point);
-    !is_known && options::rewrite(&entry.options, names, options::Of::default()).has_strange_subvolume
+    !is_known
+        && options::rewrite(&entry.options, names, options::MountContext::default()).has_strange_subvolume
 }
 
 /// A node of udev's own making (`SYMLINK+=`): made for a disk that a rule knows.
@@ -148,12 +150,13 @@ fn by_mount_point<'a>(entry: &FstabEntry, facts: &'a Facts) -> Option<&'a Device
         .find(|map| map.clone.path == mount.device.path)
 }
 
-/// A line for a disk that may be plugged in some day: it names that disk and no other, and no boot waits for it.
+/// A line for a disk that may be plugged in some day: it names that disk and no other, and no boot waits for
+/// it.
 fn waits_for_nothing(entry: &FstabEntry) -> bool {
     spelling::is_lasting(&entry.spec) && (entry.has_option("noauto") || entry.has_option("nofail"))
 }
 
-/// Why a line that mounts a file or directory cannot: it is not there.
+/// Returns the reason for which a line cannot mount a file or directory: it is not there.
 fn missing_source(
     entry: &FstabEntry,
     all: &[FstabEntry],
@@ -237,7 +240,7 @@ fn edit_line(
     Ok(edits)
 }
 
-/// The fourth field: what the desc line wants, without what names golden devices.
+/// Edits the fourth field: the options of the desc line, without those that name golden devices.
 fn edit_options(
     entry: &FstabEntry,
     map: Option<&DeviceMap>,
@@ -249,7 +252,7 @@ fn edit_options(
     let wanted = ordered.map_or(&entry.options, |(_, options)| options);
     let mounts = &names.facts().mounts;
     let mount = mounts.iter().find(|mount| mount.path == entry.mount_point);
-    let of = options::Of {
+    let of = options::MountContext {
         subvol: mount.and_then(|mount| mount.subvol.as_deref()),
         left_out,
         keeps_beside: map.is_none_or(|map| map.clone.fstype.is_none()),
@@ -287,7 +290,7 @@ fn append_after(entry: &FstabEntry, options: &str) -> Edit {
     }
 }
 
-/// Whether the third field lets the type be: it names it, or leaves it to mount(8).
+/// True if the third field accepts the type: it names it, or leaves it to mount(8).
 fn names_type(field: &str, fstype: &str) -> bool {
     let same = |name: &str| {
         name == fstype
@@ -332,7 +335,7 @@ fn escape(field: &str) -> Vec<u8> {
     for (at, byte) in field.bytes().enumerate() {
         let next = field.as_bytes().get(at + 1);
         match byte {
-            // `\x2d` is no escape of fstab's, and stays as whoever reads the field wants it.
+            // `\x2d` is no escape of fstab's, and stays as the reader of the field wants it.
             b'\\' if next.is_some_and(|next| *next == b'x') => escaped.push(byte),
             b' ' | b'\t' | b'\n' | b'\r' | b'\\' | b'#' => {
                 escaped.extend_from_slice(format!("\\{byte:03o}").as_bytes())

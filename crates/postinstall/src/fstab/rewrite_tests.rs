@@ -207,7 +207,7 @@ fn a_device_without_any_name_is_an_error_with_its_line() {
     );
 }
 
-/// What becomes of a line for a thing that the clone does not have.
+/// Insists that a line for a thing that the clone does not have is taken out.
 fn is_taken_out(line: &str) -> bool {
     let plan = planned(format!("{line}\n").as_bytes(), &[root()]);
     let new = String::from_utf8(plan.text).unwrap();

@@ -1,5 +1,5 @@
-//! What is in network configuration beside hardware addresses: ids of connections, which become new ones, and fixed addresses,
-//! which only the operator can change.
+//! Network configuration beside MAC addresses: ids of connections, which become new ones, and fixed
+//! addresses, which only the operator can change.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,10 +7,11 @@ use std::net::IpAddr;
 use uuid::Uuid;
 
 use super::editor::Editor;
+use crate::error::PostError;
 use crate::files::Files;
-use crate::plan::{Plan, PostError};
+use crate::plan::Plan;
 
-/// Where connections have ids.
+/// The files in which connections have ids.
 const CONNECTIONS: [&str; 2] = [
     "/etc/NetworkManager/system-connections",
     "/etc/sysconfig/network-scripts",
@@ -52,8 +53,8 @@ pub(super) fn plan(
     fixed_addresses(plan, editor)
 }
 
-/// NetworkManager works a connection's DHCP and IPv6 identities out from its id. Other connections name it (`master=`): all
-/// that stand for one stay one.
+/// NetworkManager works a connection's DHCP and IPv6 identities out from its id. Other connections name it
+/// (`master=`): all that stand for one stay one.
 fn new_ids(editor: &mut Editor<'_>, fresh: &mut dyn FnMut() -> Uuid) -> Result<(), PostError> {
     let files = editor.files();
     let paths: Vec<String> = CONNECTIONS
@@ -115,7 +116,7 @@ fn fixed_addresses(plan: &mut Plan, editor: &mut Editor<'_>) -> Result<(), PostE
     Ok(())
 }
 
-/// Files of a directory: one of this name, those that end so, or all.
+/// Returns the files of a directory: one of this name, those with this ending, or all.
 fn named(files: &dyn Files, dir: &str, name: &str) -> Vec<String> {
     let is_one =
         |found: &String| name.is_empty() || found == name || (name.starts_with('.') && found.ends_with(name));
@@ -123,7 +124,7 @@ fn named(files: &dyn Files, dir: &str, name: &str) -> Vec<String> {
     names.map(|found| format!("{dir}/{found}")).collect()
 }
 
-/// The first address in a line that a machine can have on a network.
+/// Returns the first address in a line that a machine can have on a network.
 fn fixed(line: &str) -> Option<IpAddr> {
     let words = line.split(|c: char| !(c.is_ascii_hexdigit() || matches!(c, '.' | ':')));
     let mut addresses = words

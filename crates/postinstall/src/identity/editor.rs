@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::error::PostError;
 use crate::files::Files;
-use crate::plan::{Action, Plan, PostError};
+use crate::plan::{Action, Plan};
 
 /// Configuration files of a clone, as they are going to be.
 pub(super) struct Editor<'a> {
@@ -13,13 +14,14 @@ pub(super) struct Editor<'a> {
 
 struct Edited {
     text: String,
-    /// Otherwise each character stands for one byte (Latin-1): what is no UTF-8 goes back as it came.
+    /// False if each character stands for one byte (Latin-1), so that bytes which are not UTF-8 go back as
+    /// they came.
     is_utf8: bool,
     changes: Vec<String>,
 }
 
 impl<'a> Editor<'a> {
-    /// Edits the files of this system, on top of what `plan` already writes.
+    /// Returns an editor of the files of this system, on top of the writes of `plan`.
     pub(super) fn new(files: &'a dyn Files, plan: &Plan) -> Self {
         let mut open = BTreeMap::new();
         for action in &plan.actions {
@@ -30,12 +32,12 @@ impl<'a> Editor<'a> {
         Self { files, open }
     }
 
-    /// The files themselves.
+    /// Returns the files themselves.
     pub(super) fn files(&self) -> &'a dyn Files {
         self.files
     }
 
-    /// The text of a file as it is by now; `None` when there is none.
+    /// Returns the text of a file as it is by now; `None` when there is none.
     ///
     /// # Errors
     /// It cannot be read.
@@ -50,7 +52,7 @@ impl<'a> Editor<'a> {
         Ok(Some(edited.text.clone()))
     }
 
-    /// Gives a file that was read a new text.
+    /// Sets a new text for a file that was read.
     pub(super) fn replace(&mut self, path: &str, text: String, changes: impl IntoIterator<Item = String>) {
         if let Some(edited) = self.open.get_mut(path) {
             edited.text = text;
@@ -58,7 +60,7 @@ impl<'a> Editor<'a> {
         }
     }
 
-    /// Changes each line of a file: `change` gives the new line (without its end), or nothing where it stays.
+    /// Changes each line of a file. `change` returns the new line (without its end), or nothing to keep it.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -89,7 +91,7 @@ impl<'a> Editor<'a> {
         Ok(())
     }
 
-    /// Plans to write what has changed.
+    /// Plans to write the changed files.
     pub(super) fn finish(self, plan: &mut Plan) {
         for (path, edited) in self.open {
             if !edited.changes.is_empty() {
@@ -117,7 +119,7 @@ impl Edited {
         let bytes = if self.is_utf8 {
             self.text.into_bytes()
         } else {
-            // What is written into it is ASCII; all else came from a byte.
+            // The inserted text is ASCII; all other characters came from a byte.
             self.text
                 .chars()
                 .map(|c| u8::try_from(c).unwrap_or(b'?'))

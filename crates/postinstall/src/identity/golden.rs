@@ -1,17 +1,17 @@
-//! What the golden node is known by: what no file of a clone should hold any more.
+//! The golden node's own names, which no file of a clone should hold any more.
 
 use std::collections::BTreeSet;
 
 use super::{cards, keys};
+use crate::error::PostError;
 use crate::facts::Facts;
 use crate::files::{Files, text_or_empty};
-use crate::plan::PostError;
 
 /// Files whose whole text is the DHCP identity.
 const DUIDS: [&str; 2] = ["/etc/dhcpcd.duid", "/var/lib/dhcpcd/duid"];
 
-/// The golden node's hardware addresses, SSH host keys and DHCP identities, each with its class in the field's word. To be asked
-/// before [`super::plan`] is carried out; with `--keep-identity` there are none.
+/// Returns the golden node's MAC addresses, SSH host keys and DHCP identities, each with its class in the
+/// field's word. Must be called before [`super::plan`] is carried out. With `--keep-identity` there are none.
 ///
 /// # Errors
 /// A file cannot be read.

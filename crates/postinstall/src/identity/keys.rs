@@ -1,13 +1,14 @@
-//! Host keys of SSH servers: OpenSSH's wherever its configuration names them, Dropbear's and TinySSH's, also those that open a
-//! machine before its root is there. Each clone gets new ones of the same types, made by the clone's own tool; where there is
-//! no tool the golden ones go all the same.
+//! Host keys of SSH servers: OpenSSH's in every place that its configuration names, Dropbear's and TinySSH's,
+//! also those that open a machine before its root is there. Each clone gets new ones of the same types, made
+//! by the clone's own tool. Without the tool the golden ones are removed all the same.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::error::PostError;
 use crate::facts::Facts;
 use crate::files::{Files, Kind, has_program, text};
-use crate::plan::{Plan, PostError};
+use crate::plan::Plan;
 
 /// An RSA key of 3072 bits takes seconds on an old machine, and a minute in an emulated one.
 const KEY_LIMIT: Duration = Duration::from_secs(600);
@@ -15,7 +16,8 @@ const KEY_LIMIT: Duration = Duration::from_secs(600);
 const QUICK_LIMIT: Duration = Duration::from_secs(60);
 const WHY: &str = "the golden node's key";
 const SSH: &str = "/etc/ssh";
-/// Where Dropbear keeps its keys; the others are Debian's for the initramfs, the last one of old releases.
+/// The directories of Dropbear's keys; the others are Debian's for the initramfs, the last one of old
+/// releases.
 const DROPBEAR: [&str; 4] = [
     "/etc/dropbear",
     "/etc/dropbear/initramfs",
@@ -24,7 +26,7 @@ const DROPBEAR: [&str; 4] = [
 ];
 const TINYSSH: [&str; 2] = ["/etc/tinyssh/sshkeydir", "/etc/tinyssh"];
 
-/// What a host key is.
+/// The kind of a host key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct KeyType {
     /// `-t` of ssh-keygen and dropbearkey.
@@ -40,7 +42,8 @@ pub(super) fn plan(plan: &mut Plan, files: &dyn Files, facts: &Facts) -> Result<
     Ok(())
 }
 
-/// The text of each public host key that OpenSSH has: what the last look over the clone must not find again.
+/// Returns the text of each public host key that OpenSSH has. The last look over the clone must not find them
+/// again.
 pub(super) fn public_keys(files: &dyn Files) -> Result<Vec<String>, PostError> {
     let mut keys = Vec::new();
     for path in key_files(files)? {
@@ -68,7 +71,7 @@ fn openssh(plan: &mut Plan, files: &dyn Files, facts: &Facts) -> Result<(), Post
             }
         }
         match made {
-            // OpenSSH 9.8 cannot make DSA keys any more, and nobody should want one.
+            // OpenSSH 9.8 cannot make DSA keys any more, and they are not safe.
             Some(KeyType { name: "dsa", .. }) => {}
             Some(made) if can_make => make_openssh(plan, &path, made, facts),
             Some(_) => {}
@@ -100,7 +103,7 @@ fn make_openssh(plan: &mut Plan, path: &str, made: KeyType, facts: &Facts) {
     );
 }
 
-/// The private host keys: those with the usual names, and those that sshd_config(5) names.
+/// Returns the private host keys: those with the usual names, and those that sshd_config(5) names.
 fn key_files(files: &dyn Files) -> Result<BTreeSet<String>, PostError> {
     let usual = files.names(SSH).into_iter();
     let usual = usual.filter(|name| name.starts_with("ssh_host_") && name.ends_with("_key"));
@@ -125,7 +128,7 @@ fn certificates(files: &dyn Files) -> Result<Vec<String>, PostError> {
     Ok(named)
 }
 
-/// The absolute paths that a keyword of sshd_config names, in the file and those beside it.
+/// Returns the absolute paths that a keyword of sshd_config names, in the file and those beside it.
 fn configured(files: &dyn Files, keyword: &str) -> Result<Vec<String>, PostError> {
     let parts = files.names("/etc/ssh/sshd_config.d").into_iter();
     let parts = parts.filter(|name| name.ends_with(".conf"));
@@ -153,7 +156,7 @@ fn configured(files: &dyn Files, keyword: &str) -> Result<Vec<String>, PostError
     Ok(paths)
 }
 
-/// What the key itself says: its public half, else the private file, else its name.
+/// Returns the kind by the key itself: its public half, else the private file, else its name.
 fn openssh_type(files: &dyn Files, path: &str) -> Result<Option<KeyType>, PostError> {
     let public = format!("{path}.pub");
     let public = text(files, &public)
@@ -194,8 +197,8 @@ fn by_name(name: &str) -> Option<KeyType> {
     Some(KeyType { name, bits: None })
 }
 
-/// PEM says the type on its first line; OpenSSH's own format (PROTOCOL.key) has the public key in it, readable, which begins
-/// with the type's name.
+/// PEM says the type on its first line; OpenSSH's own format (PROTOCOL.key) has the public key in it,
+/// readable, which begins with the type's name.
 fn type_of_private(private: &str) -> Option<KeyType> {
     for (label, name) in [("RSA", "rsa"), ("EC", "ecdsa"), ("DSA", "dsa")] {
         if private.contains(&format!("-----BEGIN {label} PRIVATE KEY-----")) {
@@ -213,7 +216,7 @@ fn type_of_private(private: &str) -> Option<KeyType> {
     in_bytes(&head)
 }
 
-/// The first name of a type with its length in front (RFC 4251, `string`).
+/// Returns the first name of a type with its length in front (RFC 4251, `string`).
 fn in_bytes(bytes: &[u8]) -> Option<KeyType> {
     const NAMES: [&str; 6] = [
         "ssh-rsa",
@@ -232,7 +235,7 @@ fn in_bytes(bytes: &[u8]) -> Option<KeyType> {
     type_of(name)
 }
 
-/// The first `most` bytes of a text in base64 (RFC 4648).
+/// Returns the first `most` bytes of a text in base64 (RFC 4648).
 fn base64(text: &[u8], most: usize) -> Vec<u8> {
     let (mut bits, mut held, mut bytes) = (0u32, 0u32, Vec::new());
     for byte in text.iter().filter(|byte| !byte.is_ascii_whitespace()) {

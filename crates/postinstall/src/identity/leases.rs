@@ -1,10 +1,11 @@
-//! What DHCP servers know a machine by (DUIDs, client identifiers, leases), and seeds: what a system makes anew by itself when
-//! it is missing goes; a line that sets it goes too.
+//! DUIDs, client identifiers and leases, by which DHCP servers know a machine, and seeds. A file that a
+//! system makes anew when it is missing goes; a line that sets such a value goes too.
 
 use super::cards::address::addresses;
 use super::editor::Editor;
+use crate::error::PostError;
 use crate::files::{Files, Kind};
-use crate::plan::{Plan, PostError};
+use crate::plan::Plan;
 
 const LEASE: &str = "the golden node's lease";
 const DUID: &str = "the golden node's DHCP identity";
@@ -86,7 +87,7 @@ pub(super) fn plan(plan: &mut Plan, editor: &mut Editor<'_>) -> Result<(), PostE
             }
         }
     }
-    // What is left of a generated file names cards that nobody can tell: the system makes it anew.
+    // The rest of a generated file names unknown cards. The system makes it anew.
     for name in files.names("/etc/udev/rules.d") {
         let is_generated = name.ends_with("-persistent-net.rules") || name == "z25_persistent-net.rules";
         let path = format!("/etc/udev/rules.d/{name}");
@@ -107,7 +108,7 @@ pub(super) fn plan(plan: &mut Plan, editor: &mut Editor<'_>) -> Result<(), PostE
     settings(editor)
 }
 
-/// Whether all rules of a file are for one address.
+/// True if all rules of a file are for one address.
 fn names_one_card(editor: &mut Editor<'_>, path: &str) -> Result<bool, PostError> {
     let text = editor.text(path)?.unwrap_or_default();
     let rules = text.lines().filter(|line| !line.trim_start().starts_with('#'));
@@ -116,7 +117,7 @@ fn names_one_card(editor: &mut Editor<'_>, path: &str) -> Result<bool, PostError
     Ok(first.is_some_and(|first| all.all(|other| other.eq_ignore_ascii_case(first))))
 }
 
-/// Lines that say who the machine is to a DHCP server.
+/// Changes lines that tell a DHCP server the machine's identity.
 fn settings(editor: &mut Editor<'_>) -> Result<(), PostError> {
     for path in [
         "/etc/dhcp/dhclient.conf",

@@ -1,9 +1,9 @@
-//! What must not be the same on two machines: names, machine-id, host keys, network cards, leases, seeds. Each clone gets its
-//! own; `--keep-identity` leaves all of it.
+//! The identity that no two machines share: names, machine-id, host keys, network cards, leases, seeds. Each
+//! clone gets its own; `--keep-identity` leaves all of it.
 //!
-//! What a system makes anew by itself when it is missing (leases, seeds) is removed. What it does not, or only on a "first
-//! boot" with more consequences (systemd enables and disables services by presets then), is made here. What nobody here can
-//! make is named.
+//! Files that a system makes anew by itself (leases, seeds) are removed. Those that it does not make, or only
+//! on a "first boot" with more consequences (systemd enables and disables services by presets then), are made
+//! here. Those that cannot be made here are named.
 
 mod cards;
 mod connections;
@@ -21,12 +21,13 @@ pub use golden::known_by;
 
 use self::editor::Editor;
 use crate::boot_entries;
+use crate::error::PostError;
 use crate::facts::Facts;
 use crate::files::{Files, Kind, text};
 use crate::machine_id;
-use crate::plan::{Plan, PostError};
+use crate::plan::Plan;
 
-/// Plans the clone's own identity. `fresh` gives random ids (`&mut uuid::Uuid::new_v4` outside tests).
+/// Plans the clone's own identity. `fresh` makes random ids; outside tests it is `&mut uuid::Uuid::new_v4`.
 ///
 /// # Errors
 /// A file cannot be read.
@@ -37,7 +38,7 @@ pub fn plan(files: &dyn Files, facts: &Facts, fresh: &mut dyn FnMut() -> Uuid) -
     }
     machine_ids(&mut plan, files, fresh)?;
     keys::plan(&mut plan, files, facts)?;
-    // On top of what is written above: a boot entry may hold a machine-id and a hardware address.
+    // This comes on top of the writes above, because a boot entry may hold a machine-id and a MAC address.
     let mut editor = Editor::new(files, &plan);
     names::plan(&mut plan, &mut editor, facts)?;
     storage::plan(&mut plan, &mut editor, fresh)?;
@@ -67,8 +68,9 @@ fn machine_ids(plan: &mut Plan, files: &dyn Files, fresh: &mut dyn FnMut() -> Uu
     Ok(())
 }
 
-/// Boot entries are named for the machine-id (Boot Loader Specification): those of the golden node stay, and the next
-/// kernel is to be installed beside them (kernel-install(8), `/etc/kernel/entry-token`).
+/// Plans the entry token. Boot entries are named for the machine-id (Boot Loader Specification). Those of the
+/// golden node stay, and the next kernel must be installed beside them (kernel-install(8),
+/// `/etc/kernel/entry-token`).
 fn entry_token(plan: &mut Plan, files: &dyn Files, golden: &str) {
     const TOKEN: &str = "/etc/kernel/entry-token";
     let named = boot_entries::files_with_entries(files)

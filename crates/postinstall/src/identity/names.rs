@@ -1,12 +1,13 @@
-//! The host name: hostname(5), hosts(5), and every file that says the machine's own name once more.
+//! The host name: hostname(5), hosts(5), and every file that repeats the machine's own name.
 //!
-//! Only whole names are replaced, and only where a file speaks of its own machine: `golden` inside `goldenrod` or
-//! `my-golden` is another name, and a golden node called `localhost` has no name that could be anybody's.
+//! Only whole names are replaced, and only in files about their own machine: `golden` inside `goldenrod` or
+//! `my-golden` is another name. A golden node called `localhost` has no name that identifies it.
 
 use super::editor::Editor;
+use crate::error::PostError;
 use crate::facts::Facts;
 use crate::files::{Files, text};
-use crate::plan::{Plan, PostError};
+use crate::plan::Plan;
 
 const HOSTNAME: &str = "/etc/hostname";
 const HOSTS: &str = "/etc/hosts";
@@ -15,7 +16,8 @@ const MAX_NAME: usize = 64;
 /// Longest NetBIOS name, bytes.
 const MAX_NETBIOS: usize = 15;
 
-/// Names of the loopback interface: they belong to every machine (RFC 6761 §6.3, Debian's and Red Hat's hosts files).
+/// Names of the loopback interface: they belong to every machine (RFC 6761 §6.3, Debian's and Red Hat's hosts
+/// files).
 const EVERYBODYS: [&str; 9] = [
     "localhost",
     "localhost4",
@@ -39,7 +41,8 @@ const VARIABLES: [(&str, &str); 4] = [
     ("/etc/default/hostname", "HOSTNAME"),
 ];
 
-/// Settings whose value is the golden name, or a list with it: file or directory, how the file's name ends, keys.
+/// Settings whose value is the golden name, or a list with it: file or directory, how the file's name ends,
+/// keys.
 const SETTINGS: [(&str, &str, &[&str]); 22] = [
     ("/etc/mailname", "", &[""]),
     ("/etc/salt/minion_id", "", &[""]),
@@ -151,7 +154,7 @@ pub(super) fn plan(plan: &mut Plan, editor: &mut Editor<'_>, facts: &Facts) -> R
     samba(plan, editor, &names)
 }
 
-/// The golden name as its system has it at boot: in a file of its own, else in a variable.
+/// Returns the golden name as its system has it at boot: in a file of its own, else in a variable.
 fn written(files: &dyn Files) -> Result<Option<String>, PostError> {
     for path in WHOLE {
         let text = text(files, path).map_err(PostError::reading(path))?;
@@ -189,7 +192,7 @@ impl Names {
         }
     }
 
-    /// What stands for this word in the clone: the whole golden name, its first part, or that with another domain.
+    /// Returns the clone's word for the whole golden name, its first part, or that with another domain.
     fn replacement(&self, word: &str) -> Option<String> {
         let golden = self.golden.as_deref()?;
         if is_everybodys(word) {
@@ -222,7 +225,8 @@ fn is_everybodys(name: &str) -> bool {
         .any(|everybodys| short(name).eq_ignore_ascii_case(everybodys))
 }
 
-/// A golden node that is named with its domain has clones that are, where the whole is not too long for a host name.
+/// Returns the clone's name with the domain, if the golden node is named with its domain and the whole is not
+/// too long for a host name.
 fn with_domain(name: &str, golden: &str) -> String {
     match golden.split_once('.') {
         Some((_, domain)) if !name.contains('.') && name.len() + 1 + domain.len() <= MAX_NAME => {
@@ -236,7 +240,7 @@ fn short(name: &str) -> &str {
     name.split('.').next().unwrap_or(name)
 }
 
-/// A word for a shell. A host name needs no more than these quotes; whatever else comes here does.
+/// Returns a word for a shell. A host name needs no more than these quotes; whatever else comes here does.
 fn quoted(value: &str) -> String {
     let is_plain = value
         .bytes()
@@ -248,7 +252,8 @@ fn quoted(value: &str) -> String {
     }
 }
 
-/// The machine's own lines are those of loopback addresses; all others speak of the golden node as another machine.
+/// The machine's own lines are those of loopback addresses; all others speak of the golden node as another
+/// machine.
 fn hosts(editor: &mut Editor<'_>, names: &Names) -> Result<(), PostError> {
     let is_own = |address: &str| address.starts_with("127.") || address == "::1";
     editor.lines(HOSTS, |line| {
@@ -257,7 +262,7 @@ fn hosts(editor: &mut Editor<'_>, names: &Names) -> Result<(), PostError> {
         is_own(address)
             .then(|| replace_words(entry, char::is_whitespace, |word| names.replacement(word)) + comment)
     })?;
-    // Nobody has been taken away whose place the new name could have: it gets a line, as Debian writes it.
+    // No line was removed whose place the new name could have. It gets a line, as Debian writes it.
     let Some(text) = editor.text(HOSTS)? else {
         return Ok(());
     };
@@ -284,8 +289,8 @@ fn hosts(editor: &mut Editor<'_>, names: &Names) -> Result<(), PostError> {
     Ok(())
 }
 
-/// The values of these keys; an empty key stands for the whole line. What is written on indented lines below a key is its value
-/// too (postconf(5)).
+/// Changes the values of these keys. An empty key stands for the whole line. Indented lines below a key are
+/// part of its value (postconf(5)).
 fn settings(editor: &mut Editor<'_>, path: &str, keys: &[&str], names: &Names) -> Result<(), PostError> {
     let mut in_value = false;
     editor.lines(path, |line| {
@@ -300,7 +305,7 @@ fn settings(editor: &mut Editor<'_>, path: &str, keys: &[&str], names: &Names) -
     })
 }
 
-/// Where the value begins of a line with one of these keys: behind `=`, `:` or white space.
+/// Returns the beginning of the value in a line with one of these keys: behind `=`, `:` or white space.
 fn value_at(line: &str, keys: &[&str]) -> Option<usize> {
     let start = line.len() - line.trim_start().len();
     keys.iter().find_map(|key| {
@@ -387,7 +392,7 @@ mod tests {
     use crate::facts::tests::facts;
     use crate::files::fixture::Texts;
 
-    /// What becomes of a file on a clone called n7.
+    /// Returns the file as it is on a clone called n7.
     fn changed(path: &str, text: &str, golden: &str) -> String {
         let files = Texts::new(&[(HOSTNAME, golden), (path, text)]);
         let mut planned = Plan::default();

@@ -1,4 +1,4 @@
-//! Secrets and memberships that a machine got from somebody else: KA cannot make new ones, so it names them.
+//! Secrets and memberships that another system gave to a machine. KA cannot make new ones, so it names them.
 
 use crate::files::Files;
 use crate::plan::Plan;

@@ -3,7 +3,8 @@
 use uuid::Uuid;
 
 use super::editor::Editor;
-use crate::plan::{Plan, PostError};
+use crate::error::PostError;
+use crate::plan::Plan;
 
 const ISCSI: &str = "/etc/iscsi/initiatorname.iscsi";
 const NVME_NQN: &str = "/etc/nvme/hostnqn";

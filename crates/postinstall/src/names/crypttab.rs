@@ -1,8 +1,8 @@
 //! crypttab(5), and OpenRC's `dmcrypt`: which encrypted devices a clone opens.
 //!
-//! A line with a random key makes a new swap area or file system on its partition at every boot: it must name the
-//! clone's own partition, by a name that no other disk can ever have, or go. Any other line opens what only a raw copy
-//! brings along.
+//! A line with a random key makes a new swap area or file system on its partition at every boot. It must name
+//! the clone's own partition, by a name that no other disk can ever have. Otherwise it is removed. Any other
+//! line opens what only a raw copy brings along.
 
 use ka_disk::fstab::TaggedName;
 
@@ -143,8 +143,8 @@ fn rewritten_key(key: &str, names: &Names<'_>) -> Option<String> {
     }
 }
 
-/// The options with their devices (`header=`, `x-initrd…`); an option that is needed and names nothing takes the line
-/// with it.
+/// Returns the options with their devices (`header=`, `x-initrd…`); an option that is needed and names
+/// nothing takes the line with it.
 fn rewritten_options(options: &str, names: &Names<'_>) -> Result<String, String> {
     let mut new = Vec::new();
     for option in options.split(',') {
@@ -181,8 +181,9 @@ fn replace_fields(line: &str, fields: &[&str], edits: &[(usize, String)]) -> Str
     new
 }
 
-/// OpenRC's `/etc/conf.d/dmcrypt`: blocks of variables, each begun by `target=` or `swap=`. One whose `source=` the
-/// clone does not have is taken out; with `swap=` it would make a swap area there at every boot.
+/// OpenRC's `/etc/conf.d/dmcrypt`: blocks of variables, each begun by `target=` or `swap=`. One whose
+/// `source=` the clone does not have is taken out; with `swap=` it would make a swap area there at every
+/// boot.
 pub(crate) fn dmcrypt(bytes: &[u8], names: &Names<'_>) -> Rewritten {
     let lines = text::lines(bytes);
     let key = |line: &Line| {

@@ -1,9 +1,11 @@
 //! Ids that stand without a tag: `search --fs-uuid …`, `rd.luks.uuid=luks-…`, `uuid(…):/vmlinuz`.
 
+use super::text::is_comment;
+use crate::error::PostError;
 use crate::facts::Facts;
 use crate::fstab::DeviceMap;
 
-/// The text with the clone's ids. Names of files keep theirs: they came with the files.
+/// Returns the text with the clone's ids. Names of files keep theirs: they came with the files.
 pub(crate) fn replace(text: &str, facts: &Facts) -> String {
     if text.starts_with('/') && !text.starts_with("/dev/") {
         return text.to_owned();
@@ -17,7 +19,33 @@ pub(crate) fn replace(text: &str, facts: &Facts) -> String {
     text
 }
 
-/// The ids by which golden devices and the clone's can be told, where both have one.
+/// Checks that a boot loader's configuration names no file system or partition of the golden node. Neither
+/// its own tool nor [`crate::references`] could reach such a name. The clone would not boot, or would mount
+/// another machine's disk.
+///
+/// # Errors
+/// The first that is named outside comments.
+pub(crate) fn expect_own(path: &str, text: &str, facts: &Facts) -> Result<(), PostError> {
+    if facts.keep_uuids {
+        return Ok(());
+    }
+    let lines = text.lines().filter(|line| !is_comment(line));
+    let lines: Vec<&str> = lines.collect();
+    for (golden, clone) in pairs(facts) {
+        if golden != clone
+            && lines
+                .iter()
+                .any(|line| replace_whole(line, golden, clone) != *line)
+        {
+            return Err(PostError::Wrong(format!(
+                "{path} still names the golden file system {golden}: look for what writes it (GRUB: /etc/grub.d)"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Returns the golden id and the clone's id of each device that has both.
 pub(crate) fn pairs(facts: &Facts) -> impl Iterator<Item = (&str, &str)> {
     facts.devices.iter().chain(&facts.bare).flat_map(of_map)
 }

@@ -1,14 +1,15 @@
-//! Names in spellings that people and tools really use, and in some that nobody should.
+//! Names in spellings that people and tools really use, and in bad ones.
 
 use ka_disk::spec::{GoldenDevice, KnownDevice, Place};
 use proptest::prelude::*;
 
-use super::words::Said;
+use super::words::WordNotes;
 use super::*;
 use crate::facts::MountFact;
 use crate::facts::tests::facts;
 use crate::files::fixture::Texts;
 use crate::fstab::CloneDevice;
+use crate::fstab::DeviceMap;
 use crate::plan::Plan;
 
 const ROOT: &str = "11111111-0003-4000-8000-000000000003";
@@ -22,7 +23,8 @@ fn files(more: &[(&str, &str)]) -> Texts {
     files
 }
 
-/// The usual clone, with an empty fourth partition like the golden one and a golden data disk that was left out.
+/// Returns the usual clone, with an empty fourth partition like the golden one and a golden data disk that
+/// was left out.
 fn rich() -> Facts {
     let mut facts = facts();
     let bare = GoldenDevice {
@@ -63,15 +65,15 @@ fn rich() -> Facts {
 fn crypttab_of(text: &str) -> (String, Vec<String>) {
     let facts = rich();
     let files = files(&[]);
-    let new = crypttab::plan(text.as_bytes(), &Names::new(&files, &facts).unwrap());
+    let new = crypttab::plan(text.as_bytes(), &super::read(&files, &facts).unwrap());
     (String::from_utf8(new.file.bytes).unwrap(), new.file.warnings)
 }
 
 fn command_line(text: &str) -> (String, Vec<String>) {
     let facts = rich();
     let files = files(&[]);
-    let mut said = Said::default();
-    let names = Names::new(&files, &facts).unwrap();
+    let mut said = WordNotes::default();
+    let names = super::read(&files, &facts).unwrap();
     (
         words::rewrite(text, &names, Manner::Usual, &mut said),
         said.warnings,
@@ -280,8 +282,8 @@ fn the_offset_of_a_swap_file_is_the_clones_or_goes_with_its_device() {
     let files = files(&[]);
     let line = format!("ro resume=UUID={ROOT} resume_offset=38912 quiet\n");
     let rewritten = |facts: &Facts| {
-        let names = Names::new(&files, facts).unwrap();
-        words::rewrite(&line, &names, Manner::Usual, &mut Said::default())
+        let names = super::read(&files, facts).unwrap();
+        words::rewrite(&line, &names, Manner::Usual, &mut WordNotes::default())
     };
     assert_eq!(rewritten(&facts), "ro quiet\n");
     facts.swap_files.push(crate::facts::SwapFileFact {
@@ -299,8 +301,8 @@ fn options_of_the_root_name_a_subvolume_and_go_when_the_type_is_another() {
     let mut facts = rich();
     let files = files(&[]);
     let of = |facts: &Facts, line: &str| {
-        let names = Names::new(&files, facts).unwrap();
-        words::rewrite(line, &names, Manner::Usual, &mut Said::default())
+        let names = super::read(&files, facts).unwrap();
+        words::rewrite(line, &names, Manner::Usual, &mut WordNotes::default())
     };
     facts.mounts[0].subvol = Some("@".to_owned());
     assert_eq!(
@@ -356,7 +358,7 @@ fn units_follow_their_devices_by_name_and_by_content() {
             "[Unit]\nBindsTo=dev-sdb1.device\nAfter=dev-sdb1.device network.target dev-sda3.device\n",
         );
     let facts = rich();
-    let names = Names::new(&text, &facts).unwrap();
+    let names = super::read(&text, &facts).unwrap();
     let mut plan = Plan::default();
     units::plan(&mut plan, &text, &names, &[]).unwrap();
     let written = |path: &str| crate::plan::fixture::written(&plan, path);
@@ -392,16 +394,16 @@ fn units_follow_their_devices_by_name_and_by_content() {
 fn arrays_and_lvm_devices_are_taken_out() {
     let facts = rich();
     let files = files(&[]);
-    let names = Names::new(&files, &facts).unwrap();
+    let names = super::read(&files, &facts).unwrap();
     let text = "MAILADDR root\nDEVICE partitions\nARRAY /dev/md0 metadata=1.2\n  UUID=0a0a0a0a:1b1b1b1b:2c2c2c2c:3d3d3d3d\nHOMEHOST <system>\n";
-    let new = String::from_utf8(layers::mdadm(text.as_bytes(), &names).bytes).unwrap();
+    let new = String::from_utf8(tabs::mdadm(text.as_bytes(), &names).bytes).unwrap();
     assert_eq!(
         new,
         "MAILADDR root\nDEVICE partitions\n# ka: not in this clone: ARRAY /dev/md0 metadata=1.2\n\
          # ka: not in this clone:   UUID=0a0a0a0a:1b1b1b1b:2c2c2c2c:3d3d3d3d\nHOMEHOST <system>\n"
     );
     let text = "# LVM\nVERSION=1.1.2\nIDTYPE=devname IDNAME=/dev/sdb1 DEVNAME=/dev/sdb1 PVID=x\n";
-    let new = String::from_utf8(layers::lvm_devices(text.as_bytes(), &names).bytes).unwrap();
+    let new = String::from_utf8(tabs::lvm_devices(text.as_bytes(), &names).bytes).unwrap();
     assert!(
         new.ends_with("# ka: not in this clone: IDTYPE=devname IDNAME=/dev/sdb1 DEVNAME=/dev/sdb1 PVID=x\n")
     );
@@ -411,7 +413,7 @@ fn arrays_and_lvm_devices_are_taken_out() {
 fn openrcs_dmcrypt_makes_no_swap_on_a_strange_partition() {
     let facts = rich();
     let files = files(&[]);
-    let names = Names::new(&files, &facts).unwrap();
+    let names = super::read(&files, &facts).unwrap();
     let text = "# examples\nswap=crypt-swap\nsource='/dev/sdb2'\noptions='-c aes'\n\nswap=other\nsource=\"/dev/sda4\"\n";
     let new = String::from_utf8(crypttab::dmcrypt(text.as_bytes(), &names).bytes).unwrap();
     assert!(
@@ -431,12 +433,12 @@ fn kernel_names_stay_kernel_names_where_that_is_asked_for() {
     let mut facts = rich();
     facts.boot.kernel_names = true;
     let files = files(&[]);
-    let names = Names::new(&files, &facts).unwrap();
+    let names = super::read(&files, &facts).unwrap();
     let line = words::rewrite(
         "root=/dev/sda3 resume=/dev/sda2\n",
         &names,
         Manner::Usual,
-        &mut Said::default(),
+        &mut WordNotes::default(),
     );
     assert_eq!(line, "root=/dev/nvme0n1p3 resume=/dev/nvme0n1p2\n");
     let new = crypttab::plan(b"cswap /dev/sda4 /dev/urandom swap\n", &names);
@@ -515,8 +517,8 @@ fn the_number_of_a_subvolume_becomes_its_name_in_every_spelling() {
     facts.mounts[0].subvol = Some("@".to_owned());
     let files = files(&[]);
     let of = |facts: &Facts, line: &str| {
-        let names = Names::new(&files, facts).unwrap();
-        words::rewrite(line, &names, Manner::Usual, &mut Said::default())
+        let names = super::read(&files, facts).unwrap();
+        words::rewrite(line, &names, Manner::Usual, &mut WordNotes::default())
     };
     for (before, after) in [
         ("rootflags=subvolid=256", "rootflags=subvol=/@"),
@@ -550,7 +552,7 @@ fn the_number_of_a_subvolume_becomes_its_name_in_every_spelling() {
             after
         );
     }
-    // A subvolume that nobody has seen mounted: the number is another's in the clone.
+    // This subvolume was never seen mounted. Its number is another one's in the clone.
     facts.mounts[0].subvol = None;
     assert_eq!(of(&facts, "ro rootflags=subvolid=256 quiet"), "ro quiet");
     assert_eq!(of(&facts, "ro rootflags=ssd,subvolid=256"), "ro rootflags=ssd");
@@ -562,8 +564,8 @@ fn the_kernels_names_of_volumes_follow_where_the_volume_is_known_and_go_where_it
     facts.devices[1].golden.path = "/dev/mapper/vg0-swap".to_owned();
     facts.devices[1].golden.aliases = vec!["/dev/dm-1".to_owned(), "/dev/md127".to_owned()];
     let files = files(&[]);
-    let names = Names::new(&files, &facts).unwrap();
-    let of = |line: &str| words::rewrite(line, &names, Manner::Usual, &mut Said::default());
+    let names = super::read(&files, &facts).unwrap();
+    let of = |line: &str| words::rewrite(line, &names, Manner::Usual, &mut WordNotes::default());
     for name in ["/dev/dm-1", "/dev/md127", "/dev/mapper/vg0-swap", "/dev/vg0/swap"] {
         assert_eq!(
             of(&format!("ro resume={name}")),

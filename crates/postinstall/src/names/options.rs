@@ -1,8 +1,8 @@
 //! Mount options that name devices, units or subvolumes: of fstab lines, of `rootflags=`, of `.mount` units.
 
-use super::{Manner, Names, spelling, units};
+use super::{Manner, Names, spelling, unit_names};
 
-/// Devices beside the one that is mounted (xfs(5), ext4(5), btrfs(5)): a clone's file systems have none.
+/// Options with devices beside the mounted one (xfs(5), ext4(5), btrfs(5)). A clone's file systems have none.
 const BESIDE: [&str; 6] = ["logdev", "rtdev", "journal_path", "journal_dev", "jdev", "device"];
 /// Options that name a unit, or a device that is one (systemd.mount(5)).
 const UNITS: [&str; 6] = [
@@ -17,14 +17,14 @@ const UNITS: [&str; 6] = [
 const PATHS: [&str; 2] = ["x-systemd.requires-mounts-for", "x-systemd.wants-mounts-for"];
 const SUBVOLID: &str = "subvolid";
 
-/// What the options are of.
+/// The mount to which the options belong.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Of<'a> {
+pub(crate) struct MountContext<'a> {
     /// The subvolume that the golden node has mounted there.
     pub(crate) subvol: Option<&'a str>,
     /// Mount points that the clone does not have.
     pub(crate) left_out: &'a [String],
-    /// No file system that was made for the clone: it keeps what it had beside it.
+    /// True for a file system that was not made for the clone. It keeps its devices beside it.
     pub(crate) keeps_beside: bool,
 }
 
@@ -35,12 +35,13 @@ pub(crate) struct Options {
     pub(crate) text: String,
     /// Options that were taken out.
     pub(crate) dropped: Vec<String>,
-    /// A number of a subvolume that nobody knows the name of.
+    /// True if there is a number of a subvolume whose name is unknown.
     pub(crate) has_strange_subvolume: bool,
 }
 
 impl Options {
-    /// The field without the number of a subvolume that nobody knows the name of: in the clone it is another's.
+    /// Returns the field without the number of a subvolume whose name is unknown. In the clone it is another
+    /// one's.
     pub(crate) fn without_strange_subvolume(self) -> String {
         if !self.has_strange_subvolume {
             return self.text;
@@ -54,7 +55,7 @@ impl Options {
 }
 
 /// Plans the options. Pure.
-pub(crate) fn rewrite(text: &str, names: &Names<'_>, of: Of<'_>) -> Options {
+pub(crate) fn rewrite(text: &str, names: &Names<'_>, of: MountContext<'_>) -> Options {
     let mut new = Options {
         text: String::new(),
         dropped: Vec::new(),
@@ -92,8 +93,8 @@ fn is_number_of_its_own(value: &str) -> bool {
     !matches!(digits, "" | "5")
 }
 
-/// The option's value in the clone; `None` takes the option out.
-fn value_for(key: &str, value: &str, names: &Names<'_>, of: Of<'_>) -> Option<String> {
+/// Returns the option's value in the clone; `None` takes the option out.
+fn value_for(key: &str, value: &str, names: &Names<'_>, of: MountContext<'_>) -> Option<String> {
     if value.is_empty() {
         return Some(String::new());
     }
@@ -105,7 +106,7 @@ fn value_for(key: &str, value: &str, names: &Names<'_>, of: Of<'_>) -> Option<St
         });
     }
     if UNITS.contains(&key) {
-        return units::word(value, names, of.left_out);
+        return unit_names::word(value, names, of.left_out);
     }
     if PATHS.contains(&key) {
         let is_out = of

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use ka_disk::fstab::TaggedName;
+use ka_disk::fstab::{TaggedName, unescaped_hex};
 
-/// Where a name may begin in running text.
+/// The characters behind which a name may begin in running text.
 const BEGINNINGS: [&str; 6] = ["UUID=", "PARTUUID=", "LABEL=", "PARTLABEL=", "ID=", "/dev/"];
 
 /// Directories below /dev that hold no volumes of a volume group.
@@ -48,7 +48,7 @@ const NUMBERED: [&str; 13] = [
 /// Directories of disks behind old RAID controllers and network drivers.
 const OLD: [&str; 4] = ["cciss/", "ida/", "rd/", "etherd/"];
 
-/// A name without quotes around it or its value, and without doubled slashes or `.` in a path.
+/// Returns a name without quotes around it or its value, and without doubled slashes or `.` in a path.
 pub(crate) fn plain(name: &str) -> Cow<'_, str> {
     let unquoted = name.trim_matches(['"', '\'']);
     if let Some(at) = unquoted
@@ -76,8 +76,8 @@ fn needs_tidying(path: &str) -> bool {
     path.contains("//") || path.contains("/./") || path.contains("/../")
 }
 
-/// Whether this is a name of a disk, a partition or a volume: not of a terminal, a drive for discs, or what is made
-/// from nothing at boot.
+/// Returns true for a name of a disk, a partition or a volume. It is false for a terminal, a drive for discs,
+/// or a device that is made from nothing at boot.
 pub(crate) fn is_device(name: &str) -> bool {
     if TaggedName::parse(name).is_some() || name.strip_prefix("ID=").is_some_and(|id| !id.is_empty()) {
         return true;
@@ -88,7 +88,7 @@ pub(crate) fn is_device(name: &str) -> bool {
         || is_kernel_name(name)
 }
 
-/// A name that no other disk has, by what is on it or by what it is.
+/// Returns true for a name that no other disk has, by its contents or by its kind.
 pub(crate) fn is_lasting(name: &str) -> bool {
     let name = plain(name);
     TaggedName::parse(&name).is_some() || name.starts_with("/dev/disk/by-id/") || name.starts_with("ID=")
@@ -123,8 +123,8 @@ pub(crate) fn is_kernel_name(name: &str) -> bool {
             .any(|dir| name.starts_with(dir) && name.len() > dir.len())
 }
 
-/// The mapped device that `/dev/mapper/NAME` or `/dev/GROUP/VOLUME` is, by the name it has in `/dev/mapper` (lvm(8):
-/// hyphens are doubled).
+/// Returns the mapped device that `/dev/mapper/NAME` or `/dev/GROUP/VOLUME` is, by the name it has in
+/// `/dev/mapper` (lvm(8): hyphens are doubled).
 pub(crate) fn volume(name: &str) -> Option<String> {
     let rest = name.strip_prefix("/dev/")?;
     if let Some(mapped) = rest.strip_prefix("mapper/") {
@@ -139,12 +139,13 @@ pub(crate) fn volume(name: &str) -> Option<String> {
     is_group.then(|| mapped(group, volume))
 }
 
-/// The name in `/dev/mapper` of a volume of a group.
+/// Returns the name in `/dev/mapper` of a volume of a group.
 pub(crate) fn mapped(group: &str, volume: &str) -> String {
     format!("{}-{}", group.replace('-', "--"), volume.replace('-', "--"))
 }
 
-/// Where the next name begins: at a tag or at `/dev/`, not in the middle of a word (`rd.luks.UUID=`, `/sys/dev/`).
+/// Returns the beginning of the next name: at a tag or at `/dev/`, not in the middle of a word
+/// (`rd.luks.UUID=`, `/sys/dev/`).
 pub(crate) fn next_name(text: &str) -> Option<usize> {
     let begins = |at: usize| {
         let inside = text[..at]
@@ -159,7 +160,7 @@ pub(crate) fn next_name(text: &str) -> Option<usize> {
     text.char_indices().map(|(at, _)| at).find(|at| begins(*at))
 }
 
-/// How long the name at the beginning of `text` is. A value in quotes of its own is part of it.
+/// Returns the length of the name at the beginning of `text`. A value in quotes of its own is part of it.
 pub(crate) fn name_len(text: &str) -> usize {
     if let Some(at) = text.find('=').filter(|_| !text.starts_with('/')) {
         let value = &text[at + 1..];
@@ -216,32 +217,11 @@ pub(crate) fn unit_escaped(path: &str) -> String {
     name
 }
 
-/// The path that such a name stands for.
+/// Returns the path that such a name stands for.
 pub(crate) fn unit_unescaped(name: &str) -> String {
     if name == "-" {
         return "/".to_owned();
     }
     let slashes = name.replace('-', "/");
     format!("/{}", unescaped_hex(&slashes))
-}
-
-/// Undoes `\xNN`.
-pub(crate) fn unescaped_hex(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let digits = after.strip_prefix(b"x").and_then(|digits| digits.get(..2));
-        let code = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
-        match (byte, code) {
-            (b'\\', Some(code)) => {
-                bytes.push(code);
-                rest = &after[3..];
-            }
-            _ => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }

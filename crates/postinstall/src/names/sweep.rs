@@ -1,20 +1,22 @@
-//! The look at the end for what still names the golden node: every text of `/etc`, `/boot`, the EFI system partition and
-//! the units is searched for golden ids and names. What nobody has translated is at least told.
+//! The last search for names of the golden node. Every text of `/etc`, `/boot`, the EFI system partition and
+//! the units is searched for golden ids and names. Names that no step has translated are at least reported.
 //!
-//! It knows classes of names only by what it is given: [`Needle`]s may be of any kind.
+//! It knows classes of names only by its [`Needle`]s, which may be of any kind.
 
 use std::collections::BTreeSet;
 
+use ka_disk::fstab::unescaped_hex;
+
 use super::{ids, spelling, units};
 use crate::boot_entries;
+use crate::error::PostError;
 use crate::facts::Facts;
 use crate::files::{Files, Kind};
 use crate::machine_id;
-use crate::plan::PostError;
 
-/// What is searched, beside the file systems that firmware reads.
+/// The directories that are searched, beside the file systems that firmware reads.
 const PLACES: [&str; 4] = ["/etc", "/boot", "/efi", "/esp"];
-/// Texts that somebody writes by hand are shorter. Bytes.
+/// Longest text that is searched, in bytes. Texts written by hand are shorter.
 const MAX_TEXT_BYTES: usize = 1 << 20;
 /// GRUB's program with its modules and the name of its root is half that long. Bytes.
 const MAX_PROGRAM_BYTES: usize = 8 << 20;
@@ -22,10 +24,10 @@ const MAX_DEPTH: usize = 12;
 const MAX_FILES: usize = 50_000;
 /// Programs and scripts that hold a loader's names, though they are no texts.
 const PROGRAMS: [&str; 2] = [".efi", ".scr"];
-/// What is told of one file.
+/// The most finds that are told of one file.
 const MAX_NAMED: usize = 3;
 
-/// Something that only the golden node should be called by.
+/// A name that only the golden node should have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Needle {
     /// Its class, in the field's word: `UUID`, `PARTUUID`, `MAC address`.
@@ -35,7 +37,7 @@ pub struct Needle {
 }
 
 impl Needle {
-    /// A name of this class.
+    /// Returns a name of this class.
     #[must_use]
     pub fn new(class: &'static str, text: &str) -> Self {
         Self {
@@ -47,14 +49,14 @@ impl Needle {
 
 /// A file that still names the golden node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Left {
+pub struct Remnant {
     /// The file, as a path in the clone.
     pub path: String,
-    /// What was found in it, the first few.
+    /// The finds in it, the first few.
     pub found: Vec<Needle>,
 }
 
-impl std::fmt::Display for Left {
+impl std::fmt::Display for Remnant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let found: Vec<String> = self
             .found
@@ -70,8 +72,8 @@ impl std::fmt::Display for Left {
     }
 }
 
-/// The names of the golden node's disks, partitions, file systems and volumes, and its machine-id where `golden` gives
-/// it; without those that the clone has, too.
+/// Returns the names of the golden node's disks, partitions, file systems and volumes, and its machine-id if
+/// `golden` has it, without the names that the clone has, too.
 #[must_use]
 pub fn needles(facts: &Facts) -> Vec<Needle> {
     let mut all = BTreeSet::new();
@@ -122,8 +124,8 @@ pub fn needles(facts: &Facts) -> Vec<Needle> {
         .collect()
 }
 
-/// Returns udev's `ID_SERIAL`, `ID_SERIAL_SHORT` and `ID_WWN` of a disk with this link: `MODEL_SERIAL` and `SERIAL` of
-/// `/dev/disk/by-id/ata-MODEL_SERIAL`.
+/// Returns udev's `ID_SERIAL`, `ID_SERIAL_SHORT` and `ID_WWN` of a disk with this link: `MODEL_SERIAL` and
+/// `SERIAL` of `/dev/disk/by-id/ata-MODEL_SERIAL`.
 fn serials(alias: &str) -> impl Iterator<Item = &str> {
     const KINDS: [&str; 8] = ["ata", "scsi", "nvme", "usb", "virtio", "wwn", "mmc", "ieee1394"];
     let link = alias
@@ -151,7 +153,7 @@ fn grouped(uuid: &str) -> String {
     groups.join(":")
 }
 
-/// What the clone itself is known by: kept UUIDs, raw copies, the same label.
+/// The names that are the clone's own too: kept UUIDs, raw copies, the same label.
 fn own(facts: &Facts) -> BTreeSet<String> {
     let of = facts
         .devices
@@ -175,7 +177,7 @@ fn own(facts: &Facts) -> BTreeSet<String> {
 ///
 /// # Errors
 /// A file cannot be read.
-pub fn search(files: &dyn Files, facts: &Facts, needles: &[Needle]) -> Result<Vec<Left>, PostError> {
+pub fn search(files: &dyn Files, facts: &Facts, needles: &[Needle]) -> Result<Vec<Remnant>, PostError> {
     let mut paths = Vec::new();
     let firmware = facts
         .mounts
@@ -212,13 +214,13 @@ pub fn search(files: &dyn Files, facts: &Facts, needles: &[Needle]) -> Result<Ve
         // Boot entries and their directories go on being named for it.
         found.retain(|needle| needle.class != MACHINE_ID || !is_named_for_machine_id(&path));
         if !found.is_empty() {
-            left.push(Left { path, found });
+            left.push(Remnant { path, found });
         }
     }
     for (path, line) in boot_entries::unified_command_lines(files)? {
         let found = found_in(line.as_bytes(), needles);
         if !found.is_empty() && !left.iter().any(|left| left.path == path) {
-            left.push(Left { path, found });
+            left.push(Remnant { path, found });
         }
     }
     Ok(left)
@@ -247,7 +249,7 @@ fn is_program(path: &str) -> bool {
     PROGRAMS.iter().any(|end| path.ends_with(end))
 }
 
-/// The needles in a text, outside comments. Escapes of systemd's and udev's are undone.
+/// Returns the needles in a text, outside comments. Escapes of systemd's and udev's are undone.
 fn found_in(bytes: &[u8], needles: &[Needle]) -> Vec<Needle> {
     let mut text = String::with_capacity(bytes.len());
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -258,8 +260,8 @@ fn found_in(bytes: &[u8], needles: &[Needle]) -> Vec<Needle> {
     }
     let unescaped = text.contains("\\x").then(|| {
         // In the name of a unit a hyphen is a slash.
-        let plain = spelling::unescaped_hex(&text);
-        format!("{plain}\n{}", spelling::unescaped_hex(&text.replace('-', "/")))
+        let plain = unescaped_hex(&text);
+        format!("{plain}\n{}", unescaped_hex(&text.replace('-', "/")))
     });
     let is_in = |needle: &&Needle| {
         contains_whole(&text, &needle.text)
@@ -270,7 +272,7 @@ fn found_in(bytes: &[u8], needles: &[Needle]) -> Vec<Needle> {
     needles.iter().filter(is_in).take(MAX_NAMED).cloned().collect()
 }
 
-/// Whether `name` is there, not as a part of a longer run of letters and digits.
+/// True if `name` is there, and not as a part of a longer run of letters and digits.
 fn contains_whole(text: &str, name: &str) -> bool {
     text.match_indices(name).any(|(at, _)| {
         let is_part = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());

@@ -1,4 +1,4 @@
-//! What nobody has translated.
+//! Names of the golden node that no other step has translated.
 
 use super::*;
 use crate::facts::tests::facts;

@@ -1,4 +1,5 @@
-//! Lines of a file as text, whatever their bytes are: a Latin-1 letter in a comment is no reason to pass over a file.
+//! Lines of a file as text, whatever their bytes are: a Latin-1 letter in a comment is no reason to pass over
+//! a file.
 
 /// A line with its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,12 +23,12 @@ impl Line {
         }
     }
 
-    /// The line, with its end.
+    /// Returns the line, with its end.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
-    /// The bytes of a changed text of this line.
+    /// Returns the bytes of a changed text of this line.
     pub(crate) fn bytes_of(&self, text: &str) -> Vec<u8> {
         if !self.is_bytes {
             return text.as_bytes().to_vec();
@@ -43,7 +44,8 @@ impl Line {
     }
 }
 
-/// The lines of a file; a line that ends in a backslash is joined with the next where `joins` says so.
+/// Returns the lines of a file; a line that ends in a backslash is joined with the next where `joins` says
+/// so.
 pub(crate) fn lines(bytes: &[u8]) -> Vec<Line> {
     bytes
         .split_inclusive(|byte| *byte == b'\n')
@@ -51,7 +53,7 @@ pub(crate) fn lines(bytes: &[u8]) -> Vec<Line> {
         .collect()
 }
 
-/// A file that is being rewritten line by line, with what is told of it.
+/// A file that is being rewritten line by line, with the lines to report.
 #[derive(Debug, Default)]
 pub(crate) struct Rewritten {
     pub(crate) bytes: Vec<u8>,
@@ -79,7 +81,7 @@ impl Rewritten {
     }
 }
 
-/// What stands before a line that has no meaning in the clone.
+/// The mark before a line that has no meaning in the clone.
 pub(crate) const LEFT_OUT: &str = "# ka: not in this clone: ";
 
 /// A comment, as most files write them.

@@ -1,21 +1,22 @@
-//! systemd's units (systemd.unit(5)): what they mount and swap on, what they wait for, and their names, which are those
-//! of devices in systemd's escapes.
+//! systemd's units (systemd.unit(5)): the devices that they mount, swap on and wait for, and their names,
+//! which are those of devices in systemd's escapes.
 //!
-//! A `.mount`, `.swap` or `.automount` unit for what the clone does not have is taken out: its file becomes a comment under
-//! a name that systemd does not read, its links go. Dependencies on devices that are gone are taken out of their lines.
+//! A `.mount`, `.swap` or `.automount` unit for a thing that the clone does not have is taken out. Its file
+//! becomes a comment under a name that systemd does not read, and its links are removed. Dependencies on
+//! devices that are gone are taken out of their lines.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use ka_disk::fstab::TaggedName;
-
 use super::text::{self, LEFT_OUT, Rewritten, is_comment};
-use super::words::{self, Said};
-use super::{Manner, Meaning, Names, options, spelling};
+use super::unit_names::{self, path_of};
+use super::words::{self, WordNotes};
+use super::{Manner, Meaning, Names, options};
+use crate::error::PostError;
 use crate::files::{Files, Kind};
-use crate::plan::{Plan, PostError};
+use crate::plan::Plan;
 
-/// Where units of this system come from, the administrator's first.
+/// The directories of this system's units, the administrator's first.
 pub(crate) const PLACES: [&str; 4] = [
     ADMIN,
     "/usr/local/lib/systemd/system",
@@ -23,7 +24,6 @@ pub(crate) const PLACES: [&str; 4] = [
     "/lib/systemd/system",
 ];
 const ADMIN: &str = "/etc/systemd/system";
-const DEVICE_UNITS: [&str; 4] = [".device", ".swap", ".mount", ".automount"];
 const UNITS: [&str; 10] = [
     ".mount",
     ".swap",
@@ -60,75 +60,6 @@ const DEPENDENCIES: [&str; 19] = [
 ];
 const LINKS: [&str; 3] = [".wants", ".requires", ".upholds"];
 
-/// A word that names a unit, or a path that is one, for the clone; `None` when it is of a device, a volume or a mount
-/// point that the clone does not have.
-pub(crate) fn word(word: &str, names: &Names<'_>, left_out: &[String]) -> Option<String> {
-    if word.starts_with('/') || TaggedName::parse(word).is_some() {
-        return match names.meaning(word) {
-            Some(_) => path_of(word, names),
-            None => (!left_out.iter().any(|point| point == word)).then(|| word.to_owned()),
-        };
-    }
-    let (before, name, suffix) = parts(word)?;
-    if name.is_empty() {
-        return Some(word.to_owned());
-    }
-    let path = spelling::unit_unescaped(name);
-    match names.meaning(&path) {
-        None if left_out.contains(&path) && matches!(suffix, ".mount" | ".automount") => None,
-        None => {
-            let opens = before == "systemd-cryptsetup@";
-            let volume = path.trim_start_matches('/').replace('/', "-");
-            let is_gone = opens
-                && !matches!(
-                    names.meaning(&format!("/dev/mapper/{volume}")),
-                    Some(Meaning::Own)
-                );
-            (!is_gone).then(|| word.to_owned())
-        }
-        Some(_) => {
-            let new = path_of(&path, names)?;
-            Some(if new == path {
-                word.to_owned()
-            } else {
-                format!("{before}{}{suffix}", spelling::unit_escaped(&new))
-            })
-        }
-    }
-}
-
-/// The text before an escaped path in the name of a unit, that path, and the kind. An empty path: the name holds none.
-fn parts(word: &str) -> Option<(&str, &str, &str)> {
-    let Some(dot) = word.rfind('.') else {
-        return Some((word, "", ""));
-    };
-    let (stem, suffix) = word.split_at(dot);
-    if let Some(at) = stem.find('@') {
-        return Some((&word[..=at], &stem[at + 1..], suffix));
-    }
-    if DEVICE_UNITS.contains(&suffix) {
-        return Some(("", stem, suffix));
-    }
-    Some((word, "", ""))
-}
-
-/// The clone's device by a path: units of devices have no other names.
-fn path_of(name: &str, names: &Names<'_>) -> Option<String> {
-    let new = names.replacement(name, Manner::Usual)?;
-    let Some(tagged) = TaggedName::parse(&new) else {
-        return Some(new);
-    };
-    // What was a tag (`What=UUID=…`) stays one.
-    let was_tag = TaggedName::parse(name).is_some_and(|name| !name.is_link);
-    Some(
-        TaggedName {
-            is_link: !was_tag,
-            ..tagged
-        }
-        .to_string(),
-    )
-}
-
 /// Plans all units. `left_out`: mount points that fstab does not mount any more.
 ///
 /// # Errors
@@ -143,7 +74,7 @@ pub(crate) fn plan(
         .into_iter()
         .filter(|place| !(place.starts_with("/lib/") && files.kind("/lib") == Some(Kind::Link)))
         .collect();
-    let mut out = Out {
+    let mut out = RemovedUnits {
         units: BTreeSet::new(),
         left_out: left_out.to_vec(),
     };
@@ -159,12 +90,12 @@ pub(crate) fn plan(
 }
 
 /// Units that the clone cannot have.
-struct Out {
+struct RemovedUnits {
     units: BTreeSet<String>,
     left_out: Vec<String>,
 }
 
-impl Out {
+impl RemovedUnits {
     fn find(&mut self, place: &str, files: &dyn Files, names: &Names<'_>) -> Result<(), PostError> {
         for name in files.names(place) {
             let path = format!("{place}/{name}");
@@ -183,7 +114,9 @@ impl Out {
                 Some(Meaning::Gone | Meaning::Bare(_) | Meaning::Disk(_)) => true,
                 Some(_) => false,
                 None => {
-                    what.starts_with("/dev/") && name.ends_with(".swap") && word(&name, names, &[]).is_none()
+                    what.starts_with("/dev/")
+                        && name.ends_with(".swap")
+                        && unit_names::word(&name, names, &[]).is_none()
                 }
             };
             if is_gone {
@@ -198,7 +131,7 @@ impl Out {
     }
 }
 
-/// The last value of a setting.
+/// Returns the last value of a setting.
 fn setting(bytes: &[u8], key: &str) -> Option<String> {
     let lines = text::lines(bytes);
     let mut values = lines.iter().rev().filter_map(|line| {
@@ -212,7 +145,7 @@ fn entry(
     plan: &mut Plan,
     files: &dyn Files,
     names: &Names<'_>,
-    out: &Out,
+    out: &RemovedUnits,
     place: &str,
     name: &str,
 ) -> Result<(), PostError> {
@@ -235,7 +168,8 @@ fn entry(
             }
         }
         Some(Kind::Link)
-            if is_unit(name) && (out.units.contains(name) || word(name, names, &[]).is_none()) =>
+            if is_unit(name)
+                && (out.units.contains(name) || unit_names::word(name, names, &[]).is_none()) =>
         {
             plan.remove(path, GONE);
             Ok(())
@@ -246,9 +180,9 @@ fn entry(
 
 const GONE: &str = "it is for a disk or volume that the clone does not have";
 
-/// Where a unit's file belongs once its device has another name: `dev-disk-by\x2duuid-….swap`.
+/// Returns the name of a unit's file once its device has another name: `dev-disk-by\x2duuid-….swap`.
 fn renamed(place: &str, name: &str, names: &Names<'_>) -> String {
-    let new = word(name, names, &[]).unwrap_or_else(|| name.to_owned());
+    let new = unit_names::word(name, names, &[]).unwrap_or_else(|| name.to_owned());
     format!("{place}/{new}")
 }
 
@@ -282,7 +216,7 @@ fn rewrite_file(
     plan: &mut Plan,
     files: &dyn Files,
     names: &Names<'_>,
-    out: &Out,
+    out: &RemovedUnits,
     path: &str,
     new_path: &str,
 ) -> Result<(), PostError> {
@@ -304,7 +238,7 @@ fn rewrite_file(
     Ok(())
 }
 
-fn rewrite(bytes: &[u8], names: &Names<'_>, out: &Out, path: &str) -> Rewritten {
+fn rewrite(bytes: &[u8], names: &Names<'_>, out: &RemovedUnits, path: &str) -> Rewritten {
     let mounts = [".mount", ".swap"].iter().any(|end| path.contains(end));
     let left_out: &[String] = if mounts { &out.left_out } else { &[] };
     let point = setting(bytes, "Where");
@@ -340,7 +274,7 @@ fn rewrite(bytes: &[u8], names: &Names<'_>, out: &Out, path: &str) -> Rewritten 
                 &mut new.warnings,
             )),
             _ => {
-                let mut said = Said::default();
+                let mut said = WordNotes::default();
                 let made = words::rewrite_names(value, names, Manner::Path, &mut said);
                 new.warnings.extend(said.warnings);
                 Some(made)
@@ -359,7 +293,7 @@ fn rewrite(bytes: &[u8], names: &Names<'_>, out: &Out, path: &str) -> Rewritten 
     new
 }
 
-/// The words that are left; `None` when none is.
+/// Returns the words that are left; `None` when none is.
 fn dependencies(
     value: &str,
     names: &Names<'_>,
@@ -369,7 +303,7 @@ fn dependencies(
     let mut new = value.to_owned();
     let mut is_shorter = false;
     for unit in value.split_whitespace().filter(|unit| *unit != "\\") {
-        match word(unit, names, left_out) {
+        match unit_names::word(unit, names, left_out) {
             Some(by) if by == unit => {}
             Some(by) => new = new.replacen(unit, &by, 1),
             None => {
@@ -398,7 +332,7 @@ fn mount_options(
             .mounts
             .iter()
             .find(|mount| Some(mount.path.as_str()) == point);
-        let of = options::Of {
+        let of = options::MountContext {
             subvol: mount.and_then(|mount| mount.subvol.as_deref()),
             left_out,
             keeps_beside: mount.is_none(),
@@ -413,7 +347,7 @@ fn mount_options(
     })
 }
 
-/// The value without the white space around it, replaced in its place.
+/// Returns the value without the white space around it, replaced in its place.
 fn replaced(value: &str, by: impl FnOnce(&str) -> Option<String>) -> String {
     let trimmed = value.trim();
     match by(trimmed).filter(|_| !trimmed.is_empty()) {
@@ -426,7 +360,7 @@ fn drop_ins(
     plan: &mut Plan,
     files: &dyn Files,
     names: &Names<'_>,
-    out: &Out,
+    out: &RemovedUnits,
     place: &str,
     name: &str,
 ) -> Result<(), PostError> {
@@ -434,7 +368,7 @@ fn drop_ins(
     let new_unit = if out.units.contains(unit) {
         None
     } else {
-        word(unit, names, &[])
+        unit_names::word(unit, names, &[])
     };
     for file in files.names(&format!("{place}/{name}")) {
         let path = format!("{place}/{name}/{file}");
@@ -454,17 +388,17 @@ fn links(
     plan: &mut Plan,
     files: &dyn Files,
     names: &Names<'_>,
-    out: &Out,
+    out: &RemovedUnits,
     (place, name, end): (&str, &str, &str),
 ) {
     let unit = name.trim_end_matches(end);
-    let new_dir = word(unit, names, &[]).filter(|_| !out.units.contains(unit));
+    let new_dir = unit_names::word(unit, names, &[]).filter(|_| !out.units.contains(unit));
     for link in files.names(&format!("{place}/{name}")) {
         let path = format!("{place}/{name}/{link}");
         if files.kind(&path) != Some(Kind::Link) {
             continue;
         }
-        let new_link = word(&link, names, &[]).filter(|_| !out.units.contains(&link));
+        let new_link = unit_names::word(&link, names, &[]).filter(|_| !out.units.contains(&link));
         match (&new_dir, new_link) {
             (Some(dir), Some(new)) if *dir == unit && new == link => {}
             (Some(dir), Some(new)) => {
@@ -481,7 +415,7 @@ fn links(
     }
 }
 
-/// The file that an instance of a template is made from.
+/// Returns the file that an instance of a template is made from.
 fn template(unit: &str, files: &dyn Files) -> Option<String> {
     let (stem, rest) = unit.split_once('@')?;
     let suffix = Path::new(rest).extension()?.to_str()?;

@@ -1,8 +1,9 @@
-//! Words of kernel command lines, wherever they stand: in quotes behind a variable, in a boot entry, alone in a file.
+//! Words of kernel command lines in all places: in quotes behind a variable, in a boot entry, alone in a
+//! file.
 //!
-//! Words that name a device follow it. Words about a layer that the clone does not have (LVM, LUKS, md) are taken out:
-//! an initramfs waits for what they name (dracut.cmdline(7), kernel-command-line(7), mkinitcpio's and genkernel's
-//! hooks).
+//! Words that name a device follow it. Words about a layer that the clone does not have (LVM, LUKS, md) are
+//! taken out, because an initramfs waits for these devices (dracut.cmdline(7), kernel-command-line(7),
+//! mkinitcpio's and genkernel's hooks).
 
 use super::layers::Layers;
 use super::{Manner, Meaning, Names, options, spelling};
@@ -67,25 +68,25 @@ const LVM_WORDS: [&str; 4] = ["dolvm", "dolvm2", "lvmwait", "lvm"];
 const MD_WORDS: [&str; 3] = ["domdadm", "md", "rd.md"];
 const DM_WORDS: [&str; 3] = ["dodmraid", "domultipath", "rd.dm"];
 
-/// What is said of a line's words.
+/// The notes about a line's words.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Said {
+pub(crate) struct WordNotes {
     /// Words that were taken out or could not be followed, with why.
     pub(crate) warnings: Vec<String>,
 }
 
-/// What becomes of a word.
+/// The treatment of a word.
 enum Fate {
     Keep,
     Replace(String),
     /// Taken out, because.
     Out(String),
-    /// Kept, because nobody knows what it is for.
+    /// The word is kept, because its purpose is unknown.
     Unknown(String),
 }
 
-/// The line with every word that means the clone's.
-pub(crate) fn rewrite(line: &str, names: &Names<'_>, manner: Manner, said: &mut Said) -> String {
+/// Returns the line with every word that means the clone's.
+pub(crate) fn rewrite(line: &str, names: &Names<'_>, manner: Manner, said: &mut WordNotes) -> String {
     let offset = Offset::of(line, names);
     let mut new = String::with_capacity(line.len() + 64);
     let mut rest = line;
@@ -120,7 +121,7 @@ pub(crate) fn rewrite(line: &str, names: &Names<'_>, manner: Manner, said: &mut 
                 new.push_str(prefix);
                 if prefix.is_empty() && new.ends_with([' ', '\t']) && !new.trim().is_empty() {
                     let len = new.trim_end_matches([' ', '\t']).len();
-                    // The space stays where it parts the key of the line from what is left of its value.
+                    // The space stays if it separates the key of the line from the rest of its value.
                     new.truncate(len);
                 } else {
                     trims = true;
@@ -131,10 +132,10 @@ pub(crate) fn rewrite(line: &str, names: &Names<'_>, manner: Manner, said: &mut 
     new
 }
 
-/// The first word of a command line that decides about the boot and would be another one in the clone, where nobody can
-/// rewrite it.
+/// Returns the first word of a command line that decides about the boot and would differ in the clone, in a
+/// place that cannot be rewritten.
 pub(crate) fn foreign<'l>(line: &'l str, names: &Names<'_>) -> Option<&'l str> {
-    let new = rewrite(line, names, Manner::ForKernel, &mut Said::default());
+    let new = rewrite(line, names, Manner::ForKernel, &mut WordNotes::default());
     let kept: Vec<&str> = new.split_whitespace().collect();
     let mut words = line.split_whitespace();
     words.find(|word| {
@@ -188,7 +189,8 @@ fn takes_device(key: &str) -> bool {
     ROOT_KEYS.contains(&key.as_str()) || DEVICE_KEYS.contains(&key.as_str())
 }
 
-/// A variable in front of the first word: `kernelopts=root=…`, `GRUB_CMDLINE_LINUX=rd.lvm.lv=…`, `cmdline:root=…`.
+/// Returns a variable in front of the first word: `kernelopts=root=…`, `GRUB_CMDLINE_LINUX=rd.lvm.lv=…`,
+/// `cmdline:root=…`.
 fn split_prefix(word: &str) -> (&str, &str) {
     let Some(at) = word.find('=') else {
         return ("", word);
@@ -258,7 +260,8 @@ fn fate(word: &str, names: &Names<'_>, manner: Manner, offset: &Offset) -> Fate 
     other(word, names, manner)
 }
 
-/// Which layer a word is about; none for switches and numbers (`rd.luks.timeout=5`, `rd.md=0`), which name nothing.
+/// Returns the layer that a word is about; none for switches and numbers (`rd.luks.timeout=5`, `rd.md=0`),
+/// which name nothing.
 fn layer(key: &str, value: &str) -> Option<Layer> {
     // A UUID may be given by its beginning (dracut.cmdline(7)): it may be all digits.
     let names_one = ["uuid", "name", "lv", "vg", "serial", "device", "root"]
@@ -399,8 +402,8 @@ fn device(key: &str, value: &str, names: &Names<'_>, manner: Manner, offset: &Of
     }
 }
 
-/// The longest beginning of a word that is a device's name, and the rest. Colons end a name (`cryptdevice=UUID=…:root`)
-/// unless they are part of it (`by-path/pci-0000:00:1f.2-ata-1`).
+/// Returns the longest beginning of a word that is a device's name, and the rest. Colons end a name
+/// (`cryptdevice=UUID=…:root`) unless they are part of it (`by-path/pci-0000:00:1f.2-ata-1`).
 pub(crate) fn longest<'t>(word: &'t str, names: &Names<'_>) -> Option<(&'t str, &'t str)> {
     let ends: Vec<usize> = word
         .match_indices(':')
@@ -436,9 +439,9 @@ fn flags(key: &str, value: &str, names: &Names<'_>) -> Fate {
             "{key}={value} is for another type of file system: taken out"
         ));
     }
-    let of = options::Of {
+    let of = options::MountContext {
         subvol: mount.subvol.as_deref(),
-        ..options::Of::default()
+        ..options::MountContext::default()
     };
     match options::rewrite(plain, names, of).without_strange_subvolume() {
         text if text == plain => Fate::Keep,
@@ -466,23 +469,25 @@ fn root_type(key: &str, value: &str, names: &Names<'_>) -> Fate {
     }
 }
 
-/// A word of unknown use: names in it that the clone has are followed, others are told.
+/// Returns the fate of a word of unknown use. Names in it that the clone has are followed, others are
+/// reported.
 fn other(word: &str, names: &Names<'_>, manner: Manner) -> Fate {
-    let mut said = Said::default();
+    let mut said = WordNotes::default();
     match rewrite_names(word, names, manner, &mut said) {
         new if new != word => Fate::Replace(new),
         _ => said.warnings.pop().map_or(Fate::Keep, Fate::Unknown),
     }
 }
 
-/// The text with every name in it that the clone has; others are told. Bare ids, too (`search --fs-uuid …`).
-pub(crate) fn rewrite_names(text: &str, names: &Names<'_>, manner: Manner, said: &mut Said) -> String {
+/// Returns the text with every name in it that the clone has; others are told. Bare ids, too (`search
+/// --fs-uuid …`).
+pub(crate) fn rewrite_names(text: &str, names: &Names<'_>, manner: Manner, said: &mut WordNotes) -> String {
     let known = |word| longest(word, names).map_or(word, |(name, _)| name);
     let new = with_each_name(text, known, |name, new| {
         match (names.meaning(name), names.replacement(name, manner)) {
             (_, Some(by)) => new.push_str(&by),
             (meaning, None) => {
-                // A script's `UUID=${GRUB_DEVICE_UUID}` names what it finds out itself.
+                // A script's `UUID=${GRUB_DEVICE_UUID}` names a value that it finds itself.
                 let is_literal = !name.contains(['$', '`', '*']);
                 if is_literal && matches!(meaning, Some(Meaning::Gone | Meaning::Bare(_))) {
                     said.warnings.push(format!("{name} names no disk of the clone"));
@@ -494,8 +499,9 @@ pub(crate) fn rewrite_names(text: &str, names: &Names<'_>, manner: Manner, said:
     names.replace_ids(&new)
 }
 
-/// The text with every name in it that the clone has, as a path where it was one, and without those of what it has not.
-pub(crate) fn without_gone(text: &str, names: &Names<'_>, said: &mut Said) -> String {
+/// Returns the text with every name that the clone has, as a path if it was one, and without names that the
+/// clone does not have.
+pub(crate) fn without_gone(text: &str, names: &Names<'_>, said: &mut WordNotes) -> String {
     let whole = |word| word;
     let new = with_each_name(text, whole, |name, new| {
         match (names.meaning(name), names.replacement(name, Manner::Path)) {
@@ -509,7 +515,8 @@ pub(crate) fn without_gone(text: &str, names: &Names<'_>, said: &mut Said) -> St
     names.replace_ids(&new)
 }
 
-/// The text with whatever `write` puts in the place of each name; `name_of` finds the name at the beginning of a word.
+/// Returns the text with whatever `write` puts in the place of each name; `name_of` finds the name at the
+/// beginning of a word.
 fn with_each_name<'t>(
     text: &'t str,
     name_of: impl Fn(&'t str) -> &'t str,
@@ -530,11 +537,11 @@ fn with_each_name<'t>(
 
 /// `resume_offset=`: where a swap file begins on its device, which is elsewhere in each clone.
 enum Offset {
-    /// The line has none, or one that is no file's.
+    /// The line has no command line, or one that does not belong to a file.
     None,
     /// The only swap file of the clone begins there, in pages.
     At(u64),
-    /// Nobody knows.
+    /// Its place is unknown.
     Unknown,
 }
 

@@ -1,5 +1,5 @@
-//! Where names of devices are looked for: a list of files and directories, and every text below `/boot` and on the EFI
-//! system partition.
+//! The places where names of devices are looked for: a list of files and directories, and every text below
+//! `/boot` and on the EFI system partition.
 
 use crate::facts::Facts;
 use crate::files::{Files, Kind};
@@ -149,7 +149,7 @@ pub(super) const CACHES: [&str; 6] = [
     "/etc/lvm/.cache",
 ];
 
-/// The form of records in a file; `None` where it is no list of records.
+/// Returns the form of records in a file; `None` where it is no list of records.
 pub(super) fn records(path: &str) -> Option<Records> {
     let on_demand = ["/etc/auto.", "/etc/autofs/", "/etc/cron.d/", "/var/spool/cron/"];
     let is_map = on_demand.iter().any(|start| path.starts_with(start));
@@ -212,7 +212,7 @@ const NO_CONFIG_ENDINGS: [&str; 20] = [
     ".gz", ".xz", ".zst", ".bmp", ".icns", ".EFI", ".dat",
 ];
 
-/// The files that hold references, those that are there.
+/// Returns the existing files that hold references.
 pub(crate) fn paths(files: &dyn Files) -> Vec<String> {
     let mut paths: Vec<String> = FILES
         .iter()
@@ -229,7 +229,7 @@ pub(crate) fn paths(files: &dyn Files) -> Vec<String> {
     paths
 }
 
-/// The same, with the texts of an EFI system partition that is mounted elsewhere.
+/// Returns the same, with the texts of an EFI system partition that is mounted elsewhere.
 pub(super) fn all_paths(files: &dyn Files, facts: &Facts) -> Vec<String> {
     let mut paths = paths(files);
     let others = others(files).into_iter().filter(|path| !paths.contains(path));
@@ -255,7 +255,7 @@ pub(super) fn all_paths(files: &dyn Files, facts: &Facts) -> Vec<String> {
     paths
 }
 
-/// The files that hold names and no command line, those that are there and are texts.
+/// Returns the existing texts that hold names and no command line.
 fn others(files: &dyn Files) -> Vec<String> {
     let mut paths: Vec<String> = OTHER_FILES.iter().map(|path| (*path).to_owned()).collect();
     paths.extend(listed(files, &OTHER_DIRECTORIES));
@@ -270,7 +270,7 @@ fn others(files: &dyn Files) -> Vec<String> {
     paths
 }
 
-/// The entries of directories that have the ending that counts.
+/// Returns the entries of directories that have the ending that counts.
 fn listed<'a>(
     files: &'a dyn Files,
     dirs: &'a [(&'a str, &'a str)],
@@ -289,7 +289,8 @@ fn boot_texts(files: &dyn Files, dir: &str, depth: usize, paths: &mut Vec<String
     boot_files(files, dir, depth, &is_config, paths);
 }
 
-/// Adds the files below a directory that are wanted. Links are not followed: what they lead to is found by its own name.
+/// Adds the files below a directory that are wanted. Links are not followed: what they lead to is found by
+/// its own name.
 fn boot_files(
     files: &dyn Files,
     dir: &str,

@@ -1,15 +1,16 @@
-//! Files of records that programs take one by one: tables of jobs, maps of mounts, lists of disks. A record for what the
-//! clone does not have becomes a comment, where it could come to mean another disk; the others follow.
+//! Files of records that programs take one by one: tables of jobs, maps of mounts, lists of disks. A record
+//! for a thing that the clone does not have becomes a comment, if it could come to mean another disk. The
+//! others follow.
 
 use crate::names::text::{self, LEFT_OUT, Line, Rewritten, is_comment};
-use crate::names::words::{self, Said};
+use crate::names::words::{self, WordNotes};
 use crate::names::{Manner, Meaning, Names, spelling};
 
-/// How records are written, and what becomes of one that names a disk which the clone does not have.
+/// The form of records, and the treatment of one that names a disk which the clone does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Records {
-    /// One a line, used when it is wanted (crontab(5), autofs(5)): it stays where it names its disk in a lasting way, which
-    /// may be plugged in some day.
+    /// One a line, used when it is wanted (crontab(5), autofs(5)): it stays where it names its disk in a
+    /// lasting way, which may be plugged in some day.
     OnDemand,
     /// One a line, used at boot or when a service starts (smartd.conf(5), kdump.conf(5)).
     AtStart,
@@ -48,7 +49,8 @@ pub(super) fn names(bytes: &[u8], names: &Names<'_>) -> Rewritten {
     new
 }
 
-/// Lines of the disks of golden storage, by the ids that storage has for them (multipath's `bindings` and `wwids`).
+/// Lines of the disks of golden storage, by the ids that storage has for them (multipath's `bindings` and
+/// `wwids`).
 pub(super) fn storage_ids(bytes: &[u8], names: &Names<'_>) -> Rewritten {
     let ids = golden_ids(names);
     let mut new = Rewritten::default();
@@ -78,7 +80,7 @@ fn has_word(text: &str, word: &str) -> bool {
         .any(|part| part.eq_ignore_ascii_case(word))
 }
 
-/// The lines of the first record.
+/// Returns the lines of the first record.
 fn record_len(lines: &[Line], form: Records) -> usize {
     let opens = |line: &Line| !is_comment(line.text()) && line.text().trim_end().ends_with('{');
     let end = if form == Records::Stanzas && lines.first().is_some_and(opens) {
@@ -91,7 +93,7 @@ fn record_len(lines: &[Line], form: Records) -> usize {
     end.map_or(lines.len(), |at| at + 1)
 }
 
-/// A name in a line of what the clone does not have, and that must not stay.
+/// Returns a name in a line that the clone does not have, and that must not stay.
 fn gone<'l>(line: &'l Line, names: &Names<'_>, form: Records) -> Option<&'l str> {
     let mut rest = line.text();
     if is_comment(rest) {
@@ -129,14 +131,14 @@ fn follow(new: &mut Rewritten, record: &[Line], number: usize, names: &Names<'_>
             new.push(line, line.text());
             continue;
         }
-        // The path of a program is nobody's id.
+        // The path of a program is not an id.
         let start = line.text().find(|c: char| !c.is_whitespace()).unwrap_or_default();
         let is_path = line.text()[start..].starts_with('/') && !line.text()[start..].starts_with("/dev/");
         let end = line.text()[start..]
             .find(char::is_whitespace)
             .map_or(line.text().len(), |len| start + len);
         let (head, tail) = line.text().split_at(if is_path { end } else { 0 });
-        let mut said = Said::default();
+        let mut said = WordNotes::default();
         let made = words::rewrite_names(tail, names, Manner::Path, &mut said);
         let told = said.warnings.into_iter();
         new.warnings

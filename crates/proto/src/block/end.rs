@@ -13,23 +13,23 @@ pub const SIGNATURE_LEN: usize = 64;
 pub const END_LEN: usize = TOTALS_LEN + SIGNATURE_LEN;
 
 const TOTALS_LEN: usize = 48;
-/// In front of what the server signs, so that the signature means nothing elsewhere: what TLS 1.3 signs with the same
-/// key begins with 64 spaces (RFC 8446 §4.4.3).
+/// Context in front of the bytes that the server signs, so that the signature means nothing elsewhere. Bytes
+/// that TLS 1.3 signs with the same key begin with 64 spaces (RFC 8446 §4.4.3).
 const SIGNED_CONTEXT: &[u8; 24] = b"KA 2026-11 v2 stream end";
 
-/// What the whole stream was.
+/// The totals of a whole stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct End {
     /// Payload bytes.
     pub bytes: u64,
     /// Data blocks.
     pub blocks: u64,
-    /// [`StreamDigest`] over all of them.
+    /// The [`StreamDigest`] over all blocks.
     pub digest: [u8; 32],
 }
 
 impl End {
-    /// What the server signs: context, run, stream, then these totals.
+    /// Returns the bytes that the server signs: context, run, stream, then these totals.
     #[must_use]
     pub fn to_sign(&self, run: RunId, stream: StreamId) -> Vec<u8> {
         let mut bytes = SIGNED_CONTEXT.to_vec();
@@ -48,18 +48,18 @@ impl End {
     }
 }
 
-/// Payload of the last block: what the whole stream was, and the server's signature under it. Every node of the run
-/// knows the stream's key and could make blocks; only the server can make this.
+/// Payload of the last block: the totals of the whole stream, with the server's signature. Every node of the
+/// run knows the stream's key and could make blocks, but only the server can make this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SignedEnd {
-    /// What is signed.
+    /// The totals that are signed.
     pub end: End,
-    /// Ed25519 over [`End::to_sign`].
+    /// Ed25519 signature over [`End::to_sign`].
     pub signature: [u8; SIGNATURE_LEN],
 }
 
 impl SignedEnd {
-    /// The bytes on the wire.
+    /// Returns the bytes on the wire.
     #[must_use]
     pub fn encode(&self) -> [u8; END_LEN] {
         let mut bytes = [0; END_LEN];
@@ -99,7 +99,8 @@ impl SignedEnd {
     }
 }
 
-/// Hash over a whole stream: BLAKE3 over the hashes of its data blocks in order, so that no payload is hashed twice.
+/// Hash over a whole stream: BLAKE3 over the hashes of its data blocks in order, so that no payload is hashed
+/// twice.
 #[derive(Debug, Clone, Default)]
 pub struct StreamDigest {
     hasher: blake3::Hasher,
@@ -108,13 +109,13 @@ pub struct StreamDigest {
 }
 
 impl StreamDigest {
-    /// Nothing yet.
+    /// Returns the hash of no blocks.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a sealed or verified data block; other kinds do not count.
+    /// Adds a sealed or verified data block. Other kinds do not count.
     pub fn push(&mut self, header: &BlockHeader) {
         if header.kind == BlockKind::Data {
             self.hasher.update(&header.hash);
@@ -123,7 +124,7 @@ impl StreamDigest {
         }
     }
 
-    /// What an end block at this place says.
+    /// Returns the totals in an end block at this place.
     #[must_use]
     pub fn end(&self) -> End {
         End {
@@ -133,7 +134,7 @@ impl StreamDigest {
         }
     }
 
-    /// Checks an end block against what arrived.
+    /// Checks an end block against the blocks that arrived.
     ///
     /// # Errors
     /// [`BlockError::WrongEnd`].

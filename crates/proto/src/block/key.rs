@@ -1,7 +1,13 @@
-//! The key of a stream: makes and checks the hash of a block.
+//! The key of a stream. It makes and checks the hash of a block.
 
 use super::{BlockError, BlockHeader, BlockKind, HASHED_LEN, HEADER_LEN, TAG_LEN};
 use crate::ids::{RunId, StreamId, StreamOffset};
+
+/// Bytes that BLAKE3 hashes side by side in one pass of the widest instructions: 16 chunks of 1 KiB (AVX-512).
+/// Narrower ones take two or four passes of the same bytes.
+const WIDE_PASS: usize = 16 << 10;
+
+const SEALING_CONTEXT: &str = "KA 2026-11 v2 payload encryption";
 
 /// The key of one stream, bound to its run and number.
 #[derive(Clone)]
@@ -18,26 +24,31 @@ impl StreamKey {
         Self { key, run, stream }
     }
 
-    /// The run.
+    /// Returns the run.
     #[must_use]
     pub const fn run(&self) -> RunId {
         self.run
     }
 
-    /// The stream.
+    /// Returns the stream.
     #[must_use]
     pub const fn stream(&self) -> StreamId {
         self.stream
     }
 
-    pub(crate) const fn bytes(&self) -> &[u8; 32] {
-        &self.key
+    /// Returns the key that encrypts the stream's payload with the cipher of this number.
+    pub(super) fn sealing_key(&self, cipher: u8) -> [u8; 32] {
+        let mut material = self.key.to_vec();
+        material.extend_from_slice(&self.run.0);
+        material.extend_from_slice(&self.stream.0.to_le_bytes());
+        material.push(cipher);
+        blake3::derive_key(SEALING_CONTEXT, &material)
     }
 
     /// Makes the header of a block whose payload travels as it is. Data goes through [`super::Sealer`].
     ///
     /// # Errors
-    /// [`BlockError::Length`] when the payload does not suit the kind.
+    /// [`BlockError::Length`] if the payload does not suit the kind.
     pub fn authenticate(
         &self,
         kind: BlockKind,
@@ -63,7 +74,7 @@ impl StreamKey {
         })
     }
 
-    /// A header with neither tag nor hash.
+    /// Returns a header with neither tag nor hash.
     pub(super) fn header(
         &self,
         kind: BlockKind,
@@ -88,19 +99,58 @@ impl StreamKey {
         }
     }
 
-    /// Payload first: BLAKE3 takes an aligned power of two in one wide pass; behind the header it costs a fifth more
-    /// (0.220 against 0.180 s/GiB at 128 KiB). The length is in the header, so nothing is ambiguous.
+    /// Returns the hash over payload and header. The payload comes first, because BLAKE3 takes an aligned
+    /// power of two in one wide pass. Behind the header it costs a fifth more (0.220 against 0.180 s/GiB at
+    /// 128 KiB). The length is in the header, so nothing is ambiguous.
+    ///
+    /// A payload that ends shortly before a wide pass is full would be hashed in five narrower ones instead. Then
+    /// its last bytes and the header are put together, and fill it. With the blocks of long chains, 8 bytes less
+    /// than 48 KiB, this takes 0.18 s/GiB instead of 0.27.
     pub(super) fn hash(&self, header: &[u8; HEADER_LEN], payload: &[u8]) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(payload);
-        hasher.update(&header[..HASHED_LEN]);
+        let place = &header[..HASHED_LEN];
+        let (wide, rest) = payload.split_at(payload.len() - payload.len() % WIDE_PASS);
+        if rest.len() + HASHED_LEN < WIDE_PASS {
+            hasher.update(payload).update(place);
+        } else {
+            let mut last = [0; WIDE_PASS + HASHED_LEN];
+            let len = rest.len() + HASHED_LEN;
+            last[..rest.len()].copy_from_slice(rest);
+            last[rest.len()..len].copy_from_slice(place);
+            hasher.update(wide).update(&last[..len]);
+        }
         *hasher.finalize().as_bytes()
     }
 }
 
 impl std::fmt::Debug for StreamKey {
-    /// Without the key: it must not end up in a log.
+    /// Writes everything but the key, which must not end up in a log.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "StreamKey({} of {})", self.stream, self.run)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_that_of_payload_and_header_one_after_the_other_at_every_length() {
+        let key = StreamKey::new([3; 32], RunId([4; 16]), StreamId(5));
+        let bytes: Vec<u8> = (0..4 * WIDE_PASS)
+            .map(|place| u8::try_from(place % 251).unwrap())
+            .collect();
+        let near = |multiple: usize| multiple * WIDE_PASS - 2 * HASHED_LEN..=multiple * WIDE_PASS + 2;
+        let lens = (1..=4).flat_map(near).chain([1, 100, 1024, 49_144]);
+        for len in lens.filter(|len| *len <= bytes.len()) {
+            let payload = &bytes[..len];
+            let header = key
+                .authenticate(BlockKind::Data, StreamOffset(7), payload)
+                .unwrap();
+            let joined = [payload, &header.encode()[..HASHED_LEN]].concat();
+            let expected = blake3::keyed_hash(&key.key, &joined);
+            assert_eq!(blake3::Hash::from_bytes(header.hash), expected, "{len} bytes");
+            assert_eq!(key.verify(&header, payload), Ok(()), "{len} bytes");
+        }
     }
 }

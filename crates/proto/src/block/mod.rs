@@ -1,9 +1,10 @@
 //! One block of a stream: a fixed 88-byte header, then at most 1 MiB of payload.
 //!
-//! The header names run, stream and offset and carries a keyed hash over itself and the payload as it travels, so a
-//! block cannot be altered, moved, or taken from another stream or run. A node verifies before it forwards or uses one
-//! byte. Payload of the stream travels encrypted ([`Sealer`], [`Opener`]); the end is signed by the server ([`SignedEnd`]).
-//! Not here: what the payload means. Specification: `docs/protocol.md`, "Blocks".
+//! The header names run, stream and offset, and carries a keyed hash over itself and the payload as it
+//! travels. So a block cannot be altered, moved, or taken from another stream or run. A node verifies before
+//! it forwards or uses one byte. Payload of the stream travels encrypted ([`Sealer`], [`Opener`]); the end is
+//! signed by the server ([`SignedEnd`]). Not here: the meaning of the payload. Specification:
+//! `docs/protocol.md`, "Blocks".
 
 mod end;
 mod key;
@@ -19,7 +20,7 @@ pub use seal::{Cipher, Opener, Sealer, TAG_LEN};
 
 /// Bytes of a header.
 pub const HEADER_LEN: usize = 88;
-/// Bytes of the header that say what the block is; the associated data of its encryption.
+/// Bytes of the header that tell the place of the block. They are the associated data of its encryption.
 pub const PLACE_LEN: usize = 40;
 /// Bytes of the header that the hash covers: all before the hash itself.
 pub const HASHED_LEN: usize = PLACE_LEN + TAG_LEN;
@@ -29,7 +30,7 @@ const VERSION: u8 = 2;
 /// The payload is encrypted.
 const SEALED: u16 = 1;
 
-/// What a block is for.
+/// The purpose of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum BlockKind {
@@ -37,11 +38,11 @@ pub enum BlockKind {
     Data = 1,
     /// The stream ends at this offset; the payload is an [`End`].
     End = 2,
-    /// Nothing to send, still here. No payload; the offset is where the next block will begin.
+    /// Sign of life without payload. The offset is where the next block will begin.
     Idle = 3,
 }
 
-/// Why a block was refused. Whatever it is, the link it came over is of no use any more.
+/// A reason to refuse a block. In all cases the link that it came over is of no use any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
     /// Not a header of this protocol.
@@ -62,23 +63,23 @@ pub enum BlockError {
     /// A block of another stream.
     #[error("a block of stream {got}, expected {expected}")]
     WrongStream {
-        /// In the header.
+        /// The stream in the header.
         got: StreamId,
-        /// What this link carries.
+        /// The stream that this link carries.
         expected: StreamId,
     },
     /// Not the next block: a gap, a repeat or a reordering.
     #[error("a block at offset {got}, expected {expected}")]
     WrongOffset {
-        /// In the header.
+        /// The offset in the header.
         got: StreamOffset,
-        /// What comes next.
+        /// The offset that comes next.
         expected: StreamOffset,
     },
     /// The content is not what the server sealed.
     #[error("the block at offset {offset} is damaged: its hash does not match")]
     WrongHash {
-        /// Where it says it belongs.
+        /// Offset that the block claims.
         offset: StreamOffset,
     },
     /// The end does not agree with what came before it.
@@ -90,21 +91,21 @@ pub enum BlockError {
     /// The end was not signed by the server of this run.
     #[error("the end of the stream is not signed with the server's key")]
     WrongSignature,
-    /// Encrypted where it must not be, or not where it must.
+    /// Encrypted in a stream that is not, or the other way round.
     #[error("{} block at offset {offset} in a stream that is {}", if *.sealed { "an encrypted" } else { "an unencrypted" }, if *.sealed { "not encrypted" } else { "encrypted" })]
     WrongForm {
-        /// Where it says it belongs.
+        /// Offset that the block claims.
         offset: StreamOffset,
-        /// Whether the block is encrypted.
+        /// The block is encrypted.
         sealed: bool,
     },
-    /// It does not decrypt, though its hash is right: not the server has encrypted it.
+    /// The block does not decrypt, though its hash is right. The server did not encrypt it.
     #[error("the block at offset {offset} does not decrypt with the stream's key")]
     WrongSeal {
-        /// Where it says it belongs.
+        /// Offset that the block claims.
         offset: StreamOffset,
     },
-    /// The cipher could not be set up; nothing is sent or taken without it.
+    /// The cipher could not be set up. Nothing is sent or taken without it.
     #[error("the cipher of the stream cannot be set up")]
     NoCipher,
     /// A part of the stream would be encrypted a second time.
@@ -112,30 +113,29 @@ pub enum BlockError {
     Exhausted,
 }
 
-/// A decoded header; `hash` and `tag` are what it claims until
-/// [`StreamKey::verify`] said yes.
+/// A decoded header. `hash` and `tag` are claims until [`StreamKey::verify`] has succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockHeader {
-    /// What it is for.
+    /// Its purpose.
     pub kind: BlockKind,
-    /// Whether the payload is encrypted; data only.
+    /// The payload is encrypted; data only.
     pub sealed: bool,
-    /// Which run.
+    /// The run.
     pub run: RunId,
-    /// Which stream.
+    /// The stream.
     pub stream: StreamId,
     /// Bytes of payload that follow.
     pub length: u32,
     /// Payload bytes of the stream before this block.
     pub offset: StreamOffset,
-    /// Of the encryption; zero where there is none.
+    /// Tag of the encryption. Zero without encryption.
     pub tag: [u8; TAG_LEN],
     /// Keyed hash of the payload as it travels and the first 56 bytes of the header.
     pub hash: [u8; 32],
 }
 
 impl BlockHeader {
-    /// The bytes on the wire.
+    /// Returns the bytes on the wire.
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
@@ -207,7 +207,7 @@ impl BlockHeader {
         }
     }
 
-    /// Checks that data is encrypted exactly when the stream is; do it before reading the payload.
+    /// Checks that data is encrypted exactly if the stream is. Call it before reading the payload.
     ///
     /// # Errors
     /// [`BlockError::WrongForm`].
@@ -221,7 +221,7 @@ impl BlockHeader {
         Ok(())
     }
 
-    /// Checks that this is the next block of this stream of this run; do it before reading the payload.
+    /// Checks that this is the next block of this stream of this run. Call it before reading the payload.
     ///
     /// # Errors
     /// [`BlockError::WrongRun`], [`BlockError::WrongStream`], [`BlockError::WrongOffset`].

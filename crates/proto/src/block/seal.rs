@@ -1,6 +1,8 @@
-//! Secrecy of the payload: an AEAD under a key of the stream, the block's offset as nonce, its place as associated data.
+//! Secrecy of the payload: an AEAD under a key of the stream, the block's offset as nonce, its place as
+//! associated data.
 //!
-//! The hash of a block covers what is encrypted here, so a node forwards blocks that it has verified and not opened.
+//! The hash of a block covers what is encrypted here, so a node forwards blocks that it has verified and not
+//! opened.
 //! Specification: `docs/protocol.md`, "Blocks", with the argument why no nonce is used twice.
 
 use aws_lc_rs::aead::{
@@ -9,13 +11,12 @@ use aws_lc_rs::aead::{
 use serde::{Deserialize, Serialize};
 
 use super::{BlockError, BlockHeader, BlockKind, PLACE_LEN, StreamKey};
-use crate::auth;
 use crate::ids::StreamOffset;
 
 /// Bytes of a tag, of either cipher.
 pub const TAG_LEN: usize = 16;
 
-/// How payload is encrypted.
+/// The encryption of payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cipher {
     /// AES-256-GCM (NIST SP 800-38D): fast where the processor has instructions for it.
@@ -39,16 +40,16 @@ impl Cipher {
         }
     }
 
-    /// Each cipher has its own key of a stream.
+    /// Returns this cipher's key of a stream. Each cipher has its own.
     fn key(self, stream: &StreamKey) -> Result<LessSafeKey, BlockError> {
-        let key = auth::sealing_key(stream, self.number());
+        let key = stream.sealing_key(self.number());
         let key = UnboundKey::new(self.algorithm(), &key).map_err(|_| BlockError::NoCipher)?;
         Ok(LessSafeKey::new(key))
     }
 }
 
-/// Makes the data blocks of one stream, at the server. There is one for each stream, it is not cloned, and it never goes
-/// back: so no offset, and with it no nonce, is used twice.
+/// Maker of the data blocks of one stream, at the server. There is one for each stream, it is not cloned, and
+/// it never goes back. So no offset, and with it no nonce, is used twice.
 #[derive(Debug)]
 pub struct Sealer {
     key: StreamKey,
@@ -57,7 +58,8 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// At the beginning of a stream; without a cipher payload travels as it is, authenticated.
+    /// Returns a sealer at the beginning of a stream. Without a cipher payload travels as it is,
+    /// authenticated.
     ///
     /// # Errors
     /// [`BlockError::NoCipher`].
@@ -70,27 +72,27 @@ impl Sealer {
         })
     }
 
-    /// The key.
+    /// Returns the key.
     #[must_use]
     pub const fn key(&self) -> &StreamKey {
         &self.key
     }
 
-    /// Payload bytes sealed so far: the offset of the next block.
+    /// Returns the payload bytes sealed so far, which is the offset of the next block.
     #[must_use]
     pub const fn offset(&self) -> StreamOffset {
         self.next
     }
 
-    /// Encrypts the next payload where it lies and makes its header.
+    /// Encrypts the next payload in place and makes its header.
     ///
     /// # Errors
-    /// [`BlockError::Length`] when it is empty or too long, [`BlockError::Exhausted`] after 2^64 bytes.
+    /// [`BlockError::Length`] if it is empty or too long, [`BlockError::Exhausted`] after 2^64 bytes.
     pub fn seal(&mut self, payload: &mut [u8]) -> Result<BlockHeader, BlockError> {
         let offset = self.next;
         let mut header = self.key.header(BlockKind::Data, offset, payload)?;
         let end = offset.0.checked_add(u64::from(header.length));
-        // Before anything is encrypted: whatever fails afterwards, this offset is used.
+        // This comes before anything is encrypted. Even after a failure this offset is used.
         self.next = StreamOffset(end.ok_or(BlockError::Exhausted)?);
         if let Some(cipher) = &self.cipher {
             header.sealed = true;
@@ -104,14 +106,14 @@ impl Sealer {
     }
 }
 
-/// Opens the data blocks of one stream, at a node, for its own consumer.
+/// Opener of the data blocks of one stream, at a node, for its own consumer.
 #[derive(Debug)]
 pub struct Opener {
     cipher: Option<LessSafeKey>,
 }
 
 impl Opener {
-    /// For a stream with this cipher, or none.
+    /// Returns an opener for a stream with this cipher, or none.
     ///
     /// # Errors
     /// [`BlockError::NoCipher`].
@@ -120,17 +122,17 @@ impl Opener {
         Ok(Self { cipher })
     }
 
-    /// Whether payload is encrypted at all.
+    /// Returns true if payload is encrypted at all.
     #[must_use]
     pub const fn is_needed(&self) -> bool {
         self.cipher.is_some()
     }
 
-    /// Decrypts a verified payload into `plain`, which has its length: the chain still needs `sealed` as it came, and
-    /// it is read once only.
+    /// Decrypts a verified payload into `plain`, which has its length. The chain still needs `sealed` as it
+    /// came, and it is read once only.
     ///
     /// # Errors
-    /// [`BlockError::WrongForm`]; [`BlockError::WrongSeal`], and then nothing in `plain` may be used.
+    /// [`BlockError::WrongForm`], or [`BlockError::WrongSeal`]. Then nothing in `plain` may be used.
     pub fn open(&self, header: &BlockHeader, sealed: &[u8], plain: &mut [u8]) -> Result<(), BlockError> {
         header.check_form(self.is_needed())?;
         if plain.len() != sealed.len() {
@@ -149,7 +151,8 @@ impl Opener {
     }
 }
 
-/// The kind, so that another kind of block could never share a nonce with data; three zeros; the offset.
+/// Returns the nonce: the kind, three zeros, the offset. The kind keeps another kind of block from sharing a
+/// nonce with data.
 fn nonce(header: &BlockHeader) -> Nonce {
     let mut nonce = [0; NONCE_LEN];
     nonce[0] = header.kind as u8;
@@ -170,11 +173,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::auth;
     use crate::ids::{RunId, StreamId};
 
-    /// What an AEAD is given for a block: its key, and its nonce.
+    /// Returns a block's key and nonce for the AEAD.
     fn use_of(key: &StreamKey, cipher: Cipher, header: &BlockHeader) -> ([u8; 32], [u8; NONCE_LEN]) {
-        (auth::sealing_key(key, cipher.number()), *nonce(header).as_ref())
+        (key.sealing_key(cipher.number()), *nonce(header).as_ref())
     }
 
     proptest! {

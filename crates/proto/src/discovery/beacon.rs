@@ -1,12 +1,16 @@
-//! How a clone tells, at its first boot from its own disk, that it came back: one datagram, answered by a shorter one.
+//! The beacon of a clone that has booted from its own disk for the first time: one datagram, answered by a
+//! shorter one.
 //!
-//! Both are keyed with the run's beacon token, which nodes get with the install specification and nobody else has. A
-//! beacon that is played again says only what was true already; one of another run has another key. The answer repeats
-//! the nonce, so that an old one quiets no other clone.
-//! Not here: where to and how often (transport). Specification: `docs/protocol.md`, "Beacon".
+//! Both are keyed with the run's beacon token, which only nodes get, with the install specification. A beacon
+//! that is played again reports only a boot that happened; one of another run has another key. The answer
+//! repeats the nonce, so that an old one quiets no other clone.
+//!
+//! Not here: addresses and intervals (transport). Specification: `docs/protocol.md`, "Beacon".
+
+use ka_mac::MacAddr;
 
 use crate::auth;
-use crate::ids::{MacAddr, NodeId, PROTOCOL_VERSION};
+use crate::ids::{NodeId, PROTOCOL_VERSION};
 use crate::limits::MAX_NAME;
 use crate::text::NodeName;
 use crate::wire::{Fields, WireError};
@@ -27,21 +31,22 @@ const ACK_SIGNED: usize = BEACON_ACK_LEN - 32;
 /// Key of the beacons of one run, random.
 pub type BeaconToken = [u8; 32];
 
-/// A clone says that it has booted. Layout: magic 4, version 2, has a hardware address 1, bytes of name 1, nonce 16,
-/// node 4, hardware address 6, zero 6, name 64 (padded with zeros), MAC 32.
+/// A clone's report that it has booted. Layout: magic 4, version 2, has a MAC address 1, bytes of name 1,
+/// nonce 16, node 4, MAC address 6, zero 6, name 64 (padded with zeros), message authentication code 32.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beacon {
-    /// The number that it had in the run.
+    /// Number that the clone had in the run.
     pub node: NodeId,
     /// Its host name, for display.
     pub name: NodeName,
-    /// The hardware address that it gave in the run, if it did.
+    /// MAC address that it gave in the run, if it did.
     pub mac: Option<MacAddr>,
     /// Fresh random bytes; the answer repeats them.
     pub nonce: [u8; 16],
 }
 
-/// The server has heard it. Layout: magic 4, version 2, zero 2, nonce 16, MAC 32.
+/// The server's answer that it has heard the beacon. Layout: magic 4, version 2, zero 2, nonce 16, message
+/// authentication code 32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BeaconAck {
     /// The beacon's nonce.
@@ -49,7 +54,7 @@ pub struct BeaconAck {
 }
 
 impl Beacon {
-    /// The datagram.
+    /// Returns the datagram.
     #[must_use]
     pub fn encode(&self, token: &BeaconToken) -> [u8; BEACON_LEN] {
         let name = self.name.as_str().as_bytes();
@@ -100,7 +105,7 @@ impl Beacon {
 }
 
 impl BeaconAck {
-    /// The datagram.
+    /// Returns the datagram.
     #[must_use]
     pub fn encode(&self, token: &BeaconToken) -> [u8; BEACON_ACK_LEN] {
         let mut bytes = [0; BEACON_ACK_LEN];
@@ -112,7 +117,7 @@ impl BeaconAck {
         bytes
     }
 
-    /// Whether a datagram is the answer to `beacon`, from somebody who has the token.
+    /// Returns true for a datagram that answers `beacon` and comes from a holder of the token.
     #[must_use]
     pub fn answers(bytes: &[u8], token: &BeaconToken, beacon: &Beacon) -> bool {
         let ours = Self { nonce: beacon.nonce }.encode(token);
@@ -182,7 +187,7 @@ mod tests {
         assert!(!BeaconAck::answers(&ack, &TOKEN, &other));
         assert!(!BeaconAck::answers(&ack, &[8; 32], &ours));
         assert!(!BeaconAck::answers(&ack[..40], &TOKEN, &ours));
-        // What a clone says is no answer to it, whoever sends it back.
+        // A clone's own datagram is no answer to it, whichever machine sends it back.
         assert!(!BeaconAck::answers(&ours.encode(&TOKEN), &TOKEN, &ours));
         const { assert!(BEACON_ACK_LEN <= BEACON_LEN, "no amplification") };
     }

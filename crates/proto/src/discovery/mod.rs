@@ -1,7 +1,8 @@
-//! How a node finds its server: one datagram each way on UDP, fixed layout, keyed with the run's secret and the
-//! session's name. Who lacks either gets nothing, and an answer is never longer than its question.
+//! Discovery of the server by a node: one datagram each way on UDP, with a fixed layout, keyed with the run's
+//! secret and the session's name. A sender that lacks either gets nothing, and an answer is never longer than
+//! its question.
 //!
-//! Beside it [`Beacon`]: how a clone tells the server that it booted.
+//! The [`Beacon`] is here, too: a clone tells the server with it that it has booted.
 //!
 //! Not here: broadcast addresses and retries (transport). Specification: `docs/protocol.md`, "Discovery".
 
@@ -22,7 +23,7 @@ pub const OFFER_LEN: usize = 56;
 const PROBE_MAGIC: [u8; 4] = *b"KAPR";
 const OFFER_MAGIC: [u8; 4] = *b"KAOF";
 
-/// A node asks whether the server of its session is here. Layout: magic 4, version 2, zero 10, nonce 16, MAC 32.
+/// A node's question for the server of its session. Layout: magic 4, version 2, zero 10, nonce 16, MAC 32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
     /// Fresh random bytes; the answer repeats them.
@@ -32,14 +33,14 @@ pub struct Probe {
 /// The server's answer. Layout: magic 4, version 2, control port 2, nonce 16, MAC 32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offer {
-    /// Where the control connection goes, at the address that the answer came from.
+    /// Port of control connections, at the source address of the answer.
     pub control_port: u16,
     /// The question's nonce.
     pub nonce: [u8; 16],
 }
 
 impl Probe {
-    /// The datagram.
+    /// Returns the datagram.
     #[must_use]
     pub fn encode(&self, secret: &Secret, session: &SessionName) -> [u8; PROBE_LEN] {
         let mut bytes = [0; PROBE_LEN];
@@ -51,7 +52,8 @@ impl Probe {
         bytes
     }
 
-    /// Checks and decodes a datagram. The version is not compared: the control connection says it better.
+    /// Checks and decodes a datagram. The version is not compared, because the control connection reports it
+    /// better.
     ///
     /// # Errors
     /// [`WireError::Malformed`] or [`WireError::Proof`]: give no answer.
@@ -69,7 +71,7 @@ impl Probe {
 }
 
 impl Offer {
-    /// The datagram.
+    /// Returns the datagram.
     #[must_use]
     pub fn encode(&self, secret: &Secret, session: &SessionName) -> [u8; OFFER_LEN] {
         let mut bytes = [0; OFFER_LEN];
@@ -82,7 +84,7 @@ impl Offer {
         bytes
     }
 
-    /// Checks and decodes a datagram; it must answer `probe`.
+    /// Checks and decodes a datagram, which must answer `probe`.
     ///
     /// # Errors
     /// [`WireError::Malformed`] or [`WireError::Proof`]: keep waiting for a better one.

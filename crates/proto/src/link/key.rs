@@ -17,19 +17,19 @@ impl LinkKey {
         Self { key, run, stream }
     }
 
-    /// The run.
+    /// Returns the run.
     #[must_use]
     pub const fn run(&self) -> RunId {
         self.run
     }
 
-    /// The stream.
+    /// Returns the stream.
     #[must_use]
     pub const fn stream(&self) -> StreamId {
         self.stream
     }
 
-    /// The key itself, for the message that hands it out.
+    /// Returns the key itself, for the message that hands it out.
     #[must_use]
     pub const fn bytes(&self) -> &[u8; 32] {
         &self.key
@@ -37,7 +37,7 @@ impl LinkKey {
 }
 
 impl std::fmt::Debug for LinkKey {
-    /// Without the key: it must not end up in a log.
+    /// Writes everything but the key, which must not end up in a log.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "LinkKey({} of {})", self.stream, self.run)
     }

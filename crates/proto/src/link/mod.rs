@@ -1,10 +1,12 @@
 //! Opening a data connection between two neighbours of the chain, and the frames that go up it.
 //!
-//! Each link has a key of its own, which the server hands to its two ends ([`LinkKey`]): no other member of the run can
-//! open it, or speak on it. The successor connects and speaks first; the predecessor stays silent until the greeting's MAC holds, so a
-//! stranger learns nothing. Both sides add a fresh nonce, so neither greeting nor answer can be replayed, and the
-//! frames that go up are keyed to this one connection and counted. Blocks go down ([`crate::block`]).
-//! Not here: sockets, and which successor is expected ([`crate::relay`]).
+//! Each link has a key of its own, which the server hands to its two ends ([`LinkKey`]): no other member of
+//! the run can open it, or speak on it. The successor connects and speaks first; the predecessor stays silent
+//! until the greeting's MAC holds, so a stranger learns nothing. Both sides add a fresh nonce, so neither
+//! greeting nor answer can be replayed, and the frames that go up are keyed to this one connection and
+//! counted. Blocks go down ([`crate::block`]).
+//! Not here: sockets, and which successor is expected
+//! ([`crate::relay`]).
 //! Specification: `docs/protocol.md`, "Data connection".
 
 mod key;
@@ -31,12 +33,12 @@ const CHALLENGE_MAGIC: [u8; 4] = *b"KALC";
 const PROOF_MAGIC: [u8; 4] = *b"KALP";
 const UP_CONTEXT: &str = "KA 2026-11 v1 data link up";
 
-/// Who connects to whom, for which stream, and where it wants to go on.
+/// The greeting of a link: the two nodes, the stream, and the offset at which it goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkHello {
-    /// Which run.
+    /// The run.
     pub run: RunId,
-    /// Which stream.
+    /// The stream.
     pub stream: StreamId,
     /// The successor, which speaks.
     pub from: NodeId,
@@ -44,7 +46,7 @@ pub struct LinkHello {
     pub to: NodeId,
     /// Fresh random bytes of the successor.
     pub nonce: [u8; 16],
-    /// The first byte that it still needs.
+    /// Offset of the first byte that it still needs.
     pub resume_offset: StreamOffset,
 }
 
@@ -64,7 +66,7 @@ impl LinkHello {
         bytes
     }
 
-    /// Reads a greeting without believing it: to find the stream whose key it must be checked with.
+    /// Reads a greeting without believing it, to find the stream whose key must check it.
     ///
     /// # Errors
     /// [`WireError::Malformed`], [`WireError::Version`]: close without a word.
@@ -121,8 +123,8 @@ impl Connecting {
         (Self { key, hello }, hello)
     }
 
-    /// Checks the challenge. Gives what the predecessor still has, the proof to send (only if that is early enough
-    /// for the offset asked for), and the sealer for acknowledgements.
+    /// Checks the challenge. Returns the offset that the predecessor still has, the proof to send (only if
+    /// that is early enough for the requested offset), and the sealer for acknowledgements.
     ///
     /// # Errors
     /// [`WireError`]: this is not the predecessor; close.
@@ -150,14 +152,15 @@ impl Connecting {
     }
 }
 
-/// What the successor has after a good challenge.
+/// The successor's state after a good challenge.
 #[derive(Debug)]
 pub struct Answer {
-    /// The first byte that the predecessor still has. Later than what was asked for: the data is gone, close.
+    /// Offset of the first byte that the predecessor still has. If it is later than the requested one, the
+    /// data is gone: close.
     pub retained_from: StreamOffset,
-    /// To send.
+    /// Proof to send to the predecessor.
     pub proof: [u8; PROOF_LEN],
-    /// For the frames that go up.
+    /// Sealer of the frames that go up.
     pub sealer: UpSealer,
 }
 

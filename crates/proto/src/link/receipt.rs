@@ -1,8 +1,8 @@
-//! Receipts: how far a node is, proved to one node above it that is not its neighbour.
+//! Receipts. A node proves its progress to a node above it that is not its neighbour.
 //!
-//! A node keeps what nodes further down may still ask it for. What it hears of them comes through its successor, which could
-//! say anything; so each of them proves its word to each node that keeps something for it, under a key that the server
-//! gives to these two alone. Those between pass receipts on and cannot make one.
+//! A node keeps data that nodes further down may still ask for. It hears of them through its successor, which
+//! could claim anything. So each of them proves its progress to each node that keeps data for it, under a key
+//! that the server gives to these two alone. The nodes between pass receipts on and cannot make one.
 //! Specification: `docs/protocol.md`, "Data connection".
 
 use serde::{Deserialize, Serialize};
@@ -12,52 +12,52 @@ use crate::ids::{NodeId, StreamOffset};
 use crate::limits::MAX_TOLERANCE;
 use crate::wire::{Fields, WireError};
 
-/// Receipts in one acknowledgement at most: the sender's own, and those of its first, second and third descendant that
-/// have further to go.
+/// Most receipts in one acknowledgement: the sender's own, and those of its first, second and third
+/// descendant that have further to go.
 pub const MAX_RECEIPTS: usize = MAX_TOLERANCE + MAX_TOLERANCE * (MAX_TOLERANCE + 1) / 2;
 
 /// Bytes of a receipt.
 pub(super) const RECEIPT_LEN: usize = 32;
 
-/// The highest bit of the offset says that the end has arrived.
+/// The highest bit of the offset. It is set if the end has arrived.
 const ENDED: u64 = 1 << 63;
 
 /// The key between two nodes of a stream that are not neighbours.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptKey {
-    /// The other one.
+    /// Number of the other node.
     pub node: NodeId,
-    /// The key itself.
+    /// The key that these two nodes share.
     pub key: [u8; 32],
 }
 
 impl std::fmt::Debug for ReceiptKey {
-    /// Without the key: it must not end up in a log.
+    /// Writes everything but the key, which must not end up in a log.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ReceiptKey({})", self.node)
     }
 }
 
-/// The nodes that a node gives receipts to, and those that it takes them from: as many each way as lost nodes are tolerated, the
-/// neighbours left out, the nearest first.
+/// The nodes to which a node gives receipts, and those from which it takes them. There are as many each way
+/// as lost nodes are tolerated, the neighbours left out, the nearest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptKeys {
-    /// Those above, which keep what this node may miss.
+    /// The nodes above, which keep data that this node may miss.
     pub above: Vec<ReceiptKey>,
-    /// Those below, for which this node keeps what they may miss.
+    /// The nodes below, for which this node keeps data that they may miss.
     pub below: Vec<ReceiptKey>,
 }
 
-/// A node's word to another one above it on how far it is.
+/// A node's report of its progress to a node above it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    /// The node whose word it is.
+    /// The node that reports.
     pub from: NodeId,
     /// The node that it is for.
     pub to: NodeId,
-    /// Everything before this has arrived at `from` and is verified.
+    /// Offset up to which all data has arrived at `from` and is verified.
     pub received: StreamOffset,
-    /// The end has arrived there.
+    /// True if the end has arrived there.
     pub ended: bool,
     proof: [u8; SHORT_MAC_LEN],
 }
@@ -73,7 +73,7 @@ impl Receipt {
         }
     }
 
-    /// A receipt that nobody believes, to be compared with others.
+    /// Returns a receipt without a proof, to be compared with others.
     pub(crate) const fn unproved(from: NodeId, to: NodeId, received: StreamOffset, ended: bool) -> Self {
         Self {
             from,
@@ -84,7 +84,8 @@ impl Receipt {
         }
     }
 
-    /// Returns true if its sender knew the key, which belongs to these two nodes in this stream; in constant time.
+    /// Returns true if its sender knew the key, which belongs to these two nodes in this stream. Takes
+    /// constant time.
     #[must_use]
     pub fn is_proved(&self, key: &[u8; 32]) -> bool {
         is_same_mac(self.prove(key), self.proof)
@@ -108,7 +109,7 @@ impl Receipt {
         bytes
     }
 
-    /// The next one; `None` where the place is empty, for the head gives no receipts.
+    /// Decodes the next receipt. Returns `None` if the place is empty, because the head gives no receipts.
     pub(super) fn decode(fields: &mut Fields<'_>) -> Result<Option<Self>, WireError> {
         let (from, to) = (NodeId(fields.u32()?), NodeId(fields.u32()?));
         let word = fields.u64()?;
@@ -123,14 +124,14 @@ impl Receipt {
     }
 }
 
-/// The receipts of one acknowledgement: those that do not fit are left out.
+/// The receipts of one acknowledgement. Those that do not fit are left out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Receipts {
     all: [Option<Receipt>; MAX_RECEIPTS],
 }
 
 impl Receipts {
-    /// Those that it has, in order.
+    /// Returns its receipts, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Receipt> {
         self.all.iter().flatten()
     }

@@ -9,26 +9,33 @@ use crate::wire::{Fields, WireError};
 pub const UP_LEN: usize = UP_BODY + SHORT_MAC_LEN;
 
 const OWN_LEN: usize = 32;
+/// Flags of an acknowledgement.
+const ENDED: u8 = 1;
+const TAIL_ENDED: u8 = 2;
+const STANDBY: u8 = 4;
 const UP_BODY: usize = OWN_LEN + MAX_RECEIPTS * RECEIPT_LEN;
 
-/// A successor's word to its predecessor about itself, with the receipts of those after it that go further up.
+/// A successor's report to its predecessor about itself, with the receipts of the nodes after it that go
+/// further up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ack {
-    /// Everything before this has arrived and is verified.
+    /// Offset up to which all data has arrived and is verified.
     pub received: StreamOffset,
-    /// Everything before this was used by its consumer.
+    /// Offset up to which its consumer has used all data.
     pub consumed: StreamOffset,
-    /// The first byte that it still has for others.
+    /// Offset of the first byte that it still has for others.
     pub retained_from: StreamOffset,
-    /// Proved words of the sender and its descendants to nodes further up, and to the receiver of this.
+    /// Proved reports of the sender and its descendants to nodes further up, and to the receiver of this.
     pub receipts: Receipts,
-    /// The end has arrived.
+    /// True if the end has arrived.
     pub ended: bool,
-    /// The end has arrived at the sender and at every descendant of it.
+    /// True if the end has arrived at the sender and at every descendant of it.
     pub tail_ended: bool,
+    /// True if the sender gets the stream from the multicast group. Its predecessor sends only signs of life.
+    pub standby: bool,
 }
 
-/// Why a successor closes the link itself.
+/// A reason of a successor to close the link itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Goodbye {
@@ -51,9 +58,9 @@ pub enum Goodbye {
 )]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpFrame {
-    /// How far it is.
+    /// Progress of the successor.
     Ack(Ack),
-    /// It closes the link.
+    /// The successor closes the link.
     Goodbye(Goodbye),
 }
 
@@ -63,7 +70,10 @@ impl UpFrame {
         match self {
             Self::Ack(ack) => {
                 bytes[0] = 1;
-                bytes[1] = u8::from(ack.ended) | u8::from(ack.tail_ended) << 1;
+                bytes[1] = [ack.ended, ack.tail_ended, ack.standby]
+                    .into_iter()
+                    .zip([ENDED, TAIL_ENDED, STANDBY])
+                    .fold(0, |flags, (is_set, flag)| flags | (u8::from(is_set) * flag));
                 let offsets = [ack.received.0, ack.consumed.0, ack.retained_from.0];
                 for (place, offset) in bytes[8..].chunks_exact_mut(8).zip(offsets) {
                     place.copy_from_slice(&offset.to_le_bytes());
@@ -92,8 +102,9 @@ impl UpFrame {
                 consumed: StreamOffset(fields.u64()?),
                 retained_from: StreamOffset(fields.u64()?),
                 receipts: receipts(&mut fields)?,
-                ended: flags & 1 != 0,
-                tail_ended: flags & 2 != 0,
+                ended: flags & ENDED != 0,
+                tail_ended: flags & TAIL_ENDED != 0,
+                standby: flags & STANDBY != 0,
             })),
             (2, 1) => Ok(Self::Goodbye(Goodbye::Done)),
             (2, 2) => Ok(Self::Goodbye(Goodbye::ConsumerFailed)),
@@ -116,7 +127,8 @@ fn receipts(fields: &mut Fields<'_>) -> Result<Receipts, WireError> {
     Ok(receipts.into_iter().flatten().collect())
 }
 
-/// Seals frames that go up: the MAC covers a count that is not sent, so none can be repeated, dropped or reordered.
+/// Sealer of the frames that go up. The MAC covers a count that is not sent, so no frame can be repeated,
+/// dropped or reordered.
 #[derive(Debug)]
 pub struct UpSealer {
     key: [u8; 32],
@@ -128,7 +140,7 @@ impl UpSealer {
         Self { key, count: 0 }
     }
 
-    /// The next frame's bytes: the body, and 16 of MAC.
+    /// Returns the next frame's bytes: the body, and 16 of MAC.
     pub fn seal(&mut self, frame: &UpFrame) -> [u8; UP_LEN] {
         let body = frame.body();
         let proof = short_mac(&self.key, &[&self.count.to_le_bytes(), &body]);
@@ -140,7 +152,7 @@ impl UpSealer {
     }
 }
 
-/// Opens what the successor's [`UpSealer`] sealed.
+/// Opener of the frames that the successor's [`UpSealer`] sealed.
 #[derive(Debug)]
 pub struct UpOpener {
     key: [u8; 32],

@@ -1,10 +1,9 @@
-//! A node's side of a run: what the server may ask when, what the node answers, and when the server is lost.
+//! A node's side of a run: the server's orders, the node's answers, and the loss of the server.
 //!
-//! The driver opens the control connection, sends the [`crate::control::Join`], and then feeds every message to
-//! [`Node::handle_message`]; what the node itself has to say goes through the methods named after it. After every
-//! call, drain [`Node::poll_output`].
-//! Not here: the stream itself ([`crate::relay`]), finding the server and trying again (transport).
-//! Specification: `docs/protocol.md`, "Node".
+//! The driver opens the control connection, sends the [`crate::control::Join`], and then feeds every message
+//! to [`Node::handle_message`]. The node's own messages go through the methods named after them. After every
+//! call, drain [`Node::poll_output`]. Not here: the stream itself ([`crate::relay`]), finding the server and
+//! trying again (transport). Specification: `docs/protocol.md`, "Node".
 
 #[cfg(test)]
 mod tests;
@@ -13,45 +12,48 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::control::{OpenStream, Progress, Relink, Side, Stage, ToNode, ToServer};
+use crate::group::Report as GroupReport;
+use crate::group::probe::{ProbeAnswer, ProbeOrder};
 use crate::ids::{NodeId, RunId, StreamId, StreamOffset};
 use crate::limits::JOIN_TIMEOUT;
 use crate::link::ReceiptKeys;
 use crate::text::Reason;
 use crate::wire::Payload;
+use crate::wiring::Wiring;
 
-/// What the driver must do.
+/// An action that the driver must carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeOutput {
     /// Send this to the server.
     Send(ToServer),
-    /// The server wants something; hand it to the layer above.
+    /// An order of the server, for the layer above.
     Order(Order),
     /// The run is over for this node: flush, close the control connection, drop the machine.
     Over(Ending),
 }
 
-/// What the server wants.
+/// An order of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
     /// The node is in.
     Accepted {
-        /// Its number.
+        /// Number of the node.
         node: NodeId,
         /// The run.
         run: RunId,
     },
-    /// Not in yet, but in the next round: wait.
+    /// The node is let in in the next round, and waits for it.
     Queued {
-        /// That round, counted from 1.
+        /// Number of that round, counted from 1.
         round: u32,
-        /// Why not now.
+        /// The reason why it is not in this round.
         reason: Reason,
     },
-    /// How many are there.
+    /// Progress of gathering.
     Gathering {
-        /// Now.
+        /// Number of nodes present now.
         present: u32,
-        /// Wanted, if a number was given.
+        /// Number of nodes wanted, if one was given.
         wanted: Option<u32>,
     },
     /// Plan and check; answer with [`Node::prepared`] or [`Node::step_failed`].
@@ -62,19 +64,28 @@ pub enum Order {
     OpenStream(OpenStream),
     /// Give the stream's relay new neighbours.
     Relink(Relink),
-    /// Have the stream's relay hold back what it gets for so long ([`crate::relay::Relay::hold`]).
+    /// Have the stream's relay hold back its data for so long ([`crate::relay::Relay::hold`]).
     Hold {
-        /// Which stream.
+        /// The stream.
         stream: StreamId,
-        /// How long.
+        /// Length of time.
         time: Duration,
     },
-    /// Give the stream's relay the keys of those who are near to it now.
+    /// Give the stream's relay the keys of the nodes that are near to it now.
     Receipts {
         /// The stream.
         stream: StreamId,
         /// These nodes, and the keys.
         keys: ReceiptKeys,
+    },
+    /// The server's part of a probe of multicast; answer with [`Node::probe`].
+    Probe(ProbeOrder),
+    /// Leave the multicast group of this stream.
+    LeaveGroup {
+        /// The stream.
+        stream: StreamId,
+        /// The reason.
+        reason: Reason,
     },
     /// End the stream's relay.
     EndStream(StreamId),
@@ -84,56 +95,57 @@ pub enum Order {
     Commit,
 }
 
-/// How the run ended for this node.
+/// The end of the run for this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
-    /// All is well; go on after the delay.
+    /// All is well. The node goes on after the delay.
     Released {
-        /// How long to wait first.
+        /// Time to wait first.
         delay: Duration,
     },
-    /// Not let in. Another version of the server is in `version`.
+    /// The node is not let in. Another version of the server is in `version`.
     Refused {
         /// The server's protocol version.
         version: u16,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
     /// The server gave this node or the run up.
     Aborted {
-        /// Why.
+        /// The reason.
         reason: Reason,
-        /// Whether it wants this node in the next round.
+        /// True if the server wants this node in the next round.
         again: bool,
     },
-    /// The server is gone, silent, or does not keep to the protocol.
+    /// The server is gone, silent, or breaks the protocol.
     ServerLost {
-        /// What was seen.
+        /// The fault as this node saw it.
         reason: Reason,
     },
     /// This node left by itself.
     Left,
 }
 
-/// The node said something at the wrong time: a mistake of the layer above.
+/// A message of the node at the wrong time. This is a mistake of the layer above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{what} is not expected now")]
 pub struct WrongPhase {
-    /// What was said.
+    /// The message.
     pub what: &'static str,
 }
 
-/// Where the node is.
+/// The stage of the run that the node is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// The Join is sent; the answer may be that it has to wait for the next round.
+    /// The Join is sent. The answer may be that the node has to wait for the next round.
     Joining,
-    /// In, nothing asked.
+    /// The node is in, and has no order.
     Waiting,
     Preparing,
     Going,
     Streaming(StreamId),
-    /// It said that it cannot go on; the server may still want it as a relay until the stream ends.
+    /// The node has reported that it cannot go on. The server may still want it as a relay until the stream
+    /// ends.
     Failed,
     Reported,
     Committing,
@@ -150,7 +162,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// The Join has just been sent.
+    /// Returns a node that has just sent its Join.
     #[must_use]
     pub const fn new(now: Duration) -> Self {
         Self {
@@ -161,12 +173,12 @@ impl Node {
         }
     }
 
-    /// The next thing to do, until `None`.
+    /// Returns the next output, until `None`.
     pub fn poll_output(&mut self) -> Option<NodeOutput> {
         self.outputs.pop_front()
     }
 
-    /// When [`Self::handle_timeout`] wants to be called; `None` only when the run is over.
+    /// Returns the time at which [`Self::handle_timeout`] must be called. `None` only if the run is over.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         (self.phase != Phase::Over).then(|| self.heard + self.silence)
@@ -179,7 +191,8 @@ impl Node {
             return;
         }
         if now >= due + self.silence / 2 {
-            // This process itself was away for long: what the server sent meanwhile is still unread.
+            // This process itself was away for long, so messages of the server from that time are still
+            // unread.
             self.heard = now;
             return;
         }
@@ -189,12 +202,12 @@ impl Node {
         ));
     }
 
-    /// The control connection broke.
+    /// Handles that the control connection broke.
     pub fn handle_closed(&mut self, reason: &Reason) {
         self.lose_server(format!("the connection to the server broke: {reason}"));
     }
 
-    /// A message from the server.
+    /// Handles a message from the server.
     pub fn handle_message(&mut self, now: Duration, message: ToNode) {
         if self.phase == Phase::Over {
             return;
@@ -222,7 +235,7 @@ impl Node {
             ToNode::Queued { round, reason } if self.phase == Phase::Joining => {
                 self.order(Order::Queued { round, reason });
             }
-            // What tunnels carry is no business of this machine; the driver keeps it.
+            // The driver keeps the contents of tunnels. They do not concern this machine.
             ToNode::Tunnel(_) if self.phase != Phase::Joining => {}
             _ if self.phase == Phase::Joining => {
                 self.protocol_error("an order before the answer to the join")
@@ -252,9 +265,12 @@ impl Node {
                 self.order(Order::Hold { stream, time });
             }
             (ToNode::Receipts { stream, keys }, _) => self.order(Order::Receipts { stream, keys }),
+            (ToNode::Probe(order), _) => self.order(Order::Probe(order)),
+            (ToNode::LeaveGroup { stream, reason }, _) => self.order(Order::LeaveGroup { stream, reason }),
             (ToNode::EndStream { stream }, phase) => {
                 if phase == Phase::Streaming(stream) {
-                    // The stream ended without this node's word: the server gave up on it, or never needed it.
+                    // The stream ended without this node's report. The server gave up on it, or never needed
+                    // it.
                     self.phase = Phase::Waiting;
                 }
                 self.order(Order::EndStream(stream));
@@ -264,34 +280,34 @@ impl Node {
                 self.phase = Phase::Committing;
                 self.order(Order::Commit);
             }
-            // It crossed with the report of a node that knew by itself.
+            // The order crossed with the report of a node that knew it by itself.
             (ToNode::Finish, Phase::Reported) => {}
-            // What crossed with this node's own failure is void.
+            // A message that crossed with this node's own failure is void.
             (_, Phase::Failed) => {}
             (message, _) => self.protocol_error(order_name(&message)),
         }
     }
 
-    /// Answer to [`Order::Prepare`].
+    /// Answers [`Order::Prepare`].
     ///
     /// # Errors
-    /// [`WrongPhase`] when it was not asked.
+    /// [`WrongPhase`] without this order.
     pub fn prepared(&mut self, payload: Payload) -> Result<(), WrongPhase> {
         self.answer(Phase::Preparing, "prepared", ToServer::Prepared(payload))
     }
 
-    /// Answer to [`Order::Go`].
+    /// Answers [`Order::Go`].
     ///
     /// # Errors
-    /// [`WrongPhase`] when it was not asked.
+    /// [`WrongPhase`] without this order.
     pub fn ready(&mut self) -> Result<(), WrongPhase> {
         self.answer(Phase::Going, "ready", ToServer::Ready)
     }
 
-    /// The stream has arrived and was used.
+    /// Reports that the stream has arrived and was used.
     ///
     /// # Errors
-    /// [`WrongPhase`] when this stream is not open.
+    /// [`WrongPhase`] if this stream is not open.
     pub fn stream_done(&mut self, stream: StreamId, bytes: u64, digest: [u8; 32]) -> Result<(), WrongPhase> {
         let done = ToServer::StreamDone {
             stream,
@@ -301,27 +317,28 @@ impl Node {
         self.answer(Phase::Streaming(stream), "the end of a stream", done)
     }
 
-    /// The node is finished.
+    /// Reports that the node is finished.
     ///
     /// # Errors
-    /// [`WrongPhase`] while something that was asked is not answered.
+    /// [`WrongPhase`] while an order is not answered.
     pub fn report(&mut self, payload: Payload) -> Result<(), WrongPhase> {
         self.answer(Phase::Waiting, "a report", ToServer::Report(payload))?;
         self.phase = Phase::Reported;
         Ok(())
     }
 
-    /// Answer to [`Order::Commit`].
+    /// Answers [`Order::Commit`].
     ///
     /// # Errors
-    /// [`WrongPhase`] when it was not asked.
+    /// [`WrongPhase`] without this order.
     pub fn bootable(&mut self) -> Result<(), WrongPhase> {
         self.answer(Phase::Committing, "a bootable clone", ToServer::Bootable)?;
         self.phase = Phase::Reported;
         Ok(())
     }
 
-    /// The node cannot go on. If a stream is open, its relay goes on for those below until the server ends it.
+    /// Reports that the node cannot go on. If a stream is open, its relay goes on for the nodes below until
+    /// the server ends it.
     pub fn step_failed(&mut self, stage: Stage, reason: Reason) {
         if matches!(self.phase, Phase::Over | Phase::Failed) {
             return;
@@ -330,8 +347,9 @@ impl Node {
         self.send(ToServer::StepFailed { stage, reason });
     }
 
-    /// [`crate::relay::RelayOutput::Failed`]: the node is out, and of no use to those below. `unproved`: its end was refused, as
-    /// not what the server sent; this counts also for a node that failed because of what it got.
+    /// Reports [`crate::relay::RelayOutput::Failed`]. The node is out, and of no use to the nodes below.
+    /// `unproved` is true if its end was refused, because it is not what the server sent. It also counts for
+    /// a node that failed because of its data.
     pub fn stream_failed(&mut self, stream: StreamId, reason: Reason, unproved: bool) {
         self.tell(ToServer::StreamFailed {
             stream,
@@ -343,22 +361,27 @@ impl Node {
         }
     }
 
-    /// Something for the operator to see.
+    /// Sends an event for the operator.
     pub fn event(&mut self, payload: Payload) {
         self.tell(ToServer::Event(payload));
     }
 
-    /// Where a stream is.
+    /// Tells the switch port at the other end of this node's line.
+    pub fn wiring(&mut self, wiring: Wiring) {
+        self.tell(ToServer::Wiring(wiring));
+    }
+
+    /// Reports the progress of a stream.
     pub fn progress(&mut self, progress: Progress) {
         self.tell(ToServer::Progress(progress));
     }
 
-    /// [`crate::relay::RelayOutput::LinkUp`].
+    /// Tells the server of [`crate::relay::RelayOutput::LinkUp`].
     pub fn link_up(&mut self, stream: StreamId, side: Side, offset: StreamOffset) {
         self.tell(ToServer::LinkUp { stream, side, offset });
     }
 
-    /// [`crate::relay::RelayOutput::LinkLost`].
+    /// Tells the server of [`crate::relay::RelayOutput::LinkLost`].
     pub fn link_lost(&mut self, stream: StreamId, side: Side, offset: StreamOffset, reason: Reason) {
         self.tell(ToServer::LinkLost {
             stream,
@@ -368,7 +391,7 @@ impl Node {
         });
     }
 
-    /// [`crate::relay::RelayOutput::Gap`].
+    /// Tells the server of [`crate::relay::RelayOutput::Gap`].
     pub fn data_gone(&mut self, stream: StreamId, offset: StreamOffset, reason: Reason) {
         self.tell(ToServer::DataGone {
             stream,
@@ -377,7 +400,22 @@ impl Node {
         });
     }
 
-    /// The node goes away by its own will.
+    /// Sends the node's part of a probe.
+    pub fn probe(&mut self, answer: ProbeAnswer) {
+        self.tell(ToServer::Probe(answer));
+    }
+
+    /// Reports the state of this node as a member of a stream's multicast group.
+    pub fn group_report(&mut self, stream: StreamId, report: GroupReport) {
+        self.tell(ToServer::GroupReport { stream, report });
+    }
+
+    /// Tells the server that this node has left a stream's multicast group.
+    pub fn left_group(&mut self, stream: StreamId, reason: Reason) {
+        self.tell(ToServer::LeftGroup { stream, reason });
+    }
+
+    /// Leaves by the node's own will.
     pub fn leave(&mut self, reason: Reason) {
         self.tell(ToServer::Leaving { reason });
         self.over(Ending::Left);
@@ -392,7 +430,7 @@ impl Node {
         Ok(())
     }
 
-    /// Sends when there is somebody to send to; before the join is answered and after the end it is dropped.
+    /// Sends a message. Before the Join is answered and after the end it is dropped.
     fn tell(&mut self, message: ToServer) {
         if !matches!(self.phase, Phase::Joining | Phase::Over) {
             self.send(message);

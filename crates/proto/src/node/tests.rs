@@ -1,4 +1,4 @@
-//! What a node does, seen from its driver.
+//! The behaviour of a node, seen from its driver.
 
 use super::*;
 use crate::limits::CONTROL_SILENCE;
@@ -105,6 +105,7 @@ fn a_stream_may_come_before_the_plan() {
         successor: None,
         successor_key: None,
         resume_from: StreamOffset(0),
+        group: None,
         spooled: false,
         silence_ms: 2000,
         receipts: ReceiptKeys::default(),

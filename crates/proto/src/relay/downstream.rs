@@ -1,23 +1,24 @@
-//! The successor's side of a relay: expect, send, hear acknowledgements, lose, expect another.
+//! The successor's side of a relay: it expects, feeds, hears and loses a successor, and expects another one.
 
 use std::time::Duration;
 
 use super::window::Window;
-use super::{Ack, Life, Reason, Relay, RelayError, RelayOutput, Send, Side, Source, Successor};
+use super::{Ack, Life, Reason, Relay, RelayError, RelayOutput, Side, Source, Successor, Transmit};
 use crate::ids::{NodeId, StreamOffset};
 use crate::link::Receipts;
 
 #[derive(Debug)]
 pub(super) enum Downstream {
-    /// This is the tail.
+    /// No successor: this node is the tail.
     Nobody,
-    /// A successor was named and is not here yet. `known` is what its place in the chain last acknowledged.
+    /// A successor was named and is not here yet. `known` is the last acknowledgement from its place in the
+    /// chain.
     Expected {
         node: NodeId,
         deadline: Duration,
         known: Ack,
     },
-    /// The link stands; everything before `sent` is written to it. An idle block is due when none was written
+    /// The link stands. Everything before `sent` is written to it. An idle block is due if none was written
     /// until `idle_at`.
     Up {
         node: NodeId,
@@ -28,7 +29,8 @@ pub(super) enum Downstream {
         idle_at: Duration,
         known: Ack,
     },
-    /// Lost and reported; the server names another successor, or nobody, before `deadline`.
+    /// The successor is lost, and that is reported. The server names another successor, or none, before
+    /// `deadline`.
     Lost { deadline: Duration, known: Ack },
 }
 
@@ -55,12 +57,12 @@ impl Downstream {
         }
     }
 
-    /// The successor's own word on how much it has; `None` when there is none.
+    /// Returns the successor's own report of its progress. `None` without a successor.
     pub(super) fn received(&self) -> Option<StreamOffset> {
         self.known().map(|known| known.received)
     }
 
-    /// The successor's word on whether every descendant has the end; `None` when there is none.
+    /// Returns true if every descendant has the end, by the successor's report. `None` without a successor.
     pub(super) fn has_ended(&self) -> Option<bool> {
         self.known().map(|known| known.tail_ended)
     }
@@ -84,6 +86,38 @@ impl Downstream {
             *heard = now;
         }
     }
+
+    /// Takes in a possible acknowledgement. Data that the successor got from the group is not sent any more.
+    fn note_ack(&mut self, now: Duration, ack: &Ack) {
+        if let Self::Up {
+            heard, sent, known, ..
+        } = self
+        {
+            *heard = now;
+            *sent = (*sent).max(ack.received);
+            *known = *ack;
+        }
+    }
+
+    /// Returns the last acknowledgement over the link that stands.
+    pub(super) const fn claim(&self) -> Option<&Ack> {
+        match self {
+            Self::Up { known, .. } => Some(known),
+            _ => None,
+        }
+    }
+
+    /// Takes a claim back that has turned out to be false. The successor has at most what is here.
+    pub(super) fn disbelieve(&mut self, received: StreamOffset) {
+        if let Self::Up { known, .. } = self {
+            *known = Ack {
+                received: known.received.min(received),
+                ended: false,
+                tail_ended: false,
+                ..*known
+            };
+        }
+    }
 }
 
 fn nothing_yet(start: StreamOffset) -> Ack {
@@ -94,11 +128,12 @@ fn nothing_yet(start: StreamOffset) -> Ack {
         receipts: Receipts::default(),
         ended: false,
         tail_ended: false,
+        standby: false,
     }
 }
 
 impl Relay {
-    /// The server names a (new) successor, or says that there is none any more.
+    /// Takes the name of a (new) successor from the server, or that there is none any more.
     pub fn set_successor(&mut self, now: Duration, successor: Successor) {
         self.tick(now);
         self.held_until = None;
@@ -120,7 +155,8 @@ impl Relay {
         self.settle(now);
     }
 
-    /// How far a node that was named is, by its own word: it may have been the successor before, or further down.
+    /// Returns a named node's own report of its progress. It may have been the successor before, or further
+    /// down.
     fn known_of(&self, node: NodeId) -> Ack {
         let named = self.downstream.node() == Some(node);
         if let Some(known) = self.downstream.known().filter(|_| named) {
@@ -130,11 +166,12 @@ impl Relay {
         nothing_yet(proved.unwrap_or(self.retained_from()))
     }
 
-    /// A successor has proved itself and wants to go on at `resume`. The one that is expected may also come back
-    /// while its old connection still looks alive: the driver then drops the old one.
+    /// Handles a successor that has proved itself and wants to go on at `resume`. The expected one may also
+    /// come back while its old connection still looks alive. Then the driver drops the old one.
     ///
     /// # Errors
-    /// [`RelayError::WrongSuccessor`], [`RelayError::CannotResume`]: close this connection; nothing else changes.
+    /// [`RelayError::WrongSuccessor`], [`RelayError::CannotResume`]: close this connection; nothing else
+    /// changes.
     pub fn handle_downstream_joined(
         &mut self,
         now: Duration,
@@ -153,7 +190,7 @@ impl Relay {
         };
         self.begin_where_asked(resume);
         let (retained_from, received) = (self.retained_from(), self.received());
-        if resume < retained_from || !self.window.is_boundary(resume) {
+        if resume < retained_from || !(self.window.is_boundary(resume) || self.may_be_ahead(resume)) {
             return Err(RelayError::CannotResume {
                 node,
                 resume,
@@ -165,6 +202,7 @@ impl Relay {
             received: resume,
             ended: false,
             tail_ended: false,
+            standby: self.config.grouped,
             ..known
         };
         self.downstream = Downstream::Up {
@@ -184,7 +222,8 @@ impl Relay {
         Ok(())
     }
 
-    /// The head of a branch can give any part of the stream, and begins with what its first successor misses.
+    /// Sets the offset that the first successor asks for. The head of a branch can give any part of the
+    /// stream.
     fn begin_where_asked(&mut self, resume: StreamOffset) {
         if self.config.source == Source::Spool
             && self.received() == self.config.start
@@ -195,37 +234,28 @@ impl Relay {
         }
     }
 
-    /// The successor said how far it and its descendants are.
+    /// Handles the successor's report of its progress and that of its descendants.
     ///
     /// # Errors
     /// [`RelayError::FalseAck`]: the successor is broken; close and report it lost.
     pub fn handle_ack(&mut self, now: Duration, ack: &Ack) -> Result<(), RelayError> {
         self.tick(now);
-        let ended = self.window.has_ended();
-        let Downstream::Up {
-            heard, sent, known, ..
-        } = &mut self.downstream
-        else {
+        let Downstream::Up { sent, known, .. } = &self.downstream else {
             return Ok(());
         };
-        let possible = ack.received >= known.received
-            && ack.received <= *sent
-            && (ended || !ack.ended)
-            && (ack.ended || !ack.tail_ended);
-        if !possible {
+        if !self.is_possible(ack, known, *sent) {
             return Err(RelayError::FalseAck {
                 received: ack.received,
                 sent: *sent,
             });
         }
-        *heard = now;
-        *known = *ack;
+        self.downstream.note_ack(now, ack);
         self.ledger.take(&ack.receipts);
         self.settle(now);
         Ok(())
     }
 
-    /// The successor's connection broke; the driver has closed it.
+    /// Handles that the successor's connection broke. The driver has closed it.
     pub fn handle_downstream_lost(&mut self, now: Duration, reason: Reason) {
         self.tick(now);
         if matches!(self.downstream, Downstream::Up { .. }) {
@@ -233,35 +263,39 @@ impl Relay {
         }
     }
 
-    /// What to write downstream next. Nothing changes until [`Self::handle_sent`]; the block stays in the window
-    /// until it is acknowledged.
+    /// Returns the next item to write downstream. Nothing changes until [`Self::handle_sent`]. The block
+    /// stays in the window until it is acknowledged.
     #[must_use]
-    pub fn next_to_send(&self) -> Option<Send> {
+    pub fn next_to_send(&self) -> Option<Transmit> {
         let Downstream::Up {
             sent,
             end_sent,
             idle_due,
+            known,
             ..
         } = &self.downstream
         else {
             return None;
         };
+        if known.standby {
+            return idle_due.then_some(Transmit::Idle { offset: *sent });
+        }
         if !self.holds_back()
             && let Some(length) = self.window.length_at(*sent)
         {
-            return Some(Send::Data {
+            return Some(Transmit::Data {
                 offset: *sent,
                 length,
             });
         }
-        if self.window.has_ended() && !end_sent {
-            return Some(Send::End { offset: *sent });
+        if self.window.has_ended() && !end_sent && !known.ended {
+            return Some(Transmit::End { offset: *sent });
         }
-        idle_due.then_some(Send::Idle { offset: *sent })
+        idle_due.then_some(Transmit::Idle { offset: *sent })
     }
 
-    /// What [`Self::next_to_send`] named is written, all of it.
-    pub fn handle_sent(&mut self, now: Duration, what: Send) {
+    /// Records that the item that [`Self::next_to_send`] named is written in full.
+    pub fn handle_sent(&mut self, now: Duration, what: Transmit) {
         self.tick(now);
         let Downstream::Up {
             sent,
@@ -276,9 +310,9 @@ impl Relay {
         *idle_due = false;
         *idle_at = now + self.config.heartbeat;
         match what {
-            Send::Data { offset, length } => *sent = offset.plus(u64::from(length)),
-            Send::End { .. } => *end_sent = true,
-            Send::Idle { .. } => {}
+            Transmit::Data { offset, length } => *sent = offset.plus(u64::from(length)),
+            Transmit::End { .. } => *end_sent = true,
+            Transmit::Idle { .. } => {}
         }
     }
 
@@ -300,7 +334,7 @@ impl Relay {
                 let silence = self.config.silence.as_secs_f32();
                 self.lose_downstream(now, Reason::new(format!("nothing heard for {silence} s")));
             }
-            // The server said nothing: go on alone, for the own consumer.
+            // The server named no successor. The node goes on alone, for its own consumer.
             Downstream::Lost { deadline, .. } if now >= deadline => {
                 self.downstream = Downstream::Nobody;
                 self.settle(now);
@@ -309,8 +343,8 @@ impl Relay {
         }
     }
 
-    /// When every descendant has the end, the loss of the successor is no loss.
-    fn lose_downstream(&mut self, now: Duration, reason: Reason) {
+    /// Handles the loss of the successor. It is no loss if every descendant has the end.
+    pub(super) fn lose_downstream(&mut self, now: Duration, reason: Reason) {
         let Some(known) = self
             .downstream
             .known()

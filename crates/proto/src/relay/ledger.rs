@@ -1,10 +1,10 @@
-//! The ledger: how far nodes further down are, by their own proved word, and the receipts that go further up.
+//! The ledger: the proved progress of nodes further down, and the receipts that go further up.
 
 use crate::ids::{NodeId, StreamOffset};
 use crate::limits::MAX_TOLERANCE;
 use crate::link::{Receipt, ReceiptKey, ReceiptKeys, Receipts};
 
-/// A node below that is not the successor, and what it has proved to have.
+/// A node below that is not the successor, with its proved progress.
 #[derive(Debug)]
 struct Below {
     key: ReceiptKey,
@@ -34,7 +34,7 @@ impl Ledger {
         ledger
     }
 
-    /// Others are near enough now. What is known of those that stay is kept.
+    /// Sets the nodes that are near enough now. The progress of nodes that stay is kept.
     pub(super) fn name(&mut self, keys: &ReceiptKeys) {
         let nearest = |keys: &[ReceiptKey]| keys.iter().take(MAX_TOLERANCE).copied().collect::<Vec<_>>();
         self.above = nearest(&keys.above);
@@ -48,13 +48,14 @@ impl Ledger {
         self.below = below.collect();
     }
 
-    /// How far this node has proved to be, and whether it has the end.
+    /// Returns the progress that this node has proved, and true if it has the end.
     pub(super) fn known(&self, node: NodeId) -> Option<(StreamOffset, bool)> {
         let below = self.below.iter().find(|below| below.key.node == node)?;
         Some((below.received?, below.ended))
     }
 
-    /// Takes the receipts of an acknowledgement. One that is not proved says nothing, nor does one that takes an earlier word back.
+    /// Takes the receipts of an acknowledgement. A receipt without a proof does not count, nor does one that
+    /// takes an earlier report back.
     pub(super) fn take(&mut self, receipts: &Receipts) {
         let me = self.me;
         for receipt in receipts.iter().filter(|receipt| receipt.to == me) {
@@ -75,8 +76,8 @@ impl Ledger {
             .collect();
     }
 
-    /// The first byte that one of them may still miss; `None` where nobody is below the successor. Who has proved nothing yet
-    /// may miss all that is here.
+    /// Returns the first byte that one of the nodes may still miss. `None` if there is no node below the
+    /// successor. A node that has proved nothing yet may miss all data here.
     pub(super) fn needed_from(&self, retained_from: StreamOffset) -> Option<StreamOffset> {
         let received = |below: &Below| below.received.unwrap_or(retained_from);
         self.below.iter().map(received).min()
@@ -86,12 +87,12 @@ impl Ledger {
         self.below.iter().all(|below| below.ended)
     }
 
-    /// The own receipts without their proofs, and those of others that go up with them.
+    /// Returns the own receipts without their proofs, and those of others that go up with them.
     pub(super) fn draft(&self, received: StreamOffset, ended: bool) -> Receipts {
         self.with_own(|key| Receipt::unproved(self.me, key.node, received, ended))
     }
 
-    /// The receipts that go up with an acknowledgement.
+    /// Returns the receipts that go up with an acknowledgement.
     pub(super) fn give(&self, received: StreamOffset, ended: bool) -> Receipts {
         self.with_own(|key| Receipt::new(self.me, key, received, ended))
     }
@@ -102,8 +103,8 @@ impl Ledger {
     }
 }
 
-/// How many bytes more `new` vouches for than `old`, of the node that moved furthest; `None` where it says of somebody what
-/// was not said before.
+/// Returns the number of bytes that `new` vouches for beyond `old`, for the node that moved furthest. `None`
+/// if it tells of a node that `old` did not.
 pub(super) fn growth(old: &Receipts, new: &Receipts) -> Option<u64> {
     let mut most = 0;
     for receipt in new.iter() {

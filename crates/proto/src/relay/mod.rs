@@ -1,19 +1,22 @@
-//! One stream at one node: what arrives is held in a bounded window until the node's own consumer and enough
-//! descendants have it, and is passed on meanwhile.
+//! One stream at one node. A bounded window holds the blocks until the node's own consumer and enough
+//! descendants have them, and they are passed on meanwhile.
 //!
 //! The machine handles descriptors (offset and length); its driver holds the payload and the sockets:
-//! - read upstream only while [`Relay::wants_upstream`]; verify a block, then [`Relay::handle_block`] and give the
-//!   payload to the consumer at once; the consumer gives it back with [`Relay::handle_consumed`], in any order;
+//! - read upstream only while [`Relay::wants_upstream`]; verify a block, then [`Relay::handle_block`] and
+//!   give the payload to the consumer at once; the consumer gives it back with [`Relay::handle_consumed`], in
+//!   any order;
 //! - write downstream what [`Relay::next_to_send`] names, then [`Relay::handle_sent`];
 //! - write upstream what [`Relay::take_ack`] gives;
-//! - after every call, drain [`Relay::poll_output`], and call [`Relay::handle_timeout`] at [`Relay::poll_timeout`].
+//! - after every call, drain [`Relay::poll_output`], and call [`Relay::handle_timeout`] at
+//!   [`Relay::poll_timeout`].
 //!
-//! A lost neighbour does not end the stream here: the machine says [`RelayOutput::LinkLost`], keeps what it has, and
-//! waits a bounded time for the server to name another one ([`Relay::set_predecessor`], [`Relay::set_successor`]).
-//! Not here: hashes ([`crate::block`]), handshakes ([`crate::link`]), and who is whose neighbour ([`crate::run`]).
-//! Specification: `docs/protocol.md`, "Relay".
+//! A lost neighbour does not end the stream here. The machine reports [`RelayOutput::LinkLost`], and keeps
+//! its data. It waits a bounded time for the server to name another neighbour ([`Relay::set_predecessor`],
+//! [`Relay::set_successor`]). Not here: hashes ([`crate::block`]), handshakes ([`crate::link`]), and the
+//! order of nodes ([`crate::run`]). Specification: `docs/protocol.md`, "Relay".
 
 mod downstream;
+mod group;
 mod ledger;
 mod timing;
 mod types;
@@ -38,16 +41,16 @@ use ledger::Ledger;
 use upstream::Upstream;
 use window::Window;
 
-pub use types::{RelayConfig, RelayError, RelayOutput, Send, Source};
+pub use types::{RelayConfig, RelayError, RelayOutput, Source, Transmit};
 
-/// How far the own consumer is.
+/// The state of the node's own consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Consumer {
-    /// There is none, or it failed: nothing waits for it.
+    /// There is no consumer, or it failed. Nothing waits for it.
     Absent,
-    /// Taking blocks.
+    /// The consumer takes blocks.
     Working,
-    /// Took everything and said so.
+    /// The consumer has taken everything and reported that.
     Finished,
 }
 
@@ -72,13 +75,15 @@ pub struct Relay {
     consumer: Consumer,
     life: Life,
     clock: timing::Clock,
-    /// Until then nothing but signs of life goes to the successor.
+    /// True while this node takes the stream from the multicast group.
+    in_group: bool,
+    /// Time until which only signs of life go to the successor.
     held_until: Option<Duration>,
     outputs: VecDeque<RelayOutput>,
 }
 
 impl Relay {
-    /// Starts: a node asks for its predecessor at once.
+    /// Starts a relay. A node asks for its predecessor at once.
     #[must_use]
     pub fn new(config: RelayConfig, now: Duration) -> Self {
         let window = Window::new(config.window_bytes, config.start);
@@ -96,6 +101,7 @@ impl Relay {
             consumer,
             life: Life::Running,
             clock: timing::Clock::new(now),
+            in_group: config.grouped && matches!(config.source, Source::Predecessor(_)),
             held_until: None,
             outputs: VecDeque::new(),
             config,
@@ -106,18 +112,19 @@ impl Relay {
         relay
     }
 
-    /// The next thing to do, until `None`.
+    /// Returns the next output, until `None`.
     pub fn poll_output(&mut self) -> Option<RelayOutput> {
         self.outputs.pop_front()
     }
 
-    /// Whether the next block (of any size up to [`crate::limits::MAX_BLOCK`]) may be read from upstream, or produced.
+    /// Returns true if the next block (of any size up to [`crate::limits::MAX_BLOCK`]) may be read from
+    /// upstream, or produced.
     #[must_use]
     pub fn wants_upstream(&self) -> bool {
         self.life != Life::Over && self.window.has_room()
     }
 
-    /// A verified block arrived, or was produced. The consumer gets its payload now.
+    /// Handles a verified block that arrived, or was produced. The consumer gets its payload now.
     ///
     /// # Errors
     /// [`RelayError::WrongOffset`], [`RelayError::Unasked`].
@@ -130,14 +137,21 @@ impl Relay {
         self.tick(now);
         self.window.push(offset, length)?;
         self.upstream.heard(now);
-        if self.consumer == Consumer::Absent {
-            self.window.consume_all();
-        }
-        self.settle(now);
+        self.took_block(now, offset, length);
         Ok(())
     }
 
-    /// The verified end of the stream arrived, or was produced. A repeat after a new link is fine.
+    /// Gives the new block at the window's end to the consumer.
+    fn took_block(&mut self, now: Duration, offset: StreamOffset, length: u32) {
+        if self.consumer == Consumer::Absent {
+            self.window.consume_all();
+        }
+        self.check_claim_within(now, offset, length);
+        self.settle(now);
+    }
+
+    /// Handles the verified end of the stream, which arrived or was produced. A repeat after a new link is
+    /// fine.
     ///
     /// # Errors
     /// [`RelayError::WrongOffset`].
@@ -145,24 +159,26 @@ impl Relay {
         self.tick(now);
         self.window.end(offset)?;
         self.upstream.heard(now);
+        self.check_claim_at_end(now);
         self.settle(now);
         Ok(())
     }
 
-    /// Bytes came from upstream, be it a part of a block or an idle one: it is alive.
+    /// Records that bytes came from upstream, be it a part of a block or an idle one. The predecessor is
+    /// alive.
     pub fn handle_upstream_alive(&mut self, now: Duration) {
         self.tick(now);
         self.upstream.heard(now);
     }
 
-    /// The consumer has no more use for the block at `offset`; any order.
+    /// Records that the consumer has no more use for the block at `offset`, in any order.
     pub fn handle_consumed(&mut self, now: Duration, offset: StreamOffset) {
         self.tick(now);
         self.window.consume(offset);
         self.settle(now);
     }
 
-    /// The consumer took the whole stream and is satisfied.
+    /// Records that the consumer has taken the whole stream without a fault.
     pub fn handle_consumer_finished(&mut self, now: Duration) {
         self.tick(now);
         self.consumer = Consumer::Finished;
@@ -170,7 +186,8 @@ impl Relay {
         self.settle(now);
     }
 
-    /// The consumer takes nothing more. The stream goes on for the descendants; there will be no `Done`.
+    /// Records that the consumer takes nothing more. The stream goes on for the descendants, without a
+    /// `Done`.
     pub fn handle_consumer_failed(&mut self, now: Duration) {
         self.tick(now);
         self.consumer = Consumer::Absent;
@@ -178,7 +195,7 @@ impl Relay {
         self.settle(now);
     }
 
-    /// The server says that nobody needs this stream any more.
+    /// Handles the server's word that no node needs this stream any more.
     pub fn handle_end_stream(&mut self, now: Duration) {
         self.tick(now);
         if self.life != Life::Over {
@@ -187,50 +204,51 @@ impl Relay {
         }
     }
 
-    /// Everything before this has arrived.
+    /// Returns the offset up to which all data has arrived.
     #[must_use]
     pub fn received(&self) -> StreamOffset {
         self.window.received()
     }
 
-    /// Everything before this was used by the own consumer.
+    /// Returns the offset up to which the own consumer has used all data.
     #[must_use]
     pub fn consumed(&self) -> StreamOffset {
         self.window.consumed()
     }
 
-    /// The first byte that is still here, for the link handshake.
+    /// Returns the offset of the first byte that is still here, for the link handshake.
     #[must_use]
     pub fn retained_from(&self) -> StreamOffset {
         self.window.retained_from()
     }
 
-    /// Payload bytes held now.
+    /// Returns the payload bytes held now.
     #[must_use]
     pub fn buffered(&self) -> u64 {
         self.window.bytes()
     }
 
-    /// Whether the end has arrived here.
+    /// Returns true if the end has arrived here.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.window.has_ended()
     }
 
-    /// Who may connect as the successor now.
+    /// Returns the node that may connect as the successor now.
     #[must_use]
     pub fn expected_successor(&self) -> Option<NodeId> {
         self.downstream.node()
     }
 
-    /// Whether what fills the window is held for the own consumer, rather than for descendants.
+    /// Returns true if the window is full of data for the own consumer, rather than for descendants.
     #[must_use]
     pub fn is_held_by_consumer(&self) -> bool {
         let needed = self.needed_from();
-        self.consumed() < needed.unwrap_or(self.received())
+        let held = needed.unwrap_or(self.received()).min(self.received());
+        self.consumed() < held
     }
 
-    /// Others are near enough now to be kept data for, or to keep data for this node.
+    /// Sets the nodes that are near enough now to keep data for this one, or this one for them.
     pub fn set_receipts(&mut self, now: Duration, keys: &ReceiptKeys) {
         self.tick(now);
         self.ledger.name(keys);
@@ -238,22 +256,23 @@ impl Relay {
         self.settle(now);
     }
 
-    /// The first byte that the successor, or a node below it that this one keeps data for, may still ask for. `None` when
-    /// there is no successor.
+    /// Returns the first byte that the successor may still ask for, or a node below it for which this one
+    /// keeps data. `None` without a successor.
     fn needed_from(&self) -> Option<StreamOffset> {
         let successor = self.downstream.received()?;
         let further = self.ledger.needed_from(self.retained_from());
         Some(further.map_or(successor, |further| further.min(successor)))
     }
 
-    /// Nobody below misses anything: the successor says so of all, and those that data is kept for prove it.
+    /// True if no node below misses data. The successor reports so for all, and the nodes for which data is
+    /// kept prove it.
     fn descendants_have_the_end(&self) -> bool {
         self.downstream
             .has_ended()
             .is_none_or(|ended| ended && self.ledger.all_have_the_end())
     }
 
-    /// After any change: frees what nobody needs, and says what has become true.
+    /// Frees data that no node needs, and reports new states. Called after any change.
     fn settle(&mut self, now: Duration) {
         if self.life == Life::Over {
             return;
@@ -263,7 +282,7 @@ impl Relay {
         if let Some(below) = self.window.release(below) {
             self.outputs.push_back(RelayOutput::Release { below });
         }
-        self.upstream.reading(now, self.window.has_room());
+        self.upstream.reading(now, self.reads_link());
         if self.life == Life::Running && self.window.has_ended() && self.consumer == Consumer::Finished {
             self.life = Life::Done;
             self.outputs.push_back(RelayOutput::Done);
@@ -274,7 +293,7 @@ impl Relay {
         }
     }
 
-    /// Nothing is missing here, no descendant misses anything, and the predecessor knows.
+    /// True if nothing is missing here, no descendant misses data, and the predecessor knows that.
     fn is_complete(&self) -> bool {
         self.window.has_ended()
             && self.consumer != Consumer::Working

@@ -1,4 +1,4 @@
-//! What a relay does in a stream that the server keeps, seen from its driver.
+//! Tests of a relay in a stream that the server keeps, seen from its driver.
 
 use super::*;
 use crate::limits::MAX_BLOCK;
@@ -22,7 +22,7 @@ fn outputs(relay: &mut Relay) -> Vec<RelayOutput> {
     std::iter::from_fn(|| relay.poll_output()).collect()
 }
 
-/// A node that has three blocks, of a stream that is kept or not.
+/// Returns a node that has three blocks, of a stream that is kept or not.
 fn node(spooled: bool) -> Relay {
     let config = RelayConfig {
         source: Source::Predecessor(peer(3)),
@@ -94,7 +94,7 @@ fn a_node_whose_data_is_gone_and_kept_nowhere_gives_up_at_once() {
     assert!(matches!(outputs(&mut relay)[..], [RelayOutput::Failed { .. }]));
 }
 
-/// The head of a branch that [`NEXT`] will join.
+/// Returns the head of a branch that [`NEXT`] will join.
 fn branch() -> Relay {
     let config = RelayConfig {
         source: Source::Spool,
@@ -113,7 +113,7 @@ fn the_head_of_a_branch_begins_where_its_first_successor_asks() {
     relay.handle_block(at(1), asked, BLOCK).unwrap();
     assert_eq!(
         relay.next_to_send(),
-        Some(super::Send::Data {
+        Some(super::Transmit::Data {
             offset: asked,
             length: BLOCK
         })

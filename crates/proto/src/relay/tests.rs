@@ -1,5 +1,6 @@
-//! What a relay does, seen from its driver.
+//! The behaviour of a relay, seen from its driver.
 
+mod group_tests;
 mod receipt_tests;
 
 use super::*;
@@ -23,7 +24,7 @@ fn upstream() -> Peer {
     }
 }
 
-/// The nodes below the successor that data is kept for.
+/// Returns the nodes below the successor for which data is kept.
 fn near(tolerance: u8) -> ReceiptKeys {
     let below = FURTHER.into_iter().take(usize::from(tolerance)).map(receipt_key);
     ReceiptKeys {
@@ -36,7 +37,7 @@ const fn receipt_key(node: NodeId) -> ReceiptKey {
     ReceiptKey { node, key: [9; 32] }
 }
 
-/// The word of `from` to the node under test.
+/// Returns a receipt of `from` for the node under test.
 fn receipt(from: NodeId, received: StreamOffset, ended: bool) -> Receipt {
     let key = ReceiptKey {
         node: ME,
@@ -45,7 +46,7 @@ fn receipt(from: NodeId, received: StreamOffset, ended: bool) -> Receipt {
     Receipt::new(from, &key, received, ended)
 }
 
-/// A node with the smallest window, joined to its predecessor at time 0.
+/// Returns a node with the smallest window, joined to its predecessor at time 0.
 fn node(successor: Option<NodeId>, tolerance: u8) -> Relay {
     let source = Source::Predecessor(upstream());
     let config = RelayConfig {
@@ -81,7 +82,7 @@ fn fill(relay: &mut Relay) -> u64 {
     blocks
 }
 
-fn send_all(relay: &mut Relay) -> Vec<Send> {
+fn send_all(relay: &mut Relay) -> Vec<Transmit> {
     let mut sent = Vec::new();
     while let Some(send) = relay.next_to_send() {
         relay.handle_sent(at(1), send);
@@ -101,6 +102,7 @@ fn ack(received: u64, below: [Option<u64>; MAX_TOLERANCE]) -> Ack {
         receipts: receipts.collect(),
         ended: false,
         tail_ended: false,
+        standby: false,
     }
 }
 
@@ -137,7 +139,8 @@ fn an_attempt_at_a_predecessor_that_is_named_once_more_goes_on() {
     outputs(&mut relay);
     relay.set_predecessor(at(300), upstream());
     assert_eq!(outputs(&mut relay), [], "it has not said a word yet");
-    // It turns the node away, and is tried again: for as long as if it had been named now for the first time.
+    // The predecessor turns the node away. The node tries again for as long as if the predecessor had been
+    // named just now.
     relay.handle_upstream_lost(at(400), Reason::new("closed"));
     let connect = RelayOutput::Connect {
         peer: upstream(),
@@ -191,13 +194,13 @@ fn blocks_go_on_in_order_and_then_the_end() {
     relay.handle_block(at(1), offset(1), 10).unwrap();
     let last = offset(1).plus(10);
     relay.handle_end(at(1), last).unwrap();
-    let data = |offset, length| Send::Data { offset, length };
+    let data = |offset, length| Transmit::Data { offset, length };
     assert_eq!(
         send_all(&mut relay),
         [
             data(offset(0), MIB),
             data(offset(1), 10),
-            Send::End { offset: last }
+            Transmit::End { offset: last }
         ]
     );
 }
@@ -258,8 +261,8 @@ fn a_node_that_holds_back_gives_signs_of_life_and_then_all_at_once() {
     };
     let mut relay = held();
     relay.handle_timeout(at(2000));
-    assert!(matches!(relay.next_to_send(), Some(Send::Idle { .. })));
-    relay.handle_sent(at(2000), Send::Idle { offset: offset(0) });
+    assert!(matches!(relay.next_to_send(), Some(Transmit::Idle { .. })));
+    relay.handle_sent(at(2000), Transmit::Idle { offset: offset(0) });
     let mut now = Duration::ZERO;
     while now < at(4000) {
         now = relay.poll_timeout().unwrap();
@@ -322,7 +325,7 @@ fn a_new_successor_goes_on_where_it_is_and_a_stranger_or_a_late_one_cannot() {
     relay.handle_downstream_joined(at(5), other, offset(3)).unwrap();
     assert_eq!(
         relay.next_to_send(),
-        Some(Send::Data {
+        Some(Transmit::Data {
             offset: offset(3),
             length: MIB
         })
@@ -515,8 +518,8 @@ fn something_is_said_both_ways_at_every_heartbeat() {
     assert_eq!((relay.take_ack(at(1)), relay.next_to_send()), (None, None));
     relay.handle_timeout(limits::HEARTBEAT);
     assert!(relay.take_ack(limits::HEARTBEAT).is_some());
-    assert_eq!(relay.next_to_send(), Some(Send::Idle { offset: offset(0) }));
-    relay.handle_sent(limits::HEARTBEAT, Send::Idle { offset: offset(0) });
+    assert_eq!(relay.next_to_send(), Some(Transmit::Idle { offset: offset(0) }));
+    relay.handle_sent(limits::HEARTBEAT, Transmit::Idle { offset: offset(0) });
     assert_eq!(relay.next_to_send(), None);
 }
 

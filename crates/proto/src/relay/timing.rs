@@ -1,13 +1,13 @@
-//! A relay's timers: when it wants to be called, and what it does then.
+//! A relay's timers.
 
 use std::time::Duration;
 
 use super::{Life, Relay};
 
-/// Less is what a timer is late by anyway.
+/// Least delay that counts. Any timer may be late by less.
 const LEAST_DELAY: Duration = Duration::from_millis(50);
 
-/// Remembers when the machine was last called.
+/// The time of the machine's last call, and the time for which it asked.
 #[derive(Debug)]
 pub(super) struct Clock {
     last_call: Duration,
@@ -20,7 +20,7 @@ impl Clock {
 }
 
 impl Relay {
-    /// When [`Self::handle_timeout`] wants to be called at the latest; `None` only when all is over.
+    /// Returns the latest time at which [`Self::handle_timeout`] must be called. `None` only if all is over.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         if self.life == Life::Over {
@@ -28,7 +28,8 @@ impl Relay {
         }
         let silence = self.config.silence;
         let neighbours = [self.upstream.deadline(silence), self.downstream.deadline(silence)];
-        // The last one is only for a head or tail whose neighbour is gone: no state without a timer.
+        // The last timeout is only for a head or tail whose neighbour is gone, so that no state is without a
+        // timer.
         let fallback = self.clock.last_call + silence;
         let all = neighbours.into_iter().chain([self.held_until]).flatten();
         Some(all.fold(fallback, Duration::min))
@@ -45,8 +46,8 @@ impl Relay {
         self.downstream_timeout(now);
     }
 
-    /// Keeps from the successor what comes for so long; less when the stream ends, the window fills or the successor
-    /// changes. Then it gets all of it at once.
+    /// Keeps new data from the successor for so long. It is less if the stream ends, the window fills or the
+    /// successor changes. Then the successor gets all of it at once.
     pub fn hold(&mut self, now: Duration, time: Duration) {
         self.tick(now);
         self.held_until = Some(now + time);
@@ -56,10 +57,10 @@ impl Relay {
         self.held_until.is_some() && !self.window.has_ended() && !self.window.is_filling()
     }
 
-    /// Every call passes here. When it comes long after the time that was asked for, the driver itself was away
-    /// (stopped, swapped out, a debugger) and what the neighbours sent meanwhile is waiting unread: their silence
-    /// starts anew instead of ending the links. When it is late by less, again and again as on a loaded machine, that time is
-    /// no silence of theirs.
+    /// Takes in the time of a call. Every call passes here. A call may come long after the requested time,
+    /// because the driver itself was away (stopped, swapped out, a debugger). Then the neighbours' messages
+    /// are unread, and their silence starts anew instead of ending the links. On a loaded machine calls are
+    /// late by less, again and again; that time is no silence of theirs either.
     pub(super) fn tick(&mut self, now: Duration) {
         let due = self.poll_timeout().unwrap_or(now);
         let late = now.saturating_sub(due.max(self.clock.last_call));

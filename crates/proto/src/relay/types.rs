@@ -1,4 +1,4 @@
-//! What a relay is made of, what it says, and what it refuses.
+//! Settings, actions and errors of a relay.
 
 use std::time::Duration;
 
@@ -8,41 +8,45 @@ use crate::limits;
 use crate::link::{Goodbye, ReceiptKeys};
 use crate::text::Reason;
 
-/// Where a node's blocks come from.
+/// The source of a node's blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// The server's own producer: this is the head of the chain.
     Producer,
-    /// What the server has kept of the stream: this is the head of a branch. It begins where its first successor asks to.
+    /// The stream as the server has kept it: this is the head of a branch. It begins at the offset that its
+    /// first successor asks for.
     Spool,
     /// This predecessor.
     Predecessor(Peer),
 }
 
-/// What a relay is made of. `Default` is a head without successor.
+/// The settings of a relay. `Default` is a head without successor.
 #[derive(Debug, Clone)]
 pub struct RelayConfig {
-    /// Where blocks come from.
+    /// The source of blocks.
     pub source: Source,
-    /// Whether this node uses the stream itself; the head does not.
+    /// True if this node uses the stream itself. The head does not.
     pub has_consumer: bool,
-    /// Who will connect.
+    /// The node that will connect.
     pub successor: Option<NodeId>,
-    /// Where the stream begins for this node.
+    /// The offset at which the stream begins for this node.
     pub start: StreamOffset,
-    /// Most payload bytes held; raised to [`limits::MIN_WINDOW_BLOCKS`] blocks when less.
+    /// Most payload bytes held. Raised to [`limits::MIN_WINDOW_BLOCKS`] blocks if it is less.
     pub window_bytes: u64,
     /// This node; [`NodeId::SERVER`] at a head.
     pub me: NodeId,
-    /// The nodes near enough to be kept data for, and to keep data for this node, the neighbours left out.
+    /// The nodes near enough to keep data for this one, or this one for them, the neighbours left out.
     pub receipts: ReceiptKeys,
-    /// The server keeps the whole stream: what the predecessor no longer has can be had from there.
+    /// True if the server keeps the whole stream. Data that the predecessor no longer has comes from there.
     pub spooled: bool,
-    /// Something goes each way at least this often.
+    /// True if the stream has a multicast group. Then each link begins on standby, until the successor's
+    /// first acknowledgement. A node that is no member calls [`super::Relay::leave_group`] at once.
+    pub grouped: bool,
+    /// Longest interval of messages each way.
     pub heartbeat: Duration,
-    /// A neighbour silent for this long is lost.
+    /// Silence after which a neighbour is lost.
     pub silence: Duration,
-    /// A neighbour must be there within this long, and the server must name another one within it after a loss.
+    /// Time in which a neighbour must be there, and in which the server must name another one after a loss.
     pub establish: Duration,
 }
 
@@ -57,6 +61,7 @@ impl Default for RelayConfig {
             me: NodeId::SERVER,
             receipts: ReceiptKeys::default(),
             spooled: false,
+            grouped: false,
             heartbeat: limits::HEARTBEAT,
             silence: limits::LINK_SILENCE,
             establish: limits::LINK_ESTABLISH_TIMEOUT,
@@ -65,7 +70,7 @@ impl Default for RelayConfig {
 }
 
 impl RelayConfig {
-    /// With this link silence, kept within what is sensible, and heartbeats to match.
+    /// Returns the settings with this link silence, kept within its bounds, and heartbeats to match.
     #[must_use]
     pub fn with_silence(self, silence: Duration) -> Self {
         let silence = silence.clamp(limits::MIN_LINK_SILENCE, limits::MAX_LINK_SILENCE);
@@ -77,12 +82,12 @@ impl RelayConfig {
     }
 }
 
-/// What the driver must write downstream next.
+/// The next thing that the driver must write downstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Send {
+pub enum Transmit {
     /// The data block at this offset, header and payload as they came.
     Data {
-        /// Where it begins.
+        /// The offset at which it begins.
         offset: StreamOffset,
         /// Payload bytes.
         length: u32,
@@ -94,104 +99,108 @@ pub enum Send {
     },
     /// An idle block at this offset, sealed afresh.
     Idle {
-        /// Where the next block will begin.
+        /// The offset at which the next block will begin.
         offset: StreamOffset,
     },
 }
 
-/// What the driver must do.
+/// An action that the driver must carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayOutput {
-    /// Connect and shake hands; then [`super::Relay::handle_upstream_joined`] or [`super::Relay::handle_upstream_lost`].
+    /// Connect and shake hands; then [`super::Relay::handle_upstream_joined`] or
+    /// [`super::Relay::handle_upstream_lost`].
     Connect {
-        /// To whom.
+        /// The node to connect to.
         peer: Peer,
         /// The offset to ask for.
         resume: StreamOffset,
     },
-    /// Send this farewell and close; there will be no `handle_upstream_lost` for it.
+    /// Send this farewell and close. There will be no `handle_upstream_lost` for it.
     CloseUpstream(Goodbye),
-    /// Close the successor's connection; there will be no `handle_downstream_lost` for it.
+    /// Close the successor's connection. There will be no `handle_downstream_lost` for it.
     CloseDownstream,
     /// Payload before this offset may be freed.
     Release {
         /// The first byte still needed.
         below: StreamOffset,
     },
-    /// Tell the server.
+    /// A link stands: tell the server.
     LinkUp {
-        /// Which neighbour.
+        /// The neighbour's side.
         side: Side,
-        /// Where data goes on.
+        /// The offset at which data goes on.
         offset: StreamOffset,
     },
-    /// Tell the server.
+    /// A link is lost: tell the server.
     LinkLost {
-        /// Which neighbour.
+        /// The neighbour's side.
         side: Side,
-        /// How far it was.
+        /// Offset that this node had reached.
         offset: StreamOffset,
-        /// What happened.
+        /// The fault.
         reason: Reason,
     },
-    /// The predecessor no longer has what is missing here: tell the server, which keeps all of it and names another one.
+    /// The predecessor no longer has the data that is missing here. Tell the server, which keeps all of it
+    /// and names another one.
     Gap {
         /// The first byte that is missing.
         offset: StreamOffset,
-        /// What the predecessor has instead.
+        /// The reason, with the first byte that the predecessor has instead.
         reason: Reason,
     },
-    /// Everything has arrived and the consumer took all of it: tell the server. Descendants may still need this node.
+    /// Everything has arrived and the consumer has taken it: tell the server. Descendants may still need this
+    /// node.
     Done,
-    /// Nothing more to do, for anyone: flush what was queued upwards, close everything, drop the machine.
+    /// No work is left for any node: flush the messages queued upwards, close everything, drop the machine.
     Closed,
     /// The stream cannot be completed here: close everything, drop the machine, tell the server.
     Failed {
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
 }
 
-/// What a neighbour or the driver did wrong; the link it came over must be closed and reported lost.
+/// A mistake of a neighbour or of the driver. The link that it came over must be closed and reported lost.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RelayError {
     /// A block that is not the next one.
     #[error("a block at offset {got}, expected {expected}")]
     WrongOffset {
-        /// Where it says it belongs.
+        /// Offset that the block claims.
         got: StreamOffset,
-        /// What comes next.
+        /// The offset that comes next.
         expected: StreamOffset,
     },
-    /// A block while the window has no room, or after the end: the driver read without being asked to.
+    /// A block while the window has no room, or after the end, or from the group that this node has left. The
+    /// driver read too early.
     #[error("a block that nobody asked for at offset {0}")]
     Unasked(StreamOffset),
-    /// Not the successor that the server named.
+    /// The node is not the successor that the server named.
     #[error("node {got} connected, expected {expected:?}")]
     WrongSuccessor {
-        /// Who connected.
+        /// The node that connected.
         got: NodeId,
-        /// Who should.
+        /// The node that the server named.
         expected: Option<NodeId>,
     },
     /// The successor wants data that is gone or was never here.
     #[error("node {node} wants to go on at {resume}, this node has {retained_from} to {received}")]
     CannotResume {
-        /// Who.
+        /// The node.
         node: NodeId,
-        /// What it asked for.
+        /// The offset that it asked for.
         resume: StreamOffset,
         /// The first byte here.
         retained_from: StreamOffset,
         /// The first byte not yet here.
         received: StreamOffset,
     },
-    /// An acknowledgement of something that was not sent, or that takes an earlier one back.
-    #[error("an acknowledgement up to {received}, sent were {sent}")]
+    /// An acknowledgement of something that the successor cannot have, or that takes an earlier one back.
+    #[error("an acknowledgement up to {received}, possible was {sent}")]
     FalseAck {
-        /// What it claims.
+        /// The offset that it claims.
         received: StreamOffset,
-        /// What is possible.
+        /// The offsets that are possible.
         sent: StreamOffset,
     },
 }

@@ -1,4 +1,5 @@
-//! The predecessor's side of a relay: connect, hear, acknowledge, lose, connect again.
+//! The predecessor's side of a relay: it connects to, hears, acknowledges and loses a predecessor, and
+//! connects again.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use super::{Ack, Goodbye, Life, Peer, Reason, Relay, RelayOutput, Side};
 use crate::ids::StreamOffset;
 use crate::limits::{ACK_BYTES, AWAY_SILENCE};
 
-/// Pause between attempts to connect to the same predecessor: it may still be opening the stream.
+/// Pause between attempts to connect to the same predecessor, which may still be opening the stream.
 const RETRY: Duration = Duration::from_millis(250);
 
 #[expect(
@@ -18,15 +19,15 @@ const RETRY: Duration = Duration::from_millis(250);
 pub(super) enum Upstream {
     /// The head: blocks come from the producer.
     Producer,
-    /// A connection is being made; `retry_at` is set while there is a pause between attempts.
+    /// A connection is being made. `retry_at` is set while there is a pause between attempts.
     Connecting {
         peer: Peer,
         deadline: Duration,
         retry_at: Option<Duration>,
     },
-    /// The link stands. While the window is full it is not read, and an unread peer cannot be heard. An
-    /// acknowledgement is due when something was said, and at `ack_at`. On trial until the first word: a predecessor
-    /// that was not yet told of this node answers the handshake and then turns it away.
+    /// The link stands. A full window is not read, and an unread peer cannot be heard. An acknowledgement is
+    /// due if there is news, and at `ack_at`. The link is on trial until the first word: a predecessor that
+    /// was not yet told of this node answers the handshake and then turns it away.
     Up {
         trial: Option<Trial>,
         heard: Duration,
@@ -35,9 +36,9 @@ pub(super) enum Upstream {
         ack_due: bool,
         ack_at: Duration,
     },
-    /// Lost and reported; the server names another predecessor before `deadline`.
+    /// The predecessor is lost, and that is reported. The server names another predecessor before `deadline`.
     Lost { deadline: Duration },
-    /// No longer needed: the end is here, and the link went away.
+    /// The predecessor is no longer needed: the end is here, and the link went away.
     Finished,
 }
 
@@ -72,7 +73,7 @@ impl Upstream {
         *peer == wanted
     }
 
-    /// There is something to say that cannot wait for the next heartbeat.
+    /// Records that there is news that cannot wait for the next heartbeat.
     pub(super) const fn hurry(&mut self) {
         if let Self::Up { ack_due, .. } = self {
             *ack_due = true;
@@ -91,7 +92,14 @@ impl Upstream {
         }
     }
 
-    /// The silence of a peer counts from the moment that it is read again.
+    /// Records that the end came from the group. A lost predecessor is not needed any more.
+    pub(super) const fn end_is_here(&mut self) {
+        if let Self::Lost { .. } = self {
+            *self = Self::Finished;
+        }
+    }
+
+    /// Records if the peer is read. Its silence counts from the moment that it is read again.
     pub(super) const fn reading(&mut self, now: Duration, reads: bool) {
         if let Self::Up { heard, reading, .. } = self {
             if reads && !*reading {
@@ -101,7 +109,7 @@ impl Upstream {
         }
     }
 
-    /// Whether nobody upstream waits to hear that this node and all below it have the end.
+    /// Returns true if no node upstream waits for the news that this node and all below it have the end.
     pub(super) fn knows_the_end(&self) -> bool {
         match self {
             Self::Producer | Self::Finished => true,
@@ -129,8 +137,9 @@ impl Upstream {
 }
 
 impl Relay {
-    /// The server names a (new) predecessor: connect to it and go on at the first byte that is missing here. An attempt at
-    /// this very one goes on: given up, it could still be let in, and take the place of the one that follows.
+    /// Takes the name of a (new) predecessor from the server: connects to it and goes on at the first byte
+    /// that is missing here. An attempt at the same one goes on. If it were given up, it could still be let
+    /// in, and take the place of the next one.
     pub fn set_predecessor(&mut self, now: Duration, peer: Peer) {
         self.tick(now);
         if self.life == Life::Over || self.upstream.goes_on_with(peer, now + self.config.establish) {
@@ -140,7 +149,11 @@ impl Relay {
             self.outputs
                 .push_back(RelayOutput::CloseUpstream(Goodbye::Relinked));
         }
-        let deadline = now + self.config.establish;
+        self.connect(peer, now + self.config.establish);
+    }
+
+    /// Connects to the predecessor, which has until `deadline` to answer.
+    fn connect(&mut self, peer: Peer, deadline: Duration) {
         self.upstream = Upstream::Connecting {
             peer,
             deadline,
@@ -152,13 +165,13 @@ impl Relay {
         });
     }
 
-    /// The handshake with the predecessor is done.
+    /// Handles that the handshake with the predecessor is done.
     pub fn handle_upstream_joined(&mut self, now: Duration) {
         self.tick(now);
         let Upstream::Connecting { peer, deadline, .. } = self.upstream else {
             return;
         };
-        let reading = self.window.has_room();
+        let reading = self.reads_link();
         self.upstream = Upstream::Up {
             trial: Some(Trial { peer, deadline }),
             heard: now,
@@ -173,7 +186,7 @@ impl Relay {
         });
     }
 
-    /// The connection failed or broke, or a block over it was bad; the driver has closed it.
+    /// Handles that the connection failed or broke, or a block over it was bad. The driver has closed it.
     pub fn handle_upstream_lost(&mut self, now: Duration, reason: Reason) {
         self.tick(now);
         match self.upstream {
@@ -194,8 +207,8 @@ impl Relay {
         }
     }
 
-    /// The predecessor no longer has what is missing here. Those above it have even less: the stream cannot be
-    /// completed here, unless the server keeps all of it.
+    /// Handles that the predecessor no longer has the data that is missing here. The nodes above it have even
+    /// less. The stream cannot be completed here, unless the server keeps all of it.
     pub fn handle_upstream_gap(&mut self, now: Duration, retained_from: StreamOffset) {
         self.tick(now);
         let received = self.received();
@@ -209,6 +222,8 @@ impl Relay {
         if !self.config.spooled {
             return self.fail(reason);
         }
+        // The server will feed it from the spool, so its data does not come from the group any more.
+        self.in_group = false;
         self.upstream = Upstream::Lost {
             deadline: now + self.patience(),
         };
@@ -218,8 +233,9 @@ impl Relay {
         });
     }
 
-    /// What to tell the predecessor now, if it is time: after every [`ACK_BYTES`], at every heartbeat, and at once
-    /// when an end is reached. Ask when the link can take it; what is not taken is not queued.
+    /// Returns the acknowledgement for the predecessor, if it is time: after every [`ACK_BYTES`], at every
+    /// heartbeat, and at once when an end is reached. Call it when the link can take it, because it is not
+    /// queued.
     pub fn take_ack(&mut self, now: Duration) -> Option<Ack> {
         let ack = self.ack();
         let Upstream::Up {
@@ -244,7 +260,7 @@ impl Relay {
         })
     }
 
-    /// The acknowledgement that is due; its own receipts are not proved yet.
+    /// Returns the acknowledgement that is due. Its own receipts are not proved yet.
     fn ack(&self) -> Ack {
         let ended = self.window.has_ended();
         Ack {
@@ -254,6 +270,7 @@ impl Relay {
             receipts: self.ledger.draft(self.received(), ended),
             ended,
             tail_ended: ended && self.descendants_have_the_end(),
+            standby: self.in_group,
         }
     }
 
@@ -274,17 +291,7 @@ impl Relay {
                 peer,
                 deadline,
                 retry_at: Some(retry),
-            } if now >= retry => {
-                self.upstream = Upstream::Connecting {
-                    peer,
-                    deadline,
-                    retry_at: None,
-                };
-                self.outputs.push_back(RelayOutput::Connect {
-                    peer,
-                    resume: self.received(),
-                });
-            }
+            } if now >= retry => self.connect(peer, deadline),
             Upstream::Up {
                 heard, reading: true, ..
             } if now >= heard + self.config.silence => {
@@ -300,7 +307,8 @@ impl Relay {
         }
     }
 
-    /// With the end here, nothing more is needed from upstream and its loss is no loss.
+    /// Handles the loss of the predecessor. If the end is here, nothing more is needed from upstream, and it
+    /// is no loss.
     fn lose_upstream(&mut self, now: Duration, reason: Reason) {
         if self.window.has_ended() {
             self.upstream = Upstream::Finished;
@@ -318,7 +326,8 @@ impl Relay {
         });
     }
 
-    /// How long the server has to name another predecessor. Where it keeps the stream it may be this node that nobody hears.
+    /// Returns the time that the server has to name another predecessor. If it keeps the stream, this node
+    /// may be the silent one.
     fn patience(&self) -> Duration {
         let away = if self.config.spooled {
             AWAY_SILENCE
@@ -338,10 +347,12 @@ impl Relay {
     }
 }
 
-/// Whether `new` says enough more than `old` to be sent before the next heartbeat. In a running chain all offsets move
-/// together, so the one that moved furthest decides: each acknowledgement wakes the node above.
+/// Returns true if `new` tells enough more than `old` to be sent before the next heartbeat. In a running
+/// chain all offsets move together, so the one that moved furthest decides: each acknowledgement wakes the
+/// node above.
 fn is_news(old: &Ack, new: &Ack) -> bool {
     let below = growth(&old.receipts, &new.receipts).unwrap_or(ACK_BYTES);
     let own = new.received.since(old.received);
-    own.max(below) >= ACK_BYTES || (old.ended, old.tail_ended) != (new.ended, new.tail_ended)
+    own.max(below) >= ACK_BYTES
+        || (old.ended, old.tail_ended, old.standby) != (new.ended, new.tail_ended, new.standby)
 }

@@ -1,4 +1,5 @@
-//! The blocks that a node holds, by offset: what arrived, what its consumer has used, what may go.
+//! The blocks that a node holds, by offset: those that arrived, those that its consumer has used, and those
+//! that may go.
 
 use std::collections::VecDeque;
 
@@ -38,12 +39,12 @@ impl Window {
         }
     }
 
-    /// Nothing has arrived and nothing went: it may as well begin somewhere else.
+    /// True if nothing has arrived and nothing went. Then it may as well begin at another offset.
     pub(super) fn is_untouched(&self) -> bool {
         self.blocks.is_empty() && self.received == self.retained_from && !self.ended
     }
 
-    /// A block's size is not known before it is read, so there must be room for the largest.
+    /// True if there is room for the largest block, because a block's size is not known before it is read.
     pub(super) fn has_room(&self) -> bool {
         !self.ended && self.bytes + MAX_BLOCK as u64 <= self.capacity
     }
@@ -79,7 +80,7 @@ impl Window {
         Ok(())
     }
 
-    /// Marks one block; the prefix that is used grows as far as it can.
+    /// Marks one block as used. The prefix of used blocks grows as far as it can.
     pub(super) fn consume(&mut self, offset: StreamOffset) {
         let Ok(index) = self.index_of(offset) else { return };
         self.blocks[index].consumed = true;
@@ -96,7 +97,7 @@ impl Window {
         self.consumed = self.received;
     }
 
-    /// Drops whole blocks that end at or before `below`; says where the window begins now, when that changed.
+    /// Drops whole blocks that end at or before `below`. Returns the new begin of the window, if it changed.
     pub(super) fn release(&mut self, below: StreamOffset) -> Option<StreamOffset> {
         let before = self.retained_from;
         while let Some(block) = self.blocks.front() {
@@ -111,17 +112,17 @@ impl Window {
         (self.retained_from != before).then_some(self.retained_from)
     }
 
-    /// Length of the block that begins at `offset`.
+    /// Returns the length of the block that begins at `offset`.
     pub(super) fn length_at(&self, offset: StreamOffset) -> Option<u32> {
         self.index_of(offset).ok().map(|index| self.blocks[index].length)
     }
 
-    /// Whether a block begins at `offset`, or would be the next to arrive.
+    /// Returns true if a block begins at `offset`, or would be the next to arrive there.
     pub(super) fn is_boundary(&self, offset: StreamOffset) -> bool {
         offset == self.received || self.index_of(offset).is_ok()
     }
 
-    /// The oldest and the newest block are asked for most.
+    /// Returns the index of the block at `offset`. The oldest and the newest block are requested most.
     fn index_of(&self, offset: StreamOffset) -> Result<usize, usize> {
         let ends = [0, self.blocks.len().saturating_sub(1)];
         let is_there = |index: &usize| {
@@ -151,7 +152,7 @@ impl Window {
         self.bytes
     }
 
-    /// Three quarters are taken: what is held back on purpose must go on before nothing more can come.
+    /// True if three quarters are taken. Data that is held back on purpose must go on before more can come.
     pub(super) const fn is_filling(&self) -> bool {
         self.bytes >= self.capacity / 4 * 3
     }

@@ -1,39 +1,27 @@
-//! Who may have cost others a round: in the next one it comes last in the chain, where nobody is below it.
+//! Nodes that may have cost others a round. In the next round they come last in the chain, with no node below
+//! them.
 //!
-//! Data comes through every node of a chain, so one that alters it, or stops passing it on, can cost those below it
-//! a round. Which of two neighbours it was that lied is not known. Both places cost nothing: who comes last gets
-//! everything as the others do, and who comes last harms nobody.
+//! Data comes through every node of a chain. A node that alters it, or stops passing it on, can cost the
+//! nodes below it a round. The server cannot tell which of two neighbours lied. The last place costs neither
+//! anything: the last node gets all data as the others do, and harms no other.
 
-use super::{IpAddr, NodeId, Run};
+use std::net::IpAddr;
 
-/// Addresses remembered at most.
+/// Most addresses remembered.
 const MAX_ACCUSED: usize = 4096;
 
-impl Run {
-    /// `node` may be the reason why one below it lost its place.
-    pub(super) fn accuse(&mut self, node: NodeId) {
-        let Some(addr) = self.members.get(&node).map(|member| member.info.addr.ip()) else {
-            return;
-        };
-        if !self.is_accused(addr) && self.accused.len() < MAX_ACCUSED {
-            self.accused.push(addr);
+/// The addresses of accused nodes.
+#[derive(Debug, Default)]
+pub(super) struct Accused(Vec<IpAddr>);
+
+impl Accused {
+    pub(super) fn add(&mut self, addr: IpAddr) {
+        if !self.contains(addr) && self.0.len() < MAX_ACCUSED {
+            self.0.push(addr);
         }
     }
 
-    /// Those above `node` in its stream that its data came through: the one that is there, and those that were there.
-    pub(super) fn accuse_those_above(&mut self, node: NodeId) {
-        let super::Phase::Streaming(run) = &self.phase else {
-            return;
-        };
-        let mut above = run.formerly_above.get(&node).cloned().unwrap_or_default();
-        above.push(run.before(node));
-        for node in above {
-            self.accuse(node);
-        }
-    }
-
-    /// Whether somebody at this address was accused.
-    pub(super) fn is_accused(&self, addr: IpAddr) -> bool {
-        self.accused.contains(&addr)
+    pub(super) fn contains(&self, addr: IpAddr) -> bool {
+        self.0.contains(&addr)
     }
 }

@@ -1,35 +1,52 @@
-//! Who is in the run and what each is at, for an operator who asks the server (`ka-status --via`).
+//! The nodes of the run with their present work, for an operator who asks the server (`ka-status --via`).
 
 use std::net::IpAddr;
 
+use ka_mac::MacAddr;
+
 use super::member::{Member, MemberState};
-use super::{ConnId, NodeInfo, Phase, Reason, Run};
+use super::roster::Roster;
+use super::{ConnId, NodeId, NodeInfo, Phase, Reason};
 use crate::via::ListedNode;
 
-impl Run {
-    /// Every node that ever joined, in the order in which they came.
-    #[must_use]
-    pub fn roll(&self) -> Vec<ListedNode> {
-        let listed = self.members.values().map(|member| ListedNode {
-            name: member.info.name.clone(),
-            mac: member.info.mac,
-            addr: member.info.addr.ip(),
-            state: Reason::new(self.state_of(member)),
+/// The members, and the present work of the run.
+pub(super) struct Roll<'a> {
+    roster: &'a Roster,
+    phase: &'a Phase,
+}
+
+impl<'a> Roll<'a> {
+    pub(super) const fn new(roster: &'a Roster, phase: &'a Phase) -> Self {
+        Self { roster, phase }
+    }
+
+    /// Returns every node that ever joined, in the order in which they came.
+    pub(super) fn list(&self) -> Vec<(NodeId, ListedNode)> {
+        let listed = self.roster.members().map(|member| {
+            let node = ListedNode {
+                name: member.info.name.clone(),
+                mac: member.info.mac,
+                addr: member.info.addr.ip(),
+                state: Reason::new(self.state_of(member)),
+                work: None,
+            };
+            (member.info.id, node)
         });
         listed.collect()
     }
 
-    /// The one node that is called `wanted`: by its address, its hardware address, or its name; and the connection to it.
+    /// Returns the one node that is called `wanted`, by its address, its MAC address or its name, with its
+    /// connection.
     ///
     /// # Errors
-    /// For the operator: nobody or several are called so, or it cannot be reached.
-    pub fn find(&self, wanted: &str) -> Result<(NodeInfo, ConnId), Reason> {
+    /// For the operator: no node or several have that name, or the node cannot be reached.
+    pub(super) fn find(&self, wanted: &str) -> Result<(NodeInfo, ConnId), Reason> {
         let called: Vec<&Member> = self
-            .members
-            .values()
+            .roster
+            .members()
             .filter(|member| is_called(&member.info, wanted))
             .collect();
-        // One that failed and came back has two places: the one that is connected is meant.
+        // A node that failed and came back has two places. The connected one is meant.
         let mut connected = called.iter().filter(|member| member.conn.is_some());
         match (called.first(), connected.next(), connected.next()) {
             (None, ..) => Err(Reason::new(format!(
@@ -60,17 +77,17 @@ impl Run {
         }
     }
 
-    /// What the run is at, as far as it concerns this node.
+    /// Returns the state of the run, as far as it concerns this node.
     fn at(&self, member: &Member) -> String {
-        match (&self.phase, &member.state) {
+        match (self.phase, &member.state) {
             (Phase::Gathering { .. }, _) => "waiting for other nodes".to_owned(),
             (Phase::Asking { stage, .. }, MemberState::Asked) => stage.to_string(),
             (Phase::Streaming(stream), _) if stream.is_done(member.info.id) => {
-                format!("stream {}: done", stream.stream())
+                format!("stream {}: done", stream.id())
             }
             (Phase::Streaming(stream), _) => format!(
                 "stream {}: {} bytes taken",
-                stream.stream(),
+                stream.id(),
                 stream.consumed(member.info.id)
             ),
             (Phase::Leaving { .. }, _) => "leaving".to_owned(),
@@ -80,7 +97,8 @@ impl Run {
     }
 }
 
-/// A queued node hears pings and nothing else until its round begins.
+/// Returns a node with its connection if it can be reached. A queued node hears pings and nothing else until
+/// its round begins.
 fn reached(member: &Member) -> Result<(NodeInfo, ConnId), Reason> {
     match member.conn {
         Some(conn) if !member.is_queued() => Ok((member.info.clone(), conn)),
@@ -97,8 +115,6 @@ fn is_called(node: &NodeInfo, wanted: &str) -> bool {
     let by_addr = wanted
         .parse::<IpAddr>()
         .is_ok_and(|addr| addr.to_canonical() == node.addr.ip().to_canonical());
-    let by_mac = node
-        .mac
-        .is_some_and(|mac| mac.to_string().eq_ignore_ascii_case(&wanted.replace('-', ":")));
+    let by_mac = node.mac.is_some() && wanted.parse::<MacAddr>().ok() == node.mac;
     by_addr || by_mac || node.name.as_str() == wanted
 }

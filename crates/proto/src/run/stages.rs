@@ -1,25 +1,25 @@
-//! Stages in which every node is asked one thing: prepare, go, report; and the ways out of the run.
+//! Stages in which every node is asked one question: prepare, go, report. Also the ways out of the run.
 
-use super::member::MemberState;
+use super::member::{Member, MemberState};
 use super::{
-    Duration, Failure, NodeId, NodeInfo, Payload, Phase, Reason, Run, RunError, RunEvent, Stage, StreamId,
-    ToNode,
+    Duration, Failure, NodeId, NodeInfo, Payload, Phase, Reason, Run, RunError, RunEvent, RunResult, Stage,
+    StreamId, ToNode,
 };
 
 impl Run {
-    /// Asks every node to plan and check; ends with [`RunEvent::StageDone`].
+    /// Asks every node to plan and check. Ends with [`RunResult::StageDone`].
     ///
     /// # Errors
-    /// [`RunError`] when something else is going on or nobody is left.
+    /// [`RunError`] while another command is under way, or if no node is left.
     pub fn prepare(&mut self, now: Duration, payload: Payload) -> Result<(), RunError> {
         let timeout = self.config.timeouts.prepare;
         self.ask(now, "prepare", Stage::Prepare, &ToNode::Prepare(payload), timeout)
     }
 
-    /// Asks every node to prepare its disks; ends with [`RunEvent::StageDone`].
+    /// Asks every node to prepare its disks. Ends with [`RunResult::StageDone`].
     ///
     /// # Errors
-    /// [`RunError`] when something else is going on or nobody is left.
+    /// [`RunError`] while another command is under way, or if no node is left.
     pub fn go(&mut self, now: Duration) -> Result<(), RunError> {
         let timeout = self.config.timeouts.go;
         self.ask(now, "go", Stage::Go, &ToNode::Go, timeout)
@@ -34,11 +34,7 @@ impl Run {
         timeout: Duration,
     ) -> Result<(), RunError> {
         let mut asked = self.ready_for(command)?;
-        asked.retain(|node| {
-            self.members
-                .get(node)
-                .is_some_and(|member| !member.holds_clone && matches!(member.state, MemberState::Waiting))
-        });
+        asked.retain(|node| self.roster.get(*node).is_some_and(Member::is_free));
         if asked.is_empty() {
             return Err(RunError::NobodyLeft);
         }
@@ -46,10 +42,10 @@ impl Run {
         Ok(())
     }
 
-    /// Asks these nodes.
+    /// Sends a question to these nodes.
     fn put(&mut self, now: Duration, stage: Stage, question: &ToNode, asked: Vec<NodeId>, timeout: Duration) {
         for &node in &asked {
-            self.set_state(node, MemberState::Asked);
+            self.roster.set_state(node, MemberState::Asked);
             self.send(node, question.clone());
         }
         self.phase = Phase::Asking {
@@ -59,11 +55,11 @@ impl Run {
         };
     }
 
-    /// Tells every node whose report is here, and that was not refused ([`Self::reject`]), to make its clone bootable; ends
-    /// with [`RunEvent::StageDone`]. Whoever does not answer has failed.
+    /// Tells every node whose report is here, and that was not refused ([`Self::reject`]), to make its clone
+    /// bootable. Ends with [`RunResult::StageDone`]. A node that does not answer has failed.
     ///
     /// # Errors
-    /// [`RunError`] when something else is going on or nobody is left.
+    /// [`RunError`] while another command is under way, or if no node is left.
     pub fn commit(&mut self, now: Duration) -> Result<(), RunError> {
         let mut asked = self.ready_for("commit")?;
         asked.retain(|node| self.awaits_verdict(*node));
@@ -75,8 +71,8 @@ impl Run {
         Ok(())
     }
 
-    /// The clone of this node is no good: it is told why, undoes what it did, and is out. `again`: it may begin anew in the
-    /// next round.
+    /// Rejects the clone of this node. The node gets the reason, undoes its work, and is out. With `again` it
+    /// may begin anew in the next round.
     pub fn reject(&mut self, now: Duration, node: NodeId, reason: &Reason, again: bool) {
         if !self.awaits_verdict(node) {
             return;
@@ -84,7 +80,7 @@ impl Run {
         let failure = Failure {
             stage: Stage::Report,
             reason: reason.clone(),
-            again: again && self.config.round < self.config.rounds,
+            again: again && self.rounds.has_next(),
         };
         self.fail(node, failure);
         self.dismiss(node, reason.clone());
@@ -92,7 +88,7 @@ impl Run {
     }
 
     fn awaits_verdict(&self, node: NodeId) -> bool {
-        let state = self.members.get(&node).map(|member| &member.state);
+        let state = self.roster.get(node).map(|member| &member.state);
         matches!(
             state,
             Some(MemberState::Reported {
@@ -103,10 +99,10 @@ impl Run {
         )
     }
 
-    /// Waits for every node's report, many of which may be here already; ends with [`RunEvent::StageDone`].
+    /// Waits for every node's report, many of which may be here already. Ends with [`RunResult::StageDone`].
     ///
     /// # Errors
-    /// [`RunError`] when something else is going on or nobody is left.
+    /// [`RunError`] while another command is under way, or if no node is left.
     pub fn collect_reports(&mut self, now: Duration) -> Result<(), RunError> {
         let asked = self.ready_for("collect_reports")?;
         for &node in &asked {
@@ -123,12 +119,12 @@ impl Run {
         Ok(())
     }
 
-    /// The nodes that a command goes to.
+    /// Returns the nodes that a command goes to.
     pub(super) fn ready_for(&self, command: &'static str) -> Result<Vec<NodeId>, RunError> {
         if !matches!(self.phase, Phase::Idle) {
             return Err(RunError::WrongPhase { command });
         }
-        let active = self.active();
+        let active = self.roster.active();
         if active.is_empty() {
             Err(RunError::NobodyLeft)
         } else {
@@ -136,46 +132,44 @@ impl Run {
         }
     }
 
-    pub(super) fn set_state(&mut self, node: NodeId, state: MemberState) {
-        if let Some(old) = self.state_mut(node) {
-            *old = state;
-        }
-    }
-
     pub(super) fn handle_answer(&mut self, now: Duration, node: NodeId, answered: Stage, payload: Payload) {
         let asked = matches!(&self.phase, Phase::Asking { stage, .. } if *stage == answered)
             && self
-                .members
-                .get(&node)
+                .roster
+                .get(node)
                 .is_some_and(|member| matches!(member.state, MemberState::Asked));
         if !asked {
-            self.lose(now, node, &Reason::new("it answered what it was not asked"));
+            self.lose(
+                now,
+                node,
+                &Reason::new("it sent an answer that the server had not asked for"),
+            );
             return;
         }
-        self.set_state(node, MemberState::Answered(payload));
+        self.roster.set_state(node, MemberState::Answered(payload));
         self.finish_stage();
     }
 
-    /// A report may come as soon as the node is through, before it is asked for.
+    /// Handles a report. It may come as soon as the node has finished, before it is asked for.
     pub(super) fn handle_report(&mut self, now: Duration, node: NodeId, report: Payload) {
         let waiting = self
-            .members
-            .get(&node)
+            .roster
+            .get(node)
             .filter(|member| matches!(member.state, MemberState::Waiting));
         let in_time = match &self.phase {
             Phase::Idle
             | Phase::Asking {
                 stage: Stage::Report, ..
             } => true,
-            Phase::Streaming(run) => run.is_done(node),
+            Phase::Streaming(stream) => stream.is_done(node),
             _ => false,
         };
-        let in_time = in_time || self.members.get(&node).is_some_and(|member| member.holds_clone);
+        let in_time = in_time || self.roster.get(node).is_some_and(|member| member.holds_clone);
         let Some(info) = waiting.filter(|_| in_time).map(|member| member.info.clone()) else {
             self.lose(now, node, &Reason::new("it reported before it was finished"));
             return;
         };
-        self.set_state(
+        self.roster.set_state(
             node,
             MemberState::Reported {
                 report: report.clone(),
@@ -188,13 +182,14 @@ impl Run {
         self.finish_stage();
     }
 
-    /// Those that need not wait for [`Self::release`] go as soon as nobody needs them as a relay.
+    /// Releases the nodes that need not wait for [`Self::release`], as soon as no other node needs them as a
+    /// relay.
     pub(super) fn release_the_reported(&mut self) {
         if self.config.hold_release || self.config.commits || matches!(self.phase, Phase::Streaming(_)) {
             return;
         }
         let mut going = Vec::new();
-        for member in self.members.values_mut().filter(|member| !member.wants_release) {
+        for member in self.roster.members_mut().filter(|member| !member.wants_release) {
             if let MemberState::Reported {
                 released: released @ false,
                 ..
@@ -222,15 +217,17 @@ impl Run {
                 again: false,
             },
         );
-        if !self.is_relay(node, stage) {
+        let is_relay = matches!(&self.phase, Phase::Streaming(stream) if stream.is_relay(node, stage));
+        if !is_relay {
             self.dismiss(node, reason);
             self.leave_chain(now, node);
         }
         self.after_failure(now);
     }
 
-    /// The stream cannot be completed at a node. Where its end was refused, what the node said of it before was through no fault
-    /// of its own either: records that make no sense, a block that does not decrypt.
+    /// Handles that the stream cannot be completed at a node. If the stream's end was refused, an earlier
+    /// complaint of the node was no fault of its own either: records that make no sense, a block that does
+    /// not decrypt.
     pub(super) fn handle_stream_failed(
         &mut self,
         now: Duration,
@@ -240,7 +237,7 @@ impl Run {
         unproved: bool,
     ) {
         self.accuse_those_above(node);
-        let running = matches!(&self.phase, Phase::Streaming(run) if run.stream() == stream);
+        let running = matches!(&self.phase, Phase::Streaming(running) if running.id() == stream);
         if !(unproved && running) {
             return self.lose_for_next_round(now, node, reason);
         }
@@ -253,28 +250,30 @@ impl Run {
         self.lose_for_next_round(now, node, &reason);
     }
 
-    /// A node is gone or must go, and is not wanted back: its connection is closed, and its neighbours in the stream
-    /// are seen to.
+    /// Removes a node that is gone or must go, and is not wanted back. Its connection is closed, and its
+    /// neighbours in the stream get new links.
     pub(super) fn lose(&mut self, now: Duration, node: NodeId, reason: &Reason) {
         self.give_up(now, node, reason, false);
     }
 
-    /// As [`Self::lose`], but through no fault of its own: it is slow, or what it misses is retained nowhere any more,
-    /// or it vanished and may be back. It is told to join again, and the next round waits a while for it.
+    /// Removes a node as [`Self::lose`] does, but through no fault of its own. It is slow, or the data that
+    /// it misses is retained nowhere any more, or it vanished and may be back. It is told to join again, and
+    /// the next round waits a while for it.
     pub(super) fn lose_for_next_round(&mut self, now: Duration, node: NodeId, reason: &Reason) {
-        self.give_up(now, node, reason, self.config.round < self.config.rounds);
+        self.give_up(now, node, reason, self.rounds.has_next());
     }
 
     fn give_up(&mut self, now: Duration, node: NodeId, reason: &Reason, again: bool) {
-        let queued = self.members.get(&node).is_some_and(super::Member::is_queued);
+        let queued = self.roster.get(node).is_some_and(Member::is_queued);
         if queued || matches!(self.phase, Phase::Gathering { .. }) {
             self.dismiss(node, reason.clone());
             self.leave_gathering(node, reason.clone());
             return;
         }
         let stage = self.stage();
-        // The clone of a node that has reported is finished: that it goes before it is released is no failure, unless the
-        // clone waits for its verdict. The node holds it, and comes back with it.
+        // The clone of a node that has reported is finished. If the node goes before it is released, that is
+        // no failure, unless the clone waits for its verdict. The node holds the clone, and comes back with
+        // it.
         let commits = self.config.commits;
         if let Some(MemberState::Reported {
             released, committed, ..
@@ -283,7 +282,7 @@ impl Run {
         {
             *released = true;
         } else {
-            let reason = match self.members.get(&node).map(|member| &member.state) {
+            let reason = match self.roster.get(node).map(|member| &member.state) {
                 Some(MemberState::Reported { .. }) => Reason::new(format!(
                     "{reason}; its clone is complete, and it may come back with it"
                 )),
@@ -303,7 +302,7 @@ impl Run {
     }
 
     pub(super) fn fail(&mut self, node: NodeId, failure: Failure) {
-        let Some(member) = self.members.get_mut(&node).filter(|member| member.is_active()) else {
+        let Some(member) = self.roster.get_mut(node).filter(|member| member.is_active()) else {
             return;
         };
         member.state = MemberState::Failed(failure.clone());
@@ -312,8 +311,8 @@ impl Run {
     }
 
     pub(super) fn dismiss(&mut self, node: NodeId, reason: Reason) {
-        if !self.is_released(node) {
-            let failure = self.members.get(&node).and_then(super::Member::failure);
+        if !self.roster.is_released(node) {
+            let failure = self.roster.get(node).and_then(Member::failure);
             let again = failure.is_some_and(|failure| failure.again);
             self.send(node, ToNode::Abort { reason, again });
         }
@@ -321,27 +320,21 @@ impl Run {
     }
 
     fn state_mut(&mut self, node: NodeId) -> Option<&mut MemberState> {
-        self.members.get_mut(&node).map(|member| &mut member.state)
-    }
-
-    pub(super) fn is_released(&self, node: NodeId) -> bool {
-        self.members
-            .get(&node)
-            .is_some_and(|member| matches!(member.state, MemberState::Reported { released: true, .. }))
+        self.roster.get_mut(node).map(|member| &mut member.state)
     }
 
     fn stage(&self) -> Stage {
         match &self.phase {
             Phase::Gathering { .. } => Stage::Gather,
             Phase::Asking { stage, .. } => *stage,
-            Phase::Streaming(run) => Stage::Stream(run.stream()),
+            Phase::Streaming(stream) => Stage::Stream(stream.id()),
             Phase::Leaving { .. } | Phase::Over => Stage::Release,
-            Phase::Idle if self.streams_opened > 0 => Stage::Report,
+            Phase::Idle if self.rounds.has_streamed() => Stage::Report,
             Phase::Idle => Stage::Prepare,
         }
     }
 
-    /// Ends the stage when nobody's answer is missing.
+    /// Ends the stage if no answer is missing.
     pub(super) fn finish_stage(&mut self) {
         let Phase::Asking { stage, asked, .. } = &self.phase else {
             return;
@@ -356,16 +349,16 @@ impl Run {
             .filter_map(|node| self.outcome(*node, stage))
             .collect();
         for node in asked {
-            if stage != Stage::Report && self.members.get(&node).is_some_and(super::Member::is_active) {
-                self.set_state(node, answered(stage));
+            if stage != Stage::Report && self.roster.get(node).is_some_and(Member::is_active) {
+                self.roster.set_state(node, answered(stage));
             }
         }
         self.phase = Phase::Idle;
-        self.event(RunEvent::StageDone { stage, outcomes });
+        self.result(RunResult::StageDone { stage, outcomes });
     }
 
     fn outcome(&self, node: NodeId, stage: Stage) -> Option<(NodeInfo, Result<Payload, Failure>)> {
-        let member = self.members.get(&node)?;
+        let member = self.roster.get(node)?;
         let outcome = match &member.state {
             MemberState::Failed(failure) => Err(failure.clone()),
             MemberState::Reported { report, .. } if stage == Stage::Report => Ok(report.clone()),
@@ -375,8 +368,8 @@ impl Run {
         Some((member.info.clone(), outcome))
     }
 
-    /// The stage took too long: those that did not answer are out. They are listed first, because the loss of the
-    /// last of them ends the stage and with it the answers of the others.
+    /// Ends a stage that took too long. Nodes that did not answer are out. They are listed first, because the
+    /// loss of the last of them ends the stage and with it the answers of the others.
     pub(super) fn stage_timeout(&mut self, now: Duration, stage: Stage, asked: &[NodeId]) {
         let missing = asked.iter().filter(|node| self.outcome(**node, stage).is_none());
         for node in missing.copied().collect::<Vec<_>>() {
@@ -384,17 +377,17 @@ impl Run {
         }
     }
 
-    /// Lets every node go that has reported, `stagger` apart in their order; ends with [`RunEvent::Over`].
+    /// Releases every node that has reported, `stagger` apart in their order. Ends with [`RunResult::Over`].
     ///
     /// # Errors
-    /// [`RunError::WrongPhase`] when something else is going on.
+    /// [`RunError::WrongPhase`] while another command is under way.
     pub fn release(&mut self, now: Duration, stagger: Duration) -> Result<(), RunError> {
         if !matches!(self.phase, Phase::Idle) {
             return Err(RunError::WrongPhase { command: "release" });
         }
         let mut delay = Duration::ZERO;
-        for node in self.active() {
-            let Some(member) = self.members.get_mut(&node) else {
+        for node in self.roster.active() {
+            let Some(member) = self.roster.get_mut(node) else {
                 continue;
             };
             match &mut member.state {
@@ -416,22 +409,18 @@ impl Run {
     }
 
     pub(super) fn finish_leaving(&mut self, now: Duration) {
-        let mut in_round = self.members.values().filter(|member| !member.is_queued());
-        let connected = in_round.any(|member| member.conn.is_some());
+        let connected = self.roster.in_round().any(|member| member.conn.is_some());
         if matches!(self.phase, Phase::Leaving { .. }) && !connected {
             self.be_over(now);
         }
     }
 
-    /// Whoever did not close in time is closed.
+    /// Closes the connections that nodes did not close in time.
     pub(super) fn leave_timeout(&mut self, now: Duration) {
-        let nodes: Vec<NodeId> = self.in_round().collect();
+        let nodes: Vec<NodeId> = self.roster.in_round().map(|member| member.info.id).collect();
         for node in nodes {
-            if self.is_released(node)
-                && self
-                    .members
-                    .get(&node)
-                    .is_some_and(|member| member.conn.is_some())
+            if self.roster.is_released(node)
+                && self.roster.get(node).is_some_and(|member| member.conn.is_some())
             {
                 self.event(RunEvent::NodeGone { node });
             }
@@ -441,7 +430,7 @@ impl Run {
     }
 }
 
-/// What a node is after it has answered.
+/// Returns the state of a node that has answered the question of this stage.
 fn answered(stage: Stage) -> MemberState {
     match stage {
         Stage::Commit => MemberState::Reported {

@@ -1,18 +1,18 @@
-//! The bound of what one node says to the operator about its steps: a member that lies must not fill screen and log, and push
-//! out what the others say.
+//! The limit of one node's events for the operator. A member that lies must not fill screen and log, and push
+//! out the words of the others.
 
-use super::{Duration, NodeId, Payload, Run, RunEvent};
+use super::Duration;
 
-/// Events at once. A clone with many hooks says some hundred in all.
+/// Most events at once. A clone with many hooks has some hundred in all.
 const AT_ONCE: u32 = 500;
-/// From then on, one in each of these.
+/// Time for one more event after that.
 const EACH: Duration = Duration::from_millis(500);
 
-/// The account of what one node has said, and may say.
+/// The account of one node's events: those that were shown, and those that may be.
 #[derive(Debug)]
 pub(super) struct Talk {
     spare: u32,
-    /// When it was last given something to spare.
+    /// Time at which the spare count was last filled.
     filled: Duration,
     left_out: u64,
 }
@@ -26,8 +26,8 @@ impl Talk {
         }
     }
 
-    /// It says something; the count of what was left out so far where that is too much.
-    fn says(&mut self, now: Duration) -> Result<(), u64> {
+    /// Counts an event. Returns the number of events left out so far if there are too many.
+    pub(super) fn says(&mut self, now: Duration) -> Result<(), u64> {
         while self.spare < AT_ONCE && now >= self.filled + EACH {
             (self.spare, self.filled) = (self.spare + 1, self.filled + EACH);
         }
@@ -43,23 +43,9 @@ impl Talk {
     }
 }
 
-/// One, ten, a hundred: whoever is told only then is told soon, and not often.
-const fn is_round(count: u64) -> bool {
+/// True for one, ten, a hundred and so on. So the operator is told soon, and not often.
+pub(super) const fn is_round(count: u64) -> bool {
     count > 0 && 10_u64.pow(count.ilog10()) == count
-}
-
-impl Run {
-    /// Something for the operator to see.
-    pub(super) fn handle_event(&mut self, now: Duration, node: NodeId, payload: Payload) {
-        let Some(member) = self.members.get_mut(&node) else {
-            return;
-        };
-        match member.talk.says(now) {
-            Ok(()) => self.event(RunEvent::NodeEvent { node, payload }),
-            Err(so_far) if is_round(so_far) => self.event(RunEvent::NodeEventsLeftOut { node, so_far }),
-            Err(_) => {}
-        }
-    }
 }
 
 #[cfg(test)]
@@ -78,7 +64,7 @@ mod tests {
         let later = Duration::from_millis(1) + EACH * 21;
         let shown = (0..10_000).filter(|_| talk.says(later).is_ok());
         assert_eq!(shown.count(), 21);
-        // A whole clone in a long evening.
+        // The events of a whole clone in a long evening.
         let mut talk = Talk::new(Duration::ZERO);
         assert!((0..5000).all(|second| talk.says(Duration::from_secs(second)).is_ok()));
     }

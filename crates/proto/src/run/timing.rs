@@ -1,23 +1,22 @@
 //! A run's timers.
 
-use super::{Duration, NodeId, Phase, Reason, Run, ToNode};
+use super::{Duration, NodeId, Phase, Reason, Run};
 
-/// The machine is called at every ping at least. When a call comes this many pings late, the server itself was away
-/// (stopped, swapped out), and what the nodes sent meanwhile is still unread.
+/// Number of pings by which a late call shows that the server itself was away (stopped, swapped out). The
+/// machine is called at every ping at least. Messages of the nodes from that time are still unread.
 const LATE_PINGS: u32 = 2;
-/// Less is what a timer is late by anyway.
+/// Least delay that counts. Any timer may be late by less.
 const LEAST_DELAY: Duration = Duration::from_millis(20);
 
 impl Run {
-    /// When [`Self::handle_timeout`] wants to be called; `None` only when all is over.
+    /// Returns the time at which [`Self::handle_timeout`] must be called. `None` only if all is over.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         let phase = match &self.phase {
-            // Between two rounds those that wait are still there.
+            // Between two rounds the waiting nodes are still there.
             Phase::Over
-                if self.ended
-                    || self.claims.is_empty()
-                        && self.members.values().all(|member| member.conn.is_none()) =>
+                if self.rounds.has_ended()
+                    || self.claims.is_empty() && self.roster.connected().next().is_none() =>
             {
                 return None;
             }
@@ -25,19 +24,20 @@ impl Run {
             Phase::Gathering { until } => *until,
             Phase::Idle => None,
             Phase::Asking { deadline, .. } | Phase::Leaving { deadline } => Some(*deadline),
-            Phase::Streaming(run) => Some(run.deadline()),
+            Phase::Streaming(stream) => Some(stream.look_at()),
         };
         // Lost nodes are found at the next ping at the latest, so that a thousand nodes need no timer each.
         let due = [
             Some(self.next_ping),
             phase,
             self.suspects_due(),
-            self.claims_due(),
+            self.claims.due(),
+            self.leavers_due(),
         ];
         due.into_iter().flatten().min()
     }
 
-    /// Every call passes here.
+    /// Takes in the time of a call. Every call passes here.
     pub(super) fn tick(&mut self, now: Duration) {
         if now >= self.last_call + self.config.heartbeat * (1 + LATE_PINGS) {
             self.awake_since = now;
@@ -45,14 +45,14 @@ impl Run {
         self.last_call = self.last_call.max(now);
     }
 
-    /// On a loaded machine the server itself is late, again and again, by less than what counts as being away. Time in which
-    /// it did not look is no silence of anybody's.
+    /// Excuses the server's own delay. On a loaded machine the server is late again and again, by less than
+    /// what counts as being away. No node was silent while the server did not look.
     fn excuse_own_delay(&mut self, now: Duration) {
         let late = self
             .poll_timeout()
             .map_or(Duration::ZERO, |due| now.saturating_sub(due));
         if late >= LEAST_DELAY {
-            for member in self.members.values_mut() {
+            for member in self.roster.members_mut() {
                 member.heard = (member.heard + late).min(now);
             }
         }
@@ -63,14 +63,17 @@ impl Run {
         if let Some(due) = self.poll_timeout()
             && now >= due + self.config.silence / 2
         {
-            // The server itself was away: what the nodes sent meanwhile is still unread.
-            self.members.values_mut().for_each(|member| member.heard = now);
-            self.excuse_still(now, now.saturating_sub(due));
+            // The server itself was away, so messages of the nodes from that time are still unread.
+            self.roster.members_mut().for_each(|member| member.heard = now);
+            if let Phase::Streaming(stream) = &mut self.phase {
+                stream.excuse(now, now.saturating_sub(due));
+            }
         }
         self.excuse_own_delay(now);
         self.tick(now);
         self.judge_suspects(now);
         self.settle_claims(now);
+        self.tell_leavers(now);
         if now >= self.next_ping {
             self.next_ping = now + self.config.heartbeat;
             self.judge_paces(now);
@@ -88,7 +91,7 @@ impl Run {
                 self.stage_timeout(now, stage, &asked);
             }
             Phase::Leaving { deadline } if now >= *deadline => self.leave_timeout(now),
-            Phase::Streaming(run) if now >= run.deadline() => self.stream_timeout(now),
+            Phase::Streaming(stream) if now >= stream.look_at() => self.stream_timeout(now),
             _ => {}
         }
     }
@@ -99,13 +102,13 @@ impl Run {
         } else {
             self.config.idle_silence
         };
-        let connected = self.members.values().filter(|member| member.conn.is_some());
+        let connected = self.roster.connected();
         let (silent, alive): (Vec<_>, Vec<_>) = connected.partition(|member| now >= member.heard + silence);
         let silent: Vec<NodeId> = silent.into_iter().map(|member| member.info.id).collect();
         let alive: Vec<NodeId> = alive.into_iter().map(|member| member.info.id).collect();
         let number = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         for node in alive {
-            self.send(node, ToNode::Ping(number));
+            self.ping_node(now, node);
         }
         self.ping_lookers(now, number);
         for node in silent {

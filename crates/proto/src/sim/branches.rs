@@ -1,7 +1,7 @@
-//! Second heads at the server, which feed nodes that lost their place from what is kept of the stream.
+//! Branches: more heads at the server, which feed nodes that lost their place from the spool.
 //!
-//! Each is an endpoint like the head's own. While one does something it stands in the head's place at the server's host, so
-//! that it is driven as every endpoint is.
+//! Each is an endpoint like the head's own. While one acts, it stands in the head's place at the server's
+//! host. So it is driven as every endpoint is.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use crate::link::ReceiptKeys;
 use crate::relay::Source;
 use crate::text::Reason;
 
-/// What is kept of the running stream, and who is fed from it.
+/// The spool of the running stream, and the heads that it feeds.
 #[derive(Debug, Default)]
 pub(super) struct Branches {
-    /// Length of every block, by offset.
+    /// Length of every block in the spool, by offset.
     pub(super) kept: BTreeMap<StreamOffset, u32>,
     pub(super) is_whole: bool,
     heads: BTreeMap<usize, Endpoint>,
-    /// Whose head stands in the place of the server's own.
+    /// Host of the branch whose head stands in the place of the server's own.
     pub(super) fed: Option<usize>,
-    /// How often a node went on.
+    /// Number of times that a node went on from the spool.
     pub(super) rejoined: u32,
-    /// Nothing is kept any more.
+    /// True if the spool is lost and keeps nothing any more.
     pub(super) is_lost: bool,
 }
 
@@ -57,7 +57,7 @@ impl World {
         }
     }
 
-    /// The next stream is kept anew.
+    /// Ends all branches. The next stream has a new spool.
     pub(super) fn clear_branches(&mut self) {
         for host in self.branch_hosts() {
             self.close_branch(host);
@@ -70,7 +70,7 @@ impl World {
         self.branches.heads.keys().copied().collect()
     }
 
-    /// Has the head that feeds `host` stand in the place of the server's own meanwhile.
+    /// Runs `does` while the head that feeds `host` stands in the place of the server's own.
     pub(super) fn as_branch<T>(&mut self, host: usize, does: impl FnOnce(&mut Self) -> T) -> T {
         let own = self.hosts[SERVER].endpoint.take();
         self.hosts[SERVER].endpoint = self.branches.heads.remove(&host);
@@ -83,7 +83,7 @@ impl World {
         done
     }
 
-    /// Which branch an event at the server is for.
+    /// Returns the branch that an event at the server belongs to.
     pub(super) fn branch_of(&self, host: usize, event: &Event) -> Option<usize> {
         let link = event.link().filter(|_| host == SERVER)?;
         let successor = self.links[link.0].successor;
@@ -111,14 +111,14 @@ impl World {
         }
     }
 
-    /// When each wants to be called.
+    /// Returns the next timeout of each branch's machines.
     pub(super) fn branch_timers(&self) -> Result<Vec<Duration>, Violation> {
         let timers = self.branches.heads.values().map(|head| head.relay.poll_timeout());
         let timers: Option<Vec<Duration>> = timers.collect();
         timers.ok_or_else(|| self.violation(SERVER, "a branch without a timer".to_owned()))
     }
 
-    /// The producer of a branch: as fast as its window lets it, from where its node asked to go on.
+    /// Produces for a branch as fast as its window permits, from the offset that its node asked for.
     pub(super) fn produce_kept(&mut self, endpoint: &mut Endpoint) -> bool {
         let mut moved = false;
         while endpoint.down.is_some() && endpoint.relay.wants_upstream() {
@@ -139,7 +139,7 @@ impl World {
         moved
     }
 
-    /// The head of a branch lost its node: it ends, and the run is told.
+    /// Ends the head of a branch that lost its node, and tells the run.
     pub(super) fn branch_lost(&mut self, host: usize, endpoint: &mut Endpoint) {
         endpoint.over = true;
         if let Some(node) = self.hosts[host].id {

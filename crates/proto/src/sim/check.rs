@@ -1,14 +1,14 @@
-//! The invariants: some after every event, some at the end.
+//! The invariants. Some hold after every event, some at the end.
 
 use super::Violation;
 use super::event::SERVER;
 use super::host::Alive;
-use super::scenario::Fault;
+use super::net::{Item, LinkId};
 use super::world::World;
 use crate::node::Ending;
 
 impl World {
-    /// No host holds more than its window, nor anything that its machine does not know of.
+    /// Checks that no host holds more than its window, nor any block that its machine does not know.
     pub(super) fn check_host(&self, host: usize) -> Result<(), Violation> {
         let Some(endpoint) = &self.hosts[host].endpoint else {
             return Ok(());
@@ -25,6 +25,21 @@ impl World {
             return Err(self.violation(host, format!("{held} bytes are held, over the window")));
         }
         Ok(())
+    }
+
+    /// Checks that no byte goes over a link twice, and none that the successor had before.
+    pub(super) fn check_once(&mut self, host: usize, link: LinkId, item: &Item) -> Result<(), Violation> {
+        let Item::Block { offset, length, .. } = *item else {
+            return Ok(());
+        };
+        self.linked_bytes += u64::from(length);
+        let link = &mut self.links[link.0];
+        let is_new = offset >= link.sent;
+        link.sent = offset.plus(u64::from(length));
+        if is_new {
+            return Ok(());
+        }
+        Err(self.violation(host, format!("the block at {offset} goes over a link twice")))
     }
 
     pub(super) fn check_end(&self) -> Result<(), Violation> {
@@ -58,12 +73,12 @@ impl World {
         self.check_rounds()
     }
 
-    /// Returns true if this host's clone is no good.
+    /// Returns true if this host's clone is bad.
     pub(super) fn is_bad(&self, host: usize) -> bool {
         self.scenario.twin == Some(host) && self.hosts[host].clones == 1
     }
 
-    /// Without a server every process that lives has found out, and ended.
+    /// Checks that without a server every living process has noticed that, and ended.
     fn check_orphans(&self) -> Result<(), Violation> {
         let lives = |host: &usize| matches!(self.hosts[*host].alive, Alive::Up | Alive::Frozen(_));
         let left = (1..self.hosts.len()).find(|host| lives(host) && self.hosts[*host].ending.is_none());
@@ -72,7 +87,7 @@ impl World {
         })
     }
 
-    /// A node that the server counts as done has all of every stream and knows it.
+    /// Checks that a node that is done for the server has all of every stream and knows it.
     fn check_done(&self, host: usize) -> Result<(), Violation> {
         let slot = &self.hosts[host];
         let done = slot.streams_done.max(slot.most_streams_done);
@@ -90,8 +105,8 @@ impl World {
         Ok(())
     }
 
-    /// Nothing happened to it, and what happened to others must not reach it: without healing, faults above it in
-    /// the chain do; with healing, only more lost neighbours in a row than tolerated.
+    /// Returns true if this host must be done. Nothing happened to it, and the faults of others must not
+    /// reach it, unless more neighbours in a row were lost than are tolerated.
     fn must_be_done(&self, host: usize) -> bool {
         if !self.scenario.is_spared(host)
             || !self.scenario.is_spared(SERVER)
@@ -99,24 +114,15 @@ impl World {
         {
             return false;
         }
-        if self.scenario.heal {
-            return self.is_fed_at_worst() || self.longest_gap() <= usize::from(self.scenario.tolerance);
-        }
-        (1..host).all(|above| self.scenario.is_spared(above) || self.only_stalls(above))
+        self.is_fed_at_worst() || self.longest_gap() <= usize::from(self.scenario.tolerance)
     }
 
-    /// What it misses is kept, and so few were hit that there is room for it.
+    /// Returns true if the spool has the data that the host misses, and few enough hosts were hit that the
+    /// chain has room for it.
     fn is_fed_at_worst(&self) -> bool {
         let hit = |host: &usize| !self.scenario.is_spared(*host) || self.set_aside.contains(host);
         let hit = (1..self.hosts.len()).filter(hit).count();
         self.scenario.spool && !self.branches.is_lost && hit <= 2
-    }
-
-    /// A node whose disk stalls goes on. One whose disk fails goes on as a relay if it says so while the server thinks it
-    /// in that stream; between two streams the words cross, and it is gone: so nothing is claimed of those below it.
-    fn only_stalls(&self, host: usize) -> bool {
-        let mut faults = self.scenario.faults.iter().filter(|planned| planned.host == host);
-        faults.all(|planned| matches!(planned.fault, Fault::DiskStall(_)))
     }
 
     fn longest_gap(&self) -> usize {

@@ -1,4 +1,4 @@
-//! The control connections: joining, messages both ways, and what a node does when it is ordered to.
+//! The control connections: joining, messages both ways, and the work that a node does on an order.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -26,6 +26,7 @@ impl World {
             start_now: false,
             wants_release: false,
             holds_clone: self.hosts[host].holds_clone,
+            wiring: None,
             nonce: [0; 16],
             proof: [0; 32],
         };
@@ -57,7 +58,7 @@ impl World {
         } else {
             let message = ToNode::decode(body).map_err(|err| self.violation(host, err.to_string()))?;
             let slot = &mut self.hosts[host];
-            // What was sent to an earlier life went to a connection that is closed.
+            // A message to an earlier life went to a connection that is closed.
             if let Some(node) = slot.node.as_mut().filter(|_| slot.life == life) {
                 node.handle_message(self.now, message);
             }
@@ -87,7 +88,7 @@ impl World {
             return;
         };
         let payload = Payload(vec![7; 100]);
-        // The order may have been overtaken by the end of the run; that is no fault of the machines.
+        // The end of the run may have overtaken the order. That is no fault of the machines.
         let _ = match step {
             _ if fails => {
                 let stage = match step {
@@ -134,7 +135,7 @@ impl World {
                     self.hosts[host].node = None;
                     self.close_everything(host);
                     self.hosts[host].alive = Alive::Left;
-                    // Turned down, it undoes what it did.
+                    // A node that is turned down undoes its clone.
                     self.hosts[host].holds_clone &= matches!(ending, Ending::ServerLost { .. });
                     self.maybe_come_back(host, &ending);
                     self.hosts[host].ending = Some(ending);
@@ -149,7 +150,7 @@ impl World {
             .encode()
             .map_err(|err| self.violation(host, err.to_string()))?;
         let body = frame[FRAME_PREFIX..].to_vec();
-        // As if connections were not told apart.
+        // As if the server did not tell connections apart.
         let is_believed = self.is_liar(host) && self.breaks(Sabotage::BelievesTheLiar);
         let from = if is_believed { 1 } else { host };
         let life = self.hosts[from].life;
@@ -177,7 +178,7 @@ impl World {
                     let (at, step) = (self.now + self.rng.millis(1, 50), Step::Report);
                     self.queue.push(at, host, None, Event::StepDone { step, life });
                 }
-                // An earlier server's word may come late.
+                // The word of an earlier server may come late.
                 if self.knows_connection(conn_of(host, life)) {
                     self.by_id.insert(node, host);
                 }
@@ -193,6 +194,8 @@ impl World {
             Order::Relink(relink) => self.relink(host, &relink),
             Order::Hold { stream, time } => self.hold(host, stream, time),
             Order::Receipts { stream, keys } => self.name_receipts(host, stream, &keys),
+            // The simulated runs have no group.
+            Order::LeaveGroup { .. } | Order::Probe(_) => {}
             Order::EndStream(stream) => self.end_endpoint(host, stream),
         }
     }
@@ -202,7 +205,7 @@ pub(super) fn node_name(host: usize) -> String {
     format!("node{host}")
 }
 
-/// Hosts are in the chain in the order of their numbers.
+/// Returns an address for a host. Hosts are in the chain in the order of their numbers.
 pub(super) fn node_ip(host: usize) -> IpAddr {
     let [.., c, d] = host.to_be_bytes();
     IpAddr::V4(Ipv4Addr::new(10, 0, c, d))

@@ -1,4 +1,4 @@
-//! A host's streams: opening and ending them, the connections to its neighbours, its disk.
+//! The streams of a host: opening and ending them, the connections to its neighbours, its disk.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::Violation;
 use super::event::{Answer, Event, SERVER};
 use super::host::{Alive, Disk, Endpoint, WRITERS};
 use super::net::{Item, LinkId};
-use super::world::{ESTABLISH, HEARTBEAT, LINK_SILENCE, World};
+use super::world::{SCALED_ESTABLISH, SCALED_HEARTBEAT, SCALED_LINK_SILENCE, World};
 use crate::control::{OpenStream, Relink, Stage};
 use crate::ids::{NodeId, StreamId, StreamOffset};
 use crate::link::ReceiptKeys;
@@ -32,6 +32,7 @@ impl World {
         self.hosts[host].spent.begin(self.now);
         let endpoint = self.endpoint(host, stream, source, successor, receipts);
         self.hosts[host].endpoint = Some(endpoint);
+        self.listen_to_group(host, stream);
         for link in std::mem::take(&mut self.hosts[host].waiting_dials) {
             self.push(host, None, Duration::ZERO, Event::Dial { link });
         }
@@ -51,19 +52,24 @@ impl World {
             successor,
             start: StreamOffset(0),
             window_bytes: self.scenario.window_bytes,
-            spooled: self.scenario.spool && self.scenario.heal,
+            spooled: self.scenario.spool,
+            grouped: self.scenario.group.is_some(),
             me: self.hosts[host].id.unwrap_or(NodeId::SERVER),
             receipts: receipts.clone(),
-            heartbeat: HEARTBEAT,
-            silence: LINK_SILENCE,
-            establish: ESTABLISH,
+            heartbeat: SCALED_HEARTBEAT,
+            silence: SCALED_LINK_SILENCE,
+            establish: SCALED_ESTABLISH,
         };
         let rate = host
             .checked_sub(1)
             .map_or(0, |index| self.scenario.disk_rates[index]);
+        let mut relay = Relay::new(config, self.now);
+        if !self.is_reached(host) {
+            relay.leave_group(self.now);
+        }
         Endpoint {
             stream,
-            relay: Relay::new(config, self.now),
+            relay,
             ring: BTreeMap::new(),
             up: None,
             dialing: None,
@@ -131,7 +137,7 @@ impl World {
         let now = self.now;
         let slot = &mut self.hosts[host];
         let Some(node) = &mut slot.node else { return };
-        // Nothing is done with the disk before the node is in, and what it says before its Join goes nowhere.
+        // Nothing is done with the disk before the node has joined, and its words before its Join go nowhere.
         if slot.id.is_none() {
             return;
         }
@@ -161,7 +167,7 @@ impl World {
                 let done = endpoint.map_or(Ok(()), |endpoint| endpoint.relay.handle_ack(now, &ack));
                 match done {
                     Ok(()) => {}
-                    // As the transport does it: closed, and told as lost.
+                    // As in the transport, the link is closed, and the machine is told that it is lost.
                     Err(err) if self.is_liar(self.links[link.0].successor) => {
                         if let Some(endpoint) = &mut self.hosts[host].endpoint {
                             endpoint.down = None;
@@ -187,7 +193,8 @@ impl World {
         Ok(())
     }
 
-    /// What a killed sender had in its socket buffer is lost; the block on the wire may have come through.
+    /// Delivers an item. Data in the socket buffer of a killed sender is lost; the block on the wire may have
+    /// come through.
     fn arrive(&mut self, link: LinkId, item: Item) {
         let sender = self.links[link.0].predecessor;
         if !matches!(self.hosts[sender].alive, Alive::Dead | Alive::Gone) {
@@ -206,7 +213,8 @@ impl World {
         }
     }
 
-    /// A greeting at the predecessor. One for a stream that is not open here yet waits in the listening socket.
+    /// Handles a greeting at the predecessor. A greeting for a stream that is not open here yet waits in the
+    /// listening socket.
     fn dialed(&mut self, host: usize, link: LinkId) {
         let (successor, stream, resume) = {
             let link = &self.links[link.0];
@@ -245,7 +253,7 @@ impl World {
             Err(RelayError::CannotResume { retained_from, .. }) => {
                 self.answer_dial(link, Answer::Gap(retained_from));
             }
-            // As the transport does it: the handshake is through before the machine is asked.
+            // As in the transport, the handshake is over before the machine is asked.
             Err(_) => {
                 self.answer_dial(link, Answer::Joined);
                 self.close_link(link, host);
@@ -283,7 +291,7 @@ impl World {
         }
     }
 
-    /// The far end closed. What it wrote before has arrived, and is read first.
+    /// Handles that the far end closed. Data that it wrote before has arrived, and is read first.
     fn link_closed(&mut self, host: usize, link: LinkId) {
         let (now, reason) = (self.now, Reason::new("closed by the other side"));
         let Some(endpoint) = self.hosts[host].endpoint.as_mut() else {
@@ -299,9 +307,22 @@ impl World {
                 endpoint.up = None;
                 endpoint.relay.handle_upstream_lost(now, reason);
             } else {
-                // Still something to read: look again soon.
+                // There is still data to read, so the check is repeated soon.
                 self.push(host, None, Duration::from_millis(20), Event::LinkClosed { link });
             }
+        }
+    }
+
+    /// Breaks the connection to the predecessor. Both ends see it close.
+    pub(super) fn break_link(&mut self, host: usize) {
+        let endpoint = self.hosts[host].endpoint.as_mut();
+        if let Some(endpoint) = endpoint
+            && let Some(link) = endpoint.up.take()
+        {
+            endpoint
+                .relay
+                .handle_upstream_lost(self.now, Reason::new("reset"));
+            self.close_link(link, host);
         }
     }
 
@@ -323,7 +344,7 @@ impl World {
         );
     }
 
-    /// Parallel writers: each takes a block, and they finish in any order.
+    /// Gives blocks to parallel writers. Each takes one block, and they finish in any order.
     pub(super) fn start_disk(&mut self, host: usize, endpoint: &mut Endpoint) {
         let stalled = self.hosts[host].disk_stalled_until;
         let disk = &mut endpoint.disk;

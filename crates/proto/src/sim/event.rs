@@ -1,4 +1,4 @@
-//! What can happen, and the queue in virtual time that it waits in.
+//! The events of the simulation, and their queue in virtual time.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -18,11 +18,11 @@ pub(super) const SERVER: usize = 0;
 )]
 #[derive(Debug, Clone)]
 pub(super) enum Event {
-    /// A machine of this host asked to be called.
+    /// A machine of this host reached its timeout.
     Wake,
     /// A node's Join arrives at the server, over the connection of this life of its host.
     Join { from: usize, life: u32 },
-    /// A control frame arrives at the server, or (`from` the server) at a node.
+    /// A control frame arrives at the server, or at a node if `from` is the server.
     Control { from: usize, life: u32, body: Vec<u8> },
     /// The other end of the control connection is closed.
     ControlClosed { from: usize, life: u32 },
@@ -30,13 +30,13 @@ pub(super) enum Event {
     Dial { link: LinkId },
     /// The predecessor's answer arrives at the successor.
     Dialed { link: LinkId, answer: Answer },
-    /// The successor waited long enough for an answer.
+    /// The successor has waited too long for an answer.
     DialTimeout { link: LinkId },
     /// A block arrives at the successor.
     Arrive { link: LinkId, item: Item },
-    /// The successor has read, the predecessor may write more.
+    /// The successor has read, so the predecessor may write more.
     Writable,
-    /// The processor is through with a block, or the producer with making one.
+    /// The processor has finished a block, or the producer has made one.
     Worked,
     /// An acknowledgement arrives at the predecessor.
     Acked { link: LinkId, ack: Ack },
@@ -44,18 +44,28 @@ pub(super) enum Event {
     LinkClosed { link: LinkId },
     /// The disk has taken a block.
     Consumed { stream: StreamId, offset: StreamOffset },
-    /// The consumer is through.
+    /// The consumer has taken the whole stream.
     Synced { stream: StreamId },
     /// Local work of a node is done.
     StepDone { step: Step, life: u32 },
     /// The process is started again.
     Return,
+    /// Data before this offset has come to a member from the group of its stream.
+    FromGroup {
+        stream: StreamId,
+        until: StreamOffset,
+        is_end: bool,
+    },
+    /// The sender looks for silent members.
+    LookAtGroup { stream: StreamId },
+    /// A member has noticed that the group is dark.
+    Dark { stream: StreamId },
     /// The scenario's fault of this number strikes.
     Fault { number: usize },
 }
 
 impl Event {
-    /// The data connection that it comes over; none is the control connection.
+    /// Returns the data connection of the event. `None` means the control connection.
     pub(super) const fn link(&self) -> Option<LinkId> {
         match self {
             Self::Dial { link }
@@ -68,17 +78,18 @@ impl Event {
     }
 }
 
-/// How a predecessor answers a greeting.
+/// A predecessor's answer to a greeting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
     Joined,
-    /// Closed without a word.
+    /// The connection was closed without an answer.
     Closed,
-    /// The data is gone; it has what begins here.
+    /// The data is gone. The predecessor's data begins at this offset.
     Gap(StreamOffset),
 }
 
-/// An event, when, and at which host. `other` is the host at the far end of the network, if it came over one.
+/// An event with its time and its host. `other` is the host at the far end of the network, if the event came
+/// over one.
 #[derive(Debug, Clone)]
 pub(super) struct Scheduled {
     pub(super) at: Duration,
@@ -103,8 +114,8 @@ impl PartialOrd for Scheduled {
 }
 
 impl Ord for Scheduled {
-    /// The earliest is the greatest; among equals the one that was scheduled first, so that runs repeat exactly and
-    /// connections keep their order.
+    /// Orders the earliest event as the greatest. Among equal times it is the one that was scheduled first,
+    /// so that runs repeat exactly and connections keep their order.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.number).cmp(&(self.at, self.number))
     }
@@ -129,7 +140,7 @@ impl Queue {
         });
     }
 
-    /// Puts an event off, keeping its place among those of its time.
+    /// Puts an event off. It keeps its place among the events of its time.
     pub(super) fn postpone(&mut self, scheduled: Scheduled, until: Duration) {
         self.heap.push(Scheduled {
             at: until,

@@ -1,4 +1,4 @@
-//! A host: its machines, its disk, its misfortunes.
+//! A host: its machines, its disk, its faults.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -10,18 +10,18 @@ use crate::relay::Relay;
 
 use super::spent::Spent;
 
-/// Blocks that a consumer works on at once: parallel writers finish in any order.
+/// Number of blocks that a consumer works on at once. Parallel writers finish in any order.
 pub(super) const WRITERS: usize = 4;
 
-/// Whether a host takes part.
+/// The state of a host's process and machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Alive {
     Up,
-    /// Its process stands still until then.
+    /// The process stands still until that time.
     Frozen(Duration),
-    /// It ended in order: what it wrote still arrives.
+    /// The process ended in order. Its written data still arrives.
     Left,
-    /// Its process was killed: its kernel answers, but what was not yet on the wire is lost.
+    /// The process was killed. Its kernel answers, but data that was not yet on the wire is lost.
     Dead,
     /// Nothing answers.
     Gone,
@@ -30,31 +30,31 @@ pub(super) enum Alive {
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) alive: Alive,
-    /// How often its process was started before.
+    /// Number of earlier starts of its process.
     pub(super) life: u32,
     pub(super) cut_off_until: Duration,
-    /// The server has none.
+    /// The node's machine. The server has none.
     pub(super) node: Option<Node>,
     pub(super) id: Option<NodeId>,
     pub(super) ending: Option<Ending>,
     pub(super) endpoint: Option<Endpoint>,
-    /// Greetings for a stream that is not open here yet: they wait in the listening socket.
+    /// Greetings for a stream that is not open here yet. They wait in the listening socket.
     pub(super) waiting_dials: Vec<LinkId>,
     pub(super) streams_done: u32,
-    /// The most that an earlier life had of them.
+    /// Most streams that an earlier life has finished.
     pub(super) most_streams_done: u32,
-    /// Its process has a complete clone, which waits for its verdict or is bootable.
+    /// True if its process has a complete clone, which waits for its verdict or is bootable.
     pub(super) holds_clone: bool,
-    /// Its disk can be booted.
+    /// True if its disk can be booted.
     pub(super) is_bootable: bool,
-    /// How many clones it has finished.
+    /// Number of clones that it has finished.
     pub(super) clones: u32,
     pub(super) wake_at: Option<Duration>,
     pub(super) next_progress: Duration,
     pub(super) hangs_in: Option<super::scenario::Step>,
     pub(super) fails_in: Option<super::scenario::Step>,
     pub(super) disk_stalled_until: Duration,
-    /// Its processor has something to do.
+    /// Time until which its processor is busy.
     pub(super) working_until: Duration,
     pub(super) spent: Spent,
 }
@@ -85,18 +85,18 @@ impl Host {
         }
     }
 
-    /// Whether its process is there.
+    /// True if its process exists.
     pub(super) const fn is_running(&self) -> bool {
         matches!(self.alive, Alive::Up | Alive::Frozen(_))
     }
 }
 
-/// One stream at one host: the relay and what its driver holds for it.
+/// One stream at one host: the relay, and the data that its driver holds for it.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) stream: StreamId,
     pub(super) relay: Relay,
-    /// Length and tag of every block that is held, by offset.
+    /// Length and tag of every block in the window, by offset.
     pub(super) ring: BTreeMap<StreamOffset, (u32, u64)>,
     pub(super) up: Option<LinkId>,
     pub(super) dialing: Option<LinkId>,
@@ -105,11 +105,11 @@ pub(super) struct Endpoint {
     pub(super) over: bool,
 }
 
-/// The consumer of a stream. At the head it is not used.
+/// The consumer of a stream. The head does not use it.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     pub(super) rate: u64,
-    /// What the consumer must be given next.
+    /// Offset of the next block for the consumer.
     pub(super) next: StreamOffset,
     pub(super) queue: VecDeque<(StreamOffset, u32)>,
     pub(super) busy: usize,

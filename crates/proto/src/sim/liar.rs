@@ -1,9 +1,11 @@
-//! A member of the run that lies: in each message to the server, and in each acknowledgement, from a moment on.
+//! A member of the run that lies, from a moment on, in each message to the server and in each
+//! acknowledgement.
 //!
-//! It has the keys of its own links and its own control connection, as a node of the real network has, and nothing else: it
-//! speaks in its own name. Each of its messages may be replaced by one of any kind with any contents, left out, or
-//! accompanied by others. What it says may cost itself the run; those above it in the chain must not notice, nobody may
-//! wait for ever, and those below it, whose data comes through it, lose a round at most.
+//! It has the keys of its own links and its own control connection, as a node of the real network has. It has
+//! no other keys, so it speaks in its own name. Each of its messages may be left out, come with others, or be
+//! replaced by one of any kind with any contents. Its lies may cost itself the run. The nodes above it in the
+//! chain must not notice, and no node may wait for ever. The nodes below it get their data through it and
+//! lose one round at most.
 
 use std::time::Duration;
 
@@ -20,30 +22,32 @@ use crate::text::Reason;
 use crate::tunnel::{TunnelId, TunnelMessage};
 use crate::wire::Payload;
 
-/// Kinds of messages that a liar makes up.
+/// Number of kinds of messages that a liar makes up.
 const KINDS: u64 = 14;
 
-/// Acknowledgements say the truth of the liar itself, and anything of those below it.
+/// Kind of lie whose acknowledgements are true about the liar itself, and may be false about the nodes below
+/// it.
 const RECEIPTS: u64 = KINDS + 1;
 
-/// Who lies, from when on, and how often.
+/// The host that lies, the time of its first lie, and the share of lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Liar {
-    /// Which host.
-    pub host: usize,
-    /// From when on.
-    pub at: Duration,
-    /// How many of its messages are not what an honest node would say, in percent.
-    pub percent: u64,
-    /// The only kind of lie told, from 0; `None` tells all. The last two are acknowledgements, and receipts of others in them.
-    pub only: Option<u64>,
+pub(crate) struct Liar {
+    /// Number of the lying host.
+    pub(crate) host: usize,
+    /// Virtual time from which it lies.
+    pub(crate) at: Duration,
+    /// Share of its messages that are lies, in percent.
+    pub(crate) percent: u64,
+    /// The only kind of lie, from 0; `None` means all kinds. The last two are acknowledgements, and receipts
+    /// of others in them.
+    pub(crate) only: Option<u64>,
 }
 
 impl Liar {
-    /// How many kinds of lies there are: one for each message to the server, and two of acknowledgements.
-    pub const KINDS: u64 = KINDS + 2;
-    /// The kind of lie that is told of others only, in acknowledgements.
-    pub const OF_OTHERS: u64 = RECEIPTS;
+    /// Number of kinds of lies: one for each message to the server, and two of acknowledgements.
+    pub(crate) const KINDS: u64 = KINDS + 2;
+    /// The kind of lie that is about other nodes only, in acknowledgements.
+    pub(crate) const OF_OTHERS: u64 = RECEIPTS;
 }
 
 impl World {
@@ -51,7 +55,7 @@ impl World {
         self.scenario.liar.is_some_and(|liar| liar.host == host)
     }
 
-    /// Draws whether this host lies now.
+    /// Draws if this host lies now. Returns the liar if it does.
     fn lies_now(&mut self, host: usize) -> Option<Liar> {
         let liar = self
             .scenario
@@ -60,7 +64,7 @@ impl World {
         self.rng.chance(liar.percent).then_some(liar)
     }
 
-    /// What goes to the server instead of this message.
+    /// Returns the messages that go to the server instead of this one.
     pub(super) fn falsified(&mut self, host: usize, message: ToServer) -> Vec<ToServer> {
         let Some(liar) = self
             .lies_now(host)
@@ -143,7 +147,7 @@ impl World {
         )
     }
 
-    /// What goes to the predecessor instead of this acknowledgement.
+    /// Returns the acknowledgement that goes to the predecessor instead of this one.
     pub(super) fn falsified_ack(&mut self, host: usize, stream: StreamId, ack: Ack) -> Ack {
         let Some(liar) = self.lies_now(host) else {
             return ack;
@@ -153,8 +157,16 @@ impl World {
         }
         let receipts = self.false_receipts(host, stream, &ack);
         let only_of_others = liar.only == Some(RECEIPTS);
+        let ack = Ack {
+            standby: if only_of_others {
+                ack.standby
+            } else {
+                self.any_standby(ack.standby)
+            },
+            ..ack
+        };
         match self.rng.between(0, 3) {
-            // As good as it can be, so that nothing is kept for those below.
+            // The acknowledgement is as good as it can be, so that nothing is kept for the nodes below.
             kind if kind <= 1 || only_of_others => Ack {
                 receipts,
                 tail_ended: ack.ended,
@@ -175,7 +187,12 @@ impl World {
         }
     }
 
-    /// Words of those below the liar that they did not give, its own, or none.
+    /// Returns true or false about standby, if there is a group.
+    fn any_standby(&mut self, standby: bool) -> bool {
+        standby ^ (self.scenario.group.is_some() && self.rng.chance(50))
+    }
+
+    /// Returns receipts that the nodes below the liar did not give, or the liar's own, or none.
     fn false_receipts(&mut self, host: usize, stream: StreamId, ack: &Ack) -> Receipts {
         let ids = |host: &super::host::Host| host.id;
         let below: Vec<NodeId> = self.hosts[host + 1..].iter().filter_map(ids).collect();
@@ -189,7 +206,7 @@ impl World {
             1 => return ack.receipts,
             _ => {}
         }
-        // The keys that it has are not those of the others.
+        // The liar's keys are not those of the others.
         let pairs = below
             .iter()
             .flat_map(|from| above.iter().rev().map(move |to| (*from, *to)));
@@ -205,7 +222,7 @@ impl World {
         forged.collect()
     }
 
-    /// Nobody above the liar lost anything, and with rounds enough nobody but the liar.
+    /// Checks that no node above the liar lost anything. With enough rounds no node but the liar did.
     pub(super) fn check_liar(&self) -> Result<(), Violation> {
         let Some(liar) = self.scenario.liar else {
             return Ok(());

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use super::{Fault, Liar, Planned, Rng, Sabotage, Scenario, run};
 
-/// A chain with one liar somewhere in it; everything else is well.
-fn with_liar(seed: u64, only: Option<u64>) -> Scenario {
+/// Returns a chain with one liar somewhere in it. Nothing else goes wrong.
+pub(super) fn with_liar(seed: u64, only: Option<u64>) -> Scenario {
     let mut rng = Rng::new(seed);
     let nodes = rng.count(2, 8);
     let mut scenario = Scenario::quiet(seed, nodes as usize);
-    scenario.heal = true;
     scenario.stream_bytes = rng.pick(&[1000, 8 << 20, 40 << 20]);
     scenario.tolerance = rng.pick(&[1, 2, 3]);
     scenario.spool = rng.chance(30);
@@ -62,12 +61,12 @@ fn all_kinds_of_lies_together_cost_no_more() {
     many(1500, |_| None);
 }
 
-/// A member that says that those below it have what they have not, and is gone the next moment.
+/// Returns a scenario with a member that claims data for the nodes below it which they lack, and is gone the
+/// next moment.
 fn claims_for_others_and_dies(seed: u64) -> Scenario {
     let mut rng = Rng::new(seed);
     let nodes = rng.count(2, 9);
     let mut scenario = Scenario::quiet(seed, nodes as usize);
-    scenario.heal = true;
     scenario.streams = 1;
     scenario.stream_bytes = rng.pick(&[8 << 20, 40 << 20]);
     scenario.window_bytes = rng.pick(&[6, 8, 16, 40]) << 20;
@@ -77,7 +76,8 @@ fn claims_for_others_and_dies(seed: u64) -> Scenario {
     let host = rng.count(1, nodes) as usize;
     let rate = rng.pick(&[3_000_000, 20_000_000, 125_000_000]);
     scenario.link_rates = vec![rate; nodes as usize];
-    // Those below take less, as lines differ, so that there is something to lose; not so much less that they are called slow.
+    // The nodes below take less, as lines differ, so that there is data to lose. They do not take so little
+    // that they are called slow.
     for below in scenario.link_rates.iter_mut().skip(host) {
         *below = rate * 6 / 10;
     }
@@ -124,11 +124,11 @@ fn who_lies_in_acknowledgements_of_others_costs_nobody_else_his_place() {
     );
 }
 
-/// The check notices when a lie reaches somebody else.
+/// The check notices a lie that reaches another node.
 #[test]
 fn a_liar_that_is_believed_of_another_node_is_noticed() {
     let mut scenario = Scenario::quiet(1, 4);
-    (scenario.heal, scenario.stream_bytes) = (true, 40 << 20);
+    scenario.stream_bytes = 40 << 20;
     scenario.liar = Some(Liar {
         host: 3,
         at: Duration::from_secs(1),

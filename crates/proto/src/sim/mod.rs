@@ -1,10 +1,13 @@
-//! The simulator: the same machines that run on the wire, with up to a thousand nodes, in virtual time, from a seed.
+//! The simulator. It runs the same machines as on the wire, with up to a thousand nodes, in virtual time,
+//! from a seed.
 //!
-//! Processes are killed (the server's may be started again), machines lose power, freeze or are cut off, disks stall and fail, in any stage. The driver
-//! here does what the transport does, with descriptors for payload. It checks all the time that no consumer gets a
-//! wrong byte or one out of order, that nobody holds more than its window, that every machine that is not finished
-//! has a timer; and at the end that every node is done or named, and that those that nothing happened to are done.
-//! A seed that fails is named in the [`Violation`] and replays exactly: `KA_SIM_SEED=… cargo test -p ka-proto sim`.
+//! In any stage, processes are killed (the server's may be started again), machines lose power, freeze or are
+//! cut off, and disks stall and fail. The driver here does the work of the transport, with descriptors for
+//! payload. It checks all the time that no consumer gets a wrong block or one out of order, and that no host
+//! holds more than its window. It also checks that every unfinished machine has a timer. At the end every
+//! node must be done or named, and nodes that nothing happened to must be done. The [`Violation`] names a
+//! seed that fails, and the seed replays exactly: `KA_SIM_SEED=… cargo test -p ka-proto sim`.
+//!
 //! Not here: codecs of the data path, which have their own tests (control messages do go through theirs).
 //! Specification: `docs/protocol.md`, "Simulator".
 
@@ -13,6 +16,7 @@ mod check;
 mod control;
 mod data;
 mod event;
+mod group;
 mod host;
 mod liar;
 mod net;
@@ -23,6 +27,7 @@ mod rounds;
 mod scenario;
 mod server;
 mod spent;
+mod standby;
 mod world;
 
 #[cfg(test)]
@@ -31,6 +36,8 @@ mod liar_tests;
 mod pace_tests;
 #[cfg(test)]
 mod sabotage_tests;
+#[cfg(test)]
+mod standby_tests;
 #[cfg(test)]
 mod tests;
 
@@ -41,71 +48,74 @@ use crate::node::Ending;
 use crate::pace::Bottleneck;
 use crate::run::{Failure, NodeInfo};
 
-pub use liar::Liar;
-pub use rng::Rng;
-pub use scenario::{Fault, Planned, Sabotage, Scenario, Step};
+pub(crate) use liar::Liar;
+pub(crate) use rng::Rng;
+pub(crate) use scenario::{Fault, Planned, Sabotage, Scenario, Step};
+pub(crate) use standby::GroupPlan;
 
-/// What came of a simulation.
+/// The result of a simulation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub(crate) struct Report {
     /// Virtual time until the run was over.
-    pub took: Duration,
+    pub(crate) took: Duration,
     /// The server's list: every node that was counted in, with its failure.
-    pub nodes: Vec<(NodeInfo, Option<Failure>)>,
-    /// What each host saw, host 1 first: how its run ended, if its process lived to know.
-    pub endings: Vec<Option<Ending>>,
-    /// How often a node that had lost its place went on from what is kept.
-    pub rejoined: u32,
-    /// How often a host came back for a next round.
-    pub returned: u32,
-    /// How often the server was started again.
-    pub server_restarts: u32,
-    /// Hosts that are done, by what the server said in their round: host 1 first.
-    pub done: Vec<bool>,
-    /// Who was said to hold up the chain, in order.
-    pub slow: Vec<Accused>,
-    /// Events simulated.
-    pub events: u64,
-    /// What happened, line by line, when it was asked for.
-    pub trace: Vec<String>,
+    pub(crate) nodes: Vec<(NodeInfo, Option<Failure>)>,
+    /// The end of the run on each host, host 1 first. `None` if its process did not live to see it.
+    pub(crate) endings: Vec<Option<Ending>>,
+    /// Number of times that a node that had lost its place went on from the spool.
+    pub(crate) rejoined: u32,
+    /// Number of times that a host came back for a next round.
+    pub(crate) returned: u32,
+    /// Number of restarts of the server.
+    pub(crate) server_restarts: u32,
+    /// True for each host that is done, by the server's word in its round. Host 1 is first.
+    pub(crate) done: Vec<bool>,
+    /// The hosts that were called slow, in order.
+    pub(crate) slow: Vec<Accused>,
+    /// Payload bytes that went over all links.
+    pub(crate) linked_bytes: u64,
+    /// Number of simulated events.
+    pub(crate) events: u64,
+    /// The events, line by line, if a trace was requested.
+    pub(crate) trace: Vec<String>,
 }
 
-/// What the server said of one that holds up the chain.
+/// The server's word about a host that holds up the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Accused {
-    /// Virtual time.
-    pub at: Duration,
-    /// Who; 0 is the golden node.
-    pub host: usize,
-    /// Why.
-    pub why: Bottleneck,
-    /// Whether it was set aside for that.
-    pub set_aside: bool,
+pub(crate) struct Accused {
+    /// Virtual time of the word.
+    pub(crate) at: Duration,
+    /// Number of the host; 0 is the golden node.
+    pub(crate) host: usize,
+    /// Cause that the server named.
+    pub(crate) why: Bottleneck,
+    /// True if the host was set aside for that.
+    pub(crate) set_aside: bool,
 }
 
 /// An invariant that did not hold.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("at {at:?} on host {host}: {what}")]
-pub struct Violation {
-    /// Virtual time.
-    pub at: Duration,
-    /// Where; 0 is the server.
-    pub host: usize,
-    /// What is wrong.
-    pub what: String,
-    /// What happened before, when it was asked for.
-    pub trace: Vec<String>,
+pub(crate) struct Violation {
+    /// Virtual time of the violation.
+    pub(crate) at: Duration,
+    /// Number of the host; 0 is the server.
+    pub(crate) host: usize,
+    /// The fault.
+    pub(crate) what: String,
+    /// The events before it, if a trace was requested.
+    pub(crate) trace: Vec<String>,
 }
 
 /// Runs a scenario to its end.
 ///
 /// # Errors
 /// [`Violation`] names the invariant that did not hold.
-pub fn run(scenario: &Scenario, trace: bool) -> Result<Report, Violation> {
+pub(crate) fn run(scenario: &Scenario, trace: bool) -> Result<Report, Violation> {
     world::World::new(scenario.clone(), trace).run()
 }
 
-/// Where a stream of this many bytes ends.
+/// Returns the end of a stream of this many bytes.
 const fn end_of(bytes: u64) -> StreamOffset {
     StreamOffset(bytes)
 }

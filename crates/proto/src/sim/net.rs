@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::block::HEADER_LEN;
 use crate::ids::{StreamId, StreamOffset};
 
-/// What a connection holds between the two processes: both kernels' buffers.
+/// Bytes that a connection holds between the two processes, in both kernels' buffers.
 const SOCKET_BUFFER: u64 = 400 << 10;
 
-/// How long so many bytes take.
+/// Returns the time that so many bytes take at this rate.
 pub(super) fn time_for(bytes: u64, rate: u64) -> Duration {
     let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -18,7 +18,7 @@ pub(super) fn time_for(bytes: u64, rate: u64) -> Duration {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LinkId(pub(super) usize);
 
-/// What travels down a link. The tag stands for the payload.
+/// An item on its way down a link. The tag stands for the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Item {
     Block {
@@ -43,7 +43,7 @@ impl Item {
     }
 }
 
-/// Payload that no other place in any stream has.
+/// Returns a tag for the payload that no other place in any stream has.
 pub(super) const fn tag(stream: StreamId, offset: StreamOffset, length: u32) -> u64 {
     let mut rng = super::rng::Rng::new((stream.0 as u64) << 56 ^ offset.0 << 8 ^ length as u64);
     rng.next()
@@ -55,11 +55,13 @@ pub(super) struct Link {
     pub(super) successor: usize,
     pub(super) stream: StreamId,
     pub(super) resume: StreamOffset,
-    /// What arrived and is not read yet.
+    /// End of the last block written.
+    pub(super) sent: StreamOffset,
+    /// Items that arrived and are not read yet.
     pub(super) arrived: VecDeque<Item>,
-    /// Written and not read yet.
+    /// Bytes written and not read yet.
     unread: u64,
-    /// When what was written is balanced by its rate.
+    /// Time at which the rate has made up for the written bytes.
     free_at: Duration,
     busy_until: Duration,
     closed_by: [bool; 2],
@@ -77,6 +79,7 @@ impl Link {
             successor,
             stream,
             resume,
+            sent: resume,
             arrived: VecDeque::new(),
             unread: 0,
             free_at: Duration::ZERO,
@@ -97,8 +100,8 @@ impl Link {
         self.unread < SOCKET_BUFFER
     }
 
-    /// Takes an item onto the wire, a token bucket of this rate and burst; says when its last byte leaves, and for how
-    /// long the wire is busy with it.
+    /// Puts an item onto the wire, a token bucket of this rate and burst. Returns the time at which its last
+    /// byte leaves, and for how long the wire is busy with it.
     pub(super) fn write(
         &mut self,
         now: Duration,
@@ -121,12 +124,12 @@ impl Link {
         Some(item)
     }
 
-    /// A close follows what was written.
+    /// Returns the time at which all written data has left. A close follows it.
     pub(super) fn drained_at(&self, now: Duration) -> Duration {
         self.busy_until.max(now)
     }
 
-    /// Marks an end closed; true when it was open.
+    /// Marks an end closed. Returns true if it was open.
     pub(super) fn close(&mut self, host: usize) -> bool {
         let end = usize::from(host == self.successor);
         !std::mem::replace(&mut self.closed_by[end], true)

@@ -1,22 +1,23 @@
-//! Who is said to hold up the chain: the right one, within 20 s, whatever is slow, wherever it is; and nobody where all are alike.
+//! Nodes that hold up the chain. The right one is named within 20 s, whatever its fault and its place. None
+//! is named if all are alike.
 
 use std::time::Duration;
 
 use super::{Accused, Fault, Planned, Report, Scenario, run};
 use crate::pace::Bottleneck;
 
-/// Payload of 100 and of 10 Mbit/s, bytes a second.
+/// Payload of 100 and of 10 Mbit/s, in bytes a second.
 const FAST: u64 = 11_800_000;
 const SLOW: u64 = 1_180_000;
-/// A slow one is named within this time.
+/// Time within which a slow node is named.
 const SOON: Duration = Duration::from_secs(20);
-/// Generic streams begin within this time.
+/// Time within which generic streams begin.
 const BEGUN: Duration = Duration::from_secs(1);
 
-/// Nodes that are all alike, in one stream of so many seconds at `rate`.
+/// Returns a scenario of equal nodes, in one stream of so many seconds at `rate`.
 fn alike(seed: u64, nodes: usize, rate: u64, secs: u64) -> Scenario {
     let mut scenario = Scenario::quiet(seed, nodes);
-    (scenario.heal, scenario.generic, scenario.streams) = (true, true, 1);
+    (scenario.generic, scenario.streams) = (true, 1);
     scenario.stream_bytes = rate * secs;
     scenario.block_bytes = 256 << 10;
     scenario.window_bytes = 64 << 20;
@@ -60,7 +61,7 @@ fn ran(scenario: &Scenario) -> Report {
     run(scenario, false).unwrap_or_else(|violation| panic!("{violation} in {scenario:?}"))
 }
 
-/// Only this one was accused, for this reason, in time.
+/// Insists that only this host was accused, for this reason, in time.
 fn expect_only(report: &Report, host: usize, why: Bottleneck, by: Duration, what: &str) {
     let slow = &report.slow;
     assert!(
@@ -120,7 +121,7 @@ fn nobody_is_named_where_all_are_alike_however_their_lines_save_up() {
     }
 }
 
-/// One that becomes slow in the middle, when everybody's window is as it is in a long run.
+/// A node becomes slow in the middle, when the windows of all nodes are as in a long run.
 #[test]
 fn who_becomes_slow_later_is_named_in_time_too() {
     for (host, fault, why) in [
@@ -141,7 +142,8 @@ fn who_becomes_slow_later_is_named_in_time_too() {
     }
 }
 
-/// The windows above it are full when it goes: what runs off then is nobody's fault.
+/// The windows above the slow node are full when it goes. No node is to blame for the data that they send
+/// then.
 #[test]
 fn what_runs_off_after_a_slow_node_went_accuses_nobody() {
     for host in [1, 2, 5, 8] {
@@ -156,13 +158,13 @@ fn what_runs_off_after_a_slow_node_went_accuses_nobody() {
 
 #[test]
 fn who_has_the_whole_stream_or_needs_only_some_seconds_more_is_not_set_aside() {
-    // It fits the window: all is there at once, and the disk takes its time.
+    // The stream fits the window: all of it is there at once, and the disk takes its time.
     let mut scenario = alike(1, 3, FAST, 5);
     scenario.disk_rates[1] = SLOW;
     let report = ran(&scenario);
     assert_eq!(report.slow, []);
     assert_eq!(report.done, [true; 3]);
-    // All but some seconds of it is there when it could go.
+    // All but some seconds of the stream is there when the node could be set aside.
     let mut scenario = alike(1, 3, FAST, 5);
     scenario.window_bytes = 24 << 20;
     scenario.disk_rates[1] = SLOW * 2;
@@ -174,7 +176,7 @@ fn who_has_the_whole_stream_or_needs_only_some_seconds_more_is_not_set_aside() {
     );
 }
 
-/// A golden node on a slow port: the first one that hangs on it goes, and then it is clear whose port it is.
+/// The golden node has a slow port. The first node behind it goes, and then it is clear whose port is slow.
 #[test]
 fn the_sender_is_named_when_the_line_to_the_next_one_is_slow_too() {
     let mut scenario = alike(1, 8, FAST, 60);
@@ -193,11 +195,12 @@ fn the_sender_is_named_when_the_line_to_the_next_one_is_slow_too() {
     );
 }
 
-/// Of two slow lines in a row both are slow: neither is the fault of the node before them, whose own line is fast.
+/// Of two slow lines in a row both are slow. The node before them has a fast line of its own, and neither is
+/// its fault.
 #[test]
 fn the_one_before_two_slow_lines_in_a_row_is_not_blamed_for_them() {
     let mut scenario = Scenario::quiet(14_391_278_412_279_324_496, 7);
-    (scenario.heal, scenario.streams, scenario.rounds) = (true, 3, 3);
+    (scenario.streams, scenario.rounds) = (3, 3);
     (scenario.stream_bytes, scenario.block_bytes) = (100 << 20, 1 << 20);
     scenario.window_bytes = 6 << 20;
     scenario.link_rates = [125, 125, 3, 3, 20, 125, 125]
@@ -215,12 +218,13 @@ fn the_one_before_two_slow_lines_in_a_row_is_not_blamed_for_them() {
     assert!(report.slow.iter().any(|said| said.host == 3), "{:?}", report.slow);
 }
 
-/// A slow line costs nobody anything where the disks of most others take no more; where they do, its node is set aside.
+/// A slow line costs the other nodes nothing if most of their disks take no more. Otherwise its node is set
+/// aside.
 #[test]
 fn a_slow_line_is_compared_with_what_the_others_disks_take_as_well() {
     for (disks, is_aside) in [([20, 20, 3, 3], false), ([20, 20, 100, 100], true)] {
         let mut scenario = Scenario::quiet(5_460_791_461_254_110_936, 4);
-        (scenario.heal, scenario.tolerance, scenario.rounds) = (true, 3, 3);
+        (scenario.tolerance, scenario.rounds) = (3, 3);
         (scenario.stream_bytes, scenario.block_bytes) = (200 << 20, 1 << 20);
         scenario.window_bytes = 16 << 20;
         scenario.link_rates = [3, 125, 125, 125].map(|rate| rate * 1_000_000).to_vec();

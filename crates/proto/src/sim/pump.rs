@@ -1,4 +1,4 @@
-//! The data path of a host: what a transport's pump does, with descriptors for payload.
+//! The data path of a host. It does the work of a transport's pump, with descriptors for payload.
 
 use super::event::{Event, SERVER};
 use super::host::Endpoint;
@@ -7,10 +7,11 @@ use super::world::World;
 use super::{Sabotage, Step, Violation, end_of};
 use crate::ids::{NodeId, StreamOffset};
 use crate::limits::LINK_HANDSHAKE_TIMEOUT;
-use crate::relay::{RelayOutput, Send};
+use crate::link::Ack;
+use crate::relay::{RelayOutput, Transmit};
 
 impl World {
-    /// Moves everything that can move now; true when something did.
+    /// Moves everything that can move now. Returns true if something moved.
     pub(super) fn pump(&mut self, host: usize) -> Result<bool, Violation> {
         let Some(mut endpoint) = self.hosts[host].endpoint.take() else {
             return Ok(false);
@@ -24,7 +25,7 @@ impl World {
                 } else if host == SERVER {
                     self.produce(&mut endpoint)
                 } else {
-                    self.read(host, &mut endpoint)?
+                    self.read(host, &mut endpoint)? | self.read_group(host, &mut endpoint)?
                 };
                 moved |= self.write(host, &mut endpoint)?;
                 moved |= self.acknowledge(host, &mut endpoint);
@@ -126,17 +127,18 @@ impl World {
         self.push(host, None, LINK_HANDSHAKE_TIMEOUT, Event::DialTimeout { link });
     }
 
-    /// The head's producer is as fast as the window lets it.
+    /// Produces at the head, as fast as the window permits.
     fn produce(&mut self, endpoint: &mut Endpoint) -> bool {
         let mut moved = false;
         let total = self.scenario.stream_bytes;
-        while endpoint.relay.wants_upstream() && self.is_free(SERVER) {
+        while endpoint.relay.wants_upstream() && self.is_free(SERVER) && self.group_has_room() {
             moved = true;
             let offset = StreamOffset(self.produced);
             let left = total - self.produced;
             if left == 0 {
                 let _ = endpoint.relay.handle_end(self.now, offset);
                 self.branches.is_whole = true;
+                self.send_to_group(offset, None);
                 break;
             }
             let largest = u64::from(self.scenario.block_bytes).min(left);
@@ -153,6 +155,7 @@ impl World {
                 .ring
                 .insert(offset, (length, tag(endpoint.stream, offset, length)));
             self.branches.kept.insert(offset, length);
+            self.send_to_group(offset, Some(length));
             self.produced += u64::from(length);
             self.work(SERVER, u64::from(length), self.scenario.golden_rate);
         }
@@ -193,6 +196,11 @@ impl World {
                     self.scenario.sabotage = None;
                     return Ok(());
                 }
+                // It came from the group before. Only a liar's predecessor sends it.
+                if endpoint.relay.has_group() && offset < endpoint.relay.received() && self.is_liar(host) {
+                    endpoint.relay.handle_upstream_alive(self.now);
+                    return Ok(());
+                }
                 if found != tag(endpoint.stream, offset, length) {
                     return Err(self.violation(host, format!("wrong bytes at {offset}")));
                 }
@@ -215,7 +223,7 @@ impl World {
         taken.map_err(|err| self.violation(host, err.to_string()))
     }
 
-    fn give_to_disk(
+    pub(super) fn give_to_disk(
         &self,
         host: usize,
         endpoint: &mut Endpoint,
@@ -246,7 +254,7 @@ impl World {
                 break;
             };
             let item = match send {
-                Send::Data { offset, length } => match endpoint.ring.get(&offset) {
+                Transmit::Data { offset, length } => match endpoint.ring.get(&offset) {
                     Some(&(held, tag)) if held == length => {
                         let tag = tag ^ u64::from(self.breaks(Sabotage::AltersABlock));
                         Item::Block { offset, length, tag }
@@ -257,10 +265,11 @@ impl World {
                         );
                     }
                 },
-                Send::End { offset } => Item::End { offset },
-                Send::Idle { .. } => Item::Idle,
+                Transmit::End { offset } => Item::End { offset },
+                Transmit::Idle { .. } => Item::Idle,
             };
             moved = true;
+            self.check_once(host, link, &item)?;
             let successor = self.links[link.0].successor;
             let rate = self.line_rate(host, successor);
             let burst = self.scenario.line_burst;
@@ -292,12 +301,13 @@ impl World {
         own.map_or(port, |own| rates[own]).min(rates[successor - 1])
     }
 
-    /// Whether the host's processor is done with what came before (at the server: the producer has read the next block).
+    /// True if the host's processor has finished its earlier work. At the server: the producer has read the
+    /// next block.
     fn is_free(&self, host: usize) -> bool {
         self.now >= self.hosts[host].working_until
     }
 
-    /// So many bytes more for its processor; it looks again when it is through.
+    /// Gives the processor so many bytes more. The host is called again when they are finished.
     fn work(&mut self, host: usize, bytes: u64, rate: u64) {
         if rate < u64::MAX {
             let until = self.now.max(self.hosts[host].working_until) + time_for(bytes, rate);
@@ -312,6 +322,10 @@ impl World {
             return false;
         };
         let ack = self.falsified_ack(host, endpoint.stream, ack);
+        let ack = Ack {
+            standby: self.says_standby(ack.standby),
+            ..ack
+        };
         let predecessor = self.links[link.0].predecessor;
         self.push(
             predecessor,

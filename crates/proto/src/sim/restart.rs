@@ -1,8 +1,8 @@
-//! A server that is killed and started again with the same state directory: it knows who had reported, and goes on with
-//! the others, who look for it.
+//! A server that is killed and started again with the same state directory. It knows the nodes that had
+//! reported, and goes on with the others, which look for it.
 //!
-//! Connections of its former life are refused by its kernel. Streams are numbered on, so that nothing of the one before
-//! can pass for its own here; on the wire the run's number and key see to that.
+//! Its kernel refuses connections of its former life. Stream numbers go on, so that no data of the earlier
+//! life can pass for new data here. On the wire the run's number and key ensure that.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,19 +17,19 @@ use crate::identity::Identity;
 use crate::ids::RunId;
 use crate::run::{ConnId, NodeInfo, Run, RunConfig};
 
-/// What outlives the server's process, or belongs to one.
+/// State that outlives the server's process, or belongs to one life of it.
 #[derive(Debug, Default)]
 pub(super) struct Lives {
-    /// How often it was started again.
+    /// Number of restarts of the server.
     pub(super) restarts: u32,
     /// Connections of this life.
     connections: BTreeSet<ConnId>,
-    /// Whose report was kept before anything else was done.
+    /// Hosts whose report was kept before anything else was done.
     reported: BTreeSet<usize>,
 }
 
 impl World {
-    /// Without the server the run is over, and the nodes find out by themselves; or it comes back.
+    /// Ends the server's life. The run is over, and the nodes notice by themselves, or the server comes back.
     pub(super) fn lose_server(&mut self, host: usize) {
         if host != SERVER {
             return;
@@ -42,7 +42,7 @@ impl World {
         }
     }
 
-    /// Whether there is nobody at the server's address, for now.
+    /// True if no process answers at the server's address now.
     pub(super) fn server_is_down(&self) -> bool {
         matches!(self.hosts[SERVER].alive, Alive::Dead | Alive::Gone)
     }
@@ -51,7 +51,7 @@ impl World {
         self.lives.connections.insert(conn);
     }
 
-    /// Whether this process has accepted it. Another one's gets a reset from the kernel.
+    /// True if this process has accepted the connection. One of another process gets a reset from the kernel.
     pub(super) fn knows_connection(&self, conn: ConnId) -> bool {
         self.lives.connections.contains(&conn)
     }
@@ -92,11 +92,11 @@ impl World {
                 self.server.remember_done(identity_of(host));
             }
         }
-        // It had all that were wanted, and only had to say so.
+        // The server had all nodes that were wanted, and only had to tell them.
         self.server_over = wanted == 0;
     }
 
-    /// Where the server is all that something happened to, everybody is done in the end.
+    /// Checks that every node is done in the end if the faults hit the server only.
     pub(super) fn check_restarted(&self) -> Result<(), Violation> {
         let is_calm = |planned: &super::Planned| {
             let dies = matches!(planned.fault, Fault::Kill | Fault::PowerCut);
@@ -116,13 +116,13 @@ impl World {
         }
     }
 
-    /// How long a run may take: each life of the server may have all its rounds.
+    /// Returns the longest time of a run. Each life of the server may have all its rounds.
     pub(super) fn limit(&self, of_round: Duration) -> Duration {
         of_round * self.scenario.rounds * (1 + self.lives.restarts)
     }
 }
 
-/// What a server remembers a host by.
+/// Returns the identity by which a server remembers a host.
 fn identity_of(host: usize) -> Identity {
     Identity {
         mac: None,

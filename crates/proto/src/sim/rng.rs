@@ -1,21 +1,21 @@
-//! A small generator (SplitMix64) whose numbers are the same on every machine and in every version of this crate's
-//! dependencies: a seed must replay for ever.
+//! A small generator (SplitMix64) whose numbers are the same on every machine and in every version of this
+//! crate's dependencies. A seed must replay for ever.
 
 use std::time::Duration;
 
 /// Pseudo-random numbers from a seed.
 #[derive(Debug, Clone)]
-pub struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
     /// Starts from `seed`.
     #[must_use]
-    pub const fn new(seed: u64) -> Self {
+    pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next 64 bits.
-    pub const fn next(&mut self) -> u64 {
+    /// Returns the next 64 bits.
+    pub(crate) const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,28 +23,28 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number from `low` to `high`, both included.
-    pub const fn between(&mut self, low: u64, high: u64) -> u64 {
+    /// Returns a number from `low` to `high`, both included.
+    pub(crate) const fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.next() % (high - low + 1)
     }
 
-    /// A count from `low` to `high`, both included.
-    pub const fn count(&mut self, low: u32, high: u32) -> u32 {
+    /// Returns a count from `low` to `high`, both included.
+    pub(crate) const fn count(&mut self, low: u32, high: u32) -> u32 {
         low + u32_of(self.next()) % (high - low + 1)
     }
 
-    /// A time from `low` to `high` milliseconds.
-    pub const fn millis(&mut self, low: u64, high: u64) -> Duration {
+    /// Returns a time from `low` to `high` milliseconds, both included.
+    pub(crate) const fn millis(&mut self, low: u64, high: u64) -> Duration {
         Duration::from_millis(self.between(low, high))
     }
 
-    /// True in `percent` of a hundred cases.
-    pub const fn chance(&mut self, percent: u64) -> bool {
+    /// Returns true in `percent` of a hundred cases.
+    pub(crate) const fn chance(&mut self, percent: u64) -> bool {
         self.next() % 100 < percent
     }
 
-    /// One of `choices`, which must not be empty.
-    pub const fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+    /// Returns one of `choices`, which must not be empty.
+    pub(crate) const fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[u32_of(self.next()) as usize % choices.len()]
     }
 }

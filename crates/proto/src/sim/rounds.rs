@@ -1,7 +1,7 @@
-//! Rounds: who comes back, what each round has made of its nodes, and what must hold over all of them.
+//! Rounds: the hosts that come back, the outcome of each round, and the invariants over all of them.
 //!
-//! A host lives several times: each time its process joins by a connection of its own, and nothing of an earlier life
-//! reaches it.
+//! A host lives several times. Each time its process joins over a connection of its own, and nothing of an
+//! earlier life reaches it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,29 +15,29 @@ use crate::ids::RunId;
 use crate::node::{Ending, Node};
 use crate::run::{ConnId, Failure};
 
-/// How long the server waits for those that were told to come back: longer than any of them takes.
+/// Time that the server waits for nodes that were told to come back. None of them takes as long.
 const GRACE: Duration = Duration::from_secs(20);
-/// Connections of all lives of a host: numbers of hosts are below.
+/// Distance between the connection numbers of two lives of a host. Numbers of hosts are smaller.
 const LIFE: u64 = 1 << 20;
 
-/// What has come of the rounds so far.
+/// The outcome of the rounds so far.
 #[derive(Debug)]
 pub(super) struct Rounds {
-    /// The running one.
+    /// Number of the running round.
     pub(super) number: u32,
     pub(super) began: Duration,
-    /// Numbers of streams go on over rounds.
+    /// Streams of all earlier rounds. Stream numbers go on over rounds.
     streams_before: u32,
     streams_opened: u32,
     /// Hosts whose clone is good.
     pub(super) done: BTreeSet<usize>,
     /// Hosts that failed, as long as no later round has done them.
     pub(super) failed: BTreeMap<usize, Failed>,
-    /// How often a host came back.
+    /// Number of times that a host came back.
     pub(super) returned: u32,
 }
 
-/// A host that failed: how, in which round, and when that began.
+/// A host that failed, with the failure, the round, and the time at which that round began.
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) failure: Failure,
@@ -62,25 +62,25 @@ impl Rounds {
         self.streams_opened = stream;
     }
 
-    /// The server was started again, and counts them anew.
+    /// Begins with round 1 again, because the server was started again.
     pub(super) const fn begin_anew(&mut self, now: Duration) {
         (self.number, self.began) = (1, now);
         self.streams_before = self.streams_opened;
     }
 
-    /// Streams of all rounds before.
+    /// Returns the number of streams of all earlier rounds.
     pub(super) const fn streams_before(&self) -> u32 {
         self.streams_before
     }
 
-    /// Which stream of its round this is, from 1.
+    /// Returns the number of this stream in its round, from 1.
     pub(super) const fn stream_of_round(&self, stream: u32) -> u32 {
         stream.saturating_sub(self.streams_before)
     }
 }
 
 impl World {
-    /// A round is over: what came of it, and the next one, if there is to be one.
+    /// Ends a round. Settles its outcome and begins the next one, if there is to be one.
     pub(super) fn begin_round(&mut self) -> Result<bool, Violation> {
         self.settle_round()?;
         let number = self.rounds.number + 1;
@@ -102,7 +102,8 @@ impl World {
         self.clear_branches();
     }
 
-    /// Takes down who is done and who failed. No node is done twice.
+    /// Records the hosts that are done and those that failed. No node is done twice, except one whose release
+    /// was lost and which came back with its clone. Such a clone is judged once more, and not made again.
     fn settle_round(&mut self) -> Result<(), Violation> {
         let (round, began) = (self.rounds.number, self.rounds.began);
         for (info, failure) in self.server.nodes() {
@@ -110,7 +111,7 @@ impl World {
                 continue;
             };
             match failure {
-                None if !self.rounds.done.insert(host) => {
+                None if !self.rounds.done.insert(host) && !info.holds_clone => {
                     return Err(self.violation(host, "it is done a second time".to_owned()));
                 }
                 None => {
@@ -132,7 +133,7 @@ impl World {
         Ok(())
     }
 
-    /// A process that ended looks for the server again, where `ka-client` does.
+    /// Lets a process that ended look for the server again, in the cases in which `ka-client` does.
     pub(super) fn maybe_come_back(&mut self, host: usize, ending: &Ending) {
         let comes_back = matches!(
             ending,
@@ -143,7 +144,7 @@ impl World {
         }
     }
 
-    /// A machine that died is started again, in some scenarios.
+    /// Starts a machine that died again, in some scenarios.
     pub(super) fn maybe_restart(&mut self, host: usize) {
         if host != SERVER && self.scenario.rounds > 1 && self.scenario.restarts {
             self.come_back_in(host, 1000, 9000);
@@ -155,7 +156,7 @@ impl World {
         self.queue.push(at, host, None, Event::Return);
     }
 
-    /// A new life of this host, if there still is a server.
+    /// Begins a new life of this host, if there still is a server.
     pub(super) fn return_host(&mut self, host: usize) {
         if host == SERVER {
             return self.restart_server();
@@ -177,7 +178,7 @@ impl World {
             hangs_in: old.hangs_in,
             fails_in: old.fails_in,
             most_streams_done: old.most_streams_done.max(old.streams_done),
-            // What a process knew is gone with it; what is on the disk stays.
+            // A process's knowledge is gone with it. The contents of the disk stay.
             holds_clone: old.holds_clone && old.alive == Alive::Left,
             is_bootable: old.is_bootable,
             clones: old.clones,
@@ -189,8 +190,8 @@ impl World {
         self.push(SERVER, Some(host), latency, Event::Join { from: host, life });
     }
 
-    /// Once nothing goes wrong any more, a round does everybody that nothing happened to; and who was told to come back
-    /// while there were rounds left was taken into one.
+    /// Checks the rounds. Once nothing goes wrong any more, a round does every host that nothing happened to.
+    /// A host that was told to come back while there were rounds left was taken into one.
     pub(super) fn check_rounds(&self) -> Result<(), Violation> {
         if self.scenario.rounds == 1 || !self.scenario.is_spared(SERVER) {
             return Ok(());
@@ -217,12 +218,12 @@ impl World {
     }
 }
 
-/// The connection of a host's life.
+/// Returns the connection of a host's life.
 pub(super) const fn conn_of(host: usize, life: u32) -> ConnId {
     ConnId(life as u64 * LIFE + host as u64)
 }
 
-/// Whose connection this is, and of which life.
+/// Returns the host and the life of a connection.
 pub(super) fn host_of(conn: ConnId) -> (usize, u32) {
     let host = usize::try_from(conn.0 % LIFE).unwrap_or(SERVER);
     (host, u32::try_from(conn.0 / LIFE).unwrap_or(u32::MAX))

@@ -1,11 +1,11 @@
-//! Rules broken on purpose: each is noticed, by the check that is there for it.
+//! Rules broken on purpose. The check for each rule notices it.
 
 use std::time::Duration;
 
 use super::scenario::Step;
 use super::{Fault, Planned, Sabotage, Scenario, run};
 
-/// What the simulation says when `rule` is broken; without that, nothing is wrong with the scenario.
+/// Returns the simulation's complaint when `rule` is broken. With the rule the scenario has no fault.
 fn noticed(rule: Sabotage, mut scenario: Scenario) -> String {
     run(&scenario, false).unwrap();
     scenario.sabotage = Some(rule);
@@ -17,7 +17,7 @@ fn noticed(rule: Sabotage, mut scenario: Scenario) -> String {
 
 fn of_three() -> Scenario {
     let mut scenario = Scenario::quiet(1, 3);
-    (scenario.heal, scenario.stream_bytes) = (true, 100 << 20);
+    scenario.stream_bytes = 100 << 20;
     scenario
 }
 
@@ -52,7 +52,8 @@ fn a_node_that_is_given_up_for_nothing_is_noticed() {
     expect(Sabotage::LosesAReport, of_three(), "nothing happened to it, but");
 }
 
-/// What is killed after 15 s is started again: the others have reported by then, and the first one hangs in its report.
+/// Returns a scenario in which a host is killed after 15 s and started again. The others have reported by
+/// then, and the first one hangs in its report.
 fn killed_between_reports(host: usize) -> Scenario {
     let mut scenario = with(of_three(), 1, 0, Fault::StepHangs(Step::Report));
     (scenario.rounds, scenario.hold_release) = (2, true);
@@ -78,11 +79,15 @@ fn a_server_started_again_that_has_forgotten_who_is_done_is_noticed() {
     );
 }
 
-/// Without healing those below a killed node are lost, and told to come back.
+/// Three neighbours are killed at once and none are tolerated. The nodes below miss data, and are told to
+/// come back.
 #[test]
 fn a_node_that_no_round_takes_is_noticed() {
-    let mut scenario = with(of_three(), 1, 4, Fault::Kill);
-    (scenario.heal, scenario.rounds, scenario.stream_bytes) = (false, 2, 500 << 20);
+    let mut scenario = Scenario::quiet(1, 8);
+    (scenario.tolerance, scenario.rounds) = (0, 2);
+    (scenario.streams, scenario.stream_bytes) = (1, 400 << 20);
+    scenario.link_rates[6] = 20_000_000;
+    let scenario = (4..=6).fold(scenario, |scenario, host| with(scenario, host, 6, Fault::Kill));
     expect(Sabotage::NobodyComesBack, scenario, "no round took it");
 }
 

@@ -1,35 +1,36 @@
-//! What is simulated: how many nodes, how fast, and what goes wrong when; all of it drawn from one seed.
+//! The scenario of a simulation: number of nodes, rates and faults, all drawn from one seed.
 
 use std::time::Duration;
 
 use super::liar::Liar;
 use super::rng::Rng;
+use super::standby::GroupPlan;
 use crate::limits::{MAX_BLOCK, MIN_WINDOW_BLOCKS};
 
 const LARGEST_BLOCK: u32 = 1 << 20;
 const _: () = assert!(LARGEST_BLOCK as usize == MAX_BLOCK);
 
-/// After the last fault everybody has heard of it, and who died is back.
+/// Time after the last fault in which every node notices it, and dead ones come back.
 const SETTLED: Duration = Duration::from_secs(30);
 
-/// Something that goes wrong with a node.
+/// A fault of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The process dies; its kernel closes all connections.
+pub(crate) enum Fault {
+    /// The process dies, and its kernel closes all connections.
     Kill,
-    /// The machine is gone; nobody is told.
+    /// The machine is gone, and no other host is told.
     PowerCut,
-    /// The process does nothing for a while (SIGSTOP, swapped out); its kernel goes on.
+    /// The process does nothing for a while (SIGSTOP, swapped out), and its kernel goes on.
     Freeze(Duration),
-    /// Nothing comes in or goes out for a while; what was sent arrives afterwards, as TCP does it.
+    /// Nothing comes in or goes out for a while. Sent data arrives afterwards, as with TCP.
     Partition(Duration),
     /// The disk takes nothing for a while.
     DiskStall(Duration),
     /// From now on the disk takes so many bytes a second.
     DiskSlows(u64),
-    /// From now on the line to it carries so many bytes a second.
+    /// From now on the line to the node carries so many bytes a second.
     LineSlows(u64),
-    /// The disk gives an error: the consumer fails.
+    /// The disk gives an error, so the consumer fails.
     DiskFails,
     /// Planning, preparing disks or finishing fails.
     StepFails(Step),
@@ -37,14 +38,20 @@ pub enum Fault {
     StepHangs(Step),
     /// The operator presses Ctrl-C on the node.
     Leaves,
+    /// The connection to the node's predecessor breaks.
+    LinkBreaks,
+    /// The node leaves the multicast group of the open stream.
+    LeavesGroup,
+    /// The group of the open stream reaches no node any more.
+    GroupGoesDark,
 }
 
 /// Local work of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// Planning.
+pub(crate) enum Step {
+    /// Making the plan.
     Prepare,
-    /// Partitioning and file systems.
+    /// Making partitions and file systems.
     Go,
     /// Finishing and reporting.
     Report,
@@ -54,115 +61,121 @@ pub enum Step {
 
 /// A rule that is broken on purpose, to show that the checks of the simulation notice it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sabotage {
-    /// A block is altered on the wire, and nobody verifies it.
+pub(crate) enum Sabotage {
+    /// A block is altered on the wire, and not verified.
     AltersABlock,
     /// A node drops a block and goes on with the next one.
     DropsABlock,
-    /// What the machine releases is kept.
+    /// The driver keeps blocks that the machine has released.
     KeepsWhatIsReleased,
-    /// The machines of nodes are never called when they asked for it.
+    /// The machines of nodes are never called at their timeouts.
     NodesHaveNoTimers,
-    /// That of the server is not.
+    /// The server's machine is never called at its timeouts.
     ServerHasNoTimer,
     /// The first node's report does not arrive.
     LosesAReport,
-    /// The server does not note whose clone is good.
+    /// The server does not record the nodes whose clone is good.
     ForgetsWhoIsDone,
-    /// Who is told to come back does not.
+    /// Nodes that are told to come back do not.
     NobodyComesBack,
-    /// What the liar says is believed of the first node.
+    /// The liar's words are taken for the first node's.
     BelievesTheLiar,
     /// The server judges no clone bad.
     ReleasesTheTwin,
-    /// A node says that its clone can be booted, and has not made it so.
+    /// A node reports that its clone can be booted, and has not made it so.
     NobodyWritesTheTable,
-    /// The liar has the keys of everybody's receipts.
+    /// The liar has the receipt keys of all nodes.
     GivesTheLiarAllKeys,
+    /// Members of a group never say that they stand by.
+    NeverStandsBy,
+    /// A node that is no member of the group says that it stands by.
+    StandsByForEver,
 }
 
-/// A fault, where and when. Step faults have no time of their own.
+/// A fault with its host and its time. Step faults have no time of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Planned {
-    /// Which host: 1 is the first node, 0 the server.
-    pub host: usize,
-    /// When, from the start of the simulation.
-    pub at: Duration,
-    /// What.
-    pub fault: Fault,
+pub(crate) struct Planned {
+    /// Number of the host: 1 is the first node, 0 the server.
+    pub(crate) host: usize,
+    /// Time from the start of the simulation.
+    pub(crate) at: Duration,
+    /// The fault at that time.
+    pub(crate) fault: Fault,
 }
 
-/// All that a simulation depends on.
+/// Everything that a simulation depends on.
 #[derive(Debug, Clone)]
-pub struct Scenario {
-    /// Draws everything that is not fixed here, such as the size of each block.
-    pub seed: u64,
-    /// How many nodes.
-    pub nodes: usize,
-    /// How many streams, each of this many bytes.
-    pub streams: u32,
-    /// Payload of each stream.
-    pub stream_bytes: u64,
-    /// Largest block.
-    pub block_bytes: u32,
-    /// Window of each node.
-    pub window_bytes: u64,
+pub(crate) struct Scenario {
+    /// Seed of all draws that are not fixed here, such as the size of each block.
+    pub(crate) seed: u64,
+    /// Number of nodes.
+    pub(crate) nodes: usize,
+    /// Number of streams.
+    pub(crate) streams: u32,
+    /// Payload of each stream, in bytes.
+    pub(crate) stream_bytes: u64,
+    /// Size of the largest block, in bytes.
+    pub(crate) block_bytes: u32,
+    /// Window of each node, in bytes.
+    pub(crate) window_bytes: u64,
     /// Rate of the link to each host, in bytes a second; the first entry is host 1's.
-    pub link_rates: Vec<u64>,
-    /// Every link's one-way latency.
-    pub latency: Duration,
-    /// Up to so much later, drawn for each message: connections overtake each other, each by itself keeps its order.
-    pub jitter: Duration,
-    /// What a line that was idle has saved up and carries at once, in bytes.
-    pub line_burst: u64,
-    /// A host's rate is that of its port: it holds for what it sends, too.
-    pub both_ways: bool,
-    /// Each consumer's rate, in bytes a second; the first entry is host 1's.
-    pub disk_rates: Vec<u64>,
-    /// What each host's processor handles, in bytes a second; the first entry is host 1's.
-    pub processor_rates: Vec<u64>,
-    /// The golden node's port, in bytes a second.
-    pub golden_port: u64,
-    /// What the golden node reads, in bytes a second.
-    pub golden_rate: u64,
-    /// Whether the server heals the chain.
-    pub heal: bool,
-    /// Lost nodes in a row that retained data bridges.
-    pub tolerance: u8,
-    /// Whether the server keeps each stream, so that nodes which lost their place go on.
-    pub spool: bool,
-    /// How often what is kept is lost when a node is to be fed from it, in percent.
-    pub spool_fails_percent: u64,
-    /// Streams only: no prepare, no go.
-    pub generic: bool,
-    /// The first stream brings the nodes their tools (`getstage2`): it comes before prepare. Needs two streams.
-    pub tools_first: bool,
-    /// Whether nodes wait for the staggered release.
-    pub hold_release: bool,
-    /// Clones become bootable only when the server has judged them.
-    pub commits: bool,
-    /// The host whose first clone is no good.
-    pub twin: Option<usize>,
-    /// Nodes wanted; with fewer than `nodes` the rest comes too late.
-    pub wanted: usize,
-    /// How many rounds there may be.
-    pub rounds: u32,
-    /// With several rounds: whether machines that were killed or lost power are started again.
-    pub restarts: bool,
-    /// With several rounds: whether a server that was killed or lost power is started again, with its state directory.
-    pub server_restarts: bool,
-    /// What is broken on purpose.
-    pub sabotage: Option<Sabotage>,
-    /// Who lies, if somebody does.
-    pub liar: Option<Liar>,
-    /// What goes wrong.
-    pub faults: Vec<Planned>,
+    pub(crate) link_rates: Vec<u64>,
+    /// One-way latency of every link.
+    pub(crate) latency: Duration,
+    /// Longest additional latency, drawn for each message. Connections overtake each other, but each keeps
+    /// its own order.
+    pub(crate) jitter: Duration,
+    /// Bytes that an idle line has saved up and carries at once.
+    pub(crate) line_burst: u64,
+    /// True if the rate of a host is that of its port, so that it limits what the host sends, too.
+    pub(crate) both_ways: bool,
+    /// Rate of each consumer, in bytes a second; the first entry is host 1's.
+    pub(crate) disk_rates: Vec<u64>,
+    /// Rate of each host's processor, in bytes a second; the first entry is host 1's.
+    pub(crate) processor_rates: Vec<u64>,
+    /// Rate of the golden node's port, in bytes a second.
+    pub(crate) golden_port: u64,
+    /// Rate at which the golden node reads, in bytes a second.
+    pub(crate) golden_rate: u64,
+    /// Number of lost nodes in a row that retained data bridges.
+    pub(crate) tolerance: u8,
+    /// True if the server keeps each stream, so that nodes which lost their place go on.
+    pub(crate) spool: bool,
+    /// Chance that the spool is lost when a node is to be fed from it, in percent.
+    pub(crate) spool_fails_percent: u64,
+    /// True for streams only, without prepare and go.
+    pub(crate) generic: bool,
+    /// True if the first stream brings the nodes their tools (`getstage2`) before prepare. Needs two streams.
+    pub(crate) tools_first: bool,
+    /// True if nodes wait for the staggered release.
+    pub(crate) hold_release: bool,
+    /// True if clones become bootable only after the server has judged them.
+    pub(crate) commits: bool,
+    /// The host whose first clone is bad.
+    pub(crate) twin: Option<usize>,
+    /// Number of nodes wanted. If it is less than `nodes`, the rest comes too late.
+    pub(crate) wanted: usize,
+    /// Most rounds of the run.
+    pub(crate) rounds: u32,
+    /// True if machines that were killed or lost power are started again, with several rounds.
+    pub(crate) restarts: bool,
+    /// True if a server that was killed or lost power is started again with its state directory, with several
+    /// rounds.
+    pub(crate) server_restarts: bool,
+    /// The rule that is broken on purpose.
+    pub(crate) sabotage: Option<Sabotage>,
+    /// The multicast group of every stream, if there is one.
+    pub(crate) group: Option<GroupPlan>,
+    /// The node that lies, if one does.
+    pub(crate) liar: Option<Liar>,
+    /// The faults, in any order.
+    pub(crate) faults: Vec<Planned>,
 }
 
 impl Scenario {
-    /// Nothing goes wrong: `nodes` nodes, two streams.
+    /// Returns a scenario without faults: `nodes` nodes, two streams.
     #[must_use]
-    pub fn quiet(seed: u64, nodes: usize) -> Self {
+    pub(crate) fn quiet(seed: u64, nodes: usize) -> Self {
         Self {
             seed,
             nodes,
@@ -179,7 +192,6 @@ impl Scenario {
             processor_rates: vec![u64::MAX; nodes],
             golden_port: u64::MAX,
             golden_rate: u64::MAX,
-            heal: false,
             tolerance: 2,
             spool: false,
             spool_fails_percent: 0,
@@ -193,14 +205,15 @@ impl Scenario {
             restarts: false,
             server_restarts: false,
             sabotage: None,
+            group: None,
             liar: None,
             faults: Vec::new(),
         }
     }
 
-    /// Anything may go wrong, up to `most_nodes` nodes.
+    /// Returns a scenario in which anything may go wrong, with up to `most_nodes` nodes.
     #[must_use]
-    pub fn from_seed(seed: u64, most_nodes: u32) -> Self {
+    pub(crate) fn from_seed(seed: u64, most_nodes: u32) -> Self {
         let mut rng = Rng::new(seed);
         let nodes = rng.count(1, most_nodes) as usize;
         let mut scenario = Self::quiet(rng.next(), nodes);
@@ -225,7 +238,6 @@ impl Scenario {
         for rate in &mut scenario.disk_rates {
             *rate = rng.pick(&[3_000_000, 20_000_000, 200_000_000, 200_000_000]);
         }
-        scenario.heal = rng.chance(50);
         scenario.tolerance = rng.pick(&[0, 1, 2, 3]);
         scenario.generic = rng.chance(20);
         scenario.tools_first = rng.chance(40) && !scenario.generic && scenario.streams > 1;
@@ -233,8 +245,8 @@ impl Scenario {
         scenario.wanted = nodes.saturating_sub(usize::from(rng.chance(10))).max(1);
         let faults = rng.pick(&[0, 0, 1, 1, 1, 2, 3, 1 + nodes / 3]);
         scenario.draw_faults(&mut rng, faults);
-        // Drawn last: the others stay what they were.
-        scenario.spool = scenario.heal && rng.chance(50);
+        // These are drawn last, so that the other values of a seed stay the same.
+        scenario.spool = rng.chance(50);
         scenario.spool_fails_percent = rng.pick(&[0, 0, 0, 20]);
         scenario.rounds = rng.pick(&[1, 1, 2, 3]);
         scenario.restarts = rng.chance(60);
@@ -245,7 +257,7 @@ impl Scenario {
         scenario
     }
 
-    /// Faults anywhere in the run; in some runs all at nearly the same time, on neighbours.
+    /// Draws faults anywhere in the run. In some runs all strike at nearly the same time, on neighbours.
     fn draw_faults(&mut self, rng: &mut Rng, faults: usize) {
         let end_ms = u64::try_from(self.expected().as_millis()).unwrap_or(u64::MAX);
         let together = rng
@@ -275,8 +287,8 @@ impl Scenario {
         }
     }
 
-    /// About how long the run takes when nothing goes wrong.
-    fn expected(&self) -> Duration {
+    /// Returns the approximate time of the run without faults.
+    pub(super) fn expected(&self) -> Duration {
         let rate = self
             .disk_rates
             .iter()
@@ -291,22 +303,29 @@ impl Scenario {
         Duration::from_millis(stages + u64::from(self.streams) * data)
     }
 
-    /// From then on nothing goes wrong, and what was noticed late has been noticed. Never, where a step fails each time or a disk stays slow.
+    /// Returns the time from which on nothing goes wrong, and late effects have been noticed. It never comes
+    /// if a step fails each time or a disk stays slow.
     pub(super) fn calm_from(&self) -> Duration {
         let until = |planned: &Planned| match planned.fault {
             Fault::Freeze(time) | Fault::Partition(time) | Fault::DiskStall(time) => planned.at + time,
             Fault::DiskSlows(_) | Fault::LineSlows(_) | Fault::StepFails(_) | Fault::StepHangs(_) => {
                 Duration::MAX
             }
-            Fault::Kill | Fault::PowerCut | Fault::DiskFails | Fault::Leaves => planned.at,
+            Fault::Kill
+            | Fault::PowerCut
+            | Fault::DiskFails
+            | Fault::Leaves
+            | Fault::LinkBreaks
+            | Fault::LeavesGroup
+            | Fault::GroupGoesDark => planned.at,
         };
         let last = self.faults.iter().map(until).max().unwrap_or_default();
         last.saturating_add(SETTLED)
     }
 
-    /// Whether this host is never touched by a fault that may cost it the run.
+    /// True if no fault that may cost the run hits this host.
     #[must_use]
-    pub fn is_spared(&self, host: usize) -> bool {
+    pub(crate) fn is_spared(&self, host: usize) -> bool {
         let is_hit = |planned: &Planned| planned.host == host && !planned.fault.is_harmless();
         self.twin != Some(host) && !self.faults.iter().any(is_hit)
     }
@@ -332,10 +351,11 @@ impl Fault {
         }
     }
 
-    /// Faults that every node must survive: shorter than any silence that costs it the link, or a disk that is slow.
+    /// True for faults that every node must survive: shorter than any silence that costs the link, or a slow
+    /// disk.
     fn is_harmless(self) -> bool {
         match self {
-            Self::DiskStall(_) => true,
+            Self::DiskStall(_) | Self::LinkBreaks | Self::LeavesGroup | Self::GroupGoesDark => true,
             Self::Freeze(time) | Self::Partition(time) => time < Duration::from_millis(500),
             _ => false,
         }

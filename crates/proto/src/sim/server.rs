@@ -1,44 +1,38 @@
-//! What the server above the run machine does: one command after another.
+//! The server above the run machine. It gives one command after another.
 
 use std::time::Duration;
 
 use super::event::{Event, SERVER};
 use super::rounds::host_of;
 use super::scenario::{Fault, Sabotage, Scenario};
-use super::world::{CONTROL_SILENCE, HEARTBEAT, IDLE_SILENCE, LINK_SILENCE, World};
+use super::world::{
+    SCALED_CONTROL_SILENCE, SCALED_HEARTBEAT, SCALED_IDLE_SILENCE, SCALED_LINK_SILENCE, World,
+};
 use super::{Accused, Violation};
 use crate::control::{Stage, Successor};
 use crate::ids::{NodeId, RunId, StreamId};
 use crate::pace::Bottleneck;
 use crate::relay::Source;
-use crate::run::{Failure, MinRate, NodeInfo, RunConfig, RunError, RunEvent, RunOutput, StageTimeouts};
+use crate::run::{
+    Failure, HeadOrder, NodeInfo, RunConfig, RunError, RunEvent, RunOutput, RunResult, StageTimeouts,
+};
 use crate::text::{Reason, SessionName, StreamName};
 use crate::wire::{FRAME_PREFIX, Payload};
 
 pub(super) fn config(scenario: &Scenario) -> RunConfig {
+    let session = SessionName::new("kainstall").unwrap_or_else(|_| unreachable!("a good name"));
     RunConfig {
-        run: RunId([1; 16]),
-        run_key: [2; 32],
-        cipher: None,
-        session: SessionName::new("kainstall").unwrap_or_else(|_| unreachable!("a good name")),
-        offer: crate::run::Offer::Anything,
-        round: 1,
         rounds: scenario.rounds,
         wanted: u32::try_from(scenario.wanted).ok(),
         wait: Some(Duration::from_secs(15)),
-        data_port: 30764,
         hold_release: scenario.hold_release,
         commits: scenario.commits,
-        unique_names: None,
-        heal: scenario.heal,
         tolerance: scenario.tolerance,
         spool: scenario.spool,
-        min_rate: MinRate::Share,
-        link_silence: LINK_SILENCE,
-        heartbeat: HEARTBEAT,
-        silence: CONTROL_SILENCE,
-        any_address: false,
-        idle_silence: IDLE_SILENCE,
+        link_silence: SCALED_LINK_SILENCE,
+        heartbeat: SCALED_HEARTBEAT,
+        silence: SCALED_CONTROL_SILENCE,
+        idle_silence: SCALED_IDLE_SILENCE,
         timeouts: StageTimeouts {
             prepare: Duration::from_secs(20),
             go: Duration::from_secs(30),
@@ -46,6 +40,7 @@ pub(super) fn config(scenario: &Scenario) -> RunConfig {
             report: Duration::from_secs(30),
             leave: Duration::from_secs(10),
         },
+        ..RunConfig::new(RunId([1; 16]), [2; 32], session, 30764)
     }
 }
 
@@ -84,17 +79,19 @@ impl World {
                         Event::ControlClosed { from: SERVER, life },
                     );
                 }
+                RunOutput::Head(order) => self.carry_out(&order),
+                RunOutput::Result(result) => self.follow_result(&result)?,
                 RunOutput::Event(event) => {
                     self.check_slow(&event)?;
-                    self.follow_event(&event)?;
+                    self.follow_event(&event);
                 }
             }
         }
         Ok(busy)
     }
 
-    /// No fast one is blamed: who is set aside could really do less than the others, or something happened to it; and the
-    /// golden node is not called slow where it reads as fast as it is asked to.
+    /// Checks that no fast host is blamed. A host that is set aside could really do less than the others, or
+    /// a fault hit it. The golden node is not called slow if it reads as fast as it is asked to.
     fn check_slow(&mut self, event: &RunEvent) -> Result<(), Violation> {
         let RunEvent::SlowNode {
             node,
@@ -115,15 +112,18 @@ impl World {
         if slow.why == Bottleneck::Reading && !has_liar && self.scenario.golden_rate == u64::MAX {
             return Err(self.violation(host, format!("it reads at once, but: {event:?}")));
         }
-        // Of a liar's word nothing is claimed here, but of what it costs.
+        // A liar's word may be about anything. Only its cost is checked.
         if *node == NodeId::SERVER || !set_aside || has_liar {
             return Ok(());
         }
         self.set_aside.insert(host);
         let could = |host: usize| {
             let rates = &self.scenario;
-            let own = rates.disk_rates[host - 1].min(rates.link_rates[host - 1]);
-            // Which end of the first line is slow shows only when another node hangs on it.
+            // A member gets its data from the group, until it leaves.
+            let group = rates.group.as_ref().filter(|group| group.reaches(host));
+            let line = rates.link_rates[host - 1].max(group.map_or(0, |group| group.rate));
+            let own = rates.disk_rates[host - 1].min(line);
+            // The slow end of the first line shows only when another node hangs on it.
             let own = if host == 1 {
                 own.min(rates.golden_port)
             } else {
@@ -131,14 +131,16 @@ impl World {
             };
             own.min(rates.processor_rates[host - 1])
         };
-        let mut others: Vec<u64> = (1..self.hosts.len())
-            .filter(|other| *other != host)
-            .map(could)
-            .collect();
-        others.sort_unstable();
-        let is_slow = others
-            .get(others.len() / 2)
-            .is_some_and(|median| could(host) < *median);
+        let is_slower_than = |others: &dyn Fn(usize) -> bool| {
+            let others = (1..self.hosts.len()).filter(|other| *other != host && others(*other));
+            let mut others: Vec<u64> = others.map(could).collect();
+            others.sort_unstable();
+            let median = others.get(others.len() / 2);
+            median.is_some_and(|median| could(host) < *median)
+        };
+        // A host that a fault hit may be gone already.
+        let is_spared = |other: usize| self.scenario.is_spared(other) && !self.set_aside.contains(&other);
+        let is_slow = is_slower_than(&|_| true) || is_slower_than(&is_spared);
         let mut faults = self.scenario.faults.iter();
         let is_hit = |planned: &super::Planned| {
             planned.host == host && !matches!(planned.fault, Fault::StepFails(_) | Fault::StepHangs(_))
@@ -150,15 +152,42 @@ impl World {
         }
     }
 
-    fn follow_event(&mut self, event: &RunEvent) -> Result<(), Violation> {
+    fn follow_event(&mut self, event: &RunEvent) {
         if !matches!(event, RunEvent::Progress { .. }) {
             self.note(SERVER, || format!("{event:?}"));
         }
-        let next = match *event {
-            RunEvent::Gathered(_) if self.scenario.generic || self.scenario.tools_first => self.next_stream(),
-            RunEvent::Gathered(_) => self.prepare(),
-            RunEvent::StageDone { stage, ref outcomes } => self.stage_done(stage, outcomes),
-            RunEvent::StreamDone { stream, .. } => {
+        match event {
+            RunEvent::NodeReported { node, .. } if !self.scenario.commits => self.keep_report(node),
+            RunEvent::NodeRejoined { .. } => self.branches.rejoined += 1,
+            _ => {}
+        }
+    }
+
+    fn carry_out(&mut self, order: &HeadOrder) {
+        self.note(SERVER, || format!("{order:?}"));
+        match *order {
+            HeadOrder::Successor { stream, successor } => self.name_head_successor(stream, successor),
+            HeadOrder::Receipts { stream, ref keys } => self.name_receipts(SERVER, stream, keys),
+            HeadOrder::OpenBranch { stream, node } => self.open_branch(stream, node),
+            HeadOrder::GroupReport { .. } | HeadOrder::Probe { .. } | HeadOrder::LeftGroup { .. } => {}
+            HeadOrder::CloseBranch { node, .. } => {
+                if let Some(&host) = self.by_id.get(&node) {
+                    self.close_branch(host);
+                }
+            }
+        }
+    }
+
+    fn follow_result(&mut self, result: &RunResult) -> Result<(), Violation> {
+        self.note(SERVER, || format!("{result:?}"));
+        let next = match *result {
+            RunResult::Gathered(_) if self.scenario.generic || self.scenario.tools_first => {
+                self.next_stream()
+            }
+            RunResult::Gathered(_) => self.prepare(),
+            RunResult::NobodyCame => Ok(()),
+            RunResult::StageDone { stage, ref outcomes } => self.stage_done(stage, outcomes),
+            RunResult::StreamDone { stream, .. } => {
                 self.end_endpoint(SERVER, stream);
                 self.clear_branches();
                 let nth = self.rounds.stream_of_round(stream.0);
@@ -170,52 +199,23 @@ impl World {
                     self.server.collect_reports(self.now)
                 }
             }
-            RunEvent::Branch { stream, node } => {
-                self.open_branch(stream, node);
-                Ok(())
-            }
-            RunEvent::NodeReported { ref node, .. } => {
-                if !self.scenario.commits {
-                    self.keep_report(node);
-                }
-                Ok(())
-            }
-            RunEvent::NodeRejoined { .. } => {
-                self.branches.rejoined += 1;
-                Ok(())
-            }
-            RunEvent::BranchClosed { node, .. } => {
-                if let Some(&host) = self.by_id.get(&node) {
-                    self.close_branch(host);
-                }
-                Ok(())
-            }
-            RunEvent::HeadSuccessor { stream, successor } => {
-                self.name_head_successor(stream, successor);
-                Ok(())
-            }
-            RunEvent::HeadReceipts { stream, ref keys } => {
-                self.name_receipts(SERVER, stream, keys);
-                Ok(())
-            }
-            RunEvent::Over => {
+            RunResult::Over => {
                 self.server_over = !self.begin_round()?;
                 Ok(())
             }
-            _ => Ok(()),
         };
         match next {
-            Err(RunError::NobodyLeft) => self.nobody_left(event),
+            Err(RunError::NobodyLeft) => self.nobody_left(result),
             _ => Ok(()),
         }
     }
 
-    /// Nobody is there for the next command: only those that came with a clone, which take no part but to report; or nobody at
-    /// all, or the abort of that is under way.
-    fn nobody_left(&mut self, event: &RunEvent) -> Result<(), Violation> {
+    /// Handles that no node is there for the next command. Either only nodes with a complete clone are left,
+    /// which take no part but to report, or no node at all, or the abort is under way.
+    fn nobody_left(&mut self, result: &RunResult) -> Result<(), Violation> {
         let is_judged = matches!(
-            event,
-            RunEvent::StageDone {
+            result,
+            RunResult::StageDone {
                 stage: Stage::Report | Stage::Commit,
                 ..
             }
@@ -243,7 +243,7 @@ impl World {
         }
     }
 
-    /// The verdict over all clones of the round: a bad one is turned down, the others are made bootable.
+    /// Judges all clones of the round. A bad one is turned down, and the others are made bootable.
     fn judge(&mut self, outcomes: &Outcomes) -> Result<(), RunError> {
         let reported = outcomes.iter().filter(|(_, outcome)| outcome.is_ok());
         for (node, _) in reported {
@@ -272,6 +272,7 @@ impl World {
         self.rounds.opened(head.stream.0);
         self.produced = 0;
         self.clear_branches();
+        self.form_group(head.stream);
         self.new_endpoint(
             SERVER,
             head.stream,

@@ -1,4 +1,5 @@
-//! How a host spends its time: what the transport's pump measures, known exactly here.
+//! The time that a host spends on each kind of work. The transport's pump measures it; here it is known
+//! exactly.
 
 use std::time::Duration;
 
@@ -49,8 +50,9 @@ impl Spent {
         };
     }
 
-    /// Since `until` the endpoint has been as it is now: nothing happened to it.
-    fn pass(&mut self, now: Duration, endpoint: &Endpoint, working_until: Duration) {
+    /// Adds the time since `until`, in which the endpoint did not change.
+    /// `waits` is true if a member of the group has no room.
+    fn pass(&mut self, now: Duration, endpoint: &Endpoint, working_until: Duration, waits: bool) {
         let time = now.saturating_sub(self.until);
         let worked = working_until.min(now).saturating_sub(self.until);
         self.until = now;
@@ -60,7 +62,7 @@ impl Spent {
         }
         self.work += worked;
         let time = time - worked;
-        if relay.wants_upstream() {
+        if relay.wants_upstream() && !waits {
             self.upstream += time;
         } else if relay.is_held_by_consumer() {
             self.consumer += time;
@@ -88,22 +90,23 @@ impl Spent {
 }
 
 impl World {
-    /// Before an event changes anything at `host`: the time until now.
+    /// Adds the time until now. This comes before an event changes anything at `host`.
     pub(super) fn pass_time(&mut self, host: usize) {
         let now = self.now;
         let slot = &mut self.hosts[host];
         if let Some(endpoint) = &slot.endpoint {
-            // What the producer at the server works is what the head waits for.
+            // The head waits for the work of the server's producer.
             let working_until = if host == SERVER {
                 Duration::ZERO
             } else {
                 slot.working_until
             };
-            slot.spent.pass(now, endpoint, working_until);
+            let waits = host == SERVER && self.group.waits();
+            slot.spent.pass(now, endpoint, working_until, waits);
         }
     }
 
-    /// Tells the server where the stream is here, and how the time was spent.
+    /// Tells the server the progress of the stream here, and how the time was spent.
     pub(super) fn tell_progress(&mut self, host: usize) {
         let now = self.now;
         let slot = &mut self.hosts[host];

@@ -1,4 +1,4 @@
-//! The loop: takes events in order of time, gives them to the host they are for, lets faults strike.
+//! The main loop. It takes events in order of time, gives them to their hosts, and lets faults strike.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,22 +11,24 @@ use super::restart::Lives;
 use super::rng::Rng;
 use super::rounds::Rounds;
 use super::scenario::{Fault, Sabotage, Scenario};
+use super::standby::Group;
 use super::{Report, Violation};
 use crate::ids::NodeId;
 use crate::node::Node;
 use crate::run::Run;
 use crate::text::Reason;
 
-/// Timers of all machines: faults last up to 12 s, so that some are survived and some are not.
-pub(super) const HEARTBEAT: Duration = Duration::from_millis(250);
-pub(super) const LINK_SILENCE: Duration = Duration::from_secs(2);
-pub(super) const CONTROL_SILENCE: Duration = Duration::from_secs(5);
-pub(super) const IDLE_SILENCE: Duration = Duration::from_secs(20);
-pub(super) const ESTABLISH: Duration = Duration::from_secs(10);
-/// A run that is not over by then hangs. The slowest legal one moves 3 × 100 MiB at 3 MB/s and waits out every stage
+/// Timers of all machines, scaled. They are not the product's timers of similar names ([`crate::limits`]).
+/// Faults last up to 12 s, so that some are survived and some are not.
+pub(super) const SCALED_HEARTBEAT: Duration = Duration::from_millis(250);
+pub(super) const SCALED_LINK_SILENCE: Duration = Duration::from_secs(2);
+pub(super) const SCALED_CONTROL_SILENCE: Duration = Duration::from_secs(5);
+pub(super) const SCALED_IDLE_SILENCE: Duration = Duration::from_secs(20);
+pub(super) const SCALED_ESTABLISH: Duration = Duration::from_secs(10);
+/// Time after which a run hangs. The slowest legal one moves 3 × 100 MiB at 3 MB/s and waits out every stage
 /// timeout.
 const LIMIT: Duration = Duration::from_secs(900);
-/// Events at one moment that no working machine needs.
+/// Number of events at one moment that no working machine needs.
 const MOST_AT_ONCE: u64 = 2_000_000;
 
 pub(super) struct World {
@@ -41,14 +43,17 @@ pub(super) struct World {
     pub(super) server_over: bool,
     pub(super) produced: u64,
     pub(super) branches: Branches,
+    pub(super) group: Group,
+    /// Payload bytes that went over links.
+    pub(super) linked_bytes: u64,
     pub(super) rounds: Rounds,
     pub(super) lives: Lives,
     pub(super) accused: Vec<super::Accused>,
     /// Hosts that the server set aside because they were slow.
     pub(super) set_aside: BTreeSet<usize>,
-    /// The server is gone for good.
+    /// True if the server is gone for good.
     pub(super) server_gone: bool,
-    /// When the last message of each connection arrives, so that jitter does not turn its order round.
+    /// Arrival of the last message of each connection, so that jitter does not change its order.
     last_arrivals: BTreeMap<(usize, usize, Option<LinkId>), Duration>,
     trace: Option<Vec<String>>,
     events: u64,
@@ -67,6 +72,8 @@ impl World {
             server_over: false,
             produced: 0,
             branches: Branches::default(),
+            group: Group::default(),
+            linked_bytes: 0,
             rounds: Rounds::new(),
             lives: Lives::default(),
             accused: Vec::new(),
@@ -133,6 +140,7 @@ impl World {
                 .map(|host| self.rounds.done.contains(&host))
                 .collect(),
             slow: self.accused,
+            linked_bytes: self.linked_bytes,
             events: self.events,
             trace,
         })
@@ -178,7 +186,8 @@ impl World {
         self.settle(host)
     }
 
-    /// A dead process's kernel refuses connections; a machine without power does not even do that.
+    /// Delivers an event to a dead host. A dead process's kernel refuses connections; a machine without power
+    /// does not even do that.
     fn reach_the_dead(&mut self, host: usize, event: &Event) {
         if let Event::Dial { link } = *event
             && self.hosts[host].alive != Alive::Gone
@@ -195,6 +204,13 @@ impl World {
             Event::ControlClosed { from, life } => self.handle_control_closed(host, from, life),
             Event::StepDone { step, life } => self.step_done(host, step, life),
             Event::Fault { number } => self.strike(host, self.scenario.faults[number].fault),
+            Event::FromGroup {
+                stream,
+                until,
+                is_end,
+            } => self.comes_from_group(host, stream, until, is_end),
+            Event::LookAtGroup { stream } => self.look_at_group(stream),
+            Event::Dark { stream } => self.leave_group(host, Some(stream)),
             event => self.handle_data(host, &event)?,
         }
         Ok(())
@@ -217,7 +233,7 @@ impl World {
         };
         endpoint.relay.handle_timeout(now);
         if due {
-            slot.next_progress = now + HEARTBEAT * 2;
+            slot.next_progress = now + SCALED_HEARTBEAT * 2;
             self.tell_progress(host);
         }
     }
@@ -253,11 +269,14 @@ impl World {
                     node.leave(Reason::new("interrupted by the operator"));
                 }
             }
+            Fault::LinkBreaks => self.break_link(host),
+            Fault::LeavesGroup => self.leave_group(host, None),
+            Fault::GroupGoesDark => self.group_goes_dark(),
             Fault::StepFails(_) | Fault::StepHangs(_) => {}
         }
     }
 
-    /// What the kernel does for a process that ends.
+    /// Does the work of the kernel for a process that ends: closes all its connections.
     pub(super) fn close_everything(&mut self, host: usize) {
         if let Some(endpoint) = self.hosts[host].endpoint.take() {
             for link in [endpoint.up, endpoint.dialing, endpoint.down]
@@ -285,7 +304,7 @@ impl World {
         }
     }
 
-    /// After every event: everything that follows from it at this host, then the timers.
+    /// Handles everything that follows from an event at this host, then the timers. Called after every event.
     fn settle(&mut self, host: usize) -> Result<(), Violation> {
         loop {
             let mut busy = self.pump(host)?;
@@ -340,7 +359,8 @@ impl World {
         self.push_at(self.now + delay, host, other, event);
     }
 
-    /// A message may take longer than another connection's; its own connection keeps the order.
+    /// Schedules the arrival of a message. It may take longer than another connection's, but its own
+    /// connection keeps the order.
     pub(super) fn push_at(&mut self, at: Duration, host: usize, other: Option<usize>, event: Event) {
         let jitter = u64::try_from(self.scenario.jitter.as_millis()).unwrap_or_default();
         let Some(other_end) = other.filter(|_| jitter > 0) else {

@@ -3,16 +3,16 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-type Told = Box<dyn FnOnce(&str) + Send>;
+type AbortCallback = Box<dyn FnOnce(&str) + Send>;
 
 /// The end of the run, once the server has told it, and the one function that wants to hear of it.
 #[derive(Clone, Default)]
-pub(super) struct Aborts(Arc<Mutex<State>>);
+pub(super) struct Aborts(Arc<Mutex<AbortState>>);
 
 #[derive(Default)]
-struct State {
+struct AbortState {
     reason: Option<String>,
-    told: Option<Told>,
+    told: Option<AbortCallback>,
 }
 
 impl Aborts {
@@ -24,7 +24,7 @@ impl Aborts {
             state.told.take()
         };
         if let Some(told) = told {
-            // It may wait for what it ends, and must not hold up the connection.
+            // It may wait for the work that it ends, and must not hold up the connection.
             let reason = reason.to_owned();
             let thread = std::thread::Builder::new().name("run ended".into());
             if let Err(error) = thread.spawn(move || told(&reason)) {
@@ -34,7 +34,7 @@ impl Aborts {
     }
 
     /// `told` is called then, or now.
-    pub(super) fn when_aborted(&self, told: Told) {
+    pub(super) fn when_aborted(&self, told: AbortCallback) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match state.reason.clone() {
             Some(reason) => {

@@ -1,4 +1,4 @@
-//! The control connection's tasks, and how the facade talks to the core.
+//! The control connection's tasks, and the commands of the facade to the core.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use crossbeam_channel::Sender;
 use ka_proto::Reason;
 use ka_proto::control::{ToNode, ToServer};
 use ka_proto::limits::MAX_CONTROL_FRAME;
-use ka_proto::tunnel::{End, MAX_TUNNEL_MESSAGES};
+use ka_proto::tunnel::{MAX_TUNNEL_MESSAGES, TunnelEnd};
+use ka_proto::wiring::Wiring;
 use tokio::io::split;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -15,15 +16,15 @@ use tokio_rustls::client::TlsStream;
 
 use crate::control::{MAX_QUEUED_FRAMES, read_frame, write_frames_first};
 use crate::error::TransportError;
-use crate::operator::OperatorEntrance;
-use crate::tunnel::Tunnelling;
+use crate::operator::OperatorAcceptor;
+use crate::tunnel::TunnelMux;
 
 /// Messages from the server waiting for the core; more wait in the socket.
 const MAX_MESSAGES: usize = 64;
-/// How long leaving waits for its message to be sent.
+/// The time that leaving waits for its message to be sent.
 pub(super) const FLUSH_TIME: Duration = Duration::from_secs(1);
 
-/// What the facade asks of the core.
+/// A command of the facade to the core.
 #[derive(Debug)]
 pub(crate) enum Command {
     Answer {
@@ -36,7 +37,7 @@ pub(crate) enum Command {
     },
 }
 
-/// What a node tells the server.
+/// An answer of the node to its server.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Prepared(Vec<u8>),
@@ -44,27 +45,28 @@ pub(crate) enum Answer {
     Bootable,
     StepFailed { stage: String, reason: String },
     Event(Vec<u8>),
+    Wiring(Wiring),
     Report(Vec<u8>),
 }
 
-/// The way to the server.
+/// The control connection, as the core holds it.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) frames: mpsc::Sender<Vec<u8>>,
     pub(super) writer: JoinHandle<()>,
 }
 
-/// Splits the connection into a task that reads and one that writes. Operators that come through the server are let in
-/// at `door`, if there is one.
+/// Splits the connection into a task that reads and one that writes. Operators that come through the server
+/// are accepted by `acceptor`, if there is one.
 pub(super) fn serve_connection(
     stream: TlsStream<TcpStream>,
     silence: Duration,
-    door: Option<OperatorEntrance>,
+    acceptor: Option<OperatorAcceptor>,
 ) -> (Connection, mpsc::Receiver<Result<ToNode, Reason>>) {
     let (mut reader, mut writer) = split(stream);
     let (frames, queue) = mpsc::channel(MAX_QUEUED_FRAMES);
     let (tunnel_frames, tunnel_queue) = mpsc::channel(MAX_TUNNEL_MESSAGES);
-    let tunnels = Tunnelling::new(End::Node, tunnel_frames, |message| {
+    let tunnels = TunnelMux::new(TunnelEnd::Node, tunnel_frames, |message| {
         ToServer::Tunnel(message).encode()
     });
     let (messages, received) = mpsc::channel(MAX_MESSAGES);
@@ -80,9 +82,9 @@ pub(super) fn serve_connection(
                 Err(error) => Err(Reason::new(error.to_string())),
             };
             if let Ok(ToNode::Tunnel(message)) = message {
-                // Without a door the tunnel is dropped, which closes it.
-                if let (Some((tunnel, from)), Some(door)) = (tunnels.handle(message), &door) {
-                    door.enter(tunnel.stream, from);
+                // Without an acceptor the tunnel is dropped, which closes it.
+                if let (Some((tunnel, from)), Some(acceptor)) = (tunnels.handle(message), &acceptor) {
+                    acceptor.accept(tunnel.stream, from);
                 }
                 continue;
             }
@@ -96,7 +98,7 @@ pub(super) fn serve_connection(
     (Connection { frames, writer }, received)
 }
 
-/// Gives the server an answer.
+/// Sends an answer to the server.
 pub(super) fn tell(commands: &mpsc::UnboundedSender<Command>, answer: Answer) -> Result<(), TransportError> {
     let ended = || TransportError::ServerLost {
         reason: "the connection has ended".to_owned(),

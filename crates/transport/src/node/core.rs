@@ -1,5 +1,5 @@
-//! The task that owns a node's control connection: it feeds `ka_proto::node` with messages, the node's own answers and
-//! time, and does what it says.
+//! The task that owns a node's control connection. It feeds `ka_proto::node` with messages, the node's own
+//! answers and time, and carries out its outputs.
 //!
 //! Not here: streams ([`super::streams`]), the connection's tasks ([`super::connection`]).
 
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use ka_proto::auth::ServerPublicKey;
 use ka_proto::control::{Stage, ToNode};
+use ka_proto::group::probe::ProbeAnswer;
 use ka_proto::limits::MAX_ANSWER;
 use ka_proto::node::{Ending, Node as Machine, NodeOutput, Order as MachineOrder, WrongPhase};
-use ka_proto::pace::Taker;
 use ka_proto::wire::Payload;
 use ka_proto::{NodeId, Reason, RunId};
 use tokio::sync::mpsc;
@@ -19,75 +19,85 @@ use tokio::time::timeout;
 
 use super::aborts::Aborts;
 use super::connection::{Answer, Command, Connection, FLUSH_TIME};
-use super::streams::Open;
+use super::streams::{Membership, Streams};
 use super::types::{NodeConfig, Order};
 use crate::error::TransportError;
+use crate::group::probing::Listening;
 use crate::server::MAX_EVENT_BYTES;
-use crate::stream::{Door, Input as PumpInput, Report, Stranger, Threads};
+use crate::stream::{LinkListener, PumpEvent, PumpInput, PumpReport, Stranger};
 
-/// How often the server hears how far a stream is, while it moves.
+/// Time between two reports of progress to the server, while a stream moves.
 const PROGRESS_TICK: Duration = Duration::from_millis(500);
 
-/// State of the core.
+/// The node machine, and the parts by which it is carried out. Everything happens in [`Core::serve`], one
+/// thing at a time.
 #[derive(Debug)]
 pub(super) struct Core {
-    pub(super) machine: Machine,
-    pub(super) run: RunId,
-    pub(super) me: NodeId,
-    pub(super) server_key: ServerPublicKey,
-    pub(super) local: Option<IpAddr>,
-    pub(super) window_bytes: usize,
-    pub(super) taker: Taker,
-    pub(super) threads: Threads,
+    machine: Machine,
     epoch: Instant,
     connection: Option<Connection>,
     orders: Sender<Result<Order, TransportError>>,
-    pub(super) open: Vec<Open>,
-    pub(super) door: Door,
-    pub(super) pump_reports: mpsc::UnboundedSender<Report>,
-    from_pump: mpsc::UnboundedReceiver<Report>,
+    streams: Streams,
+    from_pumps: mpsc::UnboundedReceiver<PumpReport>,
+    probes: Probes,
     aborts: Aborts,
     stage: Stage,
+}
+
+/// The node's part in probes of multicast.
+#[derive(Debug)]
+struct Probes {
+    run: RunId,
+    local: IpAddr,
+    listening: Listening,
+    answers: mpsc::UnboundedSender<ProbeAnswer>,
+    from_threads: mpsc::UnboundedReceiver<ProbeAnswer>,
 }
 
 impl Core {
     pub(super) fn new(
         config: &NodeConfig,
         (accepted, server_key): (ToNode, ServerPublicKey),
-        door: Door,
+        local: IpAddr,
+        listener: LinkListener,
         connection: Connection,
         orders: Sender<Result<Order, TransportError>>,
     ) -> Self {
-        let (run, me) = match &accepted {
+        let (run, node) = match &accepted {
             ToNode::Accepted { node, run, .. } => (*run, *node),
-            // `find` gives nothing else.
+            // `find` returns nothing else.
             _ => (RunId([0; 16]), NodeId::SERVER),
         };
-        let (pump_reports, from_pump) = mpsc::unbounded_channel();
+        let member = Membership {
+            run,
+            node,
+            server_key,
+            local,
+        };
+        let (reports, from_pumps) = mpsc::unbounded_channel();
+        let (answers, from_threads) = mpsc::unbounded_channel();
         let mut machine = Machine::new(Duration::ZERO);
         machine.handle_message(Duration::ZERO, accepted);
         Self {
             machine,
-            run,
-            me,
-            server_key,
-            local: config.listen,
-            window_bytes: config.window_bytes,
-            taker: config.taker,
-            threads: Threads::default(),
             epoch: Instant::now(),
             connection: Some(connection),
             orders,
-            open: Vec::new(),
-            door,
-            pump_reports,
-            from_pump,
+            streams: Streams::new(config, member, listener, reports),
+            from_pumps,
+            probes: Probes {
+                run,
+                local,
+                listening: Listening::default(),
+                answers,
+                from_threads,
+            },
             aborts: Aborts::default(),
             stage: Stage::Gather,
         }
     }
 
-    /// The place at which the end of the run is told at once.
+    /// Returns the place at which the end of the run is told at once.
     pub(super) fn aborts(&self) -> Aborts {
         self.aborts.clone()
     }
@@ -120,7 +130,8 @@ impl Core {
                     Ok(message) => self.machine.handle_message(self.epoch.elapsed(), message),
                     Err(reason) => self.machine.handle_closed(&reason),
                 },
-                Some(report) = self.from_pump.recv() => self.handle_report(report),
+                Some(report) = self.from_pumps.recv() => self.handle_report(report),
+                Some(answer) = self.probes.from_threads.recv() => self.machine.probe(answer),
                 Some(stranger) = strangers.recv() => {
                     tracing::warn!(from = %stranger.from, reason = %stranger.reason, "stranger turned away");
                 }
@@ -128,6 +139,42 @@ impl Core {
                 () = crate::server::sleep_until(due) => self.machine.handle_timeout(self.epoch.elapsed()),
             }
             self.obey().await;
+        }
+    }
+
+    /// A pump has reported.
+    fn handle_report(&mut self, report: PumpReport) {
+        let stream = report.stream;
+        match report.what {
+            PumpEvent::LinkUp { side, offset } => self.machine.link_up(stream, side, offset),
+            PumpEvent::LinkLost { side, offset, reason } => {
+                self.machine.link_lost(stream, side, offset, reason);
+            }
+            PumpEvent::Gap { offset, reason } => self.machine.data_gone(stream, offset, reason),
+            PumpEvent::GroupReport(report) => self.machine.group_report(stream, report),
+            PumpEvent::LeftGroup { reason } => self.machine.left_group(stream, Reason::new(reason)),
+            // Only at the head.
+            PumpEvent::SpoolOff { .. } | PumpEvent::GroupLeave { .. } | PumpEvent::GroupEnded { .. } => {}
+            PumpEvent::Done { bytes, digest } => {
+                self.tell_progress();
+                // The server may have ended the stream without us meanwhile.
+                self.machine.stream_done(stream, bytes, digest).ok();
+            }
+            PumpEvent::ConsumerFailed { reason } => {
+                self.machine
+                    .step_failed(Stage::Stream(stream), Reason::new(reason));
+            }
+            PumpEvent::Closed => self.streams.close(stream),
+            PumpEvent::Failed { reason, unproved } => {
+                self.streams.close(stream);
+                self.machine.stream_failed(stream, Reason::new(reason), unproved);
+            }
+        }
+    }
+
+    fn tell_progress(&mut self) {
+        for progress in self.streams.take_progress() {
+            self.machine.progress(progress);
         }
     }
 
@@ -156,6 +203,10 @@ impl Core {
                 self.machine.event(Payload(payload));
                 Ok(())
             }
+            Answer::Wiring(wiring) => {
+                self.machine.wiring(wiring);
+                Ok(())
+            }
             Answer::StepFailed { stage, reason } => {
                 self.machine
                     .step_failed(self.stage, Reason::new(format!("{stage}: {reason}")));
@@ -164,7 +215,7 @@ impl Core {
         }
     }
 
-    /// Does what the machine says.
+    /// Carries out the outputs of the machine.
     async fn obey(&mut self) {
         while let Some(output) = self.machine.poll_output() {
             match output {
@@ -199,7 +250,7 @@ impl Core {
             }
             MachineOrder::OpenStream(open) => {
                 self.stage = Stage::Stream(open.stream);
-                match self.open_stream(&open) {
+                match self.streams.open(&open) {
                     Ok(reader) => Order::Stream(reader),
                     Err(error) => {
                         return self
@@ -208,12 +259,25 @@ impl Core {
                     }
                 }
             }
-            MachineOrder::Relink(relink) => return self.relink(&relink),
+            MachineOrder::Relink(relink) => return self.streams.relink(&relink),
             MachineOrder::Receipts { stream, keys } => {
-                return self.post(stream, || PumpInput::Receipts(keys.clone()));
+                return self.streams.post(stream, || PumpInput::Receipts(keys.clone()));
             }
-            MachineOrder::Hold { stream, time } => return self.post(stream, || PumpInput::Hold(time)),
-            MachineOrder::EndStream(stream) => return self.post(stream, || PumpInput::EndStream),
+            MachineOrder::Hold { stream, time } => {
+                return self.streams.post(stream, || PumpInput::Hold(time));
+            }
+            MachineOrder::Probe(order) => {
+                let probes = &mut self.probes;
+                return probes
+                    .listening
+                    .handle_order(probes.run, probes.local, order, &probes.answers);
+            }
+            MachineOrder::LeaveGroup { stream, reason } => {
+                return self
+                    .streams
+                    .post(stream, || PumpInput::LeaveGroup(reason.to_string()));
+            }
+            MachineOrder::EndStream(stream) => return self.streams.post(stream, || PumpInput::EndStream),
             MachineOrder::Finish => {
                 self.stage = Stage::Report;
                 Order::Finish
@@ -226,7 +290,8 @@ impl Core {
         self.orders.send(Ok(order)).ok();
     }
 
-    /// The run is over for this node: streams end, the connection is flushed and closed, the last order is given.
+    /// The run is over for this node: streams end, the connection is flushed and closed, the last order is
+    /// given.
     async fn end(&mut self, ending: Ending) {
         let (last, delay) = match ending {
             Ending::Released { delay } => (Ok(Order::Release), delay),
@@ -263,9 +328,7 @@ impl Core {
             Ok(_) => "the run is over".to_owned(),
             Err(error) => error.to_string(),
         };
-        for open in self.open.drain(..) {
-            open.shared.post(PumpInput::Abort(reason.clone()));
-        }
+        self.streams.abort(&reason);
         if let Some(Connection { frames, writer }) = self.connection.take() {
             drop(frames);
             timeout(FLUSH_TIME, writer).await.ok();

@@ -1,11 +1,12 @@
-//! Finding a server and joining its run: one try, and what to say when it fails.
+//! One try to find a server and join its run, and the words for its failure.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ka_proto::auth::{APPROVAL_LABEL, EXPORTER_LABEL, ServerPublicKey, approval_code, join_proof};
+use ka_proto::auth::{APPROVAL_LABEL, EXPORTER_LABEL, ServerPublicKey, approval_code};
 use ka_proto::control::{Join, ToNode, ToServer};
 use ka_proto::limits::{AWAY_SILENCE, JOIN_TIMEOUT, MAX_CONTROL_FRAME};
+use ka_proto::wiring::Wiring;
 use ka_proto::{PROTOCOL_VERSION, Reason, WireError};
 use rustls::pki_types::ServerName;
 use socket2::SockRef;
@@ -21,7 +22,7 @@ use crate::control::{ControlError, read_frame};
 use crate::discovery::Question;
 use crate::key::{ServerKey, public_key_of};
 use crate::net::tune_control;
-use crate::stream::link::{dial, fresh_nonce};
+use crate::stream::link::{fresh_nonce, open_tcp};
 use crate::tls::{client_config, exported_secret, is_wrong_key};
 
 /// For a TCP connection to a server that is there; SYNs are repeated after 1 and 3 s.
@@ -30,40 +31,60 @@ const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Longest wait for the operator's word that a server may ask of us, seconds: a day.
 const LONGEST_PENDING_SECS: u32 = 24 * 3600;
 
-/// Why a try gave no server.
+/// The reason why a try gave no server.
 #[derive(Debug)]
 pub(super) enum NotJoined {
     /// Another try may do better.
     Yet(String),
+    /// Nobody answered, and another try may do better. The text says where, and what the reason may be.
+    Silence(String),
     /// The server is there, knows the code, and says no.
     Refused { server: SocketAddr, reason: String },
     /// The server has seen this node done.
     Done { server: SocketAddr },
 }
 
+impl NotJoined {
+    /// Returns the reason in full, for the end of the search, and in brief, for the line of one try.
+    pub(super) fn words(self) -> (String, String) {
+        match self {
+            Self::Silence(reason) => (reason, "no answer".to_owned()),
+            Self::Yet(reason) | Self::Refused { reason, .. } => (reason.clone(), reason),
+            Self::Done { server } => {
+                let reason = format!("{server}: this node is done");
+                (reason.clone(), reason)
+            }
+        }
+    }
+}
+
 /// A connection on which a Join was sent.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct SentJoin {
     stream: TlsStream<TcpStream>,
     server: SocketAddr,
     local: SocketAddr,
-    /// What the operator compares, where one is asked.
+    /// The code that the operator compares, if one is asked.
     code: String,
+    /// The wiring that the server knows.
+    wiring: Option<Wiring>,
 }
 
 /// A connection on which a Join was sent and answered.
 #[derive(Debug)]
-pub(super) struct Met {
+pub(super) struct AcceptedJoin {
     pub(super) stream: TlsStream<TcpStream>,
     pub(super) server: SocketAddr,
     pub(super) local: SocketAddr,
-    /// What the server signs with.
+    /// The key that the server signs with.
     pub(super) server_key: ServerPublicKey,
     /// The first message, an acceptance.
     pub(super) accepted: ToNode,
+    /// The wiring that the server knows.
+    pub(super) wiring: Option<Wiring>,
 }
 
-/// Where to look, for display.
+/// Returns the place where a server is looked for, for display.
 pub(super) fn describe(config: &NodeConfig) -> String {
     match &config.server {
         Some(server) => format!("connecting to {server}"),
@@ -75,7 +96,7 @@ pub(super) fn describe(config: &NodeConfig) -> String {
     }
 }
 
-/// The address of a server: the given one, or the one that answers a broadcast.
+/// Returns the address of a server: the given one, or the one that answers a broadcast.
 pub(super) async fn locate(config: &NodeConfig) -> Result<SocketAddr, NotJoined> {
     match &config.server {
         Some(server) => resolve(server, config.control_port).await,
@@ -88,7 +109,7 @@ pub(super) async fn locate(config: &NodeConfig) -> Result<SocketAddr, NotJoined>
             }
             match question.ask(&routes).await.map_err(NotJoined::Yet)? {
                 Some(server) => Ok(server),
-                None => Err(NotJoined::Yet(format!(
+                None => Err(NotJoined::Silence(format!(
                     "no answer to broadcasts to UDP port {} on {} (server not started, another session name or join \
                      code, or a network between; -h, from power-on ka.server=, names it)",
                     config.control_port,
@@ -151,14 +172,14 @@ pub(super) async fn meet(
     config: &NodeConfig,
     server: SocketAddr,
     data_port: u16,
-) -> Result<Asked, NotJoined> {
+) -> Result<SentJoin, NotJoined> {
     let yet = |reason: String| NotJoined::Yet(format!("{server}: {reason}"));
-    let socket = match timeout(CONNECT_TIME, dial(server, config.listen)).await {
+    let socket = match timeout(CONNECT_TIME, open_tcp(server, config.listen)).await {
         Ok(Ok(socket)) => socket,
         Ok(Err(error)) => return Err(yet(format!("connecting: {error}"))),
         Err(_) => {
-            return Err(yet(format!(
-                "connecting: no answer in {} s",
+            return Err(NotJoined::Silence(format!(
+                "{server}: connecting: no answer in {} s",
                 CONNECT_TIME.as_secs()
             )));
         }
@@ -181,9 +202,10 @@ async fn ask_to_join(
     socket: TcpStream,
     server: SocketAddr,
     data_port: u16,
-) -> Result<Asked, NotJoined> {
+) -> Result<SentJoin, NotJoined> {
     let yet = |error: &dyn std::fmt::Display| NotJoined::Yet(error.to_string());
-    // The server's own word for silence is not known yet, and judged by the machine; the kernel only ends later.
+    // The server's own word for silence is not known yet, and judged by the machine; the kernel only ends
+    // later.
     tune_control(&SockRef::from(&socket), config.silence.max(AWAY_SILENCE)).map_err(|error| yet(&error))?;
     let local = socket.local_addr().map_err(|error| yet(&error))?;
     let own = ServerKey::ephemeral().map_err(|error| yet(&error))?;
@@ -196,7 +218,7 @@ async fn ask_to_join(
             "the server there has another key than the join code says; use the code that it printed"
                 .to_owned()
         } else {
-            format!("no TLS: {error}")
+            format!("something else listens there, it does not speak KA's protocol: {error}")
         })
     })?;
     let exporter = exported_secret(stream.get_ref().1, EXPORTER_LABEL).map_err(|error| yet(&error))?;
@@ -209,31 +231,34 @@ async fn ask_to_join(
         start_now: config.start_now,
         wants_release: config.wants_release,
         holds_clone: config.holds_clone,
+        wiring: config.wiring.wiring_of(local.ip()),
         nonce: fresh_nonce().map_err(NotJoined::Yet)?,
         proof: [0; 32],
     };
-    join.proof = join_proof(&config.join.secret, &exporter, &join);
+    join.prove(&config.join.secret, &exporter);
     let frame = join.encode().map_err(|error| yet(&error))?;
     stream.write_all(&frame).await.map_err(|error| yet(&error))?;
     let code = exported_secret(stream.get_ref().1, APPROVAL_LABEL).map_err(|error| yet(&error))?;
-    Ok(Asked {
+    Ok(SentJoin {
         stream,
         server,
         local,
         code: approval_code(&code),
+        wiring: join.wiring,
     })
 }
 
-impl Asked {
-    /// Waits for the server's answer. Where it is to wait for the next round, that may take as long as this one does:
-    /// the server's pings are answered meanwhile, and its silence is noticed. So may an operator who is asked first; the
-    /// server is silent then. `tell` hears of both.
+impl SentJoin {
+    /// Waits for the server's answer. If the node must wait for the next round, that may take as long as this
+    /// round: the server's pings are answered meanwhile, and its silence is noticed. The answer of an
+    /// operator may take long, too; the server is silent then. `tell` gets both.
     pub(super) async fn answer(
         mut self,
-        silence: Duration,
+        config: &NodeConfig,
         tell: &mut impl FnMut(&JoinEvent),
-    ) -> Result<Met, NotJoined> {
+    ) -> Result<AcceptedJoin, NotJoined> {
         let mut allowed = JOIN_TIMEOUT;
+        let mut is_queued = false;
         loop {
             let body = read_frame(&mut self.stream, MAX_CONTROL_FRAME, allowed).await;
             let body = body.map_err(|error| self.not_yet(allowed == JOIN_TIMEOUT, &error))?;
@@ -241,7 +266,8 @@ impl Asked {
                 Ok(ToNode::Queued { round, reason }) => {
                     let reason = reason.to_string();
                     tell(&JoinEvent::Queued { round, reason });
-                    allowed = silence;
+                    allowed = config.silence;
+                    is_queued = true;
                 }
                 Ok(ToNode::Pending { limit_secs }) => {
                     let limit = Duration::from_secs(limit_secs.min(LONGEST_PENDING_SECS).into());
@@ -250,21 +276,21 @@ impl Asked {
                     allowed = limit + JOIN_TIMEOUT;
                 }
                 Ok(ToNode::Ping(number)) => {
-                    let pong = ToServer::Pong(number)
-                        .encode()
-                        .map_err(|error| self.yet(&error))?;
-                    let sent = self.stream.write_all(&pong).await;
-                    sent.map_err(|error| self.yet(&error))?;
+                    self.send(&ToServer::Pong(number)).await?;
+                    if is_queued {
+                        self.tell_wiring(config).await?;
+                    }
                 }
                 Ok(accepted @ ToNode::Accepted { .. }) => {
                     let server_key = shown_key(self.stream.get_ref().1)
                         .ok_or_else(|| self.yet(&"the server has shown no Ed25519 key"))?;
-                    return Ok(Met {
+                    return Ok(AcceptedJoin {
                         server_key,
                         stream: self.stream,
                         server: self.server,
                         local: self.local,
                         accepted,
+                        wiring: self.wiring,
                     });
                 }
                 Ok(ToNode::Release { .. }) => return Err(NotJoined::Done { server: self.server }),
@@ -277,6 +303,24 @@ impl Asked {
                 Err(error) => return Err(self.yet(&error)),
             }
         }
+    }
+
+    async fn send(&mut self, message: &ToServer) -> Result<(), NotJoined> {
+        let frame = message.encode().map_err(|error| self.yet(&error))?;
+        let sent = self.stream.write_all(&frame).await;
+        sent.map_err(|error| self.yet(&error))
+    }
+
+    /// Tells the server the wiring if it does not know it yet. A round may be long, and the next one is ordered
+    /// as soon as it begins.
+    async fn tell_wiring(&mut self, config: &NodeConfig) -> Result<(), NotJoined> {
+        if self.wiring.is_none() {
+            self.wiring = config.wiring.wiring_of(self.local.ip());
+            if let Some(wiring) = self.wiring.clone() {
+                self.send(&ToServer::Wiring(wiring)).await?;
+            }
+        }
+        Ok(())
     }
 
     fn not_yet(&self, is_first: bool, error: &ControlError) -> NotJoined {
@@ -312,7 +356,7 @@ impl Asked {
     }
 }
 
-/// The key that the server has shown, and proved to have; its fingerprint is the pinned one.
+/// Returns the key that the server has shown, and proved to have; its fingerprint is the pinned one.
 fn shown_key(connection: &rustls::ClientConnection) -> Option<ServerPublicKey> {
     connection
         .peer_certificates()

@@ -1,4 +1,4 @@
-//! The tries of [`Node::join`], and what is started when one succeeds.
+//! The tries of [`Node::join`], and the tasks that start when one succeeds.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -9,12 +9,12 @@ use tokio::sync::mpsc;
 
 use super::connection::serve_connection;
 use super::core::Core;
-use super::find::{Met, NotJoined, describe, locate, meet};
+use super::find::{AcceptedJoin, NotJoined, describe, locate, meet};
 use super::{JoinEvent, Joined, Node, NodeConfig};
 use crate::error::{OwnPort, TransportError};
 use crate::net::listen_tcp_or_ephemeral;
 use crate::server::runtime;
-use crate::stream::Door;
+use crate::stream::LinkListener;
 
 /// Pause after the first failed try; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -34,37 +34,31 @@ pub(super) fn join(config: &NodeConfig, mut on_try: impl FnMut(&JoinEvent)) -> R
         });
         match try_once(config, &runtime, &mut on_try) {
             Ok((met, listener)) => return begin(config, runtime, met, listener),
-            Err(Failed::Fatal(error)) => return Err(error),
-            Err(Failed::Not(NotJoined::Refused { server, reason })) => {
-                on_try(&JoinEvent::Failed {
-                    attempt,
-                    reason: reason.clone(),
-                    pause: None,
-                });
+            Err(JoinFailure::Fatal(error)) => return Err(error),
+            Err(JoinFailure::Not(NotJoined::Refused { server, reason })) => {
                 return Err(TransportError::Refused {
                     session: config.session.to_string(),
                     server,
                     reason,
                 });
             }
-            Err(Failed::Not(NotJoined::Done { server })) => {
+            Err(JoinFailure::Not(NotJoined::Done { server })) => {
                 return Err(TransportError::DoneAlready { server });
             }
-            Err(Failed::Not(NotJoined::Yet(reason))) => {
-                let is_last = attempt > config.retries;
-                let failed = JoinEvent::Failed {
-                    attempt,
-                    reason: reason.clone(),
-                    pause: (!is_last).then_some(pause),
-                };
-                on_try(&failed);
-                if is_last {
-                    let tried = format!("{reason} (tried {attempt} times)");
+            Err(JoinFailure::Not(not @ (NotJoined::Yet(_) | NotJoined::Silence(_)))) => {
+                let (reason, brief) = not.words();
+                if attempt > config.retries {
+                    let tries = if attempt == 1 { "try" } else { "tries" };
                     return Err(TransportError::NoServer {
                         session: config.session.to_string(),
-                        tried,
+                        tried: format!("{reason} ({attempt} {tries})"),
                     });
                 }
+                on_try(&JoinEvent::Failed {
+                    attempt,
+                    reason: brief,
+                    pause,
+                });
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
@@ -74,7 +68,7 @@ pub(super) fn join(config: &NodeConfig, mut on_try: impl FnMut(&JoinEvent)) -> R
     Err(TransportError::Misuse("tried for ever"))
 }
 
-enum Failed {
+enum JoinFailure {
     /// Trying again does not help.
     Fatal(TransportError),
     Not(NotJoined),
@@ -85,32 +79,32 @@ fn try_once(
     config: &NodeConfig,
     runtime: &Runtime,
     on_try: &mut impl FnMut(&JoinEvent),
-) -> Result<(Met, std::net::TcpListener), Failed> {
-    let server = runtime.block_on(locate(config)).map_err(Failed::Not)?;
+) -> Result<(AcceptedJoin, std::net::TcpListener), JoinFailure> {
+    let server = runtime.block_on(locate(config)).map_err(JoinFailure::Not)?;
     let any: IpAddr = if server.is_ipv4() {
         [0u8; 4].into()
     } else {
         [0u8; 16].into()
     };
     let addr = SocketAddr::new(config.listen.unwrap_or(any), config.data_port);
-    let listener = listen_tcp_or_ephemeral(addr, OwnPort::Data).map_err(Failed::Fatal)?;
+    let listener = listen_tcp_or_ephemeral(addr, OwnPort::Data).map_err(JoinFailure::Fatal)?;
     let port = listener
         .local_addr()
-        .map_err(|source| Failed::Fatal(TransportError::system("reading the own data port")(source)))?
+        .map_err(|source| JoinFailure::Fatal(TransportError::system("reading the own data port")(source)))?
         .port();
     let met = runtime
         .block_on(async {
             let asked = meet(config, server, port).await?;
-            asked.answer(config.silence, on_try).await
+            asked.answer(config, on_try).await
         })
-        .map_err(Failed::Not)?;
+        .map_err(JoinFailure::Not)?;
     Ok((met, listener))
 }
 
 fn begin(
     config: &NodeConfig,
     runtime: Runtime,
-    met: Met,
+    met: AcceptedJoin,
     listener: std::net::TcpListener,
 ) -> Result<Node, TransportError> {
     let ToNode::Accepted { node, silence_ms, .. } = met.accepted else {
@@ -124,6 +118,7 @@ fn begin(
     let joined = Joined {
         name: config.name.clone(),
         mac: config.mac,
+        wiring: met.wiring,
         server: met.server,
         local: met.local,
         data,
@@ -133,13 +128,20 @@ fn begin(
     let (orders, order_queue) = crossbeam_channel::unbounded();
     let (strangers, stranger_queue) = mpsc::channel(MAX_STRANGERS);
     let guard = runtime.enter();
-    let door = Door::new(strangers);
+    let link_listener = LinkListener::new(strangers);
     let listener =
         tokio::net::TcpListener::from_std(listener).map_err(TransportError::system("listening for data"))?;
-    tokio::spawn(door.clone().serve(listener));
+    tokio::spawn(link_listener.clone().serve(listener));
     let (connection, messages) =
         serve_connection(met.stream, config.silence.max(told), config.operators.clone());
-    let core = Core::new(config, (met.accepted, met.server_key), door, connection, orders);
+    let core = Core::new(
+        config,
+        (met.accepted, met.server_key),
+        met.local.ip(),
+        link_listener,
+        connection,
+        orders,
+    );
     let aborts = core.aborts();
     tokio::spawn(core.serve(command_queue, messages, stranger_queue));
     drop(guard);

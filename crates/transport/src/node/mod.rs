@@ -1,7 +1,7 @@
 //! The node's side: a blocking facade over one task that owns the control connection.
 //!
-//! Here: joining, orders, answers. Not here: what decides (`ka_proto::node`, driven by [`core`]), and what the
-//! payloads mean. Issue 2 §4 and §6, `docs/protocol.md`.
+//! Here: joining, orders, answers. Not here: the decisions (`ka_proto::node`, driven by [`core`]), and the
+//! meaning of the payloads. `docs/protocol.md`.
 
 mod aborts;
 mod connection;
@@ -15,14 +15,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
-use ka_proto::{MacAddr, NodeId, NodeName};
+use ka_mac::MacAddr;
+use ka_proto::wiring::Wiring;
+use ka_proto::{NodeId, NodeName};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use self::aborts::Aborts;
 use crate::error::TransportError;
 
-pub use types::{NodeConfig, Order};
+pub use types::{NodeConfig, Order, WiringSource};
 
 /// A node that a server has accepted. Dropping it closes the connection.
 #[derive(Debug)]
@@ -34,65 +36,68 @@ pub struct Node {
     runtime: Option<Runtime>,
 }
 
-/// Where a node has joined.
+/// A node's place in the run that it has joined.
 #[derive(Debug, Clone)]
 pub struct Joined {
     /// The server's control address.
     pub server: SocketAddr,
     /// Own address on the control connection.
     pub local: SocketAddr,
-    /// Where this node's successor connects.
+    /// The address that this node's successor connects to.
     pub data: SocketAddr,
     /// Number in this run.
     pub id: NodeId,
     /// The name it gave.
     pub name: NodeName,
-    /// The hardware address it gave.
+    /// MAC address that the node gave.
     pub mac: Option<MacAddr>,
+    /// The switch port at the other end of its line, as far as the server knows it.
+    pub wiring: Option<Wiring>,
 }
 
-/// What happens while a node looks for its server, for display.
+/// An event of looking for a server, for display.
 #[derive(Debug, Clone)]
 pub enum JoinEvent {
     /// A try begins: "asking by broadcast on …", "connecting to …".
     Trying {
         /// Counted from 1.
         attempt: u32,
-        /// What is tried.
+        /// The try, as "connecting to 10.0.0.1".
         what: String,
     },
     /// The server has this node wait for its next round; it may take long.
     Queued {
         /// That round, counted from 1.
         round: u32,
-        /// Why not now.
+        /// The reason of the failure, one line.
         reason: String,
     },
-    /// The server's operator is asked whether this node may join. Show the code: the operator compares it.
+    /// The server's operator is asked to let this node in. Show the code, because the operator compares it.
     Pending {
-        /// The same code as the operator sees, if nobody is in between.
+        /// Code that the operator sees, too, unless an attacker is in between.
         code: String,
-        /// How long the server waits.
+        /// The time that the server waits for the answer.
         limit: Duration,
     },
-    /// A try ended without a server.
+    /// A try ended without a server, and another one follows. After the last try the error says why.
     Failed {
         /// Counted from 1.
         attempt: u32,
-        /// Why.
+        /// The reason in brief, one line: "no answer".
         reason: String,
-        /// Pause before the next try; none after the last.
-        pause: Option<Duration>,
+        /// Pause before the next try.
+        pause: Duration,
     },
 }
 
 impl Node {
-    /// Looks for the server and joins its run, trying again with growing pauses. `on_try` is told each try.
+    /// Looks for the server and joins its run. It tries again with growing pauses, and calls `on_try` for
+    /// each try.
     ///
     /// # Errors
-    /// [`TransportError::DoneAlready`] when the server has seen its clone;
-    /// [`TransportError::NoServer`] after the last try, with what was tried; [`TransportError::Refused`] at once
-    /// when the server has this run's key and says no; [`TransportError::Listen`] when no data port can be had.
+    /// [`TransportError::DoneAlready`] if the server has seen its clone. [`TransportError::NoServer`] after
+    /// the last try, with the attempts. [`TransportError::Refused`] at once if the server has this run's key
+    /// and refuses. [`TransportError::Listen`] if no data port is free.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a configuration is for one node; a join code is not left behind"
@@ -101,7 +106,7 @@ impl Node {
         join::join(&config, on_try)
     }
 
-    /// Where it joined.
+    /// Returns the run that it has joined.
     #[must_use]
     pub const fn joined(&self) -> &Joined {
         &self.joined
@@ -119,8 +124,8 @@ impl Node {
         })
     }
 
-    /// Calls `told` with the reason when the server has ended the run for this node for good: at once, whatever this node is
-    /// doing. [`Order::Aborted`] comes all the same.
+    /// Calls `told` with the reason when the server has ended the run for this node for good: at once,
+    /// whatever this node is doing. [`Order::Aborted`] comes all the same.
     pub fn when_aborted(&self, told: impl FnOnce(&str) + Send + 'static) {
         self.aborts.when_aborted(Box::new(told));
     }
@@ -128,7 +133,8 @@ impl Node {
     /// Answers [`Order::Prepare`]: everything that can fail was checked; `payload` is the plan.
     ///
     /// # Errors
-    /// [`TransportError::ServerLost`]; [`TransportError::Misuse`] out of order or with a payload over the limit.
+    /// [`TransportError::ServerLost`]; [`TransportError::Misuse`] out of order or with a payload over the
+    /// limit.
     pub fn prepared(&self, payload: Vec<u8>) -> Result<(), TransportError> {
         self.tell(connection::Answer::Prepared(payload))
     }
@@ -163,7 +169,8 @@ impl Node {
     /// Answers [`Order::Finish`] with the node's report.
     ///
     /// # Errors
-    /// [`TransportError::ServerLost`]; [`TransportError::Misuse`] out of order or with a payload over the limit.
+    /// [`TransportError::ServerLost`]; [`TransportError::Misuse`] out of order or with a payload over the
+    /// limit.
     pub fn report(&self, payload: Vec<u8>) -> Result<(), TransportError> {
         self.tell(connection::Answer::Report(payload))
     }
@@ -176,7 +183,8 @@ impl Node {
         self.tell(connection::Answer::Bootable)
     }
 
-    /// A handle that sends events from another thread (a progress display, a log) while this one waits for orders.
+    /// Returns a handle that sends events from another thread (a progress display, a log) while this one
+    /// waits for orders.
     #[must_use]
     pub fn event_sender(&self) -> EventSender {
         EventSender {
@@ -213,8 +221,17 @@ impl EventSender {
         connection::tell(&self.commands, connection::Answer::Event(payload))
     }
 
-    /// Leaves the run: the server is told why, streams end, and [`Node::next_order`] gives [`Order::Aborted`]. Waits
-    /// until that is sent, at most two seconds. For an operator's Ctrl-C.
+    /// Tells the server the switch port at the other end of this node's line. It counts for the next order of a
+    /// chain.
+    ///
+    /// # Errors
+    /// [`TransportError::ServerLost`].
+    pub fn wiring(&self, wiring: Wiring) -> Result<(), TransportError> {
+        connection::tell(&self.commands, connection::Answer::Wiring(wiring))
+    }
+
+    /// Leaves the run. The server gets the reason, streams end, and [`Node::next_order`] returns
+    /// [`Order::Aborted`]. Waits until that is sent, at most two seconds. For an operator's Ctrl-C.
     pub fn leave(&self, reason: &str) {
         connection::leave(&self.commands, reason);
     }

@@ -1,18 +1,23 @@
-//! What a node's user configures and is told.
+//! The configuration of a node, and the orders that it gets.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use ka_mac::MacAddr;
 use ka_proto::control::Purpose;
 use ka_proto::pace::Taker;
-use ka_proto::{MacAddr, NodeName, SessionName};
+use ka_proto::wiring::Wiring;
+use ka_proto::{NodeName, SessionName};
 
 use crate::code::JoinCode;
-use crate::operator::OperatorEntrance;
+use crate::operator::OperatorAcceptor;
 use crate::server::types::{CONTROL_PORT, DATA_PORT, DEFAULT_WINDOW_BYTES};
 use crate::stream::StreamReader;
 
-/// How a node looks for its server and takes part. [`NodeConfig::new`] gives the defaults.
+/// The configuration of a node: its search for the server and its part in the run. [`NodeConfig::new`] has
+/// the defaults.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
     /// Session to join.
@@ -27,11 +32,11 @@ pub struct NodeConfig {
     pub control_port: u16,
     /// Data port; an ephemeral one is taken when it is in use.
     pub data_port: u16,
-    /// How often to try again, with growing pauses, before giving up.
+    /// Tries after the first one, with growing pauses, before giving up.
     pub retries: u32,
-    /// What this node has come for.
+    /// The purpose for which this node joins.
     pub purpose: Purpose,
-    /// Tells the server to start with whoever is there (`-g`).
+    /// True to make the server start with the nodes present (`-g`).
     pub start_now: bool,
     /// Wants to be released by the server at the end (`-w`).
     pub wants_release: bool,
@@ -39,14 +44,16 @@ pub struct NodeConfig {
     pub holds_clone: bool,
     /// Bytes retained for the successor.
     pub window_bytes: usize,
-    /// Whom the streams are handed to, for the words when it is slow.
+    /// The consumer of the streams, for the message about a slow node.
     pub taker: Taker,
     /// Host name, for display.
     pub name: NodeName,
-    /// Hardware address, for display and later for node lists.
+    /// MAC address, for display and for node lists.
     pub mac: Option<MacAddr>,
-    /// Where operators are let in that come through the server; none lets in none.
-    pub operators: Option<OperatorEntrance>,
+    /// The source of the wiring that the server is told. [`WiringSource::default`] tells none.
+    pub wiring: WiringSource,
+    /// Accepts operators that come through the server; `None` accepts none.
+    pub operators: Option<OperatorAcceptor>,
     /// Silence on the control connection after which the server counts as lost.
     pub silence: Duration,
 }
@@ -71,18 +78,45 @@ impl NodeConfig {
             taker: Taker::Disk,
             name,
             mac: None,
+            wiring: WiringSource::default(),
             operators: None,
             silence: Duration::from_secs(20),
         }
     }
 }
 
-/// What the server wants next.
+/// The source of a node's wiring: a function of the address by which the node reaches the server.
+#[derive(Clone, Default)]
+pub struct WiringSource(Option<Arc<WiringFn>>);
+
+type WiringFn = dyn Fn(IpAddr) -> Option<Wiring> + Send + Sync;
+
+impl WiringSource {
+    /// Returns a source that asks `wiring_of` whenever the server is to be told.
+    #[must_use]
+    pub fn new(wiring_of: impl Fn(IpAddr) -> Option<Wiring> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(wiring_of)))
+    }
+
+    /// Returns the switch port at the other end of the line with this address, if it is known.
+    #[must_use]
+    pub fn wiring_of(&self, addr: IpAddr) -> Option<Wiring> {
+        self.0.as_ref().and_then(|wiring_of| wiring_of(addr))
+    }
+}
+
+impl fmt::Debug for WiringSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WiringSource")
+    }
+}
+
+/// An order of the server: the next piece of work.
 #[derive(Debug)]
 pub enum Order {
     /// Plan and check with this payload, write nothing; answer with `prepared` or `step_failed`.
     Prepare(Vec<u8>),
-    /// Everybody is checked: do the destructive part; answer with `ready` or `step_failed`.
+    /// All nodes have checked. Do the destructive part, and answer with `ready` or `step_failed`.
     Go,
     /// Take this stream.
     Stream(StreamReader),
@@ -96,7 +130,7 @@ pub enum Order {
     Aborted {
         /// One line.
         reason: String,
-        /// Whether the server wants this node in the next round.
+        /// The server wants this node in the next round.
         again: bool,
     },
 }

@@ -1,30 +1,24 @@
 //! The operator's side of a connection to the server: both hold the same key, and show it to each other.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 
 use ka_proto::limits::MAX_NODES;
 use ka_proto::via::{AskServer, FromServer, ListedNode, MAX_VIA_FRAME};
-use ka_proto::wire::FrameReader;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, StreamOwned};
-use socket2::SockRef;
 
-use super::connection::set_read_limit;
-use super::{HANDSHAKE_LIMIT, PEER_GONE_AFTER, next_body};
+use super::framed::{FramedTls, dial};
 use crate::error::TransportError;
 use crate::key::ServerKey;
-use crate::net::tune_control;
 use crate::tls::{is_wrong_key, via_config};
 
-/// The nodes of the run whose server listens at `server`, in the order in which they came.
+/// Returns the nodes of the run whose server listens at `server`, in the order in which they came.
 ///
 /// # Errors
-/// [`TransportError::Operator`]: nobody answers, or it is another server.
+/// [`TransportError::Operator`]: there is no answer, or it is another server.
 pub fn nodes_of(server: SocketAddr, key: &ServerKey) -> Result<Vec<ListedNode>, TransportError> {
     let failed = |reason: String| TransportError::Operator { addr: server, reason };
-    let mut line = ServerLine::connect(server, key)?;
-    let mut next = line.ask(&AskServer::List)?;
+    let mut connection = ServerConnection::connect(server, key)?;
+    let mut next = connection.ask(&AskServer::List)?;
     let mut nodes = Vec::new();
     loop {
         match next {
@@ -33,43 +27,35 @@ pub fn nodes_of(server: SocketAddr, key: &ServerKey) -> Result<Vec<ListedNode>, 
             FromServer::End(Some(reason)) => return Err(failed(reason.to_string())),
             _ => return Err(failed("it answered something else than was asked".into())),
         }
-        let heard = line.next().map_err(|error| failed(error.to_string()))?;
+        let heard = connection.next().map_err(|error| failed(error.to_string()))?;
         next = heard.ok_or_else(|| failed("it hung up in the middle of its list".into()))?;
     }
 }
 
 /// A connection to a server that has shown the operator's own key. Blocking.
 #[derive(Debug)]
-pub(super) struct ServerLine {
-    stream: StreamOwned<ClientConnection, TcpStream>,
-    frames: FrameReader,
+pub(super) struct ServerConnection {
+    connection: FramedTls<TcpStream>,
     server: SocketAddr,
 }
 
-impl ServerLine {
+impl ServerConnection {
     /// Connects and checks the server's key. Reading has the handshake's time limit from here on.
     pub(super) fn connect(server: SocketAddr, key: &ServerKey) -> Result<Self, TransportError> {
         let failed = |reason: String| TransportError::Operator { addr: server, reason };
-        let socket = TcpStream::connect_timeout(&server, HANDSHAKE_LIMIT).map_err(|error| {
+        let socket = dial(server).map_err(|error| {
             failed(match error.kind() {
                 io::ErrorKind::ConnectionRefused => "no ka-server is listening there".into(),
                 io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "it does not answer".into(),
                 _ => error.to_string(),
             })
         })?;
-        tune_control(&SockRef::from(&socket), PEER_GONE_AFTER).map_err(|error| failed(error.to_string()))?;
-        set_read_limit(&socket, Some(HANDSHAKE_LIMIT)).map_err(|error| failed(error.to_string()))?;
-        let name = ServerName::IpAddress(server.ip().into());
-        let connection = ClientConnection::new(via_config(key)?, name)?;
-        Ok(Self {
-            stream: StreamOwned::new(connection, socket),
-            frames: FrameReader::new(MAX_VIA_FRAME),
-            server,
-        })
+        let connection = FramedTls::new(via_config(key)?, server, socket, MAX_VIA_FRAME)?;
+        Ok(Self { connection, server })
     }
 
     pub(super) const fn socket(&self) -> &TcpStream {
-        &self.stream.sock
+        self.connection.stream()
     }
 
     /// Asks, and waits for the first answer.
@@ -97,14 +83,11 @@ impl ServerLine {
     /// Sends one frame.
     pub(super) fn say(&mut self, message: &AskServer) -> io::Result<()> {
         let frame = message.encode().map_err(io::Error::other)?;
-        self.stream.write_all(&frame)?;
-        self.stream.flush()
+        self.connection.send(&frame)
     }
 
     /// Waits for the next frame; `None` when the server is gone.
     pub(super) fn next(&mut self) -> io::Result<Option<FromServer>> {
-        let body = next_body(&mut self.frames, &mut self.stream)?;
-        body.map(|body| FromServer::decode(&body).map_err(io::Error::other))
-            .transpose()
+        self.connection.receive(FromServer::decode)
     }
 }

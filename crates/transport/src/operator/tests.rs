@@ -1,4 +1,4 @@
-//! The door and the operator, on the loopback interface.
+//! The listener and the operator, on the loopback interface.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -8,7 +8,7 @@ use ka_proto::operator::{Channel, ToOperator};
 use ka_proto::text::{NodeName, Reason};
 use ka_proto::wire::Payload;
 
-use super::{Operator, OperatorConnection, OperatorDoor};
+use super::{Operator, OperatorConnection, OperatorListener};
 use crate::code::JoinCode;
 use crate::key::ServerKey;
 
@@ -34,22 +34,22 @@ fn echo(mut operator: Operator) {
     }
 }
 
-fn door(code: &JoinCode) -> OperatorDoor {
+fn listener(code: &JoinCode) -> OperatorListener {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let mut door = OperatorDoor::new(code, NodeName::new("node7").unwrap(), echo).unwrap();
-    door.listen(listen).unwrap();
-    door
+    let mut listener = OperatorListener::new(code, NodeName::new("node7").unwrap(), echo).unwrap();
+    listener.listen(listen).unwrap();
+    listener
 }
 
-fn addr_of(door: &OperatorDoor) -> SocketAddr {
-    door.local_addr().unwrap()
+fn addr_of(listener: &OperatorListener) -> SocketAddr {
+    listener.local_addr().unwrap()
 }
 
 #[test]
 fn the_holder_of_the_servers_key_sees_the_log_and_runs_commands() {
     let key = ServerKey::ephemeral().unwrap();
-    let door = door(&code_of(&key, 1));
-    let mut connection = OperatorConnection::connect(addr_of(&door), &key, &code_of(&key, 1)).unwrap();
+    let listener = listener(&code_of(&key, 1));
+    let mut connection = OperatorConnection::connect(addr_of(&listener), &key, &code_of(&key, 1)).unwrap();
     assert_eq!(connection.name().as_str(), "node7");
     let line = connection.next_message(LIMIT).unwrap();
     assert_eq!(line, Some(ToOperator::Line(Reason::new("Formatting /dev/sda2"))));
@@ -66,28 +66,28 @@ fn the_holder_of_the_servers_key_sees_the_log_and_runs_commands() {
 #[test]
 fn another_key_gets_nothing_and_is_told_so() {
     let key = ServerKey::ephemeral().unwrap();
-    let door = door(&code_of(&key, 1));
+    let listener = listener(&code_of(&key, 1));
     let stranger = ServerKey::ephemeral().unwrap();
-    let error = OperatorConnection::connect(addr_of(&door), &stranger, &code_of(&key, 1)).unwrap_err();
+    let error = OperatorConnection::connect(addr_of(&listener), &stranger, &code_of(&key, 1)).unwrap_err();
     assert!(error.to_string().contains("another server"), "{error}");
 }
 
 #[test]
 fn a_node_of_another_run_is_not_believed() {
     let key = ServerKey::ephemeral().unwrap();
-    let door = door(&code_of(&key, 1));
-    let error = OperatorConnection::connect(addr_of(&door), &key, &code_of(&key, 2)).unwrap_err();
+    let listener = listener(&code_of(&key, 1));
+    let error = OperatorConnection::connect(addr_of(&listener), &key, &code_of(&key, 2)).unwrap_err();
     assert!(error.to_string().contains("run of this join code"), "{error}");
 }
 
 #[test]
 fn garbage_and_silence_are_shown_the_door_while_others_are_served() {
     let key = ServerKey::ephemeral().unwrap();
-    let door = door(&code_of(&key, 1));
-    let mut silent = TcpStream::connect(addr_of(&door)).unwrap();
-    let mut garbage = TcpStream::connect(addr_of(&door)).unwrap();
+    let listener = listener(&code_of(&key, 1));
+    let mut silent = TcpStream::connect(addr_of(&listener)).unwrap();
+    let mut garbage = TcpStream::connect(addr_of(&listener)).unwrap();
     garbage.write_all(b"exec rm -rf /\n").unwrap();
-    OperatorConnection::connect(addr_of(&door), &key, &code_of(&key, 1)).unwrap();
+    OperatorConnection::connect(addr_of(&listener), &key, &code_of(&key, 1)).unwrap();
     for socket in [&mut silent, &mut garbage] {
         socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let mut answer = Vec::new();
@@ -111,8 +111,8 @@ fn an_operator_who_leaves_is_noticed() {
     };
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let name = NodeName::new("node7").unwrap();
-    let mut door = OperatorDoor::new(&code_of(&key, 1), name, welcome).unwrap();
-    door.listen(listen).unwrap();
-    drop(OperatorConnection::connect(addr_of(&door), &key, &code_of(&key, 1)).unwrap());
+    let mut listener = OperatorListener::new(&code_of(&key, 1), name, welcome).unwrap();
+    listener.listen(listen).unwrap();
+    drop(OperatorConnection::connect(addr_of(&listener), &key, &code_of(&key, 1)).unwrap());
     assert!(!noticed.recv_timeout(Duration::from_secs(20)).unwrap());
 }

@@ -1,126 +1,117 @@
-//! The control port's gate: TLS, then a Join with proof, within a time limit and a bounded number of strangers.
+//! The control port's listener: it accepts connections, authenticates them within a time limit and a bounded
+//! number, and hands nodes to the core and operators to [`super::via`].
 //!
-//! Operators of nodes come here too (`ka-status --via`), known by their ALPN name and let in by the server's own key.
-//! A peer is given nothing but TLS's own handshake until its proof holds; one of another version is told so, because
-//! its proof cannot be read. Who is then taken into the run is decided by `ka_proto::run`.
+//! A node authenticates itself by a Join with a proof of the run's secret, an operator (`ka-status --via`,
+//! known by its ALPN name) by the server's own key. A peer is given nothing but TLS's own handshake until its
+//! proof holds; one of another version is told so, because its proof cannot be read. `ka_proto::run` decides
+//! which nodes take part.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ka_proto::auth::{APPROVAL_LABEL, EXPORTER_LABEL, Secret, approval_code, join_is_proved};
+use ka_proto::auth::{APPROVAL_LABEL, EXPORTER_LABEL, Secret, approval_code};
 use ka_proto::control::{Join, ToNode, ToServer};
 use ka_proto::limits::MAX_JOIN_FRAME;
 use ka_proto::run::ConnId;
-use ka_proto::tunnel::{End, MAX_TUNNEL_MESSAGES};
+use ka_proto::tunnel::{MAX_TUNNEL_MESSAGES, TunnelEnd};
 use ka_proto::{Reason, WireError};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::answers::{Budget, Questions, Received, read_message};
-use super::approvals::{ApprovalWanted, Approvals, Asked, Question};
-use super::messages::{Connection, Input};
+use super::answers::{Budget, Questions, ReceivedMessage, read_message};
+use super::approvals::{ApprovalRequest, ApprovalWanted, Approvals, Question};
+use super::connections::Connection;
+use super::messages::Input;
 use super::outbox::Outbox;
-use super::types::{Contradiction, KnownMacs, ServerEvent};
-use super::via::{self, Asking, Operators};
+use super::types::{Admission, ServerEvent};
+use super::via::{self, ViaRequest, ViaService};
 use crate::control::{ControlError, MAX_QUEUED_FRAMES, read_frame, write_frames_first};
-use crate::lobby::Lobby;
 use crate::net::tune_control;
+use crate::pending::{PendingConnections, PendingSlot};
 use crate::stream::Stranger;
-use crate::tls::exported_secret;
-use crate::tunnel::Tunnelling;
+use crate::tls::{exported_secret, refuses_our_key};
+use crate::tunnel::TunnelMux;
 
-/// Connections that have not proved themselves: a descriptor and at most some tens of KiB each. A room of nodes that starts
-/// at once fits; a stranger with many addresses has to fill it anew within the milliseconds that a node needs.
+/// Connections that have not proved themselves: a descriptor and at most some tens of KiB each. A room of
+/// nodes that starts at once fits; a stranger with many addresses has to fill it anew within the milliseconds
+/// that a node needs.
 const MAX_UNPROVED: usize = 512;
-/// Pause after accept(2) failed: descriptors may be short for a moment.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Lets nodes in.
+/// Refusal of a peer whose code holds another key, or another secret.
+const OTHER_CODE: &str = "it has the join code of another run";
+
+/// The control port: accepts connections and authenticates them.
 #[derive(Clone)]
-pub(super) struct Gate {
+pub(super) struct ControlListener {
     pub(super) acceptor: TlsAcceptor,
     pub(super) secret: Secret,
     pub(super) handshake: Duration,
     /// For the peer's kernel.
     pub(super) silence: Duration,
-    /// For the peer; the run itself gives it up earlier while a stream runs.
+    /// Silence after which the peer gives up. While a stream runs, the run itself gives it up earlier.
     pub(super) idle_silence: Duration,
     pub(super) core: mpsc::Sender<Input>,
     pub(super) strangers: mpsc::Sender<Stranger>,
-    pub(super) doorkeeper: Doorkeeper,
-    pub(super) operators: Operators,
+    pub(super) policy: JoinPolicy,
+    pub(super) operators: ViaService,
     pub(super) connections: Arc<AtomicU64>,
     pub(super) budget: Budget,
 }
 
-/// Who decides about those that know the run's secret.
+/// The rules by which a node that knows the run's secret may join: the operator's list, then the operator.
 #[derive(Clone)]
-pub(super) struct Doorkeeper {
-    pub(super) approval: Option<Duration>,
-    pub(super) known_macs: Option<KnownMacs>,
-    pub(super) contradiction: Option<Contradiction>,
+pub(super) struct JoinPolicy {
+    pub(super) admission: Admission,
     pub(super) approvals: Approvals,
     pub(super) events: Outbox,
 }
 
-/// A proved connection.
-struct Proved {
+/// A connection whose node has proved that it knows the run's secret.
+struct ProvedNode {
     stream: TlsStream<TcpStream>,
     join: Join,
     local: IpAddr,
+    /// The code that the operator compares, if one is asked.
     code: String,
 }
 
-/// Who has proved what.
-enum Admitted {
-    /// It knows the run's secret.
-    Node(Box<Proved>),
-    /// They hold the server's key.
-    Operator(Box<Asking>),
+/// A peer that has authenticated itself.
+enum Authenticated {
+    /// A node, which knows the run's secret.
+    Node(Box<ProvedNode>),
+    /// An operator, who holds the server's key.
+    Operator(Box<ViaRequest>),
 }
 
-impl Gate {
+impl ControlListener {
     /// Accepts until the task is dropped.
     pub(super) async fn serve(self, listener: TcpListener) {
-        let lobby = Lobby::new(MAX_UNPROVED);
-        loop {
-            let opening = lobby.opening().await;
-            match listener.accept().await {
-                Ok((socket, remote)) => {
-                    let (gate, place) = (self.clone(), lobby.enter(remote.ip(), opening));
-                    tokio::spawn(async move {
-                        let proved = match place.during(gate.handshake, gate.admit(socket)).await {
-                            Ok(Admitted::Node(proved)) => gate.doorkeeper.look_at(*proved, remote).await,
-                            Ok(Admitted::Operator(asking)) => {
-                                return gate.operators.serve(*asking, remote).await;
-                            }
-                            Err(reason) => Err(reason),
-                        };
-                        match proved {
-                            Ok(proved) => gate.converse(proved, remote).await,
-                            Err(reason) => gate.turn_away(remote, &reason),
-                        }
-                    });
-                }
-                Err(_) => sleep(ACCEPT_PAUSE).await,
-            }
+        let serve = |socket, remote, slot| self.clone().serve_peer(socket, remote, slot);
+        PendingConnections::new(MAX_UNPROVED).serve(listener, serve).await;
+    }
+
+    async fn serve_peer(self, socket: TcpStream, remote: SocketAddr, slot: PendingSlot) {
+        let proved = match slot.authenticate(self.handshake, self.authenticate(socket)).await {
+            Ok(Authenticated::Node(proved)) => self.policy.decide(*proved, remote).await,
+            Ok(Authenticated::Operator(request)) => return self.operators.serve(*request, remote).await,
+            Err(reason) => Err(Stranger::nameless(remote, reason)),
+        };
+        match proved {
+            Ok(proved) => self.serve_node(proved, remote).await,
+            // A flood of strangers loses its later events; it does not stand in the nodes' way to the core.
+            Err(stranger) => drop(self.strangers.try_send(stranger)),
         }
     }
 
-    fn turn_away(&self, from: SocketAddr, reason: &str) {
-        // A flood of strangers loses its later events; it does not stand in the nodes' way to the core.
-        let reason = format!("control port: {reason}");
-        self.strangers.try_send(Stranger { from, reason }).ok();
-    }
-
-    async fn admit(&self, socket: TcpStream) -> Result<Admitted, String> {
+    async fn authenticate(&self, socket: TcpStream) -> Result<Authenticated, String> {
         let local = socket
             .local_addr()
             .map_err(|error| error.to_string())?
@@ -131,10 +122,10 @@ impl Gate {
             .acceptor
             .accept(socket)
             .await
-            .map_err(|error| format!("no TLS: {error}"))?;
+            .map_err(|error| no_handshake(&error))?;
         if via::is_operator(&stream) {
-            let asking = self.operators.admit(stream, self.handshake).await?;
-            return Ok(Admitted::Operator(Box::new(asking)));
+            let request = self.operators.authenticate(stream, self.handshake).await?;
+            return Ok(Authenticated::Operator(Box::new(request)));
         }
         let exporter =
             exported_secret(stream.get_ref().1, EXPORTER_LABEL).map_err(|error| error.to_string())?;
@@ -149,28 +140,28 @@ impl Gate {
             }
             Err(error) => return Err(format!("no valid join: {error}")),
         };
-        if join_is_proved(&self.secret, &exporter, &join) {
+        if join.is_proved(&self.secret, &exporter) {
             let exporter =
                 exported_secret(stream.get_ref().1, APPROVAL_LABEL).map_err(|error| error.to_string())?;
-            let proved = Proved {
+            let proved = ProvedNode {
                 stream,
                 join,
                 local,
                 code: approval_code(&exporter),
             };
-            Ok(Admitted::Node(Box::new(proved)))
+            Ok(Authenticated::Node(Box::new(proved)))
         } else {
-            Err("its join code is not of this run".to_owned())
+            Err(OTHER_CODE.to_owned())
         }
     }
 
     /// Carries messages between the connection and the core until it ends.
-    async fn converse(&self, proved: Proved, remote: SocketAddr) {
+    async fn serve_node(&self, proved: ProvedNode, remote: SocketAddr) {
         let conn = ConnId(self.connections.fetch_add(1, Ordering::Relaxed));
         let (reader, mut writer) = split(proved.stream);
         let (frames, queue) = mpsc::channel(MAX_QUEUED_FRAMES);
         let (tunnel_frames, tunnel_queue) = mpsc::channel(MAX_TUNNEL_MESSAGES);
-        let tunnels = Tunnelling::new(End::Server, tunnel_frames, |message| {
+        let tunnels = TunnelMux::new(TunnelEnd::Server, tunnel_frames, |message| {
             ToNode::Tunnel(message).encode()
         });
         let writer = tokio::spawn(async move {
@@ -182,12 +173,7 @@ impl Gate {
         if proved.join.holds_clone {
             questions.expect_report();
         }
-        let connection = Connection {
-            frames,
-            questions: questions.clone(),
-            tunnels: tunnels.clone(),
-            writer,
-        };
+        let connection = Connection::new(frames, tunnels.clone(), questions.clone(), writer);
         let (name, join) = (proved.join.name.clone(), Box::new(proved.join));
         let joined = Input::Joined {
             conn,
@@ -199,7 +185,7 @@ impl Gate {
         if self.core.send(joined).await.is_err() {
             return;
         }
-        let error = self.pass_on(conn, reader, &tunnels, &questions).await;
+        let error = self.forward_messages(conn, reader, &tunnels, &questions).await;
         tunnels.end(&Reason::new(format!("{name} is gone: {error}")));
         self.core
             .send(Input::Closed {
@@ -210,16 +196,16 @@ impl Gate {
             .ok();
     }
 
-    async fn pass_on(
+    async fn forward_messages(
         &self,
         conn: ConnId,
         mut reader: ReadHalf<TlsStream<TcpStream>>,
-        tunnels: &Tunnelling,
+        tunnels: &TunnelMux,
         questions: &Questions,
     ) -> ControlError {
         loop {
             let read = read_message(&mut reader, questions, &self.budget, self.idle_silence).await;
-            let Received { message, share } = match read {
+            let ReceivedMessage { message, share } = match read {
                 Ok(received) => received,
                 Err(error) => return error,
             };
@@ -237,15 +223,18 @@ impl Gate {
     }
 }
 
-impl Doorkeeper {
-    /// The operator's list, then the operator.
-    async fn look_at(&self, mut proved: Proved, remote: SocketAddr) -> Result<Proved, String> {
-        let refused = self.unlisted(&proved.join);
-        if let Some(reason) = refused.or_else(|| self.contradicts(&proved.join, remote.ip())) {
+impl JoinPolicy {
+    /// Lets the node join, or tells it why not.
+    ///
+    /// # Errors
+    /// The node that was sent away, for the server's log.
+    async fn decide(&self, mut proved: ProvedNode, remote: SocketAddr) -> Result<ProvedNode, Stranger> {
+        let refusal = self.unlisted(&proved.join);
+        if let Some(reason) = refusal.or_else(|| self.contradicts(&proved.join, remote.ip())) {
             refuse(&mut proved.stream, &reason).await;
-            return Err(format!("node {}: {reason}", proved.join.name));
+            return Err(Stranger::named(remote, &proved.join.name, reason));
         }
-        let Some(limit) = self.approval else {
+        let Some(limit) = self.admission.approval else {
             return Ok(proved);
         };
         let wanted = ApprovalWanted {
@@ -257,24 +246,30 @@ impl Doorkeeper {
             limit,
         };
         match self.approvals.ask(wanted) {
-            Asked::Everybody => Ok(proved),
-            Asked::TooMany => {
+            ApprovalRequest::Everybody => Ok(proved),
+            ApprovalRequest::TooMany => {
                 let reason = "too many nodes wait for the operator's word";
                 refuse(&mut proved.stream, reason).await;
-                Err(format!("node {}: {reason}", proved.join.name))
+                Err(Stranger::named(remote, &proved.join.name, reason))
             }
-            Asked::Question(question) => self.wait_for_word(proved, question, limit).await,
+            ApprovalRequest::Question(question) => {
+                let name = proved.join.name.clone();
+                let answered = self.wait_for_approval(proved, question, limit).await;
+                answered.map_err(|reason| Stranger::named(remote, &name, reason))
+            }
         }
     }
 
-    /// Who says another machine's hardware address would be taken for that machine, and its clone for that machine's.
+    /// Returns the contradiction to the MAC address that the node gives. With another machine's, it would be
+    /// taken for that machine.
     fn contradicts(&self, join: &Join, remote: IpAddr) -> Option<String> {
-        let known = self.contradiction.as_ref()?;
+        let known = self.admission.contradiction.as_ref()?;
         known.0(remote.to_canonical(), join.mac?)
     }
 
+    /// Returns the reason why a node that is not on the operator's list may not join.
     fn unlisted(&self, join: &Join) -> Option<String> {
-        let known = self.known_macs.as_ref()?;
+        let known = self.admission.known_macs.as_ref()?;
         match join.mac {
             Some(mac) if known.0(mac) => None,
             Some(mac) => Some(format!(
@@ -289,13 +284,12 @@ impl Doorkeeper {
         }
     }
 
-    async fn wait_for_word(
+    async fn wait_for_approval(
         &self,
-        mut proved: Proved,
+        mut proved: ProvedNode,
         mut question: Question,
         limit: Duration,
-    ) -> Result<Proved, String> {
-        let name = proved.join.name.clone();
+    ) -> Result<ProvedNode, String> {
         let limit_secs = u32::try_from(limit.as_secs()).unwrap_or(u32::MAX);
         let pending = ToNode::Pending { limit_secs }
             .encode()
@@ -305,20 +299,33 @@ impl Doorkeeper {
         self.events
             .send(ServerEvent::ApprovalWanted(question.wanted.clone()));
         let mut unexpected = [0; 1];
-        let word = tokio::select! {
-            word = timeout(limit, &mut question.answer) => word,
-            // It has nothing to say before it is in: this is its end, or somebody who does not keep to the protocol.
+        let answer = tokio::select! {
+            answer = timeout(limit, &mut question.answer) => answer,
+            // The node must be silent before it is in. So this is its end, or a peer that breaks the
+            // protocol.
             _ = proved.stream.read(&mut unexpected) => {
-                return Err(format!("node {name}: went away while the operator was asked"));
+                return Err("it went away while the operator was asked".to_owned());
             }
         };
-        let reason = match word {
+        let reason = match answer {
             Ok(Ok(true)) => return Ok(proved),
-            Ok(_) => "the operator said no".to_owned(),
-            Err(_) => format!("the operator did not answer in {limit_secs} s"),
+            Ok(_) => "said no".to_owned(),
+            Err(_) => format!("did not answer in {limit_secs} s"),
         };
-        refuse(&mut proved.stream, &reason).await;
-        Err(format!("node {name}: {reason}"))
+        refuse(&mut proved.stream, &format!("the operator {reason}")).await;
+        Err(format!("you {reason}"))
+    }
+}
+
+/// Returns the reason, for the server's log, why a peer's handshake failed. TLS's own words say little to an
+/// operator.
+fn no_handshake(error: &io::Error) -> String {
+    if refuses_our_key(error) {
+        OTHER_CODE.to_owned()
+    } else if error.kind() == io::ErrorKind::InvalidData {
+        "it does not speak KA's protocol".to_owned()
+    } else {
+        "it hung up before it had said anything".to_owned()
     }
 }
 
@@ -334,15 +341,17 @@ async fn refuse(stream: &mut TlsStream<TcpStream>, reason: &str) {
 
 #[cfg(test)]
 mod tests {
-    use ka_proto::MacAddr;
+    use ka_mac::MacAddr;
 
+    use super::super::types::KnownMacs;
     use super::*;
 
-    fn keeper(known: Option<MacAddr>) -> Doorkeeper {
-        Doorkeeper {
-            approval: None,
-            known_macs: known.map(|known| KnownMacs(Arc::new(move |mac| mac == known))),
-            contradiction: None,
+    fn policy(known: Option<MacAddr>) -> JoinPolicy {
+        JoinPolicy {
+            admission: Admission {
+                known_macs: known.map(|known| KnownMacs(Arc::new(move |mac| mac == known))),
+                ..Admission::default()
+            },
             approvals: Approvals::default(),
             events: Outbox::new(crossbeam_channel::bounded(1).0),
         }
@@ -358,6 +367,7 @@ mod tests {
             start_now: false,
             wants_release: false,
             holds_clone: false,
+            wiring: None,
             nonce: [0; 16],
             proof: [0; 32],
         }
@@ -366,14 +376,14 @@ mod tests {
     #[test]
     fn with_a_node_list_only_a_listed_hardware_address_is_let_in() {
         let (listed, other) = (MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
-        let keeper_of_list = keeper(Some(listed));
-        assert_eq!(keeper_of_list.unlisted(&join(Some(listed))), None);
-        let refused = keeper_of_list.unlisted(&join(Some(other))).unwrap();
+        let with_list = policy(Some(listed));
+        assert_eq!(with_list.unlisted(&join(Some(listed))), None);
+        let refused = with_list.unlisted(&join(Some(other))).unwrap();
         assert!(
             refused.contains("02:00:00:00:00:02") && refused.contains("--nodes"),
             "{refused}"
         );
-        assert!(keeper_of_list.unlisted(&join(None)).unwrap().contains("--listen"));
-        assert_eq!(keeper(None).unlisted(&join(None)), None);
+        assert!(with_list.unlisted(&join(None)).unwrap().contains("--listen"));
+        assert_eq!(policy(None).unlisted(&join(None)), None);
     }
 }

@@ -1,7 +1,9 @@
-//! Long messages of nodes: only those that the server asked for, and only so many bytes of them at once.
+//! Long messages of nodes. The server reads only those that it asked for, and only so many bytes of them at
+//! once.
 //!
-//! Everything that a node says by itself is short. Its plan and its report may have a mebibyte, once for each question; all
-//! connections together share a budget for these, so that no number of members can fill the golden node's memory.
+//! Every message that a node sends by itself is short. Its plan and its report may have a mebibyte, once for
+//! each question. All connections together share a budget for these, so that no number of members can fill
+//! the golden node's memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -34,7 +36,7 @@ impl Default for Budget {
 pub(super) struct Questions(Arc<AtomicU32>);
 
 impl Questions {
-    /// Notes what is about to be sent.
+    /// Notes a message that will be sent.
     pub(super) fn note(&self, message: &ToNode) {
         if matches!(message, ToNode::Prepare(_) | ToNode::Finish) {
             self.0.fetch_add(1, Ordering::SeqCst);
@@ -56,7 +58,7 @@ impl Questions {
 
 /// A message, and its share of the budget for as long as it waits.
 #[derive(Debug)]
-pub(super) struct Received {
+pub(super) struct ReceivedMessage {
     pub(super) message: ToServer,
     pub(super) share: Option<OwnedSemaphorePermit>,
 }
@@ -64,13 +66,14 @@ pub(super) struct Received {
 /// Reads a node's next message.
 ///
 /// # Errors
-/// It is longer than what was asked for, took too long, or is none; the connection broke, or was silent for `silence`.
+/// It is longer than the question allows, took too long, or is no message; the connection broke, or was
+/// silent for `silence`.
 pub(super) async fn read_message<R: AsyncRead + Unpin>(
     reader: &mut R,
     questions: &Questions,
     budget: &Budget,
     silence: Duration,
-) -> Result<Received, ControlError> {
+) -> Result<ReceivedMessage, ControlError> {
     let length = read_length(reader, MAX_ANSWER_FRAME, silence).await?;
     let (body, share) = if length <= MAX_MESSAGE_FRAME {
         (read_body(reader, length, silence).await?, None)
@@ -85,7 +88,7 @@ pub(super) async fn read_message<R: AsyncRead + Unpin>(
         let body = body.map_err(|_| ControlError::Slow(ANSWER_TIMEOUT))??;
         (body, share.ok())
     };
-    Ok(Received {
+    Ok(ReceivedMessage {
         message: ToServer::decode(&body)?,
         share,
     })
@@ -112,7 +115,7 @@ mod tests {
         for _ in frames {
             let read = read_message(&mut reader, questions, &budget, SILENCE).await;
             all.push(match read {
-                Ok(Received {
+                Ok(ReceivedMessage {
                     message: ToServer::Report(payload),
                     ..
                 }) => Ok(payload.0.len()),

@@ -1,11 +1,12 @@
-//! Nodes that have proved that they know the run's secret and that the operator still has to let in (`--approve`).
+//! Nodes that have proved that they know the run's secret and that the operator still has to let in
+//! (`--approve`).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ka_proto::MacAddr;
+use ka_mac::MacAddr;
 use ka_proto::limits::MAX_NODES;
 use tokio::sync::oneshot;
 
@@ -14,40 +15,40 @@ use tokio::sync::oneshot;
 pub struct ApprovalWanted {
     /// Number of the question, counted from 1 in this run.
     pub request: u64,
-    /// The host name it gave; anybody may give any.
+    /// Host name that the node gave. It may be false.
     pub name: String,
-    /// Where its connection comes from.
+    /// The address that its connection comes from.
     pub addr: SocketAddr,
-    /// The hardware address it gave; anybody may give any.
+    /// MAC address that the node gave. It may be false.
     pub mac: Option<MacAddr>,
-    /// What the node itself shows: only who is at the other end of this very connection knows it.
+    /// The code that the node itself shows: only the other end of this very connection knows it.
     pub code: String,
-    /// How long the node waits.
+    /// The time that the node waits.
     pub limit: Duration,
 }
 
-/// The questions that are open, shared by the connections that wait and whoever answers.
+/// The open questions, shared by the waiting connections and the operators who answer.
 #[derive(Debug, Clone, Default)]
-pub struct Approvals(Arc<Mutex<State>>);
+pub struct Approvals(Arc<Mutex<OpenQuestions>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct OpenQuestions {
     asked: u64,
-    /// The operator has said yes to all, also to those who come later.
+    /// True if the operator has accepted all nodes, also those that come later.
     everybody: bool,
-    open: BTreeMap<u64, Open>,
+    open: BTreeMap<u64, OpenQuestion>,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenQuestion {
     wanted: ApprovalWanted,
     answer: oneshot::Sender<bool>,
 }
 
-/// What came of asking.
+/// The result of asking the operator.
 #[derive(Debug)]
-pub(super) enum Asked {
-    /// Everybody is let in.
+pub(super) enum ApprovalRequest {
+    /// The operator has approved every node; this one too.
     Everybody,
     /// More wait than a run may have nodes.
     TooMany,
@@ -64,7 +65,7 @@ pub(super) struct Question {
 }
 
 impl Approvals {
-    /// Who waits, first come first.
+    /// Returns the nodes that wait, first come first.
     #[must_use]
     pub fn open(&self) -> Vec<ApprovalWanted> {
         self.lock()
@@ -74,14 +75,15 @@ impl Approvals {
             .collect()
     }
 
-    /// Lets the node of this question in, or sends it away. `false`: nobody waits under that number (any more).
+    /// Answers the question of this number: the node joins, or is refused. `false`: no node waits under that
+    /// number (any more).
     #[must_use]
     pub fn answer(&self, request: u64, is_welcome: bool) -> bool {
         let open = self.lock().open.remove(&request);
         open.is_some_and(|open| open.answer.send(is_welcome).is_ok())
     }
 
-    /// Lets everybody in, also those who come later; gives how many waited.
+    /// Approves every node, also those that come later. Returns the number that waited.
     pub fn welcome_everybody(&self) -> usize {
         let mut state = self.lock();
         state.everybody = true;
@@ -92,30 +94,30 @@ impl Approvals {
     }
 
     /// Asks; the request's number is given here.
-    pub(super) fn ask(&self, mut wanted: ApprovalWanted) -> Asked {
+    pub(super) fn ask(&self, mut wanted: ApprovalWanted) -> ApprovalRequest {
         let mut state = self.lock();
         if state.everybody {
-            return Asked::Everybody;
+            return ApprovalRequest::Everybody;
         }
         if state.open.len() >= MAX_NODES {
-            return Asked::TooMany;
+            return ApprovalRequest::TooMany;
         }
         state.asked += 1;
         wanted.request = state.asked;
         let (sender, answer) = oneshot::channel();
-        let open = Open {
+        let open = OpenQuestion {
             wanted: wanted.clone(),
             answer: sender,
         };
         state.open.insert(wanted.request, open);
-        Asked::Question(Question {
+        ApprovalRequest::Question(Question {
             approvals: self.clone(),
             wanted,
             answer,
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, OpenQuestions> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -143,7 +145,7 @@ mod tests {
 
     fn ask(approvals: &Approvals) -> Question {
         match approvals.ask(wanted()) {
-            Asked::Question(question) => question,
+            ApprovalRequest::Question(question) => question,
             other => panic!("{other:?}"),
         }
     }
@@ -164,6 +166,6 @@ mod tests {
         let mut one = ask(&approvals);
         assert_eq!(approvals.welcome_everybody(), 1);
         assert_eq!(one.answer.try_recv(), Ok(true));
-        assert!(matches!(approvals.ask(wanted()), Asked::Everybody));
+        assert!(matches!(approvals.ask(wanted()), ApprovalRequest::Everybody));
     }
 }

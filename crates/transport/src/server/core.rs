@@ -1,93 +1,118 @@
-//! The task that owns a run: it feeds `ka_proto::run` with messages, commands and time, and does what it says.
+//! The task that owns a run. It feeds `ka_proto::run` with messages, commands and time, and carries out its
+//! outputs.
 //!
-//! Here: commands, connections, time. Not here: accepting connections ([`super::accept`]), what the machine wants done
-//! ([`super::outcome`]), the head of a stream ([`super::streams`]).
+//! Here: commands, inputs, time. [`super::outcome`] carries out the outputs. The parts own their state:
+//! [`super::connections`] the nodes' connections, [`super::call`] the facade's call that waits,
+//! [`super::streams`] the open stream with its branches. [`super::accept`] lets nodes in.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ka_proto::block::Cipher;
-use ka_proto::run::{ConnId, Run, RunConfig, RunError};
+use ka_proto::control::Side;
+use ka_proto::run::{NodeInfo, Run, RunConfig, RunError};
 use ka_proto::wire::Payload;
-use ka_proto::{NodeId, NodeName, Reason, RunId};
+use ka_proto::{NodeId, NodeName, Reason, RunId, StreamId, StreamName};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::messages::{Command, Connection, Input, OpenStream, Queues, Reply, Reported, Waiting};
+use super::call::{Call, PendingCall};
+use super::connections::Connections;
+use super::messages::{Command, Input, Queues, Reply};
 use super::outbox::Outbox;
-use super::types::{NodeInfo, ServerConfig, ServerEvent};
+use super::probes::Probes;
+use super::streams::Streams;
+use super::types::{ServerConfig, ServerEvent};
 use crate::error::TransportError;
-use crate::key::ServerKey;
-use crate::spool_dir::SpoolDir;
-use crate::stream::{Door, Report};
+use crate::stream::{Head, LinkListener, PumpEvent, PumpReport, Stranger};
 use crate::tunnel::Tunnel;
 
-/// How often the machine hears how far the head has come.
+/// Time between two reports of the head's progress to the machine.
 const HEAD_TICK: Duration = Duration::from_millis(500);
-/// How long an abort waits for its messages to leave; a node that takes none will notice the end by itself.
+/// Time that an abort waits for its messages to leave; a node that takes none will notice the end by itself.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
-/// State of the core.
+/// The end of a round or of the whole run, if it has come.
+#[derive(Debug)]
+enum Ending {
+    /// A round goes on, or nothing has begun yet.
+    Running,
+    /// This round is over for the given reason; another may begin.
+    RoundOver(String),
+    /// The whole run was ended for the given reason.
+    RunOver(String),
+}
+
+impl Ending {
+    fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Running => None,
+            Self::RoundOver(reason) | Self::RunOver(reason) => Some(reason),
+        }
+    }
+
+    /// The round is over; an earlier reason stays.
+    fn end_round(&mut self, reason: &str) {
+        if let Self::Running = self {
+            *self = Self::RoundOver(reason.to_owned());
+        }
+    }
+
+    /// The run is over; an earlier reason stays.
+    fn end_run(&mut self, reason: &str) {
+        let reason = self.reason().unwrap_or(reason).to_owned();
+        *self = Self::RunOver(reason);
+    }
+
+    /// Another round begins.
+    ///
+    /// # Errors
+    /// The reason why the run is over.
+    fn begin_round(&mut self) -> Result<(), String> {
+        if let Self::RunOver(reason) = self {
+            return Err(reason.clone());
+        }
+        *self = Self::Running;
+        Ok(())
+    }
+}
+
+/// The run machine, and the parts that carry out its outputs. Everything happens in [`Core::serve`], one step
+/// at a time: an input goes to the machine, then [`Core::obey`] carries out the outputs. Nothing here waits.
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) run: Run,
     pub(super) run_id: RunId,
-    pub(super) key: ServerKey,
-    pub(super) cipher: Option<Cipher>,
-    pub(super) window_bytes: usize,
-    pub(super) link_timeout: Duration,
-    pub(super) link_silence: Duration,
-    /// Where streams are kept, until that fails.
-    pub(super) spool: Option<SpoolDir>,
     epoch: Instant,
-    pub(super) connections: HashMap<ConnId, Connection>,
-    closing: Vec<JoinHandle<()>>,
-    /// Which nodes asked to be released, and whether the one that joins now does.
-    pub(super) wants_release: HashMap<NodeId, bool>,
-    pub(super) joining_wants_release: bool,
-    pub(super) gathered: Option<Result<Vec<NodeInfo>, &'static str>>,
-    pub(super) waiting: Waiting,
-    /// Reports of this round that nobody has asked for yet.
-    pub(super) reported: Vec<Reported>,
-    pub(super) open: Option<OpenStream>,
-    pub(super) door: Door,
-    pub(super) pump_reports: mpsc::UnboundedSender<Report>,
-    from_pump: mpsc::UnboundedReceiver<Report>,
+    pub(super) connections: Connections,
+    pub(super) call: PendingCall,
+    pub(super) streams: Streams,
+    from_pumps: mpsc::UnboundedReceiver<PumpReport>,
+    pub(super) probes: Probes,
     pub(super) events: Outbox,
-    pub(super) over: Option<String>,
-    /// The whole run was ended, not only its round.
-    pub(super) aborted: bool,
+    ending: Ending,
 }
 
 impl Core {
-    pub(super) fn new(config: &ServerConfig, run_config: RunConfig, door: Door, events: Outbox) -> Self {
-        let (pump_reports, from_pump) = mpsc::unbounded_channel();
+    pub(super) fn new(
+        config: &ServerConfig,
+        run_config: RunConfig,
+        listener: LinkListener,
+        events: Outbox,
+    ) -> Self {
+        let (reports, from_pumps) = mpsc::unbounded_channel();
+        let spool_dir = config.spool.clone().filter(|_| run_config.spool);
         let mut core = Self {
             run_id: run_config.run,
-            spool: config.spool.clone().filter(|_| run_config.spool),
-            key: config.key.clone(),
-            cipher: run_config.cipher,
+            streams: Streams::new(config, run_config.cipher, spool_dir, listener, reports),
             run: Run::new(run_config, Duration::ZERO),
-            window_bytes: config.window_bytes,
-            link_timeout: config.timeouts.link,
-            link_silence: config.timeouts.link_silence,
             epoch: Instant::now(),
-            connections: HashMap::new(),
-            closing: Vec::new(),
-            wants_release: HashMap::new(),
-            joining_wants_release: false,
-            gathered: None,
-            waiting: Waiting::Nobody,
-            reported: Vec::new(),
-            open: None,
-            door,
-            pump_reports,
-            from_pump,
+            connections: Connections::default(),
+            call: PendingCall::default(),
+            from_pumps,
+            probes: Probes::new(config.transport),
             events,
-            over: None,
-            aborted: false,
+            ending: Ending::Running,
         };
         for identity in &config.done {
             core.run.remember_done(identity.clone());
@@ -109,9 +134,11 @@ impl Core {
                     None => return,
                 },
                 Some(input) = queues.inputs.recv() => self.handle_input(input),
-                Some(report) = self.from_pump.recv() => self.handle_report(report),
+                Some(report) = self.from_pumps.recv() => self.handle_report(report),
+                step = self.probes.next_step() => self.handle_probe_step(step),
                 Some(stranger) = queues.strangers.recv() => {
-                    self.event(ServerEvent::Turned { from: stranger.from, reason: stranger.reason });
+                    let Stranger { from, name, reason } = stranger;
+                    self.event(ServerEvent::ConnectionRefused { from, name, reason });
                 }
                 _ = head_tick.tick() => {
                     self.events.flush();
@@ -129,26 +156,22 @@ impl Core {
 
     fn handle_command(&mut self, command: Command) {
         match command {
-            Command::Gather { reply } => {
-                self.waiting = Waiting::Gather(reply);
-                self.answer_gather();
-            }
+            Command::Gather { reply } => self.call.gather(reply, self.ending.reason()),
             Command::Prepare { payload, reply } => {
                 let result = self.run.prepare(self.now(), Payload(payload));
-                self.wait_for(result, reply, Waiting::Prepare);
+                self.wait_for(result, reply, Call::Prepare);
             }
             Command::Go { reply } => {
                 let result = self.run.go(self.now());
-                self.wait_for(result, reply, Waiting::Go);
+                self.wait_for(result, reply, Call::Go);
             }
             Command::CollectReports { each, reply } => {
                 let result = self.run.collect_reports(self.now());
-                self.wait_for(result, reply, |reply| Waiting::Reports { each, reply });
-                self.pass_on_reports();
+                self.wait_for(result, reply, |reply| Call::Reports { each, reply });
             }
             Command::Commit { reply } => {
                 let result = self.run.commit(self.now());
-                self.wait_for(result, reply, Waiting::Commit);
+                self.wait_for(result, reply, Call::Commit);
             }
             Command::Reject { node, reason, again } => {
                 let now = self.now();
@@ -156,26 +179,31 @@ impl Core {
             }
             Command::Release { stagger, reply } => {
                 let result = self.run.release(self.now(), stagger);
-                self.wait_for(result, reply, Waiting::Release);
+                self.wait_for(result, reply, Call::Release);
             }
             Command::NextRound { grace, reply } => self.next_round(grace, reply),
             Command::MarkDone { node } => self.run.mark_done(node),
             Command::ForgetDone { mac } => self.run.forget_done(mac),
+            Command::SetWiring { wiring } => self.run.set_golden_wiring(wiring),
             Command::OpenStream { name, reply } => {
                 let head = self.open_stream(&name);
                 reply.send(head).ok();
             }
-            Command::FinishStream { stream, reply } => self.finish_stream(stream, reply),
+            Command::FinishStream { stream, reply } => {
+                if self.streams.finish(stream, reply, self.ending.reason()) {
+                    self.tell_head_progress();
+                }
+            }
             Command::FailStream { stream, reason } => {
                 // Where no node is left that takes it, the round is lost and not the run.
-                if self.is_streaming(stream) {
+                if self.streams.is_running(stream) {
                     self.abort(&format!("stream {stream}: {reason}"));
                 }
             }
             Command::Abort { reason, reply } => {
                 self.abort(&reason);
                 self.obey();
-                let closing = std::mem::take(&mut self.closing);
+                let closing = self.connections.take_closing();
                 tokio::spawn(async move {
                     timeout(FLUSH_TIME, wait_for_all(closing)).await.ok();
                     reply.send(()).ok();
@@ -184,23 +212,20 @@ impl Core {
         }
     }
 
-    /// Remembers who waits, or says at once why it is not possible.
     fn wait_for<T>(
         &mut self,
         result: Result<(), RunError>,
         reply: Reply<T>,
-        waiting: impl FnOnce(Reply<T>) -> Waiting,
+        call: impl FnOnce(Reply<T>) -> Call,
     ) {
-        match result {
-            Ok(()) => self.waiting = waiting(reply),
-            Err(error) => drop(reply.send(Err(self.describe(error)))),
-        }
+        let result = result.map_err(|error| self.describe(error));
+        self.call.begin(result, reply, call);
     }
 
-    pub(super) fn describe(&self, error: RunError) -> TransportError {
-        match (error, &self.over) {
+    fn describe(&self, error: RunError) -> TransportError {
+        match (error, self.ending.reason()) {
             (_, Some(reason)) => TransportError::Aborted {
-                reason: reason.clone(),
+                reason: reason.to_owned(),
             },
             (RunError::NobodyLeft, None) => TransportError::NoNodes {
                 reason: String::new(),
@@ -208,24 +233,6 @@ impl Core {
             (RunError::WrongPhase { .. }, None) => {
                 TransportError::Misuse("the server's methods were called out of order")
             }
-        }
-    }
-
-    pub(super) fn answer_gather(&mut self) {
-        if !matches!(self.waiting, Waiting::Gather(_)) {
-            return;
-        }
-        let aborted = self.over.clone();
-        let result = match (&self.gathered, aborted) {
-            (Some(Ok(nodes)), _) => Ok(nodes.clone()),
-            (Some(Err(reason)), _) => Err(TransportError::NoNodes {
-                reason: format!(": {reason}"),
-            }),
-            (None, Some(reason)) => Err(TransportError::Aborted { reason }),
-            (None, None) => return,
-        };
-        if let Waiting::Gather(reply) = std::mem::replace(&mut self.waiting, Waiting::Nobody) {
-            reply.send(result).ok();
         }
     }
 
@@ -240,7 +247,6 @@ impl Core {
                 connection,
             } => {
                 self.connections.insert(conn, connection);
-                self.joining_wants_release = join.wants_release;
                 self.run.handle_join(now, conn, *join, local, remote);
             }
             Input::Roll { reply } => drop(reply.send(self.run.roll())),
@@ -251,31 +257,107 @@ impl Core {
                 share: _share,
             } => self.run.handle_message(now, conn, message),
             Input::Closed { conn, reason } => {
-                self.close(conn);
+                self.connections.close(conn);
                 self.run.handle_closed(now, conn, &reason);
             }
         }
     }
 
-    /// A way for an operator at `from` to the node that is called so.
+    /// Returns a way for an operator at `from` to the node that is called so.
     fn tunnel(&self, wanted: &str, from: SocketAddr) -> Result<(NodeName, Tunnel), Reason> {
         let (node, conn) = self.run.find(wanted)?;
-        let connection = self.connections.get(&conn);
-        let gone = || Reason::new(format!("{} is not connected", node.name));
-        let tunnel = connection.ok_or_else(gone)?.tunnels.open(from)?;
+        let tunnel = self.connections.tunnel(conn, &node.name, from)?;
         Ok((node.name, tunnel))
+    }
+
+    fn open_stream(&mut self, name: &StreamName) -> Result<Head, TransportError> {
+        let head = self.run.open_stream(self.now(), name);
+        let head = head.map_err(|error| self.describe(error))?;
+        let link_key = self.run.link_key(head.stream, head.successor, NodeId::SERVER);
+        let spooled = match self.streams.begin_spool(self.run_id, &head, name) {
+            Ok(spooled) => spooled,
+            Err(reason) => {
+                self.end_spool(&reason);
+                None
+            }
+        };
+        let nodes = self.run.nodes();
+        let nodes = nodes.iter().filter(|(_, failure)| failure.is_none()).count();
+        let opened = self
+            .streams
+            .open(self.run_id, head, link_key, (name, nodes), spooled)?;
+        Ok(opened)
+    }
+
+    /// Feeds `node` from the spool, as soon as it comes.
+    pub(super) fn open_branch(&mut self, stream: StreamId, node: NodeId) {
+        self.streams.close_branch(stream, node);
+        let link_key = self.run.link_key(stream, node, NodeId::SERVER);
+        if let Err(error) = self.streams.open_branch(stream, node, link_key) {
+            self.end_spool(&error.to_string());
+        }
+    }
+
+    /// From here on nothing is spooled; said once.
+    fn end_spool(&mut self, reason: &str) {
+        if !self.streams.end_spool(reason) {
+            return;
+        }
+        self.event(ServerEvent::SpoolOff {
+            reason: reason.to_owned(),
+        });
+        let reason = Reason::new(format!("the server keeps the stream no longer: {reason}"));
+        self.run.handle_spool_lost(self.now(), &reason);
+    }
+
+    /// A pump has reported.
+    fn handle_report(&mut self, report: PumpReport) {
+        let (now, stream) = (self.now(), report.stream);
+        if let Some(branch) = report.branch {
+            if self.streams.handle_branch_report(stream, branch, &report.what) {
+                self.run.handle_branch_lost(now, stream, branch.node);
+            }
+            return;
+        }
+        match report.what {
+            // This matters for a stream that is over, too, because the disk is still full.
+            PumpEvent::SpoolOff { reason } => self.end_spool(&reason),
+            PumpEvent::LinkLost {
+                side: Side::Downstream,
+                offset,
+                reason,
+            } => self.run.handle_head_link_lost(now, stream, offset, &reason),
+            PumpEvent::GroupLeave { node, reason } => {
+                self.run
+                    .handle_group_leave(now, stream, node, &Reason::new(reason));
+            }
+            PumpEvent::GroupEnded { reason } => {
+                self.run.handle_group_ended(now, stream, &Reason::new(reason));
+            }
+            PumpEvent::Failed { reason, .. } if self.streams.is_running(stream) => {
+                self.abort(&format!("stream {stream}: {reason}"));
+            }
+            _ => {}
+        }
+    }
+
+    fn tell_head_progress(&mut self) {
+        let now = self.now();
+        if let Some(head) = self.streams.take_progress() {
+            self.run
+                .handle_head_pace(now, head.stream, head.produced, head.pace);
+            self.run
+                .handle_head_progress(now, head.stream, head.produced, head.ended);
+        }
     }
 
     /// Begins the next round; the answer is that of a gathering.
     fn next_round(&mut self, grace: Duration, reply: Reply<Vec<NodeInfo>>) {
-        let keys = super::start::run_keys();
-        if self.aborted {
-            let reason = self.over.clone().unwrap_or_default();
+        if let Err(reason) = self.ending.begin_round() {
             return drop(reply.send(Err(TransportError::Aborted { reason })));
         }
-        self.over = None;
-        self.reported.clear();
-        let begun = keys.and_then(|(run, run_key)| {
+        self.call.forget_reports();
+        let begun = super::types::run_keys().and_then(|(run, run_key)| {
             let begun = self.run.next_round(self.now(), run, run_key, grace);
             begun
                 .map(|()| self.run_id = run)
@@ -283,25 +365,27 @@ impl Core {
         });
         match begun {
             Ok(()) => {
-                self.gathered = None;
-                self.waiting = Waiting::Gather(reply);
+                self.call.begin_round();
+                self.call.gather(reply, None);
             }
             Err(error) => drop(reply.send(Err(error))),
         }
     }
 
-    pub(super) fn abort(&mut self, reason: &str) {
-        self.aborted = true;
-        self.over.get_or_insert_with(|| reason.to_owned());
+    /// Ends the run for every node.
+    fn abort(&mut self, reason: &str) {
+        self.ending.end_run(reason);
         self.run.abort(self.now(), &Reason::new(reason));
     }
 
-    /// The writer sends what is queued and closes; the reader ends with the connection.
-    pub(super) fn close(&mut self, conn: ConnId) {
-        if let Some(connection) = self.connections.remove(&conn) {
-            self.closing.retain(|writer| !writer.is_finished());
-            self.closing.push(connection.writer);
-        }
+    /// Ends the round by the machine's word. No caller waits for it any more.
+    pub(super) fn end_round(&mut self) {
+        self.ending.end_round("the run is over");
+        self.probes.end_round();
+        self.streams.set_group(None);
+        let reason = self.ending.reason().unwrap_or_default();
+        self.streams.abort(reason);
+        self.call.end(reason);
     }
 }
 
@@ -317,5 +401,30 @@ pub(crate) async fn sleep_until(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_that_is_over_lets_another_begin_and_a_run_that_is_over_does_not() {
+        let mut ending = Ending::Running;
+        ending.end_round("nobody is left");
+        assert_eq!(ending.reason(), Some("nobody is left"));
+        assert_eq!(ending.begin_round(), Ok(()));
+        assert_eq!(ending.reason(), None);
+        ending.end_run("Ctrl-C");
+        ending.end_round("the run is over");
+        assert_eq!(ending.begin_round(), Err("Ctrl-C".to_owned()));
+    }
+
+    #[test]
+    fn the_first_reason_is_the_one_that_is_told() {
+        let mut ending = Ending::Running;
+        ending.end_round("first");
+        ending.end_run("second");
+        assert_eq!(ending.begin_round(), Err("first".to_owned()));
     }
 }

@@ -1,26 +1,27 @@
-//! What the user interface is told. Its queue is bounded, and nobody waits for it: where it is slow, what nodes say about
-//! their steps and their progress is left out first and counted; who comes, who fails, what is asked and how it ends is kept
-//! until there is room.
+//! Events for the user interface. The queue is limited, and no sender waits for it. If the reader is slow,
+//! events about steps and progress are left out first and counted. Joins, failures, questions and outcomes
+//! are kept until there is room.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::Sender;
+use ka_proto::run::RunEvent;
 
 use super::types::ServerEvent;
 
-/// Kept beside a full queue; more joins and refusals than this are somebody's flood.
+/// Most events kept beside a full queue. More joins and refusals than this are a flood.
 const MAX_BACKLOG: usize = 64 << 10;
 
 /// The way to the user interface.
 #[derive(Debug, Clone)]
 pub(crate) struct Outbox {
     events: Sender<ServerEvent>,
-    waiting: Arc<Mutex<Waiting>>,
+    waiting: Arc<Mutex<Backlog>>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Backlog {
     backlog: VecDeque<ServerEvent>,
     left_out: u64,
 }
@@ -34,16 +35,19 @@ impl Outbox {
         }
     }
 
-    /// Passes an event on, and what has waited before it.
+    /// Passes an event on, after the events that have waited before it.
     pub(crate) fn send(&self, event: ServerEvent) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         self.pass_on(&mut waiting);
         let capacity = self.events.capacity().unwrap_or(usize::MAX);
         let may_wait = match &event {
-            ServerEvent::Progress { .. } | ServerEvent::NodeEvent { .. } => false,
-            ServerEvent::Turned { .. } | ServerEvent::NodeJoined { .. } | ServerEvent::NodeLeft { .. } => {
-                waiting.backlog.len() < MAX_BACKLOG
-            }
+            ServerEvent::Run(
+                RunEvent::Progress { .. } | RunEvent::NodeEvent { .. } | RunEvent::NodeWired { .. },
+            ) => false,
+            ServerEvent::ConnectionRefused { .. }
+            | ServerEvent::Run(
+                RunEvent::NodeRefused { .. } | RunEvent::NodeJoined { .. } | RunEvent::NodeLeft { .. },
+            ) => waiting.backlog.len() < MAX_BACKLOG,
             _ => true,
         };
         // Half of the room is for what must not be lost.
@@ -66,7 +70,7 @@ impl Outbox {
         self.pass_on(&mut waiting);
     }
 
-    fn pass_on(&self, waiting: &mut Waiting) {
+    fn pass_on(&self, waiting: &mut Backlog) {
         while let Some(event) = waiting.backlog.pop_front() {
             if let Err(error) = self.events.try_send(event) {
                 return waiting.backlog.push_front(error.into_inner());
@@ -87,6 +91,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use ka_proto::NodeId;
+    use ka_proto::wire::Payload;
 
     use super::*;
 
@@ -94,12 +99,15 @@ mod tests {
     fn a_flood_of_one_nodes_news_takes_nothing_from_what_must_be_told() {
         let (events, read) = crossbeam_channel::bounded(8);
         let outbox = Outbox::new(events);
-        let news = || ServerEvent::NodeEvent {
-            node: NodeId(1),
-            payload: vec![1],
+        let news = || {
+            ServerEvent::Run(RunEvent::NodeEvent {
+                node: NodeId(1),
+                payload: Payload(vec![1]),
+            })
         };
-        let told = |from: u16| ServerEvent::Turned {
+        let told = |from: u16| ServerEvent::ConnectionRefused {
             from: ([10, 0, 0, 1], from).into(),
+            name: None,
             reason: "no".to_owned(),
         };
         (0..1000).for_each(|_| outbox.send(news()));
@@ -110,7 +118,7 @@ mod tests {
             outbox.flush();
         }
         let turned = seen.iter().filter_map(|event| match event {
-            ServerEvent::Turned { from, .. } => Some(from.port()),
+            ServerEvent::ConnectionRefused { from, .. } => Some(from.port()),
             _ => None,
         });
         assert_eq!(turned.collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
@@ -124,7 +132,7 @@ mod tests {
             .sum();
         let shown = seen
             .iter()
-            .filter(|event| matches!(event, ServerEvent::NodeEvent { .. }));
+            .filter(|event| matches!(event, ServerEvent::Run(RunEvent::NodeEvent { .. })));
         assert_eq!(left_out, 1000 - shown.count() as u64);
     }
 }

@@ -5,27 +5,26 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use ka_proto::RunId;
 use ka_proto::limits;
-use ka_proto::run::{RunConfig, StageTimeouts};
+use ka_proto::run::RunConfig;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-use super::accept::{Doorkeeper, Gate};
+use super::accept::{ControlListener, JoinPolicy};
 use super::answers::Budget;
 use super::approvals::Approvals;
 use super::core::Core;
 use super::messages::Queues;
 use super::outbox::Outbox;
 use super::types::ServerConfig;
-use super::via::Operators;
+use super::via::{ViaService, Works};
 use super::{LocalAddrs, Server};
 use crate::code::JoinCode;
 use crate::discovery::{Beacons, Responder};
 use crate::error::{OwnPort, TransportError};
 use crate::net::{listen_tcp, listen_tcp_or_ephemeral, reachable_addrs};
-use crate::stream::Door;
+use crate::stream::LinkListener;
 use crate::tls;
 
 /// Events kept for a user interface that is slow to read them.
@@ -41,7 +40,7 @@ const MAX_STRANGERS: usize = 64;
 pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
     let listen = usable_address(config.listen);
     let control = listen_tcp(SocketAddr::new(listen, config.control_port), OwnPort::Control)?;
-    let data = listen_tcp_or_ephemeral(SocketAddr::new(listen, config.data_port), OwnPort::Data)?;
+    let data = listen_tcp_or_ephemeral(SocketAddr::new(listen, config.run.data_port), OwnPort::Data)?;
     let (control_addr, data_addr) = (local_addr(&control)?, local_addr(&data)?);
     let (events, event_queue) = crossbeam_channel::bounded(MAX_EVENTS);
     let beacons = Beacons {
@@ -53,35 +52,37 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
         config.listen,
         control_addr.port(),
         config.secret,
-        &config.session,
+        &config.run.session,
         beacons,
     )?;
-    let run_config = run_config(config, data_addr.port())?;
+    let run_config = complete(config, data_addr.port());
     let acceptor = TlsAcceptor::from(tls::server_config(&config.key)?);
     let runtime = runtime("ka-server-net")?;
     let (commands, command_queue) = mpsc::unbounded_channel();
     let (inputs, input_queue) = mpsc::channel(MAX_INPUTS);
     let (strangers, stranger_queue) = mpsc::channel(MAX_STRANGERS);
-    let door = Door::new(strangers.clone());
+    let link_listener = LinkListener::new(strangers.clone());
     let approvals = Approvals::default();
-    let gate = Gate {
+    let works = Works::default();
+    let control_listener = ControlListener {
         acceptor,
         secret: config.secret,
-        handshake: config.timeouts.handshake,
+        handshake: config.handshake,
         silence: control_silence(config),
-        idle_silence: config.timeouts.idle_silence,
-        operators: Operators::new(config.key.fingerprint(), inputs.clone()),
+        idle_silence: config.run.idle_silence,
+        operators: ViaService::new(config.key.fingerprint(), inputs.clone(), works.clone()),
         core: inputs,
         strangers,
-        doorkeeper: doorkeeper(config, &approvals, &outbox),
+        policy: join_policy(config, &approvals, &outbox),
         connections: Arc::new(AtomicU64::new(1)),
         budget: Budget::default(),
     };
     let guard = runtime.enter();
     let listening = TransportError::system("listening");
-    tokio::spawn(gate.serve(tokio::net::TcpListener::from_std(control).map_err(&listening)?));
+    tokio::spawn(control_listener.serve(tokio::net::TcpListener::from_std(control).map_err(&listening)?));
     tokio::spawn(
-        door.clone()
+        link_listener
+            .clone()
             .serve(tokio::net::TcpListener::from_std(data).map_err(&listening)?),
     );
     responder.serve()?;
@@ -90,7 +91,7 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
         inputs: input_queue,
         strangers: stranger_queue,
     };
-    tokio::spawn(Core::new(config, run_config, door, outbox).serve(queues));
+    tokio::spawn(Core::new(config, run_config, link_listener, outbox).serve(queues));
     drop(guard);
     let local = LocalAddrs {
         control: control_addr,
@@ -102,6 +103,7 @@ pub(super) fn start(config: &ServerConfig) -> Result<Server, TransportError> {
         events: event_queue,
         join: join_code(config),
         approvals,
+        works,
         local,
         runtime: Some(runtime),
     })
@@ -120,17 +122,15 @@ fn join_code(config: &ServerConfig) -> JoinCode {
     }
 }
 
-fn doorkeeper(config: &ServerConfig, approvals: &Approvals, events: &Outbox) -> Doorkeeper {
-    Doorkeeper {
-        approval: config.approval,
-        known_macs: config.known_macs.clone(),
-        contradiction: config.contradiction.clone(),
+fn join_policy(config: &ServerConfig, approvals: &Approvals, events: &Outbox) -> JoinPolicy {
+    JoinPolicy {
+        admission: config.admission.clone(),
         approvals: approvals.clone(),
         events: events.clone(),
     }
 }
 
-/// A small runtime: it carries control messages and handshakes, never data.
+/// Returns a small runtime: it carries control messages and handshakes, never data.
 pub(crate) fn runtime(name: &'static str) -> Result<Runtime, TransportError> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -141,9 +141,9 @@ pub(crate) fn runtime(name: &'static str) -> Result<Runtime, TransportError> {
         .map_err(TransportError::system("starting the network threads"))
 }
 
-/// A node that verifies or syncs with every processor busy must still answer the server. Threads inherit this (nice(2)),
-/// the pumps too: their work is small beside the disk's, and others wait for it. Without the right to do so all is as
-/// it was.
+/// A node that verifies or syncs with every processor busy must still answer the server. Threads inherit this
+/// (nice(2)), the pumps too: their work is small beside the disk's, and others wait for it. Without the right
+/// to do so all is as it was.
 fn go_first() {
     rustix::process::setpriority_process(None, CONTROL_NICE).ok();
 }
@@ -161,57 +161,25 @@ fn local_addr(listener: &TcpListener) -> Result<SocketAddr, TransportError> {
         .map_err(TransportError::system("reading the own address"))
 }
 
-/// A new round's number and key.
-pub(super) fn run_keys() -> Result<(RunId, [u8; 32]), TransportError> {
-    let (mut run, mut run_key) = ([0; 16], [0; 32]);
-    getrandom::fill(&mut run).map_err(|_| TransportError::Random)?;
-    getrandom::fill(&mut run_key).map_err(|_| TransportError::Random)?;
-    Ok((RunId(run), run_key))
-}
-
-/// With a spool, a node that nobody hears may come back: its connection is kept for so long.
+/// Returns the silence of a control connection. With a spool, a silent node may come back, so its connection
+/// is kept for so long.
 fn control_silence(config: &ServerConfig) -> Duration {
-    let kept = config.spool.is_some() && config.heal;
-    let least = if kept {
+    let least = if config.spool.is_some() {
         limits::AWAY_SILENCE
     } else {
         Duration::ZERO
     };
-    config.timeouts.silence.max(least)
+    config.run.silence.max(least)
 }
 
-fn run_config(config: &ServerConfig, data_port: u16) -> Result<RunConfig, TransportError> {
-    let (run, run_key) = run_keys()?;
-    let link_silence = config.timeouts.link_silence;
-    Ok(RunConfig {
-        run,
-        run_key,
-        cipher: config.encrypt.then(crate::cipher::fastest),
-        session: config.session.clone(),
-        offer: config.offer.clone(),
-        round: 1,
-        rounds: config.rounds,
-        wanted: config.wanted,
-        wait: config.wait,
+/// Returns the run's settings with those that follow from others.
+fn complete(config: &ServerConfig, data_port: u16) -> RunConfig {
+    let link_silence = config.run.link_silence;
+    RunConfig {
         data_port,
-        hold_release: config.hold_release,
-        commits: config.commits,
-        unique_names: config.unique_names.clone(),
-        heal: config.heal,
-        tolerance: config.tolerance,
-        spool: config.spool.is_some() && config.heal,
-        min_rate: config.min_rate,
-        link_silence,
+        spool: config.spool.is_some(),
         heartbeat: limits::link_heartbeat(link_silence),
         silence: control_silence(config).max(link_silence * 2),
-        any_address: config.any_address,
-        idle_silence: config.timeouts.idle_silence,
-        timeouts: StageTimeouts {
-            prepare: config.timeouts.prepare,
-            go: config.timeouts.go,
-            stall: config.timeouts.stall,
-            report: config.timeouts.report,
-            leave: limits::LEAVE_TIMEOUT,
-        },
-    })
+        ..config.run.clone()
+    }
 }

@@ -1,17 +1,19 @@
-//! Operators at the server's control port: who is in the run, and a way to a node through its control connection.
+//! Operators at the server's control port: the list of nodes, and a way to a node through its control
+//! connection.
 //!
-//! The holder of the server's key gets in, nobody else hears a byte after TLS's own handshake. The server moves bytes
-//! between an operator and a node's tunnel; who may do what on the node is decided there, as at the node's own port.
+//! Only the holder of the server's key gets in; others hear no byte after TLS's own handshake. The server
+//! moves bytes between an operator and a node's tunnel. The node decides about rights, as at its own port.
 //! `ka_proto::via`, `docs/protocol.md` "Status through the server".
 
+use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ka_proto::Reason;
 use ka_proto::tunnel::{MAX_PIECE, MAX_TUNNELS_OF_RUN};
-use ka_proto::via::{AskServer, FromServer, ListedNode, MAX_VIA_FRAME, VIA_ALPN};
+use ka_proto::via::{AskServer, FromServer, ListedNode, MAX_VIA_FRAME, VIA_ALPN, Work};
 use ka_proto::wire::Payload;
+use ka_proto::{NodeId, Reason};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -26,63 +28,90 @@ use crate::tunnel::Tunnel;
 
 /// An operator may be silent for hours; the kernel's keepalive and TCP_USER_TIMEOUT tell when they are gone.
 const ANY_SILENCE: Duration = Duration::MAX;
-/// For the last frame to an operator, who may not read.
+/// Time for the last frame to an operator, whose program may not read.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Serves operators.
+/// Serves operators that reach nodes through the server.
 #[derive(Debug, Clone)]
-pub(super) struct Operators {
+pub(super) struct ViaService {
     fingerprint: [u8; FINGERPRINT_LEN],
     core: mpsc::Sender<Input>,
-    places: Arc<Semaphore>,
+    works: Works,
+    slots: Arc<Semaphore>,
 }
 
-/// An operator who holds the server's key, and what they asked for first.
+/// Teller of each node's work, from the node's own events. The layer above knows them; until it has given its
+/// teller, there is no work to tell.
+#[derive(Clone, Default)]
+pub(super) struct Works(Arc<OnceLock<Teller>>);
+
+/// Returns the work of a node, if it is at work.
+type Teller = Box<dyn Fn(NodeId) -> Option<Work> + Send + Sync>;
+
+impl Works {
+    /// Asks `teller` from now on. Only the first one counts.
+    pub(super) fn ask(&self, teller: impl Fn(NodeId) -> Option<Work> + Send + Sync + 'static) {
+        self.0.set(Box::new(teller)).ok();
+    }
+
+    fn of(&self, node: NodeId) -> Option<Work> {
+        self.0.get().and_then(|teller| teller(node))
+    }
+}
+
+impl fmt::Debug for Works {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Works")
+    }
+}
+
+/// An operator with the server's key, and the first request.
 #[derive(Debug)]
-pub(super) struct Asking {
+pub(super) struct ViaRequest {
     stream: TlsStream<TcpStream>,
     asked: AskServer,
 }
 
-/// Whether the peer says that it is an operator.
+/// True when the peer says that it is an operator.
 pub(super) fn is_operator(stream: &TlsStream<TcpStream>) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(VIA_ALPN)
 }
 
-impl Operators {
+impl ViaService {
     /// Takes operators that show the key with `fingerprint`.
-    pub(super) fn new(fingerprint: [u8; FINGERPRINT_LEN], core: mpsc::Sender<Input>) -> Self {
+    pub(super) fn new(fingerprint: [u8; FINGERPRINT_LEN], core: mpsc::Sender<Input>, works: Works) -> Self {
         Self {
             fingerprint,
             core,
-            places: Arc::new(Semaphore::new(MAX_TUNNELS_OF_RUN)),
+            works,
+            slots: Arc::new(Semaphore::new(MAX_TUNNELS_OF_RUN)),
         }
     }
 
-    /// Checks the key and reads what is asked, which comes within `limit`.
+    /// Checks the key and reads the request, which comes within `limit`.
     ///
     /// # Errors
     /// For the server's log; the peer hears nothing.
-    pub(super) async fn admit(
+    pub(super) async fn authenticate(
         &self,
         mut stream: TlsStream<TcpStream>,
         limit: Duration,
-    ) -> Result<Asking, String> {
+    ) -> Result<ViaRequest, String> {
         if shown_fingerprint(stream.get_ref().1) != Some(self.fingerprint) {
             return Err("an operator without the server's key".to_owned());
         }
         let asked = ask(&mut stream, limit).await?;
-        Ok(Asking { stream, asked })
+        Ok(ViaRequest { stream, asked })
     }
 
-    /// Does what is asked, until either end is gone.
-    pub(super) async fn serve(&self, asking: Asking, from: SocketAddr) {
+    /// Carries out the request, until either end is gone.
+    pub(super) async fn serve(&self, request: ViaRequest, from: SocketAddr) {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        let Asking { mut stream, asked } = asking;
+        let ViaRequest { mut stream, asked } = request;
         match asked {
             AskServer::List => self.list(&mut stream).await,
             AskServer::Connect(wanted) => match self.connect(wanted.as_str(), from).await {
-                Ok((tunnel, place)) => relay(stream, tunnel, place).await,
+                Ok((tunnel, slot)) => relay(stream, tunnel, slot).await,
                 Err(reason) => farewell(&mut stream, Some(reason)).await,
             },
             // There is no node yet for which they could be.
@@ -95,8 +124,9 @@ impl Operators {
         if self.core.send(Input::Roll { reply }).await.is_err() {
             return;
         }
-        let nodes: Vec<ListedNode> = answer.await.unwrap_or_default();
-        for node in nodes {
+        for (id, node) in answer.await.unwrap_or_default() {
+            let work = self.works.of(id);
+            let node = ListedNode { work, ..node };
             if say(stream, &FromServer::Node(node)).await.is_err() {
                 return;
             }
@@ -110,7 +140,7 @@ impl Operators {
         from: SocketAddr,
     ) -> Result<(Tunnel, OwnedSemaphorePermit), Reason> {
         let full = |_| Reason::new(format!("{MAX_TUNNELS_OF_RUN} operators are here already"));
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(full)?;
+        let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(full)?;
         let (reply, answer) = oneshot::channel();
         let asked = Input::Tunnel {
             wanted: wanted.to_owned(),
@@ -121,7 +151,7 @@ impl Operators {
         self.core.send(asked).await.map_err(|_| over())?;
         let (name, tunnel) = answer.await.map_err(|_| over())??;
         tracing::info!(%from, node = %name, "an operator goes to a node through this server");
-        Ok((tunnel, place))
+        Ok((tunnel, slot))
     }
 }
 
@@ -182,6 +212,6 @@ async fn farewell<W: AsyncWrite + Unpin>(writer: &mut W, reason: Option<Reason>)
         say(writer, &FromServer::End(reason)).await.ok();
         writer.shutdown().await.ok();
     };
-    // An operator who does not read has none.
+    // A program that does not read gets no last frame.
     timeout(FAREWELL, end).await.ok();
 }

@@ -1,5 +1,6 @@
-//! Attacks on the data connections of real pumps, each by a peer that is written for it: strangers without the key, a man
-//! in the middle, and an insider, who has the stream's key and whatever else a node of the run has.
+//! Attacks on the data connections of real pumps, each by a peer that is written for it. The attackers are
+//! strangers without the key, a man in the middle, and an insider, who has the stream's key and everything
+//! else of a node of the run.
 
 mod stranger_tests;
 
@@ -16,7 +17,7 @@ use ka_proto::link::{
 };
 use ka_proto::{NodeId, RunId, StreamId, StreamOffset};
 
-use super::inbox::{Happened, Input, Report};
+use super::inbox::{PumpEvent, PumpInput, PumpReport};
 use super::tests::{Chain, LIMIT, STREAM, chain_with, key, link_key, server_key};
 use crate::key::ServerKey;
 
@@ -26,31 +27,31 @@ const FIRST: &[u8] = b"the first block";
 const SECOND: &[u8] = b"and the second block";
 
 /// The bytes of a block: header, payload.
-type Bytes = Vec<u8>;
+pub(super) type Bytes = Vec<u8>;
 
 /// A stream as it goes over the wire, made with a key.
-struct Forger {
+pub(super) struct Forger {
     key: StreamKey,
     sealer: Sealer,
     digest: StreamDigest,
 }
 
 impl Forger {
-    fn new(key: StreamKey, cipher: Option<Cipher>) -> Self {
+    pub(super) fn new(key: StreamKey, cipher: Option<Cipher>) -> Self {
         let sealer = Sealer::new(key.clone(), cipher).unwrap();
         let digest = StreamDigest::new();
         Self { key, sealer, digest }
     }
 
-    fn block(&mut self, payload: &[u8]) -> Bytes {
+    pub(super) fn block(&mut self, payload: &[u8]) -> Bytes {
         let mut payload = payload.to_vec();
         let header = self.sealer.seal(&mut payload).unwrap();
         self.digest.push(&header);
         [header.encode().as_slice(), &payload].concat()
     }
 
-    /// An end that `signer` signs as that of this run and stream.
-    fn end(&self, signer: &ServerKey, run: RunId, stream: StreamId) -> Bytes {
+    /// Returns an end that `signer` signs as that of this run and stream.
+    pub(super) fn end(&self, signer: &ServerKey, run: RunId, stream: StreamId) -> Bytes {
         let end = self.digest.end();
         let signature = signer.sign(&end.to_sign(run, stream)).unwrap();
         self.wrapped(&SignedEnd { end, signature })
@@ -74,8 +75,9 @@ fn genuine() -> [Bytes; 3] {
     [first, second, end]
 }
 
-/// A predecessor with the stream's key that shakes hands, sends `bytes` and no more, and gives back what it was told.
-fn insider(bytes: Bytes) -> (SocketAddr, JoinHandle<Vec<UpFrame>>) {
+/// Starts a predecessor with the stream's key. It shakes hands, sends `bytes` and no more, and returns the
+/// frames that it got.
+pub(super) fn insider(bytes: Bytes) -> (SocketAddr, JoinHandle<Vec<UpFrame>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let told = spawn(move || {
@@ -89,7 +91,7 @@ fn insider(bytes: Bytes) -> (SocketAddr, JoinHandle<Vec<UpFrame>>) {
         let mut proof = [0; PROOF_LEN];
         socket.read_exact(&mut proof).unwrap();
         let mut opener = accepting.finish(&proof).unwrap();
-        // The node may have seen enough and hung up meanwhile; what it said is read all the same.
+        // The node may have seen enough and hung up meanwhile. Its frames are read all the same.
         socket.write_all(&bytes).ok();
         socket.shutdown(Shutdown::Write).ok();
         let (mut frames, mut frame) = (Vec::new(), [0; UP_LEN]);
@@ -101,13 +103,13 @@ fn insider(bytes: Bytes) -> (SocketAddr, JoinHandle<Vec<UpFrame>>) {
     (addr, told)
 }
 
-/// What became of a node at such a predecessor.
+/// The fate of a node at such a predecessor.
 struct Refusal {
-    /// What its consumer was given.
+    /// The bytes that its consumer got.
     consumed: Vec<u8>,
-    /// How the stream ended for the consumer.
+    /// The end of the stream for the consumer.
     end: Result<(), String>,
-    /// What the server is told.
+    /// The reasons that the server is told.
     reasons: String,
     goodbye: Option<Goodbye>,
 }
@@ -120,7 +122,7 @@ fn attack(bytes: Bytes) -> Refusal {
 fn attack_on(bytes: Bytes, judge: impl Fn(&[u8]) -> Result<(), String>) -> Refusal {
     let (addr, told) = insider(bytes);
     let mut victim = Chain::empty(CIPHER);
-    victim.doors.push(addr);
+    victim.addrs.push(addr);
     victim.establish = Duration::from_millis(300);
     victim.join(1, 1, WINDOW);
     let mut reader = victim.readers[0].take().unwrap();
@@ -151,24 +153,24 @@ fn attack_on(bytes: Bytes, judge: impl Fn(&[u8]) -> Result<(), String>) -> Refus
     }
 }
 
-/// What a pump has reported as lost or failed until it ended.
+/// Returns the losses and failures that a pump has reported until it ended.
 fn reasons_of(chain: &mut Chain, node: usize) -> String {
     let (mut reasons, began) = (String::new(), Instant::now());
     while began.elapsed() < LIMIT {
         match chain.reports[node].try_recv() {
-            Ok(Report {
-                what: Happened::LinkLost { reason, .. },
+            Ok(PumpReport {
+                what: PumpEvent::LinkLost { reason, .. },
                 ..
             }) => reasons.push_str(&format!("{reason}\n")),
-            Ok(Report {
-                what: Happened::Failed { reason, unproved },
+            Ok(PumpReport {
+                what: PumpEvent::Failed { reason, unproved },
                 ..
             }) => {
                 let unproved = if unproved { "unproved: " } else { "" };
                 return format!("{reasons}{unproved}{reason}");
             }
-            Ok(Report {
-                what: Happened::Closed,
+            Ok(PumpReport {
+                what: PumpEvent::Closed,
                 ..
             }) => return reasons,
             Ok(_) => {}
@@ -194,8 +196,8 @@ fn expect_refused(bytes: &[&[u8]], why: &str) {
     );
 }
 
-/// The peer itself is a good one: with the server's own blocks everything ends well. Without this the refusals would
-/// prove nothing.
+/// The peer itself is a good one: with the server's own blocks everything ends well. Without this the
+/// refusals would prove nothing.
 #[test]
 fn the_servers_own_blocks_are_taken() {
     let refusal = attack(genuine().concat());
@@ -308,8 +310,8 @@ fn an_insider_cannot_end_a_stream_that_it_altered() {
     }
 }
 
-/// Failing on what an insider sent is no failure of the node's own: the server hears that the stream was not proved, and the node
-/// is wanted back.
+/// Failing on what an insider sent is no failure of the node's own: the server hears that the stream was not
+/// proved, and the node is wanted back.
 #[test]
 fn a_consumer_that_fails_on_what_an_insider_altered_has_not_failed_by_itself() {
     let [first, _, genuine_end] = genuine();
@@ -334,7 +336,7 @@ fn a_consumer_that_fails_on_what_an_insider_altered_has_not_failed_by_itself() {
     assert!(!refusal.reasons.contains("unproved"), "{}", refusal.reasons);
 }
 
-/// The hash is right, but what is beneath was not encrypted as the server does it.
+/// The hash is right, but the payload beneath was not encrypted by the server.
 #[test]
 fn an_insiders_block_that_does_not_decrypt_gives_the_consumer_nothing() {
     let mut header = key()
@@ -356,12 +358,12 @@ fn an_insiders_block_that_does_not_decrypt_gives_the_consumer_nothing() {
     assert_eq!(refusal.consumed, b"");
 }
 
-/// What went down and up a connection.
-type Recording = Arc<Mutex<(Vec<u8>, Vec<u8>)>>;
+/// The bytes that went down and up a connection.
+pub(super) type Recording = Arc<Mutex<(Vec<u8>, Vec<u8>)>>;
 
-/// Stands between a node and its predecessor. `alter` gets the number of the connection, how much went down it before,
-/// and what goes down it now.
-fn man_in_the_middle(
+/// Starts a man in the middle between a node and its predecessor. `alter` gets the number of the connection,
+/// the bytes that went down it before, and the bytes that go down it now.
+pub(super) fn man_in_the_middle(
     to: SocketAddr,
     mut alter: impl FnMut(usize, usize, &mut [u8]) + Send + 'static,
 ) -> (SocketAddr, Recording) {
@@ -401,15 +403,15 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream, mut each: impl FnMut(usize, &
     from.shutdown(Shutdown::Both).ok();
 }
 
-/// A head, and a node behind a man in the middle.
+/// Returns a head, and a node behind a man in the middle.
 fn intercepted(
     cipher: Option<Cipher>,
     alter: impl FnMut(usize, usize, &mut [u8]) + Send + 'static,
 ) -> (Chain, Recording) {
     let mut chain = Chain::empty(cipher);
     chain.join(0, 1, WINDOW);
-    let (addr, recording) = man_in_the_middle(chain.doors[0], alter);
-    chain.doors[0] = addr;
+    let (addr, recording) = man_in_the_middle(chain.addrs[0], alter);
+    chain.addrs[0] = addr;
     chain.join(1, 1, WINDOW);
     (chain, recording)
 }
@@ -418,8 +420,8 @@ fn wait_for_loss(chain: &mut Chain, node: usize, side: Side) -> String {
     let began = Instant::now();
     while began.elapsed() < LIMIT {
         match chain.reports[node].try_recv() {
-            Ok(Report {
-                what: Happened::LinkLost {
+            Ok(PumpReport {
+                what: PumpEvent::LinkLost {
                     side: lost, reason, ..
                 },
                 ..
@@ -448,16 +450,16 @@ fn one_bit_altered_between_two_nodes_is_noticed_by_both_and_healed() {
     assert!(below.contains("the block at offset 393216 is damaged"), "{below}");
     // The farewell that says why may drown in the reset of a connection that is closed with blocks unread.
     wait_for_loss(&mut chain, 0, Side::Downstream);
-    // What the server does about a lost link between two living nodes.
-    chain.shared[0].post(Input::Relink {
+    // The server does this about a lost link between two living nodes.
+    chain.shared[0].post(PumpInput::Relink {
         predecessor: None,
         successor: Some(Successor::Node(NodeId(1))),
     });
     let head = Peer {
         node: NodeId::SERVER,
-        addr: chain.doors[0],
+        addr: chain.addrs[0],
     };
-    chain.shared[1].post(Input::Relink {
+    chain.shared[1].post(PumpInput::Relink {
         predecessor: Some(head),
         successor: None,
     });
@@ -465,7 +467,8 @@ fn one_bit_altered_between_two_nodes_is_noticed_by_both_and_healed() {
     chain.assert_closed(0);
 }
 
-/// Not even the names: who listens sees sizes. That the listener's ears are good shows the unencrypted stream.
+/// An eavesdropper sees sizes only, and not even names. The unencrypted stream shows that the test's
+/// eavesdropper works.
 #[test]
 fn who_listens_reads_nothing_unless_encryption_is_off() {
     let secret = b"root:$6$salt$0123456789abcdef:20000::::::";
@@ -478,7 +481,7 @@ fn who_listens_reads_nothing_unless_encryption_is_off() {
         let consumer = chain.consume(1, |_| ());
         let mut head = chain.head.take().unwrap();
         head.send(secret.repeat(500)).unwrap();
-        chain.shared[0].post(Input::ProducerDone);
+        chain.shared[0].post(PumpInput::ProducerDone);
         consumer.join().unwrap().unwrap();
         chain.assert_closed(0);
         let heard = recording.lock().unwrap();

@@ -1,19 +1,21 @@
-//! Memory for blocks: pooled payload buffers, and sealed blocks shared by the chain and the consumer without a copy.
+//! Memory for blocks: pooled payload buffers, and sealed blocks shared by the chain and the consumer without
+//! a copy.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ka_proto::block::HEADER_LEN;
 
-/// Payloads up to this size get memory of their own; pooling whole blocks for them would let a stream of one-byte
-/// blocks hold a window of mostly empty buffers.
+/// Payloads up to this size get memory of their own; pooling whole blocks for them would let a stream of
+/// one-byte blocks hold a window of mostly empty buffers.
 const SMALL_PAYLOAD: usize = 16 << 10;
-/// What a block costs beside its payload: header, `Arc`, queue entries, allocator. Counted against the window so that
-/// tiny blocks cannot exceed it.
+/// The cost of a block beside its payload: header, `Arc`, queue entries, allocator. Counted against the
+/// window so that tiny blocks cannot exceed it.
 const BLOCK_OVERHEAD: usize = 512;
 
-/// The part of a window that free buffers may hold. A relay takes a buffer for each one it gives back, so few are
-/// free; a producer that brings vectors of its own takes none, and without this bound all it ever sent would stay.
+/// Part of a window that free buffers may hold. A relay takes a buffer for each one it returns, so few are
+/// free. A producer with vectors of its own takes none, and without this limit all that it ever sent would
+/// stay.
 const FREE_SHARE: usize = 4;
 
 /// Buffers of one stream, last in first out: the buffer freed last is the one still in the processor's cache.
@@ -38,12 +40,12 @@ impl Pool {
         })
     }
 
-    /// A pool for a stream with a window of this many bytes.
+    /// Returns a pool for a stream with a window of this many bytes.
     pub(crate) fn for_window(window_bytes: usize) -> Arc<Self> {
         Self::new(window_bytes / FREE_SHARE)
     }
 
-    /// A payload of `len` bytes to be filled; what it holds before is left over from earlier blocks.
+    /// Returns a payload of `len` bytes to be filled. Its old contents are left over from earlier blocks.
     pub(crate) fn payload(self: &Arc<Self>, len: usize) -> Payload {
         if len <= SMALL_PAYLOAD {
             return Payload {
@@ -64,7 +66,7 @@ impl Pool {
         }
     }
 
-    /// An empty vector for a producer to append to, with the capacity of an earlier block.
+    /// Returns an empty vector for a producer to append to, with the capacity of an earlier block.
     pub(crate) fn vector(&self, capacity: usize) -> Vec<u8> {
         let mut vector = self.pop().unwrap_or_default();
         vector.clear();
@@ -125,7 +127,7 @@ impl Drop for Payload {
     }
 }
 
-/// A block whose hash was checked or made here: what is forwarded, retained and handed to the consumer.
+/// A block whose hash was checked or made here. It is forwarded, retained and given to the consumer.
 #[derive(Debug)]
 pub(crate) struct SealedBlock {
     pub(crate) header: [u8; HEADER_LEN],
@@ -136,12 +138,12 @@ pub(crate) struct SealedBlock {
 }
 
 impl SealedBlock {
-    /// Bytes counted against the window.
+    /// Returns the bytes counted against the window.
     pub(crate) fn cost(&self) -> usize {
         self.payload.storage.capacity() + BLOCK_OVERHEAD
     }
 
-    /// Bytes on a data connection.
+    /// Returns the bytes on a data connection.
     pub(crate) const fn wire_len(&self) -> usize {
         HEADER_LEN + self.payload.len
     }
@@ -153,6 +155,18 @@ impl SealedBlock {
     pub(crate) fn is_consumed(&self) -> bool {
         self.consumed.load(Ordering::Acquire)
     }
+}
+
+/// Returns a block of `len` zeros at `offset` that the consumer has not used yet, for tests of parts that
+/// hold blocks.
+#[cfg(test)]
+pub(super) fn tests_block(offset: u64, len: usize) -> Arc<SealedBlock> {
+    Arc::new(SealedBlock {
+        header: [0; HEADER_LEN],
+        offset,
+        payload: Pool::new(0).payload(len),
+        consumed: AtomicBool::new(false),
+    })
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
 use super::buffer::SealedBlock;
-use super::spent::Line;
+use super::spent::LinkUse;
 
 /// Blocks in one system call: 16 of the default size are 2 MiB, more than a socket takes at once.
 const MAX_BLOCKS_PER_CALL: usize = 16;
@@ -25,14 +25,14 @@ const PACE_BYTES: usize = 8 << 20;
 const PACE_SKIPPED: usize = 16 << 20;
 /// Above what 1 Gbit/s Ethernet carries (117.7 MB/s of payload) the processor's cache decides, not the line.
 const FAST_BYTES_PER_SECOND: f64 = 125e6;
-/// SO_SNDBUF on a fast line, which the kernel doubles (socket(7)): what is on its way between two nodes then stays in
-/// the cache. Measured unshaped over veth with four nodes: 2.3 instead of 3.2 processor seconds for 512 MiB. On slower
-/// lines the kernel's own sizes ride out more of a late wake-up, and cost nothing.
+/// SO_SNDBUF on a fast line, which the kernel doubles (socket(7)). Then the data on its way between two nodes
+/// stays in the cache. Measured unshaped over veth with four nodes: 2.3 instead of 3.2 processor seconds for
+/// 512 MiB. On slower lines the kernel's own sizes ride out more of a late wake-up, and cost nothing.
 const FAST_SEND_BUFFER: usize = 256 << 10;
 /// Acknowledgements read in one system call.
 const MAX_FRAMES_PER_READ: usize = 16;
 
-/// Why the successor is of no use any more.
+/// The reason why the link to the successor is of no use any more.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DownstreamError {
     #[error("the successor closed the connection")]
@@ -43,7 +43,7 @@ pub(super) enum DownstreamError {
     Frame(#[from] WireError),
 }
 
-/// How fast the line is: bytes since a moment.
+/// A measurement of the line's rate: bytes since a moment.
 #[derive(Debug)]
 struct Pace {
     since: Instant,
@@ -73,7 +73,7 @@ impl Pace {
 /// The predecessor's end of a data connection.
 #[derive(Debug)]
 pub(crate) struct Downstream {
-    pub(super) node: NodeId,
+    node: NodeId,
     socket: TcpStream,
     opener: UpOpener,
     queue: VecDeque<Arc<SealedBlock>>,
@@ -84,7 +84,7 @@ pub(crate) struct Downstream {
     /// The socket took no more; poll(2) says when it does again.
     blocked: bool,
     pace: Option<Pace>,
-    line: Line,
+    line: LinkUse,
     frames: [u8; UP_LEN * MAX_FRAMES_PER_READ],
     frames_filled: usize,
 }
@@ -104,10 +104,15 @@ impl Downstream {
                 until: PACE_SKIPPED,
                 bytes: 0,
             }),
-            line: Line::default(),
+            line: LinkUse::default(),
             frames: [0; UP_LEN * MAX_FRAMES_PER_READ],
             frames_filled: 0,
         }
+    }
+
+    /// Returns the node at the other end.
+    pub(super) const fn node(&self) -> NodeId {
+        self.node
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -119,12 +124,12 @@ impl Downstream {
         self.queue.push_back(block);
     }
 
-    /// Bytes that wait to be sent.
+    /// Returns the bytes that wait to be sent.
     pub(super) const fn unsent(&self) -> usize {
         self.queued - self.sent_of_first
     }
 
-    /// Whether blocks wait to be sent.
+    /// True when blocks wait to be sent.
     pub(super) fn wants_write(&self) -> bool {
         !self.queue.is_empty()
     }
@@ -185,7 +190,7 @@ impl Downstream {
         }
     }
 
-    /// Bounds what is on its way in the socket once the line has shown to be fast.
+    /// Limits the data in the socket once the line has shown to be fast.
     fn watch_pace(&mut self, sent: usize) {
         if let Some(pace) = &mut self.pace
             && pace.is_fast(sent)
@@ -198,10 +203,10 @@ impl Downstream {
         }
     }
 
-    /// What the line has done since this was asked last.
-    pub(super) fn take_line(&mut self) -> Line {
-        let Some(line) = Line::of(&self.socket) else {
-            return Line::default();
+    /// The use of the link since this was asked last.
+    pub(super) fn take_line(&mut self) -> LinkUse {
+        let Some(line) = LinkUse::of(&self.socket) else {
+            return LinkUse::default();
         };
         line.since(std::mem::replace(&mut self.line, line))
     }
@@ -223,7 +228,7 @@ impl Downstream {
             }
             self.frames.copy_within(whole..self.frames_filled, 0);
             self.frames_filled -= whole;
-            // What comes meanwhile, an end too, is reported by the next poll(2).
+            // Later data, and an end too, is reported by the next poll(2).
             if got < room {
                 return Ok(());
             }

@@ -1,25 +1,23 @@
-//! The producer's hold on the pump of the head, behind [`super::StreamWriter`].
+//! The producer's hold on the pump of the head, within [`crate::StreamWriter`].
 //!
 //! Blocks are encrypted and hashed here, on the producer's thread: the pump of the head then only sends.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use ka_proto::StreamId;
 use ka_proto::block::Sealer;
-use tokio::sync::mpsc;
 
 use super::buffer::{Payload, SealedBlock};
-use super::inbox::Input;
-use super::shared::Shared;
+use super::handle::PumpHandle;
+use super::inbox::PumpInput;
 use crate::error::TransportError;
-use crate::server::types::StreamSummary;
-use crate::server::{Command, ask};
 
-/// What the producer fills.
+/// The producer's end of a stream: seals blocks and queues them for the pump.
 #[derive(Debug)]
 pub(crate) struct Head {
-    shared: Arc<Shared>,
+    pump: Arc<PumpHandle>,
     sealer: Sealer,
     window_bytes: usize,
     nodes: usize,
@@ -27,10 +25,27 @@ pub(crate) struct Head {
     first_block: Option<Instant>,
 }
 
+/// The totals of a stream that the producer has given to the chain.
+#[derive(Debug)]
+pub(crate) struct SentStream {
+    pub(crate) stream: StreamId,
+    pub(crate) name: String,
+    /// Bytes of payload.
+    pub(crate) bytes: u64,
+    pub(crate) blocks: u64,
+    /// Time from the first block to the end.
+    pub(crate) sending: Duration,
+}
+
 impl Head {
-    pub(crate) const fn new(shared: Arc<Shared>, sealer: Sealer, window_bytes: usize, nodes: usize) -> Self {
+    pub(crate) const fn new(
+        pump: Arc<PumpHandle>,
+        sealer: Sealer,
+        window_bytes: usize,
+        nodes: usize,
+    ) -> Self {
         Self {
-            shared,
+            pump,
             sealer,
             window_bytes,
             nodes,
@@ -40,15 +55,20 @@ impl Head {
     }
 
     /// Nodes in the chain when the stream was opened.
-    pub(super) const fn nodes(&self) -> usize {
+    pub(crate) const fn nodes(&self) -> usize {
         self.nodes
     }
 
-    pub(super) fn buffer(&self, capacity: usize) -> Vec<u8> {
-        self.shared.pool.vector(capacity)
+    /// Returns an empty vector: memory of a block that is through, if there is one.
+    pub(crate) fn buffer(&self, capacity: usize) -> Vec<u8> {
+        self.pump.pool().vector(capacity)
     }
 
-    pub(super) fn send(&mut self, mut bytes: Vec<u8>) -> Result<(), TransportError> {
+    /// Seals a block and queues it. Waits while the window is full.
+    ///
+    /// # Errors
+    /// The stream has ended.
+    pub(crate) fn send(&mut self, mut bytes: Vec<u8>) -> Result<(), TransportError> {
         self.first_block.get_or_insert_with(Instant::now);
         let header = self
             .sealer
@@ -57,52 +77,38 @@ impl Head {
         let block = SealedBlock {
             header: header.encode(),
             offset: header.offset.0,
-            payload: Payload::from_producer(bytes, &self.shared.pool),
+            payload: Payload::from_producer(bytes, self.pump.pool()),
             consumed: AtomicBool::new(true),
         };
         self.blocks += 1;
-        self.shared
-            .produce(Arc::new(block), self.window_bytes)
+        self.pump
+            .production()
+            .push(Arc::new(block), self.window_bytes)
             .map_err(|reason| self.failed(reason))
     }
 
-    pub(super) fn finish(
-        self,
-        commands: &mpsc::UnboundedSender<Command>,
-    ) -> Result<StreamSummary, TransportError> {
-        let sent = Instant::now();
-        self.shared.post(Input::ProducerDone);
-        let stream = self.sealer.key().stream();
-        let nodes = ask(commands, |reply| Command::FinishStream { stream, reply })??;
-        Ok(StreamSummary {
-            stream,
-            name: self.shared.name.to_string(),
+    /// Tells the pump that everything was sent.
+    pub(crate) fn finish(self) -> SentStream {
+        let sending = self.first_block.map_or(Duration::ZERO, |first| first.elapsed());
+        self.pump.post(PumpInput::ProducerDone);
+        SentStream {
+            stream: self.sealer.key().stream(),
+            name: self.pump.name().to_string(),
             bytes: self.sealer.offset().0,
             blocks: self.blocks,
-            sending: self
-                .first_block
-                .map_or_else(Default::default, |first| sent - first),
-            emptied_in: sent.elapsed(),
-            nodes,
-        })
+            sending,
+        }
     }
 
-    /// Ends the stream as failed.
-    pub(super) fn give_up(self, reason: &str, commands: &mpsc::UnboundedSender<Command>) {
-        self.shared.post(Input::Abort(reason.to_owned()));
-        let stream = self.sealer.key().stream();
-        // A core that is gone has ended the stream already.
-        commands
-            .send(Command::FailStream {
-                stream,
-                reason: reason.to_owned(),
-            })
-            .ok();
+    /// Ends the stream as failed. Returns its number.
+    pub(crate) fn give_up(self, reason: &str) -> StreamId {
+        self.pump.post(PumpInput::Abort(reason.to_owned()));
+        self.sealer.key().stream()
     }
 
     fn failed(&self, reason: String) -> TransportError {
         TransportError::Stream {
-            stream: self.shared.name.to_string(),
+            stream: self.pump.name().to_string(),
             reason,
         }
     }

@@ -1,5 +1,5 @@
-//! The keys of one stream's links at one node, as the server handed them out: one for the predecessor, one for the
-//! successor that may come. Another member of the run has neither, and is a stranger to both.
+//! The keys of one stream's links at one node, as the server handed them out: one for the predecessor, one
+//! for the successor that may come. Another member of the run has neither, and is a stranger to both.
 
 use ka_proto::NodeId;
 use ka_proto::link::LinkKey;
@@ -28,19 +28,19 @@ impl LinkKeys {
         self.predecessor.send_replace(Some((node, key)));
     }
 
-    /// From here on this one, or nobody, is let in.
+    /// Sets the only successor that is let in from here on, or none.
     pub(crate) fn name_successor(&self, successor: Neighbour) {
         self.successor.send_replace(successor);
     }
 
-    /// The key of the link to this predecessor, if it is the one that was named last.
+    /// Returns the key of the link to this predecessor, if it was named last.
     pub(super) fn of_predecessor(&self, node: NodeId) -> Option<LinkKey> {
         let named = *self.predecessor.borrow();
         named.filter(|(named, _)| *named == node).map(|(_, key)| key)
     }
 
-    /// The key of the link from this successor. It may have heard before us that it is to come here: waits until it is
-    /// named.
+    /// Returns the key of the link from this successor. It may have heard before us that it is to come here:
+    /// waits until it is named.
     pub(super) async fn of_successor(&self, node: NodeId) -> Option<LinkKey> {
         let mut successor = self.successor.subscribe();
         let is_named = |named: &Neighbour| named.is_some_and(|(named, _)| named == node);

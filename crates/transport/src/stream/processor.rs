@@ -1,15 +1,16 @@
-//! What threads got of a processor, and what they wanted of one: the kernel's scheduler statistics.
+//! The processor time that threads got and wanted: the kernel's scheduler statistics.
 //!
-//! `/proc/PID/task/TID/schedstat` (`Documentation/scheduler/sched-stats.rst`): nanoseconds on a processor, nanoseconds ready to run
-//! and waiting for one, a count. A thread whose control group has used up its share waits too.
+//! `/proc/PID/task/TID/schedstat` (`Documentation/scheduler/sched-stats.rst`): nanoseconds on a processor,
+//! nanoseconds ready to run and waiting for one, a count. A thread whose control group has used up its share
+//! waits too.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::time::Duration;
 
-/// Time on a processor and waiting for one, of the thread that asks; `None` where the kernel does not say
-/// (`CONFIG_SCHED_INFO`).
+/// Returns the time on a processor and waiting for one, of the thread that asks; `None` where the kernel does
+/// not say (`CONFIG_SCHED_INFO`).
 pub(super) fn of_this_thread() -> Option<Duration> {
     wanted(&fs::read_to_string("/proc/thread-self/schedstat").ok()?)
 }
@@ -25,8 +26,8 @@ fn wanted(schedstat: &str) -> Option<Duration> {
 pub(crate) struct Threads(BTreeMap<OsString, Duration>);
 
 impl Threads {
-    /// Milliseconds that the busiest thread ran or wanted to since this was asked last; a thread that is new counts from the
-    /// next time on.
+    /// Milliseconds that the busiest thread ran or wanted to since this was asked last; a thread that is new
+    /// counts from the next time on.
     pub(crate) fn busiest_ms(&mut self) -> u32 {
         let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
         let now: BTreeMap<OsString, Duration> = tasks

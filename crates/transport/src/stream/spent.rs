@@ -1,6 +1,7 @@
-//! Where a stream's time goes at this node: counted when the pump falls asleep and wakes, never for each block.
+//! The use of a stream's time at this node: counted when the pump falls asleep and wakes, never for each
+//! block.
 //!
-//! What it says is judged by the server (`ka_proto::run`); `docs/protocol.md`, "Pace".
+//! The server judges the figures (`ka_proto::run`); `docs/protocol.md`, "Pace".
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,7 +9,8 @@ use std::time::Duration;
 use ka_proto::pace::Pace;
 use nix::libc;
 
-/// Words of `struct tcp_info` up to `tcpi_sndbuf_limited` (linux/tcp.h, since 4.10; fields are only ever appended).
+/// Words of `struct tcp_info` up to `tcpi_sndbuf_limited` (linux/tcp.h, since 4.10; fields are only ever
+/// appended).
 const TCP_INFO_WORDS: usize = 24;
 /// `tcpi_bytes_acked`, `tcpi_busy_time` and `tcpi_rwnd_limited` among them; times are in microseconds.
 const BYTES_ACKED: usize = 15;
@@ -23,18 +25,18 @@ nix::getsockopt_impl!(
     nix::sys::socket::sockopt::GetStruct<[u64; TCP_INFO_WORDS]>
 );
 
-/// What the kernel knows of a connection.
+/// The kernel's figures of a connection (tcp(7)).
 #[derive(Debug, Clone, Copy)]
 struct TcpInfo;
 
-/// What a connection's line has done since the connection began.
+/// The use of a link since its connection began.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Line {
+pub(super) struct LinkUse {
     bytes: u64,
     busy_us: u64,
 }
 
-impl Line {
+impl LinkUse {
     /// Asks the kernel; nothing where it does not say.
     pub(super) fn of(socket: &std::net::TcpStream) -> Option<Self> {
         let info = nix::sys::socket::getsockopt(socket, TcpInfo).ok()?;
@@ -44,7 +46,7 @@ impl Line {
         })
     }
 
-    /// What was done since `earlier`.
+    /// Returns the use since `earlier`.
     pub(super) const fn since(self, earlier: Self) -> Self {
         Self {
             bytes: self.bytes.saturating_sub(earlier.bytes),
@@ -53,7 +55,7 @@ impl Line {
     }
 }
 
-/// What the pump waits for.
+/// The party that the pump waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waits {
     /// A block from the predecessor or the producer.
@@ -98,20 +100,22 @@ impl Spent {
         sum.fetch_add(micros(time), Ordering::Relaxed);
     }
 
-    pub(super) fn line(&self, line: Line) {
+    pub(super) fn line(&self, line: LinkUse) {
         self.line_busy_us.fetch_add(line.busy_us, Ordering::Relaxed);
         self.line_bytes.fetch_add(line.bytes, Ordering::Relaxed);
     }
 
-    /// How long the pump's thread has run, or has been ready to, since it began. What is more than its work it was ready and
-    /// got no processor: poll(2) returned late, and it seemed to wait for somebody else.
+    /// Takes note of the time for which the pump's thread has run, or has been ready to. The time beyond its
+    /// work it was ready and got no processor: poll(2) returned late, and the thread seemed to wait for
+    /// another node.
     pub(super) fn wanted(&self, time: Option<Duration>) {
         let work = self.work_us.load(Ordering::Relaxed);
         let late = time.map_or(0, micros).saturating_sub(work);
         self.late_us.fetch_max(late, Ordering::Relaxed);
     }
 
-    /// All of it until now: `elapsed` since the stream began here, of which the consumer had nothing to do in `idle`.
+    /// Returns all of it until now: `elapsed` since the stream began here, of which the consumer had nothing
+    /// to do in `idle`.
     pub(super) fn sums(&self, elapsed: Duration, idle: Duration) -> Sums {
         let read = |sum: &AtomicU64| sum.load(Ordering::Relaxed);
         Sums {
@@ -143,7 +147,7 @@ pub(crate) struct Sums {
 }
 
 impl Sums {
-    /// At the head the producer, not the pump, says for what the stream waits.
+    /// Returns these sums for the head. There the producer, not the pump, reports what the stream waits for.
     pub(super) fn of_head(self, blocked: Duration) -> Self {
         let blocked = micros(blocked);
         Self {
@@ -154,7 +158,7 @@ impl Sums {
         }
     }
 
-    /// The time since `earlier`, as it is told to the server.
+    /// Returns the time since `earlier`, as it is told to the server.
     pub(crate) fn since(&self, earlier: &Self) -> Pace {
         let millis = |now: u64, then: u64| u32::try_from(now.saturating_sub(then) / 1000).unwrap_or(u32::MAX);
         let late_ms = millis(self.late_us, earlier.late_us);
@@ -193,11 +197,11 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let mut out = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut there, _) = listener.accept().unwrap();
-        let before = Line::of(&out).unwrap();
+        let before = LinkUse::of(&out).unwrap();
         out.write_all(&[7; 100_000]).unwrap();
         there.read_exact(&mut [0; 100_000]).unwrap();
         std::thread::sleep(Duration::from_millis(100));
-        let line = Line::of(&out).unwrap().since(before);
+        let line = LinkUse::of(&out).unwrap().since(before);
         assert_eq!(line.bytes, 100_000);
         assert!(line.busy_us < 1_000_000, "{line:?}");
     }

@@ -14,13 +14,13 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::buffer::Pool;
-use super::ending::EndKey;
+use super::handle::PumpHandle;
 use super::head::Head;
-use super::inbox::{Happened, Input, PumpConfig, Report};
+use super::inbox::{PumpEvent, PumpInput, PumpReport};
 use super::keys::LinkKeys;
-use super::link::{Door, LinkTarget, Stranger};
-use super::pump::spawn;
-use super::shared::Shared;
+use super::link::{LinkListener, LinkTarget, Stranger};
+use super::proof::EndKey;
+use super::pump::{PumpConfig, spawn};
 use super::{Block, StreamReader};
 use crate::error::OwnPort;
 use crate::key::{ServerKey, public_key_of};
@@ -33,27 +33,31 @@ pub(super) struct Chain {
     runtime: Runtime,
     pub(super) head: Option<Head>,
     pub(super) readers: Vec<Option<StreamReader>>,
-    pub(super) shared: Vec<Arc<Shared>>,
+    pub(super) shared: Vec<Arc<PumpHandle>>,
     pub(super) links: Vec<LinkKeys>,
-    /// Where each one's successor is sent to.
-    pub(super) doors: Vec<SocketAddr>,
-    /// Where each one listens.
+    /// The address that each one's successor is told.
+    pub(super) addrs: Vec<SocketAddr>,
+    /// The address that each one listens on.
     listening: Vec<SocketAddr>,
-    pub(super) reports: Vec<mpsc::UnboundedReceiver<Report>>,
+    pub(super) reports: Vec<mpsc::UnboundedReceiver<PumpReport>>,
     stranger: mpsc::Sender<Stranger>,
     pub(super) strangers: mpsc::Receiver<Stranger>,
     cipher: Option<Cipher>,
-    /// How long a node without a predecessor waits for another.
+    /// The time that a node without a predecessor waits for another.
     pub(super) establish: Duration,
+    /// True if the stream has a multicast group.
+    pub(super) grouped: bool,
 }
 
 pub(super) fn key() -> StreamKey {
     StreamKey::new([3; 32], RunId([1; 16]), STREAM)
 }
 
-/// The key of the link on which `from` gets the stream from `to`.
+/// Returns the key of the link on which `from` gets the stream from `to`.
 pub(super) fn link_key(from: u32, to: u32) -> LinkKey {
-    auth::link_key(&[6; 32], key().run(), STREAM, (NodeId(from), NodeId(to)))
+    let run = key().run();
+    let link = auth::link_key(&[6; 32], run, STREAM, (NodeId(from), NodeId(to)));
+    LinkKey::new(link, run, STREAM)
 }
 
 pub(super) fn server_key() -> &'static ServerKey {
@@ -61,7 +65,7 @@ pub(super) fn server_key() -> &'static ServerKey {
     &KEY
 }
 
-/// A head and `nodes` nodes, each retaining up to `window_bytes`.
+/// Returns a head and `nodes` nodes, each retaining up to `window_bytes`.
 fn chain(nodes: u32, window_bytes: usize) -> Chain {
     chain_with(nodes, window_bytes, Some(Cipher::Aes256Gcm))
 }
@@ -88,19 +92,20 @@ impl Chain {
             readers: Vec::new(),
             shared: Vec::new(),
             links: Vec::new(),
-            doors: Vec::new(),
+            addrs: Vec::new(),
             listening: Vec::new(),
             reports: Vec::new(),
             stranger,
             strangers,
             cipher,
             establish: Duration::from_secs(3),
+            grouped: false,
         }
     }
 
-    /// Adds node `me` (0: the head) of `nodes` behind the last door.
+    /// Adds node `me` (0: the head) of `nodes` behind the last listener.
     pub(super) fn join(&mut self, me: u32, nodes: u32, window_bytes: usize) {
-        let shared = self.add(me, nodes, window_bytes, Door::new(self.stranger.clone()));
+        let shared = self.add(me, nodes, window_bytes, LinkListener::new(self.stranger.clone()));
         if me == 0 {
             let sealer = Sealer::new(key(), self.cipher).unwrap();
             self.head = Some(Head::new(shared, sealer, window_bytes, nodes as usize));
@@ -111,13 +116,19 @@ impl Chain {
     }
 
     /// Starts the pump of node `me` (0: the head) of `nodes`.
-    fn add(&mut self, me: u32, nodes: u32, window_bytes: usize, door: Door) -> Arc<Shared> {
+    fn add(
+        &mut self,
+        me: u32,
+        nodes: u32,
+        window_bytes: usize,
+        link_listener: LinkListener,
+    ) -> Arc<PumpHandle> {
         let _guard = self.runtime.enter();
         let listener = listen_tcp(SocketAddr::from(([127, 0, 0, 1], 0)), OwnPort::Data).unwrap();
         let addr = listener.local_addr().unwrap();
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-        tokio::spawn(door.clone().serve(listener));
-        let before = self.doors.last().map(|&addr| Peer {
+        tokio::spawn(link_listener.clone().serve(listener));
+        let before = self.addrs.last().map(|&addr| Peer {
             node: NodeId(me - 1),
             addr,
         });
@@ -127,9 +138,11 @@ impl Chain {
             successor: (me < nodes).then_some(NodeId(me + 1)),
             window_bytes: window_bytes as u64,
             establish: self.establish,
+            grouped: self.grouped,
             ..RelayConfig::default()
         };
-        let shared = Shared::new(StreamName::new("name of the stream").unwrap(), Pool::new(1 << 20)).unwrap();
+        let shared =
+            PumpHandle::new(StreamName::new("name of the stream").unwrap(), Pool::new(1 << 20)).unwrap();
         let links = LinkKeys::new(
             before.map(|peer| (peer.node, link_key(me, peer.node.0))),
             (me < nodes).then(|| (NodeId(me + 1), link_key(me + 1, me))),
@@ -141,7 +154,7 @@ impl Chain {
             links,
             me,
             branch: None,
-            shared: Arc::clone(&shared),
+            pump: Arc::clone(&shared),
         };
         let (reports, received) = mpsc::unbounded_channel();
         spawn(PumpConfig {
@@ -155,20 +168,21 @@ impl Chain {
                 EndKey::Pinned(public_key_of(&server_key().certified().cert[0]).unwrap())
             },
             local: None,
-            door,
+            listener: link_listener,
             keeper: None,
             branch: None,
+            group: super::GroupPlace::Outside,
             reports,
         })
         .unwrap();
         self.shared.push(Arc::clone(&shared));
-        self.doors.push(addr);
+        self.addrs.push(addr);
         self.listening.push(addr);
         self.reports.push(received);
         shared
     }
 
-    /// Consumes node `node` (from 1) on a thread; gives its bytes' hash.
+    /// Consumes node `node` (from 1) on a thread. Returns the hash of its bytes.
     pub(super) fn consume(
         &mut self,
         node: usize,
@@ -189,7 +203,7 @@ impl Chain {
         })
     }
 
-    /// Sends blocks of `lens` bytes and ends the stream; gives the hash of what was sent.
+    /// Sends blocks of `lens` bytes and ends the stream. Returns the hash of the data.
     pub(super) fn produce(&mut self, lens: impl IntoIterator<Item = usize>) -> blake3::Hash {
         let mut head = self.head.take().unwrap();
         let mut hasher = blake3::Hasher::new();
@@ -199,23 +213,23 @@ impl Chain {
             hasher.update(&block);
             head.send(block).unwrap();
         }
-        self.shared[0].post(Input::ProducerDone);
+        self.shared[0].post(PumpInput::ProducerDone);
         hasher.finalize()
     }
 
-    /// Where the head itself listens, whoever stands before it.
-    pub(super) fn head_door(&self) -> SocketAddr {
+    /// The address of the head itself, whatever its successor is told.
+    pub(super) fn head_addr(&self) -> SocketAddr {
         self.listening[0]
     }
 
     /// Waits for the last report of the pump of `node` (0: the head).
-    pub(super) fn last_report(&mut self, node: usize) -> Happened {
+    pub(super) fn last_report(&mut self, node: usize) -> PumpEvent {
         let deadline = Instant::now() + LIMIT;
         loop {
             assert!(Instant::now() < deadline, "node {node} never ended");
             match self.reports[node].try_recv() {
-                Ok(Report {
-                    what: what @ (Happened::Closed | Happened::Failed { .. }),
+                Ok(PumpReport {
+                    what: what @ (PumpEvent::Closed | PumpEvent::Failed { .. }),
                     ..
                 }) => return what,
                 Ok(_) => {}
@@ -226,12 +240,12 @@ impl Chain {
 
     pub(super) fn assert_closed(&mut self, node: usize) {
         let last = self.last_report(node);
-        assert!(matches!(last, Happened::Closed), "node {node}: {last:?}");
+        assert!(matches!(last, PumpEvent::Closed), "node {node}: {last:?}");
     }
 }
 
-/// Several rounds: a small block behind large ones once stayed in a socket whose SO_RCVLOWAT was that of an earlier
-/// one, in one round of three.
+/// Several rounds: a small block behind large ones once stayed in a socket whose SO_RCVLOWAT was that of an
+/// earlier one, in one round of three.
 #[test]
 fn four_nodes_get_what_the_head_sends() {
     let forms = [None, Some(Cipher::Aes256Gcm), Some(Cipher::ChaCha20Poly1305)];
@@ -260,12 +274,6 @@ fn send_to_four_nodes(cipher: Option<Cipher>) {
 }
 
 #[test]
-fn blocks_are_smaller_in_longer_chains() {
-    let lens = [1, 4, 8, 16, 32, 1000].map(super::recommended_block_len);
-    assert_eq!(lens, [512 << 10, 512 << 10, 256 << 10, 49_144, 49_144, 49_144]);
-}
-
-#[test]
 fn empty_and_one_byte_streams_end_well() {
     for lens in [vec![], vec![1], vec![1, 1 << 20, 1]] {
         let mut chain = chain(2, 8 << 20);
@@ -291,7 +299,7 @@ fn slow_consumer_holds_up_the_producer_and_memory_stays_bounded() {
         for _ in 0..200 {
             most = shared
                 .iter()
-                .map(|shared| shared.progress().2)
+                .map(|shared| shared.progress().buffered)
                 .fold(most, u64::max);
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -305,7 +313,8 @@ fn slow_consumer_holds_up_the_producer_and_memory_stays_bounded() {
     assert!(most > window as u64 / 2, "the window was never used: {most}");
 }
 
-/// What the head waits for is the producer's word: it has room by eighths of the window, and the pump gets nothing meanwhile.
+/// The producer reports what the head waits for. It has room by eighths of the window, and the pump gets
+/// nothing meanwhile.
 #[test]
 fn a_producer_that_waits_for_room_is_not_said_to_read() {
     let mut chain = chain(1, 8 << 20);
@@ -335,7 +344,7 @@ fn what_is_left_of_a_stream_that_failed_is_given_to_nobody() {
         head.send(vec![7; 128 << 10]).unwrap();
     }
     hear.recv_timeout(LIMIT).unwrap();
-    chain.shared[1].post(Input::Abort("set aside".to_owned()));
+    chain.shared[1].post(PumpInput::Abort("set aside".to_owned()));
     // The pump has long taken it in when the consumer wants more.
     std::thread::sleep(Duration::from_millis(500));
     drop(let_on);
@@ -368,7 +377,7 @@ fn consumer_that_gives_up_does_not_stop_its_successor() {
     chain.assert_closed(0);
     let mut reasons = Vec::new();
     while let Ok(report) = chain.reports[1].try_recv() {
-        if let Happened::ConsumerFailed { reason } = report.what {
+        if let PumpEvent::ConsumerFailed { reason } = report.what {
             reasons.push(reason);
         }
     }
@@ -385,12 +394,13 @@ fn lost_middle_node_ends_the_stream_of_its_neighbours_in_bounded_time() {
     for _ in 0..100 {
         head.send(vec![7; 128 << 10]).unwrap();
     }
-    chain.shared[2].post(Input::Abort("killed by the test".to_owned()));
-    // Nobody names other neighbours here: the tail fails in its time, the others go on as the whole chain.
+    chain.shared[2].post(PumpInput::Abort("killed by the test".to_owned()));
+    // No server names other neighbours here. The tail fails in its time, and the others go on as the whole
+    // chain.
     for _ in 0..100 {
         head.send(vec![8; 128 << 10]).unwrap();
     }
-    chain.shared[0].post(Input::ProducerDone);
+    chain.shared[0].post(PumpInput::ProducerDone);
     let ended: Vec<_> = consumers
         .into_iter()
         .map(|consumer| consumer.join().unwrap())
@@ -413,55 +423,55 @@ fn lost_middle_node_ends_the_stream_of_its_neighbours_in_bounded_time() {
 fn successor_that_comes_before_it_is_named_is_kept_until_then() {
     let mut chain = chain(2, 8 << 20);
     let orphan = chain.consume(2, |_| ());
-    chain.shared[1].post(Input::Abort("killed by the test".to_owned()));
+    chain.shared[1].post(PumpInput::Abort("killed by the test".to_owned()));
     chain.last_report(1);
     let predecessor = Some(Peer {
         node: NodeId(0),
-        addr: chain.doors[0],
+        addr: chain.addrs[0],
     });
     chain.links[2].name_predecessor(NodeId(0), link_key(2, 0));
-    chain.shared[2].post(Input::Relink {
+    chain.shared[2].post(PumpInput::Relink {
         predecessor,
         successor: None,
     });
     std::thread::sleep(Duration::from_millis(300));
     let successor = Some(Successor::Node(NodeId(2)));
     chain.links[0].name_successor(Some((NodeId(2), link_key(2, 0))));
-    chain.shared[0].post(Input::Relink {
+    chain.shared[0].post(PumpInput::Relink {
         predecessor: None,
         successor,
     });
     let sent = chain.produce([1000, 2000]);
     assert_eq!(orphan.join().unwrap(), Ok((3000, sent)));
     while let Ok(report) = chain.reports[2].try_recv() {
-        let lost_again = matches!(&report.what, Happened::LinkLost { offset, .. } if offset.0 > 0);
+        let lost_again = matches!(&report.what, PumpEvent::LinkLost { offset, .. } if offset.0 > 0);
         assert!(!lost_again, "{report:?}");
     }
     chain.assert_closed(0);
 }
 
-/// Let in by a predecessor that has time for it later, it would take the place of the one that is wanted now.
+/// If a predecessor let it in later, it would take the place of the connection that is wanted now.
 #[test]
 fn an_attempt_that_was_given_up_is_no_connection_any_more() {
     use std::io::Read;
-    let doors = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let addrs = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     let mut chain = Chain::empty(None);
-    chain.doors.push(doors[0].local_addr().unwrap());
+    chain.addrs.push(addrs[0].local_addr().unwrap());
     chain.join(1, 1, 8 << 20);
-    let greeted = |door: &std::net::TcpListener| {
-        let mut socket = door.accept().unwrap().0;
+    let greeted = |listener: &std::net::TcpListener| {
+        let mut socket = listener.accept().unwrap().0;
         socket.read_exact(&mut [0; HELLO_LEN]).unwrap();
         socket
     };
-    let mut given_up = greeted(&doors[0]);
-    chain.shared[0].post(Input::Relink {
+    let mut given_up = greeted(&addrs[0]);
+    chain.shared[0].post(PumpInput::Relink {
         predecessor: Some(Peer {
             node: NodeId(0),
-            addr: doors[1].local_addr().unwrap(),
+            addr: addrs[1].local_addr().unwrap(),
         }),
         successor: None,
     });
-    let _wanted = greeted(&doors[1]);
+    let _wanted = greeted(&addrs[1]);
     given_up
         .set_read_timeout(Some(LINK_HANDSHAKE_TIMEOUT / 2))
         .unwrap();
@@ -471,16 +481,16 @@ fn an_attempt_that_was_given_up_is_no_connection_any_more() {
         Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
     };
     assert!(is_gone, "{read:?}");
-    chain.shared[0].post(Input::Abort("the test is over".to_owned()));
+    chain.shared[0].post(PumpInput::Abort("the test is over".to_owned()));
 }
 
 #[test]
 fn strangers_at_the_data_port_get_no_byte_and_do_not_disturb_the_stream() {
     use std::io::{Read, Write};
     let mut chain = chain(1, 8 << 20);
-    let mut garbage = std::net::TcpStream::connect(chain.doors[0]).unwrap();
+    let mut garbage = std::net::TcpStream::connect(chain.addrs[0]).unwrap();
     garbage.write_all(&[0x55; 4096]).ok();
-    let mut silent = std::net::TcpStream::connect(chain.doors[0]).unwrap();
+    let mut silent = std::net::TcpStream::connect(chain.addrs[0]).unwrap();
     silent.set_read_timeout(Some(LIMIT)).unwrap();
     let consumer = chain.consume(1, |_| ());
     let sent = chain.produce([1000, 1000]);

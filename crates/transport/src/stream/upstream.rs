@@ -1,8 +1,9 @@
 //! The connection to the predecessor: blocks come down it, acknowledgements go up.
 //!
-//! Payload is read straight into the memory that is forwarded and consumed. One `readv` takes the rest of a payload
-//! and the next header, so a block costs about one system call; SO_RCVLOWAT lets poll(2) wake us for a whole block
-//! rather than for each segment (nothing could be forwarded before its hash is checked anyway).
+//! Payload is read straight into the memory that is forwarded and consumed. One `readv` takes the rest of a
+//! payload and the next header, so a block costs about one system call. SO_RCVLOWAT lets poll(2) wake us for
+//! a whole block rather than for each segment. No part of a block could be forwarded before its hash is
+//! checked anyway.
 
 use std::io::{self, IoSliceMut};
 use std::net::{Shutdown, TcpStream};
@@ -29,19 +30,19 @@ nix::setsockopt_impl!(
 #[derive(Debug, Clone, Copy)]
 struct ReceiveLowWater;
 
-/// Acknowledgements waiting for room in the socket. They are 80 bytes each and rare; a predecessor that takes none
-/// has stopped reading, and only the newest matters then.
+/// Acknowledgements waiting for room in the socket. They are 80 bytes each and rare; a predecessor that takes
+/// none has stopped reading, and only the newest matters then.
 const MAX_PENDING_UP: usize = 16 << 10;
 
 /// A verified-length, not yet verified block.
 #[derive(Debug)]
-pub(super) struct Received {
+pub(super) struct ReceivedBlock {
     pub(super) header: BlockHeader,
     pub(super) raw: [u8; HEADER_LEN],
     pub(super) payload: Payload,
 }
 
-/// Why no more can be read from the predecessor.
+/// The reason why no more can be read from the predecessor.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UpstreamError {
     #[error("the predecessor closed the connection")]
@@ -65,14 +66,14 @@ pub(crate) struct Upstream {
     drained: bool,
     /// Bytes came since [`Upstream::take_activity`].
     active: bool,
-    /// Nothing can be had before poll(2) says so, and SO_RCVLOWAT is what it must be for that.
+    /// True if nothing can be read before poll(2) reports it. SO_RCVLOWAT is set for that.
     exhausted: bool,
     pending_up: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct Body {
-    received: Received,
+    received: ReceivedBlock,
     filled: usize,
 }
 
@@ -102,13 +103,13 @@ impl Upstream {
         self.socket.as_fd()
     }
 
-    /// Reads until a block is whole (its hash is not checked yet) or nothing more is there. `check` sees each header
-    /// before memory is taken for its payload.
+    /// Reads until a block is whole (its hash is not checked yet) or nothing more is there. `check` sees each
+    /// header before memory is taken for its payload.
     pub(super) fn read_block(
         &mut self,
         pool: &Arc<Pool>,
         check: impl Fn(&BlockHeader) -> Result<(), BlockError>,
-    ) -> Result<Option<Received>, UpstreamError> {
+    ) -> Result<Option<ReceivedBlock>, UpstreamError> {
         self.exhausted = false;
         loop {
             if let Some(body) = &self.body
@@ -120,7 +121,7 @@ impl Upstream {
                 let header = BlockHeader::decode(&self.header)?;
                 check(&header)?;
                 let payload = pool.payload(header.length as usize);
-                let received = Received {
+                let received = ReceivedBlock {
                     header,
                     raw: self.header,
                     payload,
@@ -138,13 +139,14 @@ impl Upstream {
         }
     }
 
-    /// Whether reading stopped for another reason than that nothing was there. Then poll(2) must not be asked: the
-    /// rest may lie in the socket, less than the SO_RCVLOWAT of a block long read, or be here already.
+    /// True when reading stopped for another reason than that nothing was there. Then poll(2) must not be
+    /// asked: the rest may lie in the socket, less than the SO_RCVLOWAT of a block long read, or be here
+    /// already.
     pub(super) const fn may_have_more(&self) -> bool {
         !self.exhausted
     }
 
-    /// Whether anything came since this was asked last.
+    /// True when anything came since this was asked last.
     pub(super) const fn take_activity(&mut self) -> bool {
         std::mem::replace(&mut self.active, false)
     }
@@ -154,8 +156,8 @@ impl Upstream {
         self.drained = false;
     }
 
-    /// One system call. A short one has taken all there is; trying again at once would get crumbs of the next block,
-    /// which can as well be left to gather in the socket.
+    /// One system call. A short one has taken all there is; trying again at once would get crumbs of the next
+    /// block, which can as well be left to gather in the socket.
     fn read_once(&mut self) -> Result<(), UpstreamError> {
         let header_rest = &mut self.header[self.header_filled..];
         let payload_missing = self.body.as_ref().map_or(0, Body::missing);
@@ -187,8 +189,8 @@ impl Upstream {
         Ok(())
     }
 
-    /// Sets SO_RCVLOWAT to what is missing of this block. The next header is not counted: with a slow producer it
-    /// comes much later than this block must go on.
+    /// Sets SO_RCVLOWAT to the missing bytes of this block. The next header is not counted: with a slow
+    /// producer it comes much later than this block must go on.
     fn ask_for_the_rest(&mut self) -> io::Result<()> {
         let missing = self
             .body
@@ -209,13 +211,13 @@ impl Upstream {
         }
     }
 
-    /// Whether frames wait for room in the socket.
+    /// True when frames wait for room in the socket.
     pub(super) const fn wants_write(&self) -> bool {
         !self.pending_up.is_empty()
     }
 
-    /// Sends what is queued, says that nothing more comes, and discards what arrives, for at most `time`. False once
-    /// the predecessor has closed too.
+    /// Sends the queued data, shuts down sending, and discards arriving data, for at most `time`. Returns
+    /// false once the predecessor has closed too.
     pub(super) fn linger(&mut self, time: Duration) -> io::Result<bool> {
         self.flush_up()?;
         if !self.wants_write() {

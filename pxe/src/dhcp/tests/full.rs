@@ -1,8 +1,9 @@
-//! RFC 2131 §4.3: what the server says to each message, in each state.
+//! The server's answer to each message in each state (RFC 2131 §4.3).
 
 use super::{
-    ACK, Ask, DECLINE, DISCOVER, INFORM, LEASE_SECONDS, NAK, OFFER, RELEASE, REQUEST, SERVER, START, address,
-    answers, events, full_config, known, lease, mac, only, pool, server, settle, settle_on, small, warnings,
+    ACK, Arrives, Ask, DECLINE, DISCOVER, INFORM, LEASE_SECONDS, NAK, OFFER, RELEASE, REQUEST, SERVER, START,
+    address, answers, events, full_config, known, lease, mac, only, pool, server, settle, settle_on, small,
+    warnings,
 };
 use crate::dhcp::DhcpEvent;
 use crate::dhcp::answer::{Action, Destination};
@@ -19,7 +20,8 @@ fn a_machine_is_offered_an_address_only_after_the_wire_was_silent() {
     let asked = server.handle(&discover.arrives(), START);
     assert_eq!(asked.last(), Some(&Action::Probe(address(50))));
     assert_eq!(answers(&asked), []);
-    // It repeats itself meanwhile: no second question, and the answer is to the repetition.
+    // The client repeats itself meanwhile. The server sends no second ARP question, and answers the
+    // repetition.
     let again = server.handle(&discover.transaction(9).arrives(), START);
     assert!(
         !again.iter().any(|action| matches!(action, Action::Probe(_))),

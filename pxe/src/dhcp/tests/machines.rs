@@ -1,11 +1,12 @@
-//! Recorded firmware: what is understood of it, and what it is told to boot.
+//! Recorded firmware: the facts read from its packets, and the boot file that it gets.
 
-use super::{Ask, DISCOVER, arrival, events, known, only, recorded, settle, small};
+use super::{Arrives, Ask, DISCOVER, arrival, events, known, only, recorded, settle, small};
 use crate::dhcp::DhcpEvent;
 use crate::dhcp::answer::{Action, Destination};
-use crate::dhcp::vendor::{Client, NODE_CLASS};
-use crate::dhcp::{codec::Packet, lease::Kept};
+use crate::dhcp::lease::Kept;
+use crate::dhcp::vendor::Client;
 use crate::machine::{Arch, Machine, Stage};
+use ka_dhcp::{NODE_CLASS, Packet};
 
 fn machine(name: &str) -> Machine {
     match Client::of(&Packet::request(&recorded(name)).unwrap()) {

@@ -1,8 +1,8 @@
-//! The pure parts, held against recorded packets, crafted ones, and random bytes. The sockets are tested in
-//! `pxe/tests/dhcp`, with real clients.
+//! Tests of the pure parts with recorded, crafted and random packets. `pxe/tests/dhcp` tests the sockets,
+//! with real clients.
 
-mod codec;
 mod config;
+mod exchange;
 mod full;
 mod machines;
 mod proxy;
@@ -10,94 +10,39 @@ mod random;
 mod relays;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::Deref;
 use std::sync::Arc;
 
+use ka_dhcp::{Outgoing, Packet};
+pub(super) use ka_lab::dhcp::{
+    ACK, Ask, DECLINE, DISCOVER, INFORM, NAK, OFFER, RECORDED, RELEASE, REQUEST, Said, card, recorded,
+};
+use ka_mac::MacAddr;
+
 use crate::dhcp::answer::{Action, Arrival, Destination};
-use crate::dhcp::codec::{Outgoing, Packet};
 use crate::dhcp::config::{DhcpConfig, DhcpMode, FullConfig, KnownMachine, Pool};
 use crate::dhcp::full::Full;
 use crate::dhcp::iface::Subnet;
 use crate::dhcp::lease::{Kept, UnixTime};
 use crate::dhcp::{BootFileFor, DhcpEvent};
-use crate::machine::MacAddr;
-
-pub(super) const DISCOVER: u8 = 1;
-pub(super) const OFFER: u8 = 2;
-pub(super) const REQUEST: u8 = 3;
-pub(super) const DECLINE: u8 = 4;
-pub(super) const ACK: u8 = 5;
-pub(super) const NAK: u8 = 6;
-pub(super) const RELEASE: u8 = 7;
-pub(super) const INFORM: u8 = 8;
 
 pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub(super) const START: UnixTime = UnixTime(1_800_000_000);
 pub(super) const LEASE_SECONDS: u64 = 3600;
 
-/// A request, made byte by byte: not by the code that is tested.
-#[derive(Debug, Clone)]
-pub(super) struct Ask {
-    pub(super) header: [u8; 240],
-    pub(super) options: Vec<u8>,
+/// Ways in which a message arrives at the server.
+pub(super) trait Arrives {
+    fn arrives(&self) -> Arrival;
+    /// By unicast to the server's address.
+    fn arrives_alone(&self) -> Arrival;
 }
 
-impl Ask {
-    pub(super) fn new(kind: u8, machine: u8) -> Self {
-        let mut header = [0; 240];
-        header[..3].copy_from_slice(&[1, 1, 6]);
-        header[4..8].copy_from_slice(&[0xca, 0xfe, 0, machine]);
-        header[28..34].copy_from_slice(&mac(machine).0);
-        header[236..].copy_from_slice(&[99, 130, 83, 99]);
-        Self {
-            header,
-            options: vec![53, 1, kind],
-        }
-    }
-
-    pub(super) fn with(mut self, code: u8, data: &[u8]) -> Self {
-        self.options
-            .extend_from_slice(&[code, u8::try_from(data.len()).unwrap()]);
-        self.options.extend_from_slice(data);
-        self
-    }
-
-    pub(super) fn asking(self, address: [u8; 4]) -> Self {
-        self.with(50, &address)
-    }
-
-    pub(super) fn meaning(self, server: Ipv4Addr) -> Self {
-        self.with(54, &server.octets())
-    }
-
-    pub(super) fn having(mut self, address: [u8; 4]) -> Self {
-        self.header[12..16].copy_from_slice(&address);
-        self
-    }
-
-    pub(super) fn relayed_by(mut self, relay: [u8; 4]) -> Self {
-        self.header[24..28].copy_from_slice(&relay);
-        self
-    }
-
-    pub(super) fn wanting_broadcast(mut self) -> Self {
-        self.header[10] = 0x80;
-        self
-    }
-
-    pub(super) fn transaction(mut self, number: u8) -> Self {
-        self.header[4] = number;
-        self
-    }
-
-    pub(super) fn bytes(&self) -> Vec<u8> {
-        [&self.header[..], &self.options, &[255]].concat()
-    }
-
-    pub(super) fn arrives(&self) -> Arrival {
+impl Arrives for Ask {
+    fn arrives(&self) -> Arrival {
         arrival(&self.bytes())
     }
 
-    pub(super) fn arrives_alone(&self) -> Arrival {
+    fn arrives_alone(&self) -> Arrival {
         Arrival {
             unicast: true,
             ..self.arrives()
@@ -115,7 +60,7 @@ pub(super) fn arrival(bytes: &[u8]) -> Arrival {
 }
 
 pub(super) fn mac(machine: u8) -> MacAddr {
-    MacAddr([0x52, 0x54, 0, 0, 0, machine])
+    MacAddr(card(machine))
 }
 
 pub(super) fn address(last: u8) -> Ipv4Addr {
@@ -179,59 +124,26 @@ pub(super) fn boot_files() -> BootFileFor {
     })
 }
 
-/// An answer as bytes, read without the code that is tested.
+/// An answer as bytes, read without the code under test, and its destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {
-    pub(super) bytes: Vec<u8>,
+    said: Said,
     pub(super) to: Destination,
 }
 
-impl Answer {
-    pub(super) fn option(&self, code: u8) -> Option<Vec<u8>> {
-        self.options()
-            .into_iter()
-            .find(|(at, _)| *at == code)
-            .map(|(_, data)| data)
-    }
+impl Deref for Answer {
+    type Target = Said;
 
-    pub(super) fn options(&self) -> Vec<(u8, Vec<u8>)> {
-        let mut options = Vec::new();
-        let mut at = 240;
-        while self.bytes[at] != 255 {
-            let length = usize::from(self.bytes[at + 1]);
-            options.push((self.bytes[at], self.bytes[at + 2..at + 2 + length].to_vec()));
-            at += 2 + length;
-        }
-        options
-    }
-
-    pub(super) fn kind(&self) -> u8 {
-        self.option(53).unwrap()[0]
-    }
-
-    pub(super) fn field(&self, at: usize) -> [u8; 4] {
-        self.bytes[at..at + 4].try_into().unwrap()
-    }
-
-    pub(super) fn yiaddr(&self) -> [u8; 4] {
-        self.field(16)
-    }
-
-    pub(super) fn siaddr(&self) -> [u8; 4] {
-        self.field(20)
-    }
-
-    pub(super) fn file(&self) -> String {
-        let field = self.bytes[108..236].split(|byte| *byte == 0).next().unwrap();
-        String::from_utf8(field.to_vec()).unwrap()
+    fn deref(&self) -> &Said {
+        &self.said
     }
 }
 
 pub(super) fn answer(outgoing: &Outgoing, to: Destination) -> Answer {
-    Answer {
+    let said = Said {
         bytes: outgoing.encode(),
-        to,
-    }
+    };
+    Answer { said, to }
 }
 
 pub(super) fn answers(actions: &[Action]) -> Vec<Answer> {
@@ -258,12 +170,12 @@ pub(super) fn warnings(actions: &[Action]) -> Vec<String> {
     warnings.collect()
 }
 
-/// Handles a request on a wire where nobody has any address, until it is answered or dropped.
+/// Handles a request on a wire where no address is in use, until the server has answered or dropped it.
 pub(super) fn settle(server: &mut Full, arrival: &Arrival, now: UnixTime) -> Vec<Action> {
     settle_on(server, arrival, now, |_| None)
 }
 
-/// The same where some addresses have owners.
+/// As [`settle`], with an owner for some addresses.
 pub(super) fn settle_on(
     server: &mut Full,
     arrival: &Arrival,
@@ -291,7 +203,7 @@ pub(super) fn only(actions: &[Action]) -> Answer {
     answers.remove(0)
 }
 
-/// The whole of DISCOVER, OFFER, REQUEST, ACK.
+/// Runs a whole exchange of DISCOVER, OFFER, REQUEST and ACK.
 pub(super) fn lease(server: &mut Full, machine: u8, now: UnixTime) -> [u8; 4] {
     let offer = only(&settle(server, &Ask::new(DISCOVER, machine).arrives(), now));
     assert_eq!(offer.kind(), OFFER);
@@ -301,33 +213,3 @@ pub(super) fn lease(server: &mut Full, machine: u8, now: UnixTime) -> [u8; 4] {
     assert_eq!(ack.yiaddr(), offer.yiaddr());
     ack.yiaddr()
 }
-
-/// A recorded packet (`tests/packets/NAME.hex`; how it was recorded stands in its first line).
-pub(super) fn recorded(name: &str) -> Vec<u8> {
-    let text = match name {
-        "ipxe-rom-discover" => include_str!("../../../tests/packets/ipxe-rom-discover.hex"),
-        "udhcpc-discover" => include_str!("../../../tests/packets/udhcpc-discover.hex"),
-        "ovmf-pxe-discover" => include_str!("../../../tests/packets/ovmf-pxe-discover.hex"),
-        "ovmf-http-discover" => include_str!("../../../tests/packets/ovmf-http-discover.hex"),
-        "bios-rom-discover" => include_str!("../../../tests/packets/bios-rom-discover.hex"),
-        "dhclient-discover" => include_str!("../../../tests/packets/dhclient-discover.hex"),
-        _ => panic!("{name} was not recorded"),
-    };
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    let digits: String = lines.collect();
-    digits
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect()
-}
-
-/// All of them.
-pub(super) const RECORDED: [&str; 6] = [
-    "ipxe-rom-discover",
-    "udhcpc-discover",
-    "ovmf-pxe-discover",
-    "ovmf-http-discover",
-    "bios-rom-discover",
-    "dhclient-discover",
-];

@@ -1,10 +1,10 @@
-//! The server beside another one: only firmware is answered, and never with an address.
+//! The proxy beside another server. It answers only firmware, and never gives an address.
 
 use std::sync::Arc;
 
 use super::{
-    ACK, Ask, DISCOVER, INFORM, OFFER, RELEASE, REQUEST, SERVER, answers, arrival, boot_files, events, only,
-    recorded,
+    ACK, Arrives, Ask, DISCOVER, INFORM, OFFER, RELEASE, REQUEST, SERVER, answers, arrival, boot_files,
+    events, only, recorded,
 };
 use crate::dhcp::DhcpEvent;
 use crate::dhcp::answer::{Arrival, Destination};

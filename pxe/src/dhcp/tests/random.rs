@@ -1,20 +1,20 @@
-//! Whatever comes in, nothing panics, every answer is a packet, and no address has two owners.
+//! Random input: nothing panics, every answer is a valid packet, and no address has two owners.
 
 use std::collections::HashMap;
 
+use ka_mac::MacAddr;
 use proptest::prelude::*;
 
 use super::{
-    ACK, Ask, DISCOVER, RECORDED, REQUEST, SERVER, address, answers, arrival, boot_files, recorded,
+    ACK, Arrives, Ask, DISCOVER, RECORDED, REQUEST, SERVER, address, answers, arrival, boot_files, recorded,
     settle_on, small,
 };
 use crate::dhcp::answer::Action;
-use crate::dhcp::codec::{Packet, sub_option};
 use crate::dhcp::lease::UnixTime;
 use crate::dhcp::proxy::Proxy;
-use crate::machine::MacAddr;
+use ka_dhcp::{Packet, sub_option};
 
-/// Every entry: both decoders, both servers, both ports.
+/// Feeds both decoders and both servers, on both ports.
 fn feed(bytes: &[u8]) -> Result<(), TestCaseError> {
     let _ = Packet::reply(bytes);
     if Packet::request(bytes).is_err() {
@@ -37,7 +37,7 @@ fn feed(bytes: &[u8]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// A step of a room full of machines and strangers.
+/// A step in a room full of machines and strangers.
 #[derive(Debug, Clone)]
 enum Step {
     Discover(u8),

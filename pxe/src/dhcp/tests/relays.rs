@@ -1,8 +1,8 @@
 //! Machines behind relays: RFC 2131 §4.1, RFC 3046, RFC 3527.
 
 use super::{
-    ACK, Ask, DISCOVER, NAK, REQUEST, SERVER, START, answers, full_config, only, pool, server, settle,
-    warnings,
+    ACK, Arrives, Ask, DISCOVER, NAK, REQUEST, SERVER, START, answers, full_config, only, pool, server,
+    settle, warnings,
 };
 use crate::dhcp::answer::{Action, Destination};
 use crate::dhcp::config::{Pool, RelayedPool};

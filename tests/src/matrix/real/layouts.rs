@@ -3,18 +3,18 @@
 use crate::disk::MIB;
 use crate::golden::{Plan, Volume};
 
-/// Where the EFI system partition is mounted.
+/// Mount point of the EFI system partition.
 pub(super) const ESP: &str = "/boot/efi";
 /// The clones' layout with UEFI: the golden EFI system partition is ext4 for want of vfat in this kernel.
 pub(super) const ON_UEFI: &str = "table gpt\nesp 200 fs=vfat\nlinux 1900\nswap 90\n";
-/// Root and swap.
+/// Table with root and swap.
 const MBR: &str = "label: dos\nsize=1900MiB,type=83,bootable\ntype=82\n";
-/// `/boot`, root and swap.
+/// Table with `/boot`, root and swap.
 const MBR_WITH_BOOT: &str = "label: dos\nsize=400MiB,type=83,bootable\nsize=1500MiB,type=83\ntype=82\n";
-/// The partition that GRUB's core lies in, root and swap.
+/// Table with the partition for GRUB's core image, root and swap.
 const GPT_WITH_BIOS_BOOT: &str =
     "label: gpt\nsize=1MiB,type=21686148-6449-6E6F-744E-656564454649\nsize=1900MiB,type=linux\ntype=swap\n";
-/// The EFI system partition, root and swap.
+/// Table with the EFI system partition, root and swap.
 const GPT_WITH_ESP: &str = "label: gpt\nsize=200MiB,type=uefi\nsize=1900MiB,type=linux\ntype=swap\n";
 
 fn plan(table: &'static str, volumes: Vec<Volume>) -> Plan {
@@ -35,7 +35,7 @@ fn on_mbr(fs: &'static str) -> Plan {
     plan(MBR, vec![Volume::new(1, fs, "/"), swap(2)])
 }
 
-/// Subvolumes of one btrfs by mount point, root first.
+/// Plans subvolumes of one btrfs by mount point, root first.
 fn subvolumes(subvolumes: &[(&'static str, &'static str)]) -> Plan {
     let volume =
         |(mount, name): &(&'static str, &'static str)| Volume::new(1, "btrfs", mount).subvolume(name);
@@ -48,22 +48,22 @@ fn with_esp(root: Volume) -> Plan {
     plan(GPT_WITH_ESP, vec![root, swap(3), Volume::new(1, "ext4", ESP)])
 }
 
-/// One ext4 and swap, on an MBR.
+/// Plans one ext4 and swap, on an MBR.
 pub(super) fn ext4() -> Plan {
     on_mbr("ext4")
 }
 
-/// One xfs and swap, on an MBR.
+/// Plans one xfs and swap, on an MBR.
 pub(super) fn xfs() -> Plan {
     on_mbr("xfs")
 }
 
-/// One btrfs without subvolumes, and swap, on an MBR.
+/// Plans one btrfs without subvolumes, and swap, on an MBR.
 pub(super) fn btrfs() -> Plan {
     on_mbr("btrfs")
 }
 
-/// An xfs with an ext4 `/boot` of its own.
+/// Plans an xfs with an ext4 `/boot` of its own.
 pub(super) fn xfs_with_boot() -> Plan {
     let volumes = vec![
         Volume::new(2, "xfs", "/"),
@@ -73,17 +73,17 @@ pub(super) fn xfs_with_boot() -> Plan {
     plan(MBR_WITH_BOOT, volumes)
 }
 
-/// One ext4 on a GPT that a BIOS boots from.
+/// Plans one ext4 on a GPT that a BIOS boots from.
 pub(super) fn ext4_on_gpt() -> Plan {
     plan(GPT_WITH_BIOS_BOOT, vec![Volume::new(2, "ext4", "/"), swap(3)])
 }
 
-/// Btrfs as Debian's installer makes it.
+/// Plans btrfs as Debian's installer makes it.
 pub(super) fn btrfs_of_debian() -> Plan {
     subvolumes(&[("/", "@rootfs")])
 }
 
-/// Btrfs as openSUSE makes it: the root is a snapshot of snapper's.
+/// Plans btrfs as openSUSE makes it: the root is a snapshot of snapper's.
 pub(super) fn btrfs_of_opensuse() -> Plan {
     subvolumes(&[
         ("/", "@/.snapshots/1/snapshot"),
@@ -96,7 +96,7 @@ pub(super) fn btrfs_of_opensuse() -> Plan {
     ])
 }
 
-/// Btrfs as the users of snapper make it on other systems.
+/// Plans btrfs as the users of snapper make it on other systems.
 pub(super) fn btrfs_of_snapper() -> Plan {
     subvolumes(&[
         ("/", "@"),
@@ -106,17 +106,17 @@ pub(super) fn btrfs_of_snapper() -> Plan {
     ])
 }
 
-/// An EFI system partition and an ext4.
+/// Plans an EFI system partition and an ext4.
 pub(super) fn uefi_ext4() -> Plan {
     with_esp(Volume::new(2, "ext4", "/"))
 }
 
-/// An EFI system partition and an xfs.
+/// Plans an EFI system partition and an xfs.
 pub(super) fn uefi_xfs() -> Plan {
     with_esp(Volume::new(2, "xfs", "/"))
 }
 
-/// An EFI system partition and a btrfs as Debian's installer makes it.
+/// Plans an EFI system partition and a btrfs as Debian's installer makes it.
 pub(super) fn uefi_btrfs() -> Plan {
     with_esp(Volume::new(2, "btrfs", "/").subvolume("@rootfs"))
 }

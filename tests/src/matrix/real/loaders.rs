@@ -1,7 +1,7 @@
-//! Boot loaders of golden systems, installed as an administrator would have done it.
+//! Boot loaders of golden systems, installed as an administrator would do it.
 //!
-//! The golden EFI system partition is ext4 here, which the installing programs refuse: what they would have written is
-//! copied out of their packages.
+//! The golden EFI system partition is ext4 here, which the installing programs refuse: the files that they
+//! would write are copied from their packages.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,7 +15,7 @@ use crate::mounts::Mounted;
 use crate::process::Program;
 use crate::qemu::room::Room;
 
-/// The words that make the console of a machine its serial line.
+/// Kernel arguments that make the serial line the console of a machine.
 const CONSOLE: &str = "console=ttyS0,115200";
 /// The modules of GRUB that read every root of the matrix.
 const GRUB_MODULES: [&str; 12] = [
@@ -32,11 +32,11 @@ const GRUB_MODULES: [&str; 12] = [
     "echo",
     "test",
 ];
-/// Makes the unified image of a clone; KA leaves what is inside such an image to its owner.
+/// Hook that makes the unified image of a clone; KA leaves the contents of such an image to its owner.
 const UKI_HOOK: &str = "#!/bin/sh\nset -e\nfor dir in /usr/lib/modules/*; do\n    release=${dir##*/}\n    \
     SYSTEMD_RELAX_ESP_CHECKS=1 kernel-install add \"$release\" \"/boot/vmlinuz-$release\" \"/boot/initrd.img-$release\"\ndone\n";
 
-/// Mounts what a system's own tools want to see, for one piece of work in it.
+/// Mounts the file systems that a system's own tools need, for one piece of work in it.
 fn within(root: &Path, work: impl FnOnce(&dyn Fn(&[&str]) -> Result<()>) -> Result<()>) -> Result<()> {
     let _mounts = ["dev", "proc", "sys"]
         .map(|dir| Mounted::new(&Path::new("/").join(dir), &root.join(dir), "bind"))
@@ -71,7 +71,8 @@ fn copy(root: &Path, from: &str, to: &str) -> Result<()> {
         .map(drop)
 }
 
-/// UUID of the golden root: the only ext4, xfs or btrfs with a kernel's modules, which the plan puts first.
+/// Returns the UUID of the golden root: the only ext4, xfs or btrfs with a kernel's modules; the plan puts it
+/// first.
 fn root_uuid(room: &Room) -> Result<String> {
     let source = Program::new("findmnt")
         .args(["-n", "-v", "-o", "SOURCE", "--mountpoint"])
@@ -82,12 +83,12 @@ fn root_uuid(room: &Room) -> Result<String> {
     Ok(uuid)
 }
 
-/// The kernel command line of the golden system, with its root's subvolume.
+/// Returns the kernel command line of the golden system, with its root's subvolume.
 fn command_line(room: &Room, more: &str) -> Result<String> {
     Ok(format!("root=UUID={} ro {more}{CONSOLE}", root_uuid(room)?))
 }
 
-/// GRUB in the disk's first sectors.
+/// Installs GRUB in the disk's first sectors.
 pub(super) fn grub(room: &Room) -> Result<()> {
     let disk = room.golden.disk().checked()?.display().to_string();
     within(room.golden.root(), |run| {
@@ -96,7 +97,8 @@ pub(super) fn grub(room: &Room) -> Result<()> {
     })
 }
 
-/// The same on openSUSE's layout: `fstab` does not say that the root is the default subvolume; two snapshots.
+/// Installs GRUB on openSUSE's layout: `fstab` does not say that the root is the default subvolume; two
+/// snapshots.
 pub(super) fn grub_on_opensuse(room: &Room) -> Result<()> {
     let root = room.golden.root();
     Program::new("btrfs")
@@ -111,17 +113,17 @@ pub(super) fn grub_on_opensuse(room: &Room) -> Result<()> {
     snapshots(root, &["2", "3"])
 }
 
-/// EXTLINUX in the `/boot` of the root.
+/// Installs EXTLINUX in the `/boot` of the root.
 pub(super) fn extlinux(room: &Room) -> Result<()> {
     extlinux_with(room, "/boot/", "")
 }
 
-/// EXTLINUX on a `/boot` of its own.
+/// Installs EXTLINUX on a `/boot` of its own.
 pub(super) fn extlinux_on_boot(room: &Room) -> Result<()> {
     extlinux_with(room, "/", "")
 }
 
-/// EXTLINUX on snapper's layout, with a snapshot.
+/// Installs EXTLINUX on snapper's layout, with a snapshot.
 pub(super) fn extlinux_on_snapper(room: &Room) -> Result<()> {
     extlinux_with(room, "/boot/", "rootflags=subvol=@ ")?;
     snapshots(room.golden.root(), &["1"])
@@ -153,7 +155,7 @@ fn snapshots(root: &Path, numbers: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// GRUB for UEFI as `grub-install` makes it: its core looks for the golden root.
+/// Installs GRUB for UEFI as `grub-install` makes it: its core looks for the golden root.
 pub(super) fn grub_efi(room: &Room) -> Result<()> {
     let root = room.golden.root();
     copy(root, "usr/lib/grub/x86_64-efi", "boot/grub/x86_64-efi")?;
@@ -178,7 +180,7 @@ pub(super) fn grub_efi(room: &Room) -> Result<()> {
     })
 }
 
-/// GRUB as Debian signs it, behind shim.
+/// Installs GRUB as Debian signs it, behind shim.
 pub(super) fn grub_behind_shim(room: &Room) -> Result<()> {
     let root = room.golden.root();
     for (from, to) in [
@@ -197,12 +199,12 @@ pub(super) fn grub_behind_shim(room: &Room) -> Result<()> {
     within(root, |run| run(&["grub-mkconfig", "-o", "/boot/grub/grub.cfg"]))
 }
 
-/// systemd-boot with an entry of kernel-install's.
+/// Installs systemd-boot with an entry of kernel-install's.
 pub(super) fn systemd_boot(room: &Room) -> Result<()> {
     add_kernel(room, "bls")
 }
 
-/// systemd-boot that starts a unified kernel image, and the hook that makes it anew in a clone.
+/// Installs systemd-boot that starts a unified kernel image, and the hook that makes it anew in a clone.
 pub(super) fn unified(room: &Room) -> Result<()> {
     add_kernel(room, "uki")?;
     let hook = "etc/ka/hooks.d/10-uki.pre-boot";
@@ -214,7 +216,7 @@ pub(super) fn unified(room: &Room) -> Result<()> {
 fn add_kernel(room: &Room, layout: &str) -> Result<()> {
     let root = room.golden.root();
     let release = debian::kernel_release(root)?;
-    // Where the ESP is, which is not vfat here, is said in as many words; systemd 247 finds it by its directories.
+    // The ESP is not vfat here, so its place is stated; systemd 247 finds it by its directories.
     let settings = format!("layout={layout}\nBOOT_ROOT=/boot/efi\n");
     write(root, "etc/kernel/install.conf", &settings)?;
     write(
@@ -244,7 +246,7 @@ fn add_kernel(room: &Room, layout: &str) -> Result<()> {
     Ok(())
 }
 
-/// rEFInd, which finds the kernel by itself, with the driver of the root's file system.
+/// Installs rEFInd, which finds the kernel by itself, with the driver of the root's file system.
 pub(super) fn refind(room: &Room) -> Result<()> {
     let root = room.golden.root();
     let dir = "boot/efi/EFI/refind";

@@ -1,4 +1,5 @@
-//! The table of real systems: pairs of release, root, loader and initramfs tool rather than all of their product.
+//! The table of real systems: pairs of release, root, loader and initramfs tool rather than all of their
+//! product.
 
 use super::{Archive, Real, layouts, loaders};
 use crate::debian::{self, System};
@@ -6,7 +7,8 @@ use crate::matrix::{Expected, Part};
 use crate::qemu::firmware::Firmware;
 use crate::qemu::machine::Bus;
 
-/// dracut's images hold the drivers of the machine that made them: the one that boots has others.
+/// Options for dracut: its images hold the drivers of the machine that made them, and the one that boots has
+/// others.
 const GRUB_FOR_AHCI: [&str; 2] = ["-r", "grub --with=ahci --with=sd_mod"];
 const EXTLINUX_FOR_AHCI: [&str; 2] = ["-r", "extlinux --with=ahci --with=sd_mod"];
 
@@ -16,7 +18,7 @@ const DEBIAN_13: &str = "Debian 13";
 const SID: &str = "Debian sid";
 const INITRAMFS_TOOLS: &str = "initramfs-tools";
 
-/// The values that most have.
+/// The values that most cases have.
 const BIOS: Real = Real {
     name: "",
     system: "",
@@ -33,7 +35,7 @@ const BIOS: Real = Real {
     args: &[],
 };
 
-/// The same with an EFI system partition.
+/// The values with an EFI system partition.
 const UEFI: Real = Real {
     loader: "GRUB, UEFI",
     plan: layouts::uefi_ext4,
@@ -42,7 +44,7 @@ const UEFI: Real = Real {
     ..BIOS
 };
 
-/// A clone that nobody switches on.
+/// The values of a clone that is not switched on.
 const FAST: Real = Real {
     system: DEBIAN_12,
     part: Part::Fast,

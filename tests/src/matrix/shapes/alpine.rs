@@ -1,4 +1,4 @@
-//! Alpine.
+//! Shapes of Alpine.
 
 use super::{Shape, tools};
 use crate::golden::Volume;
@@ -7,7 +7,7 @@ pub(super) fn shapes() -> Vec<Shape> {
     vec![extlinux()]
 }
 
-/// As setup-disk leaves a BIOS machine: `/boot`, swap, root.
+/// Alpine as setup-disk leaves a BIOS machine: `/boot`, swap, root.
 fn extlinux() -> Shape {
     Shape::new(
         "alpine",

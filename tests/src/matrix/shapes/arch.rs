@@ -1,4 +1,4 @@
-//! Arch.
+//! Shapes of Arch.
 
 use super::{Shape, tools};
 use crate::golden::Volume;
@@ -78,7 +78,7 @@ fn grub() -> Shape {
         .warns(&["cryptdevice=UUID=5d1f7d0e-2b1c-4a88-9f8e-0a1b2c3d4e5f:cryptroot:allow-discards is about", "3, but nothing is put on it"])
 }
 
-/// The EFI system partition is `/boot`.
+/// Arch with systemd-boot: the EFI system partition is `/boot`.
 fn systemd_boot() -> Shape {
     let shape = Shape::new(
         "arch-sdboot",

@@ -1,4 +1,4 @@
-//! Ubuntu and Raspberry Pi OS. Debian itself is cloned for real (`postinstall.rs`, `loaders.rs`).
+//! Shapes of Ubuntu and Raspberry Pi OS. Debian itself is cloned for real (`postinstall.rs`, `loaders.rs`).
 
 use std::fs;
 use std::path::Path;
@@ -118,7 +118,7 @@ fn ubuntu24() -> Shape {
         .warns(&["dm_crypt-0: UUID=5d1f7d0e", "rd.luks.name=5d1f7d0e-2b1c-4a88-9f8e-0a1b2c3d4e5f=root is about", "cryptopts=target=root,source="])
 }
 
-/// Started by the firmware of the board, which reads `config.txt` and `cmdline.txt`.
+/// Raspberry Pi OS: the firmware of the board starts it, and reads `config.txt` and `cmdline.txt`.
 fn raspios() -> Shape {
     Shape::new("raspios", "Raspberry Pi OS, root by PARTUUID in cmdline.txt (-r none: its files are all it needs)", "label: dos\nsize=420MiB\n")
         .volume("root", Volume::new(1, "ext4", "/"))

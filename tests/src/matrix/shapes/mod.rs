@@ -1,11 +1,12 @@
 //! Golden systems as distributions write them: text trees whose tools are stubs, cloned by the real binaries.
 //!
-//! A shape is a layout of a disk and files with placeholders (`{{root.uuid}}`) in the place of whatever names the golden
-//! node. The judgement is simple and knows nothing of the product: each file of the clone is the same text filled in with the
-//! clone's names, unless the shape says what else becomes of it; and no text of the clone holds a golden name.
+//! A shape is a layout of a disk and files with placeholders (`{{root.uuid}}`) in the place of every name of
+//! the golden node. The judgement is simple and knows nothing of the product. Each file of the clone is the
+//! same text filled in with the clone's names, unless the shape states another text. No text of the clone
+//! holds a golden name.
 //!
-//! This kernel cannot mount FAT: where a system has an EFI system partition, its files lie in the directory in which that would
-//! be mounted, and nodes boot by BIOS. What a loader does on a real one is shown by QEMU's tests.
+//! This kernel cannot mount FAT. If a system has an EFI system partition, its files are in the directory that
+//! would be its mount point, and nodes boot by BIOS. QEMU's tests show the work of a loader on a real one.
 
 mod alpine;
 mod arch;
@@ -29,19 +30,19 @@ use crate::golden::{Plan, Volume};
 /// A golden system.
 #[derive(Debug, Clone)]
 struct Shape {
-    /// Its name, short enough for the names of namespaces: `rhel8`.
+    /// Name, short enough for the names of namespaces: `rhel8`.
     name: &'static str,
     /// A line for people.
     about: &'static str,
     plan: Plan,
-    /// The placeholders' names of the volumes, in the order of the plan.
+    /// Names of the volumes in placeholders, in the order of the plan.
     volumes: Vec<&'static str>,
     files: Vec<File>,
     becomes: Vec<(&'static str, Becomes)>,
     calls: Vec<&'static str>,
     warnings: Vec<&'static str>,
     args: Vec<&'static str>,
-    /// Done to the golden tree when all else is there.
+    /// Last change to the golden tree, when all else is there.
     last: Option<fn(&Path) -> Result<()>>,
     outcome: Verdict,
 }
@@ -49,9 +50,10 @@ struct Shape {
 /// The right result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Verdict {
-    /// A clone, and nothing in it names the golden node.
+    /// It becomes a clone, and nothing in it names the golden node.
     Cloned,
-    /// Refused before anything is written, in one line with these words; a clone with `-r none` where that is said.
+    /// It is refused before anything is written, in one line with these words and with `-r none`, which makes
+    /// a clone.
     Refused(&'static [&'static str]),
 }
 
@@ -72,14 +74,14 @@ enum Kind {
 /// The clone's file in the place of a golden one.
 #[derive(Debug, Clone)]
 enum Becomes {
-    /// This text.
+    /// It is this text.
     Text(&'static str),
-    /// A text that holds these.
+    /// It is a text that holds these.
     Holds(Vec<&'static str>),
 }
 
 impl Shape {
-    /// A system on a disk with this table (what `sfdisk` reads), without files.
+    /// Begins a system on a disk with this table (a script for `sfdisk`), without files.
     fn new(name: &'static str, about: &'static str, table: &'static str) -> Self {
         let plan = Plan {
             size: 768 << 20,
@@ -103,7 +105,7 @@ impl Shape {
         }
     }
 
-    /// A volume, and what placeholders call it.
+    /// Adds a volume, with its name in placeholders.
     fn volume(mut self, name: &'static str, volume: Volume) -> Self {
         self.volumes.push(name);
         self.plan.volumes.push(volume);
@@ -119,12 +121,12 @@ impl Shape {
         self
     }
 
-    /// A text file.
+    /// Adds a text file.
     fn file(self, path: &'static str, text: &str) -> Self {
         self.add(path, text, Kind::Text)
     }
 
-    /// The index of a kernel's modules, as depmod leaves it: those of the file systems.
+    /// Adds the index of a kernel's modules as depmod leaves it: those of the file systems.
     fn modules(mut self, release: &str) -> Self {
         let dir = format!("usr/lib/modules/{release}");
         for (name, text) in [
@@ -144,60 +146,61 @@ impl Shape {
         self
     }
 
-    /// A script that stands for a tool.
+    /// Adds a script that stands for a tool.
     fn program(self, path: &'static str, text: &str) -> Self {
         self.add(path, text, Kind::Program)
     }
 
-    /// A symbolic link.
+    /// Adds a symbolic link.
     fn link(self, path: &'static str, to: &str) -> Self {
         self.add(path, to, Kind::Link)
     }
 
-    /// Says that a file becomes this, and not its own text with the clone's names.
+    /// Declares that a file becomes this text, not its own one with the clone's names.
     fn becomes(mut self, path: &'static str, text: &'static str) -> Self {
         self.becomes.push((path, Becomes::Text(text)));
         self
     }
 
-    /// A file of the clone that is made by a tool, or holds what is new for each clone: these texts are in it.
+    /// Declares that a file of the clone holds these texts: a tool makes it, or it has content that is new
+    /// for each clone.
     fn holds(mut self, path: &'static str, texts: &[&'static str]) -> Self {
         self.becomes.push((path, Becomes::Holds(texts.to_vec())));
         self
     }
 
-    /// How the stub tools are called in the clone, all calls in their order.
+    /// Declares all calls of the stub tools in the clone, in their order.
     fn calls(mut self, lines: &[&'static str]) -> Self {
         self.calls.extend(lines);
         self
     }
 
-    /// Warnings of the run: each of these is in one, and there are no others.
+    /// Declares the warnings of the run: each of these is in one, and there are no others.
     fn warns(mut self, parts: &[&'static str]) -> Self {
         self.warnings.extend(parts);
         self
     }
 
-    /// Options of the server.
+    /// Sets options of the server.
     fn args(mut self, args: &[&'static str]) -> Self {
         self.args.extend(args);
         self
     }
 
-    /// Does something more to the golden tree.
+    /// Adds a last change to the golden tree.
     fn last(mut self, action: fn(&Path) -> Result<()>) -> Self {
         self.last = Some(action);
         self
     }
 
-    /// It is refused in one line with these words.
+    /// Declares that it is refused in one line with these words.
     fn refused(mut self, words: &'static [&'static str]) -> Self {
         self.outcome = Verdict::Refused(words);
         self
     }
 }
 
-/// The shapes as cases of the matrix.
+/// Returns the shapes as cases of the matrix.
 #[must_use]
 pub fn cases() -> Vec<Case> {
     let shapes = [

@@ -15,7 +15,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Asks the disk. `host` is the machine's name, `mac` its card's address in lower case.
+    /// Reads the names from the disk. `host` is the machine's name, `mac` its card's address in lower case.
     pub(super) fn of(shape: &Shape, disk: &Disk, host: &str, mac: &str) -> Result<Self> {
         let mut values = BTreeMap::new();
         let mut add = |key: String, value: String| values.insert(key, value);
@@ -37,7 +37,7 @@ impl Names {
         Ok(Self { values })
     }
 
-    /// The text with each `{{name}}` filled in; `{{byte fc}}` is that byte.
+    /// Returns the text with each `{{name}}` filled in; `{{byte fc}}` is that byte.
     pub(super) fn fill(&self, text: &str) -> Result<Vec<u8>> {
         let mut filled = Vec::with_capacity(text.len() + 256);
         let mut rest = text;
@@ -57,12 +57,12 @@ impl Names {
         Ok(filled)
     }
 
-    /// The same where the text is no more than text.
+    /// Fills in a text that must be UTF-8.
     pub(super) fn text(&self, text: &str) -> Result<String> {
         Ok(String::from_utf8(self.fill(text)?)?)
     }
 
-    /// The words that no text of another machine may hold, in lower case.
+    /// Returns the words that no text of another machine may hold, in lower case.
     pub(super) fn forbidden(&self) -> Vec<String> {
         let kinds = [".uuid", ".partuuid", ".escaped", ".device"];
         let of_disk =

@@ -1,4 +1,4 @@
-//! Gentoo, Void, Slackware.
+//! Shapes of Gentoo, Void and Slackware.
 
 use super::{Shape, tools};
 use crate::golden::Volume;
@@ -87,7 +87,7 @@ fn void() -> Shape {
         .warns(&["rd.auto=1 would assemble"])
 }
 
-/// Its mkinitrd has nothing but the name in common with Red Hat's.
+/// Slackware's mkinitrd, which has nothing but the name in common with Red Hat's.
 const SLACKWARE_MKINITRD: &str = r#"#!/bin/sh
 echo "mkinitrd $*" >> /root/calls
 echo "mkinitrd: unknown option" >&2

@@ -1,4 +1,4 @@
-//! Red Hat Enterprise Linux, Rocky, Fedora.
+//! Shapes of Red Hat Enterprise Linux, CentOS, Rocky and Fedora.
 
 use super::{Shape, tools};
 use crate::golden::Volume;
@@ -7,7 +7,8 @@ pub(super) fn shapes() -> Vec<Shape> {
     vec![rhel8(), rocky9(), fedora41(), centos7()]
 }
 
-/// Anaconda's standard partitions on BIOS: `/boot`, swap, root, all but the first logical in nothing.
+/// RHEL 8 with Anaconda's standard partitions on BIOS: `/boot`, swap, root, all but the first logical in
+/// nothing.
 fn rhel8() -> Shape {
     const KERNEL: &str = "4.18.0-553.el8_10.x86_64";
     Shape::new(
@@ -73,7 +74,8 @@ fn rhel8() -> Shape {
     ])
 }
 
-/// The text of an environment block: GRUB's own has 1024 bytes, filled up with `#`. UUIDs are as long in the clone.
+/// Returns the text of an environment block: GRUB's own has 1024 bytes, filled up with `#`. UUIDs are as long
+/// in the clone.
 pub(super) fn environment_block(lines: &str) -> String {
     let mut text = format!("# GRUB Environment Block\n{lines}");
     let placeholders = text.matches("{{").count();
@@ -83,7 +85,7 @@ pub(super) fn environment_block(lines: &str) -> String {
     text
 }
 
-/// Anaconda on a GPT for BIOS, two kernels, NetworkManager, and what years leave behind.
+/// Rocky 9: Anaconda on a GPT for BIOS, two kernels, NetworkManager, and leftovers of years.
 fn rocky9() -> Shape {
     let shape = Shape::new(
         "rocky9",
@@ -166,7 +168,7 @@ fn rocky9_entries(shape: Shape) -> Shape {
         .program("usr/bin/dracut", tools::DRACUT)
 }
 
-/// Adds what services keep of the golden node, and what the tools make.
+/// Adds the state that services keep of the golden node, and the files that the tools make.
 fn rocky9_services(shape: Shape) -> Shape {
     shape
         .file("etc/hostname", "{{host}}\n")
@@ -206,7 +208,7 @@ fn rocky9_services(shape: Shape) -> Shape {
         ])
 }
 
-/// Fedora's own layout: subvolumes `root` and `home` beside an ext4 `/boot`.
+/// Fedora 41 with its own layout: subvolumes `root` and `home` beside an ext4 `/boot`.
 fn fedora41() -> Shape {
     Shape::new(
         "fedora41",
@@ -267,7 +269,8 @@ fn fedora41() -> Shape {
     .warns(&["/etc/crypttab: line 1: data:"])
 }
 
-/// No entries yet: one grub.cfg. Lists of a RAID and a volume group that are not cloned.
+/// CentOS 7 without boot entries: one grub.cfg. It has lists of a RAID and a volume group that are not
+/// cloned.
 fn centos7() -> Shape {
     Shape::new(
         "centos7",

@@ -19,10 +19,10 @@ const CLONE_HOST: &str = "solo";
 const GOLDEN_MAC: &str = "52:54:00:aa:bb:cc";
 /// The golden machine-id; shapes write it out, in names of boot entries, too.
 pub(super) const MACHINE_ID: &str = "3f1c5a7b9d0e4c6a8b2d4f6071829304";
-/// Texts are shorter. Bytes.
+/// Bytes that a text may have; larger files are no texts.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
 
-/// Clones it, or sees it refused, and judges what comes of it.
+/// Clones the shape, or sees it refused, and judges the result.
 ///
 /// # Errors
 /// The first thing that is not as it has to be.
@@ -70,7 +70,7 @@ fn server(lab: &Lab, golden: &Golden, args: &[&str]) -> Result<Ended> {
     program.arg(golden.root()).args(args).finish()
 }
 
-/// In one line, in a dry run as well, and with the way out.
+/// Insists on a refusal in one line, in a dry run as well, and with a remedy.
 fn refused(shape: &Shape, lab: &Lab, golden: &Golden, words: &[&str]) -> Result<Outcome> {
     let mut line = String::new();
     for more in [&["--dry-run"][..], &[]] {
@@ -125,7 +125,7 @@ fn cloned(shape: &Shape, lab: &Lab, golden: &Golden, names: &Names) -> Result<()
     Ok(())
 }
 
-/// The address of the node's card.
+/// Returns the MAC address of the node's card.
 fn card(lab: &Lab) -> Result<String> {
     let links = lab.network().node(1).ip("-o link")?;
     let mut words = links.split_whitespace().skip_while(|word| *word != "link/ether");
@@ -135,7 +135,7 @@ fn card(lab: &Lab) -> Result<String> {
         .context("the node has no card")
 }
 
-/// Each file is its own text with the clone's names, or what the shape says.
+/// Insists that each file is its own text with the clone's names, or the text that the shape states.
 fn expect_files(shape: &Shape, root: &Path, own: &Names) -> Result<()> {
     let texts = shape.files.iter().filter(|file| file.kind == Kind::Text);
     let unsaid = texts.filter(|file| !shape.becomes.iter().any(|(path, _)| *path == file.path));
@@ -175,7 +175,8 @@ fn expect_files(shape: &Shape, root: &Path, own: &Names) -> Result<()> {
     Ok(())
 }
 
-/// The tools were called as they have to be, and a loader for BIOS has left its code on the clone's disk.
+/// Insists that the tools were called as declared, and that a loader for BIOS has left its code on the
+/// clone's disk.
 fn expect_calls(shape: &Shape, root: &Path, own: &Names, disk: &Disk) -> Result<()> {
     let found = fs::read_to_string(root.join("root/calls")).unwrap_or_default();
     let expected = shape
@@ -207,13 +208,14 @@ fn expect_calls(shape: &Shape, root: &Path, own: &Names, disk: &Disk) -> Result<
     Ok(())
 }
 
-/// No text of the clone holds a name of the golden node's, in whatever case or escape, but in comments.
+/// Insists that no text of the clone holds a name of the golden node's, in any case or escape, except in
+/// comments.
 fn expect_nothing_golden(shape: &Shape, root: &Path, golden: &[String], own: &[String]) -> Result<()> {
     let golden: Vec<&String> = golden.iter().filter(|name| !own.contains(name)).collect();
     let mut left = Vec::new();
     for path in files_below(root)? {
         let relative = path.strip_prefix(root)?.to_string_lossy().into_owned();
-        // A snapshot that is the root is seen below /.snapshots, too.
+        // A snapshot that is the root also appears below /.snapshots.
         let is_log = relative.contains("var/log/ka/");
         let is_told = shape
             .warnings
@@ -251,7 +253,7 @@ fn expect_nothing_golden(shape: &Shape, root: &Path, golden: &[String], own: &[S
     Ok(())
 }
 
-/// `/dev/loop1` is not in `/dev/loop12`, and is in `/dev/loop1p2`.
+/// True if the name is in the line: `/dev/loop1` is not in `/dev/loop12`, and is in `/dev/loop1p2`.
 fn is_in(line: &str, name: &str) -> bool {
     let follows = |at: usize| line[at + name.len()..].chars().next();
     line.match_indices(name)
@@ -272,7 +274,7 @@ fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The warnings that must be there, and no others.
+/// Insists on the declared warnings, and no others.
 fn expect_warnings(shape: &Shape, server: &Ended, node: &Ended) -> Result<()> {
     let said = format!("{}\n{}", server.all(), node.all());
     let warnings: Vec<&str> = said

@@ -1,4 +1,4 @@
-//! openSUSE and SUSE Linux Enterprise.
+//! Shapes of openSUSE and SUSE Linux Enterprise.
 
 use std::path::Path;
 
@@ -15,13 +15,13 @@ pub(super) fn shapes() -> Vec<Shape> {
     vec![leap15(), sles15(), tumbleweed()]
 }
 
-/// fstab has no subvolume for the root: it is the default one, as in every system that YaST has made.
+/// Sets the default subvolume: fstab names none for the root, as in every system that YaST has made.
 fn default_subvolume(root: &Path) -> Result<()> {
     let set = Program::new("btrfs").args(["subvolume", "set-default"]).arg(root);
     set.run().map(drop)
 }
 
-/// YaST's proposal: the root is a snapshot, and beside it lie subvolumes.
+/// Leap 15 by YaST's proposal: the root is a snapshot, and beside it lie subvolumes.
 fn leap15() -> Shape {
     Shape::new("leap15", "openSUSE Leap 15.6, snapper's root, wicked, dracut, grub2", BIOS_GPT)
         .volume("root", Volume::new(2, "btrfs", "/").subvolume("@/.snapshots/1/snapshot"))
@@ -77,7 +77,8 @@ fn leap15() -> Shape {
         ])
 }
 
-/// A server: ext4, kernel names on the command line, kdump, names of the golden disks in files of services.
+/// SLES 15 as a server: ext4, kernel names on the command line, kdump, names of the golden disks in files of
+/// services.
 fn sles15() -> Shape {
     Shape::new("sles15", "SLES 15, ext4, kdump, multipath, maps of autofs, crypttab with a random key", "label: dos\nsize=420MiB,bootable\nsize=16MiB,type=82\nsize=8MiB\n")
         .volume("root", Volume::new(1, "ext4", "/").label("SYSTEM ROOT"))
@@ -137,7 +138,8 @@ fn sles15() -> Shape {
         .warns(&["resume=LABEL=nowhere names no disk", "3, but nothing is put on it"])
 }
 
-/// systemd-boot as sdbootutil keeps it: kernel and initramfs named for their checksums, one entry for each snapshot.
+/// Tumbleweed with systemd-boot as sdbootutil keeps it: kernel and initramfs named for their checksums, one
+/// entry for each snapshot.
 fn tumbleweed() -> Shape {
     Shape::new("tumbleweed", "openSUSE Tumbleweed, systemd-boot with sdbootutil's entries (-r none: nodes boot by BIOS here)", BIOS_GPT)
         .volume("root", Volume::new(2, "btrfs", "/").subvolume("@/.snapshots/1/snapshot"))

@@ -1,7 +1,8 @@
-//! Scripts that stand for a distribution's tools: each writes down how it was called, and leaves what the real one leaves.
+//! Scripts that stand for a distribution's tools: each writes down its call, and leaves the same files as the
+//! real one.
 //!
-//! They run in the clone under busybox' shell. An image that one makes holds the configuration that the real tool would read,
-//! so that a search of the clone looks into it, too.
+//! They run in the clone under busybox' shell. An image that a script makes holds the configuration that the
+//! real tool would read, so that a search of the clone looks into it, too.
 
 /// dracut(8): `--force IMAGE RELEASE`.
 pub(super) const DRACUT: &str = r#"#!/bin/sh
@@ -59,7 +60,7 @@ grep ' /boot \| / ' /proc/mounts | tail -n 1 > $dir/i386-pc/core.img
 printf GRUB | dd of="$disk" bs=1 seek=384 conv=notrunc 2>/dev/null
 "#;
 
-/// `grub-mkconfig`: what it knows of the root file system it finds out from the kernel's list of mounts and udev's links.
+/// `grub-mkconfig`: it learns about the root file system from the kernel's list of mounts and udev's links.
 pub(super) const GRUB_MKCONFIG: &str = r##"#!/bin/sh
 tool=${0##*/}
 echo "$tool $*" >> /root/calls

@@ -1,6 +1,7 @@
-//! stage1 and stage2 by the real `ka-initrd`, judged by cpio, zstd, modinfo and by running what is inside.
+//! Boot images, stage1 and stage2, made by the real `ka-initrd` and judged by cpio, zstd, modinfo and a run
+//! of their contents.
 
-mod kit;
+mod small_root;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -14,13 +15,13 @@ use ka_tests::scratch::Scratch;
 use ka_tests::{binaries, debian, kernel, tree};
 use nix::sys::signal::Signal;
 
-use self::kit::{
+use self::small_root::{
     Small, compile, error_line, expect_complete, expect_unchanged, index_lines, initrd, modules_in, unpack,
 };
 
-/// Issue 3 §2: with every network driver of Debian's generic kernel.
+/// Most bytes of stage 1 with every network driver of Debian's generic kernel.
 const MAX_STAGE1_BYTES: u64 = 24 << 20;
-/// Enough drivers to have dependencies and soft dependencies of every sort, and few enough to be quick.
+/// Modules enough to have dependencies and soft dependencies of every sort, and few enough to be quick.
 const FEW: [&str; 12] = [
     "drivers/net/virtio_net",
     "drivers/net/net_failover",
@@ -106,7 +107,7 @@ fn the_same_files_give_the_same_images_whatever_their_times_and_place() -> Resul
     let (first, (first2, _)) = (small.stage1(&[])?, small.stage2(&["--fs", "ext4"])?);
     let touch = "find \"$0\" -exec touch -h -d '2001-02-03 04:05:06' {} +";
     Program::new("sh").args(["-c", touch]).arg(&small.root).run()?;
-    // Another order in the directories, other inode numbers.
+    // The copy has another order in the directories, and other inode numbers.
     let copy = small.scratch.path().join("copy");
     Program::new("sh")
         .args([
@@ -153,7 +154,7 @@ fn chosen_drivers_come_with_what_they_need_and_nothing_else() -> Result<()> {
 fn modules_are_taken_however_they_are_compressed() -> Result<()> {
     let small = Small::new(&FEW[..5])?;
     let plain = small.stage1(&[])?;
-    // Not every depmod knows every packing: its own index, with the new names.
+    // Not every depmod knows every packing: the root gets its own index, with the new names.
     let line = "cd \"$0\" && xz -C crc32 net/net_failover.ko && zstd -q --rm net/virtio_net.ko && gzip virtio/virtio.ko \
         && sed -i 's/net_failover.ko/&.xz/g; s/virtio_net.ko/&.zst/g; s/virtio.ko/&.gz/g' ../../modules.dep";
     let dir = small.root.join("lib/modules").join(kernel::release(&small.root)?);
@@ -171,7 +172,7 @@ fn modules_are_taken_however_they_are_compressed() -> Result<()> {
             .run()?;
     }
     ensure!(modules_in(&packed)?.len() == 5, "modules are missing");
-    // Cut in the middle.
+    // The image is cut in the middle.
     let found = Program::new("find")
         .arg(&small.root)
         .args(["-name", "*.ko.xz"])
@@ -245,8 +246,8 @@ fn tools_of_stage2_run_with_nothing_but_stage2() -> Result<()> {
         "stage1's modules are not in stage2's modules.dep"
     );
 
-    // File systems are really made: the tools find their libraries, their configuration and each other.
-    // On a node these two are mounted; some tools look for what is mounted where.
+    // The tools really make file systems: they find their libraries, their configuration and each other. On a
+    // node these two are mounted; some tools read the list of mounts there.
     fs::create_dir_all(node.join("tmp"))?;
     fs::create_dir_all(node.join("proc/self"))?;
     fs::write(node.join("proc/self/mounts"), "")?;
@@ -275,7 +276,7 @@ fn tools_of_stage2_run_with_nothing_but_stage2() -> Result<()> {
         .arg(&node)
         .run()?;
     for name in programs.split_whitespace() {
-        // A missing library is exit code 127, whatever a program makes of --version.
+        // A missing library is exit code 127, however a program treats --version.
         let ended = Program::new("chroot")
             .arg(&node)
             .args([name, "--version"])
@@ -294,7 +295,7 @@ fn tools_of_stage2_run_with_nothing_but_stage2() -> Result<()> {
     Ok(())
 }
 
-/// A program that needs a library by `$ORIGIN`, which needs one that only `ld.so.conf` knows.
+/// Adds a program that needs a library by `$ORIGIN`, which needs one that only `ld.so.conf` names.
 fn add_far_tool(small: &Small) -> Result<()> {
     let dirs = [
         "opt/tool/bin",
@@ -371,7 +372,7 @@ fn libraries_are_found_where_the_loader_would_find_them_on_merged_and_split_root
             "not merged"
         );
 
-        // Without its library an optional tool is left out, with a note; a required one is an error.
+        // An optional tool without its library is left out, with a note; for a required one it is an error.
         fs::remove_file(small.root.join("opt/far/libfar.so.1"))?;
         let (image, said) = small.stage2(&[])?;
         ensure!(said.contains("efibootmgr (its libfar.so.1 is missing)"), "{said}");
@@ -403,7 +404,8 @@ fn an_image_is_listed_with_all_archives_in_it() -> Result<()> {
         fs::metadata(&path)?.permissions().mode() & 0o777 == 0o600,
         "a secret for everybody"
     );
-    // Early microcode in front, as boot loaders have it, and the whole packed three ways behind.
+    // The image has early microcode in front, as boot loaders add it, and the whole is packed in three ways
+    // behind.
     let early = "mkdir -p \"$0/k/x86\" && cd \"$0/k\" && echo code > x86/ucode && find . | sort | cpio -o -H newc --quiet > ../early";
     Program::new("sh")
         .args(["-c", early])
@@ -443,7 +445,7 @@ fn an_image_is_listed_with_all_archives_in_it() -> Result<()> {
     ] {
         ensure!(said.contains(line), "{line:?} is not in\n{said}");
     }
-    // Cut anywhere, it is one clear line, never a panic.
+    // A cut anywhere leads to one clear line, never to a panic.
     for length in [0, 5, 200, early.len() + 7, early.len() + 1000, all.len() - 3] {
         fs::write(&file, &all[..length])?;
         error_line(&initrd().arg("list").arg(&file).finish()?).with_context(|| format!("cut at {length}"))?;
@@ -519,11 +521,12 @@ fn what_is_missing_is_named_with_what_to_do() -> Result<()> {
     Ok(())
 }
 
-/// Ctrl-C, `kill` and `kill -9` while an image is made or written: there is the whole file, or none.
+/// Ctrl-C, `kill` and `kill -9` come while an image is made or written: then there is the whole file, or
+/// none.
 #[test]
 fn an_image_that_is_cut_off_is_whole_or_not_there() -> Result<()> {
     let small = Small::new(&FEW)?;
-    // A kernel that takes a moment to be written.
+    // This kernel takes a moment to be written.
     let boot = small.root.join("boot");
     for entry in fs::read_dir(&boot)? {
         let path = entry?.path();

@@ -1,6 +1,6 @@
-//! SIGINT, SIGTERM, SIGHUP and closed terminals at moments that a seed picks, for every program: what ends leaves no mount,
-//! loop device, process, lock or half-written file, and no disk that looks finished and is not. The demo and the bench are in
-//! `interrupted.rs`.
+//! SIGINT, SIGTERM, SIGHUP and closed terminals at moments that a seed picks, for every program. A program
+//! that ends this way leaves no mount, loop device, process, lock or half-written file, and no unfinished
+//! disk that looks finished. `interrupted.rs` tests the demo and the bench.
 
 mod operators;
 mod programs;
@@ -22,15 +22,16 @@ use nix::sys::signal::Signal;
 
 use crate::kit::Kit;
 
-/// Ending includes a sync of what is half written, and the wait for a peer that is gone.
+/// Time limit of the end: it includes a sync of half-written data, and the wait for a peer that is gone.
 const END_LIMIT: Duration = Duration::from_secs(60);
-/// Another number, other moments. It stands in each failure.
+/// Seed of the moments: another number picks others. Each failure prints it.
 const SEED: u64 = 0x6b61_2026;
 
-/// Starts a program on a terminal of its own, which is closed when this is killed (script(1)).
+/// Words in front of a program that give it a terminal of its own, which is closed when this is killed
+/// (script(1)).
 const ON_A_TERMINAL: [&str; 4] = ["sh", "-c", "exec script -qefc \"exec $*\" /dev/null", "sh"];
 
-/// Moments and choices, the same from the same seed.
+/// A source of moments and choices, the same from the same seed.
 struct Dice(u64);
 
 impl Dice {
@@ -51,7 +52,7 @@ impl Dice {
 #[derive(Debug, PartialEq, Eq)]
 struct Traces {
     mounts: BTreeSet<PathBuf>,
-    /// Mount points that some process sees in a mount namespace of its own.
+    /// Mount points that a process sees in a mount namespace of its own.
     hidden_mounts: BTreeSet<String>,
     loops: BTreeSet<String>,
     processes: BTreeSet<String>,
@@ -69,7 +70,7 @@ impl Traces {
             loops: loops
                 .lines()
                 .filter(|line| line.contains(&named))
-                // Columns are as wide as other tests' devices make them.
+                // The columns are as wide as other tests' devices make them.
                 .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
                 .collect(),
             processes: processes_that_say(&named)?,
@@ -77,11 +78,11 @@ impl Traces {
     }
 }
 
-/// Mount points of every process that contain `text`.
+/// Returns the mount points of every process that contain `text`.
 fn mounts_anybody_sees(text: &str) -> Result<BTreeSet<String>> {
     let mut seen = BTreeSet::new();
     for entry in fs::read_dir("/proc")?.flatten() {
-        // One that has ended meanwhile, or no process.
+        // The process may have ended meanwhile, or the entry is no process.
         let mounts = fs::read_to_string(entry.path().join("mountinfo")).unwrap_or_default();
         let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
         seen.extend(points.filter(|point| point.contains(text)).map(str::to_owned));
@@ -89,7 +90,8 @@ fn mounts_anybody_sees(text: &str) -> Result<BTreeSet<String>> {
     Ok(seen)
 }
 
-/// Processes whose root directory is on this device, by their command lines: what was started in a clone.
+/// Returns the processes whose root directory is on this device, by their command lines: they were started in
+/// a clone.
 fn processes_rooted_on(device: &Path) -> Result<BTreeSet<String>> {
     let number = fs::metadata(device)?.rdev();
     let mut found = BTreeSet::new();
@@ -118,7 +120,7 @@ fn processes_that_say(text: &str) -> Result<BTreeSet<String>> {
     Ok(found)
 }
 
-/// Files that nobody wants to find: begun and never ended.
+/// Returns files that were begun and never finished.
 fn half_written(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut half = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -131,7 +133,7 @@ fn half_written(dir: &Path) -> Result<Vec<PathBuf>> {
         if path.is_dir() && !path.is_symlink() {
             half.extend(half_written(&path)?);
         } else if [".new", ".part", ".tmp", ".staged"].iter().any(|end| name.ends_with(end))
-            // What a run that was ended keeps is a run that nobody will take up.
+            // The state of a run that was ended would stay for ever: no server takes that run up.
             || (name.starts_with("run-") && name.ends_with(".json"))
         {
             half.push(path);
@@ -143,7 +145,7 @@ fn half_written(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(half)
 }
 
-/// Sends a signal after so long, and once more as whoever started the program hands it on.
+/// Sends a signal after a time, and once more if the parent of the program hands it on.
 fn cut_off(run: &mut Running, after: Duration, signal: Signal, is_handed_on: bool) -> Result<()> {
     thread::sleep(after);
     for _ in 0..=u8::from(is_handed_on) {
@@ -154,7 +156,7 @@ fn cut_off(run: &mut Running, after: Duration, signal: Signal, is_handed_on: boo
     Ok(())
 }
 
-/// Returns true for a process that has ended; one that nobody has waited for yet has.
+/// Returns true for a process that has ended, also if its parent has not waited for it yet.
 fn is_gone(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z"))
 }
@@ -175,7 +177,7 @@ fn expect_gone(pids: &[u32]) -> Result<()> {
 fn ended_in_order(run: Running) -> Result<Ended> {
     let begun = Instant::now();
     let ended = run.wait()?;
-    // A program that does not catch signals yet has made nothing yet.
+    // A program that does not catch signals yet has made nothing so far.
     let has_begun = ended
         .all()
         .lines()
@@ -200,7 +202,7 @@ fn ended_in_order(run: Running) -> Result<Ended> {
     Ok(ended)
 }
 
-/// Three rooms at once, each cut off at four moments: the server, a node, or both.
+/// Three rooms at once are each cut off at four moments: the server, a node, or both.
 #[test]
 fn a_clone_that_is_cut_off_at_any_moment_leaves_nothing_on_either_side() -> Result<()> {
     let lanes: Vec<_> = (0..3)
@@ -247,7 +249,7 @@ fn nothing_is_left(
     before: &Traces,
 ) -> Result<()> {
     let node = ended_in_order(node).context("the node")?;
-    // Who has lost its only node waits for another; here none comes.
+    // A server that has lost its only node waits for another; here none comes.
     if !server.run.has_ended()? {
         thread::sleep(Duration::from_secs(1));
         if !server.run.has_ended()? {
@@ -280,7 +282,7 @@ fn nothing_is_left(
         .with_context(said)
 }
 
-/// A closed terminal takes away what the program writes to, beside sending SIGHUP.
+/// A closed terminal takes away the place of the program's output, beside sending SIGHUP.
 #[test]
 fn a_closed_terminal_ends_server_and_node_in_order() -> Result<()> {
     let kit = Kit::slow("closedterm", 1)?;
@@ -325,7 +327,7 @@ fn a_closed_terminal_ends_server_and_node_in_order() -> Result<()> {
                 begun.elapsed() < END_LIMIT,
                 "after {END_LIMIT:?} there are still {left:?}"
             );
-            // Who has lost its only node waits for another; here none comes.
+            // A server that has lost its only node waits for another; here none comes.
             if !of_server && !asked && begun.elapsed() > Duration::from_secs(5) && !server.has_ended()? {
                 server.signal(Signal::SIGTERM)?;
                 asked = true;

@@ -1,5 +1,5 @@
-//! The same for operators: `ka-status` that is ended ends its command on the node, a node that ends takes an operator's
-//! command along, and a terminal is as it was.
+//! Cut-off operators: a `ka-status` that ends takes its command on the node along, a node that ends takes an
+//! operator's command along, and a terminal stays as it was.
 
 use std::fs;
 
@@ -19,7 +19,8 @@ fn status(waiting: &Waiting, args: &[&str]) -> Result<Program> {
     waiting.status(&waiting.state(), args)
 }
 
-/// A command with children that lasts, begun through `way`; what began it, and the processes.
+/// Begins a command with children that lasts, through `way`; returns the program that began it, and the
+/// processes.
 fn begin(waiting: &Waiting, way: &[&str], number: usize) -> Result<(Running, Vec<u32>)> {
     let mark = waiting.lab.scratch().path().join(format!("pids{number}"));
     let text = mark.display();
@@ -80,7 +81,7 @@ fn a_node_that_is_cut_off_takes_an_operators_command_along() -> Result<()> {
     Ok(())
 }
 
-/// Nothing of ours changes a terminal's mode; a screen that is cut off must not begin to.
+/// No program of ours changes a terminal's mode; a screen that is cut off must not begin to.
 #[test]
 fn a_screen_that_is_cut_off_leaves_its_terminal_as_it_was() -> Result<()> {
     let waiting = waiting("cutscreen")?;

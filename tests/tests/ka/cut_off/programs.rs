@@ -1,5 +1,5 @@
-//! The same while programs of others run: a hook or a tool of the clone's in its chroot, which left children behind, or the
-//! operator's command that takes a stream.
+//! Cut-offs while other programs run: a hook or a tool of the clone's in its chroot that left children
+//! behind, or the operator's command that takes a stream.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -16,10 +16,11 @@ use nix::sys::signal::Signal;
 use super::{Traces, ended_in_order, expect_gone, nothing_is_left, processes_rooted_on, processes_that_say};
 use crate::kit::{Kit, finish};
 
-/// A program that lasts must not be waited for: with the pauses of unmounting, much less than this.
+/// Time limit of an end that does not wait for a lasting program, with the pauses of unmounting.
 const AT_ONCE: Duration = Duration::from_secs(15);
 
-/// One child in the program's own group, one that hears nothing in a session of its own, one that has lost its parent.
+/// Script with three children: one in the program's own group, one in a session of its own that ignores
+/// signals, one that has lost its parent.
 const LEAVES_CHILDREN: &str = "#!/bin/sh
 busybox sleep 3001 &
 busybox setsid sh -c 'trap \"\" TERM HUP INT; cd /root; while :; do busybox sleep 1; done' > /root/log 2>&1 &
@@ -86,7 +87,7 @@ fn put(path: &Path, text: &str) -> Result<()> {
     Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
 }
 
-/// A golden system with a shell.
+/// Makes a golden system with a shell.
 fn kit(label: &str, nodes: usize) -> Result<Kit> {
     let kit = Kit::small(label, nodes)?;
     let root = kit.golden.root();
@@ -96,7 +97,7 @@ fn kit(label: &str, nodes: usize) -> Result<Kit> {
     Ok(kit)
 }
 
-/// Has a hook, or the initramfs tool, run for an hour and leave children.
+/// Makes a hook, or the initramfs tool, run for an hour and leave children.
 fn make_slow(root: &Path, at: &str) -> Result<()> {
     let hooks = root.join("etc/ka/hooks.d");
     if hooks.exists() {
@@ -158,7 +159,7 @@ fn cut_off(kit: &Kit, cut: Cut) -> Result<()> {
     }
     for round in 0..cut.node {
         if round > 0 {
-            // Later than what was the same press of Ctrl-C.
+            // The pause makes it another press of Ctrl-C, not the same one.
             thread::sleep(Duration::from_millis(700));
         }
         if !node.has_ended()? {
@@ -205,8 +206,8 @@ fn what_a_hook_leaves_running_ends_with_the_step_and_the_clone_is_done() -> Resu
     is_free(&disk)
 }
 
-/// It holds a complete clone and looks for a server that was killed: there is no connection to say farewell to, but a disk to
-/// be undone.
+/// The node holds a complete clone and looks for a server that was killed. It has no connection to say
+/// farewell to, but a disk to undo.
 #[test]
 fn a_node_that_keeps_its_clone_and_is_cut_off_leaves_no_partition() -> Result<()> {
     let kit = kit("cutkept", 2)?;
@@ -246,7 +247,8 @@ fn is_free(disk: &Disk) -> Result<()> {
     Ok(open.map(drop)?)
 }
 
-/// A command that reads no more, or that has read all and goes on, must not be waited for either, whoever is cut off.
+/// The end of either side must not wait for a command that reads no more, or one that has read all and goes
+/// on.
 #[test]
 fn a_stream_that_is_cut_off_ends_the_commands_on_both_sides_with_their_children() -> Result<()> {
     for (label, command, of_node) in [
@@ -289,7 +291,7 @@ fn a_stream_that_is_cut_off_ends_the_commands_on_both_sides_with_their_children(
     Ok(())
 }
 
-/// The processes below this one, at any depth.
+/// Returns the processes below this one, at any depth.
 fn children_of(pid: u32) -> Result<Vec<u32>> {
     let mut all = Vec::new();
     let mut next = vec![pid];

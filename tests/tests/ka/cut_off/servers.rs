@@ -1,4 +1,5 @@
-//! The same for a server that spools, that makes boot images, that machines fetch from, and that waits for first boots.
+//! Cut-offs of a server that spools, that makes boot images, that machines fetch from, and that waits for
+//! first boots.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +16,7 @@ use super::{Dice, SEED, Traces, ended_in_order, half_written};
 use crate::boot::Room;
 use crate::kit::payload;
 
-/// Much less than what a machine's fetch or a first boot would take.
+/// Time limit of an end: much less than a machine's fetch or a first boot would take.
 const AT_ONCE: Duration = Duration::from_secs(15);
 
 fn files_in(dir: &Path) -> Result<BTreeSet<PathBuf>> {
@@ -30,7 +31,7 @@ fn files_in(dir: &Path) -> Result<BTreeSet<PathBuf>> {
     Ok(found)
 }
 
-/// Bytes of what a process keeps in `dir`, in files that have no name there.
+/// Returns the bytes that a process keeps in `dir` in nameless files.
 fn nameless_bytes(pid: u32, dir: &Path) -> u64 {
     let open = fs::read_dir(format!("/proc/{pid}/fd"))
         .into_iter()
@@ -78,7 +79,7 @@ fn a_server_that_is_cut_off_while_it_spools_leaves_the_directory_empty() -> Resu
     Ok(())
 }
 
-/// A room whose boot images take some seconds to be packed, and temporary files of its own.
+/// Makes a room whose boot images take some seconds to be packed, with temporary files of its own.
 fn room(label: &str) -> Result<Room> {
     let room = Room::new(label, 1)?;
     let modules = room.root().join("lib/modules/6.1.0-ka");

@@ -1,7 +1,9 @@
-//! Members of the run that lie: they have the join code, keys of their own, and everything else that a node has.
+//! Members of the run that lie: they have the join code, keys of their own, and everything else that a node
+//! has.
 //!
-//! The nodes around them are real, and so is the server. Lies of the kinds that the simulator knows (`ka_proto::sim`, `liar`), as
-//! they look on real wires: honest nodes get every byte, the liar alone is lost, and the run does not hang.
+//! The nodes around them are real, and so is the server. The simulator knows the kinds of lies
+//! (`crates/proto/src/sim/liar.rs`); here they go over real wires. Honest nodes get every byte, the liar
+//! alone is lost, and the run does not hang.
 
 mod peer;
 mod stream;
@@ -9,19 +11,20 @@ mod stream;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
+use ka_mac::MacAddr;
 use ka_proto::control::{Progress, Side, ToNode, ToServer};
 use ka_proto::pace::Pace;
 use ka_proto::wire::Payload;
-use ka_proto::{MacAddr, Reason, StreamOffset};
+use ka_proto::{Reason, StreamOffset};
 use ka_tests::lab::{Lab, Server};
 use ka_tests::process::{Ended, Running};
-use ka_transport::JoinCode;
+use ka_transport::join_file;
 
 use crate::kit::{expect_same_file, finish, payload};
 use crate::tls;
 use peer::{Acks, Claim, Insider, Known, Manners, Serves};
 
-/// Bits a second.
+/// Rate of a line in bits a second.
 const RATE: u64 = 100_000_000;
 const PAYLOAD: usize = 24_000_000;
 const NODES: usize = 4;
@@ -42,7 +45,7 @@ impl Chain {
         let lab = Lab::new(label, NODES, Some(RATE))?;
         let source = payload(&lab, PAYLOAD)?;
         let (input, count) = (source.display().to_string(), NODES.to_string());
-        let server = lab.server(&["-n", &count, "--silence", "1", "--input", &input])?;
+        let server = lab.server(&["-n", &count, "-v", "--silence", "1", "--input", &input])?;
         let insider = Insider::join(&lab, LIAR, &server, manners)?;
         let mut honest = Vec::new();
         for number in (1..=NODES).filter(|number| *number != LIAR) {
@@ -58,7 +61,8 @@ impl Chain {
         })
     }
 
-    /// Every honest node has every byte; gives what the server said, and what it told the liar.
+    /// Insists that every honest node has every byte; returns the server's output, and its messages to the
+    /// liar.
     fn finish(self) -> Result<(Ended, Vec<String>)> {
         let mut ended = Vec::new();
         for (number, node) in self.honest {
@@ -79,7 +83,7 @@ fn sink(lab: &Lab, number: usize) -> PathBuf {
     lab.scratch().path().join(format!("sink{number}"))
 }
 
-/// A lie of which nobody but the liar must notice anything.
+/// Tells a lie that nobody but the liar may notice.
 fn expect_harmless(label: &str, manners: Manners) -> Result<Ended> {
     let (server, _) = Chain::new(label, manners)?.finish()?;
     for line in server.all().lines() {
@@ -89,7 +93,7 @@ fn expect_harmless(label: &str, manners: Manners) -> Result<Ended> {
     Ok(server)
 }
 
-/// A lie for which the liar is sent away, and nobody else.
+/// Tells a lie for which the liar is sent away, and no other node.
 fn expect_costs_the_liar(label: &str, manners: Manners) -> Result<Ended> {
     let server = expect_harmless(label, manners)?;
     server
@@ -99,7 +103,7 @@ fn expect_costs_the_liar(label: &str, manners: Manners) -> Result<Ended> {
     Ok(server)
 }
 
-/// A lie that costs those below the liar a round at most: their data comes through it.
+/// Tells a lie that costs the nodes below the liar at most a round, because their data comes through it.
 fn expect_costs_a_round(label: &str, manners: Manners) -> Result<()> {
     let (server, _) = Chain::new(label, manners)?.finish()?;
     let all = server.all();
@@ -133,7 +137,7 @@ fn who_acknowledges_everything_and_passes_nothing_on_costs_those_below_a_round_a
     )
 }
 
-/// The nodes above drop nothing for its word: those below get all through another.
+/// The nodes above do not drop data because of its word: the nodes below get everything through another node.
 #[test]
 fn who_acknowledges_everything_and_passes_it_on_harms_nobody() -> Result<()> {
     let manners = Manners {
@@ -236,8 +240,8 @@ fn progress_beyond_the_end_and_impossible_times_accuse_nobody() -> Result<()> {
     expect_harmless("insider-progress", manners).map(drop)
 }
 
-/// The liar's word about itself is its own affair: it is done before it has anything, or has something else, and a report that
-/// does not fit is its end.
+/// A lie about itself harms only the liar: it is done before it has anything, or has other data. A report
+/// that does not fit ends it.
 #[test]
 fn who_says_done_too_early_or_reports_what_was_not_sent_harms_itself() -> Result<()> {
     let early = |known: &Known| {
@@ -266,7 +270,7 @@ fn who_says_done_too_early_or_reports_what_was_not_sent_harms_itself() -> Result
     Ok(())
 }
 
-/// The events of nodes go to screen and log: the liar's is cut short, and that of the others is there.
+/// The events of nodes go to screen and log: the liar's are cut short, and those of the others are there.
 #[test]
 fn a_flood_of_messages_fills_no_screen_and_drowns_nobody() -> Result<()> {
     const STEP: &[u8] = br#"{"step":"restore","state":"news","text":"a line of the liar"}"#;
@@ -299,7 +303,7 @@ fn a_flood_of_messages_fills_no_screen_and_drowns_nobody() -> Result<()> {
                 ),
             "{all}"
         );
-        for node in ["10.77.0.102", "10.77.0.104", "10.77.0.105"] {
+        for node in ["n1", "n3", "n4"] {
             server.says(&format!("{node}> feeding the command...OK"))?;
         }
     }
@@ -311,7 +315,7 @@ fn who_claims_to_be_another_member_gets_nothing_and_costs_it_nothing() -> Result
     let lab = Lab::new("insider-claims", NODES, Some(RATE))?;
     let source = payload(&lab, PAYLOAD)?;
     let server = lab.server(&["-n", "3", "--input", &source.display().to_string()])?;
-    let code = JoinCode::read_file(server.join_file())?;
+    let code = join_file::read(server.join_file())?;
     let mut honest = Vec::new();
     for number in [1, 3] {
         let sink = sink(&lab, number).display().to_string();

@@ -1,7 +1,8 @@
-//! A node of our own that can lie: it joins with the join code as any node does, and speaks the whole protocol.
+//! A node of our own that can lie: it joins with the join code as any node does, and speaks the whole
+//! protocol.
 //!
-//! Without a lie it is a good node, which `an_honest_one_serves_everybody` shows. It keeps all that it gets, so that it can serve
-//! any successor.
+//! Without a lie it is a good node, which `an_honest_one_serves_everybody` shows. It keeps all data that it
+//! gets, so that it can serve any successor.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -11,37 +12,38 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use ka_proto::auth::{EXPORTER_LABEL, join_proof};
+use ka_mac::MacAddr;
+use ka_proto::auth::EXPORTER_LABEL;
 use ka_proto::control::{Join, OpenStream, Progress, Purpose, Relink, Side, Successor, ToNode, ToServer};
 use ka_proto::limits::MAX_CONTROL_FRAME;
 use ka_proto::pace::Pace;
 use ka_proto::wire::{FrameReader, Payload};
-use ka_proto::{MacAddr, NodeId, NodeName, Reason, RunId, SessionName, StreamOffset};
+use ka_proto::{NodeId, NodeName, Reason, RunId, SessionName, StreamOffset};
 use ka_tests::lab::{Lab, Server};
 use ka_tests::netns::{GOLDEN_ADDRESS, Namespace};
-use ka_transport::JoinCode;
+use ka_transport::{JoinCode, join_file};
 use serde_json::json;
 
 use super::stream::Stream;
 use crate::tls::{self, PATIENCE, Tls};
 
 const CONTROL: u16 = 30_765;
-/// Between two looks at what there is to do or to say.
+/// Time between two looks for work or messages.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Its acknowledgements.
+/// The acknowledgements that it sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Acks {
     True,
-    /// Everything has arrived, at itself and at all below it, and nothing is kept.
+    /// It claims that everything has arrived, at itself and at all nodes below it, and that it keeps nothing.
     Everything,
 }
 
-/// Its treatment of those below it.
+/// Its treatment of the nodes below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Serves {
     All,
-    /// It lets them in and says nothing more.
+    /// It lets them in and sends nothing more.
     Silence,
     /// It alters a byte of each block, and makes the block anew with the stream's key.
     Altered,
@@ -58,11 +60,11 @@ pub(crate) struct Known {
 pub(crate) struct Manners {
     pub(crate) acks: Acks,
     pub(crate) serves: Serves,
-    /// Said to the server ten times a second while a stream is open.
+    /// Messages to the server ten times a second while a stream is open.
     pub(crate) says: fn(&Known) -> Vec<ToServer>,
-    /// Said to the server in place of the true word when the whole stream has arrived.
+    /// Message to the server in place of the true one when the whole stream has arrived.
     pub(crate) done: fn(ToServer) -> ToServer,
-    /// Sent as its report in place of the true one.
+    /// Report in place of the true one.
     pub(crate) report: fn(String) -> String,
 }
 
@@ -76,7 +78,7 @@ impl Manners {
     };
 }
 
-/// It, from its join until it is dropped.
+/// The insider, from its join until it is dropped.
 pub(crate) struct Insider {
     over: Arc<AtomicBool>,
     control: Option<JoinHandle<Result<Vec<String>>>>,
@@ -86,17 +88,18 @@ pub(crate) struct Insider {
 pub(crate) struct Claim<'a> {
     pub(crate) name: &'a str,
     pub(crate) mac: Option<MacAddr>,
-    /// An unspecified one is its own.
+    /// Address that it claims; an unspecified one stands for its own.
     pub(crate) addr: SocketAddr,
 }
 
 impl Insider {
-    /// Joins from a node's namespace under the name `liar`, and again when it is sent away and may come back, as `ka-client` does.
+    /// Joins from a node's namespace under the name `liar`. Like `ka-client`, it joins again when it is sent
+    /// away and may come back.
     pub(crate) fn join(lab: &Lab, number: usize, server: &Server, manners: Manners) -> Result<Self> {
         let inside = lab.network().node(number).clone();
         let listener = inside.enter(|| TcpListener::bind("0.0.0.0:0"))??;
         let addr = listener.local_addr()?;
-        let code = JoinCode::read_file(server.join_file())?;
+        let code = join_file::read(server.join_file())?;
         let enter = move |inside: &Namespace| {
             let claim = Claim {
                 name: "liar",
@@ -130,7 +133,7 @@ impl Insider {
         })
     }
 
-    /// The server's messages, but pings, until it needs them no more.
+    /// Returns the server's messages, but pings, until the server needs it no more.
     pub(crate) fn end(mut self) -> Result<Vec<String>> {
         let control = self.control.take().context("ended twice")?;
         control.join().map_err(|_| anyhow!("it panicked"))?
@@ -143,7 +146,8 @@ impl Drop for Insider {
     }
 }
 
-/// Connects to the server, and claims to be this node; with the join code's secret, whose proof is good.
+/// Connects to the server and claims to be this node. The proof is good, because it has the join code's
+/// secret.
 pub(crate) fn introduce(inside: &Namespace, code: &JoinCode, claim: &Claim<'_>) -> Result<Tls> {
     let socket = inside.enter(|| tls::dial(GOLDEN_ADDRESS, CONTROL))??;
     let mut tls = tls::connect(socket, Some(code.fingerprint), None)?;
@@ -158,10 +162,11 @@ pub(crate) fn introduce(inside: &Namespace, code: &JoinCode, claim: &Claim<'_>) 
         start_now: false,
         wants_release: false,
         holds_clone: false,
+        wiring: None,
         nonce: [7; 16],
         proof: [0; 32],
     };
-    join.proof = join_proof(&code.secret, &exporter, &join);
+    join.prove(&code.secret, &exporter);
     tls.write_all(&join.encode()?)?;
     Ok(tls)
 }
@@ -203,7 +208,7 @@ impl Member {
         }
     }
 
-    /// The control connection, until it ends.
+    /// Serves the control connection until it ends.
     fn obey(&self, mut tls: Tls) -> Result<Vec<String>> {
         let mut heard = Vec::new();
         *lock(&self.stream) = None;
@@ -265,7 +270,7 @@ impl Member {
         Ok(None)
     }
 
-    /// All is well, it says.
+    /// Makes a report that all is well.
     fn report(&self) -> ToServer {
         let streams = self.stream().map(|stream| {
             let name = stream.open().name.to_string();
@@ -289,7 +294,7 @@ impl Member {
         }
     }
 
-    /// The messages that it sends unasked.
+    /// Returns the messages that it sends unasked.
     fn words(&self) -> Vec<ToServer> {
         let Some(stream) = self.stream() else {
             return Vec::new();

@@ -19,18 +19,18 @@ use ka_tests::netns::Namespace;
 use super::peer::{Acks, Manners, Serves, lock};
 use crate::tls::PATIENCE;
 
-/// Between two acknowledgements, or looks for more to send.
+/// Time between two acknowledgements, or looks for more to send.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Between two signs of life, in pauses.
+/// Pauses between two signs of life.
 const IDLE_EVERY: u32 = 25;
 
-/// Tries to reach a predecessor.
+/// Attempts to reach a predecessor.
 const TRIES: u32 = 50;
 
-/// A block as it came, with the offset of its first byte.
+/// A received block, with the offset of its first byte.
 type Kept = (u64, Vec<u8>);
 
-/// A stream of which everything is kept.
+/// A stream that is kept completely.
 pub(super) struct Stream {
     open: OpenStream,
     manners: Manners,
@@ -43,7 +43,7 @@ pub(super) struct Stream {
 
 struct State {
     predecessor: (Peer, [u8; 32]),
-    /// Each turn to a predecessor has its number; what an older one brings is not taken.
+    /// Number of the turn to a predecessor; data from an older turn is not taken.
     turn: u32,
     successor: Option<(NodeId, [u8; 32])>,
     blocks: Vec<Arc<Kept>>,
@@ -90,7 +90,7 @@ impl Stream {
         lock(&self.state).received
     }
 
-    /// The whole stream, once it was received.
+    /// Returns the whole stream, once it was received.
     pub(super) fn take_end(&self) -> Option<End> {
         let mut state = lock(&self.state);
         let end = state.end.filter(|_| !state.end_told)?;
@@ -108,7 +108,7 @@ impl Stream {
         (state.predecessor, state.turn) = ((predecessor, key), state.turn + 1);
     }
 
-    /// Begins to get the stream from its predecessor, where it stopped.
+    /// Begins to get the stream from its predecessor, at the point where it stopped.
     pub(super) fn fetch(self: &Arc<Self>) {
         let stream = Arc::clone(self);
         thread::spawn(move || {
@@ -147,7 +147,7 @@ impl Stream {
         Ok((socket, answer.sealer))
     }
 
-    /// Until the end, or until it is told to turn to another predecessor.
+    /// Receives blocks until the end, or until it is told to turn to another predecessor.
     fn take_blocks(self: &Arc<Self>, from: &mut TcpStream, sealer: UpSealer, turn: u32) -> Result<()> {
         let (acks, stream) = (from.try_clone()?, Arc::clone(self));
         thread::spawn(move || stream.acknowledge(acks, sealer, turn));
@@ -155,7 +155,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Reads one block; false after the last one.
+    /// Reads one block; returns false after the last one.
     fn take_block(&self, from: &mut TcpStream) -> Result<bool> {
         let mut header = [0; HEADER_LEN];
         from.read_exact(&mut header)?;
@@ -205,10 +205,11 @@ impl Stream {
             receipts: own.chain(others).collect(),
             ended,
             tail_ended: ended && (all_below || self.manners.acks == Acks::Everything),
+            standby: false,
         }
     }
 
-    /// Serves whoever comes, if it is the successor.
+    /// Serves a peer if it is the successor.
     pub(super) fn serve(self: Arc<Self>, mut socket: TcpStream) {
         if let Ok((from, opener)) = self.let_in(&mut socket) {
             if let Ok(ups) = socket.try_clone() {
@@ -271,7 +272,7 @@ impl Stream {
     }
 }
 
-/// Makes blocks anew, as the server makes them.
+/// A maker of blocks that makes them anew, as the server does.
 struct Forger {
     opener: Opener,
     sealer: Sealer,
@@ -285,7 +286,8 @@ impl Forger {
         })
     }
 
-    /// The block with another first byte; the end as it is, for only the server can make one.
+    /// Returns the block with another first byte, but the end unchanged, because only the server can make
+    /// one.
     fn alter(&mut self, block: &[u8]) -> Result<Vec<u8>> {
         let (header, sealed) = block.split_first_chunk().context("a block without a header")?;
         let header = BlockHeader::decode(header)?;

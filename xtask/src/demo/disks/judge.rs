@@ -1,4 +1,5 @@
-//! The comparison: `sfdisk`, `blkid`, the kernel's own view of every file, and none of our code.
+//! Comparison of the clones by `sfdisk`, `blkid` and the kernel's own view of every file, without any code of
+//! KA.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use ka_tests::process::Program;
 
 use crate::demo::disks::stage::{EXCLUDED, Stage};
 
-/// Judges every clone, says what was compared, and returns how many are right.
+/// Judges every clone, prints the comparison, and returns the number of correct clones.
 pub(super) fn all(stage: &Stage) -> Result<usize> {
     println!("\nComparing each clone with the golden tree, without any code of KA:");
     let mut right = 0;

@@ -1,5 +1,5 @@
-//! `cargo xtask demo --disks`: a golden Debian, three nodes with other disks, one run, and a comparison that trusts
-//! nobody; without machines, in a minute.
+//! `cargo xtask demo --disks`: a golden Debian, three nodes with different disks, one run, and an independent
+//! comparison. It takes a minute and starts no machine.
 
 mod judge;
 mod stage;

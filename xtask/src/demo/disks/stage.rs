@@ -10,7 +10,7 @@ use ka_tests::golden::{Golden, Plan, Volume};
 use ka_tests::lab::Lab;
 use ka_tests::tree;
 
-/// The golden disk: MBR with logical partitions.
+/// Partition table of the golden disk: MBR with logical partitions.
 const GOLDEN_TABLE: &str = "label: dos
 size=64MiB,type=82
 size=2GiB,type=83,bootable
@@ -19,7 +19,7 @@ size=512MiB,type=83
 type=83
 ";
 
-/// The clones': another size of everything, other file systems for two.
+/// Desc of the clones: every size differs, and two file systems do.
 const DESC: &str = "# 1 = swap, 2 = /, 3 = extended, 5 = /home, 6 = /srv
 swap 48
 linux 1200 boot
@@ -28,13 +28,14 @@ logical linux 320 fs=xfs label=home
 logical linux fill fs=btrfs
 ";
 
-/// The nodes' disks: bytes, and bytes of a sector.
+/// Disks of the nodes: size in bytes, and sector size in bytes.
 const DISKS: [(u64, u32); 3] = [(2 * GIB, 512), (3 * GIB, 4096), (6 * GIB, 512)];
 
-/// Left out with `-x`.
+/// Directory left out with `-x`.
 pub(super) const EXCLUDED: &str = "var/cache/apt";
 
-/// Everything the demo stands on. The lab is dropped last: it holds the directory of the rest.
+/// Network, disks and golden system of the demo. The lab is dropped last, because it holds the directory of
+/// the rest.
 pub(super) struct Stage {
     pub(super) disks: Vec<Disk>,
     pub(super) golden: Golden,
@@ -69,12 +70,12 @@ impl Stage {
         })
     }
 
-    /// How many nodes there are.
+    /// Number of nodes.
     pub(super) fn nodes(&self) -> usize {
         self.disks.len()
     }
 
-    /// Says what is there.
+    /// Prints the golden node, the nodes and the desc.
     pub(super) fn describe(&self) -> Result<()> {
         let drive = self.golden.disk().name();
         println!(
@@ -110,7 +111,7 @@ impl Stage {
         Ok(())
     }
 
-    /// The run itself; what the server says is shown as it comes.
+    /// Clones all nodes. The server's output is shown as it comes.
     pub(super) fn clone_all(&self) -> Result<()> {
         let drive = self.golden.disk().name();
         let join = self.lab.scratch().path().join("join");
@@ -154,7 +155,7 @@ impl Stage {
         Ok(())
     }
 
-    /// The file systems of a clone as the desc makes them, root first.
+    /// File systems of a clone as the desc makes them, root first.
     pub(super) fn clone_volumes() -> Vec<Volume> {
         vec![
             Volume::new(2, "ext4", "/"),

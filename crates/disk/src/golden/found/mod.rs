@@ -1,4 +1,4 @@
-//! What the golden fstab mounts, checked against what is mounted now.
+//! The mounts of the golden fstab, checked against what is mounted now.
 
 mod mounts;
 mod plain;
@@ -15,40 +15,41 @@ use super::classify::{LineKind, classify};
 use super::device::{Drive, Named};
 use super::usage::Usage;
 use super::{SurveyError, usage};
+use crate::fs_type::FsType;
 use crate::fstab::{self, FstabEntry};
-use crate::spec::{FsType, GoldenDevice, SwapFileSpec};
+use crate::spec::{GoldenDevice, SwapFileSpec};
 use crate::table::KnownType;
 
 /// A mount point that is to be cloned.
 #[derive(Debug, Clone)]
 pub(super) struct FoundMount {
     pub(super) mount_point: String,
-    /// As fstab has them, but subvolumes by name.
+    /// Options as in fstab, but with subvolumes by name.
     pub(super) options: String,
-    /// As fstab has them.
+    /// Options exactly as in fstab.
     pub(super) fstab_options: String,
-    /// What fstab and the device call it.
+    /// The device, with its names in fstab and on the device itself.
     pub(super) golden: GoldenDevice,
     /// Drive and partition it is on; `None` on LVM, LUKS, md, a whole disk, or in a plain directory.
     pub(super) on: Option<(String, u32)>,
     /// `None` for a tree that lies in a directory of another file system.
     pub(super) device: Option<Named>,
     pub(super) fstype: FsType,
-    /// Where it is to be read: the mount point below the golden root.
+    /// Directory to read it from: the mount point below the golden root.
     pub(super) source: PathBuf,
-    /// The btrfs subvolume seen there, without a leading slash; empty for the top level.
+    /// The btrfs subvolume mounted there, without a leading slash; empty for the top level.
     pub(super) subvol: Option<String>,
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) used_bytes: u64,
     pub(super) used_inodes: u64,
-    /// Size of its blocks; 0 where it is not known.
+    /// Block size in bytes; 0 if it is not known.
     pub(super) block_bytes: u32,
 }
 
 impl FoundMount {
-    /// What the device tells; the line and the directory fill in the rest.
+    /// Returns the facts that the device tells; the caller adds those of the line and the directory.
     fn blank(
         golden: GoldenDevice,
         on: Option<(String, u32)>,
@@ -103,37 +104,37 @@ pub(super) struct Found {
     pub(super) notes: Vec<String>,
 }
 
-/// What the operator said that decides what is looked for.
+/// The operator's options that decide what is looked for.
 #[derive(Debug, Default)]
 pub(super) struct Wishes {
     /// Kernel names of the disks that are left out (`-X`).
     pub(super) excluded_disks: Vec<String>,
     /// Kernel names of the partitions that are copied raw (`-D`).
     pub(super) raw: Vec<String>,
-    /// Directories that stay at home (`-x`).
+    /// Directories whose contents are not cloned (`-x`).
     pub(super) excluded: Vec<PathBuf>,
     /// Mount points that desc files name.
     pub(super) wanted: Vec<String>,
     /// Kernel names of the drives that have a desc file.
     pub(super) described: Vec<String>,
-    /// Clones are to boot from their own disks; not so with `-r none`.
+    /// True if clones are to boot from their own disks; false with `-r none`.
     pub(super) bootable: bool,
 }
 
-/// Whether a system boots from what is mounted there: kernels and boot loaders, or the EFI system partition.
+/// True for mount points that a system boots from: kernels and boot loaders, or the EFI system partition.
 pub(super) fn is_boot_place(mount_point: &str) -> bool {
     let places = ["/boot", "/boot/efi", "/boot/firmware", "/efi", "/esp"];
     places.contains(&mount_point.trim_end_matches('/'))
 }
 
-/// Looks at one golden root.
+/// The search through one golden root.
 pub(super) struct Finder<'a> {
-    /// The root, resolved.
+    /// The root with symbolic links resolved.
     root: &'a Path,
-    /// `etc/fstab` below it.
+    /// Path of `etc/fstab` below the root.
     fstab: PathBuf,
     wishes: &'a Wishes,
-    /// The root is a directory of this machine and no file system on a device.
+    /// True if the root is a directory of this machine and no file system on a device.
     is_plain: bool,
 }
 
@@ -180,7 +181,7 @@ impl<'a> Finder<'a> {
         Ok(found)
     }
 
-    /// A system whose units mount everything needs no fstab.
+    /// Reads the lines of fstab, which may be missing: a system whose units mount everything needs none.
     fn lines(&self, notes: &mut Vec<String>) -> Result<Vec<FstabEntry>, SurveyError> {
         match fs::read(&self.fstab) {
             Ok(text) => Ok(fstab::parse(&text)),
@@ -202,7 +203,7 @@ impl<'a> Finder<'a> {
         has("etc") && ["usr", "bin", "sbin"].iter().any(|name| has(name))
     }
 
-    /// Device and inode of the directories that fstab mounts something on.
+    /// Returns device and inode of the directories that fstab mounts something on.
     fn mount_directories(&self, entries: &[FstabEntry]) -> HashSet<(u64, u64)> {
         let ours = entries
             .iter()
@@ -211,7 +212,7 @@ impl<'a> Finder<'a> {
             .collect()
     }
 
-    /// A system whose root comes from the kernel command line alone may have no line for it.
+    /// Adds the root if fstab has no line for it: the kernel command line alone may name it.
     fn add_root_without_line(
         &self,
         points: &HashSet<(u64, u64)>,
@@ -249,7 +250,8 @@ impl<'a> Finder<'a> {
         Ok(())
     }
 
-    /// A machine that boots by UEFI has an EFI system partition; where none is in the plan, no clone would boot.
+    /// Checks that a machine that boots by UEFI has an EFI system partition in the plan; without it no clone
+    /// would boot.
     fn check_system_partition(&self, found: &Found) -> Result<(), SurveyError> {
         let is_there = found.mounts.iter().any(|mount| mount.fstype == FsType::Vfat);
         let is_excluded = self

@@ -9,11 +9,11 @@ use ka_host::HostError;
 use ka_host::mountinfo::{self, MountInfo};
 
 use super::{Finder, FoundMount, is_boot_place};
+use crate::fs_type::FsType;
 use crate::fstab::{self, FstabEntry, TaggedName};
 use crate::golden::classify::{LineKind, classify, is_optional};
 use crate::golden::device::{BlockDevice, Named};
 use crate::golden::{SurveyError, features, usage};
-use crate::spec::FsType;
 
 /// An option that names a btrfs subvolume by a number that means nothing on another disk.
 const SUBVOLID: &str = "subvolid";
@@ -26,7 +26,7 @@ impl Finder<'_> {
         notes: &mut Vec<String>,
     ) -> Result<Option<FoundMount>, SurveyError> {
         let source = self.below_root(&entry.mount_point);
-        // Looking at the directory makes an automounter mount it.
+        // A look at the directory makes an automounter mount it.
         let _ = fs::metadata(source.join("."));
         let seen = mountinfo::find_at(&mountinfo::read()?, &source).cloned();
         let seen = seen.filter(|info| info.fstype != "autofs");
@@ -52,7 +52,7 @@ impl Finder<'_> {
         self.mounted_device(entry, &info, device).map(Some)
     }
 
-    /// A line whose mount point shows nothing: that is as it should be when the operator leaves it out.
+    /// Handles a line whose mount point has nothing mounted: that is right if the operator leaves it out.
     pub(super) fn not_mounted(
         &self,
         entry: &FstabEntry,
@@ -68,7 +68,7 @@ impl Finder<'_> {
             return Ok(());
         }
         let (path, spec) = (&entry.mount_point, &entry.spec);
-        // What -x leaves out anyway need not be there.
+        // A directory that -x excludes need not be there.
         let excluded = &self.wishes.excluded;
         if excluded.iter().any(|dir| Path::new(path).starts_with(dir)) {
             return Ok(());
@@ -78,7 +78,7 @@ impl Finder<'_> {
             let problem = format!("{path} ({spec}) is not mounted, and no clone boots without it: {way_out}");
             return Err(self.error(entry, problem));
         }
-        // A loop device may be a disk of somebody's own making.
+        // A loop device may stand for a disk: the operator may have made it on purpose.
         let is_loop = entry.spec.starts_with("/dev/loop");
         if is_optional(entry) && fstab::comes_and_goes(&entry.spec) && !is_loop {
             return Ok(());
@@ -97,7 +97,8 @@ impl Finder<'_> {
         ))
     }
 
-    /// What -D copies needs no note: it is in the clone. Assembling refuses it while it is mounted writable.
+    /// Adds a note for a mount that is left out. A partition that -D copies needs none, because it is in the
+    /// clone; the assembly refuses it while it is mounted writable.
     fn note_left_out(&self, entry: &FstabEntry, device: &Named, notes: &mut Vec<String>) {
         if !self.wishes.raw.contains(&device.block.name) {
             let disk = device.block.drive();
@@ -108,10 +109,11 @@ impl Finder<'_> {
         }
     }
 
-    /// The device under a mount. Btrfs shows a made-up number, there the mount's source counts.
+    /// Finds the device under a mount. Btrfs has a made-up device number; its mount source counts instead.
     pub(super) fn device_of(&self, entry: &FstabEntry, info: &MountInfo) -> Result<Named, SurveyError> {
         let block = match info.device {
-            // Without an initramfs the source of the root is `/dev/root`, which is no node; then fstab counts.
+            // Without an initramfs the source of the root is `/dev/root`, which is no node; then fstab
+            // counts.
             (0, _) => match BlockDevice::from_node(&info.source) {
                 None => {
                     return self
@@ -139,10 +141,11 @@ impl Finder<'_> {
         disks.iter().any(|disk| disk == block.drive()) || self.wishes.raw.contains(&block.name)
     }
 
-    /// What is mounted must be what the line says, or the clone would get a line for something else.
+    /// Checks that the mounted device is the one that the line names; else the clone would get a line for
+    /// another device.
     fn check_identity(&self, entry: &FstabEntry, device: &Named) -> Result<(), SurveyError> {
         let meant = device.is_meant_by(&entry.spec);
-        // Plain names in the fstab of another root were given by another machine's kernel.
+        // Kernel names in the fstab of another root were given by another machine's kernel.
         let foreign_name = self.root != Path::new("/") && TaggedName::parse(&entry.spec).is_none();
         if meant == Some(false) && !foreign_name {
             let node = device.block.node.display();

@@ -1,6 +1,6 @@
-//! A golden tree that lies in a directory of this machine: a chroot, an overlay, what debootstrap made.
+//! A golden tree that lies in a directory of this machine: a chroot, an overlay, debootstrap's output.
 //!
-//! No device is there to look at, so its fstab is believed: `/dev/sda2` is partition 2 of a drive `sda`.
+//! There is no device to look at, so its fstab is believed: `/dev/sda2` is partition 2 of a drive `sda`.
 
 use std::collections::HashSet;
 use std::fs;
@@ -9,15 +9,16 @@ use std::path::{Path, PathBuf};
 use ka_host::mountinfo::MountInfo;
 
 use super::{Finder, FoundMount};
+use crate::fs_type::FsType;
 use crate::fstab::{FstabEntry, Tag, TaggedName};
 use crate::golden::classify::is_optional;
 use crate::golden::{SurveyError, usage};
-use crate::spec::{FsType, GoldenDevice};
+use crate::spec::GoldenDevice;
 
-/// What becomes of a tree that nobody says a type for; a desc line with `fs=` does.
+/// Type of the clone's file system if fstab names none; a desc line with `fs=` overrides it.
 const USUAL_TYPE: FsType = FsType::Ext4;
 
-/// Whether the golden root is no file system of its own on a block device. Never so for `/` itself.
+/// True if the golden root is no file system of its own on a block device. Always false for `/` itself.
 pub(super) fn is_plain(root: &Path, mounted: Option<&MountInfo>) -> bool {
     let on_nothing = |info: &MountInfo| info.device.0 == 0 && info.fstype != "btrfs";
     let is_part = |info: &MountInfo| info.fstype != "btrfs" && info.root != Path::new("/");
@@ -25,7 +26,8 @@ pub(super) fn is_plain(root: &Path, mounted: Option<&MountInfo>) -> bool {
 }
 
 impl Finder<'_> {
-    /// A mount point that is a directory of the golden tree: its fstab is believed about what it is.
+    /// Describes a mount point that is a directory of the golden tree, with the device that its fstab line
+    /// names.
     pub(super) fn plain_directory(
         &self,
         entry: &FstabEntry,
@@ -66,7 +68,7 @@ impl Finder<'_> {
         self.found(entry, source, mount).map(Some)
     }
 
-    /// The root of a tree whose fstab says nothing about it, such as a container's.
+    /// Describes the root of a tree whose fstab has no line for it, such as a container's.
     pub(super) fn plain_root(&self, points: &HashSet<(u64, u64)>) -> Result<FoundMount, SurveyError> {
         let entry = FstabEntry {
             line: 0,
@@ -82,7 +84,7 @@ impl Finder<'_> {
     }
 }
 
-/// What a name alone tells of a device that is not here: `/dev/sda2` is partition 2 of `sda`.
+/// Describes a device that is not here, from its name alone: `/dev/sda2` is partition 2 of `sda`.
 pub(super) fn named_device(spec: &str) -> (GoldenDevice, Option<(String, u32)>) {
     let mut golden = GoldenDevice {
         path: spec.to_owned(),
@@ -101,7 +103,7 @@ pub(super) fn named_device(spec: &str) -> (GoldenDevice, Option<(String, u32)>) 
     (golden, name.and_then(split_partition_name))
 }
 
-/// `sda2` → (`sda`, 2); `nvme0n1p2` → (`nvme0n1`, 2).
+/// Splits `sda2` into (`sda`, 2), and `nvme0n1p2` into (`nvme0n1`, 2).
 fn split_partition_name(name: &str) -> Option<(String, u32)> {
     let drive = name.trim_end_matches(|c: char| c.is_ascii_digit());
     let number = name[drive.len()..].parse().ok().filter(|number| *number > 0)?;

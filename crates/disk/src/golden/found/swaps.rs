@@ -1,4 +1,4 @@
-//! Lines that name swap: files, and devices wherever they are.
+//! Lines that name swap: files, and devices anywhere.
 
 use std::ffi::OsString;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::golden::classify::MADE_AT_BOOT;
 use crate::golden::device::{BlockDevice, Named};
 use crate::spec::SwapFileSpec;
 
-/// What is swapped to (proc(5)).
+/// The file that lists swap in use (proc(5)).
 const SWAPS: &str = "/proc/swaps";
 
 impl Finder<'_> {
@@ -46,7 +46,7 @@ impl Finder<'_> {
             return Ok(None);
         }
         if self.is_plain {
-            // What this machine has by that name is nothing of the golden system's.
+            // A device of that name on this machine does not belong to the golden system.
             let (golden, on) = named_device(&entry.spec);
             return Ok(Some(FoundSwap { golden, on }));
         }
@@ -71,7 +71,7 @@ impl Finder<'_> {
         Ok(None)
     }
 
-    /// A swap area that is made anew at each boot, on a partition that crypttab names: the clone makes its own.
+    /// True if crypttab gives the swap area a new random key at each boot: the clone makes its own.
     fn has_random_key(&self, spec: &str) -> bool {
         let Some(name) = spec.strip_prefix("/dev/mapper/") else {
             return false;
@@ -84,7 +84,7 @@ impl Finder<'_> {
             .map(|line| line.split_whitespace().collect::<Vec<_>>());
         let is_swap = |options: &&str| options.split(',').any(|option| option == "swap");
         let made = lines.any(|fields| fields.first() == Some(&name) && fields.get(3).is_some_and(is_swap));
-        // OpenRC.
+        // OpenRC's configuration.
         let dmcrypt = read("/etc/conf.d/dmcrypt");
         let dmcrypt = String::from_utf8_lossy(&dmcrypt);
         let mut lines = dmcrypt
@@ -93,8 +93,8 @@ impl Finder<'_> {
         made || lines.any(|value| value.trim().trim_matches(['"', '\'']) == name)
     }
 
-    /// What is swapped to now and no line of fstab names: by a unit, by the partition's type, by hand. Of another root only
-    /// what lies beside it is its own.
+    /// Adds the swap in use that no line of fstab names: started by a unit, by the partition's type, by hand.
+    /// For another root, only swap on that root's disks counts.
     pub(super) fn add_swaps_in_use(&self, found: &mut Found) -> Result<(), SurveyError> {
         let Ok(text) = fs::read(SWAPS) else { return Ok(()) };
         for line in text.split(|byte| *byte == b'\n').skip(1) {
@@ -132,7 +132,7 @@ impl Finder<'_> {
         Ok(())
     }
 
-    /// A swap file that is copied would bring what was swapped out.
+    /// Adds a swap file, so that it is made anew: a copy would bring the golden node's swapped-out memory.
     fn add_swap_file(&self, path: &Path, found: &mut Found) {
         let Some(below) = path.strip_prefix(self.root).ok().and_then(Path::to_str) else {
             return;
@@ -154,8 +154,9 @@ impl Finder<'_> {
         });
     }
 
-    /// The device that `spec` names. Where several have that label, or are copies of one another with the same
-    /// UUID, one beside a golden file system is meant, as the kernel's own order cannot be known.
+    /// Finds the device that `spec` names. Several may have that label, or be copies of one another with the
+    /// same UUID. Then the one beside a golden file system is taken, because the kernel's own order cannot be
+    /// known.
     pub(super) fn find_device(
         &self,
         spec: &str,

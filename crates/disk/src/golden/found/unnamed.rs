@@ -1,5 +1,5 @@
-//! What is mounted below the golden root though no line of its fstab says so: by a unit, by a generator, by hand. Each is
-//! cloned, or told with what to do; only what holds nothing of the golden node's own is passed over.
+//! Mounts below the golden root that no line of its fstab names: by a unit, by a generator, by hand. Each is
+//! cloned, or reported with a remedy. Only mounts that hold nothing of the golden node's own are skipped.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,23 +9,23 @@ use ka_host::mountinfo::{self, MountInfo};
 
 use super::mounts::without_subvolid;
 use super::{Finder, Found, is_boot_place};
+use crate::fs_type::FsType;
 use crate::fstab::FstabEntry;
 use crate::golden::SurveyError;
 use crate::golden::device::{BlockDevice, Named};
-use crate::spec::FsType;
 
-/// Where units lie, below the root; those that generators make lie in the last one while the system runs.
+/// Directories of units, below the root. Generators write to the last one while the system runs.
 const UNIT_DIRECTORIES: [&str; 4] = [
     "etc/systemd/system",
     "usr/lib/systemd/system",
     "lib/systemd/system",
     "run/systemd/generator",
 ];
-/// File systems that are made to be read: images of discs and of packages.
+/// File systems that are never written to: images of discs and of packages.
 const READ_ONLY_TYPES: [&str; 6] = ["iso9660", "udf", "squashfs", "erofs", "cramfs", "romfs"];
-/// File systems on disks of several devices, which the kernel shows without a device number of their own.
+/// File systems that may span devices; the kernel shows them without a device number of their own.
 const WITHOUT_DEVICE: [&str; 2] = ["zfs", "bcachefs"];
-/// `BTRFS_FIRST_FREE_OBJECTID`: a subvolume's root.
+/// Inode number of a subvolume's root: `BTRFS_FIRST_FREE_OBJECTID`.
 const SUBVOLUME_ROOT: u64 = 256;
 
 impl Finder<'_> {
@@ -56,7 +56,7 @@ impl Finder<'_> {
         Ok(())
     }
 
-    /// systemd mounts the ESP when somebody looks.
+    /// Looks into automount points, so that systemd mounts the ESP.
     fn wake_automounts(&self) -> Result<(), SurveyError> {
         for info in mountinfo::read()?.iter().filter(|info| info.fstype == "autofs") {
             if self
@@ -69,7 +69,7 @@ impl Finder<'_> {
         Ok(())
     }
 
-    /// The mount point as the golden node calls it; `None` for what does not lie below the root.
+    /// Returns the mount point as the golden node calls it; `None` if it does not lie below the root.
     fn below(&self, mount_point: &Path) -> Option<String> {
         let relative = mount_point.strip_prefix(self.root).ok()?;
         let path = Path::new("/")
@@ -87,8 +87,8 @@ impl Finder<'_> {
             .any(|dir| Path::new(mount_point).starts_with(dir))
     }
 
-    /// The block device under a mount that can be seen; `None` for pseudo, network and FUSE file systems, for files that
-    /// are mounted over, for disk images that lie in the golden tree, and for what was hidden by a later mount.
+    /// Returns the block device under a visible mount. `None` for pseudo, network and FUSE file systems, for
+    /// mounts on a single file, for disk images in the golden tree, and for a mount that a later one hides.
     fn own_device(&self, info: &MountInfo) -> Option<BlockDevice> {
         let meta = fs::metadata(&info.mount_point)
             .ok()
@@ -125,7 +125,7 @@ impl Finder<'_> {
         let has_place = planned.clone().next().is_some();
         let root = info.root.strip_prefix("/").unwrap_or(&info.root);
         let is_brought = |subvolume: &Option<String>| root.starts_with(subvolume.as_deref().unwrap_or(""));
-        // A bind mount, or a subvolume that lies in another one's tree.
+        // It is a bind mount, or a subvolume that lies in another one's tree.
         if has_place && (!is_btrfs || planned.any(|mount| is_brought(&mount.subvol))) {
             return Ok(());
         }
@@ -173,8 +173,9 @@ impl Finder<'_> {
         Ok(())
     }
 
-    /// What a unit mounts, what the system boots from, what the operator asks for, and what has its place in a table
-    /// that is copied belongs to the system; a stick that somebody plugged in does not.
+    /// True if the mount belongs to the system. It does if a unit mounts it, the system boots from it, the
+    /// operator asks for it, or its partition is in a table that is copied. A stick that somebody plugged in
+    /// does not belong.
     fn belongs(&self, mount_point: &str, device: &Named, found: &Found) -> bool {
         let drive = device.block.drive();
         let on_drive = |mount: &super::FoundMount| mount.on.as_ref().is_some_and(|(name, _)| name == drive);
@@ -196,7 +197,7 @@ impl Finder<'_> {
     }
 }
 
-/// The line that fstab might have for a mount.
+/// Makes the fstab line that would mount it.
 pub(super) fn entry(mount_point: &str, info: &MountInfo) -> FstabEntry {
     let subvolume = info.root.to_string_lossy().trim_matches('/').to_owned();
     let subvolume = (info.fstype == "btrfs").then_some(subvolume);
@@ -214,7 +215,7 @@ fn same_path(a: &str, b: &str) -> bool {
     a.trim_end_matches('/') == b.trim_end_matches('/')
 }
 
-/// The name of a mount unit without its ending (systemd-escape(1), `--path`).
+/// Returns the name of a mount unit without its ending (systemd-escape(1), `--path`).
 fn unit_name(mount_point: &str) -> String {
     let mut name = String::new();
     let path = mount_point.trim_matches('/');

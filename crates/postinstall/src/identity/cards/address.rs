@@ -1,12 +1,13 @@
-//! Hardware addresses in a text.
+//! MAC addresses in a text.
 
 use std::ops::Range;
 
 /// `52:54:00:12:34:56`, bytes.
 const LEN: usize = 17;
 
-/// Where hardware addresses stand in a text: six pairs of hexadecimal digits, with colons or with hyphens between them. A type
-/// in front (`01-52-54-…`, as DHCP and PXELINUX write it) is no part of it; what is longer (an IPv6 address, InfiniBand) is none.
+/// Returns the places of MAC addresses in a text: six pairs of hexadecimal digits, with colons or with
+/// hyphens between them. A type in front (`01-52-54-…`, as DHCP and PXELINUX write it) is not part of it. A
+/// longer sequence (an IPv6 address, InfiniBand) is none.
 pub(crate) fn addresses(text: &str) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     let mut found = Vec::new();
@@ -22,7 +23,7 @@ pub(crate) fn addresses(text: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// The same address in small letters with colons, for comparing.
+/// Returns the same address in small letters with colons, for comparing.
 pub(crate) fn plain(address: &str) -> String {
     address.replace('-', ":").to_ascii_lowercase()
 }
@@ -39,7 +40,7 @@ pub(crate) fn written_like(address: &str, like: &str) -> String {
     text
 }
 
-/// No card has it: nothing, everybody.
+/// Returns true for an address that no card has: all zeros, broadcast.
 pub(crate) fn is_nobodys(address: &str) -> bool {
     matches!(plain(address).as_str(), "00:00:00:00:00:00" | "ff:ff:ff:ff:ff:ff")
 }

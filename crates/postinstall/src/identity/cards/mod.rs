@@ -1,9 +1,11 @@
-//! Network configuration that is bound to the golden node's cards by their hardware addresses, and what sets an address.
+//! Network configuration that is bound to the golden node's cards by their MAC addresses, or that sets an
+//! address.
 //!
-//! Bound to the golden card, a file is without effect in the clone: no network, no first boot that is told. Where the golden
-//! node had one card, it is the one that the clone was booted from. With several nobody can tell which is which: then the
-//! address goes where the file names the card in another way too, and else it stays and is named. What *sets* an address goes:
-//! it would put the same one on a network twice.
+//! A file that is bound to the golden card has no effect in the clone: no network, no report of the first
+//! boot. If the golden node had one card, it stands for the one that booted the clone. With several cards,
+//! the match is unknown. Then the address is removed if the file names the card in another way, too.
+//! Otherwise it stays and is named. A setting of an address is removed, because it would put the same one on
+//! a network twice.
 
 pub(super) mod address;
 mod netplan;
@@ -14,29 +16,30 @@ use std::ops::Range;
 
 use self::address::{is_nobodys, plain, written_like};
 use super::editor::Editor;
+use crate::error::PostError;
 use crate::facts::Facts;
 use crate::files::Files;
-use crate::plan::{Plan, PostError};
+use crate::plan::Plan;
 
-/// One place in a file with one or more hardware addresses.
+/// One place in a file with one or more MAC addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     /// From the first address to the end of the last one.
     value: Range<usize>,
-    /// What is done with them there.
+    /// The role of the address in the file.
     role: Role,
-    /// What goes with it: the line, or the item of a flow mapping.
+    /// The text that goes with it: the line, or the item of a flow mapping.
     cut: Range<usize>,
 }
 
-/// What a file does with an address.
+/// The role of an address in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// It means the card that has it.
     Binds,
     /// The same, but the file names the card in another way too, or would do without.
     BindsAsWell,
-    /// It gives it to a card.
+    /// The place sets the address of a card.
     Sets,
 }
 
@@ -60,7 +63,7 @@ pub(super) fn plan(plan: &mut Plan, editor: &mut Editor<'_>, facts: &Facts) -> R
     Ok(())
 }
 
-/// The addresses that network configuration names as this machine's own.
+/// Returns the addresses that network configuration names as this machine's own.
 pub(super) fn named(files: &dyn Files) -> Result<BTreeSet<String>, PostError> {
     let all = find(&mut Editor::new(files, &Plan::default()))?;
     Ok(all.into_iter().flat_map(|found| found.addresses).collect())
@@ -89,11 +92,11 @@ fn find(editor: &mut Editor<'_>) -> Result<Vec<Found>, PostError> {
     Ok(all)
 }
 
-/// What is done with the places that bind.
+/// The treatment of places that bind.
 struct Decided<'a> {
-    /// The clone's card, where it stands for the golden one.
+    /// The clone's card, if it stands for the golden one.
     card: Option<&'a str>,
-    /// The golden node's own cards, where they are known.
+    /// The golden node's own cards, if they are known.
     known: &'a [String],
 }
 
@@ -161,7 +164,7 @@ impl<'a> Decided<'a> {
     }
 }
 
-/// Whether a place means one of the golden node's cards, as far as these are known.
+/// True if a place means one of the golden node's cards, as far as these are known.
 fn is_golden(found: &Found, known: &[String]) -> bool {
     known.is_empty() || known.iter().any(|card| found.addresses.contains(&plain(card)))
 }

@@ -1,13 +1,13 @@
-//! netplan's YAML, and cloud-init's network configuration: enough of the language to know in which mapping a key stands, in
-//! block form and in flow form. Everything else of a file stays byte for byte.
+//! netplan's YAML, and cloud-init's network configuration: enough of the language to know in which mapping a
+//! key stands, in block form and in flow form. Everything else of a file stays byte for byte.
 
 use std::ops::Range;
 
 use super::address::addresses;
 use super::{Place, Role};
 
-/// Finds `macaddress:` (netplan) and `mac_address:` (cloud-init) with an address. In a `match:` it binds, as it does for a card
-/// of cloud-init's (`type: physical`); beside it, it sets.
+/// Finds `macaddress:` (netplan) and `mac_address:` (cloud-init) with an address. In a `match:` it binds, as
+/// it does for a card of cloud-init's (`type: physical`); beside it, it sets.
 pub(super) fn find(text: &str) -> Vec<Place> {
     addresses(text)
         .into_iter()
@@ -55,14 +55,15 @@ fn is_in_comment(line: &str) -> bool {
     false
 }
 
-/// Where the item begins whose value comes next: behind a comma, a brace or the line's indentation and dash.
+/// Returns the beginning of the item whose value comes next: behind a comma, a brace or the line's
+/// indentation and dash.
 fn item_start(before: &str) -> usize {
     let at = before.rfind(['\n', ',', '{', '[']).map_or(0, |at| at + 1);
     let rest = &before[at..];
     at + (rest.len() - rest.trim_start_matches([' ', '\t', '-', '?']).len())
 }
 
-/// The innermost brace that is still open.
+/// Returns the innermost brace that is still open.
 fn open_brace(before: &str) -> Option<usize> {
     let mut depth = 0usize;
     for (at, c) in before.char_indices().rev() {
@@ -76,13 +77,13 @@ fn open_brace(before: &str) -> Option<usize> {
     None
 }
 
-/// The key whose value begins where `before` ends.
+/// Returns the key whose value begins where `before` ends.
 fn key_before(before: &str) -> Option<String> {
     let before = before.trim_end().strip_suffix(':')?;
     Some(unquoted(&before[item_start(before)..]).to_owned())
 }
 
-/// The key of the mapping that this line's item is in: the nearest line above that is less indented.
+/// Returns the key of the mapping that this line's item is in: the nearest line above that is less indented.
 fn block_parent(text: &str, line_start: usize) -> Option<String> {
     let width = |line: &str| line.len() - line.trim_start_matches([' ', '-']).len();
     let own = width(text[line_start..].lines().next()?);
@@ -98,7 +99,7 @@ fn unquoted(key: &str) -> &str {
     key.trim().trim_matches(['"', '\''])
 }
 
-/// The whole line where the item is alone on it; in a flow mapping the item and one comma.
+/// Returns the whole line where the item is alone on it; in a flow mapping the item and one comma.
 fn cut(text: &str, line_start: usize, item: usize, value_end: usize) -> Range<usize> {
     let line_end = text[value_end..]
         .find('\n')

@@ -1,28 +1,29 @@
-//! Where each system keeps its network configuration, and where an address in it binds or sets.
+//! The places of each system's network configuration, and of the addresses in it that bind or set.
 
 use std::ops::Range;
 
 use super::address::addresses;
 use super::{Place, Role, netplan};
 use crate::files::Files;
+use crate::names::text::is_comment;
 use crate::references;
 
-/// How a file is read.
+/// The form of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     /// systemd.network(5), systemd.link(5), systemd.netdev(5).
     Systemd,
-    /// nm-settings-keyfile(5).
+    /// Keyfiles of NetworkManager, nm-settings-keyfile(5).
     KeyFile,
-    /// NetworkManager.conf(5).
+    /// The configuration of NetworkManager, NetworkManager.conf(5).
     NetworkManager,
     /// ifcfg of Red Hat and SUSE.
     Ifcfg,
-    /// interfaces(5).
+    /// The configuration of ifupdown, interfaces(5).
     Interfaces,
     /// netplan(5), and cloud-init's network configuration.
     Yaml,
-    /// udev(7).
+    /// Rules of udev, udev(7).
     Udev,
     /// A card's name and its address on a line: iftab(5), mactab of nameif(8).
     Table,
@@ -61,7 +62,7 @@ const FILES: [(&str, &str, &str, Format); 20] = [
     ("/etc/wicked/ifconfig", "", ".conf", Format::Ifcfg),
 ];
 
-/// The files that are there.
+/// Returns the files that are there.
 pub(super) fn files(files: &dyn Files) -> Vec<(String, Format)> {
     let mut all = Vec::new();
     for (dir, start, end, format) in FILES {
@@ -98,7 +99,7 @@ fn is_left_over(name: &str) -> bool {
     ends.iter().any(|end| name.ends_with(end)) || name.contains(".dpkg-")
 }
 
-/// The places of a text, in its order.
+/// Returns the places of a text, in its order.
 pub(super) fn find(text: &str, format: Format) -> Vec<Place> {
     match format {
         Format::Systemd => systemd(text),
@@ -147,7 +148,7 @@ fn value(line: &str) -> Option<Range<usize>> {
     Some(all.first()?.start..all.last()?.end)
 }
 
-/// The key in front of `=`.
+/// Returns the key in front of `=`.
 fn key(line: &str) -> &str {
     line.split_once('=').map_or("", |(key, _)| key.trim())
 }
@@ -246,7 +247,7 @@ fn command_line(text: &str) -> Vec<Place> {
     let mut places = Vec::new();
     let mut start = 0;
     for line in text.split_inclusive('\n') {
-        if !references::is_comment(line) {
+        if !is_comment(line) {
             for range in addresses(line) {
                 let word = line[..range.start]
                     .rsplit(|c: char| c.is_whitespace() || matches!(c, '"' | '\''))

@@ -1,8 +1,9 @@
-//! Receipts: a node further down counts by its own proved word.
+//! Receipts: a node further down counts by its own proved report.
 
 use super::*;
 
-/// A node with a full window, all of it consumed and sent, that keeps it for a successor and one node more.
+/// Returns a node with a full window, all of it consumed and sent, that keeps it for a successor and one node
+/// more.
 fn sender() -> Relay {
     let mut relay = node(Some(NEXT), 1);
     relay.handle_downstream_joined(at(0), NEXT, offset(0)).unwrap();

@@ -1,4 +1,4 @@
-//! Who is let in, and when it starts.
+//! Admission of nodes, and the start of a round.
 
 use super::*;
 
@@ -16,9 +16,9 @@ fn it_starts_when_the_wanted_number_is_there_in_order_of_address_then_port() {
     ] {
         assert!(
             !driver
-                .events
+                .results
                 .iter()
-                .any(|event| matches!(event, RunEvent::Gathered(_)))
+                .any(|event| matches!(event, RunResult::Gathered(_)))
         );
         driver.join(conn, join(address));
     }
@@ -54,7 +54,7 @@ fn a_client_that_says_start_now_starts_with_whoever_is_there() {
             ..join("10.0.0.2:1")
         },
     );
-    assert!(matches!(driver.events.last(), Some(RunEvent::Gathered(nodes)) if nodes.len() == 2));
+    assert!(matches!(driver.results.last(), Some(RunResult::Gathered(nodes)) if nodes.len() == 2));
 }
 
 #[test]
@@ -68,27 +68,27 @@ fn it_starts_after_the_wait_with_whoever_is_there_and_gives_up_with_nobody() {
     driver.pass(SECOND * 59, &[1]);
     assert!(
         !driver
-            .events
+            .results
             .iter()
-            .any(|event| matches!(event, RunEvent::Gathered(_)))
+            .any(|event| matches!(event, RunResult::Gathered(_)))
     );
     driver.pass(SECOND * 2, &[1]);
     assert!(
         driver
-            .events
+            .results
             .iter()
-            .any(|event| matches!(event, RunEvent::Gathered(_)))
+            .any(|event| matches!(event, RunResult::Gathered(_)))
     );
     let mut nobody = Driver::new(waiting);
     nobody.pass(SECOND * 61, &[]);
-    assert_eq!(nobody.events, [RunEvent::NobodyCame, RunEvent::Over]);
+    assert_eq!(nobody.results, [RunResult::NobodyCame, RunResult::Over]);
 }
 
 #[test]
 fn without_a_number_and_without_a_wait_it_waits_as_long_as_it_takes() {
     let mut driver = Driver::new(config());
     driver.pass(SECOND * 10_000, &[]);
-    assert_eq!(driver.events, []);
+    assert_eq!((driver.events, driver.results), (Vec::new(), Vec::new()));
     assert!(driver.run.poll_timeout().is_some());
 }
 
@@ -120,7 +120,7 @@ fn late_ones_and_those_of_another_session_are_told_why() {
     );
     assert!(matches!(
         driver.sent_to(3)[..],
-        [ToNode::Refused { version: 3, .. }]
+        [ToNode::Refused { version: 4, .. }]
     ));
     assert_eq!(driver.closed, [ConnId(3), ConnId(4)]);
 }
@@ -132,7 +132,7 @@ fn a_node_that_comes_again_takes_the_place_of_its_old_connection() {
         ..config()
     });
     driver.join(1, join("10.0.0.1:30764"));
-    // It lost power: nothing more comes from it.
+    // The node lost power: nothing more comes from it.
     driver.pass(SECOND, &[]);
     driver.join(2, join("10.0.0.1:30764"));
     assert_eq!(driver.closed, [], "it may still answer");
@@ -142,12 +142,12 @@ fn a_node_that_comes_again_takes_the_place_of_its_old_connection() {
     driver.closes(1);
     assert!(
         !driver
-            .events
+            .results
             .iter()
-            .any(|event| matches!(event, RunEvent::Gathered(_)))
+            .any(|event| matches!(event, RunResult::Gathered(_)))
     );
     driver.join(3, join("10.0.0.1:30765"));
-    assert!(matches!(driver.events.last(), Some(RunEvent::Gathered(nodes)) if nodes.len() == 2));
+    assert!(matches!(driver.results.last(), Some(RunResult::Gathered(nodes)) if nodes.len() == 2));
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn an_open_address_is_the_one_that_the_connection_comes_from() {
     assert_eq!(driver.run.nodes()[0].0.addr, "10.0.0.7:30764".parse().unwrap());
 }
 
-/// A connection that breaks while it is claimed settles the claim, whatever comes first.
+/// A connection that breaks while it is claimed settles the claim, in any order of events.
 #[test]
 fn a_process_that_starts_again_is_in_as_soon_as_its_old_connection_is_closed() {
     let mut driver = Driver::new(config());
@@ -190,7 +190,7 @@ fn a_process_that_starts_again_is_in_as_soon_as_its_old_connection_is_closed() {
     driver.join(2, join("10.0.0.1:30764"));
     driver.closes(1);
     assert!(matches!(driver.sent_to(2)[0], ToNode::Accepted { .. }));
-    // One that has been silent for long is not asked.
+    // A holder that has been silent for long is not asked.
     driver.pass(limits::LINK_SILENCE, &[]);
     driver.join(3, join("10.0.0.1:30764"));
     assert!(matches!(driver.sent_to(3)[0], ToNode::Accepted { .. }));
@@ -199,12 +199,12 @@ fn a_process_that_starts_again_is_in_as_soon_as_its_old_connection_is_closed() {
 #[test]
 fn who_claims_the_place_of_a_node_that_answers_is_sent_away_and_the_node_stays() {
     let with_mac = |last, address: &str| Join {
-        mac: Some(crate::ids::MacAddr([2, 0, 0, 0, 0, last])),
+        mac: Some(ka_mac::MacAddr([2, 0, 0, 0, 0, last])),
         ..join(address)
     };
     let mut driver = Driver::new(config());
     driver.join(1, with_mac(1, "10.0.0.1:30764"));
-    // The same address; and the same hardware address from elsewhere.
+    // The same address, and then the same MAC address from elsewhere.
     driver.join(2, with_mac(1, "10.0.0.1:30764"));
     driver.join(3, with_mac(1, "10.0.0.9:30764"));
     // An answer to an older question proves nothing.
@@ -227,7 +227,7 @@ fn who_claims_the_place_of_a_node_that_answers_is_sent_away_and_the_node_stays()
             .any(|sent| matches!(sent, ToNode::Abort { .. }))
     );
     assert_eq!(driver.run.roll().len(), 1);
-    // Another node on another machine may be called so, and a second one on the same machine.
+    // Another node on another machine may have this name, and so may a second one on the same machine.
     driver.join(5, with_mac(2, "10.0.0.2:30764"));
     driver.join(6, with_mac(1, "10.0.0.1:30765"));
     assert_eq!(driver.run.roll().len(), 3);

@@ -1,4 +1,4 @@
-//! Nodes that only look, and nodes that have come for something else.
+//! Nodes that only look, and nodes with another purpose.
 
 use super::*;
 use crate::control::Purpose;
@@ -36,9 +36,9 @@ fn a_node_that_looks_gets_the_specification_and_counts_for_nothing() {
     ));
     assert_eq!(driver.closed, [ConnId(7)]);
 
-    // The run waits as before, and begins with the node that it was waiting for.
+    // The run waits as before, and begins with the node for which it waited.
     driver.join(8, coming_for(Purpose::Clone, "10.0.0.7:30764"));
-    assert!(matches!(driver.events.last(), Some(RunEvent::Gathered(nodes)) if nodes.len() == 1));
+    assert!(matches!(driver.results.last(), Some(RunResult::Gathered(nodes)) if nodes.len() == 1));
     assert!(driver.run.nodes().iter().all(|(_, failure)| failure.is_none()));
 }
 
@@ -71,6 +71,7 @@ fn one_that_looks_may_fail_leave_or_never_answer_and_nobody_has_failed() {
     );
     driver.closes(4);
     assert_eq!(driver.events.len(), 4, "each is told once");
+    assert_eq!(driver.results, []);
     assert!(driver.run.nodes().is_empty());
 }
 
@@ -101,7 +102,7 @@ fn looking_goes_on_while_the_run_is_at_work_and_is_bounded() {
     assert!(matches!(driver.sent_to(100)[0], ToNode::Accepted { .. }));
     driver.says(1, ToServer::Prepared(Payload(b"plan".to_vec())));
     assert!(
-        matches!(driver.events.last(), Some(RunEvent::StageDone { outcomes, .. }) if outcomes.len() == 1),
+        matches!(driver.results.last(), Some(RunResult::StageDone { outcomes, .. }) if outcomes.len() == 1),
         "only members are asked"
     );
 }
@@ -133,6 +134,6 @@ fn who_comes_for_something_else_is_turned_away_and_the_run_is_as_it_was() {
             Purpose::Clone
         };
         driver.join(2, coming_for(right, "10.0.0.1:30764"));
-        assert!(matches!(driver.events.last(), Some(RunEvent::Gathered(_))));
+        assert!(matches!(driver.results.last(), Some(RunResult::Gathered(_))));
     }
 }

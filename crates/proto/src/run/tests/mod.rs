@@ -1,8 +1,10 @@
-//! What a run does, seen from its driver.
+//! The behaviour of a run, seen from its driver.
 
 mod gather;
+mod group;
 mod hostile;
 mod look;
+mod order;
 mod pace;
 mod roll;
 mod rounds;
@@ -14,35 +16,16 @@ mod suspects;
 use super::*;
 use crate::control::Relink;
 use crate::ids::RunId;
+use crate::pace::Pace;
 use crate::text::{NodeName, SessionName};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn config() -> RunConfig {
+    let session = SessionName::new("kainstall").unwrap();
     RunConfig {
-        run: RunId([1; 16]),
-        run_key: [2; 32],
-        cipher: None,
-        session: SessionName::new("kainstall").unwrap(),
-        offer: crate::run::Offer::Anything,
-        round: 1,
-        rounds: 1,
-        wanted: None,
-        wait: None,
-        data_port: 30764,
-        hold_release: false,
-        commits: false,
-        unique_names: None,
-        heal: false,
         tolerance: 0,
-        spool: false,
-        min_rate: MinRate::Share,
-        link_silence: limits::LINK_SILENCE,
-        heartbeat: limits::HEARTBEAT,
-        silence: limits::CONTROL_SILENCE,
-        any_address: false,
-        idle_silence: limits::IDLE_SILENCE,
-        timeouts: StageTimeouts::default(),
+        ..RunConfig::new(RunId([1; 16]), [2; 32], session, 30764)
     }
 }
 
@@ -56,17 +39,31 @@ fn join(address: &str) -> Join {
         start_now: false,
         wants_release: false,
         holds_clone: false,
+        wiring: None,
         nonce: [0; 16],
         proof: [0; 32],
     }
 }
 
-/// A run with its time and everything that it said.
+/// Returns a node's report of its progress, with nothing in its window.
+fn progress(stream: StreamId, received: u64, consumed: u64, pace: Pace) -> ToServer {
+    ToServer::Progress(Progress {
+        stream,
+        received: StreamOffset(received),
+        consumed: StreamOffset(consumed),
+        buffered: 0,
+        pace,
+    })
+}
+
+/// A run with its time and all its outputs.
 struct Driver {
     run: Run,
     now: Duration,
     sent: Vec<(ConnId, ToNode)>,
     closed: Vec<ConnId>,
+    head: Vec<HeadOrder>,
+    results: Vec<RunResult>,
     events: Vec<RunEvent>,
 }
 
@@ -78,18 +75,20 @@ impl Driver {
             now,
             sent: Vec::new(),
             closed: Vec::new(),
+            head: Vec::new(),
+            results: Vec::new(),
             events: Vec::new(),
         }
     }
 
-    /// With nodes 1, 2, … at 10.0.0.1, 10.0.0.2, …, gathered.
+    /// Returns a run that has gathered nodes 1, 2, … at 10.0.0.1, 10.0.0.2, ….
     fn gathered(nodes: u32, mut config: RunConfig) -> Self {
         config.wanted = Some(nodes);
         let mut driver = Self::new(config);
         for node in 1..=nodes {
             driver.join(u64::from(node), join(&format!("10.0.0.{node}:30764")));
         }
-        assert!(matches!(driver.events.last(), Some(RunEvent::Gathered(_))));
+        assert!(matches!(driver.results.last(), Some(RunResult::Gathered(_))));
         driver
     }
 
@@ -120,12 +119,14 @@ impl Driver {
             match output {
                 RunOutput::Send { conn, message } => self.sent.push((conn, message)),
                 RunOutput::Close { conn } => self.closed.push(conn),
+                RunOutput::Head(order) => self.head.push(order),
+                RunOutput::Result(result) => self.results.push(result),
                 RunOutput::Event(event) => self.events.push(event),
             }
         }
     }
 
-    /// Lets time pass; nodes in `answering` answer every ping.
+    /// Lets time pass. Nodes in `answering` answer every ping.
     fn pass(&mut self, time: Duration, answering: &[u64]) {
         let until = self.now + time;
         while let Some(due) = self.run.poll_timeout().filter(|due| *due <= until) {
@@ -186,8 +187,8 @@ impl Driver {
     }
 
     fn stream_outcomes(&self) -> Option<Vec<(u32, bool)>> {
-        self.events.iter().find_map(|event| match event {
-            RunEvent::StreamDone { outcomes, .. } => Some(
+        self.results.iter().find_map(|event| match event {
+            RunResult::StreamDone { outcomes, .. } => Some(
                 outcomes
                     .iter()
                     .map(|(info, outcome)| (info.id.0, outcome.is_ok()))

@@ -1,13 +1,14 @@
-//! Who is slow, who is not, and who is set aside. What every hop measures is in the simulator's `pace_tests`.
+//! Slow nodes, nodes that are not slow, and nodes that are set aside. The simulator's `pace_tests` cover the
+//! measurements of every hop.
 
 use super::*;
 use crate::pace::{Bottleneck, Pace};
 
 const TICK: Duration = Duration::from_millis(500);
 
-/// How one node spends half a second in which the chain moves half a second's bytes.
+/// The use of one node's time in half a second, in which the chain moves half a second's bytes.
 type Habit = fn() -> Pace;
-/// With the slow one, and before.
+/// Rates with the slow node, and before it became slow.
 const RATE: u64 = 10_000_000;
 const FULL: u64 = 100_000_000;
 
@@ -23,7 +24,7 @@ fn fast() -> Pace {
     }
 }
 
-/// Above the slow one.
+/// Returns the pace of a node above the slow one.
 fn backed_up() -> Pace {
     Pace {
         upstream_ms: 20,
@@ -41,7 +42,7 @@ fn slow_disk() -> Pace {
     }
 }
 
-/// Above a slow line.
+/// Returns the pace of a node above a slow line.
 fn before_slow_line() -> Pace {
     Pace {
         link_busy_ms: 490,
@@ -72,7 +73,7 @@ impl Room {
         }
     }
 
-    /// One in which everybody was seen to be fast before.
+    /// Returns a stream in which all nodes were fast before.
     fn seen_fast(head: Habit, nodes: &[Habit], config: RunConfig) -> Self {
         let all_fast: Vec<Habit> = nodes.iter().map(|_| fast as Habit).collect();
         let mut room = Self::new(backed_up, &all_fast, config);
@@ -83,13 +84,12 @@ impl Room {
 
     fn healing(tolerance: u8) -> RunConfig {
         RunConfig {
-            heal: true,
             tolerance,
             ..config()
         }
     }
 
-    /// Lets the stream run so long, everybody at the rate of the slowest.
+    /// Lets the stream run so long, with all nodes at the rate of the slowest.
     fn run(&mut self, time: Duration) {
         self.pass(time, RATE);
     }
@@ -109,14 +109,8 @@ impl Room {
                 .run
                 .handle_head_pace(self.driver.now, stream, at, (self.head)());
             for (conn, habit) in conns.iter().zip(&self.nodes.clone()) {
-                let progress = Progress {
-                    stream,
-                    received: at,
-                    consumed: at,
-                    buffered: 0,
-                    pace: habit(),
-                };
-                self.driver.says(*conn, ToServer::Progress(progress));
+                self.driver
+                    .says(*conn, progress(stream, self.at, self.at, habit()));
             }
         }
     }
@@ -168,7 +162,7 @@ fn a_slow_line_is_blamed_on_the_node_that_it_leads_to() {
 
 #[test]
 fn a_slow_disk_that_holds_up_nobody_is_let_be() {
-    // Everybody waits for the golden node, the one with the slow disk too.
+    // All nodes wait for the golden node, and so does the one with the slow disk.
     let idle: Habit = || Pace {
         upstream_ms: 400,
         consumer_busy_ms: 450,
@@ -225,7 +219,7 @@ fn a_floor_of_the_operators_own_counts_and_off_sets_nobody_aside() {
 
 #[test]
 fn the_golden_node_is_not_accused_while_its_producer_waits_for_room() {
-    // Nobody is at fault in particular: it reads at once and waits, and so do the nodes.
+    // No node is at fault: the golden node reads at once and waits, and so do the nodes.
     let nodes: [Habit; 3] = [fast; 3];
     let mut room = Room::new(backed_up, &nodes, Room::healing(2));
     room.run(SECOND * 60);
@@ -261,14 +255,8 @@ fn who_has_the_whole_stream_is_let_be() {
     for _ in 0..60 {
         room.driver.pass(TICK, &[1, 2, 3]);
         for (conn, habit) in [1, 2, 3].into_iter().zip(room.nodes.clone()) {
-            let progress = Progress {
-                stream,
-                received: at,
-                consumed: StreamOffset(0),
-                buffered: 0,
-                pace: habit(),
-            };
-            room.driver.says(conn, ToServer::Progress(progress));
+            let report = progress(stream, room.at, 0, habit());
+            room.driver.says(conn, report);
         }
     }
     assert_eq!(room.named(), []);

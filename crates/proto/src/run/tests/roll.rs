@@ -1,7 +1,8 @@
-//! Who is listed for an operator, and who is found.
+//! The list of nodes for an operator, and the search in it.
+
+use ka_mac::MacAddr;
 
 use super::*;
-use crate::ids::MacAddr;
 
 fn named(name: &str, last: u8) -> Join {
     Join {
@@ -12,7 +13,10 @@ fn named(name: &str, last: u8) -> Join {
 }
 
 fn states(run: &Run) -> Vec<String> {
-    run.roll().iter().map(|node| node.state.to_string()).collect()
+    run.roll()
+        .iter()
+        .map(|(_, node)| node.state.to_string())
+        .collect()
 }
 
 #[test]
@@ -26,6 +30,8 @@ fn a_node_is_found_by_its_address_name_or_hardware_address_and_by_nothing_else()
         "::ffff:10.0.0.2",
         "02:00:00:00:AB:02",
         "02-00-00-00-ab-02",
+        "0200.0000.ab02",
+        "02000000AB02",
     ] {
         let found = driver.run.find(wanted).map(|(_, conn)| conn);
         assert_eq!(found, Ok(ConnId(2)), "{wanted}");
@@ -44,7 +50,7 @@ fn nodes_of_one_name_are_not_mixed_up() {
     let reason = driver.run.find("twin").unwrap_err();
     assert!(reason.as_str().contains("hardware address"), "{reason}");
     assert!(driver.run.find("02:00:00:00:ab:01").is_ok());
-    // The one that is left is meant.
+    // The node that is left is meant.
     driver.closes(1);
     assert_eq!(driver.run.find("twin").unwrap().1, ConnId(2));
 }
@@ -79,7 +85,7 @@ fn each_node_is_listed_with_what_it_is_at() {
     let taken = "stream 1: 0 bytes taken";
     assert_eq!(states(&driver.run)[1], taken);
     driver.done(2, stream);
-    assert_eq!(driver.run.roll()[1].name.as_str(), "n2");
+    assert_eq!(driver.run.roll()[1].1.name.as_str(), "n2");
     driver.closes(1);
     let reason = driver.run.find("n1").unwrap_err();
     assert!(reason.as_str().contains("no disk fits"), "{reason}");

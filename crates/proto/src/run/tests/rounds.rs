@@ -1,4 +1,4 @@
-//! Who waits for the next round, and who is in it.
+//! Nodes that wait for the next round, and nodes that are in it.
 
 use super::*;
 
@@ -21,13 +21,13 @@ impl Driver {
     }
 
     fn gathered_last(&self) -> Option<Vec<u32>> {
-        match self.events.last() {
-            Some(RunEvent::Gathered(nodes)) => Some(nodes.iter().map(|node| node.id.0).collect()),
+        match self.results.last() {
+            Some(RunResult::Gathered(nodes)) => Some(nodes.iter().map(|node| node.id.0).collect()),
             _ => None,
         }
     }
 
-    /// Everything of a round with one stream; `conns` do their part.
+    /// Runs a whole round with one stream. The nodes of `conns` do their part.
     fn whole_round(&mut self, conns: &[u64]) {
         let stream = self.open_stream().stream;
         conns.iter().for_each(|conn| self.done(*conn, stream));
@@ -39,7 +39,7 @@ impl Driver {
         self.run.release(self.now, Duration::ZERO).unwrap();
         self.drain();
         conns.iter().for_each(|conn| self.closes(*conn));
-        assert_eq!(self.events.last(), Some(&RunEvent::Over));
+        assert_eq!(self.results.last(), Some(&RunResult::Over));
     }
 }
 
@@ -59,8 +59,8 @@ fn a_late_node_waits_and_is_in_the_next_round_with_a_new_key_and_a_new_stream() 
     driver.closes(1);
     driver.closes(2);
     assert_eq!(
-        driver.events.last(),
-        Some(&RunEvent::Over),
+        driver.results.last(),
+        Some(&RunResult::Over),
         "it is not waited for to close"
     );
     driver.pass(SECOND * 60, &[3]);
@@ -102,8 +102,8 @@ fn one_that_waits_is_not_in_what_runs_and_may_leave_or_vanish() {
     driver.whole_round(&[1]);
     driver.next_round(2).unwrap();
     assert_eq!(
-        driver.events[driver.events.len() - 2..],
-        [RunEvent::NobodyCame, RunEvent::Over]
+        driver.results[driver.results.len() - 2..],
+        [RunResult::NobodyCame, RunResult::Over]
     );
     driver.join(5, join("10.0.0.5:1"));
     assert!(matches!(driver.sent_to(5)[..], [ToNode::Refused { .. }]));
@@ -128,20 +128,14 @@ fn a_lost_node_that_does_not_come_back_ends_the_run_after_the_grace() {
     driver.whole_round(&[2]);
     driver.next_round(2).unwrap();
     driver.pass(GRACE, &[]);
-    assert_eq!(driver.events.last(), Some(&RunEvent::Over));
+    assert_eq!(driver.results.last(), Some(&RunResult::Over));
     assert!(driver.next_round(3).is_err());
     assert_eq!(driver.run.poll_timeout(), None);
 }
 
 #[test]
 fn a_node_that_starts_again_takes_its_old_place_out_of_the_chain_as_soon_as_that_is_silent() {
-    let mut driver = Driver::gathered(
-        3,
-        RunConfig {
-            heal: true,
-            ..of_three()
-        },
-    );
+    let mut driver = Driver::gathered(3, of_three());
     let stream = driver.open_stream().stream;
     driver.join(9, join("10.0.0.2:30764"));
     assert_eq!(driver.failures().len(), 0);
@@ -174,7 +168,7 @@ fn a_node_that_is_done_is_told_so_when_it_comes_again() {
     assert!(driver.closed.contains(&ConnId(5)));
 }
 
-/// It was switched off and on after its report, while others still worked.
+/// The node was switched off and on after its report, while others still worked.
 #[test]
 fn a_node_that_waits_again_when_its_clone_is_called_good_is_let_go() {
     let mut driver = Driver::gathered(2, of_three());
@@ -244,7 +238,7 @@ fn a_node_that_comes_back_with_its_clone_waits_for_the_verdict_only_even_after_t
         .unwrap();
     driver.drain();
     assert!(
-        matches!(driver.events.last(), Some(RunEvent::Gathered(_))),
+        matches!(driver.results.last(), Some(RunResult::Gathered(_))),
         "{:?}",
         driver.events.last()
     );

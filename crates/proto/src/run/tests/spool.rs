@@ -1,13 +1,13 @@
-//! Nodes that lost their place in a stream that is kept: who goes on in the round, and who waits for the next one.
+//! Nodes that lost their place in a stream that is kept: those that go on in the round, and those that wait
+//! for the next one.
 
 use super::*;
 
 fn kept(nodes: u32) -> (Driver, StreamId) {
-    let (heal, spool, rounds) = (true, true, 2);
+    let (spool, rounds) = (true, 2);
     let mut driver = Driver::gathered(
         nodes,
         RunConfig {
-            heal,
             spool,
             rounds,
             ..config()
@@ -18,7 +18,7 @@ fn kept(nodes: u32) -> (Driver, StreamId) {
 }
 
 impl Driver {
-    /// Node `silent` is given up by its successor and the server; the others answer.
+    /// Lets the successor and the server give up node `silent`, while the others answer.
     fn goes_silent(&mut self, silent: u64, successor: u64, others: &[u64], stream: StreamId) {
         self.pass(limits::LINK_SILENCE - SECOND / 4, others);
         self.loses_upstream(successor, stream);
@@ -39,14 +39,14 @@ impl Driver {
     }
 
     fn branches(&self) -> Vec<u32> {
-        let branches = self.events.iter().filter_map(|event| match event {
-            RunEvent::Branch { node, .. } => Some(node.0),
+        let branches = self.head.iter().filter_map(|event| match event {
+            HeadOrder::OpenBranch { node, .. } => Some(node.0),
             _ => None,
         });
         branches.collect()
     }
 
-    /// Answers the last ping.
+    /// Answers the last ping of a node.
     fn comes_back(&mut self, conn: u64) {
         let pings = self.sent.iter().rev().filter(|(to, _)| *to == ConnId(conn));
         let number = pings.into_iter().find_map(|(_, message)| match message {
@@ -169,9 +169,9 @@ fn a_node_whose_data_is_gone_is_fed_with_all_those_below_it() {
 fn when_the_first_node_of_the_chain_misses_data_the_head_goes_on_without_a_successor() {
     let (mut driver, stream) = kept(2);
     driver.misses(1, stream);
-    assert!(driver.events.iter().any(|event| matches!(
+    assert!(driver.head.iter().any(|event| matches!(
         event,
-        RunEvent::HeadSuccessor {
+        HeadOrder::Successor {
             successor: Successor::Nobody,
             ..
         }
@@ -187,9 +187,9 @@ fn when_the_first_of_a_branch_is_lost_the_next_one_is_fed_in_its_place() {
     assert_eq!(driver.branches(), [3, 4]);
     assert!(
         driver
-            .events
+            .head
             .iter()
-            .any(|event| matches!(event, RunEvent::BranchClosed { node: NodeId(3), .. }))
+            .any(|event| matches!(event, HeadOrder::CloseBranch { node: NodeId(3), .. }))
     );
     assert_eq!(driver.predecessor(4), Some(0));
     assert!(driver.sent_to(2).iter().all(
@@ -238,8 +238,7 @@ fn when_the_stream_is_kept_no_longer_who_was_fed_from_it_waits_for_the_next_roun
 
 #[test]
 fn without_a_spool_a_silent_node_is_lost_at_once() {
-    let heal = true;
-    let mut driver = Driver::gathered(3, RunConfig { heal, ..config() });
+    let mut driver = Driver::gathered(3, config());
     let stream = driver.open_stream().stream;
     driver.pass(limits::LINK_SILENCE - SECOND / 4, &[1, 3]);
     driver.loses_upstream(3, stream);
@@ -252,20 +251,14 @@ fn without_a_spool_a_silent_node_is_lost_at_once() {
 fn who_is_fed_from_what_is_kept_is_no_measure_for_the_pace_of_the_others() {
     let (mut driver, stream) = kept(3);
     driver.misses(3, stream);
-    let progress = Progress {
-        stream,
-        received: StreamOffset(1),
-        consumed: StreamOffset(1),
-        buffered: 0,
-        pace: crate::pace::Pace {
-            elapsed_ms: 500,
-            consumer_ms: 500,
-            consumer_busy_ms: 500,
-            ..crate::pace::Pace::default()
-        },
+    let pace = Pace {
+        elapsed_ms: 500,
+        consumer_ms: 500,
+        consumer_busy_ms: 500,
+        ..Pace::default()
     };
     for _ in 0..60 {
-        driver.says(3, ToServer::Progress(progress));
+        driver.says(3, progress(stream, 1, 1, pace));
         driver.pass(SECOND / 2, &[1, 2, 3]);
     }
     assert!(

@@ -19,15 +19,15 @@ fn a_stage_ends_with_an_answer_or_a_failure_of_every_node() {
     driver.closes(3);
     assert!(
         !driver
-            .events
+            .results
             .iter()
-            .any(|event| matches!(event, RunEvent::StageDone { .. }))
+            .any(|event| matches!(event, RunResult::StageDone { .. }))
     );
     driver.pass(limits::PREPARE_TIMEOUT, &[1, 4]);
-    let Some(RunEvent::StageDone {
+    let Some(RunResult::StageDone {
         stage: Stage::Prepare,
         outcomes,
-    }) = driver.events.last()
+    }) = driver.results.last()
     else {
         panic!("{:?}", driver.events.last())
     };
@@ -83,7 +83,7 @@ fn a_silent_node_is_lost_in_any_stage() {
     driver.run.prepare(driver.now, Payload::default()).unwrap();
     driver.says(1, ToServer::Prepared(Payload::default()));
     driver.pass(SECOND * 61, &[1]);
-    assert!(matches!(driver.events.last(), Some(RunEvent::StageDone { .. })));
+    assert!(matches!(driver.results.last(), Some(RunResult::StageDone { .. })));
     assert_eq!(
         driver.failures(),
         [(2, "planning: nothing heard from it for 60 s".to_owned())]
@@ -106,7 +106,7 @@ fn when_all_nodes_failed_commands_say_so_and_the_run_can_be_ended() {
     assert_eq!(driver.run.go(driver.now), Err(RunError::NobodyLeft));
     driver.run.abort(driver.now, &Reason::new("no node is left"));
     driver.drain();
-    assert_eq!(driver.events.last(), Some(&RunEvent::Over));
+    assert_eq!(driver.results.last(), Some(&RunResult::Over));
     assert_eq!(driver.run.poll_timeout(), None);
 }
 
@@ -128,8 +128,8 @@ fn reports_may_come_early_and_nodes_go_when_nobody_needs_them_as_a_relay() {
     driver.run.collect_reports(driver.now).unwrap();
     driver.says(2, ToServer::Report(Payload(vec![2])));
     assert!(matches!(
-        driver.events.last(),
-        Some(RunEvent::StageDone { stage: Stage::Report, outcomes }) if outcomes.iter().all(|(_, outcome)| outcome.is_ok())
+        driver.results.last(),
+        Some(RunResult::StageDone { stage: Stage::Report, outcomes }) if outcomes.iter().all(|(_, outcome)| outcome.is_ok())
     ));
     assert_eq!(driver.failures(), []);
 }
@@ -163,9 +163,9 @@ fn release_lets_nodes_go_one_after_another_and_ends_when_they_are_gone() {
     assert_eq!(delays, [0, 300, 600]);
     driver.closes(1);
     driver.closes(2);
-    assert_ne!(driver.events.last(), Some(&RunEvent::Over));
+    assert_ne!(driver.results.last(), Some(&RunResult::Over));
     driver.pass(limits::LEAVE_TIMEOUT + SECOND, &[3]);
-    assert_eq!(driver.events.last(), Some(&RunEvent::Over));
+    assert_eq!(driver.results.last(), Some(&RunResult::Over));
     assert_eq!(
         (driver.closed.last(), driver.failures().len()),
         (Some(&ConnId(3)), 0)
@@ -199,7 +199,10 @@ fn an_answer_that_nobody_asked_for_costs_the_node_its_place() {
     driver.says(1, ToServer::Ready);
     assert_eq!(
         driver.failures(),
-        [(1, "planning: it answered what it was not asked".to_owned())]
+        [(
+            1,
+            "planning: it sent an answer that the server had not asked for".to_owned()
+        )]
     );
 }
 
@@ -232,7 +235,7 @@ fn a_node_that_fails_through_no_fault_of_its_own_is_wanted_again_but_not_in_the_
         let abort = |reason, again| ToNode::Abort { reason, again };
         assert_eq!(driver.sent_to(1).last(), Some(&&abort(reason, wanted)));
         driver.says(2, ToServer::Ready);
-        let reason = Reason::new("it answered what it was not asked");
+        let reason = Reason::new("it sent an answer that the server had not asked for");
         assert_eq!(driver.sent_to(2).last(), Some(&&abort(reason, false)));
         driver.closes(3);
         let again: Vec<_> = driver
@@ -277,10 +280,10 @@ fn nobody_is_released_before_the_verdict_and_a_rejected_clone_never() {
         assert_eq!(driver.sent_to(conn).last(), Some(&&ToNode::Commit));
         driver.says(conn, ToServer::Bootable);
     }
-    let Some(RunEvent::StageDone {
+    let Some(RunResult::StageDone {
         stage: Stage::Commit,
         outcomes,
-    }) = driver.events.last()
+    }) = driver.results.last()
     else {
         panic!("{:?}", driver.events.last())
     };
@@ -357,7 +360,7 @@ fn what_a_node_made_of_a_stream_that_was_not_proved_is_not_its_failure() {
         assert_eq!(failure.contains("was not proved"), unproved, "{failure}");
         assert_eq!(failure.contains("makes no sense"), !unproved, "{failure}");
     }
-    // Of another stream it says nothing.
+    // The node's message about another stream is ignored.
     let mut driver = Driver::gathered(3, rounds());
     let stream = driver.open_stream().stream;
     let other = StreamId(stream.0 + 1);

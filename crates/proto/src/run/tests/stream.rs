@@ -46,31 +46,6 @@ fn several_streams_run_one_after_another_each_with_its_own_key() {
 }
 
 #[test]
-fn without_healing_a_lost_node_costs_those_below_it_and_no_other() {
-    let mut driver = Driver::gathered(4, config());
-    let stream = driver.open_stream().stream;
-    driver.closes(2);
-    let alone = Relink {
-        stream,
-        predecessor: None,
-        predecessor_key: None,
-        successor: Some(Successor::Nobody),
-        successor_key: None,
-    };
-    assert_eq!(driver.sent_to(1).last(), Some(&&ToNode::Relink(alone)));
-    driver.loses_upstream(3, stream);
-    driver.loses_upstream(4, stream);
-    driver.done(1, stream);
-    assert_eq!(
-        driver.stream_outcomes().unwrap(),
-        [(1, true), (2, false), (3, false), (4, false)]
-    );
-    let failures = driver.failures();
-    assert_eq!(failures[0].1, "stream 1: its connection broke: reset");
-    assert_eq!(failures[1].1, "stream 1: lost its predecessor n: reset");
-}
-
-#[test]
 fn a_node_that_has_everything_does_not_mind_that_its_predecessor_goes() {
     let mut driver = Driver::gathered(2, config());
     let stream = driver.open_stream().stream;
@@ -81,13 +56,7 @@ fn a_node_that_has_everything_does_not_mind_that_its_predecessor_goes() {
 
 #[test]
 fn chain_heals_when_the_middle_node_dies() {
-    let mut driver = Driver::gathered(
-        3,
-        RunConfig {
-            heal: true,
-            ..config()
-        },
-    );
+    let mut driver = Driver::gathered(3, config());
     let stream = driver.open_stream().stream;
     driver.closes(2);
     let successor = Some(Successor::Node(NodeId(3)));
@@ -106,11 +75,11 @@ fn chain_heals_when_the_middle_node_dies() {
             if peer.node == NodeId(1) && *other == key
     ));
     driver.closes(1);
-    let head = RunEvent::HeadSuccessor {
+    let head = HeadOrder::Successor {
         stream,
         successor: Successor::Node(NodeId(3)),
     };
-    assert!(driver.events.contains(&head));
+    assert!(driver.head.contains(&head));
     driver.done(3, stream);
     assert_eq!(
         driver.stream_outcomes().unwrap(),
@@ -143,40 +112,16 @@ fn a_stream_in_which_nothing_moves_ends_with_the_names_of_those_behind() {
     driver
         .run
         .handle_head_progress(driver.now, stream, StreamOffset(100), false);
-    let (received, consumed) = (StreamOffset(100), StreamOffset(100));
-    driver.says(
-        1,
-        ToServer::Progress(Progress {
-            stream,
-            received,
-            consumed,
-            buffered: 0,
-            pace: crate::pace::Pace::default(),
-        }),
-    );
+    driver.says(1, progress(stream, 100, 100, Pace::default()));
     driver.pass(limits::STREAM_STALL_TIMEOUT * 3, &[1, 2]);
     let stalled = "stream 1: nothing moved for 180 s; it was at byte 0 of the stream".to_owned();
     assert_eq!(driver.failures(), [(2, stalled)]);
 }
 
-/// A report of how far a node is; it waits for its predecessor if it has taken all.
+/// Reports a node's progress. It waits for its predecessor if it has taken all.
 fn is_at(driver: &mut Driver, node: u64, stream: StreamId, received: u64, consumed: u64) {
-    let (received, consumed) = (StreamOffset(received), StreamOffset(consumed));
-    let pace = crate::pace::Pace {
-        elapsed_ms: 500,
-        upstream_ms: if received == consumed { 500 } else { 0 },
-        ..crate::pace::Pace::default()
-    };
-    driver.says(
-        node,
-        ToServer::Progress(Progress {
-            stream,
-            received,
-            consumed,
-            buffered: 0,
-            pace,
-        }),
-    );
+    let pace = waiting(received == consumed);
+    driver.says(node, progress(stream, received, consumed, pace));
 }
 
 #[test]
@@ -187,7 +132,8 @@ fn those_below_one_that_stands_still_are_not_blamed_for_it() {
     driver
         .run
         .handle_head_progress(now, stream, StreamOffset(900), false);
-    // The second one's disk hangs; the first one's window is full of what the second one has no room for.
+    // The second node's disk hangs. The first node's window is full of data for which the second one has no
+    // room.
     let places = [(1, 700, 700), (2, 600, 100), (3, 600, 600), (4, 600, 600)];
     let mut told = Duration::ZERO;
     while told < limits::STREAM_STALL_TIMEOUT + SECOND * 6 {
@@ -228,7 +174,7 @@ fn a_producer_may_be_as_slow_as_it_likes() {
     assert_eq!(driver.failures(), []);
 }
 
-/// Each link's key is known to its two ends, and another link has another one.
+/// The two ends of a link know its key, and another link has another key.
 #[test]
 fn a_links_key_is_given_to_its_two_ends_and_to_nobody_else() {
     let mut driver = Driver::gathered(4, config());
@@ -259,20 +205,14 @@ fn a_links_key_is_given_to_its_two_ends_and_to_nobody_else() {
     );
 }
 
-/// What the second of three says at each tick, while the others stand still and say so.
+/// The messages of the second of three nodes at each tick. The others stand still and report that.
 type Lie = fn(u64, StreamId) -> ToServer;
 
-/// After how many stalls the chain is rid of the liar, and who had to go before it. The first node's window is full of
-/// what is not taken below; the third one gets nothing.
+/// Returns the number of stalls until the chain is rid of the liar, and the nodes that had to go before it.
+/// The first node's window is full of data that is not taken below. The third one gets nothing.
 fn ends_without_the_liar(lie: Lie) -> (u32, Vec<u32>) {
     let stall = config().timeouts.stall;
-    let mut driver = Driver::gathered(
-        4,
-        RunConfig {
-            heal: true,
-            ..config()
-        },
-    );
+    let mut driver = Driver::gathered(4, config());
     let stream = driver.open_stream().stream;
     let now = driver.now;
     driver
@@ -299,9 +239,9 @@ fn ends_without_the_liar(lie: Lie) -> (u32, Vec<u32>) {
     unreachable!()
 }
 
-/// One that stands still and says now this, now that, keeps nobody's clock from running; nor does one that is done again
-/// and again, has more than there is, or claims that it waits for those below it. Nobody above it notices, and of those below it
-/// one at most has to go before.
+/// A node that stands still must not keep any clock from running. It may change its word, be done again and
+/// again, have more than there is, or claim that it waits for the nodes below it. No node above it notices,
+/// and at most one of the nodes below it has to go before.
 #[test]
 fn only_growth_counts_as_movement() {
     let lies: [Lie; 7] = [
@@ -315,7 +255,7 @@ fn only_growth_counts_as_movement() {
         |_, stream| reported(stream, 50, false),
         |tick, stream| reported(stream, 100, tick % 2 == 0),
         |_, stream| reported(stream, 900, false),
-        // Nothing at all; it has never said anything.
+        // Nothing at all: the node has never sent a message.
         |_, _| ToServer::Pong(0),
     ];
     for (number, lie) in lies.iter().enumerate() {
@@ -328,7 +268,8 @@ fn only_growth_counts_as_movement() {
     }
 }
 
-/// The first one is honest and has no room, because the second one acknowledges nothing and yet says that it has as much.
+/// The first node is honest and has no room, because the second one acknowledges nothing and yet claims to
+/// have as much.
 #[test]
 fn one_that_is_not_acknowledged_is_not_blamed_for_it() {
     let (stalls, gone) = ends_without_the_liar(|_, stream| reported(stream, 900, true));
@@ -336,13 +277,7 @@ fn one_that_is_not_acknowledged_is_not_blamed_for_it() {
         stalls <= 3 && !gone.contains(&1) && gone.contains(&2),
         "{stalls} {gone:?}"
     );
-    let mut driver = Driver::gathered(
-        2,
-        RunConfig {
-            heal: true,
-            ..config()
-        },
-    );
+    let mut driver = Driver::gathered(2, config());
     let stream = driver.open_stream().stream;
     let now = driver.now;
     driver
@@ -358,22 +293,21 @@ fn one_that_is_not_acknowledged_is_not_blamed_for_it() {
 }
 
 fn reported(stream: StreamId, received: u64, has_room: bool) -> ToServer {
-    ToServer::Progress(Progress {
-        stream,
-        received: StreamOffset(received),
-        consumed: StreamOffset(received),
-        buffered: 0,
-        pace: crate::pace::Pace {
-            elapsed_ms: 500,
-            upstream_ms: if has_room { 500 } else { 0 },
-            ..crate::pace::Pace::default()
-        },
-    })
+    progress(stream, received, received, waiting(has_room))
+}
+
+/// Returns the pace of a node that waits for its predecessor all the time, or not at all.
+fn waiting(for_predecessor: bool) -> Pace {
+    Pace {
+        elapsed_ms: 500,
+        upstream_ms: if for_predecessor { 500 } else { 0 },
+        ..Pace::default()
+    }
 }
 
 #[test]
 fn a_node_that_has_everything_loses_nothing_when_its_links_are_said_to_be_broken() {
-    let mut driver = Driver::gathered(3, healing_config());
+    let mut driver = Driver::gathered(3, config());
     let stream = driver.open_stream().stream;
     driver.done(3, stream);
     driver.says(3, ToServer::Report(Payload::default()));
@@ -393,7 +327,7 @@ fn a_node_that_has_everything_loses_nothing_when_its_links_are_said_to_be_broken
 
 #[test]
 fn what_was_said_of_a_link_does_not_count_against_the_next_one_of_the_same_node() {
-    let mut driver = Driver::gathered(4, healing_config());
+    let mut driver = Driver::gathered(4, config());
     let stream = driver.open_stream().stream;
     let lost = || ToServer::LinkLost {
         stream,
@@ -412,9 +346,29 @@ fn what_was_said_of_a_link_does_not_count_against_the_next_one_of_the_same_node(
     assert_eq!(failed, [2]);
 }
 
-fn healing_config() -> RunConfig {
-    RunConfig {
-        heal: true,
-        ..config()
-    }
+/// A node of a stream with a group may have the end, and be gone, before the nodes above it.
+#[test]
+fn nothing_is_kept_for_a_node_that_is_done() {
+    let tolerance = 2;
+    let mut driver = Driver::gathered(
+        4,
+        RunConfig {
+            tolerance,
+            ..config()
+        },
+    );
+    let stream = driver.open_stream().stream;
+    let below = |driver: &Driver| {
+        let told = driver.sent_to(1).into_iter().rev();
+        let keys = told.filter_map(|message| match message {
+            ToNode::Receipts { keys, .. } => Some(keys.clone()),
+            ToNode::OpenStream(open) => Some(open.receipts.clone()),
+            _ => None,
+        });
+        let below = keys.map(|keys| keys.below.iter().map(|key| key.node.0).collect::<Vec<u32>>());
+        below.into_iter().next().unwrap()
+    };
+    assert_eq!(below(&driver), [3, 4]);
+    driver.done(3, stream);
+    assert_eq!(below(&driver), [4]);
 }

@@ -1,10 +1,9 @@
-//! Links that are given up: who is believed, and what a false alarm costs.
+//! Links that are given up: the reports that count, and the cost of a false alarm.
 
 use super::*;
 
 fn healing(nodes: u32) -> (Driver, StreamId) {
-    let heal = true;
-    let mut driver = Driver::gathered(nodes, RunConfig { heal, ..config() });
+    let mut driver = Driver::gathered(nodes, config());
     let stream = driver.open_stream().stream;
     (driver, stream)
 }
@@ -83,7 +82,8 @@ fn a_server_that_was_away_reads_before_it_judges() {
     assert_eq!(driver.failures(), []);
 }
 
-/// By less than what counts as being away, but each time: a machine with forty times as much to do as it can.
+/// The server is late by less than what counts as being away, but each time: a machine with forty times the
+/// work that it can do.
 #[test]
 fn a_server_that_is_late_again_and_again_does_not_count_its_own_delay_as_silence() {
     let (mut driver, stream) = healing(3);
@@ -110,14 +110,7 @@ fn a_link_that_breaks_again_and_again_costs_one_of_the_two_though_data_moves() {
     for round in 1..=100 {
         driver.loses_upstream(2, stream);
         driver.says(1, ToServer::Pong(0));
-        let progress = Progress {
-            stream,
-            received: StreamOffset(round),
-            consumed: StreamOffset(round),
-            buffered: 0,
-            pace: crate::pace::Pace::default(),
-        };
-        driver.says(2, ToServer::Progress(progress));
+        driver.says(2, progress(stream, round, round, Pace::default()));
     }
     assert_eq!(driver.failures().len(), 1);
     assert!(relinks(&driver, 2) <= 20, "{}", relinks(&driver, 2));
@@ -135,8 +128,8 @@ fn a_node_that_hangs_while_nobody_waits_for_its_data_has_two_minutes() {
     assert_eq!(driver.failures().len(), 1);
 }
 
-/// A member says of each of its successors that it is dead: it costs one of them its place, once, and comes last in the next
-/// round; that one does not.
+/// A member reports each of its successors as dead. It costs one of them its place, once, and comes last in
+/// the next round. The accused successor does not.
 #[test]
 fn who_cannot_serve_two_is_accused_and_the_first_of_them_is_not() {
     let (mut driver, stream) = healing(3);
@@ -156,6 +149,6 @@ fn who_cannot_serve_two_is_accused_and_the_first_of_them_is_not() {
     }
     let failed: Vec<u32> = driver.failures().iter().map(|(node, _)| *node).collect();
     assert_eq!(failed, [1, 2]);
-    let accused = [1, 2, 3].map(|last| driver.run.is_accused([10, 0, 0, last].into()));
+    let accused = [1, 2, 3].map(|last| driver.run.accused.contains([10, 0, 0, last].into()));
     assert_eq!(accused, [true, false, false]);
 }

@@ -1,4 +1,4 @@
-//! Greetings of those who are no ends of the link.
+//! Greetings of peers that are not ends of the link.
 
 use super::*;
 
@@ -21,16 +21,16 @@ fn rest_of(mut socket: TcpStream) -> Vec<u8> {
 fn a_stranger_with_another_key_or_a_recorded_greeting_is_turned_away() {
     let (mut chain, recording) = intercepted(CIPHER, |_, _, _| ());
     let consumer = chain.consume(1, |_| ());
-    // Not the proxy: the head's own door, which the chain's first connection was made through.
-    let door = chain.head_door();
+    // Not the proxy: the head's own listener, which the chain's first connection was made through.
+    let listener = chain.head_addr();
     let wrong = LinkKey::new([4; 32], key().run(), STREAM);
-    assert_eq!(rest_of(greet(door, &wrong).0), b"");
+    assert_eq!(rest_of(greet(listener, &wrong).0), b"");
     let began = Instant::now();
     while recording.lock().unwrap().1.len() < HELLO_LEN + PROOF_LEN && began.elapsed() < LIMIT {
         sleep(Duration::from_millis(2));
     }
     let recorded = recording.lock().unwrap().1[..HELLO_LEN + PROOF_LEN].to_vec();
-    let mut replayer = TcpStream::connect(door).unwrap();
+    let mut replayer = TcpStream::connect(listener).unwrap();
     replayer.set_read_timeout(Some(LIMIT)).unwrap();
     replayer.write_all(&recorded).unwrap();
     assert_eq!(
@@ -46,7 +46,7 @@ fn a_stranger_with_another_key_or_a_recorded_greeting_is_turned_away() {
     assert!(reasons[1].contains("link proof"), "{reasons:?}");
 }
 
-/// A predecessor that only repeats what it heard another one say.
+/// A predecessor that only repeats the challenge of another one.
 #[test]
 fn a_recorded_challenge_opens_no_stream() {
     let (mut chain, recording) = intercepted(CIPHER, |_, _, _| ());
@@ -56,7 +56,7 @@ fn a_recorded_challenge_opens_no_stream() {
     let heard = recording.lock().unwrap().0.clone();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut victim = Chain::empty(CIPHER);
-    victim.doors.push(listener.local_addr().unwrap());
+    victim.addrs.push(listener.local_addr().unwrap());
     spawn(move || {
         for socket in listener.incoming() {
             socket.unwrap().write_all(&heard).ok();
@@ -69,13 +69,13 @@ fn a_recorded_challenge_opens_no_stream() {
     assert!(taken.join().unwrap().is_err());
 }
 
-/// It has no key; it can only pass on, and may then cut, stop, or alter. Here it stands where a node should and answers
-/// the way a predecessor would.
+/// It has no key; it can only pass on, and may then cut, stop, or alter. Here it stands where a node should
+/// and answers the way a predecessor would.
 #[test]
 fn a_stranger_in_the_middle_of_the_chain_gets_no_further_than_its_first_word() {
     let mut chain = chain_with(0, WINDOW, CIPHER);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    chain.doors.push(listener.local_addr().unwrap());
+    chain.addrs.push(listener.local_addr().unwrap());
     let wrong = LinkKey::new([4; 32], key().run(), STREAM);
     let (heard, rest) = mpsc::channel();
     spawn(move || {
@@ -108,11 +108,11 @@ fn a_stranger_in_the_middle_of_the_chain_gets_no_further_than_its_first_word() {
 fn a_member_cannot_open_a_link_in_the_name_of_another() {
     let mut chain = chain_with(2, WINDOW, CIPHER);
     let consumers = [chain.consume(1, |_| ()), chain.consume(2, |_| ())];
-    let (head, first) = (chain.head_door(), chain.doors[1]);
+    let (head, first) = (chain.head_addr(), chain.addrs[1]);
     let stream_key = LinkKey::new([3; 32], key().run(), STREAM);
     let mut refused = 0;
     // Node 2 to the head as node 1, with whatever it has; a node 3 to the first one as node 2.
-    for (door, to, name, wrong) in [
+    for (listener, to, name, wrong) in [
         (head, NodeId::SERVER, 1, stream_key),
         (head, NodeId::SERVER, 1, link_key(2, 1)),
         (head, NodeId::SERVER, 1, link_key(2, 0)),
@@ -120,7 +120,7 @@ fn a_member_cannot_open_a_link_in_the_name_of_another() {
         (first, NodeId(1), 2, link_key(1, 0)),
     ] {
         let (_, hello) = Connecting::start(&wrong, NodeId(name), to, [7; 16], StreamOffset(0));
-        let mut socket = TcpStream::connect(door).unwrap();
+        let mut socket = TcpStream::connect(listener).unwrap();
         socket.set_read_timeout(Some(LIMIT)).unwrap();
         socket.write_all(&hello).unwrap();
         assert_eq!(rest_of(socket), b"", "a challenge for a liar");
@@ -148,7 +148,7 @@ fn a_member_cannot_open_a_link_in_the_name_of_another() {
     }
     for node in 0..=2 {
         while let Ok(report) = chain.reports[node].try_recv() {
-            assert!(!matches!(report.what, Happened::LinkLost { .. }), "{report:?}");
+            assert!(!matches!(report.what, PumpEvent::LinkLost { .. }), "{report:?}");
         }
     }
 }

@@ -1,21 +1,23 @@
-//! How fast branches are fed: they take what the chain leaves of the server's line, so that it does not slow down for
-//! nodes that lost their place.
+//! The rate at which branches are fed. They take the rest of the server's line, so that the chain does not
+//! slow down for nodes that lost their place.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ka_proto::pace::Pace;
 
-/// While the chain's own line is busy for more than this share of the time, in percent, nothing is left of it.
+/// While the chain's own line is busy for more than this share of the time, in percent, nothing is left of
+/// it.
 const BUSY_PERCENT: u64 = 70;
-/// What all branches together may take of a busy line: so the chain loses a ninth at most.
+/// The part of a busy line that all branches together may take: so the chain loses a ninth at most.
 const SHARE_OF_BUSY: u64 = 8;
 /// Less is not sensible: a node would be fed for days. Bytes a second.
 const LEAST_RATE: u64 = 1 << 20;
-/// Longest sleep of a branch before it looks at its rate again: it may have become another one, or the branch is over.
+/// Longest sleep of a branch before it looks at its rate again: it may have become another one, or the branch
+/// is over.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
-/// What branches may take together.
+/// The rate that branches may take together.
 #[derive(Debug)]
 pub(crate) struct Gauge {
     bytes_per_second: AtomicU64,
@@ -32,8 +34,8 @@ impl Default for Gauge {
 }
 
 impl Gauge {
-    /// How the chain's head spent its time since this was said last: a busy line leaves an eighth of what it carries,
-    /// an idle one twice as much as before.
+    /// Adjusts the rate to the use of the head's time since the last call. A busy line leaves an eighth of
+    /// what it carries, an idle one twice as much as before.
     pub(crate) fn adjust(&self, pace: &Pace) {
         let elapsed_ms = u64::from(pace.elapsed_ms).max(1);
         let is_busy = u64::from(pace.link_busy_ms) * 100 / elapsed_ms > BUSY_PERCENT;
@@ -54,7 +56,7 @@ impl Gauge {
         self.branches.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// What one branch may take, bytes a second.
+    /// Returns the rate of one branch, bytes a second.
     fn share(&self) -> u64 {
         let branches = self.branches.load(Ordering::Relaxed).max(1) as u64;
         (self.bytes_per_second.load(Ordering::Relaxed) / branches).max(1)
@@ -74,9 +76,10 @@ impl Throttle {
         }
     }
 
-    /// Sleeps as long as `bytes` take at the branch's share, which may change meanwhile, or until it `is_over`.
+    /// Sleeps as long as `bytes` take at the branch's share, which may change meanwhile, or until it
+    /// `is_over`.
     pub(super) fn pay(&mut self, bytes: u64, gauge: &Gauge, is_over: impl Fn() -> bool) {
-        // What was not used is not saved up.
+        // Unused rate is not saved up.
         self.paid_until = self.paid_until.max(Instant::now());
         let mut owed = bytes;
         while owed > 0 && !is_over() {

@@ -1,8 +1,10 @@
-//! What the server keeps of a stream (`--spool`), so that a node which lost its place can go on in the middle: blocks as
-//! they go over the wire, header and payload, and at last the end, one after another in one file.
+//! The spool of a stream at the server (`--spool`), from which a node that lost its place goes on in the
+//! middle. One file holds the blocks as they go over the wire, header and payload, one after another, and at
+//! last the end.
 //!
-//! Payload lies there encrypted, as it travelled; it is sent again byte for byte, so nothing is encrypted twice. Here:
-//! writing ([`Keeper`]) and finding ([`Spool`]). Reading for a branch is [`feed`], how fast is [`gauge`].
+//! Payload lies there encrypted, as it travelled; it is sent again byte for byte, so nothing is encrypted
+//! twice. Here: writing ([`SpoolWriter`]) and finding ([`Spool`]). Reading for a branch is [`feed`], how fast
+//! is [`gauge`].
 
 mod feed;
 mod gauge;
@@ -22,22 +24,23 @@ use ka_proto::block::{BlockHeader, BlockKind, HEADER_LEN};
 use tokio::sync::mpsc;
 
 use super::buffer::SealedBlock;
-use super::inbox::{Happened, Report};
+use super::inbox::{PumpEvent, PumpReport};
 use crate::error::TransportError;
 
 pub(crate) use feed::Branch;
 pub(crate) use gauge::Gauge;
 
-/// Bytes that wait to be written: two seconds of a line of 1 Gbit/s, which is what a journal that is written out may hold up a
-/// hard disk. One that pauses for longer, or is slower than the chain, keeps nothing any more; the chain does not wait.
+/// Most bytes that wait to be written: two seconds of a line of 1 Gbit/s. A journal that is written out may
+/// hold up a hard disk for so long. A disk that pauses for longer, or is slower than the chain, keeps nothing
+/// any more; the chain does not wait.
 const MAX_QUEUED: usize = 256 << 20;
-/// From one mark to the next in the file, bytes: a place is found by reading headers from the mark before it, some hundred
-/// at the smallest usual blocks, and a TiB has 64 Ki marks.
+/// Distance from one mark to the next in the file, in bytes. A place is found by reading headers from the
+/// mark before it: some hundred at the smallest usual blocks. A TiB has 64 Ki marks.
 const MARK_EVERY: u64 = 16 << 20;
-/// Between two looks whether a branch that waits for more has ended meanwhile.
+/// Interval of the checks of a waiting branch for its end.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Where a block is in the file.
+/// The place of a block in the file.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     offset: u64,
@@ -45,15 +48,15 @@ struct Mark {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct SpoolContents {
     /// Bytes of whole blocks in the file.
     written: u64,
     marks: Vec<Mark>,
-    fate: Fate,
+    fate: SpoolState,
 }
 
 #[derive(Debug, Default, Clone)]
-enum Fate {
+enum SpoolState {
     #[default]
     Growing,
     /// The end of the stream is in it.
@@ -62,18 +65,18 @@ enum Fate {
     Off(String),
 }
 
-/// What is kept of one stream.
+/// The spool of one stream.
 #[derive(Debug)]
 pub(crate) struct Spool {
     file: File,
     queued: AtomicUsize,
-    state: Mutex<State>,
+    state: Mutex<SpoolContents>,
     grown: Condvar,
 }
 
-/// The pump's hold on it: gives blocks, never waits.
+/// The pump's hold on the spool. It passes blocks on and never waits.
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub(crate) struct SpoolWriter {
     spool: Arc<Spool>,
     blocks: Sender<Arc<SealedBlock>>,
 }
@@ -86,8 +89,8 @@ impl Spool {
     pub(crate) fn begin(
         file: File,
         stream: StreamId,
-        reports: mpsc::UnboundedSender<Report>,
-    ) -> Result<(Arc<Self>, Keeper), TransportError> {
+        reports: mpsc::UnboundedSender<PumpReport>,
+    ) -> Result<(Arc<Self>, SpoolWriter), TransportError> {
         let spool = Arc::new(Self {
             file,
             queued: AtomicUsize::new(0),
@@ -101,10 +104,10 @@ impl Spool {
             .name(format!("ka-spool-{stream}"))
             .spawn(move || {
                 if let Err(reason) = writer.write_all(&queue) {
-                    // A task that is gone has nobody left to tell.
-                    let what = Happened::SpoolOff { reason };
+                    // After the task's end there is no receiver.
+                    let what = PumpEvent::SpoolOff { reason };
                     reports
-                        .send(Report {
+                        .send(PumpReport {
                             stream,
                             branch: None,
                             what,
@@ -113,14 +116,14 @@ impl Spool {
                 }
             })
             .map_err(TransportError::system("starting the spool's thread"))?;
-        let keeper = Keeper {
+        let keeper = SpoolWriter {
             spool: Arc::clone(&spool),
             blocks,
         };
         Ok((spool, keeper))
     }
 
-    /// Writes what comes, until the pump lets go of its end.
+    /// Writes the blocks as they come, until the pump lets go of its end.
     fn write_all(&self, queue: &Receiver<Arc<SealedBlock>>) -> Result<(), String> {
         for block in queue {
             let cost = block.wire_len();
@@ -130,12 +133,12 @@ impl Spool {
             if let Err(error) = written {
                 return Err(self.turn_off(format!("writing what the spool keeps: {error}")));
             }
-            if let Fate::Off(reason) = &self.state().fate {
+            if let SpoolState::Off(reason) = &self.state().fate {
                 return Err(reason.clone());
             }
         }
-        if let Fate::Growing = self.state().fate {
-            // The stream broke off; nobody needs to be told.
+        if let SpoolState::Growing = self.state().fate {
+            // The stream broke off, and no report is needed.
             self.turn_off("the stream ended without its end".to_owned());
         }
         Ok(())
@@ -157,7 +160,7 @@ impl Spool {
         }
         state.written = at + block.wire_len() as u64;
         if is_end {
-            state.fate = Fate::Whole;
+            state.fate = SpoolState::Whole;
         }
         self.grown.notify_all();
         Ok(())
@@ -166,10 +169,10 @@ impl Spool {
     /// The first reason counts.
     fn turn_off(&self, reason: String) -> String {
         let mut state = self.state();
-        if let Fate::Off(first) = &state.fate {
+        if let SpoolState::Off(first) = &state.fate {
             return first.clone();
         }
-        state.fate = Fate::Off(reason.clone());
+        state.fate = SpoolState::Off(reason.clone());
         self.grown.notify_all();
         reason
     }
@@ -179,18 +182,18 @@ impl Spool {
         let mut state = self.state();
         loop {
             match &state.fate {
-                Fate::Off(reason) => return Err(reason.clone()),
+                SpoolState::Off(reason) => return Err(reason.clone()),
                 _ if position < state.written => return Ok(true),
-                Fate::Whole => return Ok(false),
-                Fate::Growing if is_over() => return Ok(false),
-                Fate::Growing => {}
+                SpoolState::Whole => return Ok(false),
+                SpoolState::Growing if is_over() => return Ok(false),
+                SpoolState::Growing => {}
             }
             let waited = self.grown.wait_timeout(state, LOOK_INTERVAL);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Where the block lies that begins at `offset` of the stream, or will.
+    /// The position in the file of the block that begins at `offset` of the stream, now or later.
     fn find(&self, offset: u64, is_over: impl Fn() -> bool) -> Result<u64, String> {
         let mut position = {
             let state = self.state();
@@ -224,13 +227,13 @@ impl Spool {
     }
 
     /// A panic elsewhere leaves it usable: each change is complete before the lock is released.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SpoolContents> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Keeper {
-    /// Gives a block to be written, or turns the spool off when it cannot keep up.
+impl SpoolWriter {
+    /// Queues a block to be written, or turns the spool off if it cannot keep up.
     pub(super) fn keep(&self, block: &Arc<SealedBlock>) {
         let cost = block.wire_len();
         if self.spool.queued.load(Ordering::Acquire) + cost > MAX_QUEUED {

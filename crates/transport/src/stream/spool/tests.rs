@@ -1,4 +1,4 @@
-//! What is kept of a stream, and what a branch is given of it.
+//! The spool of a stream, and the blocks that a branch gets from it.
 
 use std::sync::atomic::AtomicBool;
 
@@ -8,8 +8,8 @@ use ka_proto::{RunId, StreamName, StreamOffset};
 use super::*;
 use crate::spool_dir::SpoolDir;
 use crate::stream::buffer::{Payload, Pool};
-use crate::stream::inbox::Input;
-use crate::stream::shared::{Ended, Shared};
+use crate::stream::handle::{Ended, PumpHandle};
+use crate::stream::inbox::PumpInput;
 
 const STREAM: StreamId = StreamId(3);
 const BLOCK: usize = 100_000;
@@ -51,8 +51,8 @@ fn end(offset: usize) -> Arc<SealedBlock> {
 
 struct Kept {
     spool: Arc<Spool>,
-    keeper: Option<Keeper>,
-    reports: mpsc::UnboundedReceiver<Report>,
+    keeper: Option<SpoolWriter>,
+    reports: mpsc::UnboundedReceiver<PumpReport>,
     _dir: tempfile::TempDir,
 }
 
@@ -78,13 +78,13 @@ impl Kept {
         self.keeper.as_ref().unwrap().keep(block);
     }
 
-    /// A branch from `offset` on, without a bound on its rate.
-    fn branch(&self, offset: u64) -> Arc<Shared> {
+    /// Returns a branch from `offset` on, without a bound on its rate.
+    fn branch(&self, offset: u64) -> Arc<PumpHandle> {
         let gauge = Arc::new(Gauge::default());
         for _ in 0..64 {
             gauge.adjust(&ka_proto::pace::Pace::default());
         }
-        let shared = Shared::new(StreamName::new("s").unwrap(), Pool::new(WINDOW)).unwrap();
+        let shared = PumpHandle::new(StreamName::new("s").unwrap(), Pool::new(WINDOW)).unwrap();
         let branch = Branch {
             spool: Arc::clone(&self.spool),
             gauge,
@@ -95,22 +95,22 @@ impl Kept {
 }
 
 /// Takes blocks until so many are there, as a pump does.
-fn take(shared: &Shared, count: usize) -> Vec<Arc<SealedBlock>> {
+fn take(shared: &PumpHandle, count: usize) -> Vec<Arc<SealedBlock>> {
     let mut taken = std::collections::VecDeque::new();
     while taken.len() < count {
-        shared.take_produced(&mut taken, 1);
+        shared.production().take(&mut taken, 1);
         if let Some(block) = taken.back() {
-            shared.release_produced(block.cost());
+            shared.production().release(block.cost());
         }
         std::thread::yield_now();
     }
     taken.into()
 }
 
-fn abort_reason(shared: &Shared) -> String {
+fn abort_reason(shared: &PumpHandle) -> String {
     loop {
         for input in shared.take_inbox() {
-            if let Input::Abort(reason) = input {
+            if let PumpInput::Abort(reason) = input {
                 return reason;
             }
         }
@@ -142,7 +142,7 @@ fn a_branch_waits_for_what_is_not_kept_yet() {
     kept.keep(&data(0));
     let shared = kept.branch(BLOCK as u64);
     std::thread::sleep(Duration::from_millis(20));
-    assert!(shared.has_no_produced());
+    assert!(shared.production().is_empty());
     kept.keep(&data(1));
     assert_eq!(take(&shared, 1)[0].offset, BLOCK as u64);
 }
@@ -197,8 +197,8 @@ fn a_disk_that_cannot_be_written_turns_the_spool_off_and_that_is_said_once() {
     assert!(
         matches!(
             &said[..],
-            [Report {
-                what: Happened::SpoolOff { .. },
+            [PumpReport {
+                what: PumpEvent::SpoolOff { .. },
                 ..
             }]
         ),
