@@ -7,7 +7,7 @@ use crate::block::{BlockError, BlockHeader, BlockKind, HEADER_LEN};
 
 /// A part of a block, in the order of the stream: a header, then parts of its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Piece<'a> {
+pub(super) enum Piece<'a> {
     /// The header of the next block, as it was pushed into the sender.
     Header([u8; HEADER_LEN]),
     /// The next bytes of its payload.
@@ -23,12 +23,15 @@ pub enum CutError {
     /// Bytes behind the end block.
     #[error("the group carries bytes behind the end of the stream")]
     AfterTheEnd,
+    /// A payload without a header, or longer than its header says.
+    #[error("the group carries a payload that belongs to no block")]
+    NoHeader,
 }
 
 /// Cutter of the bytes of a group into blocks. It checks no hash: that is the business of whom the blocks
 /// go to.
-#[derive(Debug)]
-pub struct BlockCutter {
+#[derive(Debug, Clone)]
+pub(super) struct BlockCutter {
     header: [u8; HEADER_LEN],
     /// Bytes of the header that are there. All of them while a payload comes.
     filled: usize,
@@ -37,16 +40,9 @@ pub struct BlockCutter {
     kind: Option<BlockKind>,
 }
 
-impl Default for BlockCutter {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl BlockCutter {
     /// Returns a cutter at the beginning of a stream.
-    #[must_use]
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             header: [0; HEADER_LEN],
             filled: 0,
@@ -56,9 +52,8 @@ impl BlockCutter {
     }
 
     /// Returns true once the whole end block was cut.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.kind == Some(BlockKind::End) && self.payload == 0
+    pub(super) const fn has_ended(&self) -> bool {
+        matches!(self.kind, Some(BlockKind::End)) && self.payload == 0
     }
 
     /// Takes the next piece from `stripe`, which becomes what is left of it. Returns `None` if nothing is
@@ -66,7 +61,7 @@ impl BlockCutter {
     ///
     /// # Errors
     /// [`CutError`]; the cutter is of no use afterwards.
-    pub fn next<'a>(&mut self, stripe: &mut &'a [u8]) -> Result<Option<Piece<'a>>, CutError> {
+    pub(super) fn next<'a>(&mut self, stripe: &mut &'a [u8]) -> Result<Option<Piece<'a>>, CutError> {
         if self.payload > 0 {
             let (part, rest) = stripe.split_at(self.payload.min(stripe.len()));
             *stripe = rest;

@@ -1,9 +1,11 @@
 //! A member of the group: takes datagrams, gives whole stripes in order, and reports.
 
 use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::assembly::Assembly;
+use super::assembly::{Assembly, Held, WholeStripe};
 use super::datagram::{DatagramKey, Header, Kind, MARK_BYTES, OVERHEAD, body};
 use super::parity::ParityDecoder;
 use super::report::{MAX_REPORTED, Missing, Report};
@@ -12,17 +14,21 @@ use crate::ids::StreamId;
 
 /// Least time between two reports, whatever happened.
 const LEAST_INTERVAL: Duration = Duration::from_millis(5);
+/// Time without a proven datagram after which the MAC of a shard is looked at, too. Marks may be lost one after another.
+const PROOF_EVERY: Duration = Duration::from_millis(100);
 /// Longest time between two reports that say the same.
 const SAME_REPORT: Duration = Duration::from_millis(500);
 /// Time between two calls from which on the member's own process was away. It is no silence of the sender.
 const AWAY: Duration = Duration::from_millis(500);
-/// Most buffers that are kept for later stripes.
-const MAX_SPARE: usize = 8;
-
 /// The machine of one member in one stream.
 ///
-/// It holds at most its window of stripes. It gives no verdict on the bytes: a stripe that another member
-/// forged (all have the key) is found by the hash of its block. Then leave the group.
+/// It holds at most its window of stripes, and those that it gave out and that are not confirmed.
+///
+/// The hash of a block proves more than the MACs of its datagrams, so the MACs of shards are not looked at as long as
+/// nobody forges any. It becomes *strict*, and looks at every MAC from then on, when two datagrams contradict each
+/// other, when one has no sense, or when a block turns out to be wrong ([`Self::recheck`]). What a stranger forged is
+/// dropped then, and the sender repairs it. What remains wrong was forged by another member, who has the key: leave
+/// the group. Marks are always checked.
 #[derive(Debug)]
 pub struct Member {
     config: GroupConfig,
@@ -43,10 +49,13 @@ pub struct Member {
     counted: u32,
     losses: u64,
     refused: u64,
-    /// The news of the last report: next stripe, limit, drops.
+    /// The news of the last report: first stripe that is not confirmed, limit, drops.
     last_content: Option<(u32, u32, u64)>,
     decoder: ParityDecoder,
-    spare: Vec<Vec<u8>>,
+    /// Stripes that were given out and are not confirmed. The last one is that before `first`.
+    given: VecDeque<WholeStripe>,
+    /// True once the MAC of each datagram is checked.
+    is_strict: bool,
     clock: Clock,
     is_finished: bool,
 }
@@ -55,6 +64,8 @@ pub struct Member {
 #[derive(Debug)]
 struct Clock {
     last_call: Duration,
+    /// Time of the last datagram whose MAC was right.
+    proven: Duration,
     /// Time from which on a silence is dark.
     dark_at: Duration,
     /// Time of the next report on the clock.
@@ -85,9 +96,11 @@ impl Member {
             refused: 0,
             last_content: None,
             decoder: ParityDecoder::default(),
-            spare: Vec::new(),
+            given: VecDeque::new(),
+            is_strict: false,
             clock: Clock {
                 last_call: now,
+                proven: now,
                 dark_at: now + FIRST_DATAGRAM,
                 due: now,
                 last_report: None,
@@ -103,25 +116,46 @@ impl Member {
         self.key.stream()
     }
 
-    /// Takes what one receive gave: datagrams of `datagram` bytes each, one after another, the last of which
-    /// may be shorter. A wrong datagram is counted, and nothing else happens.
-    pub fn handle_datagrams(&mut self, now: Duration, bytes: &[u8], datagram: usize) {
+    /// Returns true once it looks at the MAC of each datagram.
+    #[must_use]
+    pub const fn is_strict(&self) -> bool {
+        self.is_strict
+    }
+
+    /// Takes what one receive gave, in this place of a buffer: datagrams of `datagram` bytes each, one after
+    /// another, the last of which may be shorter. The buffer is kept as long as a datagram in it is needed. A wrong
+    /// datagram is counted, and nothing else happens.
+    pub fn handle_datagrams(
+        &mut self,
+        now: Duration,
+        buffer: &Arc<Vec<u8>>,
+        place: Range<usize>,
+        datagram: usize,
+    ) {
         self.tick(now);
-        for one in bytes.chunks(datagram.max(1)) {
-            self.handle_datagram(now, one);
+        let end = place.end.min(buffer.len());
+        let mut start = place.start;
+        while start < end {
+            let next = start.saturating_add(datagram.max(1)).min(end);
+            self.handle_datagram(now, Held::new(buffer, start..next));
+            start = next;
         }
     }
 
-    fn handle_datagram(&mut self, now: Duration, datagram: &[u8]) {
+    fn handle_datagram(&mut self, now: Duration, held: Held) {
+        let datagram = held.datagram();
         let header = Header::decode(datagram).filter(|header| header.stream == self.key.stream());
         let outcome = match header {
             Some(header) if header.kind == Kind::Mark => self.handle_mark(&header, datagram),
-            Some(header) if header.kind != Kind::Probe => self.handle_shard(&header, datagram),
+            Some(header) if header.kind != Kind::Probe => self.handle_shard(now, &header, held),
             _ => Outcome::Refused,
         };
         match outcome {
-            Outcome::Taken => self.clock.dark_at = now + DARK_AFTER,
-            Outcome::Useless => {}
+            Outcome::Proven => {
+                self.clock.proven = now;
+                self.clock.dark_at = now + DARK_AFTER;
+            }
+            Outcome::Taken => {}
             Outcome::Refused => self.refused += 1,
         }
     }
@@ -140,37 +174,74 @@ impl Member {
                 closed.max(self.mark.1).min(self.limit.max(self.mark.1)),
             );
         }
-        Outcome::Taken
+        Outcome::Proven
     }
 
-    fn handle_shard(&mut self, header: &Header, datagram: &[u8]) -> Outcome {
-        let shard = self.config.shard();
-        if datagram.len() != shard + OVERHEAD || header.number >= self.limit {
+    fn handle_shard(&mut self, now: Duration, header: &Header, datagram: Held) -> Outcome {
+        let length = self.config.shard() + OVERHEAD;
+        if datagram.datagram().len() != length || header.number >= self.limit {
+            self.become_strict();
             return Outcome::Refused;
         }
-        let Some(place) = header.number.checked_sub(self.first) else {
-            return Outcome::Useless;
+        if header.number < self.first {
+            return Outcome::Taken;
+        }
+        if !self.is_strict && self.contradicts(header, &datagram) {
+            self.become_strict();
+        }
+        let held = self.stripe(header.number);
+        if held.is_some_and(|stripe| stripe.agrees(header) && !stripe.lacks(header)) {
+            return Outcome::Taken;
+        }
+        if held.is_some_and(|stripe| !stripe.agrees(header)) {
+            return Outcome::Refused;
+        }
+        let is_checked = self.is_strict || now >= self.clock.proven + PROOF_EVERY;
+        if is_checked && !self.key.is_right(datagram.datagram()) {
+            self.become_strict();
+            return Outcome::Refused;
+        }
+        self.insert(header, datagram);
+        if is_checked { Outcome::Proven } else { Outcome::Taken }
+    }
+
+    /// Returns true if this datagram and what is held cannot both be the sender's.
+    fn contradicts(&self, header: &Header, datagram: &Held) -> bool {
+        let Some(stripe) = self.stripe(header.number) else {
+            return false;
         };
-        let place = place as usize;
-        let held = self.stripes.get(place).and_then(Option::as_ref);
-        if held.is_some_and(|stripe| stripe.missing() == 0 || !stripe.lacks(header)) {
-            return Outcome::Useless;
-        }
-        let agrees = held.is_none_or(|stripe| stripe.agrees(header));
-        if !agrees || !self.key.is_right(datagram) {
-            return Outcome::Refused;
-        }
+        let held = stripe.held(header);
+        !stripe.agrees(header) || held.is_some_and(|held| held.datagram() != datagram.datagram())
+    }
+
+    fn insert(&mut self, header: &Header, datagram: Held) {
+        let place = (header.number - self.first) as usize;
         if self.stripes.len() <= place {
             self.stripes.resize_with(place + 1, || None);
         }
-        let spare = &mut self.spare;
-        let new = || Assembly::new(header.shards, shard, spare.pop().unwrap_or_default());
-        let stripe = self.stripes[place].get_or_insert_with(new);
-        stripe.insert(header, body(datagram));
+        let shard = self.config.shard();
+        let stripe = self.stripes[place].get_or_insert_with(|| Assembly::new(header.shards, shard));
+        stripe.insert(header, datagram);
         if stripe.missing() == 0 && header.number == self.next {
             self.advance();
         }
-        Outcome::Taken
+    }
+
+    /// Looks at the MAC of each datagram from now on, and of those that are held.
+    fn become_strict(&mut self) {
+        if std::mem::replace(&mut self.is_strict, true) {
+            return;
+        }
+        for place in &mut self.stripes {
+            if let Some(stripe) = place {
+                self.refused += stripe.drop_wrong(&self.key);
+            }
+            if place.as_ref().is_some_and(Assembly::is_empty) {
+                *place = None;
+            }
+        }
+        self.next = self.first;
+        self.advance();
     }
 
     /// Moves `next` over all stripes that are whole.
@@ -191,22 +262,50 @@ impl Member {
         self.stripes.get(place)?.as_ref()
     }
 
-    /// Takes the bytes of the next stripe, once it is whole. Give them to a [`super::BlockCutter`], and the
-    /// buffer to [`Self::recycle`].
-    pub fn next_stripe(&mut self) -> Option<Vec<u8>> {
+    /// Gives out the next stripe, once it is whole. [`super::BlockReader`] cuts blocks out of it.
+    pub(super) fn next_stripe(&mut self) -> Option<WholeStripe> {
         if self.first == self.next {
             return None;
         }
-        let stripe = self.stripes.pop_front().flatten()?;
+        let mut stripe = self.stripes.pop_front().flatten()?;
         self.count_losses(self.first, &stripe);
+        stripe.restore(&mut self.decoder);
+        let whole = WholeStripe::new(self.first, stripe);
         self.first += 1;
-        stripe.into_bytes(&mut self.decoder)
+        self.given.push_back(whole.clone());
+        Some(whole)
     }
 
-    /// Takes back the buffer of a stripe that was used.
-    pub fn recycle(&mut self, buffer: Vec<u8>) {
-        if self.spare.len() < MAX_SPARE {
-            self.spare.push(buffer);
+    /// Takes in that the stripes before this one were right.
+    pub(super) fn confirm(&mut self, number: u32) {
+        while self.given.front().is_some_and(|stripe| stripe.number() < number) {
+            self.given.pop_front();
+        }
+    }
+
+    /// Takes back the stripes that were given out and are not confirmed, because their bytes were wrong, and drops
+    /// those of their datagrams that a stranger forged. Returns false if there are none: then a member has forged
+    /// the bytes.
+    pub(super) fn recheck(&mut self) -> bool {
+        self.become_strict();
+        let mut wrong = 0;
+        while let Some(stripe) = self.given.pop_back() {
+            let mut stripe = stripe.into_assembly();
+            wrong += stripe.drop_wrong(&self.key);
+            self.stripes.push_front((!stripe.is_empty()).then_some(stripe));
+            self.first -= 1;
+        }
+        self.refused += wrong;
+        self.next = self.first;
+        self.advance();
+        wrong > 0
+    }
+
+    /// Returns the number of the first stripe that is not known to be right. The sender keeps it, and later ones.
+    fn unconfirmed(&self) -> u32 {
+        match self.given.front() {
+            Some(stripe) if !self.is_finished => stripe.number(),
+            _ => self.first,
         }
     }
 
@@ -230,7 +329,8 @@ impl Member {
         }
         self.clock.due = now + self.config.report_every;
         let drops = drops();
-        let content = (self.next, limit, drops);
+        let unconfirmed = self.unconfirmed();
+        let content = (unconfirmed, limit, drops);
         let missing = self.missing();
         let is_same = missing.is_empty() && self.last_content == Some(content);
         let last = self.clock.last_report;
@@ -244,7 +344,7 @@ impl Member {
         self.clock.last_report = Some(now);
         Some(Report {
             mark: self.mark.0,
-            next: self.next,
+            next: unconfirmed,
             limit,
             missing,
             losses: self.losses,
@@ -322,10 +422,10 @@ impl Member {
 
 /// The end that a datagram takes.
 enum Outcome {
-    /// It was valid and new.
+    /// It is the sender's, by its MAC.
+    Proven,
+    /// Its MAC was not looked at: it was taken, or is of no use.
     Taken,
-    /// It is of no use any more; its MAC was not looked at.
-    Useless,
     /// It was wrong.
     Refused,
 }

@@ -10,7 +10,7 @@
 //! nothing is repaired twice for one loss.
 //!
 //! ```text
-//! blocks → Sender::push → next_burst → (datagrams) → Member::handle_datagrams → next_stripe → BlockCutter → blocks
+//! blocks → Sender::push → next_burst → (datagrams) → Member::handle_datagrams → BlockReader → blocks
 //!                 ↑                                                  │
 //!                 └──── handle_report ←── (control connection) ←── report
 //! ```
@@ -27,6 +27,7 @@
 
 pub mod address;
 mod assembly;
+mod blocks;
 mod cutter;
 mod datagram;
 mod forecast;
@@ -50,7 +51,8 @@ mod tests;
 
 use std::time::Duration;
 
-pub use cutter::{BlockCutter, CutError, Piece};
+pub use blocks::BlockReader;
+pub use cutter::CutError;
 pub use datagram::{DatagramKey, HEADER_BYTES, Header, Kind, MAC_BYTES, OVERHEAD};
 pub use member::Member;
 pub use members::LeaveReason;

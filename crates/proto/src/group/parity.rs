@@ -70,27 +70,24 @@ pub(super) struct ParityDecoder {
 }
 
 impl ParityDecoder {
-    /// Restores the data shards of a stripe that `present` lacks (bit *i* for shard *i*), in their places in
-    /// `data`, which has `shards` of them. Returns false if the shards do not suffice; `data` is unchanged
-    /// then.
-    pub(super) fn restore(
+    /// Returns the data shards that a stripe lacks, with their indices. `shape`: the number of its data shards, and
+    /// the bytes of each. `data` and `parity` are the shards that are there, with their indices. Returns nothing
+    /// if they do not suffice.
+    pub(super) fn restore<'a>(
         &mut self,
-        data: &mut [u8],
-        shards: usize,
-        present: u128,
-        parity: &[(u8, Vec<u8>)],
-    ) -> bool {
-        self.try_restore(data, shards, present, parity).is_ok()
+        shape: (usize, usize),
+        data: impl Iterator<Item = (usize, &'a [u8])>,
+        parity: impl Iterator<Item = (usize, &'a [u8])>,
+    ) -> Vec<(usize, Vec<u8>)> {
+        self.try_restore(shape, data, parity).unwrap_or_default()
     }
 
-    fn try_restore(
+    fn try_restore<'a>(
         &mut self,
-        data: &mut [u8],
-        shards: usize,
-        present: u128,
-        parity: &[(u8, Vec<u8>)],
-    ) -> Result<(), reed_solomon_simd::Error> {
-        let shard = data.len().checked_div(shards).unwrap_or_default();
+        (shards, shard): (usize, usize),
+        data: impl Iterator<Item = (usize, &'a [u8])>,
+        parity: impl Iterator<Item = (usize, &'a [u8])>,
+    ) -> Result<Vec<(usize, Vec<u8>)>, reed_solomon_simd::Error> {
         let decoder = match &mut self.inner {
             Some(decoder) => {
                 decoder.reset(shards, MAX_SHARDS, shard)?;
@@ -101,21 +98,15 @@ impl ParityDecoder {
                 none.insert(DefaultRateDecoder::new(shards, MAX_SHARDS, shard, engine, None)?)
             }
         };
-        for (index, bytes) in data.chunks_exact(shard).enumerate() {
-            if present & 1 << index != 0 {
-                decoder.add_original_shard(index, bytes)?;
-            }
+        for (index, bytes) in data {
+            decoder.add_original_shard(index, bytes)?;
         }
         for (index, bytes) in parity {
-            decoder.add_recovery_shard(usize::from(*index), bytes)?;
+            decoder.add_recovery_shard(index, bytes)?;
         }
         let restored = decoder.decode()?;
-        for (index, bytes) in restored.restored_original_iter() {
-            if let Some(place) = data.chunks_exact_mut(shard).nth(index) {
-                place.copy_from_slice(bytes);
-            }
-        }
-        Ok(())
+        let restored = restored.restored_original_iter();
+        Ok(restored.map(|(index, bytes)| (index, bytes.to_vec())).collect())
     }
 }
 
@@ -252,12 +243,20 @@ mod tests {
                     damaged[index * shard..][..shard].fill(0xee);
                 }
                 let first = rng.between(0, (MAX_SHARDS - lost) as u64) as usize;
-                let some: Vec<(u8, Vec<u8>)> = (first..first + lost)
-                    .map(|index| (index as u8, parity[index * shard..][..shard].to_vec()))
+                let some: Vec<(usize, &[u8])> = (first..first + lost)
+                    .map(|index| (index, &parity[index * shard..][..shard]))
                     .collect();
-                let mut too_few = damaged.clone();
-                assert!(!decoder.restore(&mut too_few, shards, present, &some[1..]));
-                assert!(decoder.restore(&mut damaged, shards, present, &some));
+                let there = || {
+                    let all = damaged.chunks_exact(shard).enumerate();
+                    all.filter(|(index, _)| present & 1 << index != 0)
+                };
+                let shape = (shards, shard);
+                let too_few = decoder.restore(shape, there(), some[1..].iter().copied());
+                assert!(too_few.is_empty());
+                let restored = decoder.restore(shape, there(), some.into_iter());
+                for (index, bytes) in restored {
+                    damaged[index * shard..][..shard].copy_from_slice(&bytes);
+                }
                 assert_eq!(damaged, data, "{shards} shards of {shard} bytes, {lost} lost");
             }
         }
@@ -267,8 +266,12 @@ mod tests {
     fn nonsense_is_refused_and_not_a_panic() {
         let (mut encoder, mut decoder) = (ParityEncoder::default(), ParityDecoder::default());
         assert!(encoder.encode([].into_iter(), 64, 5).is_empty());
-        assert!(!decoder.restore(&mut [], 0, 0, &[]));
-        assert!(!decoder.restore(&mut [0; 64], 1, 0, &[(200, vec![0; 64])]));
-        assert!(!decoder.restore(&mut [0; 64], 1, 0, &[(0, vec![0; 62])]));
+        let mut restore = |shape, parity: &[(usize, &[u8])]| {
+            let parity = parity.iter().copied();
+            decoder.restore(shape, std::iter::empty(), parity).is_empty()
+        };
+        assert!(restore((0, 0), &[]));
+        assert!(restore((1, 64), &[(200, &[0; 64])]));
+        assert!(restore((1, 64), &[(0, &[0; 62])]));
     }
 }

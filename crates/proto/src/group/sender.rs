@@ -182,8 +182,9 @@ impl Sender {
         }
     }
 
-    /// Sends what was pushed, because nothing more comes for now. Call it between two blocks only: the rest
-    /// of the stripe is padding.
+    /// Sends what was pushed, because nothing more comes for now, or because the sender wants nothing: members
+    /// confirm no stripe before they have the whole of its last block. Call it between two blocks only: the rest of
+    /// the stripe is padding.
     pub fn flush(&mut self) {
         self.store.flush();
     }

@@ -1,6 +1,7 @@
 //! Properties of the two machines together: any pattern of loss gives the same bytes, and nothing hostile
 //! does any harm.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -35,10 +36,13 @@ fn block(kind: BlockKind, offset: u64, payload: &[u8]) -> [u8; HEADER_LEN] {
 struct Pair {
     now: Duration,
     sender: Sender,
-    member: Member,
-    cutter: BlockCutter,
-    /// Everything that came out of the group.
-    bytes: Vec<u8>,
+    reader: BlockReader<Vec<u8>>,
+    /// The blocks that were pushed.
+    pushed: Vec<Vec<u8>>,
+    /// Number of blocks that came out of the group, and of those that were wrong.
+    blocks: (usize, usize),
+    /// Datagrams of a stranger, in percent.
+    forged: u64,
     /// Datagrams that come later.
     held: Vec<Vec<u8>>,
     rng: Rng,
@@ -50,9 +54,10 @@ impl Pair {
         Self {
             now,
             sender: Sender::new(config(), key(), &[NODE], now),
-            member: Member::new(config(), key(), 100_000, now),
-            cutter: BlockCutter::new(),
-            bytes: Vec::new(),
+            reader: BlockReader::new(Member::new(config(), key(), 100_000, now)),
+            pushed: Vec::new(),
+            blocks: (0, 0),
+            forged: 0,
             held: Vec::new(),
             rng: Rng::new(seed),
         }
@@ -72,67 +77,82 @@ impl Pair {
                 if self.rng.chance(duplicated) || self.rng.chance(reordered) {
                     self.held.push(datagram.to_vec());
                 }
+                if self.rng.chance(self.forged) {
+                    let mut forged = datagram.to_vec();
+                    let place = self.rng.between(0, forged.len() as u64 - 1) as usize;
+                    forged[place] ^= 1 << self.rng.between(0, 7);
+                    receive(&mut self.reader, self.now, &forged);
+                }
                 if !self.rng.chance(reordered) {
-                    self.member.handle_datagrams(self.now, datagram, datagram.len());
+                    receive(&mut self.reader, self.now, datagram);
                 }
                 if self.held.len() > 5 {
                     let late = self.held.swap_remove(self.rng.between(0, 5) as usize);
-                    self.member.handle_datagrams(self.now, &late, late.len());
+                    receive(&mut self.reader, self.now, &late);
                 }
             }
             self.sender.handle_sent(self.now, sent);
         }
-        while let Some(stripe) = self.member.next_stripe() {
-            let mut rest = &stripe[..];
-            while let Some(piece) = self.cutter.next(&mut rest).unwrap() {
-                match piece {
-                    Piece::Header(header) => self.bytes.extend_from_slice(&header),
-                    Piece::Payload(part) => self.bytes.extend_from_slice(part),
-                }
+        while let Some((header, payload)) = self.reader.next_block(|length| vec![0; length]).unwrap() {
+            if self.pushed.get(self.blocks.0) == Some(&[&header[..], &payload].concat()) {
+                self.blocks.0 += 1;
+                self.reader.accept();
+            } else {
+                self.blocks.1 += 1;
+                assert!(self.reader.reject());
             }
-            if self.cutter.has_ended() {
-                self.member.finish(self.now);
+            if self.reader.has_ended() {
+                self.reader.member_mut().finish(self.now);
             }
         }
-        if let Some(report) = self.member.report(self.now, 60_000, || 0) {
+        if let Some(report) = self.reader.member_mut().report(self.now, 60_000, || 0) {
             self.sender.handle_report(self.now, NODE, &report);
         }
-        let timers = [self.sender.poll_timeout(), self.member.poll_timeout()];
+        let timers = [self.sender.poll_timeout(), self.reader.member().poll_timeout()];
         let next = timers.into_iter().flatten().min().unwrap();
         self.now = next.max(self.now + Duration::from_micros(1));
     }
 
-    fn push(&mut self, kind: BlockKind, offset: u64, payload: &[u8]) -> Vec<u8> {
+    fn push(&mut self, kind: BlockKind, offset: u64, payload: &[u8]) {
         let header = block(kind, offset, payload);
         self.sender.push(&header, payload);
-        [&header[..], payload].concat()
+        self.pushed.push([&header[..], payload].concat());
     }
+}
+
+fn receive(reader: &mut BlockReader<Vec<u8>>, now: Duration, datagram: &[u8]) {
+    let bytes = Arc::new(datagram.to_vec());
+    let member = reader.member_mut();
+    member.handle_datagrams(now, &bytes, 0..bytes.len(), bytes.len());
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
-    fn any_loss_reordering_and_duplication_gives_the_same_bytes(
+    fn any_loss_reordering_duplication_and_forgery_gives_the_same_bytes(
         seed: u64,
         blocks in proptest::collection::vec((1usize..20_000, any::<bool>()), 1..12),
         line in (0u64..40, 0u64..20, 0u64..20),
+        forged in prop_oneof![Just(0u64), 1u64..40],
     ) {
         let mut pair = Pair::new(seed);
-        let (mut sent, mut offset) = (Vec::new(), 0);
+        pair.forged = forged;
+        let mut offset = 0;
         for (length, flush) in blocks {
             while !pair.sender.wants_bytes() {
+                pair.sender.flush();
                 pair.step(line);
             }
             let payload: Vec<u8> = (0..length).map(|_| pair.rng.next() as u8).collect();
-            sent.extend(pair.push(BlockKind::Data, offset, &payload));
+            pair.push(BlockKind::Data, offset, &payload);
             offset += length as u64;
             if flush {
                 pair.sender.flush();
                 pair.step(line);
             }
         }
-        sent.extend(pair.push(BlockKind::End, offset, &[7; END_LEN]));
+        pair.push(BlockKind::End, offset, &[7; END_LEN]);
         pair.sender.finish();
         let mut news = None;
         for _ in 0..200_000 {
@@ -144,7 +164,10 @@ proptest! {
         }
         prop_assert_eq!(news, Some(SenderOutput::Complete));
         prop_assert_eq!(pair.sender.poll_timeout(), None);
-        prop_assert!(pair.bytes == sent);
+        prop_assert_eq!(pair.blocks.0, pair.pushed.len());
+        prop_assert!(forged > 0 || pair.blocks.1 == 0 && !pair.reader.member().is_strict());
+        // Once it is strict, nothing forged gets as far as a block.
+        prop_assert!(pair.blocks.1 <= 1, "{} blocks were wrong", pair.blocks.1);
     }
 
     #[test]
@@ -152,8 +175,8 @@ proptest! {
         seed: u64,
         datagrams in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 1..40),
     ) {
-        let mut member = Member::new(config(), key(), 100_000, Duration::ZERO);
-        let first = member.report(Duration::ZERO, 1 << 30, || 0).unwrap();
+        let mut reader = BlockReader::new(Member::new(config(), key(), 100_000, Duration::ZERO));
+        let first = reader.member_mut().report(Duration::ZERO, 1 << 30, || 0).unwrap();
         let mut rng = Rng::new(seed);
         for mut bytes in datagrams {
             if rng.chance(50) && bytes.len() >= OVERHEAD {
@@ -169,9 +192,12 @@ proptest! {
                 key().seal(&header, &mut bytes);
             }
             let size = rng.between(0, 80) as usize;
-            member.handle_datagrams(Duration::from_millis(1), &bytes, size.max(bytes.len() / 2));
-            let _ = member.next_stripe();
+            let bytes = Arc::new(bytes);
+            let datagram = size.max(bytes.len() / 2);
+            reader.member_mut().handle_datagrams(Duration::from_millis(1), &bytes, 0..bytes.len(), datagram);
+            let _ = reader.next_block(|length| vec![0; length]);
         }
+        let member = reader.member_mut();
         let report = member.report(Duration::from_secs(1), 1 << 30, || 0).unwrap();
         prop_assert!(report.missing.len() <= MAX_REPORTED && report.limit >= first.limit);
         prop_assert!(member.held() <= 100_000 / (48 * 128) + 2);

@@ -2,6 +2,7 @@
 //!
 //! IPv4 only: a run over IPv6 uses the chain. The machines of `ka_proto::group` decide.
 
+pub(crate) mod arrivals;
 pub mod igmp;
 pub mod interface;
 pub mod probe;

@@ -98,6 +98,12 @@ pub(crate) struct Payload {
     pool: Option<Arc<Pool>>,
 }
 
+impl AsMut<[u8]> for Payload {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self.as_mut_slice()
+    }
+}
+
 impl Payload {
     /// Takes a producer's vector; its memory goes to `pool` afterwards.
     pub(crate) fn from_producer(bytes: Vec<u8>, pool: &Arc<Pool>) -> Self {

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ka_proto::NodeId;
-use ka_proto::block::{BlockError, BlockHeader, HEADER_LEN};
-use ka_proto::group::{BlockCutter, LeaveReason, Member, Piece, Report, Sender, SenderOutput};
+use ka_proto::block::HEADER_LEN;
+use ka_proto::group::{BlockReader, LeaveReason, Member, Report, Sender, SenderOutput};
 
 use super::buffer::{Payload, Pool, SealedBlock};
-use crate::group::receiver::{GroupReceiver, RECEIVE_BYTES};
+use crate::group::arrivals::Arrivals;
+use crate::group::receiver::GroupReceiver;
 use crate::group::sender::GroupSender;
 
 /// Time without a new block after which a stripe that is not full goes out as it is, and the longest time that it
@@ -58,10 +59,10 @@ impl GroupEnd {
     }
 
     /// Returns the time at which it has something to do, if nothing happens.
-    pub(super) fn due_at(&self) -> Option<Duration> {
+    pub(super) fn due_at(&self, now: Duration) -> Option<Duration> {
         match self {
             Self::Sending(sending) => sending.due_at(),
-            Self::Member(member) => member.machine.poll_timeout(),
+            Self::Member(member) => member.due_at(now),
         }
     }
 
@@ -73,6 +74,11 @@ impl GroupEnd {
     /// True if it waits for datagrams.
     pub(super) const fn wants_read(&self) -> bool {
         matches!(self, Self::Member(_))
+    }
+
+    /// True while nobody is to look at the socket, so that the next look finds more.
+    pub(super) fn is_resting(&self, now: Duration) -> bool {
+        matches!(self, Self::Member(member) if member.rests(now))
     }
 }
 
@@ -203,14 +209,10 @@ type RawBlock = ([u8; HEADER_LEN], Payload);
 #[derive(Debug)]
 pub(crate) struct Receiving {
     socket: GroupReceiver,
-    machine: Member,
-    cutter: BlockCutter,
-    buffer: Vec<u8>,
-    /// The stripe that is being cut, and the bytes of it that are.
-    stripe: Option<Vec<u8>>,
-    cut: usize,
-    /// The block that is being put together, and its bytes so far.
-    block: Option<(RawBlock, usize)>,
+    reader: BlockReader<Payload>,
+    arrivals: Arrivals,
+    /// Time before which nobody looks at the socket.
+    rests_until: Duration,
     has_ended: bool,
 }
 
@@ -221,91 +223,71 @@ pub(super) enum GroupError {
     Socket(#[from] io::Error),
     #[error("{0}")]
     Cut(#[from] ka_proto::group::CutError),
-    #[error("{0}")]
-    Header(#[from] BlockError),
-    #[error("multicast carries a payload that belongs to no block")]
-    Payload,
 }
 
 impl Receiving {
     pub(crate) fn new(socket: GroupReceiver, machine: Member) -> Self {
         Self {
             socket,
-            machine,
-            cutter: BlockCutter::new(),
-            buffer: vec![0; RECEIVE_BYTES],
-            stripe: None,
-            cut: 0,
-            block: None,
+            reader: BlockReader::new(machine),
+            arrivals: Arrivals::default(),
+            rests_until: Duration::ZERO,
             has_ended: false,
         }
     }
 
-    /// Receives once. Returns false if nothing was there.
+    /// Receives a buffer full of datagrams at most. Returns false if no more were there: then the socket rests for a
+    /// moment.
     pub(super) fn receive(&mut self, now: Duration) -> Result<bool, GroupError> {
-        let Some(received) = self.socket.recv(&mut self.buffer)? else {
-            return Ok(false);
-        };
-        let bytes = self.buffer.get(..received.len).unwrap_or_default();
-        self.machine.handle_datagrams(now, bytes, received.datagram);
-        Ok(true)
+        let socket = &self.socket;
+        let is_more = self.arrivals.fill(|buffer| socket.recv(buffer))?;
+        for (place, datagram) in self.arrivals.places() {
+            let member = self.reader.member_mut();
+            member.handle_datagrams(now, self.arrivals.buffer(), place, datagram);
+        }
+        if !is_more {
+            self.rests_until = now + self.socket.rest();
+        }
+        Ok(is_more)
     }
 
-    /// Returns the next block, whose hash is not checked yet, if all of it is here.
+    fn rests(&self, now: Duration) -> bool {
+        now < self.rests_until
+    }
+
+    /// Returns the next block, whose hash is not checked yet, if all of it is here. Then call [`Self::accept`] or
+    /// [`Self::reject`].
     pub(super) fn next_block(&mut self, pool: &Arc<Pool>) -> Result<Option<RawBlock>, GroupError> {
-        loop {
-            if let Some(((_, payload), filled)) = &self.block
-                && *filled == payload.as_slice().len()
-            {
-                return Ok(self.block.take().map(|(block, _)| block));
-            }
-            let Some(stripe) = &self.stripe else {
-                let Some(next) = self.machine.next_stripe() else {
-                    return Ok(None);
-                };
-                (self.stripe, self.cut) = (Some(next), 0);
-                continue;
-            };
-            let mut rest = stripe.get(self.cut..).unwrap_or_default();
-            let piece = self.cutter.next(&mut rest)?;
-            self.cut = stripe.len() - rest.len();
-            match piece {
-                Some(Piece::Header(raw)) => self.block = Some((begin(raw, pool)?, 0)),
-                Some(Piece::Payload(bytes)) => {
-                    let Some(((_, payload), filled)) = &mut self.block else {
-                        return Err(GroupError::Payload);
-                    };
-                    let end = *filled + bytes.len();
-                    let place = payload.as_mut_slice().get_mut(*filled..end);
-                    place.ok_or(GroupError::Payload)?.copy_from_slice(bytes);
-                    *filled = end;
-                }
-                None => {
-                    if let Some(cut) = self.stripe.take() {
-                        self.machine.recycle(cut);
-                    }
-                }
-            }
-        }
+        Ok(self.reader.next_block(|length| pool.payload(length))?)
+    }
+
+    /// Takes in that the last block was right.
+    pub(super) fn accept(&mut self) {
+        self.reader.accept();
+    }
+
+    /// Takes in that the last block was wrong. Returns true if strangers forged it, and it comes again.
+    pub(super) fn reject(&mut self) -> bool {
+        self.reader.reject()
     }
 
     /// Returns the state to report, if it is due: `free_bytes` of the window are free.
     pub(super) fn report(&mut self, now: Duration, free_bytes: u64) -> Option<Report> {
-        if self.cutter.has_ended() && !std::mem::replace(&mut self.has_ended, true) {
-            self.machine.finish(now);
+        if self.reader.has_ended() && !std::mem::replace(&mut self.has_ended, true) {
+            self.reader.member_mut().finish(now);
         }
         let socket = &self.socket;
-        self.machine.report(now, free_bytes, || socket.drops())
+        let member = self.reader.member_mut();
+        member.report(now, free_bytes, || socket.drops())
     }
 
     /// True if nothing has come for too long.
     pub(super) fn is_dark(&self, now: Duration) -> bool {
-        self.machine.is_dark(now)
+        self.reader.member().is_dark(now)
     }
-}
 
-/// Begins a block of the group.
-fn begin(raw: [u8; HEADER_LEN], pool: &Arc<Pool>) -> Result<RawBlock, GroupError> {
-    let header = BlockHeader::decode(&raw)?;
-    Ok((raw, pool.payload(header.length as usize)))
+    fn due_at(&self, now: Duration) -> Option<Duration> {
+        let rest = self.rests(now).then_some(self.rests_until);
+        [rest, self.reader.member().poll_timeout()].into_iter().flatten().min()
+    }
 }

@@ -248,3 +248,17 @@ fn a_strangers_datagrams_change_nothing() {
     assert!(outcome.refused > 1000, "{outcome:?}");
     assert_eq!(outcome.figures, quiet.figures);
 }
+
+#[test]
+fn a_stranger_who_is_faster_than_the_sender_throws_nobody_out() {
+    let mut plan = Plan::new(4, 100, MemberPlan::default());
+    plan.line = LINE;
+    let quiet = run(&plan);
+    (plan.forged, plan.forges_first) = (3, true);
+    let outcome = run(&plan);
+    assert!(outcome.gone.is_empty(), "{:?}", outcome.gone);
+    assert!(outcome.refused > 1000, "{outcome:?}");
+    // Only what he forged before the first contradiction is repaired.
+    let most = quiet.figures.bytes + quiet.figures.bytes / 50;
+    assert!(outcome.figures.bytes <= most, "{outcome:?} {quiet:?}");
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Fate, Lie, MemberPlan, SHARD};
-use crate::group::{BlockCutter, GroupConfig, Member, Missing, Piece, Report};
+use crate::group::{BlockReader, GroupConfig, Member, Missing, Report};
 
 /// The stream as it was pushed into the sender: headers and payloads.
 pub(super) type Blocks = Vec<([u8; 88], Vec<u8>)>;
@@ -12,10 +12,11 @@ pub(super) type Blocks = Vec<([u8; 88], Vec<u8>)>;
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) plan: MemberPlan,
-    pub(super) member: Member,
-    cutter: BlockCutter,
-    /// Block that comes next, and bytes of its payload that were compared.
-    place: (usize, usize),
+    reader: BlockReader<Vec<u8>>,
+    /// Number of blocks that were right.
+    blocks: usize,
+    /// Number of blocks that strangers had forged.
+    pub(super) wrong: usize,
     /// Bytes that the consumer holds, and the time of that.
     level: (u64, Duration),
     room: u64,
@@ -30,9 +31,9 @@ impl Host {
     pub(super) fn new(plan: MemberPlan, member: Member, config: &GroupConfig, window: usize) -> Self {
         Self {
             plan,
-            member,
-            cutter: BlockCutter::new(),
-            place: (0, 0),
+            reader: BlockReader::new(member),
+            blocks: 0,
+            wrong: 0,
             level: (0, Duration::ZERO),
             room: (window * config.stripe()) as u64,
             done: None,
@@ -64,34 +65,33 @@ impl Host {
         if used > 0 {
             self.level = (level.saturating_sub(used), now);
         }
-        self.room - self.level.0
+        self.room.saturating_sub(self.level.0)
     }
 
-    /// Uses what is there. Panics if a byte is wrong.
+    pub(super) const fn member(&mut self) -> &mut Member {
+        self.reader.member_mut()
+    }
+
+    /// Uses what is there. Panics if a byte is wrong that no stranger has forged.
     pub(super) fn consume(&mut self, now: Duration, blocks: &Blocks) {
         while self.free(now) >= (128 * SHARD) as u64
-            && let Some(stripe) = self.member.next_stripe()
+            && let Some((header, payload)) = self.reader.next_block(|length| vec![0; length]).unwrap()
         {
-            self.level.0 += stripe.len() as u64;
-            let mut rest = &stripe[..];
-            while let Some(piece) = self.cutter.next(&mut rest).unwrap() {
-                match piece {
-                    Piece::Header(header) => assert_eq!(header, blocks[self.place.0].0),
-                    Piece::Payload(part) => {
-                        let end = self.place.1 + part.len();
-                        assert_eq!(part, &blocks[self.place.0].1[self.place.1..end]);
-                        self.place.1 = end;
-                    }
-                }
-                if self.place.1 == blocks[self.place.0].1.len() {
-                    self.place = (self.place.0 + 1, 0);
-                }
+            let is_right = blocks
+                .get(self.blocks)
+                .is_some_and(|right| (right.0, &right.1) == (header, &payload));
+            if !is_right {
+                self.wrong += 1;
+                assert!(self.reader.reject(), "block {} is wrong", self.blocks);
+                continue;
             }
-            self.member.recycle(stripe);
-            if self.cutter.has_ended() && self.done.is_none() {
-                assert_eq!(self.place, (blocks.len(), 0));
+            self.level.0 += (header.len() + payload.len()) as u64;
+            self.blocks += 1;
+            self.reader.accept();
+            if self.reader.has_ended() && self.done.is_none() {
+                assert_eq!(self.blocks, blocks.len());
                 self.done = Some(now);
-                self.member.finish(now);
+                self.reader.member_mut().finish(now);
             }
         }
     }
@@ -99,7 +99,7 @@ impl Host {
     /// Returns a report if one is due, true or not.
     pub(super) fn report(&mut self, now: Duration) -> Option<Report> {
         let free = self.free(now);
-        let mut report = self.member.report(now, free, || 0)?;
+        let mut report = self.reader.member_mut().report(now, free, || 0)?;
         self.refused = report.refused;
         match self.plan.lie {
             Lie::None => {}

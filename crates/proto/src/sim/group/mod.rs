@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) outages: Vec<(Duration, Duration)>,
     /// Forged datagrams that reach each member with each burst.
     pub(crate) forged: usize,
+    /// True if the stranger's datagrams come before those that he forges.
+    pub(crate) forges_first: bool,
 }
 
 impl Plan {
@@ -57,6 +59,7 @@ impl Plan {
             members: vec![member; count],
             outages: Vec::new(),
             forged: 0,
+            forges_first: false,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::host::{Blocks, Host};
@@ -24,9 +24,9 @@ const TOO_LONG: Duration = Duration::from_secs(600);
 enum Event {
     Sender,
     /// A burst leaves the switch.
-    Burst(Rc<Vec<u8>>, usize),
+    Burst(Arc<Vec<u8>>, usize),
     /// Datagrams of a burst reach a member late.
-    Late(usize, Rc<Vec<u8>>, usize, Range<usize>),
+    Late(usize, Arc<Vec<u8>>, usize, Range<usize>),
     Member(usize),
     Report(usize, Report),
 }
@@ -212,7 +212,7 @@ impl World {
                 self.wake_sender(at);
                 break;
             }
-            let (bytes, datagram) = (Rc::new(burst.bytes.to_vec()), burst.datagram);
+            let (bytes, datagram) = (Arc::new(burst.bytes.to_vec()), burst.datagram);
             self.sender.handle_sent(self.now, bytes.len());
             self.line_free = self.line_free.max(self.now) + time;
             self.plan_event(self.line_free + LATENCY, Event::Burst(bytes, datagram));
@@ -247,7 +247,7 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, bytes: &Rc<Vec<u8>>, datagram: usize) {
+    fn deliver(&mut self, bytes: &Arc<Vec<u8>>, datagram: usize) {
         let now = self.now;
         if self
             .plan
@@ -265,38 +265,43 @@ impl World {
             let mut arrivals = std::mem::take(&mut self.arrivals);
             self.paths[index].send(now, count, &mut arrivals);
             let is_new = !arrivals.is_empty();
+            if self.plan.forges_first {
+                self.forge(index, bytes, datagram);
+            }
             for arrival in arrivals.drain(..) {
                 if arrival.after.is_zero() {
                     self.receive(index, bytes, datagram, &arrival.places);
                 } else {
-                    let late = Event::Late(index, Rc::clone(bytes), datagram, arrival.places);
+                    let late = Event::Late(index, Arc::clone(bytes), datagram, arrival.places);
                     self.plan_event(now + arrival.after, late);
                 }
             }
             self.arrivals = arrivals;
-            self.forge(index, bytes, datagram);
+            if !self.plan.forges_first {
+                self.forge(index, bytes, datagram);
+            }
             if is_new {
                 self.run_member(index);
             }
         }
     }
 
-    fn receive(&mut self, index: usize, bytes: &[u8], datagram: usize, places: &Range<usize>) {
-        let part = &bytes[places.start * datagram..places.end * datagram];
-        self.hosts[index]
-            .member
-            .handle_datagrams(self.now, part, datagram);
+    fn receive(&mut self, index: usize, bytes: &Arc<Vec<u8>>, datagram: usize, places: &Range<usize>) {
+        let place = places.start * datagram..places.end * datagram;
+        let now = self.now;
+        self.hosts[index].member().handle_datagrams(now, bytes, place, datagram);
     }
 
-    /// A stranger sends what he saw, changed.
+    /// A stranger sends what he saw, changed. Its header often has sense.
     fn forge(&mut self, index: usize, bytes: &[u8], datagram: usize) {
         for place in 0..self.plan.forged {
-            let mut forged = bytes[..datagram].to_vec();
+            let from = place * 7 % (bytes.len() / datagram) * datagram;
+            let mut forged = bytes[from..from + datagram].to_vec();
             let byte = (bytes.len() + place * 13) % datagram;
             forged[byte] ^= 0x55;
-            self.hosts[index]
-                .member
-                .handle_datagrams(self.now, &forged, datagram);
+            let forged = Arc::new(forged);
+            let now = self.now;
+            self.hosts[index].member().handle_datagrams(now, &forged, 0..datagram, datagram);
         }
     }
 
@@ -307,14 +312,14 @@ impl World {
         }
         host.consume(now, &self.blocks);
         let report = host.report(now);
-        if host.member.is_dark(now) {
+        if host.member().is_dark(now) {
             host.is_member = false;
             self.outcome.gone.push((now, index, Gone::Dark));
             self.sender.remove(now, node(index));
             self.run_sender();
             return;
         }
-        let at = host.member.poll_timeout();
+        let at = host.member().poll_timeout();
         if let Some(report) = report {
             self.plan_event(now + LATENCY, Event::Report(index, report));
         }

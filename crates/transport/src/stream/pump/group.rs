@@ -29,12 +29,13 @@ impl Pump {
         let header = BlockHeader::decode(&raw)?;
         let (key, expected) = (&self.target.key, self.relay.received());
         header.check_place(key.run(), key.stream(), expected.min(header.offset))?;
+        // First of all: what strangers forged may say anything.
+        key.verify(&header, payload.as_slice())?;
         let is_here = header.offset < expected || self.relay.has_ended();
         if is_here || !self.relay.is_grouped() || header.kind == BlockKind::Idle {
             return Ok(());
         }
         header.check_form(self.is_sealed)?;
-        key.verify(&header, payload.as_slice())?;
         let received = ReceivedBlock { header, raw, payload };
         match header.kind {
             BlockKind::Data => self.take_data(received, Way::Group)?,

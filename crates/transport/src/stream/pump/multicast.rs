@@ -11,7 +11,7 @@ use crate::stream::group::{GroupEnd, GroupPlace};
 use crate::stream::inbox::PumpEvent;
 
 /// Receives before other work gets its turn.
-const MAX_RECEIVES_PER_TURN: usize = 16;
+const MAX_RECEIVES_PER_TURN: usize = 8;
 
 impl Pump {
     /// Takes the place in the group that this pump has from the start.
@@ -90,7 +90,7 @@ impl Pump {
 
     /// Takes in what the group has for this member, and reports on it.
     pub(super) fn serve_group(&mut self, is_readable: bool) {
-        if is_readable {
+        if is_readable && !self.is_group_resting() {
             self.read_group();
         }
         self.take_from_group();
@@ -128,15 +128,20 @@ impl Pump {
             let Some(GroupEnd::Member(member)) = &mut self.group else {
                 return;
             };
-            let taken = match member.next_block(self.target.pump.pool()) {
+            let (header, payload) = match member.next_block(self.target.pump.pool()) {
                 Ok(None) => return,
-                Ok(Some((header, payload))) => self
-                    .take_group_block(header, payload)
-                    .map_err(|error| format!("multicast carries a bad block: {error}")),
-                Err(error) => Err(error.to_string()),
+                Ok(Some(block)) => block,
+                Err(error) => return self.quit_group(error.to_string()),
             };
-            if let Err(reason) = taken {
-                return self.quit_group(reason);
+            let taken = self.take_group_block(header, payload);
+            let Some(GroupEnd::Member(member)) = &mut self.group else {
+                return;
+            };
+            match taken {
+                Ok(()) => member.accept(),
+                // Datagrams of a stranger are dropped, and repaired.
+                Err(_) if member.reject() => {}
+                Err(error) => return self.quit_group(format!("multicast carries a bad block: {error}")),
             }
         }
     }
@@ -151,8 +156,15 @@ impl Pump {
         }
     }
 
+    /// True while nobody is to look at the group's socket.
+    pub(super) fn is_group_resting(&self) -> bool {
+        let now = self.now();
+        self.group.as_ref().is_some_and(|group| group.is_resting(now))
+    }
+
     /// Returns the time at which the group has something to do.
     pub(super) fn group_due_at(&self) -> Option<Duration> {
-        self.group.as_ref().and_then(GroupEnd::due_at)
+        let now = self.now();
+        self.group.as_ref().and_then(|group| group.due_at(now))
     }
 }

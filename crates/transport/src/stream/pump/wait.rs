@@ -48,9 +48,10 @@ impl Pump {
             flags.set(PollFlags::OUT, link.wants_write());
             (link.fd(), flags)
         });
+        let is_resting = self.is_group_resting();
         let group = self.group.as_ref().map(|group| {
             let mut flags = PollFlags::empty();
-            flags.set(PollFlags::IN, group.wants_read());
+            flags.set(PollFlags::IN, group.wants_read() && !is_resting);
             flags.set(PollFlags::OUT, group.wants_write());
             (group.fd(), flags)
         });
@@ -63,10 +64,11 @@ impl Pump {
             )
         });
         pump.wake_up(polled.is_woken);
+        let is_rested = is_resting && !self.is_group_resting();
         let ended = PollFlags::HUP | PollFlags::ERR;
         // A block that comes slowly is not readable before it is whole (SO_RCVLOWAT), yet its bytes are a
         // sign of life.
-        let reads = polled.upstream.intersects(PollFlags::IN | ended) || (polled.is_due && reads_upstream);
+        let reads = polled.upstream.intersects(PollFlags::IN | ended) || (polled.is_due && !is_rested && reads_upstream);
         if let Some(link) = self.predecessor.link_mut()
             && reads
         {
@@ -85,7 +87,7 @@ impl Pump {
         Ready {
             upstream: reads,
             downstream: polled.downstream.intersects(PollFlags::IN | ended),
-            group: polled.group.intersects(PollFlags::IN | ended),
+            group: is_rested || polled.group.intersects(PollFlags::IN | ended),
         }
     }
 
