@@ -331,6 +331,25 @@ fn server_asks_where_nobody_does_and_the_lower_address_stays() {
     await_segment(&lower, SegmentQuerier::Own);
 }
 
+/// A host that has heard a query of version 2 keeps silent when another reports the same group, and a switch that
+/// was just told of a querier floods reports to all hosts.
+#[test]
+fn every_member_is_known_to_the_switch_after_a_query_of_ours() {
+    const NODES: usize = 5;
+    let net = without_querier(NODES);
+    let heard = querier(net.node(1), node(1));
+    let asks = querier(net.golden(), golden());
+    asks.begin();
+    await_segment(&heard, SegmentQuerier::Other(golden()));
+    let _members: Vec<_> = (1..=NODES).map(|number| member(&net, number, group())).collect();
+    let deadline = Instant::now() + LIMIT;
+    let known = || ka_lab::multicast::entries(&net).unwrap().len();
+    while known() < NODES {
+        assert!(Instant::now() < deadline, "{} of {NODES} are known", known());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 #[test]
 fn querier_without_root_is_not_known_and_stops_nothing() {
     // An address of no interface is refused as a missing right is.

@@ -106,7 +106,11 @@ impl<B: AsMut<[u8]>> BlockReader<B> {
                     let length = BlockHeader::decode(&header).map_err(CutError::NotABlock)?.length;
                     let payload = payload(length as usize);
                     let filled = 0;
-                    self.block = Some(Partial { header, payload, filled });
+                    self.block = Some(Partial {
+                        header,
+                        payload,
+                        filled,
+                    });
                 }
                 Some(Piece::Payload(bytes)) => {
                     let Some(block) = &mut self.block else {

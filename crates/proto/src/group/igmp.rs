@@ -1,8 +1,11 @@
-//! IGMP queries as bytes: those of versions 1 to 3 are understood, those of version 2 are made.
+//! IGMP queries as bytes: those of versions 1 to 3 are understood, those of version 3 are made.
 //!
-//! Switches with IGMP snooping learn from the answers which ports a group needs. Version 2 (RFC 2236) is what
-//! all of them know. Hosts answer in the version of the query, and the answers of version 3 are not understood
-//! by every switch. Sources: RFC 1112 appendix I, RFC 2236, RFC 3376 section 4.1.
+//! Switches with IGMP snooping learn from the answers which ports a group needs. Hosts answer in the version of the
+//! query. After one of version 2, a host that hears another's report keeps silent (RFC 2236 section 3), and a switch
+//! that floods reports never learns of its port; a Linux bridge floods for 10 s after the first query. In version 3
+//! every host reports. That asks no more of a switch than the hosts' first reports, which have version 3, too. Hosts
+//! that know only version 2 understand the query (RFC 3376 section 7.2).
+//! Sources: RFC 1112 appendix I, RFC 2236, RFC 3376 section 4.1.
 
 use std::net::Ipv4Addr;
 
@@ -16,8 +19,12 @@ pub const ROUTER_ALERT: [u8; 4] = [0x94, 0x04, 0, 0];
 pub const TYPE_OF_SERVICE: u8 = 0xc0;
 
 const QUERY: u8 = 0x11;
-/// Time that hosts have for their answers, in tenths of a second (RFC 2236 section 8.3).
+/// Time that hosts have for their answers, in tenths of a second (RFC 3376 section 8.3).
 const RESPONSE_TENTHS: u8 = 100;
+/// Lost queries and reports that a querier allows for, less one, and its interval in seconds (RFC 3376 sections 4.1.6
+/// and 4.1.7).
+const ROBUSTNESS: u8 = 2;
+const INTERVAL_SECONDS: u8 = 125;
 const IPV4_HEADER: usize = 20;
 /// Bytes of a query of version 1 or 2, and the fewest of one of version 3.
 const SHORT_QUERY: usize = 8;
@@ -82,12 +89,14 @@ impl Query {
     }
 }
 
-/// Returns a general query of version 2, without the IPv4 header.
+/// Returns a general query of version 3, without the IPv4 header.
 #[must_use]
-pub fn general_query() -> [u8; SHORT_QUERY] {
-    let mut message = [0; SHORT_QUERY];
+pub fn general_query() -> [u8; LONG_QUERY] {
+    let mut message = [0; LONG_QUERY];
     message[0] = QUERY;
     message[1] = RESPONSE_TENTHS;
+    message[8] = ROBUSTNESS;
+    message[9] = INTERVAL_SECONDS;
     let sum = checksum(&message).to_be_bytes();
     message[2..4].copy_from_slice(&sum);
     message
@@ -141,9 +150,11 @@ mod tests {
     }
 
     #[test]
-    fn general_query_is_the_one_of_rfc_2236() {
-        assert_eq!(general_query(), [0x11, 100, 0xee, 0x9b, 0, 0, 0, 0]);
-        assert_eq!(Query::parse(&packet(ROUTER, &general_query())), Some(query(2)));
+    fn general_query_is_the_one_of_rfc_3376() {
+        assert_eq!(general_query(), [0x11, 100, 0xec, 0x1e, 0, 0, 0, 0, 2, 125, 0, 0]);
+        assert_eq!(Query::parse(&packet(ROUTER, &general_query())), Some(query(3)));
+        let second = with_checksum(vec![0x11, 100, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(Query::parse(&packet(ROUTER, &second)), Some(query(2)));
     }
 
     #[test]
@@ -165,7 +176,8 @@ mod tests {
 
     #[test]
     fn frame_s_padding_is_no_part_of_a_query() {
-        let mut padded = packet(ROUTER, &general_query());
+        let second = with_checksum(vec![0x11, 100, 0, 0, 0, 0, 0, 0]);
+        let mut padded = packet(ROUTER, &second);
         padded.resize(46, 0);
         assert_eq!(Query::parse(&padded), Some(query(2)));
     }

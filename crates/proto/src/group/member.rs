@@ -202,7 +202,11 @@ impl Member {
             return Outcome::Refused;
         }
         self.insert(header, datagram);
-        if is_checked { Outcome::Proven } else { Outcome::Taken }
+        if is_checked {
+            Outcome::Proven
+        } else {
+            Outcome::Taken
+        }
     }
 
     /// Returns true if this datagram and what is held cannot both be the sender's.

@@ -288,6 +288,9 @@ impl Receiving {
 
     fn due_at(&self, now: Duration) -> Option<Duration> {
         let rest = self.rests(now).then_some(self.rests_until);
-        [rest, self.reader.member().poll_timeout()].into_iter().flatten().min()
+        [rest, self.reader.member().poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

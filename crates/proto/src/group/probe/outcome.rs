@@ -9,8 +9,6 @@ use crate::text::Reason;
 
 /// Most loss of a member, in parts per million: parity for more than that costs more than the chain does.
 const MAX_LOSS_PPM: u32 = 20_000;
-/// Loss up to which a train counts as lossless, in parts per million.
-const CLEAN_PPM: u32 = 1_000;
 /// Fewest tenths of the sent rate that a member must receive.
 const MIN_TENTHS: u128 = 9;
 /// Most nodes that a line names one by one.
@@ -187,14 +185,13 @@ impl Outcome {
         }
     }
 
-    /// True if at least half of those that can be members received the first train as good as whole. One bad cable
-    /// does not decide for all.
-    pub(super) fn is_clean(nodes: &BTreeMap<NodeId, Measured>, half: Sent) -> bool {
+    /// True if at least half of those that counted the first train can be members. Then the full rate is tried: loss
+    /// that the half rate does not explain, such as a bad cable's, is no reason for half the rate.
+    pub(super) fn is_worth_more(nodes: &BTreeMap<NodeId, Measured>, half: Sent) -> bool {
         let lost = nodes.values().filter_map(|node| node.half);
-        let lost = lost.map(|count| count.lost_ppm(half.datagrams));
-        let good: Vec<u32> = lost.filter(|ppm| *ppm <= MAX_LOSS_PPM).collect();
-        let clean = good.iter().filter(|ppm| **ppm <= CLEAN_PPM).count();
-        clean > 0 && clean * 2 >= good.len()
+        let lost: Vec<u32> = lost.map(|count| count.lost_ppm(half.datagrams)).collect();
+        let good = lost.iter().filter(|ppm| **ppm <= MAX_LOSS_PPM).count();
+        good > 0 && good * 2 >= lost.len()
     }
 
     /// Returns how the group reaches each node.

@@ -15,8 +15,8 @@ const GREETING_TIME: Duration = Duration::from_millis(350);
 /// Time between two greetings.
 const GREETING_EVERY: Duration = Duration::from_millis(5);
 /// Length of the two trains.
-const HALF_TIME: Duration = Duration::from_millis(150);
-const FULL_TIME: Duration = Duration::from_millis(250);
+const HALF_TIME: Duration = Duration::from_millis(80);
+const FULL_TIME: Duration = Duration::from_millis(160);
 /// Time for the answers to the first train, after the time of the parts before it. The answers to the second one
 /// have what is left of [`PROBE_TIME`].
 const COUNT_TIME: Duration = Duration::from_millis(120);
@@ -256,7 +256,7 @@ impl Prober {
             Phase::Counting { train, until } => {
                 let train = *train;
                 if now >= *until || self.nodes.values().all(|node| node.has_answered(train)) {
-                    let is_worth_more = Outcome::is_clean(&self.nodes, self.half);
+                    let is_worth_more = Outcome::is_worth_more(&self.nodes, self.half);
                     if train == Train::Half && is_worth_more {
                         self.send(Train::Full, now);
                     } else {

@@ -111,20 +111,14 @@ fn little_loss_is_shown_and_allowed() {
         ..GOOD
     };
     let outcome = Lab::new(&[some; 3]).run();
-    // Half a percent at half rate: the full rate would only lose more.
     assert_eq!(outcome.members().count(), 3);
-    assert!(outcome.rate() < outcome.line() * 6 / 10);
+    assert!(outcome.rate() > outcome.line() * 95 / 100, "{outcome:?}");
     let line = outcome.describe(name, SegmentQuerier::Nobody);
-    assert!(line.contains("at 475 Mbit/s with 0.50 % loss"), "{line}");
+    assert!(line.contains("Mbit/s with 0.50 % loss"), "{line}");
     let choice = outcome.choose(Wanted::Auto);
-    assert_eq!(
-        choice.describe(name),
-        "transport: chain, because multicast carries 475 Mbit/s on a line of 957 Mbit/s"
-    );
-    let forced = outcome.choose(Wanted::Multicast);
-    assert_eq!(
-        forced.describe(name),
-        "transport: multicast for 3 nodes at 475 Mbit/s"
+    assert!(
+        matches!(choice, Choice::Group { ref members, .. } if members.len() == 3),
+        "{choice:?}"
     );
 }
 

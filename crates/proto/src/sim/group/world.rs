@@ -289,7 +289,9 @@ impl World {
     fn receive(&mut self, index: usize, bytes: &Arc<Vec<u8>>, datagram: usize, places: &Range<usize>) {
         let place = places.start * datagram..places.end * datagram;
         let now = self.now;
-        self.hosts[index].member().handle_datagrams(now, bytes, place, datagram);
+        self.hosts[index]
+            .member()
+            .handle_datagrams(now, bytes, place, datagram);
     }
 
     /// A stranger sends what he saw, changed. Its header often has sense.
@@ -301,7 +303,9 @@ impl World {
             forged[byte] ^= 0x55;
             let forged = Arc::new(forged);
             let now = self.now;
-            self.hosts[index].member().handle_datagrams(now, &forged, 0..datagram, datagram);
+            self.hosts[index]
+                .member()
+                .handle_datagrams(now, &forged, 0..datagram, datagram);
         }
     }
 

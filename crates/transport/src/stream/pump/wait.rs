@@ -68,7 +68,8 @@ impl Pump {
         let ended = PollFlags::HUP | PollFlags::ERR;
         // A block that comes slowly is not readable before it is whole (SO_RCVLOWAT), yet its bytes are a
         // sign of life.
-        let reads = polled.upstream.intersects(PollFlags::IN | ended) || (polled.is_due && !is_rested && reads_upstream);
+        let reads = polled.upstream.intersects(PollFlags::IN | ended)
+            || (polled.is_due && !is_rested && reads_upstream);
         if let Some(link) = self.predecessor.link_mut()
             && reads
         {
