@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use ka_tests::lab::Lab;
 use ka_tests::netns::{Network, node_address};
+use ka_tests::process::{Program, Running};
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, sendto, socket};
 
@@ -233,6 +234,60 @@ fn a_node_whose_address_is_on_a_bridge_of_its_own_hears_on_the_port_of_that_brid
         start["wiring"][0]["port"] == "7" && start["wiring"][1].is_null(),
         "{start}"
     );
+    Ok(())
+}
+
+/// Makes `lldpd` the voice of the switch: it speaks out of these ports, each of which it gives a name. The VLAN is
+/// a field of its own configuration, as kernels without VLANs on bridges have none to announce.
+fn lldpd(lab: &Lab, switch: &str, ports: &[(&str, &str)], vlan: u8) -> Result<Running> {
+    let dir = lab.scratch().path();
+    let (config, socket) = (dir.join("lldpd.conf"), dir.join("lldpd.sock"));
+    let mut lines = format!("configure system hostname {switch}\nconfigure lldp tx-interval 1\n");
+    for (line, port) in ports {
+        lines.push_str(&format!(
+            "configure ports {line} lldp portidsubtype local {port}\n\
+             configure ports {line} lldp custom-tlv oui 00,80,c2 subtype 1 oui-info 00,{vlan:02x}\n"
+        ));
+    }
+    fs::write(&config, lines)?;
+    let lines: Vec<&str> = ports.iter().map(|(line, _)| *line).collect();
+    // Its files in /run and the interfaces in /sys are those of its own machine, the switch.
+    let own_mounts = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        "mount -t sysfs sysfs /sys && mount -t tmpfs tmpfs /run && mkdir /run/lldpd && exec \"$@\"",
+        "sh",
+    ];
+    let speaker = Program::new("lldpd").args(["-d", "-I", &lines.join(",")]);
+    let speaker = speaker.arg("-u").arg(socket).arg("-O").arg(config);
+    speaker
+        .wrapped(&own_mounts)
+        .inside(lab.network().switch())
+        .tethered()
+        .spawn()
+}
+
+#[test]
+fn what_a_real_speaker_announces_is_what_server_and_node_say() -> Result<()> {
+    let lab = Lab::new("wiringlldpd", 1, None)?;
+    let ports = [("pg", "Gi1/0/48"), ("p1", "Gi1/0/7")];
+    let mut speaker = lldpd(&lab, "sw-real", &ports, 20)?;
+    let mut server = lab.server(&["-v", "-e", "echo precious"])?;
+    server
+        .run
+        .wait_for("this machine's eth0 is plugged into switch sw-real port Gi1/0/48, VLAN 20")?;
+    let mut node = lab.client(1, &server, &["-w", "-e", "cat"])?;
+    node.wait_for("eth0 is plugged into switch sw-real port Gi1/0/7, VLAN 20")?;
+    let told = "is plugged into switch sw-real port Gi1/0/7, VLAN 20";
+    server.run.wait_until("the node's port", |run| {
+        Ok(run
+            .said()
+            .lines()
+            .any(|line| line.contains("n1 (") && line.contains(told)))
+    })?;
+    ensure!(speaker.still_runs()?, "lldpd ended:\n{}", speaker.said());
     Ok(())
 }
 
