@@ -2,7 +2,9 @@
 //! The simulator's `pace_tests` have the matrix of causes, places and numbers; these tests show what the
 //! kernel reports of lines, pipes and queues.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -18,21 +20,24 @@ const SLOW: u64 = 10_000_000;
 /// Rate in bits a second at which a node with a tenth of a processor is slow.
 const QUICK: u64 = 400_000_000;
 
+/// Bytes of the payload that a lasting stream has again and again, and the most times it has it: a minute of
+/// a fast line.
+const PIECE: usize = 8_000_000;
+const MOST_PIECES: u64 = 90;
+
 struct Slow {
     lab: Lab,
     server: Server,
     nodes: Vec<Running>,
     source: PathBuf,
+    /// The number of payloads that each stream had, a line each: of a lasting stream.
+    given: Option<PathBuf>,
 }
 
 impl Slow {
-    /// Begins a run of nodes on lines of 100 Mbit/s, whose commands write to files.
-    fn new(label: &str, nodes: usize, bytes: usize, server: &[&str]) -> Result<Self> {
-        Self::prepared(label, nodes, bytes, server, |_| Ok(()))
-    }
-
-    /// Begins a run like [`Slow::new`]; `change` changes the network before any program starts.
-    fn prepared(
+    /// Begins a run of nodes on lines of 100 Mbit/s, whose commands write to files. `change` changes the
+    /// network before any program starts. The stream is a file of so many bytes.
+    fn of_size(
         label: &str,
         nodes: usize,
         bytes: usize,
@@ -42,19 +47,49 @@ impl Slow {
         let lab = Lab::new(label, nodes, Some(FAST))?;
         let source = payload(&lab, bytes)?;
         change(&lab)?;
-        let (input, count) = (source.display().to_string(), nodes.to_string());
-        let what = if server.contains(&"-e") {
-            vec![]
-        } else {
-            vec!["--input", &input]
-        };
-        let server = lab.server(&[&["-n", &count, "--buffer", "16M"][..], &what, server].concat())?;
+        let input = source.display().to_string();
+        let server = start_server(&lab, nodes, &[&["--input", &input], server].concat())?;
         Ok(Self {
             lab,
             server,
             nodes: Vec::new(),
             source,
+            given: None,
         })
+    }
+
+    /// Begins a run like [`Slow::of_size`], with a stream that lasts until [`Slow::end_stream`]: it does not end
+    /// before somebody was named, however fast the nodes are. There is a bound for tests that fail.
+    fn lasting(
+        label: &str,
+        nodes: usize,
+        server: &[&str],
+        change: impl FnOnce(&Lab) -> Result<()>,
+    ) -> Result<Self> {
+        let lab = Lab::new(label, nodes, Some(FAST))?;
+        let source = payload(&lab, PIECE)?;
+        change(&lab)?;
+        let (flag, given) = (flag(&lab), lab.scratch().path().join("given"));
+        std::fs::write(&flag, "")?;
+        let gives = format!(
+            "n=0; while cat {source}; do n=$((n + 1)); [ -e {flag} ] && [ $n -lt {MOST_PIECES} ] || break; done; echo $n >> {given}",
+            source = source.display(),
+            flag = flag.display(),
+            given = given.display()
+        );
+        let server = start_server(&lab, nodes, &[&["-e", &gives], server].concat())?;
+        Ok(Self {
+            lab,
+            server,
+            nodes: Vec::new(),
+            source,
+            given: Some(given),
+        })
+    }
+
+    /// Ends a lasting stream, and makes slow commands quick.
+    fn end_stream(&self) -> Result<()> {
+        Ok(std::fs::remove_file(flag(&self.lab))?)
     }
 
     fn sink(&self, number: usize) -> PathBuf {
@@ -87,9 +122,10 @@ impl Slow {
         }
         let ended = self.server.run.wait()?;
         ended.expect(0)?;
-        sinks
-            .iter()
-            .try_for_each(|sink| expect_same_file(&self.source, sink))?;
+        sinks.iter().try_for_each(|sink| match &self.given {
+            Some(given) => expect_given(&self.source, given, sink),
+            None => expect_same_file(&self.source, sink),
+        })?;
         Ok(ended.all())
     }
 
@@ -104,6 +140,32 @@ impl Slow {
         );
         Ok(())
     }
+}
+
+fn start_server(lab: &Lab, nodes: usize, args: &[&str]) -> Result<Server> {
+    lab.server(&[&["-n", &nodes.to_string(), "--buffer", "16M"], args].concat())
+}
+
+/// Returns the file that makes a stream last, and commands slow, while it exists.
+fn flag(lab: &Lab) -> PathBuf {
+    lab.scratch().path().join("slow")
+}
+
+/// Insists that the sink has the payload again and again, as often as one of the streams had it.
+fn expect_given(source: &Path, given: &Path, sink: &Path) -> Result<()> {
+    let (piece, given) = (std::fs::read(source)?, std::fs::read_to_string(given)?);
+    let (mut file, mut times, mut read) = (File::open(sink)?, 0_u64, Vec::with_capacity(PIECE));
+    while (&mut file).take(PIECE as u64).read_to_end(&mut read)? > 0 {
+        ensure!(read == piece, "{} differs in payload {times}", sink.display());
+        times += 1;
+        read.clear();
+    }
+    ensure!(
+        given.lines().any(|line| line == times.to_string()),
+        "{} has {times} payloads, the streams had:\n{given}",
+        sink.display()
+    );
+    Ok(())
 }
 
 /// Returns the lines that call a node slow.
@@ -133,7 +195,7 @@ fn names_a_slow_port(said: &str, node: &str, others: &str) -> Result<bool> {
 #[test]
 fn a_node_on_a_slow_port_is_named_and_set_aside_and_nobody_else() -> Result<()> {
     let slow_port = |lab: &Lab| lab.network().reshape(3, SLOW, None);
-    let mut chain = Slow::prepared("slowport", 5, 110_000_000, &[], slow_port)?;
+    let mut chain = Slow::lasting("slowport", 5, &[], slow_port)?;
     (1..=5).try_for_each(|number| chain.start(number, None))?;
     chain.server.run.wait_until("n3 was named", |run| {
         names_a_slow_port(&run.said(), "n3", "the lines before it")
@@ -141,37 +203,44 @@ fn a_node_on_a_slow_port_is_named_and_set_aside_and_nobody_else() -> Result<()> 
     chain.server.run.wait_for("it is set aside")?;
     // For the next round the node gets another cable.
     chain.lab.network().reshape(3, FAST, None)?;
+    chain.end_stream()?;
     chain.finish_accusing("n3 is slow: its line carries ")
 }
 
 #[test]
 fn the_first_node_on_a_slow_port_is_named_although_nobody_was_ever_faster() -> Result<()> {
     let slow_port = |lab: &Lab| lab.network().reshape(1, SLOW, None);
-    let mut chain = Slow::prepared("slowfirst", 4, 110_000_000, &[], slow_port)?;
+    let mut chain = Slow::lasting("slowfirst", 4, &[], slow_port)?;
     (1..=4).try_for_each(|number| chain.start(number, None))?;
     chain.server.run.wait_until("n1 was named", |run| {
         names_a_slow_port(&run.said(), "n1", "the other lines")
     })?;
     chain.lab.network().reshape(1, FAST, None)?;
+    chain.end_stream()?;
     chain.finish_accusing("n1 is slow: its line carries ")
 }
 
 /// The golden command gives 2 MB/s until it is named: on a loaded machine that takes longer.
 #[test]
 fn a_slow_golden_command_is_named_and_nobody_else() -> Result<()> {
-    let mut chain = Slow::new("slowgolden", 3, 110_000_000, &["-e", "true"])?;
-    let flag = chain.lab.scratch().path().join("slow");
+    let lab = Lab::new("slowgolden", 3, Some(FAST))?;
+    let (source, flag) = (payload(&lab, 110_000_000)?, flag(&lab));
     std::fs::write(&flag, "")?;
     let reads = format!(
         "exec < {source}; while [ -e {flag} ]; do dd bs=200000 count=1 status=none; sleep 0.1; done; cat",
-        source = chain.source.display(),
+        source = source.display(),
         flag = flag.display()
     );
-    drop(chain.server.run);
-    chain.server = chain.lab.server(&["-n", "3", "--buffer", "16M", "-e", &reads])?;
+    let mut chain = Slow {
+        server: start_server(&lab, 3, &["-e", &reads])?,
+        lab,
+        nodes: Vec::new(),
+        source,
+        given: None,
+    };
     (1..=3).try_for_each(|number| chain.start(number, None))?;
     chain.server.run.wait_for(" is slow: ")?;
-    std::fs::remove_file(flag)?;
+    chain.end_stream()?;
     let said = chain.finish()?;
     let accused = accusations(&said);
     ensure!(accused.len() == 1, "{said}");
@@ -190,7 +259,7 @@ fn where_all_lines_are_policed_alike_nobody_is_accused() -> Result<()> {
         lab.network().reshape_golden(SLOW, Some(256 << 10))?;
         (1..=5).try_for_each(|number| lab.network().reshape(number, SLOW, Some(256 << 10)))
     };
-    let mut chain = Slow::prepared("policed", 5, 36_000_000, &["--rounds", "1"], police)?;
+    let mut chain = Slow::of_size("policed", 5, 36_000_000, &["--rounds", "1"], police)?;
     (1..=5).try_for_each(|number| chain.start(number, None))?;
     let said = chain.finish()?;
     ensure!(accusations(&said).is_empty(), "{said}");
@@ -200,7 +269,7 @@ fn where_all_lines_are_policed_alike_nobody_is_accused() -> Result<()> {
 /// The node's buffer holds the whole stream: no node waits for it, though its command takes 2 MB/s.
 #[test]
 fn a_node_that_has_everything_and_writes_slowly_is_waited_for() -> Result<()> {
-    let mut chain = Slow::new("slowtail", 3, 15_000_000, &["--rounds", "2"])?;
+    let mut chain = Slow::of_size("slowtail", 3, 15_000_000, &["--rounds", "2"], |_| Ok(()))?;
     let slow = format!(
         "while [ \"$(dd bs=100000 count=1 iflag=fullblock 2>/dev/null | tee -a {} | wc -c)\" -gt 0 ]; do sleep 0.1; done",
         chain.sink(2).display()
@@ -219,7 +288,7 @@ fn a_node_that_has_everything_and_writes_slowly_is_waited_for() -> Result<()> {
 fn expect_slow_processor_named(label: &str, slow: usize, has_command: bool) -> Result<()> {
     const NODES: usize = 5;
     let group = Cgroup::limited(label, Duration::from_millis(1), Duration::from_millis(125))?;
-    let mut chain = Slow::prepared(label, NODES, 140_000_000, &["--silence", "8"], |lab| {
+    let mut chain = Slow::lasting(label, NODES, &["--silence", "8"], |lab| {
         lab.network().reshape_golden(QUICK, None)?;
         (1..=NODES).try_for_each(|number| lab.network().reshape(number, QUICK, None))
     })?;
@@ -232,6 +301,7 @@ fn expect_slow_processor_named(label: &str, slow: usize, has_command: bool) -> R
     }
     chain.server.run.wait_for(" is slow: ")?;
     group.lift()?;
+    chain.end_stream()?;
     chain.finish_accusing(&format!("n{slow} is slow: its processor handles "))
 }
 
@@ -245,12 +315,11 @@ fn the_last_node_with_a_slow_processor_is_named_for_it_and_nobody_else() -> Resu
     expect_slow_processor_named("slowcpulast", 5, true)
 }
 
-/// Slows down a node's command: it takes 2 MB/s until it is named, and the stream is larger than all buffers.
+/// Slows down a node's command: it takes 2 MB/s until it is named.
 /// The server must name this node for it, and no other.
 fn expect_slow_command_named(label: &str, nodes: usize, slow: usize) -> Result<()> {
-    let mut chain = Slow::new(label, nodes, 110_000_000, &[])?;
-    let (sink, flag) = (chain.sink(slow), chain.lab.scratch().path().join("slow"));
-    std::fs::write(&flag, "")?;
+    let mut chain = Slow::lasting(label, nodes, &[], |_| Ok(()))?;
+    let (sink, flag) = (chain.sink(slow), flag(&chain.lab));
     let takes = format!(
         "while [ -e {flag} ]; do dd bs=100000 count=1 iflag=fullblock 2>/dev/null; sleep 0.05; done > {sink}; cat >> {sink}",
         flag = flag.display(),
@@ -258,7 +327,7 @@ fn expect_slow_command_named(label: &str, nodes: usize, slow: usize) -> Result<(
     );
     (1..=nodes).try_for_each(|number| chain.start(number, (number == slow).then_some(takes.as_str())))?;
     chain.server.run.wait_for(" is slow: ")?;
-    std::fs::remove_file(flag)?;
+    chain.end_stream()?;
     chain.finish_accusing(&format!("n{slow} is slow: its command takes "))
 }
 
@@ -275,11 +344,12 @@ fn a_slow_command_at_the_last_place_is_named_and_nobody_else() -> Result<()> {
 #[test]
 fn the_last_of_eight_on_a_slow_port_is_named_and_nobody_else() -> Result<()> {
     let slow_port = |lab: &Lab| lab.network().reshape(8, SLOW, None);
-    let mut chain = Slow::prepared("slowlast", 8, 60_000_000, &[], slow_port)?;
+    let mut chain = Slow::lasting("slowlast", 8, &[], slow_port)?;
     (1..=8).try_for_each(|number| chain.start(number, None))?;
     chain.server.run.wait_until("n8 was named", |run| {
         names_a_slow_port(&run.said(), "n8", "the lines before it")
     })?;
     chain.lab.network().reshape(8, FAST, None)?;
+    chain.end_stream()?;
     chain.finish_accusing("n8 is slow: its line carries ")
 }
