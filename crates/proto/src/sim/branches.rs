@@ -21,7 +21,7 @@ pub(super) struct Branches {
     /// Length of every block in the spool, by offset.
     pub(super) kept: BTreeMap<StreamOffset, u32>,
     pub(super) is_whole: bool,
-    heads: BTreeMap<usize, Endpoint>,
+    heads: BTreeMap<usize, Box<Endpoint>>,
     /// Host of the branch whose head stands in the place of the server's own.
     pub(super) fed: Option<usize>,
     /// Number of times that a node went on from the spool.
@@ -133,7 +133,7 @@ impl World {
                 break;
             }
             let tag = super::net::tag(endpoint.stream, offset, length);
-            endpoint.ring.insert(offset, (length, tag));
+            endpoint.ring.insert(offset, length, tag);
             moved = true;
         }
         moved

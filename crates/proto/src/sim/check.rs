@@ -13,7 +13,7 @@ impl World {
         let Some(endpoint) = &self.hosts[host].endpoint else {
             return Ok(());
         };
-        let held: u64 = endpoint.ring.values().map(|(length, _)| u64::from(*length)).sum();
+        let held = endpoint.ring.held();
         let known = endpoint.relay.buffered();
         if held != known {
             return Err(self.violation(

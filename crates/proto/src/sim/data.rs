@@ -1,12 +1,12 @@
 //! The streams of a host: opening and ending them, the connections to its neighbours, its disk.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Violation;
 use super::event::{Answer, Event, SERVER};
 use super::host::{Alive, Disk, Endpoint, WRITERS};
 use super::net::{Item, LinkId};
+use super::ring::Ring;
 use super::world::{SCALED_ESTABLISH, SCALED_HEARTBEAT, SCALED_LINK_SILENCE, World};
 use crate::control::{OpenStream, Relink, Stage};
 use crate::ids::{NodeId, StreamId, StreamOffset};
@@ -45,7 +45,7 @@ impl World {
         source: Source,
         successor: Option<NodeId>,
         receipts: &ReceiptKeys,
-    ) -> Endpoint {
+    ) -> Box<Endpoint> {
         let config = RelayConfig {
             source,
             has_consumer: host != SERVER,
@@ -67,10 +67,10 @@ impl World {
         if !self.is_reached(host) {
             relay.leave_group(self.now);
         }
-        Endpoint {
+        Box::new(Endpoint {
             stream,
             relay,
-            ring: BTreeMap::new(),
+            ring: Ring::default(),
             up: None,
             dialing: None,
             down: None,
@@ -79,11 +79,11 @@ impl World {
                 ..Disk::default()
             },
             over: false,
-        }
+        })
     }
 
     fn endpoint_of(&mut self, host: usize, stream: StreamId) -> Option<&mut Endpoint> {
-        let endpoint = self.hosts[host].endpoint.as_mut();
+        let endpoint = self.hosts[host].endpoint.as_deref_mut();
         endpoint.filter(|endpoint| endpoint.stream == stream)
     }
 
@@ -159,12 +159,12 @@ impl World {
             Event::Dialed { link, answer } => self.dial_answered(host, link, answer),
             Event::DialTimeout { link } => self.dial_timeout(host, link),
             Event::Arrive { link, item } => self.arrive(link, item),
-            Event::Acked { link, ack } => {
+            Event::Acked { link, ref ack } => {
                 let endpoint = self.hosts[host]
                     .endpoint
                     .as_mut()
                     .filter(|endpoint| endpoint.down == Some(link));
-                let done = endpoint.map_or(Ok(()), |endpoint| endpoint.relay.handle_ack(now, &ack));
+                let done = endpoint.map_or(Ok(()), |endpoint| endpoint.relay.handle_ack(now, ack));
                 match done {
                     Ok(()) => {}
                     // As in the transport, the link is closed, and the machine is told that it is lost.

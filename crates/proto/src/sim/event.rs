@@ -12,10 +12,6 @@ use crate::link::Ack;
 /// The server's host number.
 pub(super) const SERVER: usize = 0;
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all events are acknowledgements and blocks"
-)]
 #[derive(Debug, Clone)]
 pub(super) enum Event {
     /// A machine of this host reached its timeout.
@@ -38,8 +34,8 @@ pub(super) enum Event {
     Writable,
     /// The processor has finished a block, or the producer has made one.
     Worked,
-    /// An acknowledgement arrives at the predecessor.
-    Acked { link: LinkId, ack: Ack },
+    /// An acknowledgement arrives at the predecessor. It is boxed, because the queue moves its events about.
+    Acked { link: LinkId, ack: Box<Ack> },
     /// The other end of a data connection is closed.
     LinkClosed { link: LinkId },
     /// The disk has taken a block.

@@ -1,9 +1,10 @@
 //! A host: its machines, its disk, its faults.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::net::LinkId;
+use super::ring::Ring;
 use crate::ids::{NodeId, StreamId, StreamOffset};
 use crate::node::{Ending, Node};
 use crate::relay::Relay;
@@ -37,7 +38,8 @@ pub(super) struct Host {
     pub(super) node: Option<Node>,
     pub(super) id: Option<NodeId>,
     pub(super) ending: Option<Ending>,
-    pub(super) endpoint: Option<Endpoint>,
+    /// It is boxed, because the pump takes it out for each event.
+    pub(super) endpoint: Option<Box<Endpoint>>,
     /// Greetings for a stream that is not open here yet. They wait in the listening socket.
     pub(super) waiting_dials: Vec<LinkId>,
     pub(super) streams_done: u32,
@@ -96,8 +98,7 @@ impl Host {
 pub(super) struct Endpoint {
     pub(super) stream: StreamId,
     pub(super) relay: Relay,
-    /// Length and tag of every block in the window, by offset.
-    pub(super) ring: BTreeMap<StreamOffset, (u32, u64)>,
+    pub(super) ring: Ring,
     pub(super) up: Option<LinkId>,
     pub(super) dialing: Option<LinkId>,
     pub(super) down: Option<LinkId>,

@@ -22,6 +22,7 @@ mod liar;
 mod net;
 mod pump;
 mod restart;
+mod ring;
 mod rng;
 mod rounds;
 mod scenario;

@@ -73,7 +73,7 @@ impl World {
                 }
             }
             RelayOutput::Release { .. } if self.breaks(Sabotage::KeepsWhatIsReleased) => {}
-            RelayOutput::Release { below } => endpoint.ring = endpoint.ring.split_off(&below),
+            RelayOutput::Release { below } => endpoint.ring.release(below),
             RelayOutput::Closed => endpoint.over = true,
             output => self.tell(host, endpoint, output),
         }
@@ -153,7 +153,7 @@ impl World {
             }
             endpoint
                 .ring
-                .insert(offset, (length, tag(endpoint.stream, offset, length)));
+                .insert(offset, length, tag(endpoint.stream, offset, length));
             self.branches.kept.insert(offset, length);
             self.send_to_group(offset, Some(length));
             self.produced += u64::from(length);
@@ -205,7 +205,7 @@ impl World {
                     return Err(self.violation(host, format!("wrong bytes at {offset}")));
                 }
                 self.give_to_disk(host, endpoint, offset, length)?;
-                endpoint.ring.insert(offset, (length, found));
+                endpoint.ring.insert(offset, length, found);
                 endpoint.relay.handle_block(self.now, offset, length)
             }
             Item::End { offset } => {
@@ -254,8 +254,8 @@ impl World {
                 break;
             };
             let item = match send {
-                Transmit::Data { offset, length } => match endpoint.ring.get(&offset) {
-                    Some(&(held, tag)) if held == length => {
+                Transmit::Data { offset, length } => match endpoint.ring.get(offset) {
+                    Some((held, tag)) if held == length => {
                         let tag = tag ^ u64::from(self.breaks(Sabotage::AltersABlock));
                         Item::Block { offset, length, tag }
                     }
@@ -331,7 +331,10 @@ impl World {
             predecessor,
             Some(host),
             self.scenario.latency,
-            Event::Acked { link, ack },
+            Event::Acked {
+                link,
+                ack: Box::new(ack),
+            },
         );
         true
     }

@@ -230,9 +230,7 @@ impl World {
             let taken = match block.copied() {
                 Some(length) if endpoint.relay.wants_upstream() => {
                     self.give_to_disk(host, endpoint, offset, length)?;
-                    endpoint
-                        .ring
-                        .insert(offset, (length, tag(stream, offset, length)));
+                    endpoint.ring.insert(offset, length, tag(stream, offset, length));
                     endpoint.relay.handle_group_block(self.now, offset, length)
                 }
                 None if is_end => {
