@@ -91,6 +91,30 @@ fn a_slow_one_is_named_in_time_whatever_is_slow_and_wherever_it_is() {
     }
 }
 
+/// The processor takes half of the time and the disk the other half: neither is the reason for most of it, and
+/// all others wait for this node all the same.
+#[test]
+fn a_slow_one_is_named_in_time_though_two_of_its_parts_share_the_blame() {
+    for nodes in [3_usize, 8] {
+        for host in [1, nodes.div_ceil(2), nodes] {
+            for percent in [200, 215, 230] {
+                let mut scenario = alike(host as u64, nodes, 10 * FAST, 3);
+                // The window is full within two seconds: until then the processor is at work all the time.
+                scenario.window_bytes = 6 << 20;
+                scenario.disk_rates[host - 1] = 4 * SLOW;
+                scenario.processor_rates[host - 1] = 4 * SLOW * percent / 100;
+                let what = format!("{host} of {nodes}, processor at {percent} % of the disk");
+                let slow = ran(&scenario).slow;
+                assert!(slow.iter().all(|said| said.host == host), "{what}: {slow:?}");
+                let in_time = slow.first().is_some_and(|said| said.at <= SOON + BEGUN);
+                assert!(in_time, "{what}: {slow:?}");
+                let causes = slow.iter().filter(|said| !said.set_aside).count();
+                assert!(causes <= 1, "named for each of its parts: {what}: {slow:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_slow_golden_node_is_named_and_nobody_else() {
     for nodes in [1, 3, 8, 30] {

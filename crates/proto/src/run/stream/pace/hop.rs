@@ -2,8 +2,8 @@
 //!
 //! A hop is a node with the line that leads to it. It is the bottleneck if the nodes below it wait for data
 //! and the hop itself is the reason. There are three cases. Its window is full because its own consumer does
-//! not take, so the nodes above have no room. Or it works all the time. Or it has room and gets nothing
-//! although the line to it never rests.
+//! not take, so the nodes above have no room. Or it works all the time (it may share the time with its
+//! consumer). Or it has room and gets nothing although the line to it never rests.
 
 use super::track::Sample;
 use super::{Bottleneck, NodeId};
@@ -73,16 +73,23 @@ impl Hop {
         if pace.elapsed_ms < LEAST_SPAN_MS {
             return None;
         }
-        if self.spends(pace.work_ms) >= BUSY_PERCENT {
+        let (work, consumer) = (self.spends(pace.work_ms), self.spends(pace.consumer_ms));
+        if work >= BUSY_PERCENT {
             return Some((rate(self.own.received, pace.work_ms)?, Bottleneck::Processor));
         }
-        if self.spends(pace.consumer_ms) >= BUSY_PERCENT {
-            let why = if self.spends(pace.processor_ms) >= BUSY_PERCENT {
+        // The two may share the time. A processor that is slow for everything keeps the command waiting, too.
+        if work + consumer >= BUSY_PERCENT {
+            let why = if self.spends(pace.processor_ms) >= BUSY_PERCENT || work > consumer {
                 Bottleneck::Processor
             } else {
                 pace.taker.into()
             };
-            return Some((self.taken()?, why));
+            let reached = if consumer >= BUSY_PERCENT {
+                self.taken()
+            } else {
+                rate(self.own.received, pace.work_ms.saturating_add(pace.consumer_ms))
+            };
+            return Some((reached?, why));
         }
         self.line().map(|rate| (rate, Bottleneck::Link))
     }

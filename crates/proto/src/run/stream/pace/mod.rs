@@ -71,7 +71,7 @@ impl MinRate {
     }
 }
 
-/// A bottleneck, with the time since which it is the same one, and the time since which it is under the
+/// A bottleneck, with the time since which it is the same one ([`is_one_cause`]), and the time since which it is under the
 /// floor.
 #[derive(Debug, Clone, Copy)]
 struct Standing {
@@ -283,7 +283,8 @@ impl Paces {
             (node, slow)
         };
         let set_aside = is_due && may_go && node != NodeId::SERVER;
-        let is_new = !self.named.contains(&(node, slow.why));
+        let is_known = |(named, why): &(NodeId, Bottleneck)| *named == node && is_one_cause(*why, slow.why);
+        let is_new = !self.named.iter().any(is_known);
         if !set_aside && !(is_new && (is_slow || is_under) && now >= since + NAMED_AFTER) {
             return None;
         }
@@ -344,7 +345,7 @@ impl Paces {
 
     /// Returns the record of the bottleneck, the same as at the last check or a new one.
     fn stands(&mut self, now: Duration, node: NodeId, why: Bottleneck) -> &mut Standing {
-        let is_same = |old: &Standing| (old.node, old.why) == (node, why);
+        let is_same = |old: &Standing| old.node == node && is_one_cause(old.why, why);
         let old = self.standing.filter(is_same);
         self.standing.insert(old.unwrap_or(Standing {
             node,
@@ -353,6 +354,18 @@ impl Paces {
             under_since: None,
         }))
     }
+}
+
+/// True if these are the same cause, or two parts of a node itself. Its processor and its consumer share the
+/// time, so that now one and now the other takes more of it. The node is slow all the while.
+fn is_one_cause(one: Bottleneck, other: Bottleneck) -> bool {
+    let is_in_the_node = |why| {
+        matches!(
+            why,
+            Bottleneck::Disk | Bottleneck::Command | Bottleneck::Output | Bottleneck::Processor
+        )
+    };
+    one == other || (is_in_the_node(one) && is_in_the_node(other))
 }
 
 /// Returns the middle rate, the lower one of two.
