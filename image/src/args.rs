@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 /// Keep images of golden trees in a store, and take them out again.
 ///
 /// A store is a directory. Equal files and equal pieces of large files are kept once, over all versions and images.
-/// What is kept is sealed with the key of --key, unless it is --public.
+/// Everything is sealed with the key of --key, unless it is --public.
 #[derive(Debug, Parser)]
 #[command(name = "ka-image", version)]
 #[command(

@@ -12,8 +12,8 @@ use crate::keys::{ChunkId, DataKey, SEAL_BYTES};
 /// No index object is longer, in bytes: the chunks of about 400 GB.
 const MOST_BYTES: u64 = 512 << 20;
 const KIND: &str = "index";
-/// A stored chunk begins with one byte that says whether it is compressed.
-const MOST_SEALED: u32 = (LONGEST + SEAL_BYTES + 1) as u32;
+/// A sealed chunk is no longer; its text begins with one byte that says whether it is compressed.
+const MOST_SEALED: usize = LONGEST + SEAL_BYTES + 1;
 
 /// A chunk in a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,8 +117,9 @@ pub(crate) fn write(backend: &dyn Backend, key: &DataKey, packs: &Packs) -> Resu
 
 fn decode(text: &[u8]) -> std::result::Result<Packs, &'static str> {
     let (packs, rest): (Packs, _) = postcard::take_from_bytes(text).map_err(|_| "it cannot be read")?;
-    let sane =
-        |chunk: &Stored| chunk.sealed <= MOST_SEALED && chunk.offset.checked_add(chunk.sealed).is_some();
+    let sane = |chunk: &Stored| {
+        chunk.sealed as usize <= MOST_SEALED && chunk.offset.checked_add(chunk.sealed).is_some()
+    };
     if !rest.is_empty() || !packs.values().flatten().all(sane) {
         return Err("it says what cannot be");
     }

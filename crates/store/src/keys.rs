@@ -6,7 +6,7 @@ use data_encoding::HEXLOWER;
 
 use crate::error::{Result, StoreError};
 
-/// What sealing adds to a text: nonce and tag.
+/// The bytes that sealing adds to a text: nonce and tag.
 pub(crate) const SEAL_BYTES: usize = NONCE_LEN + 16;
 /// Public key and signature, before what is signed.
 const SIGNED_BYTES: usize = 32 + 64;

@@ -17,7 +17,7 @@ pub struct Verified {
     pub chunks: u64,
     /// Bytes of their content.
     pub bytes: u64,
-    /// What is wrong, and the versions (`NAME@VERSION`) that cannot be sent for it.
+    /// The damage that was found, and the versions (`NAME@VERSION`) that cannot be sent for it.
     pub faults: BTreeMap<String, BTreeSet<String>>,
 }
 

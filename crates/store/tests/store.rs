@@ -1,5 +1,7 @@
 //! A store as its callers see it: real trees, kills at every write, flipped bits, prune beside save.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, outside of #[test]")]
+
 use std::collections::VecDeque;
 use std::fs;
 use std::ops::Range;
