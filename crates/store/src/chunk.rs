@@ -22,9 +22,9 @@ pub(crate) fn seal(key: &DataKey, id: &ChunkId, content: &[u8]) -> Result<Vec<u8
 /// Returns the content, when nothing of it was changed.
 pub(crate) fn open(key: &DataKey, id: &ChunkId, sealed: &[u8]) -> Option<Vec<u8>> {
     let mut text = key.open_chunk(id, sealed)?;
-    let content = match text.first()? {
-        &PLAIN => text.split_off(1),
-        &ZSTD => zstd::bulk::decompress(text.get(1..)?, LONGEST).ok()?,
+    let content = match *text.first()? {
+        PLAIN => text.split_off(1),
+        ZSTD => zstd::bulk::decompress(text.get(1..)?, LONGEST).ok()?,
         _ => return None,
     };
     (key.id(&content) == *id).then_some(content)

@@ -40,10 +40,10 @@ impl StoreError {
         }
     }
 
-    pub(crate) fn damaged(object: &str, why: impl ToString) -> Self {
+    pub(crate) fn damaged(object: &str, why: impl Into<String>) -> Self {
         Self::Damaged {
             object: object.to_owned(),
-            why: why.to_string(),
+            why: why.into(),
         }
     }
 }
