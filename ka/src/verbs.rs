@@ -17,7 +17,7 @@ pub(crate) struct Verb {
 }
 
 /// All verbs, in the order in which an evening of cloning needs them.
-pub(crate) const VERBS: [Verb; 6] = [
+pub(crate) const VERBS: [Verb; 7] = [
     Verb {
         name: "desc",
         about: "Write the desc file that describes a disk, or explain one",
@@ -41,6 +41,10 @@ pub(crate) const VERBS: [Verb; 6] = [
     Verb {
         name: "initrd",
         about: "Make the images that nodes boot, or list what is in one",
+    },
+    Verb {
+        name: "image",
+        about: "Keep images of golden trees in a store, and take them out again",
     },
 ];
 

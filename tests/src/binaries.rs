@@ -18,11 +18,12 @@ const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Flags that make a program static.
 const STATIC_FLAGS: &str = "-C target-feature=+crt-static";
 /// The packages that have binaries.
-pub const PACKAGES: [&str; 7] = [
+pub const PACKAGES: [&str; 8] = [
     "ka",
     "ka-server",
     "ka-client",
     "ka-desc",
+    "ka-image",
     "ka-status",
     "ka-pxe",
     "ka-initrd",

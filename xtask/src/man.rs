@@ -15,6 +15,7 @@ pub(crate) fn write(dir: &Path) -> Result<()> {
         "ka-server",
         "ka-client",
         "ka-desc",
+        "ka-image",
         "ka-initrd",
         "ka-pxe",
         "ka-status",

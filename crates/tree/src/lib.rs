@@ -44,6 +44,7 @@ pub mod tree;
 
 mod block;
 mod compress;
+mod contents;
 mod digest;
 mod error;
 mod fd_budget;
@@ -57,6 +58,7 @@ mod sync;
 mod warning;
 
 pub use compress::Compress;
+pub use contents::{NoBlock, contents};
 pub use digest::TreeDigest;
 pub use error::{RestoreError, SendError};
 pub use problem::{Problem, ProblemKind, Problems};

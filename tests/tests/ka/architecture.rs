@@ -27,7 +27,7 @@ use circles::Modules;
 /// - `lldp`: server and node both listen to the switch, and what they hear is a type of the protocol.
 /// - `mac`: it is the address by which all of them name a machine.
 /// - `units`: it reads sizes and times, the same on command lines and in desc files.
-const ALLOWED: [(&str, &[&str]); 21] = [
+const ALLOWED: [(&str, &[&str]); 23] = [
     (
         "ka-server",
         &[
@@ -70,11 +70,13 @@ const ALLOWED: [(&str, &[&str]); 21] = [
     ("ka-transport", &["ka-proto", "ka-mac"]),
     ("ka-status", &["ka-proto", "ka-transport", "ka-cli"]),
     ("ka-desc", &["ka-disk", "ka-host", "ka-cli", "ka-units"]),
+    ("ka-image", &["ka-store", "ka-tree", "ka-cli"]),
     ("ka-cli", &["ka-units"]),
     ("ka-report", &["ka-proto"]),
     ("ka-view", &["ka-report", "ka-proto"]),
     ("ka-disk", &["ka-host", "ka-units"]),
     ("ka-tree", &["ka-host"]),
+    ("ka-store", &["ka-tree"]),
     ("ka-dhcpc", &["ka-host", "ka-dhcp", "ka-mac"]),
     ("ka-dhcp", &["ka-mac"]),
     ("ka-lldp", &["ka-host", "ka-proto", "ka-mac"]),
@@ -102,7 +104,9 @@ const ALLOWED_IN_TESTS: [(&str, &str); 4] = [
 ];
 
 /// The directories of the programs.
-const PROGRAMS: [&str; 7] = ["server", "client", "pxe", "initrd", "status", "desc", "ka"];
+const PROGRAMS: [&str; 8] = [
+    "server", "client", "pxe", "initrd", "status", "desc", "image", "ka",
+];
 /// The most lines of a source file; a longer one must be cut up (STYLE: about 300, a hard look at 600).
 const MAX_LINES: usize = 600;
 /// The most lines of a `main.rs`: it parses, calls one function, prints the error and sets the exit code.

@@ -8,7 +8,7 @@ use ka_tests::scratch::Scratch;
 use ka_tests::terminal::Terminal;
 
 /// The verbs of `ka`.
-const VERBS: [&str; 6] = ["desc", "server", "client", "status", "pxe", "initrd"];
+const VERBS: [&str; 7] = ["desc", "server", "client", "status", "pxe", "initrd", "image"];
 
 fn run(program: &str, args: &[&str]) -> Result<Ended> {
     Program::new(binaries::path(program)?).args(args).finish()
@@ -49,6 +49,7 @@ fn a_slip_is_one_line_with_what_was_probably_meant() -> Result<()> {
         ("ka-status", &["--vai", "x"], "--via"),
         ("ka-pxe", &["sreve"], "serve"),
         ("ka-initrd", &["stage3"], "stage"),
+        ("ka-image", &["lst"], "list"),
         ("ka", &["sever"], "ka server"),
         ("ka", &["ka-status"], "ka status"),
     ] {

@@ -24,6 +24,7 @@ mod generic;
 mod golden_boot;
 mod healing;
 mod hostile;
+mod image;
 mod insiders;
 mod interrupted;
 mod keys;

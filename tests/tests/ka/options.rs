@@ -99,7 +99,7 @@ fn boot_code_must_have_446_bytes() -> Result<()> {
 
 #[test]
 fn help_and_version_are_no_errors() -> Result<()> {
-    for binary in ["ka-server", "ka-client", "ka-desc", "ka-pxe"] {
+    for binary in ["ka-server", "ka-client", "ka-desc", "ka-pxe", "ka-image"] {
         run(binary, &["--help"])?.expect(0)?.says("Usage")?;
         run(binary, &["--version"])?.expect(0)?.says("0.1.0")?;
     }
@@ -108,7 +108,7 @@ fn help_and_version_are_no_errors() -> Result<()> {
 
 #[test]
 fn man_pages_can_be_written() -> Result<()> {
-    for binary in ["ka-server", "ka-client", "ka-desc", "ka-pxe"] {
+    for binary in ["ka-server", "ka-client", "ka-desc", "ka-pxe", "ka-image"] {
         run(binary, &["--man"])?.expect(0)?.says(".TH")?;
     }
     Ok(())

@@ -49,6 +49,7 @@ fn talkative(scratch: &Scratch) -> Result<Vec<String>> {
         "ka-desc",
         "ka-initrd",
         "ka-pxe",
+        "ka-image",
     ] {
         lines.extend(["--help", "--version", "--man"].map(|option| format!("{program} {option}")));
     }
@@ -93,6 +94,8 @@ fn an_error_that_nobody_hears_is_an_error_all_the_same() -> Result<()> {
         ("ka-desc --no-such", 2),
         ("ka-initrd --no-such", 2),
         ("ka-pxe --no-such", 2),
+        ("ka-image --store /no/such list", 1),
+        ("ka-image --no-such", 2),
     ] {
         shell(line)?.expect(code)?;
         for nowhere in ["2>&-", "2> /dev/full", "2>&1 | true"] {
