@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::backend::Backend;
 use crate::error::{Result, StoreError};
 use crate::index::{Index, Place};
-use crate::keys::{ChunkId, DataKey, OperatorKey, random};
+use crate::keys::{ChunkId, DataKey, OperatorKey};
 use crate::version::{KIND, MOST_BYTES, Version};
 
 /// A wrapped key has 32 bytes and what sealing adds.
@@ -42,9 +42,9 @@ impl Store {
     /// The backend refuses.
     pub fn create(backend: Box<dyn Backend>, operator: OperatorKey) -> Result<Self> {
         if find_key(backend.as_ref(), &operator)?.is_none() {
-            let suffix = data_encoding::HEXLOWER.encode(&random::<8>()?);
-            let name = format!("keys/{}-{suffix}", operator.name());
-            backend.put(&name, &DataKey::random()?.wrapped(&operator)?)?;
+            let first = DataKey::first(&operator);
+            let name = format!("keys/{}-{}", operator.name(), first.name());
+            backend.put(&name, &first.wrapped(&operator)?)?;
         }
         Self::open(backend, operator)
     }
@@ -160,7 +160,7 @@ impl Store {
     }
 }
 
-/// Returns the key with the smallest name: of two that were made at once, both savers find the same one later.
+/// Returns the key with the smallest name. Savers that begin a store at once make the same one.
 fn find_key(backend: &dyn Backend, operator: &OperatorKey) -> Result<Option<DataKey>> {
     let Some(object) = backend
         .list(&format!("keys/{}-", operator.name()))?

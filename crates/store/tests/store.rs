@@ -206,7 +206,7 @@ fn a_saver_killed_at_any_write_leaves_older_versions_and_no_new_one() {
             assert_eq!(store.versions().unwrap().len(), 2);
             return;
         }
-        assert_eq!(store.versions().unwrap(), [old.clone()]);
+        assert_eq!(store.versions().unwrap(), std::slice::from_ref(&old));
         assert!(blocks(&store, &old).unwrap() == old_blocks);
         assert!(
             store
@@ -397,4 +397,18 @@ fn a_version_is_copied_into_a_store_of_another_key() {
     let copy = from.copy(&version, &into).unwrap();
     assert_eq!((copy.image(), copy.totals()), ("lab", version.totals()));
     assert!(blocks(&into, &copy).unwrap() == sent);
+}
+
+/// No backend has a lock: both savers see an empty store, and both make its key.
+#[test]
+fn two_savers_who_begin_a_store_at_once_make_the_same_key() {
+    let operator = OperatorKey::random().unwrap();
+    let names = || {
+        let dir = tempfile::tempdir().unwrap();
+        let backend = Directory::create(dir.path()).unwrap();
+        Store::create(Box::new(backend.clone()), operator.clone()).unwrap();
+        let names = backend.list("keys/").unwrap();
+        names.into_iter().map(|object| object.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(), names());
 }
