@@ -26,7 +26,7 @@ const AWAY: Duration = Duration::from_millis(500);
 ///
 /// The hash of a block proves more than the MACs of its datagrams, so the MACs of shards are not looked at as long as
 /// nobody forges any. It becomes *strict*, and looks at every MAC from then on, when two datagrams contradict each
-/// other, when one has no sense, or when a block turns out to be wrong ([`Self::recheck`]). What a stranger forged is
+/// other, when one has no sense, or when a block turns out to be wrong ([`super::BlockReader::reject`]). What a stranger forged is
 /// dropped then, and the sender repairs it. What remains wrong was forged by another member, who has the key: leave
 /// the group. Marks are always checked.
 #[derive(Debug)]
