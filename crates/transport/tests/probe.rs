@@ -93,6 +93,7 @@ fn from_golden(control: &Control, line: u64) -> Outcome {
         },
         datagram: sender.largest_datagram().unwrap(),
         line,
+        earlier: None,
     };
     let nodes: Vec<NodeId> = (1..).take(control.orders.len()).map(NodeId).collect();
     let begin = Instant::now();

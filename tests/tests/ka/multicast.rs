@@ -17,6 +17,8 @@ use crate::kit::{expect_same_file, payload};
 const BYTES: usize = 40_000_000;
 /// Rate of a line in bits a second: the payload takes some four seconds.
 const RATE: u64 = 100_000_000;
+/// Bytes that a node receives in a probe at least: those of some 20 ms at the line's rate.
+const PROBED: u64 = 250_000;
 /// Most bytes that a node may send in a stream that it gets by multicast: acknowledgements and reports.
 const MOST_TALK: u64 = 2_000_000;
 
@@ -39,6 +41,17 @@ impl Room {
         server: &[&str],
         change: impl FnOnce(&Lab) -> Result<()>,
     ) -> Result<Self> {
+        Self::with_last(label, nodes, server, change, false)
+    }
+
+    /// Begins a run like [`Room::prepared`]. If the last node waits, it starts once the others were probed.
+    fn with_last(
+        label: &str,
+        nodes: usize,
+        server: &[&str],
+        change: impl FnOnce(&Lab) -> Result<()>,
+        last_waits: bool,
+    ) -> Result<Self> {
         let lab = Lab::new(label, nodes, Some(RATE))?;
         let source = payload(&lab, BYTES)?;
         change(&lab)?;
@@ -53,8 +66,20 @@ impl Room {
             nodes: Vec::new(),
             source,
         };
-        (1..=nodes).try_for_each(|number| room.start(number))?;
+        (1..nodes).try_for_each(|number| room.start(number))?;
+        if last_waits {
+            room.await_probe(1)?;
+        }
+        room.start(nodes)?;
         Ok(room)
+    }
+
+    /// Waits until a node has received more than a quarter of a megabyte, before the stream.
+    fn await_probe(&mut self, number: usize) -> Result<()> {
+        let node = self.lab.network().node(number);
+        self.server.run.wait_until("the first nodes are probed", |_| {
+            Ok(multicast::carried(node)?.received > PROBED)
+        })
     }
 
     fn start(&mut self, number: usize) -> Result<()> {
@@ -80,6 +105,12 @@ impl Room {
     /// Ends the run. Insists that every node but `lost` has every byte; returns the server's output, and the
     /// bytes that the golden node and each node have sent.
     fn finish(self, lost: &[usize]) -> Result<(String, Vec<u64>)> {
+        let (_, said, sent) = self.finish_in_lab(lost)?;
+        Ok((said, sent))
+    }
+
+    /// Ends the run like [`Room::finish`]; the network stays.
+    fn finish_in_lab(self, lost: &[usize]) -> Result<(Lab, String, Vec<u64>)> {
         let ended = self.server.run.wait()?;
         let said = ended.all();
         ended
@@ -95,7 +126,8 @@ impl Room {
         let network = self.lab.network();
         let nodes = (1..=network.len()).map(|number| network.node(number));
         let sent = std::iter::once(network.golden()).chain(nodes).map(sent_by);
-        Ok((said, sent.collect::<Result<_>>()?))
+        let sent = sent.collect::<Result<_>>()?;
+        Ok((self.lab, said, sent))
     }
 
     fn sent(&self, number: usize) -> Result<u64> {
@@ -128,6 +160,22 @@ fn the_nodes_of_a_segment_get_the_stream_at_once_and_hand_nothing_on() -> Result
     let bytes = BYTES as u64;
     ensure!((bytes..bytes * 13 / 10).contains(&sent[0]), "{sent:?}:\n{said}");
     ensure!(sent[1..].iter().all(|sent| *sent < MOST_TALK), "{sent:?}");
+    Ok(())
+}
+
+/// The nodes that are there are probed while the last one is awaited. It is only greeted, so that nobody waits for it.
+#[test]
+fn a_node_that_comes_after_the_probe_is_only_greeted() -> Result<()> {
+    let room = Room::with_last("mclate", 4, &["--transport", "multicast"], |_| Ok(()), true)?;
+    let (lab, said, sent) = room.finish_in_lab(&[])?;
+    ensure!(said.contains("multicast reaches 4 of 4 nodes"), "{said}");
+    ensure!(
+        sent[1..].iter().all(|sent| *sent < MOST_TALK),
+        "{sent:?}:\n{said}"
+    );
+    let received = |number| Ok::<_, anyhow::Error>(multicast::carried(lab.network().node(number))?.received);
+    let (early, late) = (received(1)?, received(4)?);
+    ensure!(late + PROBED < early, "{late} and {early} bytes:\n{said}");
     Ok(())
 }
 

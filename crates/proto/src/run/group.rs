@@ -42,11 +42,13 @@ impl GroupPlan {
 impl Run {
     /// Returns the nodes that a probe of multicast goes to: those that take streams, and reach the server at an
     /// address of IPv4, the same for all. If the nodes are on several of the server's networks, these are the
-    /// nodes of the largest.
+    /// nodes of the largest. While nodes gather, these are the ones that are there.
     #[must_use]
     pub fn segment(&self) -> Option<(Ipv4Addr, Vec<NodeId>)> {
         let mut segments: BTreeMap<Ipv4Addr, Vec<NodeId>> = BTreeMap::new();
-        for member in self.roster.in_order().filter(|member| member.is_free()) {
+        let gathering = self.roster.in_round().filter(|_| self.roster.counted() == 0);
+        let counted = self.roster.in_order();
+        for member in gathering.chain(counted).filter(|member| member.is_free()) {
             if let IpAddr::V4(addr) = member.server_addr.to_canonical() {
                 segments.entry(addr).or_default().push(member.info.id);
             }

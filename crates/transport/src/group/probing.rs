@@ -32,12 +32,12 @@ pub struct Probing {
 pub enum ProbeStep {
     /// Send this to a node.
     Order(NodeId, ProbeOrder),
-    /// The probe is over, or could not be made for this reason.
-    Done(Result<Probed, String>),
+    /// The probe of this number is over, or could not be made for this reason.
+    Done(u32, Result<Probed, String>),
 }
 
 /// The outcome of a probe, and the group's sender.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Probed {
     /// The outcome.
     pub outcome: Outcome,
@@ -51,7 +51,7 @@ pub struct Probed {
 
 impl Probing {
     /// Begins to probe these nodes from the interface that has the address `local`. `number` counts the probes
-    /// of a run.
+    /// of a run. If an `earlier` probe from there is given, the nodes are only greeted, and the outcome is that of both.
     ///
     /// # Errors
     /// Nothing can be sent to a group from there.
@@ -60,10 +60,14 @@ impl Probing {
         local: Ipv4Addr,
         nodes: &[NodeId],
         number: u32,
+        earlier: Option<Probed>,
         steps: UnboundedSender<ProbeStep>,
     ) -> io::Result<Self> {
         let group = address::of_sender(run, NodeId::SERVER);
-        let socket = Arc::new(GroupSender::open(local, group)?);
+        let (earlier, socket) = match earlier {
+            Some(probed) => (Some(probed.outcome), probed.socket),
+            None => (None, Arc::new(GroupSender::open(local, group)?)),
+        };
         let shard = shard_bytes(socket.largest_datagram()?)?;
         let mut key = [0; 32];
         getrandom::fill(&mut key).map_err(io::Error::other)?;
@@ -78,6 +82,7 @@ impl Probing {
             },
             datagram: usize::from(shard) + OVERHEAD,
             line: Interface::with_address(local)?.speed().unwrap_or(ASSUMED_LINE),
+            earlier,
         };
         let (answers, inbox) = unbounded();
         let nodes = nodes.to_vec();
@@ -92,7 +97,7 @@ impl Probing {
                 shard_bytes: shard,
             });
             steps
-                .send(ProbeStep::Done(done.map_err(|error| error.to_string())))
+                .send(ProbeStep::Done(number, done.map_err(|error| error.to_string())))
                 .ok();
         })?;
         Ok(Self { answers })

@@ -1,5 +1,5 @@
-//! The choice between the chain and multicast. Before the first stream of each round, a probe finds the nodes that
-//! a group reaches; the gathering's answer waits for it, at most a second.
+//! The choice between the chain and multicast. While nodes gather, probes find those that a group reaches. The
+//! gathering's answer waits for what is still open, at most a second.
 
 use std::sync::Arc;
 
@@ -12,13 +12,40 @@ use super::types::ServerEvent;
 use crate::group::probing::{ProbeStep, Probed};
 
 impl Core {
-    /// The nodes of the round are known. Probes them, if multicast may be of use, and then answers the
-    /// gathering.
+    /// Probes the nodes that are there, while others are awaited, if multicast may be of use.
+    pub(super) fn probe_early(&mut self) {
+        let (now, Some(least)) = (self.now(), self.least_members()) else {
+            return;
+        };
+        if !self.probes.is_due(now) {
+            return;
+        }
+        let Some((local, nodes)) = self.run.segment() else {
+            return;
+        };
+        if nodes.len() >= least && !self.probes.knows(local, &nodes) {
+            // A failure comes again at the end of the gathering, and is told then.
+            self.probes.begin(self.run_id, (local, &nodes), None).ok();
+        }
+    }
+
+    /// Returns the fewest nodes for which a group is of use, or `None` if there is to be no group.
+    const fn least_members(&self) -> Option<usize> {
+        match self.probes.wanted() {
+            Wanted::Chain => None,
+            Wanted::Auto => Some(MIN_MEMBERS),
+            Wanted::Multicast => Some(1),
+        }
+    }
+
+    /// The nodes of the round are known. Probes those that were not, if multicast may be of use, and then answers
+    /// the gathering.
     pub(super) fn begin_probe(&mut self, gathered: Vec<NodeInfo>) {
-        let least = match self.probes.wanted() {
-            Wanted::Chain => return self.call.set_gathered(Ok(gathered)),
-            Wanted::Auto => MIN_MEMBERS,
-            Wanted::Multicast => 1,
+        let Some(least) = self.least_members() else {
+            return self.call.set_gathered(Ok(gathered));
+        };
+        let Some(gathered) = self.probes.end_gathering(gathered) else {
+            return;
         };
         let Some((local, nodes)) = self.run.segment() else {
             self.tell_choice(&Choice::Chain(ChainReason::Ipv6), None, &gathered);
@@ -27,7 +54,14 @@ impl Core {
         if nodes.len() < least {
             return self.call.set_gathered(Ok(gathered));
         }
-        if let Err((error, gathered)) = self.probes.begin(self.run_id, (local, &nodes), gathered) {
+        if self.probes.knows(local, &nodes)
+            && let Some(probed) = self.probes.probed(&nodes)
+        {
+            self.take_outcome(&probed, &gathered);
+            return self.call.set_gathered(Ok(gathered));
+        }
+        if let Err((error, Some(gathered))) = self.probes.begin(self.run_id, (local, &nodes), Some(gathered))
+        {
             self.tell_failure(&error.to_string(), &gathered);
             self.call.set_gathered(Ok(gathered));
         }
@@ -35,17 +69,24 @@ impl Core {
 
     /// A probe has news.
     pub(super) fn handle_probe_step(&mut self, step: ProbeStep) {
-        match step {
-            ProbeStep::Order(node, order) => self.run.probe(node, order),
-            ProbeStep::Done(done) => {
-                if let Some(gathered) = self.probes.finish() {
-                    match done {
-                        Ok(probed) => self.take_outcome(&probed, &gathered),
-                        Err(reason) => self.tell_failure(&reason, &gathered),
-                    }
-                    self.call.set_gathered(Ok(gathered));
-                }
+        let (number, done) = match step {
+            ProbeStep::Order(node, order) => return self.run.probe(node, order),
+            ProbeStep::Done(number, done) => (number, done),
+        };
+        let (probed, failure) = match done {
+            Ok(probed) => (Some(probed), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        let Some(gathered) = self.probes.finish(number, probed) else {
+            return;
+        };
+        match failure {
+            Some(reason) => {
+                self.tell_failure(&reason, &gathered);
+                self.call.set_gathered(Ok(gathered));
             }
+            // Nodes that came while the probe was under way are greeted.
+            None => self.begin_probe(gathered),
         }
     }
 

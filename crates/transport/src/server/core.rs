@@ -128,6 +128,8 @@ impl Core {
                 .run
                 .poll_timeout()
                 .map(|at| tokio::time::Instant::from_std(self.epoch + at));
+            let probe = self.probes.due();
+            let probe = probe.map(|at| tokio::time::Instant::from_std(self.epoch + at));
             tokio::select! {
                 command = queues.commands.recv() => match command {
                     Some(command) => self.handle_command(command),
@@ -145,6 +147,7 @@ impl Core {
                     self.tell_head_progress();
                 }
                 () = sleep_until(timeout) => self.run.handle_timeout(self.epoch.elapsed()),
+                () = sleep_until(probe) => self.probe_early(),
             }
             self.obey();
         }

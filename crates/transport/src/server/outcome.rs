@@ -105,6 +105,7 @@ impl Core {
             RunEvent::NodeReported { node, report } => {
                 self.call.report((node.clone(), report.0.clone()));
             }
+            RunEvent::NodeJoined { .. } => self.probes.note_joined(self.now()),
             _ => {}
         }
         self.event(ServerEvent::Run(event));

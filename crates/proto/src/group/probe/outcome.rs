@@ -194,6 +194,36 @@ impl Outcome {
         good > 0 && good * 2 >= lost.len()
     }
 
+    /// Returns this outcome with nodes that were only greeted, later. Those that heard it receive what the others
+    /// do, as far as is known.
+    pub(super) fn with_greeted(&self, greeted: &BTreeMap<NodeId, Measured>, failure: Option<Reason>) -> Self {
+        let mut all = self.clone();
+        for (node, known) in greeted {
+            let reach = match &known.unable {
+                Some(why) => Reach::Unable { why: why.clone() },
+                None if known.heard => Reach::Good {
+                    rate: self.rate,
+                    lost_ppm: 0,
+                },
+                None => Reach::Deaf,
+            };
+            all.nodes.insert(*node, reach);
+        }
+        all.failure = failure.or(all.failure);
+        all
+    }
+
+    /// Forgets the nodes that are not among these.
+    pub fn keep(&mut self, nodes: &[NodeId]) {
+        self.nodes.retain(|node, _| nodes.contains(node));
+    }
+
+    /// True if the probe found out how the group reaches this node.
+    #[must_use]
+    pub fn knows(&self, node: NodeId) -> bool {
+        self.nodes.contains_key(&node)
+    }
+
     /// Returns how the group reaches each node.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &Reach)> {
         self.nodes.iter().map(|(node, reach)| (*node, reach))

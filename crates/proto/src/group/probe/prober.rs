@@ -38,6 +38,9 @@ pub struct ProberConfig {
     pub datagram: usize,
     /// Rate of the sender's line, in bits a second: [`super::ASSUMED_LINE`] if it is not known.
     pub line: u64,
+    /// The outcome of an earlier probe of this group, with other nodes. Then there are greetings only, and the
+    /// outcome is that of both.
+    pub earlier: Option<Outcome>,
 }
 
 /// The server in one probe. All times are since any fixed moment.
@@ -224,8 +227,11 @@ impl Prober {
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
         matches!(self.phase, Phase::Over).then(|| {
-            let line = self.line_rate();
-            Outcome::new(&self.nodes, self.half, self.full, line, self.failure.clone())
+            let failure = self.failure.clone();
+            match &self.config.earlier {
+                Some(earlier) => earlier.with_greeted(&self.nodes, failure),
+                None => Outcome::new(&self.nodes, self.half, self.full, self.line_rate(), failure),
+            }
         })
     }
 
@@ -243,7 +249,8 @@ impl Prober {
                 if !is_late && !self.nodes.values().all(Measured::is_settled) {
                     return;
                 }
-                if self.nodes.values().any(|node| node.heard) {
+                let is_whole = self.config.earlier.is_none();
+                if is_whole && self.nodes.values().any(|node| node.heard) {
                     self.send(Train::Half, now);
                 } else {
                     self.end();

@@ -34,6 +34,23 @@ fn good_room_is_probed_in_less_than_half_a_second_and_gets_a_group() {
 }
 
 #[test]
+fn nodes_that_come_later_are_only_greeted() {
+    let earlier = Lab::new(&[GOOD, GOOD, DEAF]).run();
+    let mut lab = Lab::later(&[GOOD; 5], 4, earlier.clone());
+    let mut outcome = lab.run();
+    assert!(lab.now < Duration::from_millis(20), "{:?}", lab.now);
+    assert_eq!(outcome.members().count(), 7);
+    assert_eq!((outcome.rate(), outcome.line()), (earlier.rate(), earlier.line()));
+    assert_eq!(deaf(&outcome), [NodeId(3)]);
+    outcome.keep(&[NodeId(1), NodeId(3), NodeId(8)]);
+    assert_eq!(outcome.members().collect::<Vec<_>>(), [NodeId(1), NodeId(8)]);
+    assert!(outcome.knows(NodeId(3)) && !outcome.knows(NodeId(2)));
+    let mut deaf_too = Lab::later(&[GOOD, DEAF], 4, earlier);
+    assert_eq!(deaf(&deaf_too.run()), [NodeId(3), NodeId(5)]);
+    assert!(deaf_too.now <= Duration::from_millis(351), "{:?}", deaf_too.now);
+}
+
+#[test]
 fn node_that_hears_nothing_is_named_and_costs_the_greeting_s_time_only() {
     let mut paths = [GOOD; 16];
     (paths[2], paths[6]) = (DEAF, DEAF);
@@ -321,6 +338,7 @@ fn listener_takes_only_its_own_probe_and_forgets_a_server_that_is_gone() {
         },
         datagram: DATAGRAM,
         line: GIGABIT,
+        earlier: None,
     };
     let mut other = Prober::new(config, &[NodeId(1)], Duration::ZERO).unwrap();
     let burst = other.next_burst(Duration::ZERO).unwrap().to_vec();

@@ -78,6 +78,7 @@ pub(super) fn prober(nodes: u32, line: u64) -> Prober {
         invitation: invitation(),
         datagram: DATAGRAM,
         line,
+        earlier: None,
     };
     let nodes: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
     Prober::new(config, &nodes, Duration::ZERO).unwrap()
@@ -104,6 +105,25 @@ impl Lab {
             answers: Vec::new(),
             now: Duration::ZERO,
         }
+    }
+
+    /// Returns a room in which nodes come that an earlier probe did not find. Their numbers begin at `first`.
+    pub(super) fn later(paths: &[Path], first: u32, earlier: Outcome) -> Self {
+        let mut lab = Self::new(paths);
+        lab.nodes = (first..)
+            .map(NodeId)
+            .zip(std::mem::take(&mut lab.nodes).into_values())
+            .collect();
+        let config = ProberConfig {
+            run: RUN,
+            invitation: invitation(),
+            datagram: DATAGRAM,
+            line: GIGABIT,
+            earlier: Some(earlier),
+        };
+        let nodes: Vec<NodeId> = lab.nodes.keys().copied().collect();
+        lab.prober = Prober::new(config, &nodes, Duration::ZERO).unwrap();
+        lab
     }
 
     /// Runs the probe to its end and returns its outcome.
