@@ -204,3 +204,15 @@ fn firewall_that_lets_nothing_out_ends_the_probe_with_its_reason() {
         "{text}"
     );
 }
+
+/// A server whose round is over drops its end: a train at the line's rate would meet the next round.
+#[test]
+fn probe_that_nobody_waits_for_sends_nothing_more() {
+    let net = Network::new(1, Some(LINE)).unwrap();
+    let (mut control, ends) = connect(&net);
+    drop(ends);
+    let (order, _orders) = unbounded();
+    control.orders = vec![order];
+    let outcome = net.golden().enter(|| from_golden(&control, LINE)).unwrap();
+    assert!(outcome.failure().is_some(), "{outcome:?}");
+}

@@ -25,6 +25,8 @@ const CHANNEL_PAUSE: Duration = Duration::from_millis(2);
 
 /// Probes the nodes through `sender`. Orders for nodes go to `order`, and their answers come from `answers`.
 ///
+/// The probe ends at once when `answers` is closed.
+///
 /// # Errors
 /// The crypto library refuses the key.
 pub fn probe(
@@ -52,8 +54,10 @@ pub fn probe(
             match answers.recv_timeout(left) {
                 Ok((node, answer)) => prober.handle_answer(node, answer),
                 Err(RecvTimeoutError::Timeout) => {}
-                // No answer can come any more. The clock ends the probe.
-                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(left),
+                // Nobody waits for the outcome any more: nothing more is sent.
+                Err(RecvTimeoutError::Disconnected) => {
+                    prober.handle_failure(Reason::new("the round is over"));
+                }
             }
         }
         for (node, answer) in answers.try_iter() {

@@ -1,8 +1,8 @@
 //! The probes of multicast in a round, and the querier of the segment. [`super::choice`] decides when there is one,
 //! and what follows from it.
 //!
-//! Nodes are probed while others are still awaited, whenever nobody has come for a moment. So the gathering's end
-//! waits for a greeting of the last ones only, which takes some milliseconds.
+//! Nodes are probed while others are still awaited. So the gathering's end waits for a greeting of the last ones
+//! only, which takes some milliseconds.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 use crate::group::igmp::IgmpQuerier;
 use crate::group::probing::{ProbeStep, Probed, Probing};
 
-/// Time without a new node after which those that are there are probed.
-const LULL: Duration = Duration::from_millis(250);
+/// Time from a new node to the probe of those that are there: more of them come together.
+const SOON: Duration = Duration::from_millis(250);
 /// Time between two probes while nodes gather: each loads the line for a quarter of a second.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
@@ -101,7 +101,7 @@ impl Probes {
     /// A node has come while nodes gather.
     pub(super) fn note_joined(&mut self, now: Duration) {
         if self.wanted != Wanted::Chain {
-            self.due = Some((now + LULL).max(self.not_before));
+            self.due.get_or_insert((now + SOON).max(self.not_before));
         }
     }
 

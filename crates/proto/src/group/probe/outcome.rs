@@ -185,10 +185,11 @@ impl Outcome {
         }
     }
 
-    /// True if at least half of those that counted the first train can be members. Then the full rate is tried: loss
-    /// that the half rate does not explain, such as a bad cable's, is no reason for half the rate.
+    /// True if at least half of those that hear the group and counted the first train can be members. Then the full
+    /// rate is tried: loss that the half rate does not explain, such as a bad cable's, is no reason for half the rate.
     pub(super) fn is_worth_more(nodes: &BTreeMap<NodeId, Measured>, half: Sent) -> bool {
-        let lost = nodes.values().filter_map(|node| node.half);
+        let hearing = nodes.values().filter(|node| node.heard);
+        let lost = hearing.filter_map(|node| node.half);
         let lost: Vec<u32> = lost.map(|count| count.lost_ppm(half.datagrams)).collect();
         let good = lost.iter().filter(|ppm| **ppm <= MAX_LOSS_PPM).count();
         good > 0 && good * 2 >= lost.len()

@@ -69,6 +69,15 @@ fn node_that_hears_nothing_is_named_and_costs_the_greeting_s_time_only() {
 }
 
 #[test]
+fn many_nodes_that_hear_nothing_do_not_decide_on_the_rate() {
+    let mut paths = [DEAF; 16];
+    paths[..7].fill(GOOD);
+    let outcome = Lab::new(&paths).run();
+    assert_eq!(outcome.members().count(), 7);
+    assert!(outcome.rate() > outcome.line() * 95 / 100, "{outcome:?}");
+}
+
+#[test]
 fn switch_that_learns_late_is_waited_for() {
     let late = Path {
         opens: Duration::from_millis(200),
