@@ -166,7 +166,9 @@ fn the_nodes_of_a_segment_get_the_stream_at_once_and_hand_nothing_on() -> Result
 /// The nodes that are there are probed while the last one is awaited. It is only greeted, so that nobody waits for it.
 #[test]
 fn a_node_that_comes_after_the_probe_is_only_greeted() -> Result<()> {
-    let room = Room::with_last("mclate", 4, &["--transport", "multicast"], |_| Ok(()), true)?;
+    // A bridge that was just made floods a group to everybody.
+    let settled = |lab: &Lab| multicast::settle(lab.network());
+    let room = Room::with_last("mclate", 4, &["--transport", "multicast"], settled, true)?;
     let (lab, said, sent) = room.finish_in_lab(&[])?;
     ensure!(said.contains("multicast reaches 4 of 4 nodes"), "{said}");
     ensure!(
