@@ -1,5 +1,6 @@
 //! Versions as text and JSON.
 
+use jiff::Timestamp;
 use ka_store::Version;
 use serde_json::{Value, json};
 
@@ -76,22 +77,14 @@ fn digest(version: &Version) -> String {
     data_encoding::HEXLOWER.encode(&version.totals().digest)
 }
 
-/// Returns seconds since 1970 as a date and a time of day (Hinnant's civil-from-days).
+/// Returns seconds since 1970 as a date and a time of day. Times after the year 9999 are its end.
 fn utc(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let era_day = days % 146_097;
-    let year_of_era = (era_day - era_day / 1460 + era_day / 36_524 - era_day / 146_096) / 365;
-    let day_of_year = era_day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + days / 146_097 * 400 + u64::from(month <= 2);
-    format!(
-        "{year}-{month:02}-{day:02} {:02}:{:02}:{:02}",
-        rest / 3600,
-        rest / 60 % 60,
-        rest % 60
-    )
+    let time = i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| Timestamp::from_second(seconds).ok());
+    time.unwrap_or(Timestamp::MAX)
+        .strftime("%Y-%m-%d %H:%M:%S")
+        .to_string()
 }
 
 #[cfg(test)]

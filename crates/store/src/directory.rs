@@ -51,7 +51,7 @@ impl Directory {
     /// Opens a store, and makes its directories where they are missing.
     ///
     /// # Errors
-    /// They cannot be made.
+    /// The directories cannot be made.
     pub fn create(root: &Path) -> Result<Self> {
         for kind in KINDS.iter().chain([&UNFINISHED]) {
             let path = root.join(kind);

@@ -215,7 +215,7 @@ fn a_saver_killed_at_any_write_leaves_older_versions_and_no_new_one() {
                 .faults
                 .is_empty()
         );
-        // What was left is found by prune, and a later save is whole.
+        // Prune finds what was left, and a later save is whole.
         assert_eq!(store.prune(0, 24 * HOUR).unwrap().deleted, 0);
         store.prune(25 * HOUR, 24 * HOUR).unwrap();
         let (again, again_blocks) = save(&store, "lab", two.path()).unwrap();

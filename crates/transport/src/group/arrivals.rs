@@ -28,7 +28,7 @@ impl Arrivals {
     /// before is forgotten.
     ///
     /// # Errors
-    /// Those of `recv`.
+    /// The error of `recv`.
     pub(crate) fn fill(
         &mut self,
         recv: impl Fn(&mut [u8]) -> io::Result<Option<Received>>,
